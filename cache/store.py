@@ -1,0 +1,627 @@
+"""Store: results on disk under string keys, shared by threads and processes. It knows bytes, nothing of studies.
+
+    folder/cache.db   diskcache's SQLite table: key → file, size, last use. Only an index: it can be built anew.
+    folder/values/    one file a value (see codec), its key inside
+    folder/damaged/   what failed its checksum, set aside
+    folder/locks/     one empty file for each key that is being computed now
+
+diskcache unpickles what it reads (CVE-2025-69872), so its Disk is replaced by one that knows neither how to
+pickle nor how to unpickle: whatever stands in the table, nothing but a file's bytes ever comes out of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import diskcache
+import numpy as np
+from diskcache.core import DBNAME, MODE_BINARY, UNKNOWN
+
+from cache import codec
+
+DEFAULT_GIB = 10.0
+KEPT_DAMAGED = 100  # files in damaged/, the newest
+USED_AFTER = 60.0  # seconds between two notes of a value's last use: reading is then all but free of writing
+PATIENCE = 60.0  # seconds to wait for another process that is writing
+SHARED, ALONE = fcntl.LOCK_SH, fcntl.LOCK_EX  # writers share the guard; who builds the index anew has it alone
+COMPLETE = 1  # SQLite's user_version of an index that holds all values on disk
+
+# The journal is a file that stays (persist): its blocks are there already when the disk is full, so reading, deleting
+# and opening still work then, which WAL cannot promise. No memory map: a truncated file would be a SIGBUS. Evicting is
+# done here (diskcache's way takes ten entries at a time, the new one among them), by least recent use.
+SETTINGS = {"size_limit": 2**62, "cull_limit": 0, "eviction_policy": "least-recently-used", "statistics": 0,
+            "disk_min_file_size": 0, "sqlite_journal_mode": "persist", "sqlite_mmap_size": 0, "sqlite_auto_vacuum": 0}
+
+FULL_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC,
+               sqlite3.SQLITE_IOERR_TRUNCATE)
+BUSY_SQLITE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+BROKEN_SQLITE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA,
+                 sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT)
+
+
+class Full(OSError):
+    """The disk (or the store's own limit) has no room for a value. What was stored before stays readable."""
+
+    def __str__(self) -> str:
+        return self.strerror
+
+
+class Unusable(OSError):
+    """The store's folder cannot be used, in the user's words."""
+
+    def __str__(self) -> str:
+        return self.strerror
+
+
+@dataclass(frozen=True)
+class Stats:
+    """entries: values stored; bytes: their sizes, together; limit: in bytes; damaged: files set aside."""
+
+    entries: int
+    bytes: int
+    limit: int
+    damaged: int
+    folder: Path
+
+
+class Row(NamedTuple):
+    """One entry of the index as it stands there, nothing of it believed yet."""
+
+    rowid: int
+    key: Any
+    raw: Any
+    mode: Any
+    filename: Any
+    value: Any
+    used: Any
+
+
+# --- what diskcache is allowed to do --------------------------------------------------------------------------------
+
+class Placed(str):
+    """The name of a value's file that is already in its place, relative to the store's folder."""
+
+    PATTERN = re.compile(r"values/[0-9a-f]{2}/[0-9a-f]{30}\.val")
+
+
+class BytesDisk(diskcache.Disk):
+    """Text keys, and values that are files. Refuses the rest when writing and when reading."""
+
+    def put(self, key):
+        """Key → column. Raises TypeError for a key that is not text."""
+        if type(key) is not str:
+            raise TypeError("keys are text")
+        return key, True
+
+    def get(self, key, raw):
+        """Column → key. Raises codec.Damaged where diskcache would have unpickled."""
+        if type(key) is not str or raw != 1:
+            raise codec.Damaged("the key is not text")
+        return key
+
+    def store(self, value, read, key=UNKNOWN):
+        """A placed file → columns (size, mode, filename, value). Raises TypeError for anything else."""
+        if type(value) is not Placed:
+            raise TypeError("values are files in their place")
+        return os.path.getsize(self.path(value)), MODE_BINARY, str(value), None
+
+    def fetch(self, mode, filename, value, read):
+        """Columns → the file's bytes. Raises FileNotFoundError, and codec.Damaged for any other mode or place."""
+        if mode != MODE_BINARY or value is not None or not self.owns(filename):
+            raise codec.Damaged("the entry is not a file of bytes")
+        try:
+            return self.path(filename).read_bytes()
+        except (IsADirectoryError, PermissionError) as error:
+            raise codec.Damaged(f"the file cannot be read ({error.strerror})") from error
+
+    def remove(self, file_path):
+        """Delete a value's file; anything else the table may name is left alone."""
+        if self.owns(file_path):
+            with suppress(OSError):
+                self.path(file_path).unlink()
+
+    def write(self, raw: bytes) -> Placed:
+        """Bytes → a new file. Raises OSError, and leaves nothing half-written behind."""
+        name = os.urandom(16).hex()
+        placed = Placed(f"values/{name[:2]}/{name[2:]}.val")
+        path = self.path(placed)
+        path.parent.parent.mkdir(0o700, exist_ok=True)
+        path.parent.mkdir(0o700, exist_ok=True)
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(raw)
+        except BaseException:
+            self.remove(placed)
+            raise
+        return placed
+
+    def owns(self, filename) -> bool:
+        """Whether a name from the table is one that this class gives out (and not, say, ../../etc/passwd)."""
+        return isinstance(filename, str) and Placed.PATTERN.fullmatch(filename) is not None
+
+    def path(self, filename: str) -> Path:
+        return Path(self._directory) / filename
+
+
+class Index(diskcache.Cache):
+    """diskcache's table and transactions, with reads that write nothing and an eviction that spares the newest.
+
+    Never call its methods with retry=True: on a full disk they would loop without an end.
+    """
+
+    COLUMNS = "SELECT rowid, key, raw, mode, filename, value, access_time FROM Cache"
+
+    def find(self, key: str) -> Row | None:
+        rows = self._sql(f"{self.COLUMNS} WHERE key = ? AND raw = 1", (key,)).fetchall()
+        return Row(*rows[0]) if rows else None
+
+    def rows(self) -> list[Row]:
+        return [Row(*row) for row in self._sql(f"{self.COLUMNS} ORDER BY rowid").fetchall()]
+
+    def bytes_of(self, row: Row) -> bytes:
+        """Raises FileNotFoundError and codec.Damaged."""
+        return self.disk.fetch(row.mode, row.filename, row.value, False)
+
+    def content(self, row: Row) -> tuple[dict, dict[str, np.ndarray]]:
+        """(plain, arrays) of an entry. Raises FileNotFoundError and codec.Damaged."""
+        return codec.decode(self.bytes_of(row), self.disk.get(row.key, row.raw))
+
+    def whole(self, row: Row) -> bool:
+        try:
+            self.content(row)
+        except (FileNotFoundError, codec.Damaged):
+            return False
+        return True
+
+    def drop(self, rowid: int) -> Row | None:
+        """Take an entry out that is not whole (its file stays); None where it was replaced by a whole one meanwhile."""
+        with self._transact() as (sql, _):
+            rows = sql(f"{self.COLUMNS} WHERE rowid = ?", (rowid,)).fetchall()
+            if not rows or self.whole(Row(*rows[0])):
+                return None
+            sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
+        return Row(*rows[0])
+
+    def note_use(self, row: Row) -> None:
+        with self._transact() as (sql, _):
+            sql("UPDATE Cache SET access_time = ? WHERE rowid = ?", (time.time(), row.rowid))
+
+    def total(self) -> tuple[int, int]:
+        """(entries, bytes of their values)."""
+        return self._sql("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM Cache").fetchall()[0]
+
+    def evict(self, limit: int, spared: str) -> None:
+        """Delete the values unused for longest until `limit` bytes are kept; never the one just stored."""
+        if self.total()[1] <= limit:
+            return
+        with self._transact() as (sql, remove):
+            excess = self.total()[1] - limit
+            others = "SELECT rowid, size, filename FROM Cache WHERE NOT (key = ? AND raw = 1) ORDER BY access_time"
+            for rowid, size, filename in sql(others, (spared,)).fetchall():
+                if excess <= 0:
+                    break
+                sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
+                remove(filename)
+                excess -= size
+
+    def check(self) -> None:
+        """Raises sqlite3.DatabaseError where the file is not, or no longer, a whole index."""
+        self._sql(f"{self.COLUMNS} LIMIT 1").fetchall()
+        if (answer := self._sql("PRAGMA quick_check(1)").fetchall()) != [("ok",)]:
+            raise sqlite3.DatabaseError(str(answer))
+
+    def is_complete(self) -> bool:
+        return self._sql("PRAGMA user_version").fetchall() == [(COMPLETE,)]
+
+    def set_complete(self) -> None:
+        self._sql(f"PRAGMA user_version = {COMPLETE}")
+
+
+def _connect(folder: Path) -> Index:
+    """The index in a folder. Raises sqlite3.Error, or nearly anything where its settings were tampered with."""
+    path = folder / DBNAME
+    with suppress(OSError):  # SQLite gives its journal the mode of its database
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+    with suppress(OSError):
+        path.chmod(0o600)
+    index = Index(str(folder), timeout=PATIENCE, disk=BytesDisk, **SETTINGS)
+    try:
+        index.check()
+    except BaseException:
+        index.close()
+        raise
+    return index
+
+
+# --- taking turns ---------------------------------------------------------------------------------------------------
+
+class Turn:
+    """The right to compute one key, held by one at a time on this machine. The kernel takes it back from the dead."""
+
+    def __init__(self, path: Path):
+        self.acquired, self._path, self._file = False, path, None
+        self.poll(0)
+
+    def poll(self, seconds: float = 0.2) -> bool:
+        """Try for the turn, for that many seconds at most. True when it is ours."""
+        end = time.monotonic() + seconds
+        while not (self.acquired or self._try()) and (left := end - time.monotonic()) > 0:
+            time.sleep(min(0.02, left))
+        return self.acquired
+
+    def wait(self, check: Callable[[], object] = lambda: None, every: float = 0.2) -> None:
+        """Wait until the turn is ours, calling `check` as it goes by: what it raises ends the wait."""
+        while not self.poll(every):
+            check()
+
+    def release(self) -> None:
+        """Give the turn up. The file goes first, while it is still locked: see _try."""
+        if self._file is not None:
+            with suppress(OSError):
+                self._path.unlink()
+            os.close(self._file)
+        self.acquired, self._file = False, None
+
+    def _try(self) -> bool:
+        try:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            if error.errno not in FULL_ERRNO:
+                raise
+            self.acquired = True  # no room even for an empty file: rather computed twice than not at all
+            return True
+        if _flock(file, fcntl.LOCK_EX) and _is_at(file, self._path):
+            self.acquired, self._file = True, file
+        else:  # somebody else's; or the file was deleted by its owner between our open and our lock
+            os.close(file)
+        return self.acquired
+
+
+def _flock(file: int, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether a path still leads to an open file."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+# --- the store ------------------------------------------------------------------------------------------------------
+
+class Store:
+    """Results by key. Safe to use from many threads and processes at once; can be sent to another process.
+
+    `Store(folder)` makes the folder (0700) where it is missing. The limit is VEIL_CACHE_GB (in GiB, default 10).
+    Raises Unusable where the folder cannot be used; a broken index is set aside and built anew, without a word.
+    """
+
+    def __init__(self, folder: Path | str, size_limit_bytes: int | None = None):
+        self.folder = Path(folder).absolute()
+        self.limit = _default_limit() if size_limit_bytes is None else int(size_limit_bytes)
+        self._lock = threading.RLock()
+        self._index, self._inode = self._open()
+
+    def __reduce__(self):
+        return Store, (self.folder, self.limit)
+
+    def get(self, key: str) -> tuple[dict, dict[str, np.ndarray]] | None:
+        """(plain, arrays), or None. A damaged value is a miss: it is set aside, and the others stay."""
+        _check_key(key)
+        for _ in range(3):  # a file may be replaced or evicted between its entry and its bytes: look again
+            row = self._run(lambda index: index.find(key))
+            if row is None:
+                return None
+            try:
+                found = self._run(lambda index: index.content(row))
+            except (FileNotFoundError, codec.Damaged):
+                self._set_aside(row)
+                continue
+            self._note_use(row)
+            return found
+        return None
+
+    def put(self, key: str, plain: dict, arrays: dict[str, np.ndarray]) -> None:
+        """Store a value, in the place of an older one. Evicts what was unused for longest once the limit is passed.
+
+        Raises Full (what was there stays readable), and TypeError or ValueError for what cannot be stored.
+        """
+        raw = codec.encode(plain, arrays, _check_key(key))
+        if len(raw) > self.limit:
+            raise Full(errno.EFBIG, f"This result ({len(raw):,} bytes) is larger than all that the store may hold "
+                                    f"({self.limit:,} bytes): it was not stored. Raise VEIL_CACHE_GB.")
+        self._run(lambda index: self._write(index, key, raw), SHARED)
+        self._run(lambda index: index.evict(self.limit, key), SHARED)
+
+    def delete(self, key: str) -> bool:
+        """Delete a value; False where there was none."""
+        _check_key(key)
+        return self._run(lambda index: index.delete(key), SHARED)
+
+    def __contains__(self, key: str) -> bool:
+        row = self._run(lambda index: index.find(_check_key(key)))
+        return row is not None and self._index.disk.owns(row.filename) and (self.folder / row.filename).exists()
+
+    def keys(self) -> list[str]:
+        """The keys, oldest first."""
+        return [row.key for row in self._run(Index.rows) if type(row.key) is str and row.raw == 1]
+
+    def clear(self) -> int:
+        """Delete everything, the damaged values too; returns how many values there were."""
+        for path in self._damaged():
+            path.unlink(missing_ok=True)
+        return self._run(lambda index: index.clear(), SHARED)
+
+    def stats(self) -> Stats:
+        """How much is stored, and how much may be."""
+        entries, size = self._run(Index.total)
+        return Stats(entries, size, self.limit, len(self._damaged()), self.folder)
+
+    def verify(self) -> tuple[list[str], list[str]]:
+        """Read every value: (keys of the good ones, keys of the damaged ones, which are set aside).
+
+        Values on disk that have lost their entry are entered again first.
+        """
+        self._run(self._salvage, ALONE)
+        good, damaged = [], []
+        for row in self._run(Index.rows):
+            if self._run(lambda index: index.whole(row)):
+                good.append(row.key)
+            elif self._set_aside(row):
+                damaged.append(str(row.key))
+        return good, damaged
+
+    @contextmanager
+    def computing(self, key: str) -> Iterator[Turn]:
+        """One at a time computes a key. Entering never blocks: see `turn.acquired`, then `turn.poll()` or `turn.wait()`.
+
+        The turn is given up at the end of the block, and by the kernel when its owner dies (a forked child of the
+        owner that lives on keeps it). Look into the store again once it is yours: it may be there by now.
+        """
+        turn = Turn(_private(self.folder / "locks") / hashlib.sha256(_check_key(key).encode()).hexdigest())
+        try:
+            yield turn
+        finally:
+            turn.release()
+
+    # --- the index, and what to do when it is broken ------------------------------------------------------------------
+
+    def _run(self, action: Callable[[Index], Any], guard: int | None = None) -> Any:
+        """action(index), under the guard if it writes. An index found broken is built anew.
+
+        Raises Full, Unusable, and what the action raises of its own.
+        """
+        broken = ""
+        for _ in range(3):
+            index = self._current()
+            try:
+                with self._guard(guard) if guard else nullcontext():
+                    if index is self._unless_replaced():
+                        return action(index)
+            except (sqlite3.Error, diskcache.Timeout) as error:
+                index.close()  # rolls back whatever this thread had begun
+                broken = _broken_or_raise(error, self.folder)
+            if broken:
+                self._reopen(index)
+        raise Unusable(errno.EIO, f"The index of {self.folder} breaks again and again: {broken or 'replaced'}")
+
+    def _write(self, index: Index, key: str, raw: bytes) -> None:
+        try:
+            placed = index.disk.write(raw)
+        except OSError as error:
+            raise (_full(self.folder) if error.errno in FULL_ERRNO else _unusable(self.folder, error)) from error
+        try:
+            index.set(key, placed)
+        except BaseException:
+            index.disk.remove(placed)
+            raise
+
+    def _note_use(self, row: Row) -> None:
+        """Best effort: a value can be read on a full disk although its use cannot be noted."""
+        if not isinstance(row.used, float) or time.time() - row.used > USED_AFTER:
+            with suppress(OSError):
+                self._run(lambda index: index.note_use(row))
+
+    def _unless_replaced(self) -> Index | None:
+        """The open index; None where the file on disk is another one by now."""
+        return self._index if self._inode_now() == self._inode else None
+
+    def _current(self) -> Index:
+        """The index on disk, opened again where another process has replaced it or somebody has deleted it."""
+        index = self._unless_replaced()
+        return self._reopen(None) if index is None else index
+
+    def _reopen(self, broken: Index | None) -> Index:
+        with self._lock:
+            index = self._unless_replaced()
+            if index is None or index is broken:
+                self._index, self._inode = self._open(None if index is None else self._inode)
+            return self._index
+
+    def _open(self, broken: int | None = None) -> tuple[Index, int | None]:
+        """(index, its inode). One that is broken, known by its inode or found so now, is set aside and built anew."""
+        for name in (".", "values", "damaged", "locks"):
+            _private(self.folder / name)
+        with self._guard(ALONE):
+            if broken is not None and broken == self._inode_now():
+                self._set_index_aside()
+            index = self._connect_or_set_aside() or self._connect_or_set_aside()
+            if index is None:
+                raise Unusable(errno.EIO, f"No index can be made in {self.folder}.")
+            if not index.is_complete():
+                self._salvage(index)
+                index.set_complete()
+            return index, self._inode_now()
+
+    def _connect_or_set_aside(self) -> Index | None:
+        try:
+            return _connect(self.folder)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # nearly anything, where somebody wrote into diskcache's settings
+            _broken_or_raise(error, self.folder)
+            self._set_index_aside()
+            return None
+
+    def _inode_now(self) -> int | None:
+        try:
+            return (self.folder / DBNAME).stat().st_ino
+        except OSError:
+            return None
+
+    @contextmanager
+    def _guard(self, kind: int) -> Iterator[None]:
+        """Hold the folder's guard, SHARED or ALONE. Raises Unusable after a minute."""
+        try:
+            file = os.open(self.folder / "guard.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise _unusable(self.folder, error) from error
+        try:
+            end = time.monotonic() + PATIENCE
+            while not _flock(file, kind):
+                if time.monotonic() > end:
+                    raise Unusable(errno.EBUSY, f"Another process has been writing to {self.folder} for a minute.")
+                time.sleep(0.005)
+            yield
+        finally:
+            os.close(file)
+
+    def _salvage(self, index: Index) -> None:
+        """Enter the values on disk that have no entry, the newest of a key last. Needs the guard alone."""
+        known = {row.filename for row in index.rows()}
+        names = {str(path.relative_to(self.folder)) for path in self.folder.glob("values/*/*.val")}
+        lost = [Placed(name) for name in names - known if index.disk.owns(name)]
+        salvaged = set()
+        with index.transact():
+            for placed in sorted(lost, key=lambda name: index.disk.path(name).lstat().st_mtime_ns):
+                key = self._key_inside(index.disk.path(placed))
+                if key is not None and (key in salvaged or index.find(key) is None):
+                    index.set(key, placed)
+                    salvaged.add(key)
+                elif key is not None:  # left by a crash between an entry's change and the old file's end
+                    index.disk.remove(placed)
+
+    def _key_inside(self, path: Path) -> str | None:
+        """The key in a value's file; a file that has none is set aside."""
+        try:
+            with path.open("rb") as file:
+                beginning = file.read(codec.HEADER + codec.LONGEST_KEY)
+                return _check_key(codec.key_of(beginning, os.fstat(file.fileno()).st_size))
+        except (OSError, ValueError):
+            self._move_aside(path)
+
+    # --- what is damaged ----------------------------------------------------------------------------------------------
+
+    def _set_aside(self, row: Row) -> bool:
+        """Take a damaged value out of the store and keep its bytes; False where it was replaced meanwhile."""
+        dropped = self._run(lambda index: index.drop(row.rowid), SHARED)
+        if dropped is None:
+            return False
+        if self._index.disk.owns(dropped.filename):
+            self._move_aside(self.folder / dropped.filename)
+        elif isinstance(dropped.value, (bytes, str)):
+            content = dropped.value.encode() if isinstance(dropped.value, str) else dropped.value
+            with suppress(OSError):
+                self._aside("value").write_bytes(content)
+        return True
+
+    def _set_index_aside(self) -> None:
+        for ending in ("", "-journal", "-wal", "-shm"):
+            self._move_aside(self.folder / (DBNAME + ending))
+
+    def _move_aside(self, path: Path) -> None:
+        try:
+            path.rename(self._aside(path.name))
+        except OSError:  # not there; or no room for one more name: then it has to go
+            with suppress(OSError):
+                path.unlink()
+        for old in self._damaged()[:-KEPT_DAMAGED]:
+            with suppress(OSError):
+                old.unlink()
+
+    def _aside(self, name: str) -> Path:
+        return self.folder / "damaged" / f"{time.time_ns()}-{name}"
+
+    def _damaged(self) -> list[Path]:
+        """What was set aside, oldest first."""
+        return sorted((self.folder / "damaged").glob("*"))
+
+
+# --- small helpers --------------------------------------------------------------------------------------------------
+
+def _check_key(key: str) -> str:
+    """Raises ValueError for a key that is not one short printable line."""
+    if type(key) is not str or not 0 < len(key) <= 500 or not key.isprintable():
+        raise ValueError(f"not a key: {key!r:.60}")
+    return key
+
+
+def _default_limit() -> int:
+    text = os.environ.get("VEIL_CACHE_GB") or str(DEFAULT_GIB)
+    with suppress(ValueError, OverflowError):
+        if (limit := int(float(text) * 2**30)) > 0:
+            return limit
+    raise ValueError(f"VEIL_CACHE_GB is {text!r}: it must be a number of GiB above 0")
+
+
+def _private(folder: Path) -> Path:
+    """Make a folder that only its owner can enter. Raises Unusable."""
+    try:
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+        if folder.stat().st_mode & 0o777 != 0o700:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise _unusable(folder, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+    return folder
+
+
+def _full(folder: Path) -> Full:
+    return Full(errno.ENOSPC, f"The disk is full: the result was not stored. Free some space where {folder} is, or "
+                              "delete stored results. What was stored before is still there.")
+
+
+def _unusable(folder: Path, error: OSError) -> Unusable:
+    return Unusable(error.errno, f"Results cannot be kept in {folder}: {error.strerror}. Choose another folder with "
+                                 "VEIL_HOME, or make this one writable.")
+
+
+def _broken_or_raise(error: Exception, folder: Path) -> str:
+    """Returns what is wrong with an index that has to be built anew; raises Full or Unusable for other troubles."""
+    origin = _origin(error)
+    code = getattr(origin, "sqlite_errorcode", None)
+    primary = sqlite3.SQLITE_CORRUPT if code is None else code & 0xFF
+    if code in FULL_SQLITE or primary == sqlite3.SQLITE_FULL:
+        raise _full(folder) from error
+    if primary in BUSY_SQLITE:
+        raise Unusable(errno.EBUSY, f"Another process has been writing to {folder} for a minute.") from error
+    if primary in BROKEN_SQLITE or not os.access(folder / DBNAME, os.R_OK | os.W_OK) or (folder / DBNAME).is_dir():
+        return str(origin)
+    raise _unusable(folder, OSError(errno.EIO, str(origin))) from error
+
+
+def _origin(error: BaseException) -> BaseException:
+    """The first SQLite error of a chain: diskcache hides it behind a Timeout, or behind a ROLLBACK that failed too."""
+    while isinstance(error.__context__, (sqlite3.Error, diskcache.Timeout)):
+        error = error.__context__
+    return error

@@ -1,0 +1,193 @@
+"""The command line: the same studies without a browser. `python -m engine --help` lists the commands.
+
+Exit codes: 0 done, 1 the run failed, 2 a wrong value (one line names the field, the value and what is allowed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from dataclasses import asdict
+
+from engine import data, parameters, settings
+from engine.lab import Lab, load, open_store
+from engine.studies import STUDIES
+from engine.study import Failed, Phase, Point, Refused, Result, Study, build, key
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, run, and turn every expected trouble into one line on stderr."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.command(options) or 0
+    except (Refused, data.Missing) as refused:
+        print(refused, file=sys.stderr)
+        return 2
+    except (Failed, data.FetchFailed, OSError) as failed:
+        print(failed, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; nothing was stored", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    root = argparse.ArgumentParser(prog="python -m engine", description="Veil's studies without a browser.")
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("list", help="the studies, their presets and parameters").set_defaults(command=list_studies)
+    run = commands.add_parser("run", help="compute a study, or take it from the cache")
+    run.add_argument("study")
+    run.add_argument("--preset", default="quick", help="quick, report or best, where the study has it")
+    run.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="changes")
+    run.add_argument("--json", action="store_true", help="exactly one JSON object on stdout")
+    run.set_defaults(command=run_study)
+    sets = commands.add_parser("data", help="which data sets are here, and how to get the rest")
+    sets.add_argument("action", nargs="?", choices=["fetch"])
+    sets.add_argument("name", nargs="?")
+    sets.set_defaults(command=show_data)
+    cache = commands.add_parser("cache", help="the stored results")
+    cache.add_argument("action", nargs="?", choices=["stats", "clear", "verify"], default="stats")
+    cache.set_defaults(command=manage_cache)
+    return root
+
+
+# --- list ----------------------------------------------------------------------------------------------------------------
+
+def list_studies(options) -> None:
+    """Print every study with its presets and parameters."""
+    for study in STUDIES.values():
+        print(f"{study.NAME}: {study.TITLE}\n  presets: {', '.join(study.PRESETS)}")
+        for spec in parameters.specs(study).values():
+            unit = f" {spec.unit}" if spec.unit else ""
+            print(f"  {spec.name} = {spec.format(spec.default)}{unit}  ({spec.allowed}). {spec.title}: {spec.help}")
+
+
+# --- run -----------------------------------------------------------------------------------------------------------------
+
+def run_study(options) -> None:
+    """Run one study and print it."""
+    study = chosen_study(options.study, options.preset, options.changes)
+    store, begun = open_store(), time.perf_counter()
+    cached = load(store, key(study)) is not None
+    result = compute(study, store)
+    seconds = time.perf_counter() - begun
+    (print_json if options.json else print_words)(study, result, seconds, cached)
+    if "not_stored" in result.made:
+        print(result.made["not_stored"], file=sys.stderr)
+
+
+def chosen_study(name: str, preset: str, changes: list[str]) -> Study:
+    """The study that the arguments name; Refused where they do not name one."""
+    if name not in STUDIES:
+        raise Refused("study", f"study: {name[:40]!r} is not known; there are {', '.join(STUDIES)}")
+    pairs = {}
+    for change in changes:
+        field, equals, value = change.partition("=")
+        if not equals:
+            raise Refused("--set", f"--set: {change[:40]!r} is not FIELD=VALUE")
+        pairs[field] = value
+    return STUDIES[name].preset(preset, **pairs)
+
+
+def compute(study: Study, store) -> Result:
+    """Run in this process, or on the cluster at VEIL_SCHEDULER."""
+    if not settings.scheduler():
+        return show_progress(Lab(store).need(study))
+    from engine.runner import Runner
+    runner = Runner(store)
+    try:
+        run = runner.submit(study)
+        for event in runner.following(run.key, seconds=math.inf):
+            show(event)
+        if run.state != "done":
+            raise Failed(run.message)
+        return run.result
+    finally:
+        runner.close()
+
+
+def show_progress(run) -> Result:
+    """Step a generator to its Result with a progress line on stderr."""
+    while True:
+        try:
+            show(next(run))
+        except StopIteration as end:
+            if sys.stderr.isatty():
+                print("\r\033[K", end="", file=sys.stderr)
+            return end.value
+
+
+def show(event) -> None:
+    """A bar for phases (a terminal only), a line for points of test accuracy."""
+    if isinstance(event, Phase) and sys.stderr.isatty():
+        filled = int(30 * event.done / event.total) if event.total else 0
+        print(f"\r\033[K{event.name} [{'#' * filled}{'.' * (30 - filled)}]", end="", file=sys.stderr, flush=True)
+    elif isinstance(event, Point) and event.curve == "test_accuracy":
+        start = "\r\033[K" if sys.stderr.isatty() else ""
+        print(f"{start}epoch {event.x:g}: {event.curve} {event.y:.4f}", file=sys.stderr)
+
+
+def print_json(study: Study, result: Result, seconds: float, cached: bool) -> None:
+    """Exactly one JSON object."""
+    found = {"study": study.NAME, "key": key(study), "params": study.model_dump(mode="json"), "metrics": result.metrics,
+             "guarantee": asdict(result.guarantee), "seconds": seconds, "cached": cached}
+    print(json.dumps(strict(found)))
+
+
+def strict(value):
+    """JSON has no infinities and no NaN: they become null."""
+    if isinstance(value, dict):
+        return {k: strict(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_words(study: Study, result: Result, seconds: float, cached: bool) -> None:
+    """Metrics and guarantee for a reader."""
+    print(f"{study.NAME}  {key(study)[:16]}  {seconds:.2f} s{'  (cached)' if cached else ''}")
+    for name, value in result.metrics.items():
+        print(f"  {name:28} {value:.6g}")
+    for name, value in asdict(result.guarantee).items():
+        print(f"  guarantee.{name:18} {value}")
+
+
+# --- data and cache --------------------------------------------------------------------------------------------------------
+
+def show_data(options) -> None:
+    """What is there, how big, how to get the rest; or fetch one."""
+    if options.action == "fetch":
+        return fetch(options.name)
+    print(f"data folder: {settings.data_folder()}")
+    for found in data.available():
+        state = f"{found.count:,} pictures, {found.bytes / 1e6:.1f} MB" if found.present else f"not here. {found.how}"
+        print(f"  {found.name:16} {found.title}: {state}")
+
+
+def fetch(name: str | None) -> None:
+    """Download a data set with progress and checksum."""
+    if not name:
+        raise Refused("name", f"name: missing; allowed: one of {', '.join(parameters.DATASETS)}")
+    data.fetch(name, lambda done, total: print(f"\r{done / 1e6:.1f} of {total / 1e6:.1f} MB", end="", file=sys.stderr))
+    print(f"\n{name} is here.", file=sys.stderr)
+
+
+def manage_cache(options) -> None:
+    """Show, empty or check the store."""
+    store = open_store()
+    if options.action == "clear":
+        print(f"{store.clear()} results removed")
+    elif options.action == "verify":
+        good, damaged = store.verify()
+        print(f"{len(good)} good, {len(damaged)} damaged and set aside")
+    else:
+        for name, value in asdict(store.stats()).items():
+            print(f"  {name:10} {value}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The workers: a dask.distributed cluster in a process of its own, `python -m engine.cluster`.
+
+One worker for each GPU, or one for the CPU, each under a nanny. The process prints one JSON line (address and TLS
+credentials, which exist only in memory) and ends when its standard input does, that is, when its owner dies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from engine import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+CREDENTIALS = ("tls_ca_file", "tls_client_key", "tls_client_cert", "tls_scheduler_key", "tls_scheduler_cert",
+               "tls_worker_key", "tls_worker_cert")
+CONFIG = {
+    "distributed.scheduler.allowed-failures": 0,  # a run that kills its worker fails once, with a message
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.admin.low-level-log-length": 20_000,  # events kept for those who join late
+    "distributed.scheduler.http.routes": [],  # nothing is served but the TLS connection itself
+    "distributed.worker.http.routes": [],
+    "distributed.worker.memory.terminate": False,  # a machine's own limits decide, not a guess of ours
+    "distributed.worker.memory.pause": False,
+    "distributed.comm.timeouts.connect": "20s",
+}
+
+
+def gpus() -> list[str]:
+    """Names for CUDA_VISIBLE_DEVICES, one a GPU, without importing torch."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [g for g in chosen.split(",") if g.strip() not in ("", "-1")]
+    if not shutil.which("nvidia-smi"):
+        return []
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
+    return [str(i) for i, line in enumerate(listing.stdout.splitlines()) if line.startswith("GPU ")]
+
+
+def worker_specs() -> dict:
+    """One nanny a GPU (its CUDA_VISIBLE_DEVICES set before torch loads), or a single one for the CPU."""
+    from distributed import Nanny
+    options = {"nthreads": 1, "protocol": "tls://", "memory_limit": 0, "host": "127.0.0.1",
+               "dashboard_address": "127.0.0.1:0", "local_directory": str(settings.home() / "work")}
+    environments = [{"CUDA_VISIBLE_DEVICES": g} for g in gpus()] or [{}]
+    return {i: {"cls": Nanny, "options": options | {"env": _worker_environment() | e}} for i, e in enumerate(environments)}
+
+
+def _worker_environment() -> dict[str, str]:
+    """dask pins workers to one thread of OpenMP by default; training wants them all."""
+    threads = str(os.cpu_count() or 1)
+    return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads,
+            "PYTHONPATH": str(ROOT)}
+
+
+def start() -> tuple[subprocess.Popen, dict]:
+    """Start the cluster process; returns it and its introduction {address, credentials}."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "DASK_LOGGING__DISTRIBUTED": "warning"}
+    process = subprocess.Popen([sys.executable, "-m", "engine.cluster"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               env=environment, cwd=Path.cwd(), text=True)
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"The worker processes did not start (exit code {process.wait()}).")
+    return process, json.loads(line)
+
+
+def connect(introduction: dict):
+    """A client of our own cluster, from its introduction."""
+    from distributed import Client, Security
+    security = Security(require_encryption=True, **introduction["credentials"])
+    return Client(introduction["address"], security=security, set_as_default=False, timeout=20)
+
+
+def join(address: str, timeout: float = 20):
+    """A client of somebody else's cluster (VEIL_SCHEDULER). Raises OSError where there is none in `timeout` seconds."""
+    from distributed import Client
+    return Client(address, set_as_default=False, timeout=timeout)
+
+
+# --- asked of the scheduler, on its own event loop: one at a time, so each is atomic --------------------------------
+
+def claim(key: str, proposal: str, dask_scheduler=None) -> str:
+    """The attempt under which `key` is computed now: the live one, or else `proposal`, which then becomes live."""
+    import time
+    claims = dask_scheduler.extensions.setdefault("veil-claims", {})
+    attempt, since = claims.get(key, (None, 0.0))
+    task = dask_scheduler.tasks.get(attempt)
+    live = task.state in ("waiting", "processing", "queued", "no-worker") if task else time.monotonic() - since < 5
+    if attempt is None or not live:
+        claims[key] = attempt, since = proposal, time.monotonic()
+    return attempt
+
+
+def unclaim(key: str, attempt: str, dask_scheduler=None) -> None:
+    """Let go of a cancelled attempt, so that the next one at its key is a new one."""
+    claims = dask_scheduler.extensions.get("veil-claims", {})
+    if claims.get(key, (None,))[0] == attempt:
+        del claims[key]
+
+
+def live(key: str, dask_scheduler=None) -> str | None:
+    """The attempt that computes `key` now, if any."""
+    attempt, _ = dask_scheduler.extensions.get("veil-claims", {}).get(key, (None, 0.0))
+    task = dask_scheduler.tasks.get(attempt)
+    return attempt if task is not None and task.state in ("waiting", "processing", "queued", "no-worker") else None
+
+
+def waiting(dask_scheduler=None) -> list[str]:
+    """Attempts that have not said a word yet, first in line first."""
+    silent = [t for t in dask_scheduler.tasks.values() if t.state in ("processing", "queued", "waiting", "no-worker")
+              and not dask_scheduler.get_events(t.key)]
+    return [t.key for t in sorted(silent, key=lambda t: t.priority)]
+
+
+def forget(attempt: str, dask_scheduler=None) -> None:
+    """Free the events of an attempt that has ended: its Result holds all of them."""
+    dask_scheduler._broker.truncate(attempt)
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
+
+def main() -> None:
+    """Run scheduler and workers until standard input ends."""
+    import dask
+    os.umask(0o077)
+    owner = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever workers print goes to standard error: nobody empties this pipe after the introduction
+    dask.config.set(CONFIG)  # before distributed is imported: it reads its log levels then
+    from distributed import Scheduler, Security, SpecCluster
+    security = Security.temporary()
+    scheduler = {"cls": Scheduler, "options": {"protocol": "tls://", "host": "127.0.0.1", "port": 0, "dashboard": False,
+                                               "dashboard_address": "127.0.0.1:0", "security": security}}
+    workers = worker_specs()
+    for worker in workers.values():
+        worker["options"]["security"] = security
+    with SpecCluster(scheduler=scheduler, workers=workers, security=security) as cluster:
+        introduction = {"address": cluster.scheduler_address,
+                        "credentials": {name: getattr(security, name) for name in CREDENTIALS}}
+        print(json.dumps(introduction), file=owner, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Lab: what a running study is handed. It carries all that must not enter the key: device, threads, data, store."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+
+from cache import Store
+from cache.store import Full
+from engine import data, settings
+from engine.study import Event, Phase, Result, Study, key
+
+VERSIONS_OF = ("torch", "torchvision", "opacus", "dp-accounting", "numpy", "scikit-learn")
+
+
+class Lab:
+    """The place where studies run: one device, one store. `need` is how a study asks for another study's result."""
+
+    def __init__(self, store: Store, threads: int | None = None):
+        self.store = store
+        self.threads = threads or os.cpu_count() or 1
+
+    @property
+    def device(self):
+        """The torch device to train on: the first visible GPU, else the CPU."""
+        import torch
+        torch.set_num_threads(self.threads)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def images(self, name: str) -> data.Images:
+        """A data set by name; raises data.Missing with how to get it."""
+        return data.load(name)
+
+    def need(self, study: Study) -> Generator[Event, None, Result]:
+        """The study's Result: from the store, or computed now with its events passed through, once for all who ask."""
+        name = key(study)
+        with self.store.computing(name) as turn:
+            while not turn.acquired and name not in self.store:
+                yield Phase("waiting: the same study is running elsewhere")
+                turn.poll()
+            stored = load(self.store, name)
+            if stored is not None:
+                return stored
+            return (yield from self._compute(study, name))
+
+    def _compute(self, study: Study, name: str) -> Generator[Event, None, Result]:
+        begun = time.perf_counter()
+        result = yield from study.run(self)
+        seconds = time.perf_counter() - begun
+        result = replace(result, made=made(study, name, seconds) | result.made)
+        try:
+            save(self.store, name, result)
+            save_speed(self.store, study, seconds)
+        except Full as full:  # what was computed is shown all the same
+            result = replace(result, made=result.made | {"not_stored": str(full)})
+        return result
+
+
+def made(study: Study, name: str, seconds: float) -> dict:
+    """How a result was made: enough to make it again."""
+    versions = {"python": platform.python_version()} | {p: _version(p) for p in VERSIONS_OF}
+    return {"key": name, "study": study.NAME, "params": study.model_dump(mode="json"), "seconds": seconds,
+            "device": device_name(), "versions": versions, "command": command(study),
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+
+
+def command(study: Study) -> str:
+    """The command line that computes the same study."""
+    settings_ = "".join(f" --set {name}={text}" for name, text in study.changed().items())
+    return f"python -m engine run {study.NAME}{settings_}"
+
+
+def device_name() -> str:
+    """What computed: the GPU's name, or the processor's kind and its number of cores. Never imports torch itself."""
+    import sys
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {os.cpu_count()} cores ({platform.machine()})"
+
+
+def load(store: Store, name: str) -> Result | None:
+    """The stored Result under a key, or None."""
+    found = store.get(name)
+    return Result.from_parts(*found) if found else None
+
+
+def save(store: Store, name: str, result: Result) -> None:
+    """Store a Result under its key. Raises cache.store.Full."""
+    store.put(name, *result.parts())
+
+
+def save_speed(store: Store, study: Study, seconds: float) -> None:
+    """Remember how fast this machine is at this study, for the next estimate."""
+    store.put(f"speed:{study.NAME}", {"seconds_per_work": seconds / study.work()}, {})
+
+
+def expected_seconds(store: Store, study: Study) -> float | None:
+    """How long the study will take here, from its last run of any size on this machine; None before the first."""
+    found = store.get(f"speed:{study.NAME}")
+    return found[0]["seconds_per_work"] * study.work() if found else None
+
+
+def open_store() -> Store:
+    """The store under VEIL_HOME."""
+    return Store(settings.home() / "store")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"

@@ -1,0 +1,178 @@
+"""The one home of every parameter: its name, range, default, unit, scale and the words that explain it.
+
+A study declares its fields with these functions; the widget, the command line, the URL and the validation
+all read the same `Spec` back with `spec(StudyClass, name)`.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+MAX_TEXT = 80  # no parameter needs longer text; a URL with 10,000 characters is refused before it is parsed
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that is known about one parameter of one study."""
+
+    name: str
+    title: str
+    kind: str  # "int", "float", "choice", "switch" or "text"
+    default: Any
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    unit: str = ""
+    help: str = ""
+    scale: str = "linear"  # or "log"
+    ends: tuple[str, str] = ("", "")
+    optional: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """The allowed range, in words that fit a widget and a terminal alike."""
+        if self.kind == "choice":
+            return "one of " + ", ".join(self.choices)
+        if self.kind == "switch":
+            return "true or false"
+        if self.kind == "text":
+            return self.help or "a short text"
+        noun = "a whole number" if self.kind == "int" else "a number"
+        words = f"{noun} from {number(self.low)} to {number(self.high)}"
+        return words + (", or empty" if self.optional else "")
+
+    def label(self, choice: str) -> str:
+        """The words a visitor sees for a choice."""
+        return dict(zip(self.choices, self.labels)).get(choice, choice)
+
+    def parse(self, text: str) -> Any:
+        """Text from a URL, a widget or a command line → the value, not yet validated. Raises ValueError."""
+        if len(text) > MAX_TEXT or "\x00" in text:
+            raise ValueError("too long" if len(text) > MAX_TEXT else "a null byte")
+        if self.optional and text.strip().lower() in ("", "none", "null"):
+            return None
+        if self.kind == "switch":
+            return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
+        if self.kind in ("int", "float"):
+            value = float(text)
+            return int(value) if math.isfinite(value) and value == int(value) and self.kind == "int" else value
+        return text
+
+    def format(self, value: Any) -> str:
+        """The inverse of parse: the shortest text that gives the value back."""
+        if value is None:
+            return "none"
+        if isinstance(value, bool):
+            return str(value).lower()
+        return number(value) if isinstance(value, (int, float)) else str(value)
+
+
+def number(value: float | None) -> str:
+    """Shortest exact text of a number: 8.0 → '8', 1e-05 → '1e-05', 200000.0 → '200000'."""
+    if value is None:
+        return ""
+    whole = isinstance(value, int) or (math.isfinite(value) and value == int(value) and abs(value) < 1e15)
+    return str(int(value)) if whole else repr(float(value))
+
+
+def parameter(title: str, default: Any, *, low=None, high=None, choices=None, unit="", help="", scale="linear",
+              ends=("", ""), pattern=None) -> Any:
+    """Declare one field of a study. `choices` maps each allowed text to the words a visitor sees."""
+    extra = {"unit": unit, "scale": scale, "ends": list(ends), "choices": choices or {}}
+    return Field(default, title=title, ge=low, le=high, description=help, pattern=pattern,
+                 max_length=MAX_TEXT if pattern else None, json_schema_extra=extra)
+
+
+def spec(study: type[BaseModel], name: str) -> Spec:
+    """Read a parameter's Spec back from the study that declares it."""
+    info = study.model_fields[name]
+    extra, bounds = info.json_schema_extra, {type(m).__name__: m for m in info.metadata}
+    members = typing.get_args(info.annotation) if _is_union(info.annotation) else (info.annotation,)
+    inner = next(m for m in members if m is not type(None))
+    return Spec(
+        name=name, title=info.title, kind=_kind(inner, extra["choices"]), default=info.default,
+        low=getattr(bounds.get("Ge"), "ge", None), high=getattr(bounds.get("Le"), "le", None),
+        choices=tuple(extra["choices"]), labels=tuple(extra["choices"].values()), unit=extra["unit"],
+        help=info.description or "", scale=extra["scale"], ends=tuple(extra["ends"]), optional=type(None) in members)
+
+
+def specs(study: type[BaseModel]) -> dict[str, Spec]:
+    """All parameters of a study, in the order in which it declares them."""
+    return {name: spec(study, name) for name, info in study.model_fields.items() if info.json_schema_extra}
+
+
+def _is_union(annotation) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+
+
+def _kind(inner: type, choices: dict) -> str:
+    if choices:
+        return "choice"
+    return {bool: "switch", int: "int", float: "float"}.get(inner, "text")
+
+
+# --- the parameters that several studies share -----------------------------------------------------------------
+
+DATASETS = {
+    "mnist-5k": "MNIST digits, the bundled 5,000",
+    "mnist": "MNIST digits, all 70,000",
+    "fashion-mnist": "Fashion-MNIST clothes, 70,000",
+    "cifar10": "CIFAR-10 photographs, 60,000",
+    "celeba": "CelebA faces, 202,599",
+}
+
+
+def dataset(default: str = "mnist-5k") -> Any:
+    return parameter(
+        "Pictures", default, pattern=r"^(mnist-5k|mnist|fashion-mnist|cifar10|celeba|folder:[A-Za-z0-9_-]{1,64})$",
+        help="one of " + ", ".join(DATASETS) + ", or folder:NAME for a folder of your own (letters, digits, - and _)")
+
+
+def seed(default: int = 0) -> Any:
+    return parameter("Seed", default, low=0, high=2**31 - 1,
+                     help="Fixes every random draw, so that the same settings give the same result. Whoever knows "
+                          "the seed can undo the noise: a seeded run is a simulation of a private one.")
+
+
+def epochs(default: int) -> Any:
+    return parameter("Epochs", default, low=1, high=200, unit="passes over the data", scale="log",
+                     help="How often each picture is used on average. More epochs learn more and spend more privacy.")
+
+
+def batch_size(default: int) -> Any:
+    return parameter("Batch size", default, low=1, high=16384, unit="pictures", scale="log",
+                     help="How many pictures a step looks at, on average: each picture joins by its own coin flip.")
+
+
+def learning_rate(default: float | None = None) -> Any:
+    return parameter("Learning rate", default, low=1e-5, high=100.0, scale="log",
+                     help="How far each step moves the network. Empty: the usual rate of the optimizer.")
+
+
+def max_grad_norm(default: float) -> Any:
+    return parameter("Clip norm", default, low=1e-3, high=100.0, scale="log",
+                     help="The most that one picture may pull at the network in one step (max_grad_norm, C).")
+
+
+def noise_multiplier(default: float | None) -> Any:
+    return parameter("Noise multiplier σ", default, low=0.0, high=1000.0, scale="log", ends=("more accurate", "more private"),
+                     help="Noise as a multiple of the clip norm (σ). 0 is no noise and no privacy.")
+
+
+def target_epsilon(default: float | None, *, low: float = 0.1, high: float = 1000.0) -> Any:
+    return parameter("Privacy budget ε", default, low=low, high=high, scale="log",
+                     ends=("more private", "more accurate"),
+                     help="How much the finished network may reveal about any one picture. Smaller is more private.")
+
+
+def delta(default: float = 1e-5) -> Any:
+    return parameter("δ", default, low=1e-12, high=0.1, scale="log",
+                     help="The small probability with which the promise of ε may fail. Keep it well below one in the "
+                          "number of pictures.")

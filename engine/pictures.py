@@ -1,0 +1,49 @@
+"""Pictures as PNG bytes, in numpy and Pillow: enlargements that keep their pixels, galleries, and how alike two are."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+
+def png(image: np.ndarray, pixels: int = 0) -> bytes:
+    """(h, w), (h, w, 1) or (h, w, 3) uint8 → PNG bytes, enlarged by whole factors to about `pixels` a side."""
+    from PIL import Image
+    image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
+    factor = max(1, round(pixels / image.shape[0])) if pixels else 1
+    big = image.repeat(factor, 0).repeat(factor, 1)
+    buffer = io.BytesIO()
+    Image.fromarray(big).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def gallery(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
+    """(n, h, w, c) uint8 → one picture (rows·(h+gap)−gap, columns·(w+gap)−gap, c), grey between the pictures."""
+    n, h, w, c = images.shape
+    rows = -(-n // columns)
+    sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, c), 128, np.uint8)
+    for i, image in enumerate(images):
+        top, left = (i // columns) * (h + gap), (i % columns) * (w + gap)
+        sheet[top:top + h, left:left + w] = image
+    return sheet
+
+
+def stretch(image: np.ndarray) -> np.ndarray:
+    """Any non-negative (h, w, c) floats → uint8, its own brightest 0.5 % white: a choice made from the picture alone."""
+    top = np.quantile(image, 0.995) or 1.0
+    return (np.clip(image / top, 0, 1) * 255).round().astype(np.uint8)
+
+
+def psnr(truth: np.ndarray, other: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB; the peak is the true picture's brightest value. inf for equal pictures."""
+    from skimage.metrics import peak_signal_noise_ratio
+    if np.array_equal(truth, other):
+        return float("inf")
+    return float(peak_signal_noise_ratio(truth, other, data_range=float(truth.max()) or 1.0))
+
+
+def ssim(truth: np.ndarray, other: np.ndarray) -> float:
+    """Structural similarity (Wang et al. 2004), 1 for equal pictures; the range is the true picture's brightest value."""
+    from skimage.metrics import structural_similarity
+    return float(structural_similarity(truth, other, data_range=float(truth.max()) or 1.0, channel_axis=-1))

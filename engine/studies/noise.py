@@ -1,0 +1,129 @@
+"""Study `noise`: one picture and its label, released once under local noise (report 1, figure 1).
+
+The picture is scaled to unit length, x/‖x‖₂, and Gaussian noise of standard deviation σ is added to each pixel;
+what falls below 0 is set to 0, which is post-processing. The label goes through k-ary randomised response.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from engine import data, pictures, privacy
+from engine.parameters import dataset, delta, parameter, seed
+from engine.study import Guarantee, Picture, Refused, Result, Study
+
+REPLACE_ONE = math.sqrt(2)  # the farthest two non-negative unit vectors can be apart
+STRIP = (10.0, 150.0, 500.0, 3000.0, 5000.0, 200_000.0)  # the report's figure 1
+SHOWN = 280  # side of a shown picture in screen pixels
+
+
+class Noise(Study):
+    """Release one picture under the Gaussian mechanism and its label under randomised response."""
+
+    NAME, VERSION, INSTANT = "noise", 1, True
+    TITLE = "Noise on one picture"
+    PRESETS = {
+        "quick": {},
+        "report": {"epsilon": 1925.0, "label_epsilon": 75.0, "calibration": "textbook", "sensitivity": "report"},
+    }
+
+    dataset: str = dataset()
+    category: int = parameter("Class", 3, low=0, high=299, help="Which kind of picture, counted from 0.")
+    index: int = parameter("Which one", 0, low=0, high=99_999, help="Which picture of its class, counted from 0.")
+    epsilon: float = parameter(
+        "Privacy budget ε for the picture", 1925.0, low=0.1, high=200_000.0, scale="log",
+        ends=("more private", "more visible"),
+        help="How much the noised picture may reveal. Every step to the left means more noise.")
+    delta: float = delta(1 / 784**2)
+    calibration: str = parameter(
+        "Noise formula", "exact",
+        choices={"exact": "exact (Balle and Wang 2018)", "textbook": "textbook, as the report used it"},
+        pattern="^(exact|textbook)$",
+        help="The textbook formula is proved only for ε below 1. Beyond, it adds too little noise for the ε it names.")
+    sensitivity: str = parameter(
+        "Sensitivity", "replace", choices={"replace": "√2: one picture for another", "report": "1, as the report used it"},
+        pattern="^(replace|report)$",
+        help="How far apart two unit-length pictures can be. For pictures without negative pixels that is √2.")
+    label_epsilon: float = parameter(
+        "Privacy budget ε for the label", 3.0, low=0.01, high=100.0, scale="log", ends=("more private", "more truthful"),
+        help="The label is told truthfully or replaced by another one, by a biased coin. Smaller ε: more lies.")
+    seed: int = seed()
+
+    def run(self, lab):
+        """Yield the noised picture, return the release of one picture of the data set."""
+        images = lab.images(self.dataset)
+        image, label = self.pick(images)
+        result = self.release(image, label, images.classes)
+        yield Picture("noised", result.pictures["noised"])
+        return result
+
+    def pick(self, images: data.Images) -> tuple[np.ndarray, int]:
+        """The chosen test picture (h, w, c) uint8 and its label; Refused where the class has no such picture."""
+        if self.category >= len(images.classes):
+            raise Refused("category", f"category: {self.category} is not allowed; {self.dataset} has the classes "
+                                      f"0 to {len(images.classes) - 1}")
+        rows = np.flatnonzero(images.test_labels == self.category)
+        if self.index >= len(rows):
+            raise Refused("index", f"index: {self.index} is not allowed; class {images.classes[self.category]} of "
+                                   f"{self.dataset} has the pictures 0 to {len(rows) - 1}")
+        return images.test_images[rows[self.index]], self.category
+
+    def sigma(self, epsilon: float) -> float:
+        """Standard deviation of the noise on each pixel of the unit-length picture."""
+        formula = {"exact": privacy.gaussian_sigma, "textbook": privacy.textbook_sigma}[self.calibration]
+        return formula(epsilon, self.delta, {"replace": REPLACE_ONE, "report": 1.0}[self.sensitivity])
+
+    def release(self, image: np.ndarray, label: int, classes: tuple[str, ...]) -> Result:
+        """image (h, w, c) uint8 and its label → what is released, what it reveals, and how alike it is."""
+        generator = np.random.default_rng(self.seed)
+        unit, draw = unit_length(image), generator.standard_normal(image.shape)
+        released = {e: np.maximum(unit + self.sigma(e) * draw, 0) for e in {*STRIP, self.epsilon}}
+        told = int(privacy.sample_randomized_response(label, self.label_epsilon, len(classes), generator))
+        noised = released[self.epsilon]
+        shown = {"original": pictures.png(image, SHOWN), "noised": pictures.png(pictures.stretch(noised), SHOWN)}
+        shown |= {f"strip_{e:g}": pictures.png(pictures.stretch(released[e]), 112) for e in STRIP}
+        return Result(metrics=self._metrics(unit, noised, len(classes)), guarantee=self.guarantee(len(classes)),
+                      arrays={"released": noised.astype(np.float32)}, pictures=shown,
+                      facts={"label": classes[label], "told_label": classes[told], "classes": len(classes),
+                             "shape": list(image.shape)})
+
+    def _metrics(self, unit: np.ndarray, noised: np.ndarray, classes: int) -> dict[str, float]:
+        sigma = self.sigma(self.epsilon)
+        keep = privacy.randomized_response(self.label_epsilon, classes).keep
+        return {
+            "sigma": sigma, "noise_norm": sigma * math.sqrt(unit.size), "signal_norm": float(np.linalg.norm(unit)),
+            "snr_db": float(10 * np.log10(max(np.sum(unit**2), 1e-300) / (sigma**2 * unit.size))),
+            "psnr_db": pictures.psnr(unit, noised), "ssim": pictures.ssim(unit, noised),
+            "epsilon_named": self.epsilon, "epsilon_picture": privacy.gaussian_epsilon(sigma, self.delta, REPLACE_ONE),
+            "label_keep_probability": keep, "epsilon_label": self.label_epsilon}
+
+    def guarantee(self, classes: int) -> Guarantee:
+        """What the pair (picture, label) promises: the ε its σ really gives, plus the label's."""
+        sigma = self.sigma(self.epsilon)
+        total = privacy.gaussian_epsilon(sigma, self.delta, REPLACE_ONE) + self.label_epsilon
+        return Guarantee(
+            unit="one picture and its label", epsilon=total, delta=self.delta,
+            mechanism=f"Gaussian noise, σ = {sigma:.4g} on the unit-length picture; randomised response on the label",
+            accountant="exact Gaussian curve (Balle and Wang 2018) plus the label's ε (basic composition)",
+            sampling="none: every picture is released", sample_rate=None, steps=1, note=self._note(),
+            neighbours="the picture and its label replaced by any other picture and label (distance at most √2)",
+            against="anyone who sees the released picture and label, whatever else they know",
+            also_released="the size of the picture; this page also shows the original, which a real release would not",
+            odds_any=privacy.odds_any(total, self.delta),
+            odds_mechanism=privacy.odds_pair(sigma, REPLACE_ONE, self.label_epsilon, classes))
+
+    def _note(self) -> str:
+        simulated = "A simulation: whoever knows the seed can take the noise away again."
+        if self.calibration == "exact" and self.sensitivity == "replace":
+            return simulated
+        return (f"The chosen formula names ε = {self.epsilon:g} for the picture; the ε stated here is the one that its "
+                f"σ really gives when one picture is replaced by another. {simulated}")
+
+
+def unit_length(image: np.ndarray) -> np.ndarray:
+    """(h, w, c) uint8 → floats of Euclidean length 1. A black picture has no direction: it stays all zeros."""
+    pixels = image.astype(np.float64)
+    norm = np.linalg.norm(pixels)
+    return pixels / norm if norm > 0 else pixels

@@ -1,0 +1,78 @@
+"""Training: one network on one device, the pictures as one uint8 tensor there, batches as indices into it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from engine import dp_sgd, networks, pictures
+
+EVALUATE = 2000  # pictures a forward pass when nothing is learned
+SHOWN_ROWS = 10_000  # training accuracy is measured on at most so many training pictures
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
+
+
+def scaled(images: torch.Tensor) -> torch.Tensor:
+    """(n, h, w, c) uint8 → (n, c, h, w) float32 in [-1, 1]. Fixed numbers: the data's own mean and spread would leak."""
+    return images.permute(0, 3, 1, 2).to(torch.float32).mul_(2 / 255).sub_(1)
+
+
+class Training:
+    """A network, its optimizer and its pictures; `step` learns once, `measure` says how much has been learned."""
+
+    def __init__(self, study, plan: dict, images, device: torch.device):
+        self.study, self.plan, self.device = study, plan, device
+        self.images = torch.tensor(images.train_images).to(device)
+        self.labels = torch.tensor(images.train_labels).to(device)
+        self.test_images = torch.tensor(images.test_images).to(device)
+        self.test_labels = torch.tensor(images.test_labels).to(device)
+        self.shown_rows = torch.arange(min(SHOWN_ROWS, len(self.images)), device=device)
+        h, _, channels = images.train_images.shape[1:]
+        self.network = networks.report_cnn(channels, h, len(images.classes), study.seed, study.activation).to(device)
+        self.optimizer = OPTIMIZERS[study.optimizer](self.network.parameters(), lr=study.rate)
+        self.generator = torch.Generator(device).manual_seed(study.seed)
+        self.private_gradient = dp_sgd.PrivateGradient(
+            self.network, expected_batch=study.batch_size, max_grad_norm=study.max_grad_norm,
+            noise_multiplier=plan["noise_multiplier"], generator=self.generator)
+        self.diverged = False
+
+    def step(self) -> None:
+        """One Poisson batch, one step."""
+        rows = dp_sgd.poisson_batch(len(self.images), self.plan["sample_rate"], self.generator)
+        learn = self.private_gradient if self.study.private else self._plain_gradient
+        learn(scaled(self.images[rows]), self.labels[rows])
+        self.optimizer.step()
+
+    def _plain_gradient(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        """The twin: the same Poisson batches, nothing clipped, nothing noised. An empty batch changes nothing."""
+        self.optimizer.zero_grad()
+        (F.cross_entropy(self.network(images), labels, reduction="sum") / self.study.batch_size).backward()
+
+    @torch.no_grad()
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """(n, h, w, c) uint8 on the device → (n, classes)."""
+        self.network.eval()
+        found = torch.cat([self.network(scaled(part)) for part in images.split(EVALUATE)])
+        self.network.train()
+        return found
+
+    def predict(self, images: torch.Tensor) -> np.ndarray:
+        """(n, h, w, c) uint8 on the device → (n,) class numbers."""
+        return self.logits(images).argmax(1).cpu().numpy()
+
+    def measure(self) -> dict[str, float]:
+        """Accuracy in [0, 1] on test and training pictures and the mean training loss in nats, as of now."""
+        test, train = self.logits(self.test_images), self.logits(self.images[self.shown_rows])
+        labels = self.labels[self.shown_rows]
+        loss = float(F.cross_entropy(train, labels))
+        self.diverged = not np.isfinite(loss)
+        return {"test_accuracy": float((test.argmax(1) == self.test_labels).double().mean()),
+                "train_accuracy": float((train.argmax(1) == labels).double().mean()), "train_loss": loss}
+
+    def filters(self) -> bytes:
+        """PNG of the first layer's filters, (16, 8, 8) each stretched to its own range: what the network looks for."""
+        weights = next(self.network.parameters()).detach().mean(1).cpu().numpy()  # (filters, h, w)
+        low, high = weights.min((1, 2), keepdims=True), weights.max((1, 2), keepdims=True)
+        grey = np.nan_to_num((weights - low) / np.maximum(high - low, 1e-12) * 255).astype(np.uint8)
+        return pictures.png(pictures.gallery(grey[..., None], columns=8, gap=1), 160)

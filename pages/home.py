@@ -1,0 +1,64 @@
+"""Page Home: what Veil is, one card a study, one small live example."""
+
+import streamlit as st
+
+from engine import data
+from engine.studies.dp_training import DPTraining
+from engine.studies.noise import STRIP, Noise
+from pages.parts import live, words
+
+st.title("See what privacy costs, and what it buys", anchor=False)
+st.markdown("Machines learn from pictures of people, and what they learn can give those people away. Differential privacy hides each "
+            "of them behind noise of a known size, so that one can say exactly how much an attacker can still find out. "
+            "**Here you turn that noise up and down, and watch real models learn under it.**")
+
+# --- a small live example -----------------------------------------------------------------------------------------------------
+with st.container(border=True):
+    picture, dial = st.columns([1, 3], vertical_alignment="center")
+    with dial:
+        budget = st.select_slider("Turn the privacy dial", [1e5, 3e4, 1e4, 5000.0, 3000.0, 2000.0, 1000.0, 500.0, 150.0, 50.0, 10.0],
+                                  value=3000.0, key="home.epsilon", format_func=lambda e: f"ε = {e:,.0f}",
+                                  help="The privacy budget ε: smaller means more noise and less to find out.")
+        example = Noise(epsilon=budget)
+        images = data.load(example.dataset)
+        release = example.release(*example.pick(images), images.classes)
+        st.markdown(f"Noise **{release.metrics['noise_norm']:.2g} times** as strong as the picture itself. An attacker who knows that it is one of two "
+                    f"pictures tells which one **{words.of_hundred(release.guarantee.odds_mechanism)} times in 100**.")
+        st.caption("For one picture on its own, only very strong noise hides it. Hiding *one among thousands* costs far less: "
+                   "that is what the next page does.")
+    picture.image(release.pictures["noised"], width="stretch", alt=f"A handwritten three under the noise of ε = {budget:g}")
+
+# --- the studies ----------------------------------------------------------------------------------------------------------------
+tiny = DPTraining.preset("tiny")
+first, second = st.columns(2)
+with first.container(border=True):
+    st.subheader("Noise", anchor=False)
+    for column, epsilon in zip(st.columns(len(STRIP)), STRIP):
+        column.image(release.pictures[f"strip_{epsilon:g}"], width="stretch", alt=f"The same three at ε = {epsilon:g}")
+    st.markdown("What does noise do to one picture and its label, and what can an attacker still tell? Take a picture of your own.")
+    st.page_link("noise.py", label="Drown a picture", icon=":material/grain:")
+with second.container(border=True):
+    st.subheader("DP training", anchor=False)
+
+    def card(views: dict[str, live.View]) -> None:
+        """The filters that a two-epoch training has just learned, or its progress."""
+        view = views["private"]
+        if "filters" in view.pictures:
+            st.image(view.pictures["filters"], width="stretch", alt="The first layer's filters after two private epochs")
+        elif view.state in ("failed", "cancelled"):
+            st.caption(view.message)
+        else:
+            st.progress(0.0, text="A first small network is being trained for this card …")
+        if view.result is not None:
+            st.caption(f"Learned in {view.seconds:.1f} s at ε = {words.epsilon(view.result.guarantee.epsilon)}: "
+                       f"{100 * view.result.metrics['test_accuracy']:.0f} of 100 new digits named correctly after two epochs.")
+
+    if live.look(tiny).state == "empty":
+        live.services().runner.submit(tiny)
+    live.follow({"private": tiny}, card)
+    st.markdown("Can a network learn from thousands of people and remember none of them? Watch it learn while its privacy budget is spent.")
+    st.page_link("dp_training.py", label="Train under privacy", icon=":material/show_chart:")
+
+stats = live.services().store.stats()
+st.caption(f"Everything here is computed on this machine, and kept: {stats.entries} results, {words.size(stats.bytes)} of at most "
+           f"{words.size(stats.limit)}. Nothing that you upload is stored.")

@@ -1,0 +1,10 @@
+"""The list of pages, nothing else."""
+
+import streamlit as st
+
+st.set_page_config(page_title="Veil", page_icon="🌫️", layout="wide", initial_sidebar_state="collapsed")
+st.navigation([
+    st.Page("home.py", title="Veil", icon=":material/visibility:", url_path="home", default=True),
+    st.Page("noise.py", title="Noise", icon=":material/grain:", url_path="noise"),
+    st.Page("dp_training.py", title="DP training", icon=":material/show_chart:", url_path="dp_training"),
+], position="top").run()

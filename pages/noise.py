@@ -1,0 +1,115 @@
+"""Page Noise: what the Gaussian mechanism does to one picture, at once."""
+
+import streamlit as st
+
+from engine import data, uploads
+from engine.studies.noise import STRIP, Noise
+from engine.study import Refused
+from pages.parts import charts, panels, words
+from pages.parts.controls import Controls
+
+OWN_SIZE = 64
+
+st.title("Can anyone still be recognised?", anchor=False)
+st.markdown("Before a picture leaves a phone, noise can be added to it, so much that nobody can tell which picture it was. "
+            "**Drag the dial and watch where the picture drowns.**")
+
+controls = Controls(Noise)
+controls.complain()
+controls.dial("epsilon")
+controls.presets({"quick": "Start", "report": "As in the report"})
+
+# --- which picture ---------------------------------------------------------------------------------------------------------
+with st.expander("Choose the picture", icon=":material/image:", expanded=controls.complains("dataset", "category", "index")):
+    left, middle, right = st.columns(3)
+    with left:
+        controls.dataset()
+    if controls.missing:
+        st.stop()
+    images = data.load(controls.value("dataset"))
+    with middle:
+        controls.category("category", images.classes)
+    with right:
+        controls.number("index")
+    source = st.segmented_control("Or a picture of your own, which is never stored", ["no", "upload", "webcam"], default="no",
+                                  required=True, key="noise.source")
+    raw = None
+    if source == "upload":
+        raw = st.file_uploader("One PNG or JPEG, at most 5 MB", type=["png", "jpg", "jpeg"], max_upload_size=5)
+    elif source == "webcam":
+        raw = st.camera_input("Take a picture")
+with st.expander("More settings", icon=":material/tune:",
+                 expanded=controls.complains("calibration", "sensitivity", "delta", "seed")):
+    first, second = st.columns(2)
+    with first:
+        controls.choice("calibration")
+        controls.choice("sensitivity")
+    with second:
+        controls.number("delta")
+        controls.number("seed")
+
+study = controls.ready()
+try:
+    picked, label = study.pick(images)
+except Refused as refused:
+    st.error(str(refused), icon=":material/edit:")
+    st.stop()
+if raw is not None:
+    try:
+        picked = uploads.decode(raw.getvalue(), size=OWN_SIZE, channels=3)
+    except uploads.Refused as refused:
+        st.error(str(refused), icon=":material/broken_image:")
+        st.stop()
+result = study.release(picked, label, images.classes)
+metrics, facts = result.metrics, result.facts
+
+# --- the pictures ------------------------------------------------------------------------------------------------------------
+before, after, numbers = st.columns([1, 1, 1.2])
+before.image(result.pictures["original"], caption="The picture", width="stretch", alt=f"The original picture: {facts['label']}")
+after.image(result.pictures["noised"], caption=f"What leaves the phone at ε = {study.epsilon:g}", width="stretch",
+            alt=f"The same picture under noise of {metrics['noise_norm']:.2g} times its own strength")
+with numbers:
+    st.metric("Noise, compared with the picture", f"{metrics['noise_norm']:.3g} ×",
+              help="Expected length of the noise, the picture's own length being 1.")
+    one, two = st.columns(2)
+    one.metric("σ a pixel", f"{metrics['sigma']:.4g}", help="Standard deviation of the noise on each pixel of the unit-length picture.")
+    two.metric("Signal to noise", f"{metrics['snr_db']:.1f} dB", help="Power of the picture over the power of the noise.")
+    one.metric("Likeness (SSIM)", f"{metrics['ssim']:.3f}", help="Structural similarity, 1 for the same picture.")
+    two.metric("PSNR", f"{metrics['psnr_db']:.1f} dB", help="Peak signal-to-noise ratio of the released picture.")
+if study.calibration == "textbook" or study.sensitivity == "report":
+    st.warning(f"This formula names ε = {study.epsilon:,.6g}, but its σ = {metrics['sigma']:.3g} really gives "
+               f"**ε = {words.epsilon(metrics['epsilon_picture'])}** when one picture is replaced by another.", icon=":material/calculate:")
+
+st.markdown("**The same picture at the report's six budgets**")
+for column, epsilon in zip(st.columns(len(STRIP)), STRIP):
+    column.image(result.pictures[f"strip_{epsilon:g}"], caption=f"ε = {epsilon:,g}", width="stretch",
+                 alt=f"The picture under the noise of ε = {epsilon:g}")
+
+# --- the label ---------------------------------------------------------------------------------------------------------------
+st.subheader("And what is written on it", anchor=False)
+controls.dial("label_epsilon")
+said, chart = st.columns([1, 1.4], vertical_alignment="center")
+said.markdown(f"The picture shows **{facts['label']}**. The phone says: **{facts['told_label']}**.")
+said.markdown(f"It tells the truth with a chance of {100 * metrics['label_keep_probability']:.3g} %, and otherwise names one of the "
+              f"other {facts['classes'] - 1}, each as likely. That is *randomised response*: a coin decides between truth and lie, "
+              "so nobody can hold the answer against you.")
+chart.plotly_chart(charts.label_odds(list(images.classes), metrics["label_keep_probability"], facts["label"]), key="label odds",
+                   alt="Bars: the chance of each label to be told", config={"displayModeBar": False})
+st.markdown(f"Picture (ε = {words.epsilon(metrics['epsilon_picture'])}) and label (ε = {metrics['epsilon_label']:g}) together: "
+            f"**ε = {words.epsilon(result.guarantee.epsilon)}**, δ = {study.delta:.3g}.")
+
+panels.odds(result.guarantee, "your picture")
+panels.guarantee(result.guarantee)
+with st.expander("The formulas", icon=":material/function:"):
+    st.markdown(r"""
+The picture $x$ becomes $u = x / \lVert x \rVert_2$; released is $\max(u + \mathcal N(0, \sigma^2 I),\, 0)$. Replacing $u$ by another
+non-negative unit vector moves it by at most $\Delta = \sqrt 2$.
+
+**Exact** (Balle and Wang 2018): the least $\sigma$ with
+$\Phi\!\left(\tfrac{\Delta}{2\sigma} - \tfrac{\varepsilon\sigma}{\Delta}\right) - e^{\varepsilon}\,\Phi\!\left(-\tfrac{\Delta}{2\sigma} - \tfrac{\varepsilon\sigma}{\Delta}\right) \le \delta$.
+**Textbook**: $\sigma = \Delta \sqrt{2 \ln(1.25/\delta)} / \varepsilon$, proved for $\varepsilon < 1$ only.
+
+**Label**, one of $k$: the truth with probability $e^{\varepsilon} / (e^{\varepsilon} + k - 1)$, each other one with $1 / (e^{\varepsilon} + k - 1)$.
+""")
+panels.made(study, result)
+controls.finish()

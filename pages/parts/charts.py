@@ -1,0 +1,104 @@
+"""Curves and counts → plotly figures and small SVGs. Pure: no Streamlit here, nothing is computed but what is drawn.
+
+One colour means one thing on every page (Okabe and Ito's palette, which colour-blind readers can tell apart).
+"""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+COLOURS = {
+    "private": "#0072B2", "not private": "#E69F00", "raw": "#009E73", "noised": "#CC79A7", "attacker": "#D55E00",
+    "spent": "#56B4E9", "chance": "#7F7F7F",
+}
+Curve = list[tuple[float, float]]
+
+
+def figure(x_title: str, y_title: str, height: int = 320) -> go.Figure:
+    """An empty figure in the house style: axes in words, legend on top, exact values on hover."""
+    return go.Figure(layout=dict(
+        height=height, margin=dict(l=8, r=8, t=8, b=8), hovermode="x unified", uirevision="keep",
+        legend=dict(orientation="h", y=1.02, yanchor="bottom", x=0), font=dict(size=14),
+        xaxis=dict(title=x_title, automargin=True), yaxis=dict(title=y_title, automargin=True)))
+
+
+def line(chart: go.Figure, name: str, points: Curve, colour: str, *, dash: str = "solid", unit: str = "",
+         digits: str = ".2f") -> None:
+    """One curve with its points visible. SVG, because browsers allow only a few WebGL charts a page."""
+    chart.add_scatter(
+        x=[x for x, _ in points], y=[y for _, y in points], name=name, mode="lines+markers",
+        line=dict(color=COLOURS[colour], width=3, dash=dash), marker=dict(size=6, color=COLOURS[colour]),
+        hovertemplate=f"%{{y:{digits}}}{unit}")
+
+
+def accuracy(curves: dict[str, dict[str, Curve]], epochs: int, chance: float) -> go.Figure:
+    """Accuracy over epochs. curves: 'private' / 'not private' → the study's curves, accuracies in [0, 1]."""
+    chart = figure("Epochs (passes over the training pictures)", "Pictures named correctly, %")
+    for who, found in curves.items():
+        line(chart, f"new pictures, {who}", percent(found.get("test_accuracy", [])), who, unit=" %")
+        line(chart, f"training pictures, {who}", percent(found.get("train_accuracy", [])), who, dash="dot", unit=" %")
+    chart.add_hline(y=100 * chance, line=dict(color=COLOURS["chance"], dash="dot"),
+                    annotation=dict(text="guessing", font=dict(color=COLOURS["chance"])))
+    chart.update_xaxes(range=[0, epochs * 1.02])
+    chart.update_yaxes(range=[0, 102])
+    return chart
+
+
+def loss(curves: dict[str, dict[str, Curve]], epochs: int) -> go.Figure:
+    """Mean loss on the training pictures over epochs."""
+    chart = figure("Epochs (passes over the training pictures)", "Loss on training pictures (nats)", height=260)
+    for who, found in curves.items():
+        line(chart, who, found.get("train_loss", []), who, digits=".3f")
+    chart.update_xaxes(range=[0, epochs * 1.02])
+    return chart
+
+
+def spent(points: Curve, epochs: int, limit: float | None, delta: float) -> go.Figure:
+    """ε spent so far over epochs, with the budget as a dotted line where there is one."""
+    chart = figure("Epochs (passes over the training pictures)", f"ε spent so far (δ = {delta:g})", height=260)
+    line(chart, "ε spent, upper bound while it runs (RDP)", points, "spent", digits=".3f")
+    if limit is not None:
+        chart.add_hline(y=limit, line=dict(color=COLOURS["chance"], dash="dot"), annotation=dict(text="budget"))
+    chart.update_xaxes(range=[0, epochs * 1.02])
+    chart.update_yaxes(rangemode="tozero")
+    return chart
+
+
+def per_class(accuracies: dict[str, dict[str, float]]) -> go.Figure:
+    """Accuracy by class. accuracies: 'private' / 'not private' → class name → accuracy in [0, 1]."""
+    chart = figure("Class", "Named correctly, %", height=300)
+    for who, by_class in accuracies.items():
+        chart.add_bar(x=list(by_class), y=[100 * a for a in by_class.values()], name=who,
+                      marker=dict(color=COLOURS[who]), hovertemplate="%{y:.1f} %")
+    chart.update_xaxes(type="category")
+    chart.update_yaxes(range=[0, 102])
+    return chart
+
+
+def label_odds(classes: list[str], keep: float, truth: str) -> go.Figure:
+    """How likely each answer of the randomised response is, for the true label."""
+    other = (1 - keep) / (len(classes) - 1)
+    chart = figure("Label told", "Chance, %", height=240)
+    chart.add_bar(x=classes, y=[100 * (keep if c == truth else other) for c in classes], hovertemplate="%{y:.3g} %",
+                  marker=dict(color=[COLOURS["raw"] if c == truth else COLOURS["noised"] for c in classes]))
+    chart.update_xaxes(type="category")
+    chart.update_yaxes(range=[0, 102])
+    return chart
+
+
+def percent(points: Curve) -> Curve:
+    """Fractions → per cent."""
+    return [(x, 100 * y) for x, y in points]
+
+
+def crowd(right: int) -> str:
+    """100 small figures as SVG, the first `right` of them in the attacker's colour and filled."""
+    people = "".join(_person(i, i < right) for i in range(100))
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 130" width="400" height="130">{people}</svg>'
+
+
+def _person(i: int, found: bool) -> str:
+    x, y = 10 + (i % 20) * 20, 6 + (i // 20) * 26
+    colour, fill = (COLOURS["attacker"], 1.0) if found else (COLOURS["chance"], 0.3)
+    return (f'<g fill="{colour}" fill-opacity="{fill}"><circle cx="{x}" cy="{y + 4}" r="4.2"/>'
+            f'<path d="M{x - 6} {y + 21}v-6a6 6 0 0 1 12 0v6z"/></g>')

@@ -1,0 +1,214 @@
+"""Widgets made from a study's parameters, bound to the URL. A wrong value is refused in words, at its widget.
+
+`Controls` reads the URL once, keeps the values in the session under "STUDY.field", and writes what differs from the
+defaults back into the URL, so that every view is a link. (Streamlit's own bind= drops wrong values without a word and
+has no slider on a log scale; see docs/architecture.md.)
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import streamlit as st
+
+from engine import data, parameters
+from engine.parameters import Spec
+from engine.study import Refused, Study, build, parse
+
+STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # marks a decade on a log slider
+
+
+class Controls:
+    """The widgets of one study on one page. What the session holds is always allowed: a wrong text never gets in."""
+
+    def __init__(self, study: type[Study]):
+        self.study, self.specs = study, parameters.specs(study)
+        self.missing = False  # the chosen data set is not here
+        self._restore()
+
+    # --- session and URL -----------------------------------------------------------------------------------------------
+
+    def slot(self, name: str, mark: str = "") -> str:
+        """Where the session keeps a field ('' its value, '#' its text, '~' its slider, '!' what is wrong with it)."""
+        return f"{self.study.NAME}.{name}{mark}"
+
+    def _restore(self) -> None:
+        """Values from the URL when it is new, else from the session, else the defaults."""
+        texts, memory = st.query_params.to_dict(), f"{self.study.NAME}?url"
+        if memory not in st.session_state or (texts and texts != st.session_state[memory]):
+            self._read(texts)
+        for name, spec in self.specs.items():  # written again each time: Streamlit drops what no widget shows
+            st.session_state[self.slot(name)] = st.session_state.get(self.slot(name), spec.default)
+
+    def _read(self, texts: dict[str, str]) -> None:
+        """Take the allowed values of a URL; say what is wrong with the others."""
+        self.change(**{name: spec.default for name, spec in self.specs.items()})
+        allowed = {name: text for name, text in list(texts.items())[:50] if self._allows(name, text)}
+        try:
+            study = build(self.study, allowed)
+            self.set(**{name: getattr(study, name) for name in allowed}, **self._follows(study, allowed))
+        except Refused as refused:
+            st.session_state[self.slot("", "!")] = f"{refused}. Using the defaults instead."
+
+    def _follows(self, study: Study, given: dict) -> dict:
+        """Fields that another one has replaced: a noise multiplier in the URL empties the default budget."""
+        return {n: getattr(study, n) for n in self.study.EXCLUSIVE if n not in given}
+
+    def _allows(self, name: str, text: str) -> bool:
+        """Is this text a value of this field? If not, the field's message says so in the study's own words."""
+        try:
+            build(self.study, {name: text})
+            return True
+        except Refused as refused:
+            known = name in self.specs
+            used = f" Using {self.specs[name].format(self.value(name))} instead." if known else ""
+            st.session_state[self.slot(name if known else "", "!")] = f"{refused}.{used}"
+            return False
+
+    def finish(self) -> None:
+        """Write what differs from the defaults into the URL."""
+        now = {n: s.format(self.value(n)) for n, s in self.specs.items() if self.value(n) != s.default}
+        st.session_state[f"{self.study.NAME}?url"] = now
+        if st.query_params.to_dict() != now:
+            st.query_params.from_dict(now)
+
+    def value(self, name: str):
+        """What the session holds for a field now."""
+        return st.session_state.get(self.slot(name), self.specs[name].default)
+
+    def set(self, **values) -> None:
+        """Change fields, from code or a callback."""
+        for name, value in values.items():
+            st.session_state[self.slot(name)] = value
+
+    def change(self, **values) -> None:
+        """The visitor changes fields: what was wrong with them, or with the URL, is forgotten."""
+        self.set(**values)
+        for name in ("", *values):
+            st.session_state.pop(self.slot(name, "!"), None)
+
+    def complains(self, *names: str) -> bool:
+        """Is there something to say about one of these fields? Then what hides them should be open."""
+        return any(self.slot(name, "!") in st.session_state for name in names)
+
+    # --- the study -------------------------------------------------------------------------------------------------------
+
+    def ready(self, **fixed) -> Study:
+        """The study at the present values; where they contradict each other, says so and ends the page."""
+        try:
+            study = build(self.study, {name: self.value(name) for name in self.specs} | fixed)
+        except Refused as refused:
+            st.error(str(refused), icon=":material/edit:")
+            st.stop()
+        self.finish()
+        if self.missing:
+            st.stop()
+        return study
+
+    def complain(self, name: str = "") -> None:
+        """Show what was wrong with a field, or with the URL as a whole."""
+        if message := st.session_state.get(self.slot(name, "!")):
+            st.warning(message, icon=":material/edit:")
+
+    # --- widgets ---------------------------------------------------------------------------------------------------------
+
+    def presets(self, names: dict[str, str]) -> None:
+        """One row of pills; names maps a preset to its words. A preset changes every field at once."""
+        slot = f"{self.study.NAME}?preset"
+        st.session_state[slot] = next((n for n in names if self._is_at(n)), None)
+        st.pills("Presets", list(names), key=slot, format_func=names.get, on_change=self._apply, args=(slot,))
+
+    def _apply(self, slot: str) -> None:
+        chosen = st.session_state[slot]
+        if chosen:
+            self.change(**{name: getattr(self.study.preset(chosen), name) for name in self.specs})
+
+    def _is_at(self, preset: str) -> bool:
+        study = self.study.preset(preset)
+        return all(self.value(name) == getattr(study, name) for name in self.specs)
+
+    def dial(self, name: str) -> None:
+        """The large slider that the page is about, with its ends labelled and the exact number beside it."""
+        spec, slider = self.specs[name], self.slot(name, "~")
+        wide, narrow = st.columns([6, 1], vertical_alignment="bottom")
+        marks = grid(spec)
+        st.session_state[slider] = nearest(marks, self.value(name))
+        with wide:
+            st.select_slider(spec.title, marks, key=slider, format_func=lambda v: f"{v:,g}", help=spec.help,
+                             on_change=lambda: self.change(**{name: st.session_state[slider]}))
+            with st.container(horizontal=True, horizontal_alignment="distribute"):
+                st.caption(f"◀ {spec.ends[0]}", width="content")
+                st.caption(f"{spec.ends[1]} ▶", width="content")
+        with narrow:
+            self._text(spec, "exactly")
+        self.complain(name)
+
+    def number(self, name: str) -> None:
+        """A field for an exact number; empty where that is allowed."""
+        spec = self.specs[name]
+        self._text(spec, f"{spec.title} ({spec.unit})" if spec.unit else spec.title)
+        self.complain(name)
+
+    def _text(self, spec: Spec, label: str) -> None:
+        """A text field: unlike a number field it takes 1e-5 as it is written, and wrong values get our own words."""
+        slot = self.slot(spec.name, "#")
+        st.session_state[slot] = "" if self.value(spec.name) is None else spec.format(self.value(spec.name))
+        st.text_input(label, key=slot, help=f"{spec.help} Allowed: {spec.allowed}.", on_change=self._typed, args=(spec.name,))
+
+    def _typed(self, name: str) -> None:
+        text = st.session_state[self.slot(name, "#")]
+        if self._allows(name, text):
+            self.change(**{name: parse(self.specs[name], text)})
+
+    def choice(self, name: str) -> None:
+        """One of a few: a segmented control for up to three choices, else a list."""
+        spec = self.specs[name]
+        widget = st.segmented_control if len(spec.choices) <= 3 else st.selectbox
+        more = {"required": True} if widget is st.segmented_control else {}
+        widget(spec.title, spec.choices, key=self.slot(name), format_func=spec.label, help=spec.help,
+               on_change=self._picked, args=(name,), **more)
+        self.complain(name)
+
+    def category(self, name: str, classes: tuple[str, ...]) -> None:
+        """A class of the data set, by its own name."""
+        spec, options = self.specs[name], list(range(len(classes)))
+        if self.value(name) not in options:
+            instead = min(spec.default, len(classes) - 1)
+            st.session_state[self.slot(name, "!")] = (f"{name}: {self.value(name)} is not allowed; these pictures have the "
+                                                      f"classes 0 to {len(classes) - 1}. Using {instead} instead.")
+            self.set(**{name: instead})
+        st.selectbox(spec.title, options, key=self.slot(name), format_func=lambda i: classes[i], on_change=self._picked, args=(name,))
+        self.complain(name)
+
+    def _picked(self, name: str) -> None:
+        self.change(**{name: self.value(name)})
+
+    def dataset(self, name: str = "dataset") -> None:
+        """The data sets, those that are not here offered with the way to get them."""
+        here = {a.name: a for a in data.available()}
+        options = list(dict.fromkeys([*here, self.value(name)]))
+        st.selectbox(self.specs[name].title, options, key=self.slot(name), on_change=self._picked, args=(name,),
+                     format_func=lambda n: here[n].title + ("" if here[n].present else " (to be fetched)") if n in here else n)
+        self.complain(name)
+        chosen = here.get(self.value(name))
+        if chosen is None or not chosen.present:
+            st.info(chosen.how if chosen else f"There is no data set {self.value(name)} here.", icon=":material/download:")
+            self.missing = True
+
+
+def grid(spec: Spec) -> list[float]:
+    """Marks of a log slider: ten a decade, the ends and the default included."""
+    low = spec.low or 0.01  # 0 has no place on a log scale: it is put before the first mark
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(spec.high)) + 1)
+    marks = {round(m * 10.0**d, 12) for d in decades for m in STEPS if m * 10.0**d >= low}
+    marks |= {spec.low, spec.high, spec.default if spec.default is not None else spec.low}
+    return sorted(float(m) for m in marks if spec.low <= m <= spec.high)
+
+
+def nearest(marks: list[float], value: float | None) -> float:
+    """The mark closest to a value, on the log scale."""
+    if value is None or not math.isfinite(value) or value <= 0:
+        return marks[0]
+    distance = np.abs(np.log(np.maximum(marks, 1e-12)) - math.log(value))
+    return marks[int(distance.argmin())]

@@ -1,0 +1,177 @@
+"""follow(): from studies to a panel that draws them: stored results at once, running ones as they grow.
+
+One top-level fragment ticks while something runs; when all have ended, one rerun of the page ends the ticking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import streamlit as st
+
+from cache import Store
+from engine.lab import expected_seconds, load, open_store
+from engine.runner import ENDED, Run, Runner
+from engine.study import Phase, Picture, Point, Result, Study, key
+from pages.parts import words
+
+TICK = 0.7  # seconds between two looks at a running study
+
+
+class Services:
+    """What all sessions of this server share: one store, one runner."""
+
+    def __init__(self):
+        self.store: Store = open_store()
+        self.runner = Runner(self.store)
+
+
+@lru_cache(maxsize=1)
+def services() -> Services:
+    """The one store and the one runner of this web process."""
+    return Services()
+
+
+@asynccontextmanager
+async def lifespan(app):
+    """Start the workers with the server, so that they are warm for the first visitor; end them with it."""
+    runner = services().runner
+    yield
+    await asyncio.to_thread(runner.close)
+
+
+@dataclass
+class View:
+    """A study as it can be drawn now, running or done."""
+
+    study: Study
+    state: str  # empty, queued, running, done, failed, cancelled
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    phase: Phase | None = None
+    seconds: float = 0.0
+    seconds_left: float | None = None
+    message: str = ""
+    place: int = 0
+    cancelling: bool = False
+    result: Result | None = None
+
+
+def look(study: Study) -> View:
+    """The study's stored Result, or its running attempt, or nothing yet."""
+    name = key(study)
+    run = services().runner.find(name)
+    if run is not None and run.state == "done" and run.result is not None:
+        return _done(study, run.result)
+    if run is None or run.state in ENDED:
+        stored = load(services().store, name)
+        if stored is not None:
+            return _done(study, stored)
+    return _of_run(study, run) if run is not None else View(study, "empty")
+
+
+def _done(study: Study, result: Result) -> View:
+    return View(study, "done", result.curves, result.pictures, result=result, seconds=result.made.get("seconds", 0.0))
+
+
+def _of_run(study: Study, run: Run) -> View:
+    view = View(study, run.state, message=run.message, place=run.place, cancelling=run.cancelling)
+    for event in list(run.events):
+        if isinstance(event, Point):
+            view.curves.setdefault(event.curve, []).append((event.x, event.y))
+        elif isinstance(event, Picture):
+            view.pictures[event.name] = event.png
+        else:
+            view.phase = event
+    if run.began is not None:
+        view.seconds = (run.ended or time.monotonic()) - run.began
+        view.seconds_left = _time_left(view)
+    return view
+
+
+def _time_left(view: View) -> float | None:
+    """From how far the training has come; None until it has come far enough to tell."""
+    phase = view.phase
+    if phase is None or phase.total <= 1 or phase.done / phase.total < 0.02:
+        return None
+    return view.seconds * (phase.total - phase.done) / phase.done
+
+
+def follow(studies: dict[str, Study], draw: Callable[[dict[str, View]], None]) -> None:
+    """Draw the studies now and, while one of them runs, again and again."""
+    if any(v.state in ("queued", "running") for v in _look_all(studies).values()):
+        st.fragment(_tick, run_every=TICK)(studies, draw)
+    else:
+        draw(_look_all(studies))
+
+
+def _tick(studies: dict[str, Study], draw: Callable[[dict[str, View]], None]) -> None:
+    views = _look_all(studies)
+    draw(views)
+    if not any(v.state in ("queued", "running") for v in views.values()):
+        st.rerun()
+
+
+def _look_all(studies: dict[str, Study]) -> dict[str, View]:
+    return {who: look(study) for who, study in studies.items()}
+
+
+# --- the panel of buttons and progress -------------------------------------------------------------------------------------
+
+def run_button(studies: dict[str, Study]) -> None:
+    """Run what has no result yet; says beforehand how long that takes."""
+    open_ = {who: s for who, s in studies.items() if look(s).state in ("empty", "failed", "cancelled")}
+    if not open_:
+        return
+    left, right = st.columns([1, 4], vertical_alignment="center")
+    left.button("Run", type="primary", icon=":material/play_arrow:", on_click=_submit, args=(open_,), width="stretch")
+    right.markdown(estimate(list(open_.values())))
+
+
+def _submit(studies: dict[str, Study]) -> None:
+    for study in studies.values():
+        services().runner.submit(study)
+
+
+def estimate(studies: list[Study]) -> str:
+    """How long the studies will take on this machine, or that nobody knows yet."""
+    known = [expected_seconds(services().store, s) for s in studies]
+    if any(k is None for k in known):
+        return "How long it takes will be known after the first run here; the default setting takes under half a " \
+               "minute on two processor cores."
+    return f"Takes {words.seconds(sum(known))} on this machine, measured on its last run."
+
+
+def progress(views: dict[str, View]) -> None:
+    """State of each running study: phase, bar, time left, Stop; and why one has ended without a result."""
+    for who, view in views.items():
+        if view.state == "queued":
+            ahead = f"{view.place} run{'s' if view.place > 1 else ''} ahead" if view.place else "starting"
+            st.progress(0.0, text=f"**{who.capitalize()}**: waiting for a worker ({ahead})")
+        elif view.state == "running":
+            _bar(who, view)
+        elif view.state == "failed":
+            st.error(f"**{who.capitalize()}**: {view.message}", icon=":material/error:")
+        elif view.state == "cancelled":
+            st.info(f"**{who.capitalize()}**: {view.message}", icon=":material/stop_circle:")
+    active = [v for v in views.values() if v.state in ("queued", "running")]
+    if active:
+        st.button("Stopping…" if all(v.cancelling for v in active) else "Stop", icon=":material/stop:", key="stop",
+                  disabled=all(v.cancelling for v in active), on_click=_cancel, args=([v.study for v in active],))
+
+
+def _cancel(studies: list[Study]) -> None:
+    for study in studies:
+        services().runner.cancel(key(study))
+
+
+def _bar(who: str, view: View) -> None:
+    phase = view.phase or Phase("starting")
+    left = f", {words.seconds(view.seconds_left)} left" if view.seconds_left is not None else ""
+    done = min(1.0, phase.done / phase.total) if phase.total else 0.0
+    st.progress(done, text=f"**{who.capitalize()}**: {phase.name}{left}")

@@ -1,0 +1,78 @@
+"""The panels that every study page shows in the same place and form: odds, guarantee, how this was made."""
+
+from __future__ import annotations
+
+import json
+
+import streamlit as st
+
+from engine.lab import command
+from engine.study import Guarantee, Result, Study
+from pages.parts import charts, words
+
+
+def odds(guarantee: Guarantee, subject: str) -> None:
+    """What it means for a person in the data: a sentence and 100 small figures."""
+    st.subheader("What it means for a person in the data", anchor=False)
+    left, right = st.columns([1, 1], vertical_alignment="center")
+    n = words.of_hundred(guarantee.odds_mechanism) if guarantee.odds_mechanism is not None else 100
+    left.markdown(words.odds(guarantee, subject))
+    right.image(charts.crowd(n), alt=f"100 small figures, {n} of them marked: in so many of 100 cases the attacker is right.",
+                width="stretch")
+    if guarantee.odds_mechanism is not None:
+        left.caption(words.odds_detail(guarantee))
+
+
+def guarantee(promise: Guarantee) -> None:
+    """The guarantee strip: the same fields on every page, 'none' included."""
+    st.subheader("What is guaranteed", anchor=False)
+    with st.container(border=True):
+        first, second, third = st.columns(3)
+        first.metric("ε (privacy loss)", words.epsilon(promise.epsilon),
+                     help="How much the released thing may reveal about one unit of the data; smaller is more private. "
+                          "Every added 0.7 may double the odds of an attacker.")
+        second.metric("δ (chance that the promise fails)", "none" if promise.delta is None else f"{promise.delta:.3g}")
+        third.markdown(f":small[Protected]  \n**{promise.unit}**")
+        rows = {"Mechanism": promise.mechanism, "Accountant": promise.accountant, "Sampling": sampling(promise),
+                "Neighbours": promise.neighbours, "Against": promise.against, "Also released": promise.also_released,
+                "Note": promise.note}
+        st.markdown("\n".join(f"- **{name}**: {_plain(text)}" for name, text in rows.items() if text))
+
+
+def sampling(promise: Guarantee) -> str:
+    """How units were chosen, with rate and number of steps where they matter."""
+    rate = f", rate {promise.sample_rate:.4g}" if promise.sample_rate is not None else ""
+    steps = f", {promise.steps:,} step{'s' if promise.steps != 1 else ''}" if promise.steps is not None else ""
+    return promise.sampling + rate + steps
+
+
+def made(study: Study, result: Result) -> None:
+    """How this was made: parameters, versions, seconds, the command that makes it again, downloads."""
+    facts = result.made
+    with st.expander("How this was made", icon=":material/receipt_long:"):
+        if facts:
+            st.markdown(f"Computed in **{facts['seconds']:.1f} s** on {facts['device']}, {facts['finished']}. "
+                        f"Key `{facts['key'][:16]}…`")
+        st.markdown("The command that makes it again:")
+        st.code(command(study), language="bash", wrap_lines=True)
+        parameters, versions = st.columns(2)
+        parameters.dataframe({"parameter": list(type(study).model_fields), "value": [str(getattr(study, f)) for f in type(study).model_fields]},
+                             hide_index=True, height=260)
+        if facts:
+            versions.dataframe({"package": list(facts["versions"]), "version": list(facts["versions"].values())}, hide_index=True, height=260)
+        st.download_button("Download all numbers (JSON)", export(study, result), f"veil-{study.NAME}.json",
+                           "application/json", icon=":material/download:", on_click="ignore")
+        if "not_stored" in facts:
+            st.warning(facts["not_stored"])
+
+
+def export(study: Study, result: Result) -> str:
+    """Everything but the pictures, as JSON text."""
+    plain, arrays = result.parts()
+    small = {n.removeprefix("array:"): a.tolist() for n, a in arrays.items() if n.startswith("array:") and a.size <= 20_000}
+    return json.dumps({"study": study.NAME, "params": study.model_dump(mode="json")} | plain | {"arrays": small}, indent=1)
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown must not take for markup."""
+    return text.replace("*", r"\*").replace("_", r"\_").replace("$", r"\$")

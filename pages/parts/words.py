@@ -1,0 +1,77 @@
+"""The sentences of the pages: odds, guarantees, times and sizes in plain words. Pure functions, text only."""
+
+from __future__ import annotations
+
+import math
+
+from engine.study import Guarantee
+
+
+def seconds(value: float) -> str:
+    """A duration a person would say: 'under a second', 'about 12 seconds', 'about 3 minutes'."""
+    if value < 1:
+        return "under a second"
+    if value < 90:
+        whole = max(1, round(value))
+        return f"about {whole} second{'s' if whole > 1 else ''}"
+    return f"about {round(value / 60)} minutes"
+
+
+def size(count: float) -> str:
+    """Bytes as a person reads them."""
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+
+
+def of_hundred(odds: float) -> int:
+    """Odds in [0.5, 1] → guesses in 100 that are right, never rounded in our favour (56.01 is 57)."""
+    return min(100, math.ceil(round(100 * odds, 6)))
+
+
+def odds(guarantee: Guarantee, subject: str) -> str:
+    """The odds sentence: what an attacker gains at most. `subject` is 'your photo' or what stands for it."""
+    if guarantee.epsilon is None or guarantee.odds_mechanism is None:
+        return f"There is no promise: an attacker may be able to tell for certain what {subject} was."
+    n = of_hundred(guarantee.odds_mechanism)
+    tail = "can be certain" if n == 100 else f"guesses right at most **{n} times in 100**"
+    return f"Without {subject} being used, the attacker guesses right 50 times in 100: a coin flip. With it, the attacker {tail}."
+
+
+def odds_detail(guarantee: Guarantee) -> str:
+    """Both odds, exact: for any method with this (ε, δ), and for this one."""
+    return (f"Guaranteed for any method with ε = {epsilon(guarantee.epsilon)}, δ = {guarantee.delta:.3g}: at most "
+            f"{100 * guarantee.odds_any:.2f} in 100. For this one, from its own trade-off curve: "
+            f"{100 * guarantee.odds_mechanism:.2f} in 100.")
+
+
+def epsilon(value: float | None) -> str:
+    """ε in words: 'none' where nothing is promised, never rounded down."""
+    if value is None:
+        return "none"
+    if math.isinf(value):
+        return "∞ (no privacy)"
+    digits = 3 if value < 10 else 1 if value < 1000 else 0
+    return f"{math.ceil(value * 10**digits - 1e-9) / 10**digits:,.{digits}f}"
+
+
+DP_TRAINING_REPORT = """
+The report (Boulif and Durand 2021) trained this kind of network with TensorFlow Privacy: two convolutions with max-pooling, a
+dense ReLU layer and a softmax. It does not give the layers' sizes; these are those of the tutorial that it builds on. Its settings
+for MNIST, the preset *As in the report*: learning rate 0.1, noise multiplier 0.5, clip norm 4, 15 epochs, δ = 1e-5. It found an
+accuracy of about 0.9 for clip norms 1, 2 and 4 and a drop at 8, about 95 % without privacy, Adam and Adagrad ahead of SGD, and less
+accuracy the smaller ε. Two slips in its text: its sensitivity is written in the L1 norm, where the Gaussian mechanism needs L2, and
+"0.9 %" means a fraction of 0.9.
+"""
+
+DP_TRAINING_FORMULAS = r"""
+Each step draws a batch $B$, every picture joining with probability $q$ by its own coin. With $g_i$ the gradient of picture $i$,
+
+$$\tilde g = \frac{1}{q n}\Big(\sum_{i \in B} g_i \cdot \min\!\big(1, \tfrac{C}{\lVert g_i \rVert_2}\big) + \mathcal N(0, \sigma^2 C^2 I)\Big).$$
+
+$C$ is the clip norm (max_grad_norm), $\sigma$ the noise multiplier, $q n$ the *expected* batch size. The training is
+$(\varepsilon, \delta)$-differentially private: for every set $S$ of networks and all data sets $D, D'$ that differ in one picture,
+$P[M(D) \in S] \le e^{\varepsilon} P[M(D') \in S] + \delta$ (Abadi et al. 2016). $\varepsilon$ is added up over the steps with Rényi
+divergences while it runs and from the privacy loss distribution at the end.
+"""

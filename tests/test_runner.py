@@ -1,0 +1,165 @@
+"""The runner over a real cluster: real scheduler, real workers, real signals, real disk."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from engine import cluster
+from engine.lab import load, open_store
+from engine.runner import ENDED, Runner
+from engine.study import Point, key
+from tests.conftest import ROOT
+from tests.studies import Broken, Counting, Deadly, Failing, Nested, Stubborn
+
+
+@pytest.fixture
+def runner(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("VEIL_TEST_TRACE", str(tmp_path / "trace"))
+    runner = Runner(open_store())
+    yield runner
+    runner.close()
+
+
+def trained(tmp_path) -> list[str]:
+    """One line for each time that Counting really ran."""
+    return (tmp_path / "trace").read_text().splitlines() if (tmp_path / "trace").exists() else []
+
+
+def wait(condition, seconds=30.0, what="it"):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen in {seconds} s"
+        time.sleep(0.02)
+    return seconds - (deadline - time.monotonic())
+
+
+def ended(run, seconds=60.0):
+    wait(lambda: run.state in ENDED, seconds, f"the end of {run.study.NAME} ({run.state})")
+    return run
+
+
+def test_events_in_order_then_the_result_stored_by_the_worker(runner, tmp_path):
+    run = ended(runner.submit(Counting(count=50)))
+    assert run.state == "done", run.message
+    assert [e.x for e in run.events if isinstance(e, Point)] == list(range(1, 51))
+    assert run.result.metrics == {"count": 50}
+    assert load(open_store(), key(run.study)).curves["count"][-1] == (50, 2500)
+    assert len(trained(tmp_path)) == 1
+
+
+def test_thirty_submissions_at_once_train_once(runner, tmp_path):
+    study = Counting(count=20, pause=0.02)
+    runs = []
+    threads = [threading.Thread(target=lambda: runs.append(runner.submit(study))) for _ in range(30)]
+    [t.start() for t in threads], [t.join() for t in threads]
+    assert len({id(run) for run in runs}) == 1
+    assert ended(runs[0]).state == "done"
+    assert len(trained(tmp_path)) == 1
+
+
+def test_a_second_process_joins_the_same_run_and_hears_it_from_its_start(runner, tmp_path):
+    study = Counting(count=40, pause=0.05)
+    first = runner.submit(study)
+    wait(lambda: len(first.events) > 10)
+    runner.ready.wait(30)
+    second = Runner(open_store(), introduction=runner.introduction)  # another client of the same cluster
+    try:
+        joined = second.submit(study)
+        ended(first), ended(joined)
+        assert first.state == joined.state == "done"
+        assert [e.x for e in joined.events if isinstance(e, Point)] == list(range(1, 41))
+        assert len(trained(tmp_path)) == 1
+    finally:
+        second.close()
+
+
+def test_a_cancelled_run_stops_within_two_seconds_and_runs_again_from_its_start(runner, tmp_path):
+    study = Counting(count=1000, pause=0.05)
+    run = runner.submit(study)
+    wait(lambda: len(run.events) > 5)
+    runner.cancel(run.key)
+    assert wait(lambda: run.state == "cancelled", 10) <= 2.0
+    assert key(study) not in open_store()
+    again = runner.submit(study)
+    assert again is not run
+    wait(lambda: sum(isinstance(e, Point) for e in again.events) > 3)
+    assert next(e.x for e in again.events if isinstance(e, Point)) == 1
+    assert len(trained(tmp_path)) == 2
+    runner.cancel(again.key)
+    ended(again)
+
+
+def test_a_stubborn_run_is_stopped_by_force_within_twelve_seconds_and_the_next_one_runs(runner):
+    stubborn = runner.submit(Stubborn())
+    wait(lambda: stubborn.state == "running" and stubborn.events)
+    waiting = runner.submit(Counting(count=3))
+    runner.cancel(stubborn.key)
+    assert wait(lambda: stubborn.state == "cancelled", 30) <= 12.0
+    assert ended(waiting).state == "done", waiting.message  # it was queued on the restarted worker, and not at fault
+
+
+def test_a_queued_run_knows_its_place_and_can_be_cancelled_before_it_begins(runner, tmp_path):
+    first = runner.submit(Counting(count=100, pause=0.05, seed=1))
+    wait(lambda: first.state == "running")
+    second, third = runner.submit(Counting(seed=2)), None
+    wait(lambda: second.attempt and second.future is not None)
+    third = runner.submit(Counting(seed=3))
+    wait(lambda: runner.find(third.key).place == 2 and runner.find(second.key).place == 1, 10, "the places")
+    runner.cancel(second.key)
+    wait(lambda: second.state == "cancelled", 2)
+    assert ended(third).state == "done"
+    assert {line.split()[0] for line in trained(tmp_path)} == {"1", "3"}
+
+
+def test_a_killed_worker_is_told_within_five_seconds_once_and_run_works_again(runner):
+    run = runner.submit(Deadly())
+    wait(lambda: run.state == "running")
+    assert wait(lambda: run.state in ENDED, 20) <= 5.0 + 0.3
+    assert run.state == "failed" and "worker process died" in run.message
+    assert ended(runner.submit(Counting(count=3))).state == "done"
+
+
+def test_what_waits_behind_a_deadly_run_is_run_all_the_same(runner):
+    deadly = runner.submit(Deadly(seed=5))
+    behind = runner.submit(Counting(count=3, seed=9))
+    assert ended(deadly).state == "failed"
+    assert ended(behind).state == "done", behind.message
+
+
+def test_failures_are_told_in_the_users_words(runner):
+    assert ended(runner.submit(Failing())).message == "The moon is too bright. Try again at noon."
+    assert "ZeroDivisionError" in ended(runner.submit(Broken())).message
+
+
+def test_a_nested_study_is_computed_once(runner, tmp_path):
+    assert ended(runner.submit(Nested(factor=2))).result.metrics == {"product": 10}
+    assert ended(runner.submit(Nested(factor=3))).result.metrics == {"product": 15}
+    assert len(trained(tmp_path)) == 1
+
+
+def test_plain_tcp_is_refused(runner):
+    runner.ready.wait(30)
+    address = runner.introduction["address"].replace("tls://", "tcp://")
+    with pytest.raises(OSError):
+        cluster.join(address, timeout=3)
+
+
+def test_the_cluster_ends_with_its_owner():
+    owner = subprocess.Popen([sys.executable, "-c", "from engine import cluster; p, i = cluster.start(); print(p.pid, flush=True); input()"],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    pid = int(owner.stdout.readline())
+    owner.kill()
+    owner.wait()
+    wait(lambda: not _alive(pid), 10, "the end of the cluster")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
