@@ -20,7 +20,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,21 +35,24 @@ DEFAULT_GIB = 10.0
 KEPT_DAMAGED = 100  # files in damaged/, the newest
 USED_AFTER = 60.0  # seconds between two notes of a value's last use: reading is then all but free of writing
 PATIENCE = 60.0  # seconds to wait for another process that is writing
-SHARED, ALONE = fcntl.LOCK_SH, fcntl.LOCK_EX  # writers share the guard; who builds the index anew has it alone
+SHARED, ALONE = fcntl.LOCK_SH, fcntl.LOCK_EX  # users share the guard; who builds the index anew has it alone
 COMPLETE = 1  # SQLite's user_version of an index that holds all values on disk
 
 # The journal is a file that stays (persist): its blocks are there already when the disk is full, so reading, deleting
-# and opening still work then, which WAL cannot promise. No memory map: a truncated file would be a SIGBUS. Evicting is
-# done here (diskcache's way takes ten entries at a time, the new one among them), by least recent use.
+# and opening still work then, which WAL cannot promise. No memory map: a truncated file would be a SIGBUS. No waiting
+# for the disk (synchronous 0): a process that dies loses nothing by that, and an index that a power cut broke is built
+# anew. Evicting is done here, by least recent use (diskcache takes ten entries at a time, the new one among them).
 SETTINGS = {"size_limit": 2**62, "cull_limit": 0, "eviction_policy": "least-recently-used", "statistics": 0,
-            "disk_min_file_size": 0, "sqlite_journal_mode": "persist", "sqlite_mmap_size": 0, "sqlite_auto_vacuum": 0}
+            "disk_min_file_size": 0, "sqlite_journal_mode": "persist", "sqlite_mmap_size": 0, "sqlite_auto_vacuum": 0,
+            "sqlite_synchronous": 0}
 
 FULL_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC,
                sqlite3.SQLITE_IOERR_TRUNCATE)
 BUSY_SQLITE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 BROKEN_SQLITE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA,
-                 sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT)
+                 sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT,
+                 sqlite3.SQLITE_IOERR_SHORT_READ)
 
 
 class Full(OSError):
@@ -220,7 +223,7 @@ class Index(diskcache.Cache):
     def check(self) -> None:
         """Raises sqlite3.DatabaseError where the file is not, or no longer, a whole index."""
         self._sql(f"{self.COLUMNS} LIMIT 1").fetchall()
-        if (answer := self._sql("PRAGMA quick_check(1)").fetchall()) != [("ok",)]:
+        if (answer := self._sql("PRAGMA integrity_check(1)").fetchall()) != [("ok",)]:
             raise sqlite3.DatabaseError(str(answer))
 
     def is_complete(self) -> bool:
@@ -349,13 +352,13 @@ class Store:
         if len(raw) > self.limit:
             raise Full(errno.EFBIG, f"This result ({len(raw):,} bytes) is larger than all that the store may hold "
                                     f"({self.limit:,} bytes): it was not stored. Raise VEIL_CACHE_GB.")
-        self._run(lambda index: self._write(index, key, raw), SHARED)
-        self._run(lambda index: index.evict(self.limit, key), SHARED)
+        self._run(lambda index: self._write(index, key, raw))
+        self._run(lambda index: index.evict(self.limit, key))
 
     def delete(self, key: str) -> bool:
         """Delete a value; False where there was none."""
         _check_key(key)
-        return self._run(lambda index: index.delete(key), SHARED)
+        return self._run(lambda index: index.delete(key))
 
     def __contains__(self, key: str) -> bool:
         row = self._run(lambda index: index.find(_check_key(key)))
@@ -369,7 +372,7 @@ class Store:
         """Delete everything, the damaged values too; returns how many values there were."""
         for path in self._damaged():
             path.unlink(missing_ok=True)
-        return self._run(lambda index: index.clear(), SHARED)
+        return self._run(lambda index: index.clear())
 
     def stats(self) -> Stats:
         """How much is stored, and how much may be."""
@@ -392,7 +395,7 @@ class Store:
 
     @contextmanager
     def computing(self, key: str) -> Iterator[Turn]:
-        """One at a time computes a key. Entering never blocks: see `turn.acquired`, then `turn.poll()` or `turn.wait()`.
+        """One at a time computes a key. Entering never blocks: see `turn.acquired`, then `turn.poll()` or `.wait()`.
 
         The turn is given up at the end of the block, and by the kernel when its owner dies (a forked child of the
         owner that lives on keeps it). Look into the store again once it is yours: it may be there by now.
@@ -405,23 +408,25 @@ class Store:
 
     # --- the index, and what to do when it is broken ------------------------------------------------------------------
 
-    def _run(self, action: Callable[[Index], Any], guard: int | None = None) -> Any:
-        """action(index), under the guard if it writes. An index found broken is built anew.
+    def _run(self, action: Callable[[Index], Any], guard: int = SHARED) -> Any:
+        """action(index), under the guard. An index found broken is built anew, and the action tried again.
 
-        Raises Full, Unusable, and what the action raises of its own.
+        Raises Full, Unusable, and what the action raises of its own. Reading needs the guard too: whoever has an index
+        open that was set aside would take the new one's journal, which has the same name, for its own.
         """
         broken = ""
-        for _ in range(3):
+        for _ in range(6):  # it may break once more, or be replaced by another process, meanwhile
             index = self._current()
             try:
-                with self._guard(guard) if guard else nullcontext():
+                with self._guard(guard):
                     if index is self._unless_replaced():
                         return action(index)
             except (sqlite3.Error, diskcache.Timeout) as error:
                 index.close()  # rolls back whatever this thread had begun
                 broken = _broken_or_raise(error, self.folder)
-            if broken:
-                self._reopen(index)
+            else:
+                continue  # another process, or thread, has built it anew meanwhile
+            self._reopen(index)
         raise Unusable(errno.EIO, f"The index of {self.folder} breaks again and again: {broken or 'replaced'}")
 
     def _write(self, index: Index, key: str, raw: bytes) -> None:
@@ -464,8 +469,8 @@ class Store:
         with self._guard(ALONE):
             if broken is not None and broken == self._inode_now():
                 self._set_index_aside()
-            index = self._connect_or_set_aside() or self._connect_or_set_aside()
-            if index is None:
+            attempts = (self._connect_or_set_aside() for _ in range(3))
+            if (index := next((index for index in attempts if index is not None), None)) is None:
                 raise Unusable(errno.EIO, f"No index can be made in {self.folder}.")
             if not index.is_complete():
                 self._salvage(index)
@@ -490,18 +495,29 @@ class Store:
 
     @contextmanager
     def _guard(self, kind: int) -> Iterator[None]:
-        """Hold the folder's guard, SHARED or ALONE. Raises Unusable after a minute."""
+        """Hold the folder's guard, SHARED or ALONE. Raises Unusable after a minute.
+
+        All pass one gate first: who waits there to be ALONE keeps newcomers back, and so cannot be starved by them.
+        """
+        with self._lock_file("guard.lock") as guard:
+            with self._lock_file("gate.lock") as gate:
+                fcntl.flock(gate, fcntl.LOCK_EX)
+                end = time.monotonic() + PATIENCE
+                while not _flock(guard, kind):
+                    if time.monotonic() > end:
+                        raise Unusable(errno.EBUSY, f"Another process has been writing to {self.folder} for a minute.")
+                    time.sleep(0.001)
+            yield
+
+    @contextmanager
+    def _lock_file(self, name: str) -> Iterator[int]:
+        """An open file, to be locked; closing it unlocks it."""
         try:
-            file = os.open(self.folder / "guard.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            file = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise _unusable(self.folder, error) from error
         try:
-            end = time.monotonic() + PATIENCE
-            while not _flock(file, kind):
-                if time.monotonic() > end:
-                    raise Unusable(errno.EBUSY, f"Another process has been writing to {self.folder} for a minute.")
-                time.sleep(0.005)
-            yield
+            yield file
         finally:
             os.close(file)
 
@@ -533,7 +549,7 @@ class Store:
 
     def _set_aside(self, row: Row) -> bool:
         """Take a damaged value out of the store and keep its bytes; False where it was replaced meanwhile."""
-        dropped = self._run(lambda index: index.drop(row.rowid), SHARED)
+        dropped = self._run(lambda index: index.drop(row.rowid))
         if dropped is None:
             return False
         if self._index.disk.owns(dropped.filename):
@@ -615,7 +631,7 @@ def _broken_or_raise(error: Exception, folder: Path) -> str:
         raise _full(folder) from error
     if primary in BUSY_SQLITE:
         raise Unusable(errno.EBUSY, f"Another process has been writing to {folder} for a minute.") from error
-    if primary in BROKEN_SQLITE or not os.access(folder / DBNAME, os.R_OK | os.W_OK) or (folder / DBNAME).is_dir():
+    if {code, primary} & set(BROKEN_SQLITE) or not os.access(folder / DBNAME, os.R_OK | os.W_OK) or (folder / DBNAME).is_dir():
         return str(origin)
     raise _unusable(folder, OSError(errno.EIO, str(origin))) from error
 

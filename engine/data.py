@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
@@ -32,6 +32,7 @@ from numpy._core.multiarray import _reconstruct
 
 from engine import parameters, settings
 
+EXHIBITED = 60  # training pictures that a page shows
 RECIPE = 1  # raised whenever the same files would be read, split or cropped in another way
 SIZE = 64  # pixels a side of the pictures that are cropped and scaled here: CelebA and folders
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -111,6 +112,16 @@ def load(name: str) -> Images:
         return _load(name, settings.data_folder(), fingerprint(name))
 
 
+def exhibits(name: str) -> Images:
+    """The test pictures and only the first EXHIBITED training pictures: what the web process keeps of a data set.
+
+    Raises as load does.
+    """
+    _source(name)
+    with _LOADING.setdefault(name, threading.RLock()), _told(name):
+        return _exhibits(name, settings.data_folder(), fingerprint(name))
+
+
 def fingerprint(name: str) -> str:
     """SHA-256 (hex) of the data set's content, whatever it is packed in. Raises Missing, or its kind Unusable.
 
@@ -159,6 +170,12 @@ def _load(name: str, folder: Path, fingerprint: str) -> Images:
     return _source(name).read(fingerprint)
 
 
+@lru_cache(maxsize=6)
+def _exhibits(name: str, folder: Path, fingerprint: str) -> Images:
+    whole = _source(name).read(fingerprint)
+    return replace(whole, train_images=whole.train_images[:EXHIBITED].copy(), train_labels=whole.train_labels[:EXHIBITED].copy())
+
+
 def _source(name: str) -> Source:
     if name in SOURCES:
         return SOURCES[name]
@@ -190,9 +207,12 @@ def read_idx(path: Path) -> np.ndarray:
         magic = file.read(4)
         if magic[:3] != b"\0\0\x08" or len(magic) < 4 or not 1 <= magic[3] <= 4:
             raise ValueError(f"{path} is not an idx file of bytes")
-        shape = np.frombuffer(file.read(4 * magic[3]), ">u4")
-        if len(shape) != magic[3] or (expected := int(np.prod(shape, dtype=np.float64))) > 2**31:
-            raise ValueError(f"{path} has a broken header")
+        header = file.read(4 * magic[3])
+        if len(header) < 4 * magic[3]:
+            raise ValueError(f"{path} is cut off in its header")
+        shape = np.frombuffer(header, ">u4")
+        if (expected := int(np.prod(shape, dtype=np.float64))) > 2**31:
+            raise ValueError(f"{path} promises more than 2 GiB in its header")
         content = file.read(expected + 1)
     if len(content) != expected:
         much = "less" if len(content) < expected else "more"
@@ -322,8 +342,11 @@ class Published(Source):
 
     @property
     def how(self) -> str:
-        folder = (settings.data_folder() / next(iter(self.files))).parent
-        return f"Get it with `python -m engine data fetch {self.name}`, or put {self.needed} into {folder}."
+        return f"Get it with `python -m engine data fetch {self.name}`, or {self.by_hand}."
+
+    @property
+    def by_hand(self) -> str:
+        return f"put {self.needed} into {(settings.data_folder() / next(iter(self.files))).parent}"
 
     @property
     def needed(self) -> str:
@@ -496,8 +519,8 @@ class CelebA(Published):
             return kept[1]
         paths = self.lists()[0]
         if missing := sum(not path.is_file() for path in paths):
-            raise Unusable(self.name, f"{missing:,} of its {self.count:,} pictures are not in {paths[0].parent}. Delete "
-                                      f"that folder, then run `python -m engine data fetch {self.name}`.")
+            raise Unusable(self.name, f"{missing:,} of its {self.count:,} pictures are not in {paths[0].parent}. "
+                                      f"Delete that folder, then run `python -m engine data fetch {self.name}`.")
         found = _tree_digest(self.folder, paths, state)
         try:
             note.write_text(f"{state} {found}")
@@ -514,8 +537,8 @@ class CelebA(Published):
                 self._decode_into(draft, paths)
                 draft.rename(path)
             except OSError as error:
-                raise Unusable(self.name, f"Its pictures are decoded once, into {path} ({len(paths) * SIZE * SIZE * 3:,} "
-                                          f"bytes): {error.strerror or error}.") from error
+                raise Unusable(self.name, f"Its pictures are decoded once, into {path} (2.5 GB), which did not work: "
+                                          f"{error.strerror or error}.") from error
             finally:
                 draft.unlink(missing_ok=True)
         return np.load(path, mmap_mode="r")
@@ -593,8 +616,8 @@ class Folder(Source):
         owner = np.repeat(np.arange(len(files)), [len(of_class) for of_class in files.values()])
         kept, labels = np.unique(owner[read], return_inverse=True)  # a class none of which can be read is none
         if len(kept) < 2:
-            raise Unusable(self.name, f"Fewer than two classes have pictures that can be read: {len(paths) - read.sum()} "
-                                      f"of its {len(paths)} files cannot. {self.how}")
+            raise Unusable(self.name, f"{len(paths) - read.sum()} of its {len(paths)} files cannot be read, and fewer "
+                                      f"than two classes are left. {self.how}")
         pixels, kept_paths = pixels[read], [path for path, ok in zip(paths, read) if ok]
         train, test = _split(kept_paths, labels)
         if not len(test):
@@ -628,15 +651,18 @@ def _split(paths: list[Path], labels: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def _own_folders() -> list[str]:
     folder = settings.data_folder() / "folders"
     try:
-        return [f"folder:{entry.name}" for entry in _entries(folder) if FOLDER.fullmatch(entry.name) and entry.is_dir()]
+        return [f"folder:{entry.name}" for entry in _entries(folder)
+                if FOLDER.fullmatch(entry.name) and entry.is_dir()]
     except OSError:
         return []
 
 
 def _entries(folder: Path | os.DirEntry) -> list[os.DirEntry]:
-    """What a folder holds, sorted by name, without hidden files."""
+    """What a folder holds, sorted by name, without hidden files and links that lead nowhere (or in a circle)."""
     with os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        shown = [entry for entry in entries if not entry.name.startswith(".")
+                 and (not entry.is_symlink() or os.path.exists(entry.path))]
+    return sorted(shown, key=lambda entry: entry.name)
 
 
 def _text(name: str) -> str:
@@ -715,23 +741,24 @@ def _network_or_disk(error: OSError, source: Source, folder: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{source.name} could not be downloaded: the disk is full. Free some space where {folder} is."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR):
-        return f"{source.name} could not be downloaded: {folder} cannot be written. Choose another folder with VEIL_DATA."
+        return (f"{source.name} could not be downloaded: {folder} cannot be written. Choose another folder with "
+                "VEIL_DATA.")
     reason = getattr(error, "reason", error)
     return (f"{source.name} could not be downloaded: its server cannot be reached ({reason}). Is there a connection to "
-            f"the internet? {source.how}")
+            f"the internet? Or {source.by_hand}.")
 
 
 def _torchvision_words(error: Exception, source: Source) -> str:
     text = str(error)
     if "gdown" in text:
-        return f"{source.name} lies on Google Drive: `pip install gdown`, then try again. {source.how}"
+        return f"{source.name} lies on Google Drive: `pip install gdown`, then try again. Or {source.by_hand}."
     if "orrupted" in text:
-        return (f"{source.name} was downloaded, but its checksum is wrong: the file is damaged, or another one. Try again "
-                "later.")
+        return (f"{source.name} was downloaded, but its checksum is wrong: the file is damaged, or another one. "
+                "Try again later.")
     if "Error downloading" in text or "urlopen" in text:
         return (f"{source.name} could not be downloaded: none of its servers can be reached. Is there a connection to "
-                f"the internet? {source.how}")
-    return f"{source.name} could not be downloaded ({type(error).__name__}: {text}). {source.how}"
+                f"the internet? Or {source.by_hand}.")
+    return f"{source.name} could not be downloaded ({type(error).__name__}: {text}). You can {source.by_hand}."
 
 
 # --- the known sets -------------------------------------------------------------------------------------------------

@@ -239,28 +239,30 @@ class Product:
 
 @dataclass(frozen=True)
 class Kernels:
-    """The contributions to a convolution, seen as a linear layer over patches whose pixels run (height, width, channel)."""
+    """The contributions to a convolution, whose kernels come as parts with their pixels in (height, width, channel) order."""
 
-    patches: Contributions
+    parts: Contributions
     shape: torch.Size  # of the weight: (fan_out, channels, height, width)
+    bias: bool
 
     def squared_norms(self) -> Tensor:
-        return self.patches.squared_norms()
+        return self.parts.squared_norms()
 
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
-        weight, *bias = self.patches.weighted_sum(weights)
-        fan_out, channels, height, width = self.shape
-        return [weight.view(fan_out, height, width, channels).permute(0, 3, 1, 2), *bias]
+        sums = self.parts.weighted_sum(weights)
+        count, (fan_out, channels, height, width) = len(sums) - self.bias, self.shape
+        weight = torch.cat(sums[:count], 1).view(fan_out, height, width, channels)
+        return [weight.permute(0, 3, 1, 2), *sums[count:]]
 
 
-def affine(inputs: Tensor, grads: Tensor, bias: bool) -> Contributions:
-    """The cheaper form for y = W a + b at T positions: inputs (batch, T, fan_in), grads (batch, T, fan_out)."""
-    positions, fan_in, fan_out = inputs.shape[1], inputs.shape[2], grads.shape[2]
+def affine(inputs: list[Tensor], grads: Tensor, bias: bool) -> Contributions:
+    """The cheaper form for y = W a + b at T positions: inputs (batch, T, fan_in), in parts; grads (batch, T, fan_out)."""
+    positions, fan_in, fan_out = grads.shape[1], sum(part.shape[2] for part in inputs), grads.shape[2]
     # Multiplications that the product form adds, against the memory traffic that it saves, weighed as measured.
     if positions**2 * (fan_in + fan_out) < 16 * fan_in * fan_out:
-        return Product(inputs, grads, bias)
-    weight = grads.mT @ inputs  # (batch, fan_out, fan_in)
-    return Explicit([weight, grads.sum(1)] if bias else [weight])
+        return Product(torch.cat(inputs, 2), grads, bias)
+    weights = [grads.mT @ part for part in inputs]  # (batch, fan_out, part of fan_in) each
+    return Explicit([*weights, grads.sum(1)] if bias else weights)
 
 
 def _norms(g: Tensor) -> Tensor:
@@ -282,7 +284,7 @@ def _silenced(x: Tensor, weights: Tensor) -> Tensor:
 
 def linear(layer: nn.Linear, x: Tensor, grad: Tensor) -> Contributions:
     """x (batch, ..., in), grad (batch, ..., out): the dimensions between are positions."""
-    return affine(_rows(x), _rows(grad), layer.bias is not None)
+    return affine([_rows(x)], _rows(grad), layer.bias is not None)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -295,19 +297,25 @@ def conv2d(layer: nn.Conv2d, x: Tensor, grad: Tensor) -> Contributions:
     plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
     if not plain or isinstance(layer.padding, str):
         raise NotImplementedError(f"no per-example gradients for {layer}: groups, dilation and padding must be plain")
-    inputs = patches(x, layer.kernel_size, layer.stride, layer.padding)
-    return Kernels(affine(inputs, grad.flatten(2).mT, layer.bias is not None), layer.weight.shape)
+    if any(layer.padding):  # padding by nothing would be one more copy
+        x = F.pad(x, (layer.padding[1], layer.padding[1], layer.padding[0], layer.padding[0]))
+    bias = layer.bias is not None
+    parts = patches(x, layer.kernel_size, layer.stride, rows=grad.shape[2])
+    return Kernels(affine(parts, grad.flatten(2).mT, bias), layer.weight.shape, bias)
 
 
-def patches(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-    """(batch, channels, H, W) → (batch, h · w, kernel height · kernel width · channels).
+def patches(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], rows: int) -> list[Tensor]:
+    """What a kernel sees at each of its rows · w positions on x (batch, channels, H, W), in parts from top to bottom.
 
-    One copy out of a strided view: F.unfold took three times as long here.
+    A kernel of height q · s that moves by s is q kernels of height s, all over the same strips of the picture, each a
+    strip lower than the one before. So strips are copied once, where whole patches would hold every pixel q times.
+    Each part is (batch, rows · w, height · width · channels).
     """
-    padded = F.pad(x, (padding[1], padding[1], padding[0], padding[0])).permute(0, 2, 3, 1)
-    windows = padded.unfold(1, kernel[0], stride[0]).unfold(2, kernel[1], stride[1])  # (batch, h, w, channels, kh, kw)
-    batch, height, width, channels = windows.shape[:4]
-    return windows.permute(0, 1, 2, 4, 5, 3).reshape(batch, height * width, kernel[0] * kernel[1] * channels)
+    height = stride[0] if kernel[0] % stride[0] == 0 else kernel[0]
+    windows = x.permute(0, 2, 3, 1).unfold(1, height, stride[0]).unfold(2, kernel[1], stride[1])
+    batch, count, width, channels = windows.shape[:4]  # then (height, kernel width)
+    strips = windows.permute(0, 1, 2, 4, 5, 3).reshape(batch, count * width, height * kernel[1] * channels)
+    return [strips[:, top * width:(top + rows) * width] for top in range(kernel[0] // height)]
 
 
 RULES: dict[type[nn.Module], Callable[[nn.Module, Tensor, Tensor], Contributions]] = {

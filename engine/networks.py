@@ -30,15 +30,17 @@ def report_cnn(channels: int, size: int, classes: int, seed: int, activation: st
 
 
 def initialised(network: nn.Module, seed: int) -> nn.Module:
-    """Fill every convolution and linear layer in place with PyTorch's default, uniform within ±1/√fan_in.
+    """Fill every parameter in place with PyTorch's default for convolutions and linear layers, uniform in ±1/√fan_in.
 
     The draws come from a CPU generator of their own: a seed gives one network, on every device, in any order of calls.
+    Raises TypeError for a layer of another kind, which would stay as it is in memory.
     """
     generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for layer in network.modules():
-            if isinstance(layer, (nn.Conv2d, nn.Linear)):
-                bound = 1 / math.sqrt(layer.weight[0].numel())  # fan-in: the inputs of one output
-                for parameter in layer.parameters():
-                    parameter.uniform_(-bound, bound, generator=generator)
+    for layer in network.modules():
+        parameters = list(layer.parameters(recurse=False))
+        if parameters and not isinstance(layer, (nn.Conv2d, nn.Linear)):
+            raise TypeError(f"no initialisation for {type(layer).__name__}")
+        for parameter in parameters:
+            bound = 1 / math.sqrt(layer.weight[0].numel())  # fan-in: the inputs of one output
+            nn.init.uniform_(parameter, -bound, bound, generator=generator)
     return network

@@ -182,12 +182,12 @@ INTERVAL = 1e-4  # dp_accounting's own default: privacy losses are rounded to mu
 WIDEST = 100.0  # dp_accounting overflows where e^interval does
 COARSE = 1 + 1e-5  # the finest PLD's own noise may put it this much above a coarser one
 POINTS = 2e7  # 1.5 GB at the peak
-BLOCK = 100_000  # dp_accounting raises a whole number to the power of the steps: a minute at 10^7 steps
+BLOCK = 200_000  # dp_accounting raises a whole number to the power of the steps: a minute at 10^7 steps
 
 
 @lru_cache(maxsize=4096)
 def dp_sgd_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float,
-                   seconds: float = 5.0) -> Spent:
+                   seconds: float = 3.0) -> Spent:
     """The final, tight ε of DP-SGD with Poisson sampling: dp_accounting's privacy loss distribution (PLD).
 
     At dp_accounting's default interval where that takes about `seconds` at most. Elsewhere (little noise, huge
@@ -221,9 +221,9 @@ def _composed(noise: float, rate: float, steps: int, interval: float):
     from dp_accounting.pld import privacy_loss_distribution as pld
 
     one = pld.from_gaussian_mechanism(noise, sampling_prob=rate, value_discretization_interval=interval)
+    if steps <= BLOCK:
+        return one.self_compose(steps)
     blocks, rest = divmod(steps, BLOCK)
-    if not blocks:
-        return one.self_compose(rest)
     composed = one.self_compose(BLOCK).self_compose(blocks)
     return composed.compose(one.self_compose(rest)) if rest else composed
 
@@ -262,28 +262,29 @@ def _check(noise: float, rate: float, steps: int, delta: float) -> None:
 # --- how much noise for a wanted ε ---------------------------------------------------------------------------------
 
 LEAST_NOISE, MOST_NOISE = 0.01, 1000.0
-AIM, TOLERANCE = -0.003, 0.002  # log(ε/target) ends in [-0.005, -0.001]
 
 
 @lru_cache(maxsize=1024)
 def dp_sgd_noise(target_epsilon: float, sample_rate: float, steps: int, delta: float) -> float:
     """The least noise multiplier in [0.01, 1000] whose dp_sgd_epsilon is at most the target, and at most 0.5 % below.
 
-    Searches with coarser intervals, whose ε is never below the final one. 0 without steps. Raises Unreachable where
-    even 1000 spends more than the target, and ValueError for arguments out of range.
+    Searches with quick, coarse PLDs and ends with the final one. 0 without steps. Raises Unreachable where even 1000
+    spends more than the target, and ValueError for arguments out of range.
     """
     _check(1.0, sample_rate, steps, delta)
     _require(target_epsilon > 0, "ε > 0", target_epsilon)
     if steps == 0 or sample_rate == 0:
         return 0.0
 
-    def excess(log_noise: float) -> float:
-        epsilon = dp_sgd_epsilon(math.exp(log_noise), sample_rate, steps, delta, seconds=0.3).epsilon
-        return min(3.0, max(-3.0, math.log(max(epsilon, 1e-9) / target_epsilon))) - AIM
+    def excess(log_noise: float, *seconds: float) -> float:  # log(ε/target)
+        epsilon = dp_sgd_epsilon(math.exp(log_noise), sample_rate, steps, delta, *seconds).epsilon
+        return min(3.0, max(-3.0, math.log(max(epsilon, 1e-9) / target_epsilon)))
 
-    if excess(math.log(MOST_NOISE)) > TOLERANCE:
+    if excess(math.log(MOST_NOISE)) > 0:
         raise Unreachable(_unreachable(target_epsilon, sample_rate, steps, delta))
-    return math.exp(_close_in(excess, _central_limit(target_epsilon, sample_rate, steps, delta)))
+    first = _central_limit(target_epsilon, sample_rate, steps, delta)
+    near = _close_in(lambda x: excess(x, 0.3), -0.0025, -0.0005, first)
+    return math.exp(_close_in(excess, -0.005, 0.0, near))
 
 
 def _central_limit(epsilon: float, rate: float, steps: int, delta: float) -> float:
@@ -292,32 +293,34 @@ def _central_limit(epsilon: float, rate: float, steps: int, delta: float) -> flo
     return -0.5 * math.log(math.log1p((mu / rate) ** 2 / steps))
 
 
-def _close_in(excess: Callable[[float], float], x: float) -> float:
-    """The log noise where the falling function `excess` is within TOLERANCE of 0: step out, then a safe secant.
+def _close_in(excess: Callable[[float], float], least: float, most: float, x: float) -> float:
+    """A log noise near x where the falling function `excess` is in [least, most]: step out, then a safe secant.
 
-    Illinois method: halving the value at an end that stays put keeps both ends moving. LEAST_NOISE if that is enough.
+    Illinois method: halving the value at an end that stays put keeps both ends moving. LEAST_NOISE if that is enough,
+    MOST_NOISE if nothing less is, and the private end of a jump.
     """
     low, high = math.log(LEAST_NOISE), math.log(MOST_NOISE)
+    middle, width = (least + most) / 2, (most - least) / 2
     a = b = min(high, max(low, x))
-    at_a = at_b = excess(a)
+    at_a = at_b = excess(b) - middle
     stride = 0.05
-    while at_a * at_b > 0 and abs(at_b) > TOLERANCE:
+    while at_a * at_b > 0 and abs(at_b) > width:
         a, at_a, b = b, at_b, min(high, max(low, b + math.copysign(stride, at_b)))
-        at_b, stride = excess(b), 2 * stride
-        if a == b == low:
-            return low
+        if a == b:
+            return b
+        at_b, stride = excess(b) - middle, 2 * stride
     for _ in range(60):
-        if abs(at_b) <= TOLERANCE:
+        if abs(at_b) <= width:
             return b
         x = b - at_b * (b - a) / (at_b - at_a)
-        at_x = excess(x)
+        at_x = excess(x) - middle
         a, at_a = (b, at_b) if at_x * at_b < 0 else (a, at_a / 2)
         b, at_b = x, at_x
     return max(a, b)
 
 
 def _unreachable(epsilon: float, rate: float, steps: int, delta: float) -> str:
-    spent = dp_sgd_epsilon(MOST_NOISE, rate, steps, delta, seconds=0.3).epsilon
+    spent = dp_sgd_epsilon(MOST_NOISE, rate, steps, delta).epsilon
     return (f"ε = {epsilon:g} is out of reach: even a noise multiplier of {MOST_NOISE:g} spends ε = {spent:.3g} in "
             f"{steps:,} steps; take fewer steps, smaller batches or a larger ε.")
 
@@ -338,7 +341,7 @@ def odds_gaussian(sigma: float, sensitivity: float = 1.0) -> float:
 
 
 @lru_cache(maxsize=4096)
-def odds_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int, seconds: float = 5.0) -> float:
+def odds_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int, seconds: float = 3.0) -> float:
     """The best attacker on DP-SGD who must tell whether one picture was in the data: (1 + δ(ε = 0))/2 from the PLD.
 
     Never above the odds that remain without any noise, where being drawn once gives a picture away. Rounded up.
@@ -368,7 +371,7 @@ def tradeoff_gaussian(alpha: np.ndarray, mu: float) -> np.ndarray:
 
 def tradeoff_any(alpha: np.ndarray, epsilon: float, delta: float) -> np.ndarray:
     """The same for whatever is (ε, δ)-private: max(0, 1 − δ − e^ε·α, e^−ε(1 − δ − α)) (Wasserman and Zhou 2010)."""
-    steep = 1 - delta - np.exp(epsilon + np.log(np.maximum(alpha, 1e-300)))
+    steep = 1 - delta - np.exp(np.minimum(0.0, epsilon + np.log(np.maximum(alpha, 1e-300))))
     return np.maximum(0.0, np.maximum(steep, math.exp(-epsilon) * (1 - delta - np.asarray(alpha))))
 
 

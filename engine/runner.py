@@ -21,6 +21,7 @@ from engine.study import EVENTS, Event, Failed, Phase, Result, Study, key
 log = logging.getLogger("veil.runner")
 GRACE = 4.0  # seconds a worker has to stop at its next event, before it is restarted (about 4 s more)
 COALESCE = 0.2  # seconds within which phases of one name are sent once
+KEPT = 32  # ended runs that a web process remembers
 ENDED = ("done", "failed", "cancelled")
 
 
@@ -147,9 +148,16 @@ class Runner:
         with self.lock:
             run = self.runs.get(name)
             if run is None or run.state in ENDED:
+                self._forget_old()
                 run = self.runs[name] = Run(study, name, attempt="")
                 threading.Thread(target=self._launch, args=(run,), daemon=True).start()
         return run
+
+    def _forget_old(self) -> None:
+        """Keep the latest ended runs only: their Results are in the store."""
+        ended = [name for name, run in self.runs.items() if run.state in ENDED]
+        for name in ended[:-KEPT]:
+            del self.runs[name]
 
     def _launch(self, run: Run) -> None:
         try:

@@ -10,6 +10,7 @@ from engine import dp_sgd, networks, pictures
 
 EVALUATE = 2000  # pictures a forward pass when nothing is learned
 SHOWN_ROWS = 10_000  # training accuracy is measured on at most so many training pictures
+ANSWERS = 40  # test pictures that are shown with the network's answers while it learns
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
 
 
@@ -70,9 +71,8 @@ class Training:
         return {"test_accuracy": float((test.argmax(1) == self.test_labels).double().mean()),
                 "train_accuracy": float((train.argmax(1) == labels).double().mean()), "train_loss": loss}
 
-    def filters(self) -> bytes:
-        """PNG of the first layer's filters, (16, 8, 8) each stretched to its own range: what the network looks for."""
-        weights = next(self.network.parameters()).detach().mean(1).cpu().numpy()  # (filters, h, w)
-        low, high = weights.min((1, 2), keepdims=True), weights.max((1, 2), keepdims=True)
-        grey = np.nan_to_num((weights - low) / np.maximum(high - low, 1e-12) * 255).astype(np.uint8)
-        return pictures.png(pictures.gallery(grey[..., None], columns=8, gap=1), 160)
+    def answers(self) -> bytes:
+        """PNG of 40 test pictures, always the same ones, those framed that the network names wrongly as of now."""
+        rows = torch.linspace(0, len(self.test_images) - 1, ANSWERS, device=self.device).long()
+        wrong = self.predict(self.test_images[rows]) != self.test_labels[rows].cpu().numpy()
+        return pictures.png(pictures.gallery(pictures.framed(self.test_images[rows].cpu().numpy(), wrong), columns=8, gap=3), 480)

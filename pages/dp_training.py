@@ -63,17 +63,16 @@ def draw(views: dict[str, live.View]) -> None:
 
 
 def draw_pictures(views: dict[str, live.View]) -> None:
-    """What the networks have learned to look for, or what they are about to learn from."""
-    shown = {who: view for who, view in views.items() if "filters" in view.pictures}
+    """What the networks say of the same forty pictures now, or what they are about to learn from."""
+    shown = {who: view for who, view in views.items() if "answers" in view.pictures}
     if not shown:
         st.markdown("**What it learns from**")
         st.image(study.sample(), width="stretch", alt=f"Some training pictures of {study.dataset}")
-        st.caption("The first training pictures, ten in a row.")
+        st.caption("Some of the pictures whose owners trust that nobody finds out about them.")
         return
-    st.markdown("**What the network looks for**", help="Its first layer: 16 small patterns that it searches for in every picture. "
-                                                       "Noise makes them grainy.")
+    st.markdown("**Forty new pictures: those it names wrongly are framed**")
     for who, view in shown.items():
-        st.image(view.pictures["filters"], caption=who, width="stretch", alt=f"The first layer's 16 filters, {who}")
+        st.image(view.pictures["answers"], caption=who, width="stretch", alt=f"Forty test pictures, the wrongly named ones framed, {who}")
 
 
 def draw_learned(views: dict[str, live.View]) -> None:
@@ -83,11 +82,11 @@ def draw_learned(views: dict[str, live.View]) -> None:
         st.markdown("**What it will show**")
         st.markdown("A curve a network: how many pictures it has never seen it names correctly, epoch by epoch, and how much "
                     "of the privacy budget that has cost.")
-        st.plotly_chart(charts.accuracy(curves, study.epochs, 1 / 10), key="accuracy", alt="An empty chart of accuracy over epochs",
+        st.plotly_chart(charts.accuracy(curves, study.epochs, study.chance()), key="accuracy", alt="An empty chart of accuracy over epochs",
                         config={"displayModeBar": False})
         return
     draw_numbers(views["private"])
-    st.plotly_chart(charts.accuracy(curves, study.epochs, 1 / 10), key="accuracy", config={"displayModeBar": False},
+    st.plotly_chart(charts.accuracy(curves, study.epochs, study.chance()), key="accuracy", config={"displayModeBar": False},
                     alt="Accuracy over epochs, with and without privacy")
 
 
@@ -110,7 +109,8 @@ def draw_finished(views: dict[str, live.View], result) -> None:
         st.warning(warning, icon=":material/warning:")
     if result.facts["diverged"]:
         st.warning("The training diverged: its loss is no longer a number. A smaller learning rate helps.", icon=":material/warning:")
-    panels.odds(result.guarantee, "your picture")
+    panels.odds(result.guarantee, "An attacker wants to know whether your picture was learned from.", "Without looking at the network",
+                "With the network in hand")
     panels.guarantee(result.guarantee)
     finished = {who: view.result for who, view in views.items() if view.result is not None}
     classes, examples, loss, budget, report, formulas = st.tabs(

@@ -16,11 +16,11 @@ st.markdown("Machines learn from pictures of people, and what they learn can giv
 with st.container(border=True):
     picture, dial = st.columns([1, 3], vertical_alignment="center")
     with dial:
-        budget = st.select_slider("Turn the privacy dial", [1e5, 3e4, 1e4, 5000.0, 3000.0, 2000.0, 1000.0, 500.0, 150.0, 50.0, 10.0],
+        budget = st.select_slider("Turn the privacy dial", [1e5, 3e4, 1e4, 5000.0, 3000.0, 2000.0, 1000.0, 500.0, 150.0, 50.0, 10.0, 3.0, 1.0],
                                   value=3000.0, key="home.epsilon", format_func=lambda e: f"ε = {e:,.0f}",
                                   help="The privacy budget ε: smaller means more noise and less to find out.")
         example = Noise(epsilon=budget)
-        images = data.load(example.dataset)
+        images = data.exhibits(example.dataset)
         release = example.release(*example.pick(images), images.classes)
         st.markdown(f"Noise **{release.metrics['noise_norm']:.2g} times** as strong as the picture itself. An attacker who knows that it is one of two "
                     f"pictures tells which one **{words.of_hundred(release.guarantee.odds_mechanism)} times in 100**.")
@@ -31,27 +31,27 @@ with st.container(border=True):
 # --- the studies ----------------------------------------------------------------------------------------------------------------
 tiny = DPTraining.preset("tiny")
 first, second = st.columns(2)
-with first.container(border=True):
+with first.container(border=True, height="stretch"):
     st.subheader("Noise", anchor=False)
-    for column, epsilon in zip(st.columns(len(STRIP)), STRIP):
+    for column, epsilon in zip(st.columns(3) + st.columns(3), STRIP):
         column.image(release.pictures[f"strip_{epsilon:g}"], width="stretch", alt=f"The same three at ε = {epsilon:g}")
     st.markdown("What does noise do to one picture and its label, and what can an attacker still tell? Take a picture of your own.")
     st.page_link("noise.py", label="Drown a picture", icon=":material/grain:")
-with second.container(border=True):
+with second.container(border=True, height="stretch"):
     st.subheader("DP training", anchor=False)
 
     def card(views: dict[str, live.View]) -> None:
-        """The filters that a two-epoch training has just learned, or its progress."""
+        """What a two-epoch training says of forty new digits, or its progress."""
         view = views["private"]
-        if "filters" in view.pictures:
-            st.image(view.pictures["filters"], width="stretch", alt="The first layer's filters after two private epochs")
+        if "answers" in view.pictures:
+            st.image(view.pictures["answers"], width="stretch", alt="Forty new digits, those framed that the network names wrongly")
         elif view.state in ("failed", "cancelled"):
             st.caption(view.message)
         else:
             st.progress(0.0, text="A first small network is being trained for this card …")
         if view.result is not None:
             st.caption(f"Learned in {view.seconds:.1f} s at ε = {words.epsilon(view.result.guarantee.epsilon)}: "
-                       f"{100 * view.result.metrics['test_accuracy']:.0f} of 100 new digits named correctly after two epochs.")
+                       f"{100 * view.result.metrics['test_accuracy']:.0f} of 100 new digits named correctly after two epochs. Framed: named wrongly.")
 
     if live.look(tiny).state == "empty":
         live.services().runner.submit(tiny)

@@ -1,10 +1,14 @@
 """Page Noise: what the Gaussian mechanism does to one picture, at once."""
 
+import time
+from dataclasses import replace
+
 import streamlit as st
 
 from engine import data, uploads
+from engine.lab import made
 from engine.studies.noise import STRIP, Noise
-from engine.study import Refused
+from engine.study import Refused, key
 from pages.parts import charts, panels, words
 from pages.parts.controls import Controls
 
@@ -26,7 +30,7 @@ with st.expander("Choose the picture", icon=":material/image:", expanded=control
         controls.dataset()
     if controls.missing:
         st.stop()
-    images = data.load(controls.value("dataset"))
+    images = data.exhibits(controls.value("dataset"))
     with middle:
         controls.category("category", images.classes)
     with right:
@@ -60,7 +64,9 @@ if raw is not None:
     except uploads.Refused as refused:
         st.error(str(refused), icon=":material/broken_image:")
         st.stop()
+begun = time.perf_counter()
 result = study.release(picked, label, images.classes)
+result = replace(result, made=made(study, key(study), time.perf_counter() - begun))
 metrics, facts = result.metrics, result.facts
 
 # --- the pictures ------------------------------------------------------------------------------------------------------------
@@ -98,7 +104,8 @@ chart.plotly_chart(charts.label_odds(list(images.classes), metrics["label_keep_p
 st.markdown(f"Picture (ε = {words.epsilon(metrics['epsilon_picture'])}) and label (ε = {metrics['epsilon_label']:g}) together: "
             f"**ε = {words.epsilon(result.guarantee.epsilon)}**, δ = {study.delta:.3g}.")
 
-panels.odds(result.guarantee, "your picture")
+panels.odds(result.guarantee, "An attacker knows that it is one of two pictures, each with its label. Which one?",
+            "Without looking", "Seeing what left the phone")
 panels.guarantee(result.guarantee)
 with st.expander("The formulas", icon=":material/function:"):
     st.markdown(r"""
@@ -111,5 +118,4 @@ $\Phi\!\left(\tfrac{\Delta}{2\sigma} - \tfrac{\varepsilon\sigma}{\Delta}\right) 
 
 **Label**, one of $k$: the truth with probability $e^{\varepsilon} / (e^{\varepsilon} + k - 1)$, each other one with $1 / (e^{\varepsilon} + k - 1)$.
 """)
-panels.made(study, result)
-controls.finish()
+panels.made(study, result, again=raw is None)

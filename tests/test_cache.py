@@ -1,4 +1,4 @@
-"""The store on a real disk, with real processes: what goes in comes out, and nothing that is broken ever runs or stays."""
+"""The store on a real disk, with real processes: what goes in comes out, nothing that is broken runs or stays."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def equal(a, b) -> bool:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.dictionaries(st.text(max_size=10), JSON, max_size=5), st.dictionaries(st.text(max_size=10), ARRAY, max_size=4),
-       st.text(st.characters(codec="utf-8"), max_size=20))
+@given(st.dictionaries(st.text(max_size=10), JSON, max_size=5),
+       st.dictionaries(st.text(max_size=10), ARRAY, max_size=4), st.text(st.characters(codec="utf-8"), max_size=20))
 def test_round_trip(plain, arrays, key):
     raw = codec.encode(plain, arrays, key)
     found, members = codec.decode(raw, key)
@@ -175,7 +175,8 @@ def npz(*arrays) -> bytes:
 
 
 def test_content_that_does_not_parse_is_damage():
-    for text, packed in [(b"{", npz()), (b"[]", npz()), (b'{"plain": {}}', npz()), (b'{"plain":{},"names":["a"]}', npz()),
+    for text, packed in [(b"{", npz()), (b"[]", npz()), (b'{"plain": {}}', npz()),
+                         (b'{"plain":{},"names":["a"]}', npz()),
                          (b'{"plain":{},"names":[]}', npz(np.ones(1))), (b'{"plain":{},"names":[]}', b""),
                          (b'{"plain":{},"names":[]}', b"PK\x03\x04junk"), (b"[" * 100_000, npz())]:
         with pytest.raises(codec.Damaged):
@@ -215,7 +216,7 @@ def test_put_get_replace_delete(store):
 
 def test_another_process_reads_what_this_one_wrote(store, folder):
     store.put("k", PLAIN, ARRAYS)
-    code = "import sys; from cache import Store; plain, arrays = Store(sys.argv[1]).get('k'); print(arrays['array:x'].sum())"
+    code = "import sys; from cache import Store; print(Store(sys.argv[1]).get('k')[1]['array:x'].sum())"
     assert output(python(code, folder)) == "66.0\n"
 
 
@@ -288,6 +289,15 @@ def test_the_limit_evicts_what_was_unused_for_longest(folder, monkeypatch):
     assert sum(p.stat().st_size for p in folder.glob("values/*/*")) == store.stats().bytes
     store.put("large", {}, blob(950))
     assert store.keys() == ["large"] and store.get("large") is not None
+
+
+def test_the_value_just_stored_is_spared_even_when_the_clock_was_set_back(folder):
+    store = Store(folder, 1_000_000)
+    for i in range(9):
+        store.put(f"k{i}", {}, blob(100))
+    database(folder, "UPDATE Cache SET access_time = ?", time.time() + 3600)
+    store.put("new", {}, blob(200))
+    assert len(store.keys()) == 8 and store.get("new") is not None
 
 
 def test_a_value_larger_than_the_limit_is_refused_and_nothing_is_lost(folder):
@@ -704,7 +714,7 @@ def test_the_turn_is_free_when_its_owner_is_killed(store, folder):
         assert not turn.acquired and not turn.poll(0.1) and other.acquired
         owner.send_signal(signal.SIGKILL)
         begun = time.monotonic()
-        assert turn.poll(5) and time.monotonic() - begun < 1
+        assert turn.poll(5) and time.monotonic() - begun < 3
     owner.communicate()
     assert not list((folder / "locks").iterdir())
 
@@ -724,7 +734,7 @@ def test_a_waiting_caller_can_be_cancelled(store):
         begun = time.monotonic()
         with pytest.raises(Cancelled), store.computing("k") as turn:
             turn.wait(check, every=0.05)
-        assert mine.acquired and 0.1 < time.monotonic() - begun < 1
+        assert mine.acquired and 0.1 < time.monotonic() - begun < 3
     with store.computing("k") as turn:
         turn.wait(check)
         assert turn.acquired
@@ -761,6 +771,25 @@ def test_processes_that_want_the_same_keys_compute_each_once(folder, tmp_path):
     for process in [python(ONCE, folder, log) for _ in range(4)]:
         output(process)
     assert sorted(log.read_text().split()) == sorted(f"k{n}" for n in range(15))
+
+
+def test_a_turn_file_that_its_owner_deletes_gives_no_second_turn(store, monkeypatch):
+    """The owner lets go between another's opening of the file and its lock: that file is nobody's any more."""
+    real, late = store_module._flock, []
+
+    def flock(file, kind):
+        if late:
+            late.pop().release()
+        return real(file, kind)
+
+    monkeypatch.setattr(store_module, "_flock", flock)
+    with store.computing("k") as first, store.computing("k") as second:
+        assert first.acquired and not second.acquired
+        late.append(first)
+        assert not second.poll(0)
+        with store.computing("k") as third:
+            assert third.acquired and not second.poll(0)
+        assert second.poll(0)
 
 
 def test_threads_take_turns_too(store):

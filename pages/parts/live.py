@@ -104,10 +104,11 @@ def _time_left(view: View) -> float | None:
 
 def follow(studies: dict[str, Study], draw: Callable[[dict[str, View]], None]) -> None:
     """Draw the studies now and, while one of them runs, again and again."""
-    if any(v.state in ("queued", "running") for v in _look_all(studies).values()):
+    views = _look_all(studies)
+    if any(v.state in ("queued", "running") for v in views.values()):
         st.fragment(_tick, run_every=TICK)(studies, draw)
     else:
-        draw(_look_all(studies))
+        draw(views)
 
 
 def _tick(studies: dict[str, Study], draw: Callable[[dict[str, View]], None]) -> None:

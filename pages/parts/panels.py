@@ -11,12 +11,12 @@ from engine.study import Guarantee, Result, Study
 from pages.parts import charts, words
 
 
-def odds(guarantee: Guarantee, subject: str) -> None:
-    """What it means for a person in the data: a sentence and 100 small figures."""
+def odds(guarantee: Guarantee, question: str, blind: str, seeing: str) -> None:
+    """What it means for a person in the data: the attacker's question, a sentence and 100 small figures."""
     st.subheader("What it means for a person in the data", anchor=False)
     left, right = st.columns([1, 1], vertical_alignment="center")
     n = words.of_hundred(guarantee.odds_mechanism) if guarantee.odds_mechanism is not None else 100
-    left.markdown(words.odds(guarantee, subject))
+    left.markdown(f"{question} {words.odds(guarantee, blind, seeing)}")
     right.image(charts.crowd(n), alt=f"100 small figures, {n} of them marked: in so many of 100 cases the attacker is right.",
                 width="stretch")
     if guarantee.odds_mechanism is not None:
@@ -46,15 +46,18 @@ def sampling(promise: Guarantee) -> str:
     return promise.sampling + rate + steps
 
 
-def made(study: Study, result: Result) -> None:
-    """How this was made: parameters, versions, seconds, the command that makes it again, downloads."""
+def made(study: Study, result: Result, again: bool = True) -> None:
+    """How this was made: parameters, versions, seconds, downloads, and the command that makes it again, if one can."""
     facts = result.made
     with st.expander("How this was made", icon=":material/receipt_long:"):
         if facts:
-            st.markdown(f"Computed in **{facts['seconds']:.1f} s** on {facts['device']}, {facts['finished']}. "
+            st.markdown(f"Computed in **{facts['seconds']:.2g} s** on {facts['device']}, {facts['finished']}. "
                         f"Key `{facts['key'][:16]}…`")
-        st.markdown("The command that makes it again:")
-        st.code(command(study), language="bash", wrap_lines=True)
+        if again:
+            st.markdown("The command that makes it again; the address of this page is a link to it:")
+            st.code(command(study), language="bash", wrap_lines=True)
+        else:
+            st.markdown("Your own picture was not stored, so nobody can make this again.")
         parameters, versions = st.columns(2)
         parameters.dataframe({"parameter": list(type(study).model_fields), "value": [str(getattr(study, f)) for f in type(study).model_fields]},
                              hide_index=True, height=260)

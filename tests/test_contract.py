@@ -1,0 +1,91 @@
+"""What every study must do, shown for each of them at its smallest preset."""
+
+import json
+
+import numpy as np
+import pytest
+
+from engine import parameters
+from engine.lab import Lab, command
+from engine.studies import STUDIES
+from engine.study import EVENTS, Guarantee, Result, build, key
+
+SMALL = {study.NAME: study.preset("tiny" if "tiny" in study.PRESETS else "quick") for study in STUDIES.values()}
+EACH = pytest.mark.parametrize("study", SMALL.values(), ids=SMALL)
+
+
+def finish(run) -> tuple[list, Result]:
+    """Events and Result of a generator."""
+    events = []
+    while True:
+        try:
+            events.append(next(run))
+        except StopIteration as end:
+            return events, end.value
+
+
+@pytest.fixture(scope="module")
+def results():
+    """The Results of this module's runs, by study name: each study is computed once for all tests that only look."""
+    return {}
+
+
+@EACH
+def test_events_then_a_result_then_the_same_from_the_store(study, store, results):
+    events, result = finish(Lab(store).need(study))
+    assert events and all(type(e) in EVENTS.values() for e in events)
+    again, cached = finish(Lab(store).need(study))
+    assert again == []
+    assert json.dumps(cached.parts()[0]) == json.dumps(result.parts()[0])
+    assert all(np.array_equal(a, cached.parts()[1][n]) for n, a in result.parts()[1].items())
+    results[study.NAME] = result
+
+
+@EACH
+def test_the_same_seed_gives_the_same_result(study, store, results):
+    first = results.get(study.NAME) or finish(study.run(Lab(store)))[1]
+    second = finish(study.run(Lab(store)))[1]
+    untimed = lambda r: {n: v for n, v in r.metrics.items() if "second" not in n}
+    assert untimed(first) == untimed(second)
+    assert first.guarantee == second.guarantee and first.pictures == second.pictures
+
+
+@EACH
+def test_another_seed_gives_another_result(study, store, results):
+    first = results.get(study.NAME) or finish(study.run(Lab(store)))[1]
+    other = finish(study.model_copy(update={"seed": 12345}).run(Lab(store)))[1]
+    assert first.pictures != other.pictures
+
+
+@EACH
+def test_a_study_survives_json_and_its_own_command_line(study):
+    assert key(type(study)(**json.loads(study.model_dump_json()))) == key(study)
+    texts = dict(part.split("=", 1) for part in command(study).split("--set ")[1:])
+    assert key(build(type(study), {n: t.strip() for n, t in texts.items()})) == key(study)
+
+
+@EACH
+def test_a_result_holds_plain_numbers_arrays_and_png_bytes(study, store, results):
+    result = results.get(study.NAME) or finish(study.run(Lab(store)))[1]
+    assert all(type(v) in (int, float) for v in result.metrics.values())
+    assert all(png.startswith(b"\x89PNG") for png in result.pictures.values())
+    assert all(type(a) is np.ndarray and a.dtype != object for a in result.arrays.values())
+    json.dumps(result.parts()[0])
+
+
+@EACH
+def test_a_guarantee_names_what_it_protects_and_nothing_is_promised_without_an_epsilon(study, store, results):
+    promise = (results.get(study.NAME) or finish(study.run(Lab(store)))[1]).guarantee
+    assert isinstance(promise, Guarantee) and promise.unit and promise.mechanism and promise.note
+    if promise.epsilon is not None:
+        assert 0.5 <= promise.odds_mechanism <= promise.odds_any <= 1
+        assert promise.neighbours and promise.against and 0 < promise.delta < 1
+
+
+@EACH
+def test_presets_are_allowed_and_named_fields_exist(study):
+    for preset in type(study).PRESETS:
+        type(study).preset(preset)
+    names = set(parameters.specs(type(study)))
+    assert {"dataset", "seed"} <= names
+    assert not {n for n in names if n in ("eps", "sigma", "lr", "clip", "bs", "max_norm")}  # the field's terms, not nicknames
