@@ -56,13 +56,13 @@ study = controls.ready()
 try:
     picked, label = study.pick(images)
 except Refused as refused:
-    st.error(str(refused), icon=":material/edit:")
+    st.error(words.plain(str(refused)), icon=":material/edit:")
     st.stop()
 if raw is not None:
     try:
         picked = uploads.decode(raw.getvalue(), size=OWN_SIZE, channels=3)
     except uploads.Refused as refused:
-        st.error(str(refused), icon=":material/broken_image:")
+        st.error(words.plain(str(refused)), icon=":material/broken_image:")
         st.stop()
 begun = time.perf_counter()
 result = study.release(picked, label, images.classes)
@@ -95,7 +95,8 @@ for column, epsilon in zip(st.columns(len(STRIP)), STRIP):
 st.subheader("And what is written on it", anchor=False)
 controls.dial("label_epsilon")
 said, chart = st.columns([1, 1.4], vertical_alignment="center")
-said.markdown(f"The picture shows **{facts['label']}**. The phone says: **{facts['told_label']}**.")
+shows = "Suppose your picture is labelled" if raw else "The picture shows"
+said.markdown(f"{shows} **{words.plain(facts['label'])}**. The phone says: **{words.plain(facts['told_label'])}**.")
 said.markdown(f"It tells the truth with a chance of {100 * metrics['label_keep_probability']:.3g} %, and otherwise names one of the "
               f"other {facts['classes'] - 1}, each as likely. That is *randomised response*: a coin decides between truth and lie, "
               "so nobody can hold the answer against you.")

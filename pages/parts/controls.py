@@ -15,6 +15,7 @@ import streamlit as st
 from engine import data, parameters
 from engine.parameters import Spec
 from engine.study import Refused, Study, build, parse
+from pages.parts import words
 
 STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # marks a decade on a log slider
 
@@ -99,7 +100,7 @@ class Controls:
         try:
             study = build(self.study, {name: self.value(name) for name in self.specs} | fixed)
         except Refused as refused:
-            st.error(str(refused), icon=":material/edit:")
+            st.error(words.plain(str(refused)), icon=":material/edit:")
             st.stop()
         self.finish()
         if self.missing:
@@ -109,7 +110,7 @@ class Controls:
     def complain(self, name: str = "") -> None:
         """Show what was wrong with a field, or with the URL as a whole."""
         if message := st.session_state.get(self.slot(name, "!")):
-            st.warning(message, icon=":material/edit:")
+            st.warning(words.plain(message), icon=":material/edit:")
 
     # --- widgets ---------------------------------------------------------------------------------------------------------
 
@@ -193,7 +194,7 @@ class Controls:
         self.complain(name)
         chosen = here.get(self.value(name))
         if chosen is None or not chosen.present:
-            st.info(chosen.how if chosen else f"There is no data set {self.value(name)} here.", icon=":material/download:")
+            st.info(words.plain(chosen.how if chosen else f"There is no data set {self.value(name)} here."), icon=":material/download:")
             self.missing = True
 
 

@@ -157,9 +157,9 @@ def progress(views: dict[str, View]) -> None:
         elif view.state == "running":
             _bar(who, view)
         elif view.state == "failed":
-            st.error(f"**{who.capitalize()}**: {view.message}", icon=":material/error:")
+            st.error(f"**{who.capitalize()}**: {words.plain(view.message)}", icon=":material/error:")
         elif view.state == "cancelled":
-            st.info(f"**{who.capitalize()}**: {view.message}", icon=":material/stop_circle:")
+            st.info(f"**{who.capitalize()}**: {words.plain(view.message)}", icon=":material/stop_circle:")
     active = [v for v in views.values() if v.state in ("queued", "running")]
     if active:
         st.button("Stopping…" if all(v.cancelling for v in active) else "Stop", icon=":material/stop:", key="stop",

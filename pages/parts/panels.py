@@ -36,7 +36,7 @@ def guarantee(promise: Guarantee) -> None:
         rows = {"Mechanism": promise.mechanism, "Accountant": promise.accountant, "Sampling": sampling(promise),
                 "Neighbours": promise.neighbours, "Against": promise.against, "Also released": promise.also_released,
                 "Note": promise.note}
-        st.markdown("\n".join(f"- **{name}**: {_plain(text)}" for name, text in rows.items() if text))
+        st.markdown("\n".join(f"- **{name}**: {words.plain(text)}" for name, text in rows.items() if text))
 
 
 def sampling(promise: Guarantee) -> str:
@@ -66,7 +66,7 @@ def made(study: Study, result: Result, again: bool = True) -> None:
         st.download_button("Download all numbers (JSON)", export(study, result), f"veil-{study.NAME}.json",
                            "application/json", icon=":material/download:", on_click="ignore")
         if "not_stored" in facts:
-            st.warning(facts["not_stored"])
+            st.warning(words.plain(facts["not_stored"]))
 
 
 def export(study: Study, result: Result) -> str:
@@ -75,7 +75,3 @@ def export(study: Study, result: Result) -> str:
     small = {n.removeprefix("array:"): a.tolist() for n, a in arrays.items() if n.startswith("array:") and a.size <= 20_000}
     return json.dumps({"study": study.NAME, "params": study.model_dump(mode="json")} | plain | {"arrays": small}, indent=1)
 
-
-def _plain(text: str) -> str:
-    """Text that Markdown must not take for markup."""
-    return text.replace("*", r"\*").replace("_", r"\_").replace("$", r"\$")

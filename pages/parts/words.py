@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 
 from engine.study import Guarantee
+
+
+def plain(text: str) -> str:
+    """Text from elsewhere (a URL, a file's name, an error), so that Markdown takes none of it for markup."""
+    return re.sub(r"([\\`*_{}\[\]()#+\-!|<>$~:])", r"\\\1", text)
 
 
 def seconds(value: float) -> str:
