@@ -8,7 +8,7 @@ Sources: Balle and Wang 2018 (analytic Gaussian mechanism); Dong, Roth and Su 20
 Abadi et al. 2016 (DP-SGD); Mironov 2017 and Mironov, Talwar and Zhang 2019 (Rényi DP, sampled Gaussian); Koskela et
 al. 2020, Gopi et al. 2021 and Doroshenko et al. 2022 (privacy loss distributions); Kairouz et al. 2014 (k-ary
 randomised response). No torch and no opacus here: the web process imports this file. dp_accounting takes 0.5 s to
-import, so the two functions that need it import it when they are called.
+import, so `_composed`, which needs it, imports it when it is called.
 """
 
 from __future__ import annotations
@@ -102,11 +102,14 @@ def _mills(x: float) -> float:
     return math.sqrt(math.pi / 2) * float(special.erfcx(x / math.sqrt(2)))
 
 
-def _least(good: Callable[[float], bool], low: float, high: float) -> float:
-    """The least float x in [low, high] with good(x), where good turns true once and is true at high."""
+def _least(good: Callable[[float], bool], low: float, high: float, tolerance: float = 0.0) -> float:
+    """The least x in [low, high] with good(x), where good turns true once and is true at high.
+
+    Exact to the last bit, or above by at most `tolerance` (relative).
+    """
     if good(low):
         return low
-    while low < (middle := low + (high - low) / 2) < high:
+    while low < (middle := low + (high - low) / 2) < high and high - low > tolerance * high:
         low, high = (low, middle) if good(middle) else (middle, high)
     return high
 
@@ -208,7 +211,7 @@ def _bounds(noise: float, rate: float, steps: int, delta: float, seconds: float)
     interval, spare = _interval(noise, rate, steps, seconds), delta - _rounding(steps)
     usable = interval <= WIDEST and spare > 0.9 * delta
     if usable:
-        epsilon = float(_composed(noise, rate, steps, interval).get_epsilon_for_delta(spare))
+        epsilon = _epsilon_of(_composed(noise, rate, steps, interval), spare, rdp_epsilon(noise, rate, steps, delta))
         if interval == INTERVAL:
             yield Spent(epsilon, "PLD (dp_accounting)")
             return
@@ -226,6 +229,18 @@ def _composed(noise: float, rate: float, steps: int, interval: float):
     blocks, rest = divmod(steps, BLOCK)
     composed = one.self_compose(BLOCK).self_compose(blocks)
     return composed.compose(one.self_compose(rest)) if rest else composed
+
+
+def _epsilon_of(composed, delta: float, bound: float) -> float:
+    """The ε of a privacy loss distribution at δ. dp_accounting overflows to infinity for ε from 709 to about 820.
+
+    There, bisection below a known bound finds what it missed. (Above 709 its ε holds, but is up to 1 too large.)
+    """
+    with np.errstate(over="ignore"):
+        epsilon = float(composed.get_epsilon_for_delta(delta))
+    if math.isfinite(epsilon):
+        return epsilon
+    return _least(lambda e: composed.get_delta_for_epsilon(e) <= delta, 0.0, bound, 1e-6)
 
 
 def _rounding(steps: int) -> float:

@@ -1,0 +1,176 @@
+"""A real server, real workers and a real browser for the tests in this folder; pictures of the pages go to tests/screens/."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import ROOT
+
+playwright = pytest.importorskip("playwright.sync_api") if not os.environ.get("CI") else __import__("playwright.sync_api").sync_api
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
+CI = os.environ.get("CI", "").lower() in ("1", "true")
+# A camera that shows a green pattern, and nobody to ask for leave to use it.
+FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+SCREENS = ROOT / "tests" / "screens"
+WIDE = {"width": 1280, "height": 900}
+
+
+# --- the server ----------------------------------------------------------------------------------------------------------
+
+class Server:
+    """`streamlit run app.py` on a free port, with a VEIL_HOME of its own and no data but the bundled digits."""
+
+    def __init__(self, folder: Path):
+        self.home, self.log = folder / "home", folder / "server.log"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://localhost:{port}"
+        environment = os.environ | {"VEIL_HOME": str(self.home), "VEIL_DATA": str(folder / "data")}
+        environment.pop("VEIL_SCHEDULER", None)
+        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+    def wait(self, seconds: float = 60.0) -> "Server":
+        """Until it answers."""
+        deadline = time.monotonic() + seconds
+        while not self.answers():
+            assert self.process.poll() is None and time.monotonic() < deadline, f"no server: {self.log.read_text()}"
+            time.sleep(0.05)
+        return self
+
+    def answers(self) -> bool:
+        try:
+            return urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=5).status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def family(self) -> list[psutil.Process]:
+        """The server's descendants: the cluster process and its workers."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that compute: those that a nanny has spawned."""
+        return [p for p in self.family() if p.is_running() and "spawn_main" in " ".join(p.cmdline())]
+
+    def end(self) -> None:
+        """End the server; its cluster has to follow by itself."""
+        family = self.family()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(30)
+        finally:
+            _, alive = psutil.wait_procs(family, timeout=20)
+            for process in [*alive, self.process]:
+                process.kill()
+        assert not alive, f"left behind: {alive}"
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory):
+    """A function that starts a fresh server; all of them are ended after the last test."""
+    servers = []
+
+    def start_one() -> Server:
+        servers.append(Server(tmp_path_factory.mktemp("server")))
+        return servers[-1].wait()
+
+    yield start_one
+    for server in servers:
+        if server.process.poll() is None:
+            server.end()
+
+
+@pytest.fixture(scope="package")
+def server(start, chromium):
+    """The server that most tests share. Nothing that they did may have left a traceback in its log."""
+    server = start()
+    yield server
+    log = server.log.read_text()
+    server.end()
+    assert "Traceback" not in log, log
+
+
+# --- the browser -----------------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="package")  # not longer: while playwright's loop runs in this thread, dask's clients complain
+def chromium():
+    """The browser. Where there is none the tests are skipped, but never under CI."""
+    if not Path(CHROMIUM).exists():
+        missing = "no chromium here: the browser tests did not run (Debian: apt-get install chromium)"
+        pytest.fail(missing) if CI else pytest.skip(missing)
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """One browser profile with one page, and everything that went wrong in it."""
+
+    def __init__(self, browser, url: str, **options):
+        self.url, self.errors = url, []
+        self.context = browser.new_context(**{"viewport": WIDE, "permissions": ["camera"]} | options)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(20_000)
+        self.page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
+        self.page.on("console", self._listen)
+
+    def _listen(self, message) -> None:
+        """Console errors. Streamlit looks for its server at /page/_stcore first: those 404s are its own."""
+        if message.type == "error" and "/_stcore/" not in message.location.get("url", ""):
+            self.errors.append(f"console: {message.text} ({message.location.get('url')})")
+
+    def open(self, path: str = ""):
+        """Go to a path and wait until the page has been drawn."""
+        self.page.goto(f"{self.url}/{path}")
+        return self.drawn()
+
+    def drawn(self):
+        """Until the script has run to its end and a title stands."""
+        self.page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning] h1")
+        return self.page
+
+    def shot(self, name: str, folder: Path = SCREENS) -> None:
+        """A picture of the whole page: Streamlit scrolls inside, so the window is made as tall as the page."""
+        size = self.page.viewport_size
+        height = self.page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+        self.page.set_viewport_size({"width": size["width"], "height": min(max(height, size["height"]), 6000)})
+        self.page.mouse.move(2, 2)
+        self.page.wait_for_timeout(500)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=folder / f"{name}.png")
+        self.page.set_viewport_size(size)
+
+    def leave(self) -> None:
+        """Close the page; no script may have failed and no exception may stand on it."""
+        boxes = self.page.locator("[data-testid=stException]").all_inner_texts()
+        self.context.close()
+        assert not self.errors and not boxes, (self.errors, boxes)
+
+
+@pytest.fixture
+def visit(chromium, server):
+    """A function that lets one more visitor in: visit(path, server=..., **options of the browser context)."""
+    visitors = []
+
+    def one_more(path: str = "", at: Server = None, **options) -> Visitor:
+        visitors.append(Visitor(chromium, (at or server).url, **options))
+        visitors[-1].open(path)
+        return visitors[-1]
+
+    yield one_more
+    for visitor in visitors:
+        visitor.leave()

@@ -1,0 +1,117 @@
+"""What a visitor sees and does, in words: the eyes and hands of the browser tests."""
+
+import re
+import time
+
+from playwright.sync_api import Locator, Page, expect
+
+DRAWN_PICTURES = "Array.from(document.querySelectorAll('[data-testid=stMain] img')).every(i => i.complete && i.naturalWidth > 0)"
+CURVES = """key => { const chart = document.querySelector(`.st-key-${key} .js-plotly-plot`);
+                     return chart && chart.data ? Object.fromEntries(chart.data.map(d => [d.name, Array.from(d.x || [], (x, i) => [x, d.y[i]])])) : {} }"""
+PRIVATE = "new pictures, private"
+
+
+def slider(page: Page, title: str) -> Locator:
+    """The handle of a slider, as the keyboard finds it."""
+    return page.get_by_role("slider", name=title, exact=True)
+
+
+def move(page: Page, title: str, key: str, times: int = 1) -> str:
+    """Move a slider by keyboard; returns the value that it then names."""
+    handle = slider(page, title)
+    handle.focus()
+    for _ in range(times):
+        handle.press(key)
+    return handle.get_attribute("aria-valuetext")
+
+
+def metric(page: Page, label: str) -> Locator:
+    """The value under a label."""
+    return page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue").first
+
+
+def picture(page: Page, alt: str) -> Locator:
+    """The first picture whose alternative text contains these words."""
+    return page.locator(f"[data-testid=stMain] img[alt*='{alt}']").first
+
+
+def source(page: Page, alt: str) -> str:
+    """Where a picture's pixels come from: another address for other pixels (it is their hash)."""
+    return picture(page, alt).get_attribute("src")
+
+
+def changed(page: Page, alt: str, before: str) -> None:
+    """Wait until a picture has other pixels."""
+    expect(picture(page, alt)).not_to_have_attribute("src", before)
+
+
+def curves(page: Page, key: str = "accuracy") -> dict[str, list]:
+    """The curves of the chart as the browser holds them: name → [[x, y], ...]."""
+    return page.evaluate(CURVES, key)
+
+
+def points(page: Page) -> int:
+    """Epochs of the private network that stand in the chart."""
+    return len(curves(page).get(PRIVATE, []))
+
+
+def until(page: Page, condition, seconds: float, what: str) -> float:
+    """Wait for a condition; returns the seconds that took. (The page's own clock goes on meanwhile.)"""
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < seconds, f"{what}: not within {seconds} s"
+        page.wait_for_timeout(50)
+    return time.monotonic() - begun
+
+
+def notice(page: Page, words: str) -> Locator:
+    """A message box with these words in it."""
+    return page.get_by_test_id("stAlert").filter(has_text=words).first
+
+
+def unfold(page: Page, title: str) -> None:
+    """Open an expander if it is closed."""
+    box = page.get_by_test_id("stExpander").filter(has=page.locator("summary", has_text=title)).first
+    if box.locator("details").get_attribute("open") is None:
+        box.locator("summary").click()
+        expect(box.locator("details")).to_have_attribute("open", re.compile(""))
+
+
+# --- a training --------------------------------------------------------------------------------------------------------------
+
+def run(page: Page) -> Locator:
+    return page.get_by_role("button", name="Run", exact=False).filter(has_text="Run")
+
+
+def stop(page: Page) -> Locator:
+    return page.get_by_role("button", name="Stop")
+
+
+def press_run(page: Page) -> None:
+    run(page).click()
+    expect(stop(page)).to_be_visible()
+
+
+def begun(page: Page, seconds: float = 60) -> None:
+    """Wait for the first point of the private curve."""
+    until(page, lambda: points(page) > 0, seconds, "a first point")
+
+
+def finished(page: Page, seconds: float = 120) -> None:
+    """Wait for the private network's figures, and for the twin's too: then nothing ticks any more."""
+    expect(page.get_by_role("heading", name="What is guaranteed")).to_be_visible(timeout=1000 * seconds)
+    expect(stop(page)).to_have_count(0, timeout=1000 * seconds)
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+
+
+def trained(page: Page) -> None:
+    """Have a result on the page, from the cache or from a run."""
+    if run(page).count():
+        press_run(page)
+    finished(page)
+
+
+def stopped(page: Page, seconds: float = 30) -> float:
+    """Press Stop and wait for the word; returns the seconds that took."""
+    stop(page).click()
+    return until(page, lambda: notice(page, "Stopped").count() and not stop(page).count(), seconds, "stopping")

@@ -1,0 +1,209 @@
+"""The page Noise in a real browser: the dial, the URL, a visitor's own picture."""
+
+import io
+import struct
+import zlib
+from urllib.parse import parse_qs, urlparse
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from cache import Store
+from tests.browser import look
+
+DIAL, NOISED = "Privacy budget ε for the picture", "The same picture under noise"
+EXACTLY = ".st-key-noise-epsilon- input"  # Streamlit makes the widget's key into a class
+
+
+def query(page) -> dict[str, list[str]]:
+    return parse_qs(urlparse(page.url).query)
+
+
+def exact_field(page):
+    return page.get_by_role("textbox", name="exactly").first
+
+
+def sigma(page) -> float:
+    return float(look.metric(page, "σ a pixel").inner_text())
+
+
+# --- the dial ----------------------------------------------------------------------------------------------------------------
+
+def test_the_dial_moves_sigma_picture_and_url_by_keyboard(visit):
+    visitor = visit("noise")
+    page = visitor.page
+    before, strong = look.source(page, NOISED), sigma(page)
+    visitor.shot("noise")
+    value = look.move(page, DIAL, "ArrowLeft", 12)
+    look.changed(page, NOISED, before)
+    look.until(page, lambda: sigma(page) > 2 * strong, 10, "more noise")
+    look.until(page, lambda: query(page).get("epsilon") == [value.replace(",", "")], 10, "the URL")
+    expect(exact_field(page)).to_have_value(value.replace(",", ""))
+
+
+def test_the_exact_field_takes_a_number_between_the_marks_and_a_reload_keeps_it(visit):
+    page = visit("noise").page
+    exact_field(page).fill("3.7")
+    exact_field(page).press("Enter")
+    look.until(page, lambda: query(page).get("epsilon") == ["3.7"], 10, "the URL")
+    seen = sigma(page)
+    page.reload()
+    expect(exact_field(page)).to_have_value("3.7")
+    expect(page.get_by_text("What leaves the phone at ε = 3.7")).to_be_visible()
+    assert sigma(page) == seen
+
+
+def test_a_link_shows_the_same_in_another_browser(visit):
+    link = "noise?epsilon=420&category=7&index=2&seed=5&label_epsilon=1"
+    first, second = visit(link).page, visit(link).page
+    assert look.source(first, NOISED) == look.source(second, NOISED)  # named by the hash of its pixels
+    assert sigma(first) == sigma(second)
+    assert look.source(visit("noise").page, NOISED) != look.source(first, NOISED)
+
+
+def test_a_preset_sets_everything_and_the_textbook_formula_shows_what_it_really_gives(visit):
+    visitor = visit("noise")
+    visitor.page.get_by_test_id("stButtonGroup").get_by_role("radio", name="As in the report").or_(
+        visitor.page.get_by_role("button", name="As in the report")).first.click()
+    warning = look.notice(visitor.page, "really gives")
+    expect(warning).to_contain_text("names ε = 1,925")
+    really = float(warning.locator("strong").inner_text().removeprefix("ε = ").replace(",", ""))
+    assert really > 20 * 1925  # REPORTS.md: about 75,000 at ε = 2000
+    expect(visitor.page.get_by_text("together:")).to_contain_text(f"{really + 75:,.0f}"[:3])
+    visitor.shot("noise_textbook")
+
+
+# --- wrong values -------------------------------------------------------------------------------------------------------------
+
+WRONG = {
+    "nan": ("epsilon=nan", "epsilon: nan is not allowed"), "inf": ("epsilon=inf", "epsilon: inf is not allowed"),
+    "negative": ("epsilon=-1", "epsilon: -1 is not allowed"), "huge": ("epsilon=1e308", "is not allowed; allowed: a number from 0.1"),
+    "path": ("dataset=../../etc/passwd", "dataset: ../../etc/passwd is not allowed"), "null byte": ("epsilon=%00", "epsilon: � is not allowed"),
+    "long": ("seed=" + "9" * 10_000, "seed: 999"), "unknown": ("shoe_size=44", "noise has no such parameter"),
+    "markup": ("calibration=<b>x</b>", "calibration: "), "class": ("category=250", "category: 250 is not allowed"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_value_in_the_url_is_told_at_its_widget_and_the_page_works(visit, server, case):
+    text, words = WRONG[case]
+    stored = Store(server.home / "store").stats().entries
+    visitor = visit(f"noise?{text}")
+    page = visitor.page
+    expect(look.notice(page, words)).to_be_visible()
+    assert len(look.notice(page, words).inner_text()) < 400
+    assert sigma(page) == pytest.approx(0.02456, abs=1e-5)  # the default's
+    before = look.source(page, NOISED)
+    look.move(page, DIAL, "ArrowLeft", 3)
+    look.changed(page, NOISED, before)
+    expect(page.get_by_test_id("stAlert").filter(has_text="Traceback")).to_have_count(0)
+    assert Store(server.home / "store").stats().entries <= stored + 4  # no job but Home's card: a result, its speed
+
+
+def test_the_message_stands_beside_its_widget(visit):
+    visitor = visit("noise?epsilon=nan&seed=-3")
+    page = visitor.page
+    field, message = exact_field(page).bounding_box(), look.notice(page, "epsilon: nan").bounding_box()
+    assert 0 < message["y"] - field["y"] < 150
+    seed, told = page.get_by_role("textbox", name="Seed").bounding_box(), look.notice(page, "seed: -3").bounding_box()
+    assert 0 < told["y"] - seed["y"] < 150 and abs(told["x"] - seed["x"]) < 50
+    visitor.shot("noise_wrong")
+
+
+def test_a_wrong_number_typed_is_refused_and_the_picture_stays(visit):
+    page = visit("noise").page
+    before = look.source(page, NOISED)
+    exact_field(page).fill("1e308")
+    exact_field(page).press("Enter")
+    expect(look.notice(page, "is not allowed; allowed: a number from 0.1 to 200000")).to_be_visible()
+    assert look.source(page, NOISED) == before and "epsilon" not in query(page)
+    exact_field(page).fill("12")
+    exact_field(page).press("Enter")
+    expect(look.notice(page, "is not allowed")).to_have_count(0)
+
+
+def test_a_data_set_that_is_not_here_is_offered(visit):
+    visitor = visit("noise?dataset=fashion-mnist")
+    expect(look.notice(visitor.page, "fetch fashion-mnist")).to_be_visible()
+    visitor.shot("noise_missing")
+
+
+# --- a picture of one's own ---------------------------------------------------------------------------------------------------
+
+def picture(kind: str = "PNG", shape=(90, 120, 3)) -> bytes:
+    """A real picture: colours that run across it."""
+    ramp = np.linspace(0, 255, np.prod(shape)).reshape(shape).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(ramp).save(file, kind)
+    return file.getvalue()
+
+
+def huge_header() -> bytes:
+    """A PNG of 60000 × 60000 pixels in a few bytes: 10 GB for whoever decodes it."""
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+
+
+def own(page, kind: str):
+    """Choose where a picture of one's own comes from."""
+    look.unfold(page, "Choose the picture")
+    page.get_by_role("radio", name=kind).or_(page.get_by_role("button", name=kind, exact=True)).first.click()
+
+
+def upload(page, raw: bytes, name: str = "mine.png") -> None:
+    own(page, "upload")
+    page.locator("[data-testid=stFileUploader] input[type=file]").set_input_files({"name": name, "mimeType": "image/png", "buffer": raw})
+
+
+def test_an_uploaded_picture_drowns_too_and_is_never_stored(visit, server):
+    visitor = visit("noise?epsilon=20000")
+    page, raw = visitor.page, picture()
+    before = look.source(page, NOISED)
+    upload(page, raw)
+    look.changed(page, NOISED, before)
+    page.get_by_text("How this was made").click()
+    expect(page.get_by_text("Your own picture was not stored")).to_be_visible()
+    visitor.shot("noise_upload")
+    assert not [p for p in server.home.rglob("*") if p.is_file() and raw in p.read_bytes()]
+    page.reload()
+    expect(look.picture(page, NOISED)).to_have_attribute("src", before)
+
+
+REFUSED = {
+    "broken": (picture()[:200], "mine.png", "cut off or damaged"), "no picture": (b"hello " * 100, "mine.png", "not a PNG or JPEG"),
+    "a GIF": (picture("GIF", (40, 40)), "mine.png", "not a PNG or JPEG"), "huge": (huge_header(), "mine.png", "60000 × 60000 pixels"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_bad_upload_is_refused_with_the_reason_and_the_page_goes_on(visit, case):
+    raw, name, reason = REFUSED[case]
+    visitor = visit("noise")
+    page = visitor.page
+    upload(page, raw, name)
+    expect(look.notice(page, reason)).to_be_visible()
+    if case == "huge":
+        visitor.shot("noise_refused")
+    page.get_by_test_id("stFileUploaderDeleteBtn").get_by_role("button").click()
+    expect(look.picture(page, NOISED)).to_be_visible()
+
+
+def test_more_than_five_megabytes_are_refused_by_the_uploader(visit):
+    page = visit("noise").page
+    upload(page, picture() + b"\0" * 6_000_000)
+    expect(page.get_by_test_id("stFileUploader")).to_contain_text("must be 5")
+    expect(look.picture(page, NOISED)).to_be_visible()
+
+
+def test_the_webcam_takes_a_picture(visit):
+    visitor = visit("noise?epsilon=20000")
+    page = visitor.page
+    before = look.source(page, NOISED)
+    own(page, "webcam")
+    page.get_by_role("button", name="Take Photo").click()
+    look.changed(page, NOISED, before)
+    visitor.shot("noise_webcam")
