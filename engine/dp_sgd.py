@@ -1,4 +1,4 @@
-"""One step of DP-SGD (Abadi et al. 2016, "Deep Learning with Differential Privacy", Algorithm 1), all but the optimizer.
+"""One step of DP-SGD (Abadi et al. 2016, "Deep Learning with Differential Privacy", Algorithm 1), without the optimizer.
 
     private = PrivateGradient(network, expected_batch=256, max_grad_norm=1.0, noise_multiplier=1.1, generator=noise)
     for _ in range(steps):
@@ -6,10 +6,10 @@
         private(pictures[batch], labels[batch])  # sets p.grad of every parameter
         optimizer.step()  # any optimizer: what it makes of a private gradient is post-processing
 
-How a step is computed: one forward pass, and one backward pass that goes only to the layers' outputs. A layer's input and
-output gradient together hold what every example contributes to the layer's parameters: first only the lengths of the
-contributions are taken, and once all layers are counted and the clip factors known, their weighted sum. For a new kind
-of layer, write a rule and add it to RULES.
+How a step is computed: one forward pass, and one backward pass that goes only to the layers' outputs. A layer's input
+and output gradient together hold what every example contributes to the layer's parameters: first only the lengths of
+the contributions are taken, and once all layers are counted and the clip factors known, their weighted sum. For a new
+kind of layer, write a rule and add it to RULES.
 """
 
 from __future__ import annotations
@@ -90,19 +90,17 @@ class PrivateGradient:
         squares = [one.squared_norms() for one in contributions.values()]
         norms = torch.stack(squares).sum(0).sqrt() * (1 + ROUNDING)  # (batch,)
         factors = clip_factors(norms, self.max_grad_norm)
-        for layer, one in contributions.items():
-            for parameter, total in zip(layer.parameters(recurse=False), one.weighted_sum(factors)):
-                parameter.grad = total
-        self._privatise()
+        sums = {layer: one.weighted_sum(factors) for layer, one in contributions.items()}
+        self._release(torch.cat([total.flatten() for layer in self.layers for total in sums[layer]]))
         return Summary(losses, norms, self.max_grad_norm)
 
-    def _privatise(self) -> None:
-        """p.grad, a clipped sum → a noised mean. One draw for all parameters: cheap, and of the same length each step."""
+    def _release(self, total: Tensor) -> None:
+        """The clipped sum (all parameters,) → its noised mean in p.grad. As much noise is drawn at every step."""
+        noise = torch.randn(total.shape, generator=self.generator, device=total.device)
+        mean = (total + noise * (self.noise_multiplier * self.max_grad_norm)) / self.expected_batch
         parameters = [p for layer in self.layers for p in layer.parameters(recurse=False)]
-        noise = torch.randn(sum(p.numel() for p in parameters), generator=self.generator, device=self.generator.device)
-        noise *= self.noise_multiplier * self.max_grad_norm
-        for p, part in zip(parameters, noise.split([p.numel() for p in parameters])):
-            p.grad = (p.grad + part.view_as(p)).div_(self.expected_batch)
+        for p, part in zip(parameters, mean.split([p.numel() for p in parameters])):
+            p.grad = part.view_as(p)
 
 
 def clip_factors(norms: Tensor, max_grad_norm: float) -> Tensor:
@@ -207,7 +205,9 @@ class Explicit:
     gradients: list[Tensor]
 
     def squared_norms(self) -> Tensor:
-        return sum(_norms(g).square() for g in self.gradients)
+        # In two stages, so that no float32 sum grows long: first over all but the parameter's leading dimension.
+        rows = [vector_norm(g.flatten(2), dim=2) if g.dim() > 2 else g for g in self.gradients]
+        return vector_norm(torch.cat(rows, 1), dim=1).square()
 
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
         return [(weights @ _silenced(g, weights).flatten(1)).view(g.shape[1:]) for g in self.gradients]
@@ -229,7 +229,7 @@ class Product:
         terms = (self.inputs @ self.inputs.mT + float(self.bias)) * (self.grads @ self.grads.mT)  # (batch, T, T)
         # Where positions cancel each other, the sum rounds in units of its terms, not of itself.
         lost = ROUNDING / 16 * terms.diagonal(dim1=1, dim2=2).sqrt().sum(1).square()
-        return terms.sum((1, 2)).clamp(min=0) + lost
+        return terms.sum((1, 2)).abs() + lost  # abs: what overflowed to -Inf must not pass for short
 
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
         grads = _silenced(self.grads, weights) * weights[:, None, None]
@@ -263,13 +263,6 @@ def affine(inputs: list[Tensor], grads: Tensor, bias: bool) -> Contributions:
         return Product(torch.cat(inputs, 2), grads, bias)
     weights = [grads.mT @ part for part in inputs]  # (batch, fan_out, part of fan_in) each
     return Explicit([*weights, grads.sum(1)] if bias else weights)
-
-
-def _norms(g: Tensor) -> Tensor:
-    """(batch, ...) → (batch,). One dimension at a time, so that no float32 sum grows long."""
-    while g.dim() > 1:
-        g = vector_norm(g, dim=-1)
-    return g
 
 
 def _silenced(x: Tensor, weights: Tensor) -> Tensor:
