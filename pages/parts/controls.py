@@ -31,7 +31,10 @@ class Controls:
     # --- session and URL -----------------------------------------------------------------------------------------------
 
     def slot(self, name: str, mark: str = "") -> str:
-        """Where the session keeps a field ('' its value, '#' its text, '~' its slider, '!' what is wrong with it)."""
+        """Where the session keeps a field: '' its value, '#' its widget, '~' its slider, '!' what is wrong with it.
+
+        Never the value under a widget's own key: Streamlit drops that when the visitor goes to another page.
+        """
         return f"{self.study.NAME}.{name}{mark}"
 
     def _restore(self) -> None:
@@ -39,8 +42,8 @@ class Controls:
         texts, memory = st.query_params.to_dict(), f"{self.study.NAME}?url"
         if memory not in st.session_state or (texts and texts != st.session_state[memory]):
             self._read(texts)
-        for name, spec in self.specs.items():  # written again each time: Streamlit drops what no widget shows
-            st.session_state[self.slot(name)] = st.session_state.get(self.slot(name), spec.default)
+        for name, spec in self.specs.items():
+            st.session_state.setdefault(self.slot(name), spec.default)
 
     def _read(self, texts: dict[str, str]) -> None:
         """Take the allowed values of a URL; say what is wrong with the others."""
@@ -85,6 +88,7 @@ class Controls:
 
     def change(self, **values) -> None:
         """The visitor changes fields: what was wrong with them, or with the URL, is forgotten."""
+        st.session_state[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # older than this move: not to be read again
         self.set(**values)
         for name in ("", *values):
             st.session_state.pop(self.slot(name, "!"), None)
@@ -117,7 +121,7 @@ class Controls:
     def presets(self, names: dict[str, str]) -> None:
         """One row of pills; names maps a preset to its words. A preset changes every field at once."""
         slot = f"{self.study.NAME}?preset"
-        st.session_state[slot] = next((n for n in names if self._is_at(n)), None)
+        _put(slot, next((n for n in names if self._is_at(n)), None))
         st.pills("Presets", list(names), key=slot, format_func=names.get, on_change=self._apply, args=(slot,))
 
     def _apply(self, slot: str) -> None:
@@ -134,7 +138,7 @@ class Controls:
         spec, slider = self.specs[name], self.slot(name, "~")
         wide, narrow = st.columns([6, 1], vertical_alignment="bottom")
         marks = grid(spec)
-        st.session_state[slider] = nearest(marks, self.value(name))
+        _put(slider, nearest(marks, self.value(name)))
         with wide:
             st.select_slider(spec.title, marks, key=slider, format_func=lambda v: f"{v:,g}", help=spec.help,
                              on_change=lambda: self.change(**{name: st.session_state[slider]}))
@@ -154,7 +158,7 @@ class Controls:
     def _text(self, spec: Spec, label: str) -> None:
         """A text field: unlike a number field it takes 1e-5 as it is written, and wrong values get our own words."""
         slot = self.slot(spec.name, "#")
-        st.session_state[slot] = "" if self.value(spec.name) is None else spec.format(self.value(spec.name))
+        _put(slot, "" if self.value(spec.name) is None else spec.format(self.value(spec.name)))
         st.text_input(label, key=slot, help=f"{spec.help} Allowed: {spec.allowed}.", on_change=self._typed, args=(spec.name,))
 
     def _typed(self, name: str) -> None:
@@ -167,7 +171,8 @@ class Controls:
         spec = self.specs[name]
         widget = st.segmented_control if len(spec.choices) <= 3 else st.selectbox
         more = {"required": True} if widget is st.segmented_control else {}
-        widget(spec.title, spec.choices, key=self.slot(name), format_func=spec.label, help=spec.help,
+        _put(self.slot(name, "#"), self.value(name))
+        widget(spec.title, spec.choices, key=self.slot(name, "#"), format_func=spec.label, help=spec.help,
                on_change=self._picked, args=(name,), **more)
         self.complain(name)
 
@@ -179,23 +184,31 @@ class Controls:
             st.session_state[self.slot(name, "!")] = (f"{name}: {self.value(name)} is not allowed; these pictures have the "
                                                       f"classes 0 to {len(classes) - 1}. Using {instead} instead.")
             self.set(**{name: instead})
-        st.selectbox(spec.title, options, key=self.slot(name), format_func=lambda i: classes[i], on_change=self._picked, args=(name,))
+        _put(self.slot(name, "#"), self.value(name))
+        st.selectbox(spec.title, options, key=self.slot(name, "#"), format_func=lambda i: classes[i], on_change=self._picked, args=(name,))
         self.complain(name)
 
     def _picked(self, name: str) -> None:
-        self.change(**{name: self.value(name)})
+        self.change(**{name: st.session_state[self.slot(name, "#")]})
 
     def dataset(self, name: str = "dataset") -> None:
         """The data sets, those that are not here offered with the way to get them."""
         here = {a.name: a for a in data.available()}
         options = list(dict.fromkeys([*here, self.value(name)]))
-        st.selectbox(self.specs[name].title, options, key=self.slot(name), on_change=self._picked, args=(name,),
+        _put(self.slot(name, "#"), self.value(name))
+        st.selectbox(self.specs[name].title, options, key=self.slot(name, "#"), on_change=self._picked, args=(name,),
                      format_func=lambda n: here[n].title + ("" if here[n].present else " (to be fetched)") if n in here else n)
         self.complain(name)
         chosen = here.get(self.value(name))
         if chosen is None or not chosen.present:
             st.info(words.plain(chosen.how if chosen else f"There is no data set {self.value(name)} here."), icon=":material/download:")
             self.missing = True
+
+
+def _put(slot: str, value) -> None:
+    """Set a widget, but only where it stands otherwise: what is set is sent back and undoes what was moved meanwhile."""
+    if st.session_state.get(slot) != value:
+        st.session_state[slot] = value
 
 
 def grid(spec: Spec) -> list[float]:

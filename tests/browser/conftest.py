@@ -23,6 +23,7 @@ CI = os.environ.get("CI", "").lower() in ("1", "true")
 # A camera that shows a green pattern, and nobody to ask for leave to use it.
 FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 SCREENS = ROOT / "tests" / "screens"
+PATIENCE = 20_000  # milliseconds: the machine may be busy with other things
 WIDE = {"width": 1280, "height": 900}
 
 
@@ -111,6 +112,7 @@ def chromium():
     if not Path(CHROMIUM).exists():
         missing = "no chromium here: the browser tests did not run (Debian: apt-get install chromium)"
         pytest.fail(missing) if CI else pytest.skip(missing)
+    playwright.expect.set_options(timeout=PATIENCE)
     with playwright.sync_playwright() as engine:
         browser = engine.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -124,7 +126,7 @@ class Visitor:
         self.url, self.errors = url, []
         self.context = browser.new_context(**{"viewport": WIDE, "permissions": ["camera"]} | options)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(PATIENCE)
         self.page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
         self.page.on("console", self._listen)
 

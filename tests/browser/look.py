@@ -1,11 +1,9 @@
 """What a visitor sees and does, in words: the eyes and hands of the browser tests."""
 
-import re
 import time
 
 from playwright.sync_api import Locator, Page, expect
 
-DRAWN_PICTURES = "Array.from(document.querySelectorAll('[data-testid=stMain] img')).every(i => i.complete && i.naturalWidth > 0)"
 CURVES = """key => { const chart = document.querySelector(`.st-key-${key} .js-plotly-plot`);
                      return chart && chart.data ? Object.fromEntries(chart.data.map(d => [d.name, Array.from(d.x || [], (x, i) => [x, d.y[i]])])) : {} }"""
 PRIVATE = "new pictures, private"
@@ -13,7 +11,7 @@ PRIVATE = "new pictures, private"
 
 def slider(page: Page, title: str) -> Locator:
     """The handle of a slider, as the keyboard finds it."""
-    return page.get_by_role("slider", name=title, exact=True)
+    return page.locator(f"input[type=range][aria-label='{title}']")
 
 
 def move(page: Page, title: str, key: str, times: int = 1) -> str:
@@ -74,7 +72,7 @@ def unfold(page: Page, title: str) -> None:
     box = page.get_by_test_id("stExpander").filter(has=page.locator("summary", has_text=title)).first
     if box.locator("details").get_attribute("open") is None:
         box.locator("summary").click()
-        expect(box.locator("details")).to_have_attribute("open", re.compile(""))
+        expect(box.locator("details")).to_have_attribute("open", "")
 
 
 # --- a training --------------------------------------------------------------------------------------------------------------
