@@ -102,11 +102,10 @@ def unclaim(key: str, attempt: str, dask_scheduler=None) -> None:
         del claims[key]
 
 
-def live(key: str, dask_scheduler=None) -> str | None:
-    """The attempt that computes `key` now, if any."""
-    attempt, _ = dask_scheduler.extensions.get("veil-claims", {}).get(key, (None, 0.0))
-    task = dask_scheduler.tasks.get(attempt)
-    return attempt if task is not None and task.state in ("waiting", "processing", "queued", "no-worker") else None
+def busy(attempt: str, worker: str, dask_scheduler=None) -> bool:
+    """Is the worker still busy with this attempt? Not once the attempt has said that it ended."""
+    said = [message["kind"] for _, message in dask_scheduler.get_events(attempt)]
+    return worker in dask_scheduler.workers and "started" in said and "ended" not in said
 
 
 def waiting(dask_scheduler=None) -> list[str]:

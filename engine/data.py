@@ -52,7 +52,8 @@ class Images:
     """A data set in memory. The arrays are shared between all who load it, and cannot be written to.
 
     train_images (n, h, w, c) uint8, train_labels (n,) int64, test_images and test_labels likewise; classes: the word
-    for each label; fingerprint: see fingerprint(); skipped: files of a folder that could not be read.
+    for each label; fingerprint: see fingerprint(); skipped: files of a folder that could not be read; train_size: how many
+    training pictures the whole set has (exhibits() holds fewer).
     """
 
     name: str
@@ -63,8 +64,10 @@ class Images:
     classes: tuple[str, ...]
     fingerprint: str
     skipped: int = 0
+    train_size: int = 0
 
     def __post_init__(self):
+        object.__setattr__(self, "train_size", self.train_size or len(self.train_images))
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             array.flags.writeable = False
 

@@ -11,7 +11,6 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 
 from cache import Store
-from cache.store import Full
 from engine import data, settings
 from engine.study import Event, Phase, Result, Study, key
 
@@ -56,8 +55,8 @@ class Lab:
         try:
             save(self.store, name, result)
             save_speed(self.store, study, seconds)
-        except Full as full:  # what was computed is shown all the same
-            result = replace(result, made=result.made | {"not_stored": str(full)})
+        except OSError as error:  # a full disk, a folder that is gone: what was computed is shown all the same
+            result = replace(result, made=result.made | {"not_stored": str(error)})
         return result
 
 
@@ -97,12 +96,12 @@ def save(store: Store, name: str, result: Result) -> None:
 
 def save_speed(store: Store, study: Study, seconds: float) -> None:
     """Remember how fast this machine is at this study, for the next estimate."""
-    store.put(f"speed:{study.NAME}", {"seconds_per_work": seconds / study.work()}, {})
+    store.put(f"speed:{study.kind()}", {"seconds_per_work": seconds / study.work()}, {})
 
 
 def expected_seconds(store: Store, study: Study) -> float | None:
-    """How long the study will take here, from its last run of any size on this machine; None before the first."""
-    found = store.get(f"speed:{study.NAME}")
+    """How long the study will take here, from the last run of its kind on this machine; None before the first."""
+    found = store.get(f"speed:{study.kind()}")
     return found[0]["seconds_per_work"] * study.work() if found else None
 
 

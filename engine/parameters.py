@@ -137,13 +137,13 @@ def dataset(default: str = "mnist-5k") -> Any:
 
 def seed(default: int = 0) -> Any:
     return parameter("Seed", default, low=0, high=2**31 - 1,
-                     help="Fixes every random draw, so that the same settings give the same result. Whoever knows "
-                          "the seed can undo the noise: a seeded run is a simulation of a private one.")
+                     help="Fixes every random draw, so that the same settings give the same result on the same kind of "
+                          "machine. Whoever knows the seed can undo the noise: a seeded run is a simulation of a private one.")
 
 
 def epochs(default: int) -> Any:
     return parameter("Epochs", default, low=1, high=200, unit="passes over the data", scale="log",
-                     help="How often each picture is used on average. More epochs learn more and spend more privacy.")
+                     help="How often each picture is used on average, about. More epochs learn more and spend more privacy.")
 
 
 def batch_size(default: int) -> Any:
@@ -174,5 +174,5 @@ def target_epsilon(default: float | None, *, low: float = 0.1, high: float = 100
 
 def delta(default: float = 1e-5) -> Any:
     return parameter("δ", default, low=1e-12, high=0.1, scale="log",
-                     help="The small probability with which the promise of ε may fail. Keep it well below one in the "
-                          "number of pictures.")
+                     help="The slack beside ε: the promise may be off by this small probability. Keep it well below one "
+                          "in the number of pictures.")

@@ -14,14 +14,16 @@ import uuid
 from dataclasses import asdict, dataclass, field
 
 from cache import Store
-from engine import cluster, settings
+from engine import cluster, data, settings
 from engine.lab import Lab, load, open_store, save
-from engine.study import EVENTS, Event, Failed, Phase, Result, Study, key
+from engine.study import EVENTS, Event, Failed, Phase, Refused, Result, Study, key
 
 log = logging.getLogger("veil.runner")
 GRACE = 4.0  # seconds a worker has to stop at its next event, before it is restarted (about 4 s more)
 COALESCE = 0.2  # seconds within which phases of one name are sent once
-KEPT = 32  # ended runs that a web process remembers
+KEPT = 8  # ended runs that a web process remembers; their Results are in the store
+WAITING = 50  # runs that may wait; more is an attack, or a crowd that would wait for hours
+TRIES = 5  # times that a run is submitted whose worker died before it had begun
 ENDED = ("done", "failed", "cancelled")
 
 
@@ -37,7 +39,7 @@ class Run:
     events: list[Event] = field(default_factory=list)
     message: str = ""  # why it failed or was cancelled, in the user's words
     worker: str = ""
-    submitted: float = field(default_factory=time.monotonic)
+    tries: int = 1
     began: float | None = None
     ended: float | None = None
     result: Result | None = None
@@ -58,10 +60,10 @@ def work(study: Study, attempt: str) -> tuple[dict, dict]:
     worker = get_worker()
     say = Voice(worker, attempt)
     say("started", worker=worker.address)
-    lab = Lab(open_store())
-    result = drive(lab.need(study), say, stopped=lambda: _cancelled(worker, attempt))
-    say("computed")
-    return result.parts()
+    try:
+        return drive(Lab(open_store()).need(study), say, stopped=lambda: _cancelled(worker, attempt)).parts()
+    finally:
+        say("ended")  # whatever became of it: from now on this worker must not be restarted on its account
 
 
 def drive(run, say, stopped) -> Result:
@@ -69,7 +71,6 @@ def drive(run, say, stopped) -> Result:
     while True:
         if stopped():
             run.close()
-            say("stopped")
             raise Stopped()
         try:
             event = next(run)
@@ -115,7 +116,7 @@ class Runner:
         self.lock = threading.RLock()
         self.runs: dict[str, Run] = {}  # key → latest attempt
         self.process = self.client = self.trouble = None
-        self.ready = threading.Event()
+        self.ready, self.starting = threading.Event(), threading.Lock()
         self._asked_places = 0.0
         threading.Thread(target=self._start, name="veil-cluster", daemon=True).start()
 
@@ -135,7 +136,7 @@ class Runner:
         self.ready.set()
 
     def find(self, name: str) -> Run | None:
-        """The latest attempt at a key, if this process (or, on a joined cluster, anyone) has one."""
+        """The latest attempt at a key that this process has submitted, if any."""
         with self.lock:
             run = self.runs.get(name)
         if run is not None and run.state == "queued":
@@ -150,6 +151,9 @@ class Runner:
             if run is None or run.state in ENDED:
                 self._forget_old()
                 run = self.runs[name] = Run(study, name, attempt="")
+                if sum(r.state == "queued" for r in self.runs.values()) > WAITING:
+                    run.state, run.message = "failed", f"{WAITING} runs are waiting already. Please try again later."
+                    return run
                 threading.Thread(target=self._launch, args=(run,), daemon=True).start()
         return run
 
@@ -161,20 +165,29 @@ class Runner:
 
     def _launch(self, run: Run) -> None:
         try:
-            self.ready.wait(60)
+            self._ensure_workers()
             if self.client is None:
                 return self._end(run, "failed", self.trouble or "The workers did not start within a minute.")
             run.attempt = self.client.run_on_scheduler(cluster.claim, run.key, f"{run.key}-{uuid.uuid4().hex[:8]}")
             self.client.subscribe_topic(run.attempt, lambda event: self._hear(run, event[1]))
-            if run.cancelling:
-                return self._end(run, "cancelled", "Stopped before it began.")
             run.future = self.client.submit(work, run.study, run.attempt, key=run.attempt, retries=0, pure=False)
             for _, message in self.client.get_events(run.attempt):
                 self._hear(run, message)
             run.future.add_done_callback(lambda future: self._finish(run, future))
+            if run.cancelling:  # pressed while the workers were still starting
+                self._cancel(run)
         except Exception as error:
             log.exception("submit")
             self._end(run, "failed", f"The run could not be started ({type(error).__name__}: {error}).")
+
+    def _ensure_workers(self) -> None:
+        """Wait for the workers; where their process has died, start it again."""
+        self.ready.wait(60)
+        with self.starting:
+            if self.process is not None and self.process.poll() is not None:
+                log.warning("the workers' process has died: starting another")
+                self.introduction = self.client = self.process = None
+                self._start()
 
     def _hear(self, run: Run, message: dict) -> None:
         """One message from the worker, from the history or live: each is taken once."""
@@ -186,36 +199,40 @@ class Runner:
                 run.events.append(EVENTS[message["kind"]](**message["fields"]))
             elif message["kind"] == "started":
                 run.state, run.began, run.worker = "running", time.monotonic(), message["fields"]["worker"]
-            elif message["kind"] == "stopped":
-                self._end(run, "cancelled", "Stopped. Nothing was stored.")
+            elif message["kind"] == "ended" and run.cancelling:
+                self._end(run, "cancelled", "Stopped.")
 
     def _finish(self, run: Run, future) -> None:
-        """The future has ended, one way or another."""
-        if run.state in ENDED or run.cancelling:
-            return
-        if future.status == "cancelled":
-            return self._end(run, "cancelled", "Stopped by somebody else.")
+        """The future has ended, one way or another. Whatever goes wrong here, the run ends too."""
         try:
-            parts = future.result()
+            if run.state in ENDED or run.cancelling:
+                return
+            if future.status == "cancelled":
+                return self._lost(run)
+            run.result = Result.from_parts(*future.result())
         except Exception as error:
             return self._failed(run, error)
-        run.result = Result.from_parts(*parts)
         self._keep(run)
         self._end(run, "done")
 
+    def _lost(self, run: Run) -> None:
+        """The task was taken away: by another client, or because the scheduler is gone."""
+        if self.process is not None and self.process.poll() is not None:
+            return self._end(run, "failed", "The worker processes died. Press Run to start them again.")
+        self._end(run, "cancelled", "Stopped by somebody else.")
+
     def _keep(self, run: Run) -> None:
         """A worker on another machine has another disk: keep the Result here too."""
-        if run.key in self.store or "not_stored" in run.result.made:
-            return
         try:
-            save(self.store, run.key, run.result)
+            if run.key not in self.store and "not_stored" not in run.result.made:
+                save(self.store, run.key, run.result)
         except OSError as error:  # the Result is shown all the same, with this beside it
             run.result.made["not_stored"] = str(error)
 
     def _failed(self, run: Run, error: Exception) -> None:
         from distributed import KilledWorker
-        if isinstance(error, KilledWorker) and run.began is None and not run.cancelling:
-            run.submitted = time.monotonic()  # its worker died over another run, before this one had begun: again
+        if isinstance(error, KilledWorker) and run.began is None and run.tries < TRIES:
+            run.tries += 1  # its worker died over another run, before this one had begun: again
             return threading.Thread(target=self._launch, args=(run,), daemon=True).start()
         self._end(run, "failed", explain(error))
 
@@ -248,10 +265,15 @@ class Runner:
         threading.Thread(target=self._cancel, args=(run,), daemon=True).start()
 
     def _cancel(self, run: Run) -> None:
-        if run.future is not None:
+        if run.future is None:
+            return  # not submitted yet: _launch will look
+        try:
             run.future.cancel(force=True)
             self.client.run_on_scheduler(cluster.unclaim, run.key, run.attempt)
-        if run.began is None and run.future is not None:
+        except Exception as error:  # the scheduler is gone, and the run with it
+            log.warning("cancel", exc_info=True)
+            return self._end(run, "failed", f"The workers did not answer ({type(error).__name__}). Press Run to try again.")
+        if run.began is None:
             return self._end(run, "cancelled", "Stopped before it began.")
         deadline = time.monotonic() + GRACE
         while run.state not in ENDED and time.monotonic() < deadline:
@@ -260,9 +282,10 @@ class Runner:
             self._force(run)
 
     def _force(self, run: Run) -> None:
-        """Restart the worker that does not answer."""
+        """Restart the worker that does not answer, if it is still this run that it is busy with."""
         try:
-            self.client.restart_workers([run.worker], timeout=30)
+            if self.client.run_on_scheduler(cluster.busy, run.attempt, run.worker):
+                self.client.restart_workers([run.worker], timeout=30)
             self._end(run, "cancelled", "Stopped by restarting its worker.")
         except Exception as error:
             log.exception("restart")
@@ -313,7 +336,7 @@ def _warm_up() -> None:
 def explain(error: Exception) -> str:
     """Why a run failed, in the user's words; what only a programmer can mend goes to the log as well."""
     from distributed import KilledWorker
-    if isinstance(error, Failed):
+    if isinstance(error, (Failed, Refused, data.Missing, OSError)):
         return str(error)
     if isinstance(error, KilledWorker):
         return "The worker process died while computing (often: out of memory). A new one has started: press Run again."

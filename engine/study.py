@@ -140,6 +140,10 @@ class Study(BaseModel):
         """Size of the computation in any unit proportional to its seconds: used to estimate time, never in the key."""
         return 1.0
 
+    def kind(self) -> str:
+        """Studies of one kind take time in proportion to their work()."""
+        return self.NAME
+
     def changed(self) -> dict[str, str]:
         """Fields that differ from their default, as text: what goes into a URL or after --set."""
         known = parameters.specs(type(self))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -19,6 +21,11 @@ def scaled(images: torch.Tensor) -> torch.Tensor:
     return images.permute(0, 3, 1, 2).to(torch.float32).mul_(2 / 255).sub_(1)
 
 
+def stream(purpose: str, seed: int) -> int:
+    """A seed of its own for each purpose: with one stream for all, the initial weights would foretell batches and noise."""
+    return int.from_bytes(hashlib.sha256(f"{purpose} {seed}".encode()).digest()[:8], "big") >> 1
+
+
 class Training:
     """A network, its optimizer and its pictures; `step` learns once, `measure` says how much has been learned."""
 
@@ -30,17 +37,18 @@ class Training:
         self.test_labels = torch.tensor(images.test_labels).to(device)
         self.shown_rows = torch.arange(min(SHOWN_ROWS, len(self.images)), device=device)
         h, _, channels = images.train_images.shape[1:]
-        self.network = networks.report_cnn(channels, h, len(images.classes), study.seed, study.activation).to(device)
+        self.network = networks.report_cnn(channels, h, len(images.classes), stream("init", study.seed), study.activation).to(device)
         self.optimizer = OPTIMIZERS[study.optimizer](self.network.parameters(), lr=study.rate)
-        self.generator = torch.Generator(device).manual_seed(study.seed)
+        self.sampling = torch.Generator(device).manual_seed(stream("sampling", study.seed))
         self.private_gradient = dp_sgd.PrivateGradient(
             self.network, expected_batch=study.batch_size, max_grad_norm=study.max_grad_norm,
-            noise_multiplier=plan["noise_multiplier"], generator=self.generator)
+            noise_multiplier=plan["noise_multiplier"],
+            generator=torch.Generator(device).manual_seed(stream("noise", study.seed)))
         self.diverged = False
 
     def step(self) -> None:
         """One Poisson batch, one step."""
-        rows = dp_sgd.poisson_batch(len(self.images), self.plan["sample_rate"], self.generator)
+        rows = dp_sgd.poisson_batch(len(self.images), self.plan["sample_rate"], self.sampling)
         learn = self.private_gradient if self.study.private else self._plain_gradient
         learn(scaled(self.images[rows]), self.labels[rows])
         self.optimizer.step()
@@ -67,7 +75,7 @@ class Training:
         test, train = self.logits(self.test_images), self.logits(self.images[self.shown_rows])
         labels = self.labels[self.shown_rows]
         loss = float(F.cross_entropy(train, labels))
-        self.diverged = not np.isfinite(loss)
+        self.diverged = not all(bool(p.isfinite().all()) for p in self.network.parameters())  # post-processing of the network
         return {"test_accuracy": float((test.argmax(1) == self.test_labels).double().mean()),
                 "train_accuracy": float((train.argmax(1) == labels).double().mean()), "train_loss": loss}
 

@@ -2,7 +2,9 @@
 
 import streamlit as st
 
+from engine import data
 from engine.studies.dp_training import DPTraining
+from engine.study import Refused
 from pages.parts import charts, live, panels, words
 from pages.parts.controls import Controls
 
@@ -10,7 +12,7 @@ st.title("Can a machine learn from you without remembering you?", anchor=False)
 st.markdown("Here a network learns to read pictures while noise hides what each single picture taught it. "
             "**Choose how much privacy, press Run, and watch how much is still learned.**")
 
-controls = Controls(DPTraining)
+controls = Controls(DPTraining, hidden=("private",))  # its twin without privacy has a switch of its own
 controls.complain()
 
 
@@ -26,7 +28,9 @@ left, right = st.columns([2, 1], vertical_alignment="bottom")
 with left:
     controls.presets({"quick": "Quick (5,000 digits)", "mnist": "All of MNIST, ε = 3", "report": "As in the report"})
 with right:
-    compare = st.toggle("Beside it, the same network without privacy", value=True, key="dp_training.compare")
+    compare = st.toggle("Beside it, the same network without privacy", value=True, key="dp_training.compare",
+                        help="Its twin: the same pictures in the same batches, nothing clipped, nothing noised, at the learning rate "
+                             "that its optimizer usually has without privacy.")
 with st.expander("More settings", icon=":material/tune:", expanded=controls.complains(*controls.specs)):
     first, second, third = st.columns(3)
     with first:
@@ -44,7 +48,12 @@ with st.expander("More settings", icon=":material/tune:", expanded=controls.comp
         controls.number("delta")
         controls.number("seed")
 
-study = controls.ready(private=True)
+study = controls.ready()
+try:
+    study.check(data.exhibits(study.dataset).train_size)
+except Refused as refused:
+    st.error(words.plain(str(refused)), icon=":material/edit:")
+    st.stop()
 studies = {"private": study} | ({"not private": study.twin()} if compare else {})
 live.run_button(studies)
 
@@ -107,6 +116,8 @@ def draw_finished(views: dict[str, live.View], result) -> None:
     """What is shown once the private network is done."""
     for warning in result.facts["warnings"]:
         st.warning(warning, icon=":material/warning:")
+    st.caption(f"Learning rates: {study.rate:g} with privacy, {study.twin().rate:g} without. Training accuracy and loss are measured on the "
+               f"first {result.facts['train_accuracy_on']:,} training pictures.")
     if result.facts["diverged"]:
         st.warning("The training diverged: its loss is no longer a number. A smaller learning rate helps.", icon=":material/warning:")
     panels.odds(result.guarantee, "An attacker wants to know whether your picture was learned from.", "Without looking at the network",
@@ -143,7 +154,7 @@ def draw_examples(result) -> None:
             name = f"{kind}_{i}"
             if name in result.pictures:
                 said = result.facts["wrong"][i] if kind == "wrong" else None
-                column.image(result.pictures[name], caption=f"{said[0]}, is {said[1]}" if said else None, width="stretch",
+                column.image(result.pictures[name], caption=words.plain(f"{said[0]}, is {said[1]}") if said else None, width="stretch",
                              alt=f"A test picture named {'wrongly' if said else 'correctly'}")
 
 

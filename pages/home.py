@@ -9,7 +9,7 @@ from pages.parts import live, words
 
 st.title("See what privacy costs, and what it buys", anchor=False)
 st.markdown("Machines learn from pictures of people, and what they learn can give those people away. Differential privacy hides each "
-            "of them behind noise of a known size, so that one can say exactly how much an attacker can still find out. "
+            "of them behind noise of a known size, so that one can say how much an attacker can find out at most. "
             "**Here you turn that noise up and down, and watch real models learn under it.**")
 
 # --- a small live example -----------------------------------------------------------------------------------------------------
@@ -23,7 +23,7 @@ with st.container(border=True):
         images = data.exhibits(example.dataset)
         release = example.release(*example.pick(images), images.classes)
         st.markdown(f"Noise **{release.metrics['noise_norm']:.2g} times** as strong as the picture itself. An attacker who knows that it is one of two "
-                    f"pictures tells which one **{words.of_hundred(release.guarantee.odds_mechanism)} times in 100**.")
+                    f"pictures tells which one at most **{words.of_hundred(release.metrics['odds_picture'])} times in 100**; a coin does so 50 times.")
         st.caption("For one picture on its own, only very strong noise hides it. Hiding *one among thousands* costs far less: "
                    "that is what the next page does.")
     picture.image(release.pictures["noised"], width="stretch", alt=f"A handwritten three under the noise of ε = {budget:g}")
@@ -53,12 +53,12 @@ with second.container(border=True, height="stretch"):
             st.caption(f"Learned in {view.seconds:.1f} s at ε = {words.epsilon(view.result.guarantee.epsilon)}: "
                        f"{100 * view.result.metrics['test_accuracy']:.0f} of 100 new digits named correctly after two epochs. Framed: named wrongly.")
 
-    if live.look(tiny).state == "empty":
+    if live.look(tiny).state in ("empty", "cancelled"):
         live.services().runner.submit(tiny)
     live.follow({"private": tiny}, card)
     st.markdown("Can a network learn from thousands of people and remember none of them? Watch it learn while its privacy budget is spent.")
     st.page_link("dp_training.py", label="Train under privacy", icon=":material/show_chart:")
 
 stats = live.services().store.stats()
-st.caption(f"Everything here is computed on this machine, and kept: {stats.entries} results, {words.size(stats.bytes)} of at most "
+st.caption(f"Everything here is computed on this machine, and kept: {stats.entries} stored values, {words.size(stats.bytes)} of at most "
            f"{words.size(stats.limit)}. Nothing that you upload is stored.")

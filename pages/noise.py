@@ -8,7 +8,7 @@ import streamlit as st
 from engine import data, uploads
 from engine.lab import made
 from engine.studies.noise import STRIP, Noise
-from engine.study import Refused, key
+from engine.study import key
 from pages.parts import charts, panels, words
 from pages.parts.controls import Controls
 
@@ -34,6 +34,7 @@ with st.expander("Choose the picture", icon=":material/image:", expanded=control
     with middle:
         controls.category("category", images.classes)
     with right:
+        controls.below("index", int((images.test_labels == controls.value("category")).sum()), "this class has the pictures")
         controls.number("index")
     source = st.segmented_control("Or a picture of your own, which is never stored", ["no", "upload", "webcam"], default="no",
                                   required=True, key="noise.source")
@@ -53,11 +54,7 @@ with st.expander("More settings", icon=":material/tune:",
         controls.number("seed")
 
 study = controls.ready()
-try:
-    picked, label = study.pick(images)
-except Refused as refused:
-    st.error(words.plain(str(refused)), icon=":material/edit:")
-    st.stop()
+picked, label = study.pick(images)
 if raw is not None:
     try:
         picked = uploads.decode(raw.getvalue(), size=OWN_SIZE, channels=3)
@@ -66,13 +63,14 @@ if raw is not None:
         st.stop()
 begun = time.perf_counter()
 result = study.release(picked, label, images.classes)
-result = replace(result, made=made(study, key(study), time.perf_counter() - begun))
+if raw is None:  # a visitor's own picture has no key and no command: it is not kept
+    result = replace(result, made=made(study, key(study), time.perf_counter() - begun))
 metrics, facts = result.metrics, result.facts
 
 # --- the pictures ------------------------------------------------------------------------------------------------------------
 before, after, numbers = st.columns([1, 1, 1.2])
 before.image(result.pictures["original"], caption="The picture", width="stretch", alt=f"The original picture: {facts['label']}")
-after.image(result.pictures["noised"], caption=f"What leaves the phone at ε = {study.epsilon:g}", width="stretch",
+after.image(result.pictures["noised"], caption=f"What leaves the phone at ε = {words.epsilon(metrics['epsilon_picture'])}", width="stretch",
             alt=f"The same picture under noise of {metrics['noise_norm']:.2g} times its own strength")
 with numbers:
     st.metric("Noise, compared with the picture", f"{metrics['noise_norm']:.3g} ×",
@@ -82,13 +80,14 @@ with numbers:
     two.metric("Signal to noise", f"{metrics['snr_db']:.1f} dB", help="Power of the picture over the power of the noise.")
     one.metric("Likeness (SSIM)", f"{metrics['ssim']:.3f}", help="Structural similarity, 1 for the same picture.")
     two.metric("PSNR", f"{metrics['psnr_db']:.1f} dB", help="Peak signal-to-noise ratio of the released picture.")
-if study.calibration == "textbook" or study.sensitivity == "report":
+if not study.proved:
     st.warning(f"This formula names ε = {study.epsilon:,.6g}, but its σ = {metrics['sigma']:.3g} really gives "
                f"**ε = {words.epsilon(metrics['epsilon_picture'])}** when one picture is replaced by another.", icon=":material/calculate:")
 
 st.markdown("**The same picture at the report's six budgets**")
 for column, epsilon in zip(st.columns(len(STRIP)), STRIP):
-    column.image(result.pictures[f"strip_{epsilon:g}"], caption=f"ε = {epsilon:,g}", width="stretch",
+    really = "" if study.proved else f" by name, really {words.epsilon(study.earned(epsilon))}"
+    column.image(result.pictures[f"strip_{epsilon:g}"], caption=f"ε = {epsilon:,g}{really}", width="stretch",
                  alt=f"The picture under the noise of ε = {epsilon:g}")
 
 # --- the label ---------------------------------------------------------------------------------------------------------------
@@ -98,8 +97,8 @@ said, chart = st.columns([1, 1.4], vertical_alignment="center")
 shows = "Suppose your picture is labelled" if raw else "The picture shows"
 said.markdown(f"{shows} **{words.plain(facts['label'])}**. The phone says: **{words.plain(facts['told_label'])}**.")
 said.markdown(f"It tells the truth with a chance of {100 * metrics['label_keep_probability']:.3g} %, and otherwise names one of the "
-              f"other {facts['classes'] - 1}, each as likely. That is *randomised response*: a coin decides between truth and lie, "
-              "so nobody can hold the answer against you.")
+              f"other {facts['classes'] - 1}, each as likely. That is *randomised response*: a biased coin decides between truth and lie. "
+              "The smaller ε, the better one can blame the coin.")
 chart.plotly_chart(charts.label_odds(list(images.classes), metrics["label_keep_probability"], facts["label"]), key="label odds",
                    alt="Bars: the chance of each label to be told", config={"displayModeBar": False})
 st.markdown(f"Picture (ε = {words.epsilon(metrics['epsilon_picture'])}) and label (ε = {metrics['epsilon_label']:g}) together: "

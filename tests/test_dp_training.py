@@ -4,11 +4,14 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from engine import data, privacy
+from engine import data, dp_sgd, privacy
 from engine.lab import Lab
+from engine.networks import report_cnn
 from engine.studies.dp_training import DPTraining
-from engine.study import Phase, Point, Refused
+from engine.study import Phase, Point, Refused, build
+from engine.training import Training, scaled, stream
 from tests.test_contract import finish
 
 
@@ -52,6 +55,100 @@ def test_the_charge_is_for_the_sampling_and_the_steps_that_ran(quick):
     assert privacy.dp_sgd_epsilon(result.metrics["noise_multiplier"], 250 / n, int(steps) // 2, 1e-5).epsilon < 0.8 * again.epsilon
 
 
+class Planted(Training):
+    """A Training with one thing wrong, as a careless change would make it."""
+
+    def __init__(self, error: str, *arguments):
+        super().__init__(*arguments)
+        self.error = error
+        if error == "noise of 0.9 σ":
+            self.private_gradient.noise_multiplier *= 0.9
+        if error == "clip norm × 1.5":
+            self.private_gradient.max_grad_norm *= 1.5
+
+    def step(self):
+        if self.error == "shuffled batches":
+            real, dp_sgd.poisson_batch = dp_sgd.poisson_batch, lambda n, rate, generator: torch.randperm(n, generator=generator)[:int(n * rate)]
+            super().step()
+            dp_sgd.poisson_batch = real
+        else:
+            super().step()
+
+
+def violations(make) -> list[str]:
+    """What a Training does otherwise than its plan is charged for, from batches, gradients and weights alone."""
+    study = DPTraining(epochs=1, noise_multiplier=1.3, max_grad_norm=0.7, learning_rate=1.0, batch_size=40)
+    images = data.load("mnist-5k")
+    plan = study.plan(len(images.train_images))
+    training = make(study, plan, images, torch.device("cpu"))
+    sizes, noise, longest = [], [], 0.0
+    for _ in range(60):
+        before = torch.cat([p.detach().flatten() for p in training.network.parameters()])
+        seen = watch(training)
+        training.step()
+        after = torch.cat([p.detach().flatten() for p in training.network.parameters()])
+        rows = seen["rows"]
+        sizes.append(len(rows))
+        clipped = clipped_sum(training, images, rows, study.max_grad_norm, before)
+        noise.append(((before - after) * study.batch_size - clipped) / (study.noise_multiplier * study.max_grad_norm))
+    draws = torch.cat(noise).double()
+    found = []
+    if abs(float(draws.std()) - 1) > 0.01:
+        found.append("noise or clipping")
+    rate = plan["sample_rate"]
+    spread = np.var(sizes, ddof=1) / (plan["n"] * rate * (1 - rate))
+    if not 0.5 < spread < 1.7 or abs(np.mean(sizes) - study.batch_size) > 4:
+        found.append("sampling")
+    return found
+
+
+def watch(training) -> dict:
+    """The rows of the next step, drawn from a copy of the sampling stream: the same rows, seen before they are used."""
+    twin = torch.Generator().manual_seed(0)
+    twin.set_state(training.sampling.get_state())
+    return {"rows": dp_sgd.poisson_batch(len(training.images), training.plan["sample_rate"], twin)
+            if getattr(training, "error", "") != "shuffled batches"
+            else torch.randperm(len(training.images), generator=twin)[:int(len(training.images) * training.plan["sample_rate"])]}
+
+
+def clipped_sum(training, images, rows, clip: float, weights) -> torch.Tensor:
+    """The clipped sum of a step, by one backward pass a picture, at the weights before the step."""
+    network = report_cnn(1, 28, 10, 0, training.study.activation)
+    torch.nn.utils.vector_to_parameters(weights, network.parameters())
+    total = torch.zeros_like(weights)
+    for row in rows.tolist():
+        network.zero_grad()
+        logits = network(scaled(torch.tensor(images.train_images[row:row + 1])))
+        torch.nn.functional.cross_entropy(logits, torch.tensor(images.train_labels[row:row + 1])).backward()
+        gradient = torch.cat([p.grad.flatten() for p in network.parameters()])
+        total += gradient * min(1.0, clip / float(gradient.norm()))
+    return total
+
+
+def test_the_training_does_what_its_plan_is_charged_for():
+    assert violations(Training) == []
+
+
+@pytest.mark.parametrize(("error", "found"), [("noise of 0.9 σ", "noise or clipping"), ("clip norm × 1.5", "noise or clipping"),
+                                              ("shuffled batches", "sampling")])
+def test_the_same_check_finds_planted_errors(error, found):
+    assert violations(lambda *arguments: Planted(error, *arguments)) == [found]
+
+
+def test_the_first_weights_foretell_neither_batches_nor_noise():
+    assert len({stream(purpose, seed) & 0xFFFFFFFF for purpose in ("init", "sampling", "noise") for seed in range(1000)}) == 3000
+
+
+def test_the_twin_sees_the_same_batches():
+    images = data.load("mnist-5k")
+    study = DPTraining(epochs=1, noise_multiplier=1.0)
+    plan = study.plan(len(images.train_images))
+    private, plain = (Training(s, plan, images, torch.device("cpu")) for s in (study, study.twin()))
+    for _ in range(3):
+        assert torch.equal(watch(private)["rows"], watch(plain)["rows"])
+        private.step(), plain.step()
+
+
 def test_right_and_wrong_pictures_and_classes_agree_with_the_predictions(quick):
     _, result = quick
     images = data.load("mnist-5k")
@@ -82,14 +179,25 @@ def test_every_optimizer_and_activation_learns(store, optimizer, activation):
 
 
 def test_a_training_that_diverges_ends_with_its_curve(store):
-    _, result = finish(Lab(store).need(DPTraining(private=False, learning_rate=100.0, activation="relu", epochs=5)))
-    assert result.facts["diverged"] or not math.isfinite(result.metrics["train_loss"]) or result.metrics["test_accuracy"] < 0.3
-    assert len(result.curves["train_loss"]) >= 1
+    _, result = finish(Lab(store).need(DPTraining(private=False, learning_rate=10.0, activation="relu", batch_size=10, epochs=3)))
+    assert result.facts["diverged"] and len(result.curves["train_loss"]) < 3
 
 
 def test_a_batch_larger_than_the_data_is_refused(store):
     with pytest.raises(Refused, match="batch_size: 5000 is not allowed.*4000 training pictures"):
         finish(Lab(store).need(DPTraining(batch_size=5000)))
+
+
+def test_more_steps_than_a_worker_can_bear_are_refused(store):
+    with pytest.raises(Refused, match="epochs: 200 at batch size 1 is not allowed: 800,000 steps"):
+        finish(Lab(store).need(DPTraining(batch_size=1, epochs=200)))
+
+
+def test_noise_too_small_to_be_counted_is_refused():
+    for small in (1e-200, 1e-9, 0.009):
+        with pytest.raises(Refused, match="noise_multiplier"):
+            build(DPTraining, {"noise_multiplier": repr(small)})
+    assert build(DPTraining, {"noise_multiplier": "0"}).noise_multiplier == 0
 
 
 def test_all_pictures_in_every_step_is_allowed(store):

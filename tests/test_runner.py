@@ -11,6 +11,7 @@ import pytest
 from engine import cluster
 from engine.lab import load, open_store
 from engine.runner import ENDED, Runner
+from engine.studies.dp_training import DPTraining
 from engine.study import Point, key
 from tests.conftest import ROOT
 from tests.studies import Broken, Counting, Deadly, Failing, Nested, Stubborn
@@ -139,6 +140,51 @@ def test_a_nested_study_is_computed_once(runner, tmp_path):
     assert ended(runner.submit(Nested(factor=2))).result.metrics == {"product": 10}
     assert ended(runner.submit(Nested(factor=3))).result.metrics == {"product": 15}
     assert len(trained(tmp_path)) == 1
+
+
+def test_a_stop_that_comes_too_late_harms_nobody_else(runner, tmp_path):
+    """The stopped study ends by itself without another event; its worker is then busy with somebody else's run."""
+    late = runner.submit(Stubborn(seconds=1.5))
+    wait(lambda: late.state == "running" and late.events)
+    other = runner.submit(Counting(count=80, pause=0.1))
+    runner.cancel(late.key)
+    assert ended(late).state == "cancelled"
+    assert ended(other).state == "done", other.message
+    assert len(trained(tmp_path)) == 1
+
+
+def test_a_dead_cluster_is_told_and_started_again_by_the_next_run(runner):
+    run = runner.submit(Counting(count=1000, pause=0.05))
+    wait(lambda: run.state == "running")
+    runner.process.kill()
+    assert ended(run).state == "failed" and "Press Run" in run.message
+    assert ended(runner.submit(Counting(count=3))).state == "done"
+
+
+def test_a_stop_while_the_workers_are_starting(home):
+    runner = Runner(open_store())
+    try:
+        run = runner.submit(Counting(count=1000, pause=0.05))
+        runner.cancel(run.key)
+        assert ended(run).state == "cancelled", run.message
+    finally:
+        runner.close()
+
+
+def test_a_store_that_breaks_ends_the_run_with_its_result(runner, home):
+    """Done, shown, and said that it was not kept: its folder is gone and cannot be made again."""
+    run = runner.submit(Counting(count=40, pause=0.05))
+    wait(lambda: run.state == "running")
+    (home / "store").rename(home / "moved")
+    (home / "store").write_text("in the way")
+    assert ended(run).state in ("done", "failed")
+    if run.state == "done":
+        assert run.result.metrics == {"count": 40} and run.result.made["not_stored"]
+
+
+def test_refusals_reach_the_visitor_in_their_own_words(runner):
+    run = ended(runner.submit(DPTraining(batch_size=9000)))
+    assert run.message == "batch_size: 9000 is not allowed; mnist-5k has 4000 training pictures"
 
 
 def test_plain_tcp_is_refused(runner):

@@ -20,6 +20,8 @@ from engine.study import Event, Guarantee, Phase, Picture, Point, Refused, Resul
 # short, so steps may be longer with privacy.
 USUAL_RATE = {True: {"sgd": 1.0, "adam": 0.006, "adagrad": 0.05}, False: {"sgd": 0.3, "adam": 0.003, "adagrad": 0.03}}
 SHOWN = 10  # right and wrong pictures on the page
+LEAST_NOISE = 0.01  # between none and this, noise hides nothing and no accountant can count it
+MOST_STEPS = 100_000  # half an hour to an hour on two cores: the most that one visitor may ask of everybody's worker
 
 
 class DPTraining(Study):
@@ -69,7 +71,19 @@ class DPTraining(Study):
     def _noise_or_budget(self) -> DPTraining:
         if self.private and self.noise_multiplier is None and self.target_epsilon is None:
             raise Refused("noise_multiplier", "noise_multiplier: none is not allowed without target_epsilon; give one of the two")
+        if self.noise_multiplier is not None and 0 < self.noise_multiplier < LEAST_NOISE:
+            raise Refused("noise_multiplier", f"noise_multiplier: {self.noise_multiplier:g} is not allowed; allowed: 0 (no privacy), "
+                                              f"or a number from {LEAST_NOISE} to 1000")
         return self
+
+    def check(self, n: int) -> None:
+        """Refuse what does not fit n training pictures, before anything is computed."""
+        if self.batch_size > n:
+            raise Refused("batch_size", f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {n} training pictures")
+        steps = self.epochs * math.ceil(n / self.batch_size)
+        if steps > MOST_STEPS:
+            raise Refused("epochs", f"epochs: {self.epochs} at batch size {self.batch_size} is not allowed: {steps:,} steps; allowed: "
+                                    f"at most {MOST_STEPS:,}, so fewer epochs or larger batches")
 
     def twin(self) -> DPTraining:
         """The same training without privacy. What only privacy uses keeps its default, so that all share one twin."""
@@ -82,8 +96,13 @@ class DPTraining(Study):
         return USUAL_RATE[self.private][self.optimizer] if self.learning_rate is None else self.learning_rate
 
     def work(self) -> float:
-        """Pictures seen, in all, up to a factor."""
-        return float(self.epochs * next(found.count for found in data.available() if found.name == self.dataset))
+        """Pictures seen in all; a step of its own costs about as much as fifty of them."""
+        n = data.exhibits(self.dataset).train_size
+        return self.epochs * math.ceil(n / self.batch_size) * (self.batch_size + 50.0)
+
+    def kind(self) -> str:
+        """Runs of one kind take time in proportion to their work."""
+        return f"{self.NAME}:{self.dataset}:{self.private}"
 
     def sample(self) -> bytes:
         """PNG of the first 60 training pictures: what the network is about to learn from."""
@@ -100,8 +119,7 @@ class DPTraining(Study):
         yield Phase("reading the pictures")
         images = lab.images(self.dataset)
         n = len(images.train_images)
-        if self.batch_size > n:
-            raise Refused("batch_size", f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {n} training pictures")
+        self.check(n)
         yield Phase("finding the noise for this ε")
         plan = self.plan(n)
         training, curves = yield from self._train(lab, images, plan)
@@ -136,12 +154,12 @@ class DPTraining(Study):
                 yield Phase("training", (epoch - 1) * plan["steps_per_epoch"] + step + 1, plan["steps"])
             yield from self._epoch_points(training, plan, epoch, time.perf_counter() - begun, curves)
             yield Picture("answers", training.answers())
-            if training.diverged:
+            if training.diverged:  # seen from the network alone, which is released anyway
                 break
         return training, curves
 
     def _epoch_points(self, training, plan, epoch: int, seconds: float, curves: dict) -> Iterator[Event]:
-        points = training.measure() | {"pictures_per_second": plan["n"] / max(seconds, 1e-9)}
+        points = training.measure() | {"pictures_per_second": plan["steps_per_epoch"] * self.batch_size / max(seconds, 1e-9)}
         if self.private and plan["noise_multiplier"] > 0:
             spent = privacy.rdp_epsilon(plan["noise_multiplier"], plan["sample_rate"], epoch * plan["steps_per_epoch"], self.delta)
             points["epsilon"] = spent
@@ -195,11 +213,11 @@ class DPTraining(Study):
                       f"of {sigma:.4g} times that added to their sum, {steps} times",
             accountant=spent.accountant, sampling="Poisson", sample_rate=q, steps=steps,
             note="A simulation: the seed is known, so a real release would draw its noise from a secret source. Settings "
-                 "tried before this run on the same pictures are not counted in ε.",
-            neighbours="one training picture added or removed",
+                 "tried before this run on the same pictures are not counted in ε. ε counts all planned steps.",
+            neighbours="one training picture added or removed; how many there are is taken to be public",
             against="anyone who gets the trained network, or every step of its training, whatever else they know",
             also_released="the curves of training accuracy and loss on this page look at the training pictures directly; "
-                          "they are not covered by ε and would not be published",
+                          "they are not covered by ε and would not be published. The test pictures are not protected",
             odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(sigma, q, steps))
 
     def _no_guarantee(self, plan: dict) -> Guarantee:

@@ -75,6 +75,10 @@ class Noise(Study):
         formula = {"exact": privacy.gaussian_sigma, "textbook": privacy.textbook_sigma}[self.calibration]
         return formula(epsilon, self.delta, {"replace": REPLACE_ONE, "report": 1.0}[self.sensitivity])
 
+    def earned(self, epsilon: float) -> float:
+        """The ε that the noise named `epsilon` really gives when one picture is replaced by another."""
+        return privacy.gaussian_epsilon(self.sigma(epsilon), self.delta, REPLACE_ONE)
+
     def release(self, image: np.ndarray, label: int, classes: tuple[str, ...]) -> Result:
         """image (h, w, c) uint8 and its label → what is released, what it reveals, and how alike it is."""
         generator = np.random.default_rng(self.seed)
@@ -96,13 +100,14 @@ class Noise(Study):
             "sigma": sigma, "noise_norm": sigma * math.sqrt(unit.size), "signal_norm": float(np.linalg.norm(unit)),
             "snr_db": float(10 * np.log10(max(np.sum(unit**2), 1e-300) / (sigma**2 * unit.size))),
             "psnr_db": pictures.psnr(unit, noised), "ssim": pictures.ssim(unit, noised),
-            "epsilon_named": self.epsilon, "epsilon_picture": privacy.gaussian_epsilon(sigma, self.delta, REPLACE_ONE),
+            "epsilon_named": self.epsilon, "epsilon_picture": self.earned(self.epsilon),
+            "odds_picture": privacy.odds_gaussian(sigma, REPLACE_ONE),
             "label_keep_probability": keep, "epsilon_label": self.label_epsilon}
 
     def guarantee(self, classes: int) -> Guarantee:
         """What the pair (picture, label) promises: the ε its σ really gives, plus the label's."""
         sigma = self.sigma(self.epsilon)
-        total = privacy.gaussian_epsilon(sigma, self.delta, REPLACE_ONE) + self.label_epsilon
+        total = self.earned(self.epsilon) + self.label_epsilon
         return Guarantee(
             unit="one picture and its label", epsilon=total, delta=self.delta,
             mechanism=f"Gaussian noise, σ = {sigma:.4g} on the unit-length picture; randomised response on the label",
@@ -110,13 +115,19 @@ class Noise(Study):
             sampling="none: every picture is released", sample_rate=None, steps=1, note=self._note(),
             neighbours="the picture and its label replaced by any other picture and label (distance at most √2)",
             against="anyone who sees the released picture and label, whatever else they know",
-            also_released="the size of the picture; this page also shows the original, which a real release would not",
+            also_released="the size of the picture. This page also shows the original and the same noise at other strengths, "
+                          "which together give the picture away: a real release would show one noised picture only",
             odds_any=privacy.odds_any(total, self.delta),
             odds_mechanism=privacy.odds_pair(sigma, REPLACE_ONE, self.label_epsilon, classes))
 
+    @property
+    def proved(self) -> bool:
+        """Does the noise really give the ε that is named?"""
+        return self.calibration == "exact" and self.sensitivity == "replace"
+
     def _note(self) -> str:
         simulated = "A simulation: whoever knows the seed can take the noise away again."
-        if self.calibration == "exact" and self.sensitivity == "replace":
+        if self.proved:
             return simulated
         return (f"The chosen formula names ε = {self.epsilon:g} for the picture; the ε stated here is the one that its "
                 f"σ really gives when one picture is replaced by another. {simulated}")

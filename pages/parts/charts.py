@@ -58,7 +58,7 @@ def spent(points: Curve, epochs: int, limit: float | None, delta: float) -> go.F
     chart = figure("Epochs (passes over the training pictures)", f"ε spent so far (δ = {delta:g})", height=260)
     line(chart, "ε spent, upper bound while it runs (RDP)", points, "spent", digits=".3f")
     if limit is not None:
-        chart.add_hline(y=limit, line=dict(color=COLOURS["chance"], dash="dot"), annotation=dict(text="budget"))
+        chart.add_hline(y=limit, line=dict(color=COLOURS["chance"], dash="dot"), annotation=dict(text="budget, kept by the exact accountant"))
     chart.update_xaxes(range=[0, epochs * 1.02])
     chart.update_yaxes(rangemode="tozero")
     return chart

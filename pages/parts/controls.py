@@ -23,9 +23,11 @@ STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # marks a decade on a log slider
 class Controls:
     """The widgets of one study on one page. What the session holds is always allowed: a wrong text never gets in."""
 
-    def __init__(self, study: type[Study]):
-        self.study, self.specs = study, parameters.specs(study)
+    def __init__(self, study: type[Study], hidden: tuple[str, ...] = ()):
+        self.study = study
+        self.specs = {name: spec for name, spec in parameters.specs(study).items() if name not in hidden}
         self.missing = False  # the chosen data set is not here
+        self.moved = st.session_state.pop(f"{study.NAME}?moved", None)  # the field whose slider has brought this run about
         self._restore()
 
     # --- session and URL -----------------------------------------------------------------------------------------------
@@ -40,14 +42,19 @@ class Controls:
     def _restore(self) -> None:
         """Values from the URL when it is new, else from the session, else the defaults."""
         texts, memory = st.query_params.to_dict(), f"{self.study.NAME}?url"
-        if memory not in st.session_state or (texts and texts != st.session_state[memory]):
-            self._read(texts)
+        acted = st.session_state.pop(f"{self.study.NAME}?acted", False)  # a widget was used: the URL is still the old one
+        stayed = st.session_state.get("veil?page") == self.study.NAME
+        st.session_state["veil?page"] = self.study.NAME
+        if memory not in st.session_state or (texts != st.session_state[memory] and not acted and (texts or stayed)):
+            self._read(texts)  # a new visitor, or the browser's Back
         for name, spec in self.specs.items():
             st.session_state.setdefault(self.slot(name), spec.default)
 
     def _read(self, texts: dict[str, str]) -> None:
         """Take the allowed values of a URL; say what is wrong with the others."""
-        self.change(**{name: spec.default for name, spec in self.specs.items()})
+        self.set(**{name: spec.default for name, spec in self.specs.items()})
+        for name in ("", *self.specs):
+            st.session_state.pop(self.slot(name, "!"), None)
         allowed = {name: text for name, text in list(texts.items())[:50] if self._allows(name, text)}
         try:
             study = build(self.study, allowed)
@@ -59,10 +66,12 @@ class Controls:
         """Fields that another one has replaced: a noise multiplier in the URL empties the default budget."""
         return {n: getattr(study, n) for n in self.study.EXCLUSIVE if n not in given}
 
-    def _allows(self, name: str, text: str) -> bool:
-        """Is this text a value of this field? If not, the field's message says so in the study's own words."""
+    def _allows(self, name: str, text: str, beside: dict | None = None) -> bool:
+        """Is this text a value of this field, beside the others? If not, its message says so in the study's own words."""
         try:
-            build(self.study, {name: text})
+            if name not in self.specs:
+                raise Refused("", f"{self.study.NAME} has no parameter {name[:40]} on this page")
+            build(self.study, {**(beside or {}), name: text})
             return True
         except Refused as refused:
             known = name in self.specs
@@ -90,6 +99,7 @@ class Controls:
         """The visitor changes fields: what was wrong with them, or with the URL, is forgotten."""
         st.session_state[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # older than this move: not to be read again
         self.set(**values)
+        st.session_state[f"{self.study.NAME}?acted"] = True
         for name in ("", *values):
             st.session_state.pop(self.slot(name, "!"), None)
 
@@ -121,12 +131,12 @@ class Controls:
     def presets(self, names: dict[str, str]) -> None:
         """One row of pills; names maps a preset to its words. A preset changes every field at once."""
         slot = f"{self.study.NAME}?preset"
-        _put(slot, next((n for n in names if self._is_at(n)), None))
+        st.session_state[slot] = next((n for n in names if self._is_at(n)), None)
         st.pills("Presets", list(names), key=slot, format_func=names.get, on_change=self._apply, args=(slot,))
 
     def _apply(self, slot: str) -> None:
         chosen = st.session_state[slot]
-        if chosen:
+        if chosen and not self._echo():
             self.change(**{name: getattr(self.study.preset(chosen), name) for name in self.specs})
 
     def _is_at(self, preset: str) -> bool:
@@ -138,16 +148,25 @@ class Controls:
         spec, slider = self.specs[name], self.slot(name, "~")
         wide, narrow = st.columns([6, 1], vertical_alignment="bottom")
         marks = grid(spec)
-        _put(slider, nearest(marks, self.value(name)))
+        if self.moved != name:  # a slider is not told where it has just said to be: a fast hand is further on already
+            st.session_state[slider] = nearest(marks, self.value(name))
         with wide:
             st.select_slider(spec.title, marks, key=slider, format_func=lambda v: f"{v:,g}", help=spec.help,
-                             on_change=lambda: self.change(**{name: st.session_state[slider]}))
+                             on_change=self._moved, args=(name,))
             with st.container(horizontal=True, horizontal_alignment="distribute"):
                 st.caption(f"◀ {spec.ends[0]}", width="content")
                 st.caption(f"{spec.ends[1]} ▶", width="content")
         with narrow:
             self._text(spec, "exactly")
         self.complain(name)
+
+    def _moved(self, name: str) -> None:
+        st.session_state[f"{self.study.NAME}?moved"] = name
+        self.change(**{name: st.session_state[self.slot(name, "~")]})
+
+    def _echo(self) -> bool:
+        """Is what another widget says only old? A fast hand's next move comes before that has heard of the last one."""
+        return f"{self.study.NAME}?moved" in st.session_state
 
     def number(self, name: str) -> None:
         """A field for an exact number; empty where that is allowed."""
@@ -158,12 +177,12 @@ class Controls:
     def _text(self, spec: Spec, label: str) -> None:
         """A text field: unlike a number field it takes 1e-5 as it is written, and wrong values get our own words."""
         slot = self.slot(spec.name, "#")
-        _put(slot, "" if self.value(spec.name) is None else spec.format(self.value(spec.name)))
+        st.session_state[slot] = "" if self.value(spec.name) is None else spec.format(self.value(spec.name))
         st.text_input(label, key=slot, help=f"{spec.help} Allowed: {spec.allowed}.", on_change=self._typed, args=(spec.name,))
 
     def _typed(self, name: str) -> None:
         text = st.session_state[self.slot(name, "#")]
-        if self._allows(name, text):
+        if not self._echo() and self._allows(name, text):
             self.change(**{name: parse(self.specs[name], text)})
 
     def choice(self, name: str) -> None:
@@ -171,31 +190,35 @@ class Controls:
         spec = self.specs[name]
         widget = st.segmented_control if len(spec.choices) <= 3 else st.selectbox
         more = {"required": True} if widget is st.segmented_control else {}
-        _put(self.slot(name, "#"), self.value(name))
+        st.session_state[self.slot(name, "#")] = self.value(name)
         widget(spec.title, spec.choices, key=self.slot(name, "#"), format_func=spec.label, help=spec.help,
                on_change=self._picked, args=(name,), **more)
-        self.complain(name)
-
-    def category(self, name: str, classes: tuple[str, ...]) -> None:
-        """A class of the data set, by its own name."""
-        spec, options = self.specs[name], list(range(len(classes)))
-        if self.value(name) not in options:
-            instead = min(spec.default, len(classes) - 1)
-            st.session_state[self.slot(name, "!")] = (f"{name}: {self.value(name)} is not allowed; these pictures have the "
-                                                      f"classes 0 to {len(classes) - 1}. Using {instead} instead.")
-            self.set(**{name: instead})
-        _put(self.slot(name, "#"), self.value(name))
-        st.selectbox(spec.title, options, key=self.slot(name, "#"), format_func=lambda i: classes[i], on_change=self._picked, args=(name,))
         self.complain(name)
 
     def _picked(self, name: str) -> None:
         self.change(**{name: st.session_state[self.slot(name, "#")]})
 
+    def below(self, name: str, count: int, words_: str) -> None:
+        """Where the data set has fewer than the value needs: say so, and take the default, or the last one there is."""
+        if self.value(name) >= count:
+            instead = min(self.specs[name].default, count - 1)
+            st.session_state[self.slot(name, "!")] = (f"{name}: {self.value(name)} is not allowed; {words_} 0 to {count - 1}. "
+                                                      f"Using {instead} instead.")
+            self.set(**{name: instead})
+
+    def category(self, name: str, classes: tuple[str, ...]) -> None:
+        """A class of the data set, by its own name."""
+        self.below(name, len(classes), "these pictures have the classes")
+        st.session_state[self.slot(name, "#")] = self.value(name)
+        st.selectbox(self.specs[name].title, range(len(classes)), key=self.slot(name, "#"), format_func=lambda i: classes[i],
+                     on_change=self._picked, args=(name,))
+        self.complain(name)
+
     def dataset(self, name: str = "dataset") -> None:
         """The data sets, those that are not here offered with the way to get them."""
         here = {a.name: a for a in data.available()}
         options = list(dict.fromkeys([*here, self.value(name)]))
-        _put(self.slot(name, "#"), self.value(name))
+        st.session_state[self.slot(name, "#")] = self.value(name)
         st.selectbox(self.specs[name].title, options, key=self.slot(name, "#"), on_change=self._picked, args=(name,),
                      format_func=lambda n: here[n].title + ("" if here[n].present else " (to be fetched)") if n in here else n)
         self.complain(name)
@@ -203,12 +226,6 @@ class Controls:
         if chosen is None or not chosen.present:
             st.info(words.plain(chosen.how if chosen else f"There is no data set {self.value(name)} here."), icon=":material/download:")
             self.missing = True
-
-
-def _put(slot: str, value) -> None:
-    """Set a widget, but only where it stands otherwise: what is set is sent back and undoes what was moved meanwhile."""
-    if st.session_state.get(slot) != value:
-        st.session_state[slot] = value
 
 
 def grid(spec: Spec) -> list[float]:

@@ -143,9 +143,9 @@ def estimate(studies: list[Study]) -> str:
     """How long the studies will take on this machine, or that nobody knows yet."""
     known = [expected_seconds(services().store, s) for s in studies]
     if any(k is None for k in known):
-        return "How long it takes will be known after the first run here; the default setting takes under half a " \
-               "minute on two processor cores."
-    return f"Takes {words.seconds(sum(known))} on this machine, measured on its last run."
+        return "How long it takes on this machine will be known after the first run; the preset *Quick* is made for less than a minute on " \
+               "two processor cores."
+    return f"Takes {words.seconds(sum(known))}, by the last run of this kind on this machine."
 
 
 def progress(views: dict[str, View]) -> None:

@@ -15,11 +15,11 @@ def odds(guarantee: Guarantee, question: str, blind: str, seeing: str) -> None:
     """What it means for a person in the data: the attacker's question, a sentence and 100 small figures."""
     st.subheader("What it means for a person in the data", anchor=False)
     left, right = st.columns([1, 1], vertical_alignment="center")
-    n = words.of_hundred(guarantee.odds_mechanism) if guarantee.odds_mechanism is not None else 100
     left.markdown(f"{question} {words.odds(guarantee, blind, seeing)}")
-    right.image(charts.crowd(n), alt=f"100 small figures, {n} of them marked: in so many of 100 cases the attacker is right.",
-                width="stretch")
     if guarantee.odds_mechanism is not None:
+        n = words.of_hundred(guarantee.odds_mechanism)
+        right.image(charts.crowd(n), width="stretch",
+                    alt=f"100 small figures, {n} of them marked: in so many of 100 cases the attacker is right at most.")
         left.caption(words.odds_detail(guarantee))
 
 
@@ -31,7 +31,7 @@ def guarantee(promise: Guarantee) -> None:
         first.metric("ε (privacy loss)", words.epsilon(promise.epsilon),
                      help="How much the released thing may reveal about one unit of the data; smaller is more private. "
                           "Every added 0.7 may double the odds of an attacker.")
-        second.metric("δ (chance that the promise fails)", "none" if promise.delta is None else f"{promise.delta:.3g}")
+        second.metric("δ (slack beside ε)", "none" if promise.delta is None else f"{promise.delta:.3g}")
         third.markdown(f":small[Protected]  \n**{promise.unit}**")
         rows = {"Mechanism": promise.mechanism, "Accountant": promise.accountant, "Sampling": sampling(promise),
                 "Neighbours": promise.neighbours, "Against": promise.against, "Also released": promise.also_released,
@@ -63,10 +63,12 @@ def made(study: Study, result: Result, again: bool = True) -> None:
                              hide_index=True, height=260)
         if facts:
             versions.dataframe({"package": list(facts["versions"]), "version": list(facts["versions"].values())}, hide_index=True, height=260)
+        if not again:
+            return
         st.download_button("Download all numbers (JSON)", export(study, result), f"veil-{study.NAME}.json",
                            "application/json", icon=":material/download:", on_click="ignore")
-        if "not_stored" in facts:
-            st.warning(words.plain(facts["not_stored"]))
+    if "not_stored" in facts:
+        st.warning(words.plain(facts["not_stored"]), icon=":material/save:")
 
 
 def export(study: Study, result: Result) -> str:

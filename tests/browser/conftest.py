@@ -22,6 +22,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr
 CI = os.environ.get("CI", "").lower() in ("1", "true")
 # A camera that shows a green pattern, and nobody to ask for leave to use it.
 FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+PICTURES_LOADED = "() => Array.from(document.images).every(i => i.complete && i.naturalWidth > 0)"
 SCREENS = ROOT / "tests" / "screens"
 PATIENCE = 20_000  # milliseconds: the machine may be busy with other things
 WIDE = {"width": 1280, "height": 900}
@@ -131,9 +132,11 @@ class Visitor:
         self.page.on("console", self._listen)
 
     def _listen(self, message) -> None:
-        """Console errors. Streamlit looks for its server at /page/_stcore first: those 404s are its own."""
-        if message.type == "error" and "/_stcore/" not in message.location.get("url", ""):
-            self.errors.append(f"console: {message.text} ({message.location.get('url')})")
+        """Console errors. Two kinds are Streamlit's own: it looks for its server at /page/_stcore first, and a picture
+        that a newer run has replaced may be gone before it is fetched (`leave` looks at those that stay)."""
+        where = message.text + message.location.get("url", "")
+        if message.type == "error" and "/_stcore/" not in where and "/media/" not in where:
+            self.errors.append(f"console: {where}")
 
     def open(self, path: str = ""):
         """Go to a path and wait until the page has been drawn."""
@@ -157,9 +160,12 @@ class Visitor:
         self.page.set_viewport_size(size)
 
     def leave(self) -> None:
-        """Close the page; no script may have failed and no exception may stand on it."""
+        """Close the page; no script may have failed, no exception may stand on it, no picture may be missing."""
         boxes = self.page.locator("[data-testid=stException]").all_inner_texts()
-        self.context.close()
+        try:
+            self.page.wait_for_function(PICTURES_LOADED, timeout=PATIENCE)
+        finally:
+            self.context.close()
         assert not self.errors and not boxes, (self.errors, boxes)
 
 

@@ -1,0 +1,279 @@
+"""The dashboard against its targets, in one run: start, first drawings, cached results, slider, events, 30 sessions, memory.
+
+    python -m bench.dashboard
+
+A real server that joins a real dask cluster of this script's (so that the script hears the worker's events too), a real browser, and 30
+websocket clients that speak Streamlit's own protocol and tick as browsers do. Thirty real browsers would measure their own drawing on two cores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+from playwright.sync_api import sync_playwright
+
+from engine.runner import Runner
+from engine.studies.dp_training import DPTraining
+from engine.study import Point, key
+
+ROOT = Path(__file__).resolve().parent.parent
+SESSIONS = 30
+ROWS: list[tuple[str, str, str]] = []
+
+
+def row(what: str, found: str, wanted: str) -> None:
+    """Print one measurement beside its target."""
+    ROWS.append((what, found, wanted))
+    print(f"{what:58s} {found:>22s}   {wanted}", flush=True)
+
+
+# --- server and cluster ----------------------------------------------------------------------------------------------------
+
+def serve(home: str, scheduler: str | None = None) -> tuple[subprocess.Popen, str]:
+    """Start the dashboard; returns the process and its address once it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"VEIL_HOME": home} | ({"VEIL_SCHEDULER": scheduler} if scheduler else {})
+    process = subprocess.Popen([sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)], cwd=ROOT,
+                               env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    while True:
+        try:
+            urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
+            return process, address
+        except OSError:
+            time.sleep(0.02)
+
+
+def local_cluster():
+    """A plain dask cluster on loopback with one worker, as VEIL_SCHEDULER would name one."""
+    from distributed import LocalCluster
+    os.environ["PYTHONPATH"] = str(ROOT)
+    return LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1")
+
+
+# --- in the browser --------------------------------------------------------------------------------------------------------
+
+DRAWN = "[data-testid=stApp][data-test-script-state=notRunning] h1"
+
+
+def drawing(browser, url: str) -> float:
+    """Seconds from a new visitor's navigation to a page that is drawn."""
+    page = browser.new_page()
+    begun = time.perf_counter()
+    page.goto(url)
+    page.wait_for_selector(DRAWN)
+    seconds = time.perf_counter() - begun
+    page.close()
+    return seconds
+
+
+def measure_start(browser, home: str) -> None:
+    """The second start of the server to a drawn page."""
+    for attempt in ("first", "second"):
+        begun = time.perf_counter()
+        process, address = serve(home)
+        page = browser.new_page()
+        page.goto(address)
+        page.wait_for_selector(DRAWN)
+        seconds = time.perf_counter() - begun
+        page.close()
+        process.terminate()
+        process.wait()
+        row(f"{attempt} start of the server to a drawn page", f"{seconds:.2f} s", "<= 5 s" if attempt == "second" else "")
+
+
+def measure_pages(browser, address: str) -> None:
+    """First drawing of every page by a new visitor, the worst of three."""
+    for name in ("home", "noise", "dp_training"):
+        path = "" if name == "home" else name
+        row(f"first drawing of {name}", f"{max(drawing(browser, f'{address}/{path}') for _ in range(3)):.2f} s", "<= 2 s")
+
+
+def measure_cached(browser, address: str) -> None:
+    """From the click on a preset whose result is stored to the drawn result, the worst of five."""
+    page, found = browser.new_page(), []
+    for _ in range(5):
+        page.goto(f"{address}/dp_training?epochs=33")
+        page.wait_for_selector(DRAWN)
+        begun = time.perf_counter()
+        page.get_by_text("Quick (5,000 digits)").click()
+        page.get_by_text("What is guaranteed").wait_for()
+        found.append(time.perf_counter() - begun)
+    page.close()
+    row("stored result drawn after its click", f"{max(found):.2f} s", "<= 0.5 s")
+
+
+COUNT = """() => { const chart = document.querySelector('.st-key-accuracy .js-plotly-plot');
+                   return chart && chart.data && chart.data.length ? chart.data[0].x.length : 0; }"""
+
+
+def measure_delay(browser, address: str, runner: Runner, study: DPTraining) -> None:
+    """From a point's arrival at another client of the cluster to its being in the browser's chart: the slowest of all points."""
+    page = browser.new_page()
+    page.goto(f"{address}/dp_training?" + "&".join(f"{n}={t}" for n, t in study.changed().items()))
+    page.wait_for_selector(DRAWN)
+    page.get_by_text("Beside it, the same network").click()
+    page.wait_for_timeout(500)
+    page.get_by_role("button", name="Run").click()
+    run, told, seen = runner.submit(study), {}, {}
+    while run.state not in ("done", "failed", "cancelled"):
+        now, count = time.monotonic(), page.evaluate(COUNT)
+        for i in range(sum(isinstance(e, Point) and e.curve == "test_accuracy" for e in list(run.events))):
+            told.setdefault(i, now)
+        for i in range(count):
+            seen.setdefault(i, time.monotonic())
+        time.sleep(0.02)
+    page.close()
+    delays = [seen[i] - told[i] for i in seen if i in told]
+    row(f"event to chart, slowest of {len(delays)} points", f"{max(delays):.2f} s", "<= 1.5 s")
+
+
+# --- on the server ---------------------------------------------------------------------------------------------------------
+
+SLIDER = """
+import time
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file("pages/menu.py", default_timeout=60).switch_page("noise.py").run()
+marks, found = app.select_slider[0].options, []
+for i in range(100):
+    app.select_slider[0].set_value(app.select_slider[0].options and float(marks[(7 * i) % len(marks)].replace(",", "")))
+    begun = time.perf_counter()
+    app.run()
+    found.append(time.perf_counter() - begun)
+    assert not app.exception
+print(sorted(found)[94])
+"""
+
+
+def measure_slider(home: str) -> None:
+    """The script's run time for 100 moves of the dial on page Noise."""
+    found = subprocess.run([sys.executable, "-c", SLIDER], cwd=ROOT, capture_output=True, text=True,
+                           env=os.environ | {"VEIL_HOME": home, "VEIL_SCHEDULER": ""})
+    assert found.returncode == 0, found.stderr
+    row("slider on Noise, server time, p95 of 100 moves", f"{1000 * float(found.stdout.split()[-1]):.0f} ms", "<= 150 ms")
+
+
+class Session:
+    """A visitor without a screen: opens a page, then ticks its live fragment as a browser does."""
+
+    def __init__(self, address: str, query: str):
+        self.address, self.query = address.replace("http", "ws") + "/_stcore/stream", query
+        self.ticks: list[float] = []
+        self.errors: list[str] = []
+        self.live = self.ended = False
+
+    async def follow(self) -> None:
+        """Until the page says that nothing runs any more."""
+        import websockets
+        from streamlit.proto.BackMsg_pb2 import BackMsg
+        from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+        async with websockets.connect(self.address, subprotocols=["streamlit"], max_size=None) as socket_:
+            hello = BackMsg()
+            hello.rerun_script.query_string, hello.rerun_script.page_name = self.query, "dp_training"
+            await socket_.send(hello.SerializeToString())
+            fragment, interval, announced, sent, due = "", 0.0, "", None, None
+            while not self.ended:
+                timeout = max(0.0, due - time.monotonic()) if due else 60.0
+                try:
+                    message = ForwardMsg.FromString(await asyncio.wait_for(socket_.recv(), timeout))
+                except TimeoutError:
+                    assert due, "the server has not answered for a minute"
+                    await socket_.send(self._tick(fragment))
+                    sent, due = time.monotonic(), None
+                    continue
+                kind = message.WhichOneof("type")
+                if kind == "auto_rerun":
+                    announced, interval, self.live = message.auto_rerun.fragment_id, message.auto_rerun.interval, True
+                elif kind == "delta" and message.delta.new_element.WhichOneof("type") == "exception":
+                    self.errors.append(message.delta.new_element.exception.message)
+                elif kind == "script_finished" and message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
+                    if message.script_finished == ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY:
+                        self.ticks.append(time.monotonic() - sent)
+                    else:  # a full run: what it announced is all that ticks from now on
+                        fragment, announced = announced, ""
+                        self.ended = self.live and not fragment
+                    due = time.monotonic() + interval if fragment else None
+
+    def _tick(self, fragment: str) -> bytes:
+        from streamlit.proto.BackMsg_pb2 import BackMsg
+        tick = BackMsg()
+        tick.rerun_script.query_string, tick.rerun_script.page_name = self.query, "dp_training"
+        tick.rerun_script.fragment_id, tick.rerun_script.is_auto_rerun = fragment, True
+        return tick.SerializeToString()
+
+
+def measure_sessions(address: str, runner: Runner, study: DPTraining) -> None:
+    """30 visitors of one running study."""
+    query = "&".join(f"{n}={t}" for n, t in study.changed().items())
+    run = runner.submit(study)
+    while run.state == "queued":
+        time.sleep(0.05)
+
+    async def all_sessions() -> list[Session]:
+        sessions = [Session(address, query) for _ in range(SESSIONS)]
+        await asyncio.wait_for(asyncio.gather(*(s.follow() for s in sessions)), 300)
+        return sessions
+
+    sessions = asyncio.run(all_sessions())
+    ticks = sorted(t for s in sessions for t in s.ticks)
+    attempts = {r.attempt for r in runner.runs.values() if r.key == key(study)}
+    row(f"{SESSIONS} sessions follow one run: trainings, errors", f"{len(attempts)}, {sum(len(s.errors) for s in sessions)}", "1, 0")
+    row(f"their fragments, p95 of {len(ticks)} ticks (median {statistics.median(ticks):.2f} s)", f"{ticks[int(0.95 * len(ticks))]:.2f} s",
+        "<= 0.5 s")
+
+
+def measure_memory(process: subprocess.Popen) -> None:
+    """Of the web process after all of that; and that torch has never been loaded into it."""
+    maps = Path(f"/proc/{process.pid}/maps").read_text() if Path("/proc").exists() else ""
+    row("web process, resident memory", f"{psutil.Process(process.pid).memory_info().rss / 1e6:.0f} MB", "<= 400 MB")
+    row("libtorch in the web process", "yes" if "libtorch" in maps else "no", "no")
+
+
+def main() -> None:
+    """All of it, a few minutes."""
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
+    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
+        os.environ["VEIL_HOME"] = home
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        measure_start(browser, home)
+        measure_slider(home)
+        cluster = local_cluster()
+        from cache import Store
+        runner = Runner(Store(Path(home) / "store"), address=cluster.scheduler_address)
+        process, address = serve(home, cluster.scheduler_address)
+        try:
+            measure_pages(browser, address)
+            measure_delay(browser, address, runner, DPTraining(seed=1, epochs=30))
+            for run in (runner.submit(DPTraining()), runner.submit(DPTraining().twin())):
+                list(runner.following(run.key, 300))
+            measure_cached(browser, address)
+            browser.close()
+            measure_sessions_in_thread(address, runner, DPTraining(seed=2, epochs=100))
+            measure_memory(process)
+        finally:
+            process.terminate()
+            runner.close()
+            cluster.close()
+
+
+def measure_sessions_in_thread(*arguments) -> None:
+    """In a thread of its own: playwright's loop runs in this one."""
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(measure_sessions, *arguments).result()
+
+
+if __name__ == "__main__":
+    main()
