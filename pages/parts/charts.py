@@ -5,6 +5,7 @@ One colour means one thing on every page (Okabe and Ito's palette, which colour-
 
 from __future__ import annotations
 
+import pandas  # noqa: F401  plotly looks for it in sys.modules, where a second thread would find it half imported
 import plotly.graph_objects as go
 
 COLOURS = {

@@ -11,7 +11,7 @@ from engine.study import Guarantee
 def plain(text: str) -> str:
     """Text from elsewhere (a URL, a file's name, an error), so that Markdown takes none of it for markup."""
     text = re.sub(r"([\\`*_{}\[\]()#+\-!|<>$~:])", r"\\\1", text)
-    return re.sub(r"(?i)(www|@|\.(?=\w))", "\\\\1\u2060", text)  # a word joiner: no link is made of an address either
+    return re.sub(r"(?i)(www|@)", lambda found: found[0] + "\u2060", text)  # a word joiner: no link is made of an address either
 
 
 def seconds(value: float) -> str:

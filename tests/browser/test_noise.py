@@ -203,6 +203,7 @@ def test_the_webcam_takes_a_picture(visit):
     page = visitor.page
     before = look.source(page, NOISED)
     own(page, "webcam")
+    page.wait_for_function("(document.querySelector('[data-testid=stCameraInput] video') || {}).readyState >= 2")
     page.get_by_role("button", name="Take Photo").click()
     look.changed(page, NOISED, before)
     visitor.shot("noise_webcam")

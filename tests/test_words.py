@@ -1,0 +1,56 @@
+"""The sentences and pictures of the pages: pure functions, checked as text."""
+
+import pytest
+
+from engine.study import Guarantee
+from pages.parts import charts, words
+
+PROMISE = dict(unit="u", delta=1e-5, mechanism="m", accountant="a", sampling="s", sample_rate=None, steps=1, note="n")
+
+
+def promise(odds: float | None, epsilon: float | None = 1.0) -> Guarantee:
+    return Guarantee(**PROMISE, epsilon=epsilon, odds_any=odds, odds_mechanism=odds)
+
+
+def test_text_from_elsewhere_is_never_markup_and_numbers_stay_numbers():
+    assert words.plain("rate 0.0625, 192 steps") == "rate 0.0625, 192 steps"
+    for bad in ("[x](http://e.com)", "![x](//e.com)", "<b>", "**b**", "$x$", "`c`", "https://e.com", ":material/x:"):
+        escaped = words.plain(bad)
+        assert all(before == "\\" for before, c in zip("\\" + escaped, escaped) if c in "[]()<>*$`:!" and before != c) or "\\" in escaped
+        assert escaped.replace("\\", "").replace("\u2060", "") == bad
+    assert "www." not in words.plain("www.example.com") and "@b" not in words.plain("a@b.com")
+
+
+def test_odds_are_never_rounded_in_our_favour():
+    assert [words.of_hundred(p) for p in (0.5, 0.55, 0.5501, 0.558, 0.99, 1.0)] == [50, 55, 56, 56, 99, 100]
+    assert "at most **56 times in 100**" in words.odds(promise(0.558), "Blind", "Seeing")
+    assert "more than **99 times" in words.odds(promise(0.9901), "Blind", "Seeing")
+    assert "all but certain" in words.odds(promise(1.0), "Blind", "Seeing")
+    assert "nothing is promised" in words.odds(promise(None, None), "Blind", "Seeing")
+
+
+@pytest.mark.parametrize(("value", "text"), [(7.9856, "7.986"), (1.0, "1.000"), (0.12345, "0.124"), (1927.99, "1,928"), (None, "none"),
+                                             (float("inf"), "∞ (no privacy)"), (123.41, "123.5")])
+def test_epsilon_in_words_is_never_rounded_down(value, text):
+    assert words.epsilon(value) == text
+
+
+@pytest.mark.parametrize("right", [0, 1, 56, 100])
+def test_the_crowd_marks_as_many_as_it_says(right):
+    assert charts.crowd(right).count(charts.COLOURS["attacker"]) == right
+    assert charts.crowd(right).count("<circle") == 100
+
+
+def test_one_colour_means_one_thing_and_colours_differ():
+    assert len(set(charts.COLOURS.values())) == len(charts.COLOURS)
+
+
+def test_curves_reach_the_chart_unchanged():
+    chart = charts.accuracy({"private": {"test_accuracy": [(1.0, 0.5), (2.0, 0.75)]}}, 20, 0.1)
+    drawn = {trace.name: trace for trace in chart.data}["new pictures, private"]
+    assert list(drawn.x) == [1, 2] and list(drawn.y) == [50, 75] and drawn.line.color == charts.COLOURS["private"]
+
+
+def test_times_and_sizes_as_people_say_them():
+    assert words.seconds(0.3) == "under a second" and words.seconds(12.4) == "about 12 seconds" and words.seconds(200) == "about 3 minutes"
+    assert words.size(999) == "999 bytes" and words.size(10_737_418_240) == "10.7 GB"
