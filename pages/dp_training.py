@@ -31,7 +31,7 @@ with right:
     compare = st.toggle("Beside it, the same network without privacy", value=True, key="dp_training.compare",
                         help="Its twin: the same pictures in the same batches, nothing clipped, nothing noised, at the learning rate "
                              "that its optimizer usually has without privacy.")
-with st.expander("More settings", icon=":material/tune:", expanded=controls.complains(*controls.specs)):
+with st.expander("More settings", icon=":material/tune:", expanded=controls.lacks_data() or controls.complains(*controls.specs)):
     first, second, third = st.columns(3)
     with first:
         st.segmented_control("The dial sets", ["budget", "noise"], key="dp_training.by", on_change=switch_dial, required=True,

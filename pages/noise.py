@@ -24,7 +24,7 @@ controls.dial("epsilon")
 controls.presets({"quick": "Start", "report": "As in the report"})
 
 # --- which picture ---------------------------------------------------------------------------------------------------------
-with st.expander("Choose the picture", icon=":material/image:", expanded=controls.complains("dataset", "category", "index")):
+with st.expander("Choose the picture", icon=":material/image:", expanded=controls.lacks_data() or controls.complains("dataset", "category", "index")):
     left, middle, right = st.columns(3)
     with left:
         controls.dataset()

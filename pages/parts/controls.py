@@ -214,16 +214,20 @@ class Controls:
                      on_change=self._picked, args=(name,))
         self.complain(name)
 
+    def lacks_data(self) -> bool:
+        """Is the chosen data set not on this machine? Then what offers it should be open."""
+        return not any(found.present for found in data.available() if found.name == self.value("dataset"))
+
     def dataset(self, name: str = "dataset") -> None:
         """The data sets, those that are not here offered with the way to get them."""
-        here = {a.name: a for a in data.available()}
+        here = {found.name: found for found in data.available()}
         options = list(dict.fromkeys([*here, self.value(name)]))
         st.session_state[self.slot(name, "#")] = self.value(name)
         st.selectbox(self.specs[name].title, options, key=self.slot(name, "#"), on_change=self._picked, args=(name,),
                      format_func=lambda n: here[n].title + ("" if here[n].present else " (to be fetched)") if n in here else n)
         self.complain(name)
-        chosen = here.get(self.value(name))
-        if chosen is None or not chosen.present:
+        if self.lacks_data():
+            chosen = here.get(self.value(name))
             st.info(words.plain(chosen.how if chosen else f"There is no data set {self.value(name)} here."), icon=":material/download:")
             self.missing = True
 

@@ -169,9 +169,21 @@ class Visitor:
         assert not self.errors and not boxes, (self.errors, boxes)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Tell the fixtures whether the test itself has failed."""
+    report = yield
+    if report.when == "call":
+        item.failed = report.failed
+    return report
+
+
 @pytest.fixture
-def visit(chromium, server):
-    """A function that lets one more visitor in: visit(path, server=..., **options of the browser context)."""
+def visit(chromium, server, request):
+    """A function that lets one more visitor in: visit(path, at=another server, **options of the browser context).
+
+    Where the test fails, what its visitors saw is kept in tests/screens/.
+    """
     visitors = []
 
     def one_more(path: str = "", at: Server = None, **options) -> Visitor:
@@ -180,5 +192,8 @@ def visit(chromium, server):
         return visitors[-1]
 
     yield one_more
+    if getattr(request.node, "failed", False):
+        for i, visitor in enumerate(visitors):
+            visitor.shot(f"failed_{request.node.name}_{i}".replace("/", "_"))
     for visitor in visitors:
         visitor.leave()

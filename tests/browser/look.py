@@ -97,13 +97,16 @@ def begun(page: Page, seconds: float = 60) -> None:
 
 def finished(page: Page, seconds: float = 120) -> None:
     """Wait for the private network's figures, and for the twin's too: then nothing ticks any more."""
-    expect(page.get_by_role("heading", name="What is guaranteed")).to_be_visible(timeout=1000 * seconds)
+    expect(page.get_by_role("heading", name="What is guaranteed").first).to_be_visible(timeout=1000 * seconds)
     expect(stop(page)).to_have_count(0, timeout=1000 * seconds)
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    until(page, lambda: points(page) > 0, 20, "the drawn chart")  # plotly draws after the script has ended
 
 
 def trained(page: Page) -> None:
     """Have a result on the page, from the cache or from a run."""
+    heading = page.get_by_role("heading", name="What is guaranteed")
+    expect(run(page).or_(heading).first).to_be_visible()  # one of them: the page may still be drawing
     if run(page).count():
         press_run(page)
     finished(page)
