@@ -82,7 +82,8 @@ def run(page: Page) -> Locator:
 
 
 def stop(page: Page) -> Locator:
-    return page.get_by_role("button", name="Stop")
+    """Our own button: Streamlit's toolbar has another one of that name while a script runs."""
+    return page.locator(".st-key-stop button")
 
 
 def press_run(page: Page) -> None:
