@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
 from cache import Store
@@ -117,6 +118,7 @@ class Runner:
         self.runs: dict[str, Run] = {}  # key → latest attempt
         self.process = self.client = self.trouble = None
         self.ready, self.starting = threading.Event(), threading.Lock()
+        self.launches = ThreadPoolExecutor(1, "veil-launch")  # one at a time: first asked, first in the queue
         self._asked_places = 0.0
         threading.Thread(target=self._start, name="veil-cluster", daemon=True).start()
 
@@ -154,7 +156,7 @@ class Runner:
                 if sum(r.state == "queued" for r in self.runs.values()) > WAITING:
                     run.state, run.message = "failed", f"{WAITING} runs are waiting already. Please try again later."
                     return run
-                threading.Thread(target=self._launch, args=(run,), daemon=True).start()
+                self.launches.submit(self._launch, run)
         return run
 
     def _forget_old(self) -> None:
@@ -170,12 +172,13 @@ class Runner:
                 return self._end(run, "failed", self.trouble or "The workers did not start within a minute.")
             run.attempt = self.client.run_on_scheduler(cluster.claim, run.key, f"{run.key}-{uuid.uuid4().hex[:8]}")
             self.client.subscribe_topic(run.attempt, lambda event: self._hear(run, event[1]))
-            run.future = self.client.submit(work, run.study, run.attempt, key=run.attempt, retries=0, pure=False)
+            run.future = self.client.submit(work, run.study, run.attempt, key=run.attempt, retries=0, pure=False,
+                                            fifo_timeout=0)  # without a grace period: first come, first served
             for _, message in self.client.get_events(run.attempt):
                 self._hear(run, message)
             run.future.add_done_callback(lambda future: self._finish(run, future))
             if run.cancelling:  # pressed while the workers were still starting
-                self._cancel(run)
+                threading.Thread(target=self._cancel, args=(run,), daemon=True).start()
         except Exception as error:
             log.exception("submit")
             self._end(run, "failed", f"The run could not be started ({type(error).__name__}: {error}).")
@@ -233,7 +236,7 @@ class Runner:
         from distributed import KilledWorker
         if isinstance(error, KilledWorker) and run.began is None and run.tries < TRIES:
             run.tries += 1  # its worker died over another run, before this one had begun: again
-            return threading.Thread(target=self._launch, args=(run,), daemon=True).start()
+            return self.launches.submit(self._launch, run)
         self._end(run, "failed", explain(error))
 
     def _end(self, run: Run, state: str, message: str = "") -> None:
@@ -319,6 +322,7 @@ class Runner:
 
     def close(self) -> None:
         """Leave the cluster; our own ends with us."""
+        self.launches.shutdown(wait=False, cancel_futures=True)
         self.ready.wait(60)
         if self.client is not None:
             self.client.close(timeout=5)

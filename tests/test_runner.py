@@ -116,6 +116,12 @@ def test_a_queued_run_knows_its_place_and_can_be_cancelled_before_it_begins(runn
     assert {line.split()[0] for line in trained(tmp_path)} == {"1", "3"}
 
 
+def test_first_asked_is_first_computed(runner, tmp_path):
+    runs = [runner.submit(Counting(count=2, seed=seed)) for seed in range(12)]
+    [ended(run) for run in runs]
+    assert [line.split()[0] for line in trained(tmp_path)] == [str(seed) for seed in range(12)]
+
+
 def test_a_killed_worker_is_told_within_five_seconds_once_and_run_works_again(runner):
     run = runner.submit(Deadly())
     wait(lambda: run.state == "running")
