@@ -205,6 +205,8 @@ class Controls:
             st.session_state[self.slot(name, "!")] = (f"{name}: {self.value(name)} is not allowed; {words_} 0 to {count - 1}. "
                                                       f"Using {instead} instead.")
             self.set(**{name: instead})
+            st.session_state[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # has been read
+            st.rerun()  # what hides this widget was drawn closed, before this was known
 
     def category(self, name: str, classes: tuple[str, ...]) -> None:
         """A class of the data set, by its own name."""

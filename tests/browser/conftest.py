@@ -22,6 +22,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr
 CI = os.environ.get("CI", "").lower() in ("1", "true")
 # A camera that shows a green pattern, and nobody to ask for leave to use it.
 FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+DRAWN = """() => { const found = selector => [...document.querySelectorAll(selector)];
+    return found('[data-testid=stApp][data-test-script-state=notRunning] h1').length && !found('[data-testid=stSkeleton]').length
+           && found('[data-testid=stPlotlyChart]').every(chart => chart.querySelector('.main-svg')); }"""
 PICTURES_LOADED = "() => Array.from(document.images).every(i => i.complete && i.naturalWidth > 0)"
 SCREENS = ROOT / "tests" / "screens"
 PATIENCE = 20_000  # milliseconds: the machine may be busy with other things
@@ -151,8 +154,8 @@ class Visitor:
         return self.drawn()
 
     def drawn(self):
-        """Until the script has run to its end and a title stands."""
-        self.page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning] h1")
+        """Until the script has run to its end and the browser has drawn all that it was sent."""
+        self.page.wait_for_function(DRAWN)
         return self.page
 
     def shot(self, name: str, folder: Path = SCREENS) -> None:

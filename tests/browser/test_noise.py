@@ -47,6 +47,7 @@ def test_the_exact_field_takes_a_number_between_the_marks_and_a_reload_keeps_it(
     exact_field(page).fill("3.7")
     exact_field(page).press("Enter")
     look.until(page, lambda: query(page).get("epsilon") == ["3.7"], 10, "the URL")
+    expect(page.get_by_text("What leaves the phone at ε = 3.7")).to_be_visible()
     seen = sigma(page)
     page.reload()
     expect(exact_field(page)).to_have_value("3.7")
@@ -80,7 +81,7 @@ WRONG = {
     "nan": ("epsilon=nan", "epsilon: nan is not allowed"), "inf": ("epsilon=inf", "epsilon: inf is not allowed"),
     "negative": ("epsilon=-1", "epsilon: -1 is not allowed"), "huge": ("epsilon=1e308", "is not allowed; allowed: a number from 0.1"),
     "path": ("dataset=../../etc/passwd", "dataset: ../../etc/passwd is not allowed"), "null byte": ("epsilon=%00", "epsilon: � is not allowed"),
-    "long": ("seed=" + "9" * 10_000, "seed: 999"), "unknown": ("shoe_size=44", "noise has no such parameter"),
+    "long": ("seed=" + "9" * 10_000, "seed: 999"), "unknown": ("shoe_size=44", "noise has no parameter shoe_size"),
     "markup": ("calibration=<b>x</b>", "calibration: "), "class": ("category=250", "category: 250 is not allowed"),
 }
 
