@@ -151,13 +151,13 @@ def contenders() -> tuple[dict[str, Callable[[], None]], dict[str, nn.Module], T
         "plain, channels last": tutorial_cnn().to(memory_format=torch.channels_last),
         "plain, channels last, pool first": report_cnn(1, 28, 10, seed=0).to(memory_format=torch.channels_last),
         "Opacus, tensors": tutorial_cnn(),
-        "Opacus, tensors, channels last": tutorial_cnn().to(memory_format=torch.channels_last),
         "Opacus' example, PIL loader": tutorial_cnn(),
         "Veil": report_cnn(1, 28, 10, seed=0)}
     names = list(networks)
-    builders = [(plain, x), (plain, last), (plain, last), (opacus_tensors, x), (opacus_tensors, last)]
+    # No Opacus with its channels last: its unfold2d goes by strides of channels first, and its gradients come out wrong.
+    builders = [(plain, x), (plain, last), (plain, last), (opacus_tensors, x)]
     epochs = {name: build(networks[name], pixels, y) for name, (build, pixels) in zip(names, builders)}
-    epochs[names[5]] = opacus_example(networks[names[5]], PilDigits(pictures, labels))
+    epochs[names[4]] = opacus_example(networks[names[4]], PilDigits(pictures, labels))
     epochs["Veil"] = ours(networks["Veil"], x, y)
     return epochs, networks, x, y
 
@@ -182,8 +182,7 @@ def targets(best: dict[str, float]) -> list[tuple[str, float, str]]:
     return [("Veil / tutorial's plain loop", ours / best[names[0]], "<= 1.0"),
             ("Veil / best plain loop", ours / fastest_plain, "<= 2.0"),
             ("Opacus on tensors / Veil", best[names[3]] / ours, ">= 2.5"),
-            ("Opacus on tensors, its better layout / Veil", min(best[names[3]], best[names[4]]) / ours, ""),
-            ("Opacus' example / Veil", best[names[5]] / ours, ">= 4.0")]
+            ("Opacus' example / Veil", best[names[4]] / ours, ">= 4.0")]
 
 
 def main() -> None:
