@@ -4,8 +4,15 @@
 the first visitor who opens a page other than Home.)
 """
 
+import sys
+from pathlib import Path
+
 import streamlit as st
 
 from pages.parts.live import lifespan
+
+# Streamlit puts the served script's folder first in sys.path while a script runs, and takes it out afterwards, in every
+# visitor's thread: what another thread imports meanwhile is sometimes not found. What is in there already, it leaves alone.
+sys.path.append(str(Path(__file__).resolve().parent / "pages"))
 
 app = st.App("pages/menu.py", lifespan=lifespan)

@@ -8,6 +8,7 @@ twice. The worker stores the Result itself; the Runner only reports how it went.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import uuid
@@ -59,6 +60,7 @@ def work(study: Study, attempt: str) -> tuple[dict, dict]:
     """Compute a study in a worker process, telling each event; returns Result.parts()."""
     from distributed import get_worker
     worker = get_worker()
+    os.setpriority(os.PRIO_PROCESS, 0, 10)  # pages and browsers on this machine go first: they need little, and at once
     say = Voice(worker, attempt)
     say("started", worker=worker.address)
     try:

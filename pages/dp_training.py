@@ -124,26 +124,31 @@ def draw_finished(views: dict[str, live.View], result) -> None:
                 "With the network in hand")
     panels.guarantee(result.guarantee)
     finished = {who: view.result for who, view in views.items() if view.result is not None}
-    classes, examples, loss, budget, report, formulas = st.tabs(
-        ["Who pays", "Right and wrong", "Loss", "Budget", "The report", "Formulas"])
-    with classes:
-        st.plotly_chart(charts.per_class({who: r.facts["per_class"] for who, r in finished.items()}), key="classes",
-                        alt="Accuracy by class, with and without privacy", config={"displayModeBar": False})
-    with examples:
-        draw_examples(result)
-    with loss:
-        st.plotly_chart(charts.loss({who: r.curves for who, r in finished.items()}, study.epochs), key="loss",
-                        alt="Training loss over epochs", config={"displayModeBar": False})
-    with budget:
-        st.plotly_chart(charts.spent(result.curves.get("epsilon", []), study.epochs, study.target_epsilon, study.delta), key="spent",
-                        alt="Spent epsilon over epochs", config={"displayModeBar": False})
-        st.caption(f"Noise multiplier σ = {result.metrics['noise_multiplier']:.4g}. The curve is the fast upper bound (RDP); the final "
-                   f"ε = {words.epsilon(result.guarantee.epsilon)} comes from the exact accountant.")
-    with report:
-        st.markdown(words.DP_TRAINING_REPORT)
-    with formulas:
-        st.markdown(words.DP_TRAINING_FORMULAS)
+    tabs = {"Who pays": lambda: draw_classes(finished), "Right and wrong": lambda: draw_examples(result),
+            "Loss": lambda: draw_loss(finished), "Budget": lambda: draw_budget(result),
+            "The report": lambda: st.markdown(words.DP_TRAINING_REPORT), "Formulas": lambda: st.markdown(words.DP_TRAINING_FORMULAS)}
+    panels.deeper(tabs)
     panels.made(study, result)
+
+
+def draw_classes(finished: dict) -> None:
+    """Who pays: accuracy by class, with and without privacy."""
+    st.plotly_chart(charts.per_class({who: r.facts["per_class"] for who, r in finished.items()}), key="classes",
+                    alt="Accuracy by class, with and without privacy", config={"displayModeBar": False})
+
+
+def draw_loss(finished: dict) -> None:
+    """Training loss over epochs."""
+    st.plotly_chart(charts.loss({who: r.curves for who, r in finished.items()}, study.epochs), key="loss",
+                    alt="Training loss over epochs", config={"displayModeBar": False})
+
+
+def draw_budget(result) -> None:
+    """Spent ε over epochs, and what fixed the noise."""
+    st.plotly_chart(charts.spent(result.curves.get("epsilon", []), study.epochs, study.target_epsilon, study.delta), key="spent",
+                    alt="Spent epsilon over epochs", config={"displayModeBar": False})
+    st.caption(f"Noise multiplier σ = {result.metrics['noise_multiplier']:.4g}. The curve is the fast upper bound (RDP); the final "
+               f"ε = {words.epsilon(result.guarantee.epsilon)} comes from the exact accountant.")
 
 
 def draw_examples(result) -> None:

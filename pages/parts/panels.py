@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import streamlit as st
 
@@ -44,6 +45,14 @@ def sampling(promise: Guarantee) -> str:
     rate = f", rate {promise.sample_rate:.4g}" if promise.sample_rate is not None else ""
     steps = f", {promise.steps:,} step{'s' if promise.steps != 1 else ''}" if promise.steps is not None else ""
     return promise.sampling + rate + steps
+
+
+def deeper(tabs: dict[str, Callable[[], None]]) -> None:
+    """What goes deeper, in tabs: title → what draws it. Only the open one is drawn, so that the page stays quick."""
+    for tab, draw in zip(st.tabs(list(tabs), key="deeper", on_change="rerun"), tabs.values()):
+        if tab.open:
+            with tab:
+                draw()
 
 
 def made(study: Study, result: Result, again: bool = True) -> None:
