@@ -47,14 +47,14 @@ def worker_specs() -> dict:
     options = {"nthreads": 1, "protocol": "tls://", "memory_limit": 0, "host": "127.0.0.1",
                "dashboard_address": "127.0.0.1:0", "local_directory": str(settings.home() / "work")}
     environments = [{"CUDA_VISIBLE_DEVICES": g} for g in gpus()] or [{}]
-    return {i: {"cls": Nanny, "options": options | {"env": _worker_environment() | e}} for i, e in enumerate(environments)}
+    return {i: {"cls": Nanny, "options": options | {"env": {"PYTHONPATH": str(ROOT)} | e}} for i, e in enumerate(environments)}
 
 
-def _worker_environment() -> dict[str, str]:
-    """dask pins workers to one thread of OpenMP by default; training wants them all."""
-    threads = str(os.cpu_count() or 1)
-    return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads,
-            "PYTHONPATH": str(ROOT)}
+def environment() -> dict[str, str]:
+    """What a worker process is born with, in place of dask's own: that pins it to one thread, and sets a
+    MALLOC_TRIM_THRESHOLD_ that hands every freed tensor back to the system: training took 1.8 times longer under it.
+    """
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(os.cpu_count() or 1))
 
 
 def start() -> tuple[subprocess.Popen, dict]:
@@ -130,6 +130,7 @@ def main() -> None:
     os.dup2(2, 1)  # whatever workers print goes to standard error: nobody empties this pipe after the introduction
     dask.config.set(CONFIG)  # before distributed is imported: it reads its log levels then
     from distributed import Scheduler, Security, SpecCluster
+    dask.config.set({"distributed.nanny.pre-spawn-environ": environment()})  # after: its own entries would be added to ours
     security = Security.temporary()
     scheduler = {"cls": Scheduler, "options": {"protocol": "tls://", "host": "127.0.0.1", "port": 0, "dashboard": False,
                                                "dashboard_address": "127.0.0.1:0", "security": security}}
