@@ -11,15 +11,15 @@ import math
 import numpy as np
 
 from engine import data, pictures, privacy
-from engine.parameters import dataset, delta, parameter, seed
-from engine.study import Guarantee, Picture, Refused, Result, Study
+from engine.local_noise import REPLACE_ONE, Gaussian
+from engine.parameters import dataset, parameter, seed
+from engine.study import Guarantee, Picture, Refused, Result
 
-REPLACE_ONE = math.sqrt(2)  # the farthest two non-negative unit vectors can be apart
 STRIP = (10.0, 150.0, 500.0, 3000.0, 5000.0, 200_000.0)  # the report's figure 1
 SHOWN = 280  # side of a shown picture in screen pixels
 
 
-class Noise(Study):
+class Noise(Gaussian):
     """Release one picture under the Gaussian mechanism and its label under randomised response."""
 
     NAME, VERSION, INSTANT = "noise", 1, True
@@ -32,20 +32,6 @@ class Noise(Study):
     dataset: str = dataset()
     category: int = parameter("Class", 3, low=0, high=299, help="Which kind of picture, counted from 0.")
     index: int = parameter("Which one", 0, low=0, high=99_999, help="Which picture of its class, counted from 0.")
-    epsilon: float = parameter(
-        "Privacy budget ε for the picture", 1925.0, low=0.1, high=200_000.0, scale="log",
-        ends=("more private", "more visible"),
-        help="How much the noised picture may reveal. Every step to the left means more noise.")
-    delta: float = delta(1 / 784**2)
-    calibration: str = parameter(
-        "Noise formula", "exact",
-        choices={"exact": "exact (Balle and Wang 2018)", "textbook": "textbook, as the report used it"},
-        pattern="^(exact|textbook)$",
-        help="The textbook formula is proved only for ε below 1. Beyond, it adds too little noise for the ε it names.")
-    sensitivity: str = parameter(
-        "Sensitivity", "replace", choices={"replace": "√2: one picture for another", "report": "1, as the report used it"},
-        pattern="^(replace|report)$",
-        help="How far apart two unit-length pictures can be. For pictures without negative pixels that is √2.")
     label_epsilon: float = parameter(
         "Privacy budget ε for the label", 3.0, low=0.01, high=100.0, scale="log", ends=("more private", "more truthful"),
         help="The label is told truthfully or replaced by another one, by a biased coin. Smaller ε: more lies.")
@@ -69,15 +55,6 @@ class Noise(Study):
             raise Refused("index", f"index: {self.index} is not allowed; class {images.classes[self.category]} of "
                                    f"{self.dataset} has the pictures 0 to {len(rows) - 1}")
         return images.test_images[rows[self.index]], self.category
-
-    def sigma(self, epsilon: float) -> float:
-        """Standard deviation of the noise on each pixel of the unit-length picture."""
-        formula = {"exact": privacy.gaussian_sigma, "textbook": privacy.textbook_sigma}[self.calibration]
-        return formula(epsilon, self.delta, {"replace": REPLACE_ONE, "report": 1.0}[self.sensitivity])
-
-    def earned(self, epsilon: float) -> float:
-        """The ε that the noise named `epsilon` really gives when one picture is replaced by another."""
-        return privacy.gaussian_epsilon(self.sigma(epsilon), self.delta, REPLACE_ONE)
 
     def release(self, image: np.ndarray, label: int, classes: tuple[str, ...]) -> Result:
         """image (h, w, c) uint8 and its label → what is released, what it reveals, and how alike it is."""
@@ -119,11 +96,6 @@ class Noise(Study):
                           "which together give the picture away: a real release would show one noised picture only",
             odds_any=privacy.odds_any(total, self.delta),
             odds_mechanism=privacy.odds_pair(sigma, REPLACE_ONE, self.label_epsilon, classes))
-
-    @property
-    def proved(self) -> bool:
-        """Does the noise really give the ε that is named?"""
-        return self.calibration == "exact" and self.sensitivity == "replace"
 
     def _note(self) -> str:
         simulated = "A simulation: whoever knows the seed can take the noise away again."
