@@ -29,14 +29,62 @@ def report_cnn(channels: int, size: int, classes: int, seed: int, activation: st
     return initialised(network.to_empty(device="cpu"), seed)
 
 
+def keras_cnn(kind: str, width: float, channels: int, size: int, classes: int, seed: int) -> nn.Sequential:
+    """Report 1's networks: (batch, channels, size, size) → (batch, classes) logits. Dropout draws from `seed` too.
+
+    kind: "shallow" (its Table 1), "deep" (its Table 2), or "deeper" (ours: Table 2 with two more convolutions of 64 before its batch
+    norm). width: factor on filters and dense units. Kernels 3, no padding, ReLU. Raises ValueError where size < 12.
+    """
+    if size < 12:
+        raise ValueError(f"keras_cnn needs pictures of at least 12 x 12 pixels, not {size} x {size}")
+    drop = torch.Generator().manual_seed(seed ^ 0x5EED)
+    few, many = max(1, round(32 * width)), max(1, round(64 * width))
+    with torch.device("meta"):
+        if kind == "shallow":
+            units, side = max(1, round(128 * width)), (size - 4) // 2
+            layers = [*_convolutions(channels, few, many), nn.MaxPool2d(2), Dropout(0.25, drop), nn.Flatten(),
+                      nn.Linear(many * side * side, units), nn.ReLU(), Dropout(0.5, drop)]
+        else:
+            units, side = max(1, round(1024 * width)), (size - 4) // 2 - 4
+            more = {"deep": [], "deeper": _convolutions(many, many, many, padding=1)}[kind]
+            layers = [*_convolutions(channels, few, few), nn.MaxPool2d(2), Dropout(0.25, drop), *_convolutions(few, many, many), *more,
+                      nn.BatchNorm2d(many), Dropout(0.5, drop), nn.Flatten(),
+                      nn.Linear(many * side * side, units), nn.ReLU(), Dropout(0.25, drop)]
+        network = nn.Sequential(*layers, nn.Linear(units, classes))
+    return initialised(network.to_empty(device="cpu"), seed)
+
+
+def _convolutions(*channels: int, padding: int = 0) -> list[nn.Module]:
+    """3 × 3 convolutions from each number of channels to the next, each with its ReLU."""
+    return [layer for a, b in zip(channels, channels[1:]) for layer in (nn.Conv2d(a, b, 3, padding=padding), nn.ReLU())]
+
+
+class Dropout(nn.Module):
+    """Dropout (Srivastava et al. 2014) with draws of its own: nn.Dropout takes them from the generator of all the process."""
+
+    def __init__(self, p: float, generator: torch.Generator):
+        super().__init__()
+        self.p, self.generator = p, generator
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return x
+        # Drawn on the CPU, in the order of the examples: the same network and seed drop the same units on every device.
+        kept = torch.rand(x.shape, generator=self.generator).ge_(self.p)
+        return x * kept.to(x.device).div_(1 - self.p)
+
+
 def initialised(network: nn.Module, seed: int) -> nn.Module:
-    """Fill every parameter in place with PyTorch's default for convolutions and linear layers, uniform in ±1/√fan_in.
+    """Fill every parameter in place with PyTorch's default: convolutions and linear layers uniform in ±1/√fan_in, batch norm 1 and 0.
 
     The draws come from a CPU generator of their own: a seed gives one network, on every device, in any order of calls.
     Raises TypeError for a layer of another kind, which would stay as it is in memory.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_parameters()
+            continue
         parameters = list(layer.parameters(recurse=False))
         if parameters and not isinstance(layer, (nn.Conv2d, nn.Linear)):
             raise TypeError(f"no initialisation for {type(layer).__name__}")

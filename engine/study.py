@@ -144,6 +144,10 @@ class Study(BaseModel):
         """Studies of one kind take time in proportion to their work()."""
         return self.NAME
 
+    def needs(self) -> tuple[Study, ...]:
+        """The studies that `run` asks the lab for, where they follow from the fields: a new version of theirs is a new key."""
+        return ()
+
     def changed(self) -> dict[str, str]:
         """Fields that differ from their default, as text: what goes into a URL or after --set."""
         known = parameters.specs(type(self))
@@ -156,10 +160,11 @@ def key(study: Study) -> str:
 
 
 def canonical(study: Study) -> dict:
-    """Name, version, fields (nested studies by their own canonical form) and the data set's fingerprint."""
+    """Name, version, fields (nested studies by their own canonical form), the data set's fingerprint, and what it needs."""
     values = {name: _canonical(getattr(study, name)) for name in type(study).model_fields}
     prints = {"data": data.fingerprint(study.dataset)} if "dataset" in values else {}
-    return {"study": study.NAME, "version": study.VERSION, "fields": values} | prints
+    needs = {"needs": [canonical(other) for other in study.needs()]} if study.needs() else {}
+    return {"study": study.NAME, "version": study.VERSION, "fields": values} | prints | needs
 
 
 def _canonical(value: Any) -> Any:

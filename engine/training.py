@@ -84,3 +84,63 @@ class Training:
         rows = torch.linspace(0, len(self.test_images) - 1, ANSWERS, device=self.device).long()
         wrong = self.predict(self.test_images[rows]) != self.test_labels[rows].cpu().numpy()
         return pictures.png(pictures.gallery(pictures.framed(self.test_images[rows].cpu().numpy(), wrong), columns=8, gap=3), 480)
+
+
+class Supervised:
+    """An ordinary training on pictures as floats: report 1's networks under Adadelta, in shuffled batches.
+
+    images (n, h, w, c) float32 and labels (n,) → a network with `outputs` logits; tests: name → pictures to predict.
+    """
+
+    def __init__(self, study, images: np.ndarray, labels: np.ndarray, tests: dict[str, np.ndarray], outputs: int, device: torch.device):
+        self.study, self.device = study, device
+        self.images, self.labels = _pixels_last(images, device), torch.tensor(labels).long().to(device)
+        self.tests = {name: _pixels_last(found, device) for name, found in tests.items()}
+        _, h, _, channels = images.shape
+        network = networks.keras_cnn(study.network, study.width, channels, h, outputs, stream("init", study.seed))
+        self.network = network.to(device).to(memory_format=torch.channels_last)
+        self.parameters = sum(p.numel() for p in network.parameters())
+        self.optimizer = torch.optim.Adadelta(self.network.parameters(), lr=study.learning_rate, rho=0.95, eps=1e-7)  # as Keras 2
+        self.shuffling = torch.Generator().manual_seed(stream("sampling", study.seed))
+        self.loss = self.agreement = 0.0  # of the last epoch, while it learned
+        self._predicted: dict[str, np.ndarray] = {}
+
+    def epoch(self):
+        """One pass over the pictures; yields (step, steps)."""
+        batches = torch.randperm(len(self.images), generator=self.shuffling).to(self.device).split(self.study.batch_size)
+        loss, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        self.network.train()
+        for step, rows in enumerate(batches, 1):
+            if len(rows) > 1 or len(batches) == 1:  # batch norm has no spread over a single picture
+                one = self._step(rows)
+                loss, right = loss + one[0], right + one[1]
+            yield step, len(batches)
+        self.loss, self.agreement = float(loss) / len(self.images), float(right) / len(self.images)
+        self._predicted.clear()
+
+    def _step(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One step; the batch's summed loss and how many it named as labelled, dropout included."""
+        labels = self.labels[rows]
+        logits = self.network(self.images[rows])
+        loss = F.cross_entropy(logits, labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach() * len(rows), (logits.detach().argmax(1) == labels).sum()
+
+    @torch.no_grad()
+    def predict(self, name: str) -> np.ndarray:
+        """(n,) the largest output for each test picture, as of the last epoch."""
+        if name not in self._predicted:
+            self.network.eval()
+            self._predicted[name] = torch.cat([self.network(part).argmax(1) for part in self.tests[name].split(EVALUATE)]).cpu().numpy()
+        return self._predicted[name]
+
+    def seen(self, name: str, row: int) -> np.ndarray:
+        """(h, w, c) one test picture as the network sees it."""
+        return self.tests[name][row].permute(1, 2, 0).cpu().numpy()
+
+
+def _pixels_last(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    """(n, h, w, c) → (n, c, h, w) with the channels last in memory, as they lie already."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(device)

@@ -1,0 +1,201 @@
+"""Study `noisy_training`: a network learns from noised pictures, with labels that are true, noised or found by clustering (report 1).
+
+The two networks, the optimizer and the batches are the report's (its Tables 1 and 2; Adadelta, batches of 200). Each error of its
+pipeline is a field, so that one can see what privacy cost and what the errors did.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from engine import clusters, data, parameters, pictures, privacy
+from engine.local_noise import LocalNoise, error
+from engine.parameters import parameter
+from engine.studies.kmeans_labels import KMeansLabels
+from engine.study import Guarantee, Phase, Picture, Point, Refused, Result, Study
+
+SHOWN = 40  # test pictures shown with the network's answers
+LABELS = {"true": "true labels", "randomised": "labels told by a biased coin", "kmeans": "K-means' clusters", "iic": "IIC's clusters"}
+PUBLISHED = {"calibration": "textbook", "sensitivity": "report", "division": "as_published", "label_noise": "as_published",
+             "matching": "as_published"}  # the report's pipeline, all its errors at once
+
+
+class NoisyTraining(LocalNoise):
+    """Train the report's shallow or deep network on what left the phones; test it on raw and on equally noised pictures."""
+
+    NAME, VERSION = "noisy_training", 1
+    TITLE = "Learning from noised pictures"
+    PRESETS = {
+        "quick": {},
+        "tiny": {"epochs": 1, "width": 0.25, "batch_size": 400},
+        "report": {"dataset": "mnist", "epochs": 20, "labels": "randomised"} | PUBLISHED,
+        "mnist": {"dataset": "mnist", "epochs": 20, "calibration": "textbook", "sensitivity": "report"},
+    }
+
+    labels: str = parameter("Labels are", "true", choices=LABELS, pattern="^(true|randomised|kmeans|iic)$",
+                            help="What the network is told about each picture. Clusters found in noised pictures cost no privacy of their own.")
+    label_epsilon: float = parameter("Privacy budget ε for the label", 75.0, low=0.01, high=100.0, scale="log", ends=("more private", "more truthful"),
+                                     help="For labels told by a biased coin: smaller ε, more lies. The report meant 75.")
+    network: str = parameter("Network", "shallow", choices={"shallow": "shallow (Table 1)", "deep": "deep (Table 2)", "deeper": "deeper (ours)"},
+                             pattern="^(shallow|deep|deeper)$", help="The report's two networks, and one of ours with two more convolutions.")
+    width: float = parameter("Width", 1.0, low=0.125, high=2.0, scale="log", unit="times the report's",
+                             help="Factor on the number of filters and dense units.")
+    epochs: int = parameters.epochs(5)
+    batch_size: int = parameter("Batch size", 200, low=1, high=16384, unit="pictures", scale="log", help="How many pictures a step looks at.")
+    learning_rate: float = parameter("Learning rate", 1.0, low=1e-5, high=100.0, scale="log", help="Of Adadelta; Keras' default was 1.")
+    division: str = error("Scale of the input", "The report divided the noised pictures, already of length 1, by 255 once more: the network saw next to nothing.")
+    label_noise: str = error("Noise on labels", "The report meant to noise the labels, but its keep probability was exactly 1 in floating point: they stayed true.")
+    matching: str = error("Matching", "The report compared cluster numbers with digits as they came. Corrected, each cluster stands for the digit that fits best.")
+
+    # --- before it runs -----------------------------------------------------------------------------------------------
+
+    def clustering(self) -> Study | None:
+        """The study that finds the labels, on the same noised pictures; None where nobody clusters."""
+        shared = {name: getattr(self, name) for name in LocalNoise.model_fields}
+        if self.labels == "kmeans":
+            return KMeansLabels(**shared)
+        if self.labels == "iic":
+            from engine.studies.iic import IIC
+            return IIC(**shared)
+        return None
+
+    def needs(self) -> tuple[Study, ...]:
+        """The clustering, whose clusters are the labels."""
+        found = self.clustering()
+        return (found,) if found else ()
+
+    def check(self, n: int) -> None:
+        """Refuse what does not fit n training pictures."""
+        if self.batch_size > n:
+            raise Refused("batch_size", f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {n} training pictures")
+
+    def work(self) -> float:
+        """Pictures seen in all, weighted by the network's size."""
+        return self.epochs * data.exhibits(self.dataset).train_size * self.width**2 * {"shallow": 1.0, "deep": 1.2, "deeper": 1.6}[self.network]
+
+    def kind(self) -> str:
+        """Runs of one kind take time in proportion to their work."""
+        return f"{self.NAME}:{self.dataset}"
+
+    def chance(self) -> float:
+        """The accuracy of guessing."""
+        return 1 / len(data.exhibits(self.dataset).classes)
+
+    # --- what leaves the phones ---------------------------------------------------------------------------------------
+
+    def inputs(self, released: np.ndarray) -> np.ndarray:
+        """Released pictures → what the network sees, by a fixed factor: the data's own spread would have to be paid for."""
+        if self.images == "raw":
+            return released
+        return released / 255 if self.division == "as_published" else released * np.float32(math.sqrt(released[0].size) / 3)
+
+    def told(self, labels: np.ndarray, classes: int) -> np.ndarray:
+        """True labels → what the phones say: the same, or randomised response unless the report's rounding left them true."""
+        if self.labels != "randomised" or self.label_noise == "as_published":
+            return labels
+        return privacy.sample_randomized_response(labels, self.label_epsilon, classes, np.random.default_rng([self.seed, 2]))
+
+    # --- running --------------------------------------------------------------------------------------------------------
+
+    def run(self, lab):
+        """Yield accuracies an epoch; return them with the predictions for every test picture."""
+        yield Phase("reading the pictures")
+        images = lab.images(self.dataset)
+        self.check(len(images.train_images))
+        classes = len(images.classes)
+        if (clustering := self.clustering()) is None:
+            labels, standing_for = self.told(images.train_labels, classes), np.arange(classes)
+        else:
+            found = yield from _only_phases(lab.need(clustering))
+            labels, standing_for = found.arrays["labels"].astype(np.int64), found.arrays["matching"]
+            if self.matching == "as_published":
+                standing_for = np.arange(len(standing_for))
+        yield Phase("noising the pictures")
+        learner = self._learner(lab, images, labels, len(standing_for))
+        curves = yield from self._train(learner, images, standing_for)
+        return self._result(images, learner, standing_for, curves)
+
+    def _learner(self, lab, images, labels: np.ndarray, outputs: int):
+        from engine.training import Supervised
+        tests = {"raw": images.test_images.astype(np.float32) / 255 if self.images == "raw" else self.inputs(self.clean(images.test_images))}
+        if self.images == "noised":
+            tests["noised"] = self.inputs(self.released(images.test_images, "test"))
+        return Supervised(self, self.inputs(self.released(images.train_images, "train")), labels, tests, outputs, lab.device)
+
+    def _train(self, learner, images, standing_for: np.ndarray):
+        """All epochs. Returns the curves."""
+        curves: dict[str, list[tuple[float, float]]] = {}
+        for epoch in range(1, self.epochs + 1):
+            for done, of in learner.epoch():
+                yield Phase("training", (epoch - 1) * of + done, self.epochs * of)
+            for name, value in self._measure(learner, images, standing_for).items():
+                curves.setdefault(name, []).append((float(epoch), value))
+                yield Point(name, float(epoch), value)
+            yield Picture("answers", self._answers(learner, images, standing_for))
+        return curves
+
+    def _measure(self, learner, images, standing_for: np.ndarray) -> dict[str, float]:
+        found = {f"test_accuracy_{name}": float((standing_for[learner.predict(name)] == images.test_labels).mean()) for name in learner.tests}
+        learned_on = found.get("test_accuracy_noised", found["test_accuracy_raw"])
+        return {"test_accuracy": learned_on} | found | {"train_loss": learner.loss, "train_accuracy": learner.agreement}
+
+    def _answers(self, learner, images, standing_for: np.ndarray) -> bytes:
+        """PNG of 40 test pictures as the network saw them, always the same, those framed that it names wrongly."""
+        rows = np.linspace(0, len(images.test_images) - 1, min(SHOWN, len(images.test_images))).astype(int)
+        name = self.images if self.images in learner.tests else "raw"
+        seen = np.stack([pictures.stretch(learner.seen(name, row)) for row in rows])
+        wrong = standing_for[learner.predict(name)[rows]] != images.test_labels[rows]
+        return pictures.png(pictures.gallery(pictures.framed(seen, wrong), columns=8, gap=3), 480)
+
+    def _result(self, images, learner, standing_for: np.ndarray, curves) -> Result:
+        predictions = {name: standing_for[learner.predict(name)] for name in learner.tests}
+        main = predictions.get("noised", predictions["raw"])
+        right = main == images.test_labels
+        classes = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes) if (images.test_labels == i).any()}
+        return Result(
+            metrics={name: points[-1][1] for name, points in curves.items()}, guarantee=self.guarantee(len(images.classes)), curves=curves,
+            arrays={f"predictions_{name}": found.astype(np.int16) for name, found in predictions.items()},
+            pictures={"answers": self._answers(learner, images, standing_for)},
+            facts={"per_class": classes, "classes": list(images.classes), "parameters": learner.parameters, "outputs": len(standing_for)})
+
+    # --- what is promised -----------------------------------------------------------------------------------------------
+
+    def guarantee(self, classes: int) -> Guarantee:
+        """What the owner of one training picture is promised; labels by the way they were told."""
+        if self.labels == "randomised" and self.label_noise == "corrected":
+            return self._pair(classes)
+        more = {"true": "The labels are true and not protected.",
+                "randomised": "The labels were meant to be noised but stayed true (the report's rounding error): they are not protected.",
+                "kmeans": "", "iic": ""}[self.labels]
+        if self.clustering() is not None:
+            more = ("The labels were found in the noised pictures: post-processing, which costs nothing." if self.images == "noised" else
+                    "The labels were found in pictures that were not noised: they promise nothing either.")
+        return self.picture_guarantee(more=more)
+
+    def _pair(self, classes: int) -> Guarantee:
+        """Noised picture and noised label together; or only the label, where the picture is raw."""
+        unit, told = "one training picture and its label", f"randomised response with ε = {self.label_epsilon:g} on the label"
+        promise = self.picture_guarantee(unit=unit)
+        if self.images == "raw":
+            return replace(promise, note=f"Nothing is promised about the picture, which is not noised. Its label alone has ε = {self.label_epsilon:g} "
+                                         "(randomised response).")
+        total = privacy.pair_epsilon(promise.epsilon, self.label_epsilon)
+        return replace(promise, epsilon=total, mechanism=f"{promise.mechanism}; {told}",
+                       accountant=f"{promise.accountant} plus the label's ε (basic composition)",
+                       neighbours="one picture and its label replaced by any others (pictures at most √2 apart)",
+                       odds_any=privacy.odds_any(total, self.delta),
+                       odds_mechanism=privacy.odds_pair(self.sigma(self.epsilon), math.sqrt(2), self.label_epsilon, classes))
+
+
+def _only_phases(run):
+    """Another study's run, its curves and pictures left out: they are not this study's."""
+    while True:
+        try:
+            event = next(run)
+        except StopIteration as end:
+            return end.value
+        if isinstance(event, Phase):
+            yield event
