@@ -7,6 +7,7 @@ all read the same `Spec` back with `spec(StudyClass, name)`.
 from __future__ import annotations
 
 import math
+import re
 import types
 import typing
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+_GROUPED, _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?"), re.compile(",")  # 1,925 as the pages write it
 MAX_TEXT = 80  # no parameter needs longer text; a URL with 10,000 characters is refused before it is parsed
 
 
@@ -61,7 +63,7 @@ class Spec:
         if self.kind == "switch":
             return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
         if self.kind in ("int", "float"):
-            value = float(text)
+            value = float(_THOUSANDS.sub("", text) if _GROUPED.fullmatch(text.strip()) else text)
             return int(value) if math.isfinite(value) and value == int(value) and self.kind == "int" else value
         return text
 

@@ -31,7 +31,7 @@ with right:
     compare = st.toggle("Beside it, the same network without privacy", value=True, key="dp_training.compare",
                         help="Its twin: the same pictures in the same batches, nothing clipped, nothing noised, at the learning rate "
                              "that its optimizer usually has without privacy.")
-with st.expander("More settings", icon=":material/tune:", expanded=controls.lacks_data() or controls.complains(*controls.specs)):
+with st.expander("More settings", icon=":material/tune:", expanded=controls.opens(*controls.specs, also=controls.lacks_data())):
     first, second, third = st.columns(3)
     with first:
         st.segmented_control("The dial sets", ["budget", "noise"], key="dp_training.by", on_change=switch_dial, required=True,
@@ -89,25 +89,33 @@ def draw_learned(views: dict[str, live.View]) -> None:
     curves = {who: view.curves for who, view in views.items()}
     if not any(curves.values()):
         st.markdown("**What it will show**")
-        st.markdown("A curve a network: how many pictures it has never seen it names correctly, epoch by epoch, and how much "
+        st.markdown("For each network a curve: how many pictures that it has never seen it names correctly, epoch by epoch, and how much "
                     "of the privacy budget that has cost.")
         st.plotly_chart(charts.accuracy(curves, study.epochs, study.chance()), key="accuracy", alt="An empty chart of accuracy over epochs",
                         config={"displayModeBar": False})
         return
-    draw_numbers(views["private"])
+    draw_numbers(views)
     st.plotly_chart(charts.accuracy(curves, study.epochs, study.chance()), key="accuracy", config={"displayModeBar": False},
                     alt="Accuracy over epochs, with and without privacy")
 
 
-def draw_numbers(view: live.View) -> None:
-    """Best so far, spent so far, speed and time left of the private training."""
+def draw_numbers(views: dict[str, live.View]) -> None:
+    """Accuracy beside the twin's, spent so far, speed and time of the private training."""
+    view, against = views["private"], None
+    if view.state == "empty":
+        st.caption("The network without privacy is here already; the private one has not run yet.")
+        return
+    twin = views["not private"].curves.get("test_accuracy") if "not private" in views else None
+    if twin:
+        against = f"{100 * twin[-1][1]:.1f} % without privacy"
     first, second, third, fourth = st.columns(4)
     accuracy, spent, speed = (view.curves.get(n, []) for n in ("test_accuracy", "epsilon", "pictures_per_second"))
-    first.metric("New pictures named correctly", f"{100 * accuracy[-1][1]:.1f} %" if accuracy else "–",
-                 help="With privacy, after the last epoch so far, on pictures that it never learned from.")
+    first.metric("Named correctly", f"{100 * accuracy[-1][1]:.1f} %" if accuracy else "–",
+                 help="With privacy, after the last epoch so far, on pictures that it never learned from.", delta=against, delta_color="off", delta_arrow="off")
     exact = view.result.guarantee.epsilon if view.result else None
-    second.metric("ε spent", words.epsilon(exact) if exact else f"≤ {words.epsilon(spent[-1][1])}" if spent else "–",
-                  help="While it runs: the RDP accountant's upper bound. At the end: the exact accountant.")
+    second.metric("ε spent" if exact or not spent else "ε spent, at most", words.epsilon(exact) if exact else words.epsilon(spent[-1][1]) if spent else "–",
+                  help="While it runs, a fast upper bound (RDP), which may lie above the budget. At the end the tight accountant (PLD) counts "
+                       "what was really spent, and that keeps the budget.")
     third.metric("Pictures a second", f"{speed[-1][1]:,.0f}" if speed else "–")
     fourth.metric("Time", f"{view.seconds:.0f} s")
 
@@ -116,11 +124,13 @@ def draw_finished(views: dict[str, live.View], result) -> None:
     """What is shown once the private network is done."""
     for warning in result.facts["warnings"]:
         st.warning(warning, icon=":material/warning:")
-    st.caption(f"Learning rates: {study.rate:g} with privacy, {study.twin().rate:g} without. Training accuracy and loss are measured on the "
+    accuracy, tested = result.metrics["test_accuracy"], len(result.arrays["predictions"])
+    st.caption(f"Measured on {tested:,} test pictures: give or take {100 * words.margin(accuracy, tested):.1f} points, and another seed moves it "
+               f"about as much. Learning rates: {study.rate:g} with privacy, {study.twin().rate:g} without. Training accuracy and loss are measured on the "
                f"first {result.facts['train_accuracy_on']:,} training pictures.")
     if result.facts["diverged"]:
         st.warning("The training diverged: its loss is no longer a number. A smaller learning rate helps.", icon=":material/warning:")
-    panels.odds(result.guarantee, "An attacker wants to know whether your picture was learned from.", "Without looking at the network",
+    panels.odds(result.guarantee, "An attacker wants to know whether your picture was among the training pictures.", "Without looking at the network",
                 "With the network in hand")
     panels.guarantee(result.guarantee)
     finished = {who: view.result for who, view in views.items() if view.result is not None}
@@ -135,6 +145,10 @@ def draw_classes(finished: dict) -> None:
     """Who pays: accuracy by class, with and without privacy."""
     st.plotly_chart(charts.per_class({who: r.facts["per_class"] for who, r in finished.items()}), key="classes",
                     alt="Accuracy by class, with and without privacy", config={"displayModeBar": False})
+    fewest = min(finished["private"].facts["test_pictures"].values()) if "private" in finished else 0
+    if fewest:
+        st.caption(f"The smallest class has {fewest:,} test pictures: differences of less than {200 * words.margin(0.9, fewest):.0f} points between "
+                   "two bars may be chance.")
 
 
 def draw_loss(finished: dict) -> None:
@@ -147,8 +161,9 @@ def draw_budget(result) -> None:
     """Spent ε over epochs, and what fixed the noise."""
     st.plotly_chart(charts.spent(result.curves.get("epsilon", []), study.epochs, study.target_epsilon, study.delta), key="spent",
                     alt="Spent epsilon over epochs", config={"displayModeBar": False})
-    st.caption(f"Noise multiplier σ = {result.metrics['noise_multiplier']:.4g}. The curve is the fast upper bound (RDP); the final "
-               f"ε = {words.epsilon(result.guarantee.epsilon)} comes from the exact accountant.")
+    if result.guarantee.epsilon is not None:
+        st.caption(f"Noise multiplier σ = {result.metrics['noise_multiplier']:.4g}. The curve is the fast upper bound (RDP); the final "
+                   f"ε = {words.epsilon(result.guarantee.epsilon)} comes from the tight accountant (PLD).")
 
 
 def draw_examples(result) -> None:

@@ -22,10 +22,11 @@ with st.container(border=True):
         example = Noise(epsilon=budget)
         images = data.exhibits(example.dataset)
         release = example.release(*example.pick(images), images.classes)
-        st.markdown(f"Noise **{release.metrics['noise_norm']:.2g} times** as strong as the picture itself. An attacker who knows that it is one of two "
-                    f"pictures tells which one at most **{words.of_hundred(release.metrics['odds_picture'])} times in 100**; a coin does so 50 times.")
-        st.caption("For one picture on its own, only very strong noise hides it. Hiding *one among thousands* costs far less: "
-                   "that is what the next page does.")
+        odds = words.how_often(release.metrics["odds_picture"])
+        st.markdown(f"Noise **{words.times(release.metrics['noise_norm'])} times** as strong as the picture itself. Attackers who know that it is one of two "
+                    f"pictures, and flip a coin, are right 50 times in 100. Seeing this, they {odds}.")
+        st.caption("The eye fails long before such an attacker does: for one picture on its own, only very strong noise hides it. Hiding *one among "
+                   "thousands* costs far less: that is what DP training does.")
     picture.image(release.pictures["noised"], width="stretch", alt=f"A handwritten three under the noise of ε = {budget:g}")
 
 # --- the studies ----------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from pages.parts.controls import Controls
 OWN_SIZE = 64
 
 st.title("Can anyone still be recognised?", anchor=False)
-st.markdown("Before a picture leaves a phone, noise can be added to it, so much that nobody can tell which picture it was. "
+st.markdown("Before a picture leaves a phone, noise can be added to it. The privacy budget ε (epsilon) says how much may still be found out: the smaller, "
+            "the more noise, and the harder it is to tell which picture it was. "
             "**Drag the dial and watch where the picture drowns.**")
 
 controls = Controls(Noise)
@@ -24,7 +25,7 @@ controls.dial("epsilon")
 controls.presets({"quick": "Start", "report": "As in the report"})
 
 # --- which picture ---------------------------------------------------------------------------------------------------------
-with st.expander("Choose the picture", icon=":material/image:", expanded=controls.lacks_data() or controls.complains("dataset", "category", "index")):
+with st.expander("Choose the picture", icon=":material/image:", expanded=controls.opens("dataset", "category", "index", also=controls.lacks_data())):
     left, middle, right = st.columns(3)
     with left:
         controls.dataset()
@@ -44,7 +45,7 @@ with st.expander("Choose the picture", icon=":material/image:", expanded=control
     elif source == "webcam":
         raw = st.camera_input("Take a picture")
 with st.expander("More settings", icon=":material/tune:",
-                 expanded=controls.complains("calibration", "sensitivity", "delta", "seed")):
+                 expanded=controls.opens("calibration", "sensitivity", "delta", "seed")):
     first, second = st.columns(2)
     with first:
         controls.choice("calibration")
@@ -61,6 +62,8 @@ if raw is not None:
     except uploads.Refused as refused:
         st.error(words.plain(str(refused)), icon=":material/broken_image:")
         st.stop()
+    st.caption("Your picture, cut to a square and scaled to 64 × 64 pixels in colour. It needs a larger ε to be made out than a digit of 28 × 28: its "
+               "length of 1 is spread over 12,288 numbers instead of 784.")
 begun = time.perf_counter()
 result = study.release(picked, label, images.classes)
 if raw is None:  # a visitor's own picture has no key and no command: it is not kept
@@ -70,21 +73,21 @@ metrics, facts = result.metrics, result.facts
 # --- the pictures ------------------------------------------------------------------------------------------------------------
 before, after, numbers = st.columns([1, 1, 1.2])
 before.image(result.pictures["original"], caption="The picture", width="stretch", alt=f"The original picture: {facts['label']}")
-after.image(result.pictures["noised"], caption=f"What leaves the phone at ε = {words.epsilon(metrics['epsilon_picture'])}", width="stretch",
+after.image(result.pictures["noised"], caption=f"What leaves the phone at ε = {words.epsilon(metrics['epsilon_picture'])}, brightened", width="stretch",
             alt=f"The same picture under noise of {metrics['noise_norm']:.2g} times its own strength")
 with numbers:
-    st.metric("Noise, compared with the picture", f"{metrics['noise_norm']:.3g} ×",
+    st.metric("Noise, compared with the picture", f"{words.times(metrics['noise_norm'])} ×",
               help="Expected length of the noise, the picture's own length being 1.")
     one, two = st.columns(2)
-    one.metric("σ a pixel", f"{metrics['sigma']:.4g}", help="Standard deviation of the noise on each pixel of the unit-length picture.")
+    one.metric("σ on each pixel", f"{metrics['sigma']:.4g}", help="Standard deviation of the noise on each pixel of the unit-length picture.")
     two.metric("Signal to noise", f"{metrics['snr_db']:.1f} dB", help="Power of the picture over the power of the noise.")
-    one.metric("Likeness (SSIM)", f"{metrics['ssim']:.3f}", help="Structural similarity, 1 for the same picture.")
+    one.metric("Likeness (SSIM)", f"{metrics['ssim'] + 0:.3f}".replace("-0.000", "0.000"), help="Structural similarity, 1 for the same picture.")
     two.metric("PSNR", f"{metrics['psnr_db']:.1f} dB", help="Peak signal-to-noise ratio of the released picture.")
 if not study.proved:
     st.warning(f"This formula names ε = {study.epsilon:,.6g}, but its σ = {metrics['sigma']:.3g} really gives "
                f"**ε = {words.epsilon(metrics['epsilon_picture'])}** when one picture is replaced by another.", icon=":material/calculate:")
 
-st.markdown("**The same picture at the report's six budgets**")
+st.markdown("**The same picture at six budgets**", help="Those of figure 1 in the student report that this page re-examines: Green, Hodson and Hanoian 2020.")
 for column, epsilon in zip(st.columns(len(STRIP)), STRIP):
     really = "" if study.proved else f" by name, really {words.epsilon(study.earned(epsilon))}"
     column.image(result.pictures[f"strip_{epsilon:g}"], caption=f"ε = {epsilon:,g}{really}", width="stretch",
@@ -106,6 +109,8 @@ st.markdown(f"Picture (ε = {words.epsilon(metrics['epsilon_picture'])}) and lab
 
 panels.odds(result.guarantee, "An attacker knows that it is one of two pictures, each with its label. Which one?",
             "Without looking", "Seeing what left the phone")
+st.caption(f"From the picture alone they {words.how_often(metrics['odds_picture']).replace('*', '')}, from the label alone they "
+           f"{words.how_often(metrics['odds_label']).replace('*', '')}.")
 panels.guarantee(result.guarantee)
 with st.expander("The formulas", icon=":material/function:"):
     st.markdown(r"""

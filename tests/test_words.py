@@ -1,6 +1,9 @@
 """The sentences and pictures of the pages: pure functions, checked as text."""
 
+from dataclasses import replace
+
 import pytest
+from scipy.stats import binomtest
 
 from engine.study import Guarantee
 from pages.parts import charts, words
@@ -54,3 +57,20 @@ def test_curves_reach_the_chart_unchanged():
 def test_times_and_sizes_as_people_say_them():
     assert words.seconds(0.3) == "under a second" and words.seconds(12.4) == "about 12 seconds" and words.seconds(200) == "about 3 minutes"
     assert words.size(999) == "999 bytes" and words.size(10_737_418_240) == "10.7 GB"
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.5432, "0.54"), (6.1, "6.1"), (160.3, "160"), (1390.0, "1,400"), (16_049.0, "16,000")])
+def test_factors_are_said_with_two_digits(value, text):
+    assert words.times(value) == text
+
+
+def test_margins_are_wilsons():
+    found = binomtest(950, 1000).proportion_ci(method="wilson")
+    assert words.margin(0.95, 1000) == pytest.approx((found.high - found.low) / 2, rel=1e-3)
+    assert 0 < words.margin(1.0, 100) < 0.03
+
+
+def test_the_luck_of_not_being_drawn_is_told():
+    lucky = replace(promise(0.82), sample_rate=1 / 16, steps=16)
+    assert "36 in 100 pictures were never drawn" in words.odds_detail(lucky) and "below 82 in 100" in words.odds_detail(lucky)
+    assert "never drawn" not in words.odds_detail(replace(lucky, steps=320))

@@ -27,7 +27,7 @@ MOST_STEPS = 100_000  # half an hour to an hour on two cores: the most that one 
 class DPTraining(Study):
     """Train the report's network under DP-SGD, DP-Adam or DP-Adagrad; say what was learned and what ε was spent."""
 
-    NAME, VERSION = "dp_training", 1
+    NAME, VERSION = "dp_training", 2
     TITLE = "Training under differential privacy"
     PRESETS = {
         "quick": {},
@@ -178,7 +178,8 @@ class DPTraining(Study):
             arrays={"predictions": predictions.astype(np.int16)},
             pictures={"answers": training.answers()} | self._examples(images, predictions, right),
             facts={"per_class": classes, "classes": list(images.classes), "diverged": training.diverged,
-                   "train_accuracy_on": len(training.shown_rows), "warnings": self._warnings(plan),
+                   "train_accuracy_on": len(training.shown_rows),
+                   "test_pictures": {c: int((images.test_labels == i).sum()) for i, c in enumerate(images.classes) if c in classes}, "warnings": self._warnings(plan),
                    "wrong": self._names(images, predictions, ~right)})
 
     def _examples(self, images, predictions, right) -> dict[str, bytes]:

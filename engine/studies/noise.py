@@ -22,7 +22,7 @@ SHOWN = 280  # side of a shown picture in screen pixels
 class Noise(Gaussian):
     """Release one picture under the Gaussian mechanism and its label under randomised response."""
 
-    NAME, VERSION, INSTANT = "noise", 1, True
+    NAME, VERSION, INSTANT = "noise", 2, True
     TITLE = "Noise on one picture"
     PRESETS = {
         "quick": {},
@@ -79,7 +79,8 @@ class Noise(Gaussian):
             "psnr_db": pictures.psnr(unit, noised), "ssim": pictures.ssim(unit, noised),
             "epsilon_named": self.epsilon, "epsilon_picture": self.earned(self.epsilon),
             "odds_picture": privacy.odds_gaussian(sigma, REPLACE_ONE),
-            "label_keep_probability": keep, "epsilon_label": self.label_epsilon}
+            "label_keep_probability": keep, "epsilon_label": self.label_epsilon,
+            "odds_label": privacy.odds_randomized_response(self.label_epsilon, classes)}
 
     def guarantee(self, classes: int) -> Guarantee:
         """What the pair (picture, label) promises: the ε its σ really gives, plus the label's."""

@@ -57,9 +57,9 @@ def loss(curves: dict[str, dict[str, Curve]], epochs: int) -> go.Figure:
 def spent(points: Curve, epochs: int, limit: float | None, delta: float) -> go.Figure:
     """ε spent so far over epochs, with the budget as a dotted line where there is one."""
     chart = figure("Epochs (passes over the training pictures)", f"ε spent so far (δ = {delta:g})", height=260)
-    line(chart, "ε spent, upper bound while it runs (RDP)", points, "spent", digits=".3f")
+    line(chart, "at most so much was spent (RDP, while it runs)", points, "spent", digits=".3f")
     if limit is not None:
-        chart.add_hline(y=limit, line=dict(color=COLOURS["chance"], dash="dot"), annotation=dict(text="budget, kept by the exact accountant"))
+        chart.add_hline(y=limit, line=dict(color=COLOURS["chance"], dash="dot"), annotation=dict(text="budget"), annotation_position="top left")
     chart.update_xaxes(range=[0, epochs * 1.02])
     chart.update_yaxes(rangemode="tozero")
     return chart

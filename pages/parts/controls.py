@@ -103,9 +103,12 @@ class Controls:
         for name in ("", *values):
             st.session_state.pop(self.slot(name, "!"), None)
 
-    def complains(self, *names: str) -> bool:
-        """Is there something to say about one of these fields? Then what hides them should be open."""
-        return any(self.slot(name, "!") in st.session_state for name in names)
+    def opens(self, *names: str, also: bool = False) -> bool:
+        """Should what hides these fields be open? Where there is something to say about one of them, and from then on."""
+        slot = f"{self.study.NAME}?open:{'+'.join(names)}"
+        if also or any(self.slot(name, "!") in st.session_state for name in names):
+            st.session_state[slot] = True  # it does not close under the hand that mends the value
+        return st.session_state.get(slot, False)
 
     # --- the study -------------------------------------------------------------------------------------------------------
 
@@ -132,7 +135,9 @@ class Controls:
         """One row of pills; names maps a preset to its words. A preset changes every field at once."""
         slot = f"{self.study.NAME}?preset"
         st.session_state[slot] = next((n for n in names if self._is_at(n)), None)
-        st.pills("Presets", list(names), key=slot, format_func=names.get, on_change=self._apply, args=(slot,))
+        here = {found.name for found in data.available() if found.present}
+        lacks = {n: " (to be fetched)" for n in names if self.study.preset(n).dataset not in here}
+        st.pills("Presets", list(names), key=slot, format_func=lambda n: names[n] + lacks.get(n, ""), on_change=self._apply, args=(slot,))
 
     def _apply(self, slot: str) -> None:
         chosen = st.session_state[slot]

@@ -33,7 +33,7 @@ def guarantee(promise: Guarantee) -> None:
                      help="How much the released thing may reveal about one unit of the data; smaller is more private. "
                           "Every added 0.7 may double the odds of an attacker.")
         second.metric("δ (slack beside ε)", "none" if promise.delta is None else f"{promise.delta:.3g}")
-        third.markdown(f":small[Protected]  \n**{promise.unit}**")
+        third.markdown(f":small[Protected]  \n**{promise.unit if promise.epsilon is not None else 'nobody'}**")
         rows = {"Mechanism": promise.mechanism, "Accountant": promise.accountant, "Sampling": sampling(promise),
                 "Neighbours": promise.neighbours, "Against": promise.against, "Also released": promise.also_released,
                 "Note": promise.note}
@@ -68,8 +68,8 @@ def made(study: Study, result: Result, again: bool = True) -> None:
         else:
             st.markdown("Your own picture was not stored, so nobody can make this again.")
         parameters, versions = st.columns(2)
-        parameters.dataframe({"parameter": list(type(study).model_fields), "value": [str(getattr(study, f)) for f in type(study).model_fields]},
-                             hide_index=True, height=260)
+        fields = [f for f in type(study).model_fields if again or f not in ("dataset", "category", "index")]
+        parameters.dataframe({"parameter": fields, "value": [str(getattr(study, f)) for f in fields]}, hide_index=True, height=260)
         if facts:
             versions.dataframe({"package": list(facts["versions"]), "version": list(facts["versions"].values())}, hide_index=True, height=260)
         if not again:

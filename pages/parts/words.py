@@ -39,20 +39,50 @@ def of_hundred(odds: float) -> int:
 
 def odds(guarantee: Guarantee, blind: str, seeing: str) -> str:
     """The odds sentence: how often an attacker is right when blind, by a coin flip, and when seeing what was released."""
+    start = f"{blind}, an attacker who has no idea is right 50 times in 100: a coin flip."
     if guarantee.epsilon is None or guarantee.odds_mechanism is None:
-        return f"{blind}, an attacker is right 50 times in 100: a coin flip. {seeing}, **nothing is promised**: they may be certain."
-    n = of_hundred(guarantee.odds_mechanism)
-    tail = f"they are right at most **{n} times in 100**"
-    if n == 100:
-        tail = "they can be all but certain" if guarantee.odds_mechanism > 1 - 1e-6 else "they are right more than **99 times in 100**"
-    return f"{blind}, an attacker is right 50 times in 100: a coin flip. {seeing}, {tail}."
+        return f"{start} {seeing}, **nothing is promised**: they may be certain."
+    return f"{start} {seeing}, they {how_often(guarantee.odds_mechanism)}."
+
+
+def how_often(odds: float) -> str:
+    """Odds in [0.5, 1] → 'are right at most **56 times in 100**', and what that comes to at the upper end."""
+    n = of_hundred(odds)
+    if n < 100:
+        return f"are right at most **{n} times in 100**"
+    return "can be **all but certain**" if odds > 1 - 1e-6 else "are right more than **99 times in 100**"
+
+
+def times(value: float) -> str:
+    """A factor as a person says it: '0.54', '7', '160', '1,400'."""
+    if value < 10:
+        return f"{value:.2g}"
+    digits = len(str(int(value))) - 2  # two leading digits say enough
+    return f"{round(value, -digits):,.0f}"
 
 
 def odds_detail(guarantee: Guarantee) -> str:
     """Both odds, exact: for any method with this (ε, δ), and for this one."""
-    return (f"Guaranteed for any method with ε = {epsilon(guarantee.epsilon)}, δ = {guarantee.delta:.3g}: at most "
-            f"{100 * guarantee.odds_any:.2f} in 100. For this one, from its own trade-off curve: "
-            f"{100 * guarantee.odds_mechanism:.2f} in 100.")
+    return (f"Both bounds hold for whoever starts from even odds. Some method with ε = {epsilon(guarantee.epsilon)}, δ = {guarantee.delta:.3g} "
+            f"might leave {100 * guarantee.odds_any:.2f} in 100; this one, whose noise is known exactly, leaves at most "
+            f"{100 * guarantee.odds_mechanism:.2f}.{_by_chance(guarantee)}")
+
+
+def _by_chance(guarantee: Guarantee) -> str:
+    """Part of the odds is the luck of not having been drawn, which is no protection for whoever was."""
+    if guarantee.sample_rate is None or guarantee.steps is None or guarantee.sample_rate >= 1:
+        return ""
+    never = (1 - guarantee.sample_rate) ** guarantee.steps
+    if never < 0.01:
+        return ""
+    return (f" Steps draw pictures at random, and {100 * never:.0f} in 100 pictures were never drawn at all: that alone keeps the attacker below "
+            f"{100 - 50 * never:.0f} in 100.")
+
+
+def margin(share: float, count: int) -> float:
+    """Half the width of the 95 % interval of a share seen in `count` draws (Wilson 1927), in [0, 1]."""
+    z = 1.96
+    return z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
 
 
 def epsilon(value: float | None) -> str:
