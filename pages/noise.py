@@ -3,13 +3,15 @@
 import time
 from dataclasses import replace
 
+import numpy as np
 import streamlit as st
 
-from engine import data, uploads
+from engine import data, pictures, uploads
 from engine.lab import made
 from engine.studies.noise import STRIP, Noise
-from engine.study import key
-from pages.parts import charts, panels, words
+from engine.studies.noisy_training import ARMS, BUDGETS, DEPTHS, WIDTHS, NoisyTraining, least_budgets
+from engine.study import Refused, key
+from pages.parts import charts, live, panels, words
 from pages.parts.controls import Controls
 
 OWN_SIZE = 64
@@ -19,7 +21,7 @@ st.markdown("Before a picture leaves a phone, noise can be added to it. The priv
             "the more noise, and the harder it is to tell which picture it was. "
             "**Drag the dial and watch where the picture drowns.**")
 
-controls = Controls(Noise)
+controls = Controls(Noise, NoisyTraining, hidden=("images", "labels", "network"))  # both networks, and arms by their names
 controls.complain()
 controls.dial("epsilon")
 controls.presets({"quick": "Start", "report": "As in the report"})
@@ -124,3 +126,116 @@ $\Phi\!\left(\tfrac{\Delta}{2\sigma} - \tfrac{\varepsilon\sigma}{\Delta}\right) 
 **Label**, one of $k$: the truth with probability $e^{\varepsilon} / (e^{\varepsilon} + k - 1)$, each other one with $1 / (e^{\varepsilon} + k - 1)$.
 """)
 panels.made(study, result, again=raw is None)
+
+# --- a network that learns from such pictures --------------------------------------------------------------------------------
+NETWORKS = {"shallow": "The shallow network", "deep": "The deep network"}
+CLOSER = {"walk": "What privacy cost, what the errors cost", "sweep": "Does depth amplify noise?", "survival": "Which pictures survive?"}
+# What report 1 measured, read off its figure 2; it trained nothing on IIC's labels.
+AS_PUBLISHED = {"randomised": (0.10, 0.11), "kmeans": (0.15, 0.16)}
+
+st.header("Can a machine still learn from such pictures?", anchor=False)
+st.markdown("Every phone noises its own picture by the dial above, and a network learns from all of them. Nobody but the phone ever sees the picture "
+            "itself. **Choose what the network is told, press Train, and compare.**")
+chosen = st.pills("What the network learns from", list(ARMS), default=["raw", "true labels", "K-means labels"], selection_mode="multi", key="noise.arms",
+                  format_func=lambda arm: "raw pictures, true labels" if arm == "raw" else f"noised pictures, {arm}")
+with st.expander("Settings of the training, and the report's errors", icon=":material/tune:",
+                 expanded=controls.opens("epochs", "batch_size", "learning_rate", "width", "division", "label_noise", "matching", "normalisation")):
+    one, two, three = st.columns(3)
+    with one:
+        for name in ("epochs", "batch_size"):
+            controls.number(name)
+    with two:
+        for name in ("learning_rate", "width"):
+            controls.number(name)
+    with three:
+        for name in ("division", "normalisation", "label_noise", "matching"):
+            controls.choice(name)
+base = controls.ready(NoisyTraining)
+try:
+    base.check(images.train_size)
+except Refused as refused:
+    st.error(words.plain(str(refused)), icon=":material/edit:")
+    st.stop()
+arms = {f"{arm}, {network}": base.arm(arm, network=network) for arm in chosen for network in NETWORKS}
+live.run_button(arms, "Train")
+closer = st.segmented_control("Look closer", list(CLOSER), format_func=CLOSER.get, key="noise.closer")
+told = "K-means labels" if closer != "walk" else st.pills("For", list(ARMS)[2:], default="K-means labels", key="noise.walk", required=True,
+                                                            format_func=lambda arm: f"noised pictures, {arm}")
+extra = {} if closer is None else {"walk": base.arm(told).walk, "sweep": base.sweep, "survival": base.survival}[closer]()
+extra = {f"{closer}: {name}": other for name, other in extra.items()}
+if extra:
+    live.run_button(extra, "Run these too")
+
+
+def draw(views: dict[str, live.View]) -> None:
+    """Everything below, from whatever is there now."""
+    live.progress(views)
+    draw_arms({who: view for who, view in views.items() if who in arms})
+    more = {who.split(": ", 1)[1]: view for who, view in views.items() if who in extra}
+    if more:
+        st.subheader(CLOSER[closer], anchor=False)
+        {"walk": draw_walk, "sweep": draw_sweep, "survival": draw_survival}[closer](more)
+
+
+def draw_arms(views: dict[str, live.View]) -> None:
+    """Both networks side by side: the report's figure 2."""
+    for (network, title), column in zip(NETWORKS.items(), st.columns(2)):
+        with column:
+            st.markdown(f"**{title}**")
+            curves = {arm: views[f"{arm}, {network}"].curves for arm in chosen}
+            st.plotly_chart(charts.arms(curves, base.epochs, base.chance()), key=f"arms {network}", config={"displayModeBar": False},
+                            alt=f"Accuracy of {title.lower()} over epochs, for each kind of pictures and labels")
+            ends = {arm: found["test_accuracy"][-1][1] for arm, found in curves.items() if found.get("test_accuracy")}
+            st.caption(" · ".join(f"{arm}: {100 * value:.1f} %" for arm, value in ends.items()) or
+                       "Here each kind of pictures and labels will have its curve: how many new pictures are named correctly.")
+    st.caption("Solid: new pictures treated like those learned from. Dotted: the same pictures raw.")
+    done = {who: view for who, view in views.items() if view.result is not None and view.study.images == "noised"}
+    if done:
+        panels.guarantee(max((view.result.guarantee for view in done.values()), key=lambda promise: promise.epsilon))
+        st.caption("Stated for the arm on noised pictures that promises least. What a network learns from raw pictures promises nothing.")
+
+
+def draw_walk(views: dict[str, live.View]) -> None:
+    """What privacy cost, what the errors cost."""
+    found = {name: view.result.metrics["test_accuracy"] if view.result else None for name, view in views.items()}
+    st.plotly_chart(charts.walk(found, 2, AS_PUBLISHED.get(base.arm(told).labels)), key="walk", config={"displayModeBar": False},
+                    alt="Bars from the accuracy on raw pictures to the published one: what privacy takes, then what each error does")
+    st.caption("Green: raw pictures. Blue: what privacy takes, with everything done right. Orange: what each error of the report's pipeline does then, "
+               "added one by one. Grey: what the report measured.")
+
+
+def draw_sweep(views: dict[str, live.View]) -> None:
+    """Accuracy over ε, depth and width, filling while it runs."""
+    cells = {}
+    for name, view in views.items():
+        epsilon, depth, width = name.split("|")
+        cells[float(epsilon), depth, float(width)] = view.result.metrics["test_accuracy"] if view.result else None
+    st.plotly_chart(charts.heat(cells, BUDGETS, DEPTHS, WIDTHS), key="sweep", config={"displayModeBar": False},
+                    alt="Heat maps of accuracy over the budget and the width, one for each depth")
+    st.caption("The report asked whether depth amplifies noise. If it did, the deeper networks would fall off earlier as ε shrinks (downwards).")
+
+
+def draw_survival(views: dict[str, live.View]) -> None:
+    """For each test picture the smallest budget at which the network still gets it right; who pays."""
+    answers = {float(name): view.result.arrays["predictions_noised"] for name, view in views.items() if view.result}
+    if len(answers) < len(views):
+        st.caption(f"{len(answers)} of {len(views)} budgets have been trained. The pictures appear when all have.")
+        return
+    least = least_budgets(answers, images.test_labels)
+    levels = {f"from ε = {e:,g}": e for e in sorted(answers)} | {"at none": np.inf}
+    shares = {c: {name: float((least[images.test_labels == i] == level).mean()) for name, level in levels.items()}
+              for i, c in enumerate(images.classes) if (images.test_labels == i).any()}
+    hardest = dict(sorted(shares.items(), key=lambda item: item[1][next(iter(levels))]))
+    st.plotly_chart(charts.survival(hardest), key="survival", config={"displayModeBar": False},
+                    alt="For each class, how many of its test pictures are named correctly from which budget on")
+    for column, (name, level) in zip(st.columns(len(levels)), levels.items()):
+        rows = [np.flatnonzero((least == level) & (images.test_labels == i))[:4] for i in range(min(10, len(images.classes)))]
+        tiles = np.concatenate([np.concatenate([images.test_images[r], np.full((4 - len(r), *images.test_images.shape[1:]), 60, np.uint8)])
+                                for r in rows])
+        column.image(pictures.png(pictures.gallery(tiles, columns=4)), caption=f"{name}: {100 * float((least == level).mean()):.1f} %", width="stretch",
+                     alt=f"Test pictures that are named correctly {name}, a row a class")
+    st.caption("A picture counts from the smallest ε at which the network trained there names it correctly, and at every larger one too. Classes in the order "
+               "of who loses most. One noise draw for each picture: another one would move single pictures.")
+
+
+live.follow(arms | extra, draw)

@@ -19,6 +19,11 @@ from engine.study import Guarantee, Phase, Picture, Point, Refused, Result, Stud
 
 SHOWN = 40  # test pictures shown with the network's answers
 LABELS = {"true": "true labels", "randomised": "labels told by a biased coin", "kmeans": "K-means' clusters", "iic": "IIC's clusters"}
+ARMS = {"raw": {"images": "raw", "labels": "true"}, "true labels": {"labels": "true"}, "noised labels": {"labels": "randomised"},
+        "K-means labels": {"labels": "kmeans"}, "IIC labels": {"labels": "iic"}}
+BUDGETS = (50.0, 150.0, 500.0, 1925.0, 5000.0)  # of the sweep over ε, depth and width
+WIDTHS = (0.25, 0.5, 1.0)
+DEPTHS = ("shallow", "deep", "deeper")
 PUBLISHED = {"calibration": "textbook", "sensitivity": "report", "division": "as_published", "label_noise": "as_published",
              "matching": "as_published"}  # the report's pipeline, all its errors at once
 
@@ -83,6 +88,57 @@ class NoisyTraining(LocalNoise):
     def chance(self) -> float:
         """The accuracy of guessing."""
         return 1 / len(data.exhibits(self.dataset).classes)
+
+    # --- several of them ------------------------------------------------------------------------------------------------
+
+    def corrected(self, **changes) -> NoisyTraining:
+        """The same with every error of the report mended, then changed."""
+        return self.changed_to(**(dict.fromkeys(PUBLISHED, "corrected") | {"calibration": "exact", "sensitivity": "replace", "normalisation": "corrected"}
+                                  | changes))
+
+    def changed_to(self, **changes) -> NoisyTraining:
+        """The same with some fields changed; fields that then no longer matter go back to their defaults, so that all share one result."""
+        values = self.model_dump() | changes
+        if values["images"] == "raw":
+            idle = {"epsilon", "delta", "calibration", "sensitivity", "normalisation", "division"}
+        else:
+            idle = set()
+        idle |= set() if values["labels"] == "randomised" else {"label_epsilon", "label_noise"}
+        idle |= set() if values["labels"] in ("kmeans", "iic") else {"matching"}
+        return NoisyTraining(**{n: v for n, v in values.items() if n not in idle})
+
+    def arm(self, name: str, **changes) -> NoisyTraining:
+        """The same for one of the ARMS."""
+        return self.changed_to(**({"images": "noised"} | ARMS[name] | changes))
+
+    def walk(self) -> dict[str, NoisyTraining]:
+        """From raw pictures to the published pipeline, one step at a time: first what privacy takes, then what each error does."""
+        steps = {"raw pictures": self.corrected(images="raw", labels="true"),
+                 "noise on pictures": self.corrected(images="noised", labels="true"),
+                 {"true": "true labels", "randomised": "noise on labels", "kmeans": "labels by K-means", "iic": "labels by IIC"}[self.labels]:
+                     self.corrected(images="noised")}
+        errors = [("too little noise (textbook formula)", {"calibration": "textbook", "sensitivity": "report"})]
+        if self.labels == "randomised":
+            errors.append(("labels left true", {"label_noise": "as_published"}))
+        if self.labels == "iic":
+            errors.append(("700 pictures share one length", {"normalisation": "as_published"}))
+        errors.append(("divided by 255 twice", {"division": "as_published"}))
+        if self.labels in ("kmeans", "iic"):
+            errors.append(("clusters not matched", {"matching": "as_published"}))
+        made: dict[str, str] = {}
+        for words, changes in errors:
+            made |= changes
+            steps[words] = self.corrected(images="noised", **made)
+        return steps
+
+    def sweep(self) -> dict[str, NoisyTraining]:
+        """ε × depth × width, with true labels: does depth amplify noise? Named 'ε|depth|width'."""
+        return {f"{epsilon:g}|{depth}|{width:g}": self.corrected(images="noised", labels="true", epsilon=epsilon, network=depth, width=width)
+                for epsilon in BUDGETS for width in WIDTHS for depth in DEPTHS}
+
+    def survival(self) -> dict[str, NoisyTraining]:
+        """One training for each budget, from much noise to little: which test pictures are still named correctly?"""
+        return {f"{epsilon:g}": self.corrected(images="noised", labels="true", epsilon=epsilon) for epsilon in BUDGETS}
 
     # --- what leaves the phones ---------------------------------------------------------------------------------------
 
@@ -188,6 +244,18 @@ class NoisyTraining(LocalNoise):
                        neighbours="one picture and its label replaced by any others (pictures at most √2 apart)",
                        odds_any=privacy.odds_any(total, self.delta),
                        odds_mechanism=privacy.odds_pair(self.sigma(self.epsilon), math.sqrt(2), self.label_epsilon, classes))
+
+
+def least_budgets(answers: dict[float, np.ndarray], labels: np.ndarray) -> np.ndarray:
+    """ε → (n,) answers, and the true labels (n,) → (n,) the smallest ε at which a picture is named correctly, and at all larger ones.
+
+    inf where it is not even named correctly at the largest.
+    """
+    least, holds = np.full(len(labels), np.inf), np.ones(len(labels), bool)
+    for epsilon in sorted(answers, reverse=True):
+        holds &= answers[epsilon] == labels
+        least[holds] = epsilon
+    return least
 
 
 def _only_phases(run):

@@ -21,11 +21,15 @@ STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # marks a decade on a log slider
 
 
 class Controls:
-    """The widgets of one study on one page. What the session holds is always allowed: a wrong text never gets in."""
+    """The widgets of a page's studies. What the session holds is always allowed: a wrong text never gets in.
 
-    def __init__(self, study: type[Study], hidden: tuple[str, ...] = ()):
-        self.study = study
-        self.specs = {name: spec for name, spec in parameters.specs(study).items() if name not in hidden}
+    The first study names the page. A field that several studies have is one widget, with the first one's words and default.
+    """
+
+    def __init__(self, study: type[Study], *more: type[Study], hidden: tuple[str, ...] = ()):
+        self.study, self.studies = study, (study, *more)
+        specs = {name: spec for each in reversed(self.studies) for name, spec in parameters.specs(each).items()}
+        self.specs = {name: spec for name, spec in specs.items() if name not in hidden}
         self.missing = False  # the chosen data set is not here
         self.moved = st.session_state.pop(f"{study.NAME}?moved", None)  # the field whose slider has brought this run about
         self._restore()
@@ -56,22 +60,24 @@ class Controls:
         for name in ("", *self.specs):
             st.session_state.pop(self.slot(name, "!"), None)
         allowed = {name: text for name, text in list(texts.items())[:50] if self._allows(name, text)}
-        try:
-            study = build(self.study, allowed)
-            self.set(**{name: getattr(study, name) for name in allowed}, **self._follows(study, allowed))
-        except Refused as refused:
-            st.session_state[self.slot("", "!")] = f"{refused}. Using the defaults instead."
+        for each in reversed(self.studies):
+            try:
+                mine = {name: text for name, text in allowed.items() if name in each.model_fields}
+                study = build(each, mine)
+                self.set(**{name: getattr(study, name) for name in mine}, **self._follows(study, mine))
+            except Refused as refused:
+                st.session_state[self.slot("", "!")] = f"{refused}. Using the defaults instead."
 
     def _follows(self, study: Study, given: dict) -> dict:
         """Fields that another one has replaced: a noise multiplier in the URL empties the default budget."""
-        return {n: getattr(study, n) for n in self.study.EXCLUSIVE if n not in given}
+        return {n: getattr(study, n) for n in study.EXCLUSIVE if n not in given}
 
     def _allows(self, name: str, text: str, beside: dict | None = None) -> bool:
         """Is this text a value of this field, beside the others? If not, its message says so in the study's own words."""
         try:
             if name not in self.specs:
                 raise Refused("", f"{self.study.NAME} has no parameter {name[:40]} on this page")
-            build(self.study, {**(beside or {}), name: text})
+            build(next(each for each in self.studies if name in each.model_fields), {**(beside or {}), name: text})
             return True
         except Refused as refused:
             known = name in self.specs
@@ -112,10 +118,11 @@ class Controls:
 
     # --- the study -------------------------------------------------------------------------------------------------------
 
-    def ready(self, **fixed) -> Study:
-        """The study at the present values; where they contradict each other, says so and ends the page."""
+    def ready(self, study: type[Study] | None = None, **fixed) -> Study:
+        """A study (the page's first) at the present values; where they contradict each other, says so and ends the page."""
+        which = study or self.study
         try:
-            study = build(self.study, {name: self.value(name) for name in self.specs} | fixed)
+            study = build(which, {name: self.value(name) for name in self.specs if name in which.model_fields} | fixed)
         except Refused as refused:
             st.error(words.plain(str(refused)), icon=":material/edit:")
             st.stop()
@@ -142,11 +149,18 @@ class Controls:
     def _apply(self, slot: str) -> None:
         chosen = st.session_state[slot]
         if chosen and not self._echo():
-            self.change(**{name: getattr(self.study.preset(chosen), name) for name in self.specs})
+            self.change(**self._at(chosen))
+
+    def _at(self, preset: str) -> dict:
+        """All values at a preset; a field of several studies as the first of them has it."""
+        values = {}
+        for each in reversed(self.studies):
+            study = each.preset(preset if preset in each.PRESETS else "quick")
+            values |= {name: getattr(study, name) for name in self.specs if name in each.model_fields}
+        return values
 
     def _is_at(self, preset: str) -> bool:
-        study = self.study.preset(preset)
-        return all(self.value(name) == getattr(study, name) for name in self.specs)
+        return all(self.value(name) == value for name, value in self._at(preset).items())
 
     def dial(self, name: str) -> None:
         """The large slider that the page is about, with its ends labelled and the exact number beside it."""

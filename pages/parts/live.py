@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from engine.study import Phase, Picture, Point, Result, Study, key
 from pages.parts import words
 
 TICK = 0.7  # seconds between two looks at a running study
+REMEMBERED = 64  # results kept in memory
+FEW = 3  # studies that get a progress bar each; more share one
 
 
 class Services:
@@ -31,6 +34,16 @@ class Services:
     def __init__(self):
         self.store: Store = open_store()
         self.runner = Runner(self.store)
+        self.results: OrderedDict[str, Result] = OrderedDict()
+
+    def stored(self, name: str) -> Result | None:
+        """A stored Result, read from disk once: a page of many small studies looks at all of them at every tick."""
+        found = self.results.get(name) if name in self.store else None
+        if found is None and (found := load(self.store, name)) is not None:
+            self.results[name] = found
+            if len(self.results) > REMEMBERED:
+                self.results.popitem(last=False)
+        return found
 
 
 @lru_cache(maxsize=1)
@@ -72,14 +85,14 @@ class View:
     result: Result | None = None
 
 
-def look(study: Study) -> View:
-    """The study's stored Result, or its running attempt, or nothing yet."""
+def look(study: Study, remembered: bool = False) -> View:
+    """The study's stored Result (from memory, where it was `remembered`), or its running attempt, or nothing yet."""
     name = key(study)
     run = services().runner.find(name)
     if run is not None and run.state == "done" and run.result is not None:
         return _done(study, run.result)
     if run is None or run.state in ENDED:
-        stored = load(services().store, name)
+        stored = services().stored(name) if remembered else load(services().store, name)
         if stored is not None:
             return _done(study, stored)
     return _of_run(study, run) if run is not None else View(study, "empty")
@@ -129,18 +142,18 @@ def _tick(studies: dict[str, Study], draw: Callable[[dict[str, View]], None]) ->
 
 
 def _look_all(studies: dict[str, Study]) -> dict[str, View]:
-    return {who: look(study) for who, study in studies.items()}
+    return {who: look(study, remembered=len(studies) > FEW) for who, study in studies.items()}
 
 
 # --- the panel of buttons and progress -------------------------------------------------------------------------------------
 
-def run_button(studies: dict[str, Study]) -> None:
+def run_button(studies: dict[str, Study], label: str = "Run") -> None:
     """Run what has no result yet; says beforehand how long that takes."""
     open_ = {who: s for who, s in studies.items() if look(s).state in ("empty", "failed", "cancelled")}
     if not open_:
         return
     left, right = st.columns([1, 4], vertical_alignment="center")
-    left.button("Run", type="primary", icon=":material/play_arrow:", on_click=_submit, args=(open_,), width="stretch")
+    left.button(label, type="primary", icon=":material/play_arrow:", on_click=_submit, args=(open_,), width="stretch")
     right.markdown(estimate(list(open_.values())))
 
 
@@ -160,7 +173,12 @@ def estimate(studies: list[Study]) -> str:
 
 def progress(views: dict[str, View]) -> None:
     """State of each running study: phase, bar, time left, Stop; and why one has ended without a result."""
+    active = [v for v in views.values() if v.state in ("queued", "running")]
+    if len(active) > FEW:
+        _one_bar(views)
     for who, view in views.items():
+        if len(active) > FEW and view in active:
+            continue
         if view.state == "queued":
             ahead = f"{view.place} run{'s' if view.place > 1 else ''} ahead" if view.place else "starting"
             st.progress(0.0, text=f"**{who.capitalize()}**: waiting for a worker ({ahead})")
@@ -170,7 +188,6 @@ def progress(views: dict[str, View]) -> None:
             st.error(f"**{who.capitalize()}**: {words.plain(view.message)}", icon=":material/error:")
         elif view.state == "cancelled":
             st.info(f"**{who.capitalize()}**: {words.plain(view.message)}", icon=":material/stop_circle:")
-    active = [v for v in views.values() if v.state in ("queued", "running")]
     if active:
         st.button("Stopping…" if all(v.cancelling for v in active) else "Stop", icon=":material/stop:", key="stop",
                   disabled=all(v.cancelling for v in active), on_click=_cancel, args=([v.study for v in active],))
@@ -179,6 +196,18 @@ def progress(views: dict[str, View]) -> None:
 def _cancel(studies: list[Study]) -> None:
     for study in studies:
         services().runner.cancel(key(study))
+
+
+def _one_bar(views: dict[str, View]) -> None:
+    """One bar for many: how many are done, which is running, and the time left by how long the others took here."""
+    done = sum(view.state == "done" for view in views.values())
+    running = [who for who, view in views.items() if view.state == "running"]
+    share = sum(view.phase.done / view.phase.total for view in views.values() if view.state == "running" and view.phase and view.phase.total)
+    expected = [expected_seconds(services().store, view.study) for view in views.values() if view.state == "queued"]
+    left = sum(view.seconds_left or 0.0 for view in views.values() if view.state == "running") + sum(filter(None, expected))
+    told = f", {words.seconds(left)} left" if left and None not in expected else ""
+    now = f"; now {running[0]}" if running else "; waiting for a worker"
+    st.progress(min(1.0, (done + share) / len(views)), text=f"**{done} of {len(views)}** done{now}{told}")
 
 
 def _bar(who: str, view: View) -> None:

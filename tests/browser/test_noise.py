@@ -25,7 +25,7 @@ def exact_field(page):
 
 
 def sigma(page) -> float:
-    return float(look.metric(page, "σ a pixel").inner_text())
+    return float(look.metric(page, "σ on each pixel").inner_text())
 
 
 # --- the dial ----------------------------------------------------------------------------------------------------------------
