@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from engine import parameters, privacy
+from engine import data, parameters, pictures, privacy
 from engine.parameters import parameter
 from engine.study import Guarantee, Study
 
@@ -72,27 +72,33 @@ class LocalNoise(Gaussian):
                                               "the noise was √700 = 26 times stronger against each picture than intended.")
     seed: int = parameters.seed()
 
-    def released(self, pictures: np.ndarray, part: str, draw: int = 0) -> np.ndarray:
+    def released(self, shown: np.ndarray, part: str, draw: int = 0) -> np.ndarray:
         """(n, h, w, c) uint8 → float32 of the same shape, not negative: what leaves the phones.
 
         Noised: unit length plus noise, below 0 set to 0. Raw: pixels in [0, 1]. `part` ("train", "test") and `draw` have noise of their own.
         """
         if self.images == "raw":
-            return pictures.astype(np.float32) / 255
+            return shown.astype(np.float32) / 255
         generator = np.random.default_rng([self.seed, {"train": 0, "test": 1}[part], draw])
-        noised = generator.standard_normal(pictures.shape, np.float32)
+        noised = generator.standard_normal(shown.shape, np.float32)
         noised *= np.float32(self.sigma(self.epsilon))
-        noised += self.clean(pictures)
+        noised += self.clean(shown)
         return np.maximum(noised, 0, out=noised)
 
-    def clean(self, pictures: np.ndarray) -> np.ndarray:
+    def sample(self, noised: bool = True) -> bytes:
+        """PNG of the first 60 training pictures: as they leave the phones, or before."""
+        first = data.exhibits(self.dataset).train_images
+        shown = np.stack([pictures.stretch(one) for one in self.released(first, "train")]) if noised else first
+        return pictures.png(pictures.gallery(shown, columns=10))
+
+    def clean(self, shown: np.ndarray) -> np.ndarray:
         """The same before the noise: (n, h, w, c) float32, each picture of unit length, or 700 of them together."""
         group = REPORT_BATCH if self.normalisation == "as_published" else 1
-        pixels = pictures.astype(np.float32).reshape(len(pictures), -1)
+        pixels = shown.astype(np.float32).reshape(len(shown), -1)
         squares = np.square(pixels).sum(1)
         squares = np.repeat(np.add.reduceat(squares, np.arange(0, len(pixels), group)), group)[:len(pixels)] if len(pixels) else squares
         pixels /= np.sqrt(np.maximum(squares, 1e-30))[:, None]  # a black picture has no direction: it stays all zeros
-        return pixels.reshape(pictures.shape)
+        return pixels.reshape(shown.shape)
 
     def image_epsilon(self, releases: int = 1) -> float | None:
         """The ε that a picture really gets, or None where it is not noised."""

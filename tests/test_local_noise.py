@@ -11,7 +11,7 @@ from engine import clusters, data, privacy
 from engine.lab import Lab
 from engine.local_noise import LocalNoise
 from engine.studies.kmeans_labels import KMeansLabels
-from engine.studies.noisy_training import PUBLISHED, NoisyTraining
+from engine.studies.noisy_training import PUBLISHED, NoisyTraining, least_budgets
 from engine.study import Point, Refused, build, key
 from tests.test_contract import finish
 
@@ -257,3 +257,30 @@ def test_folders_of_few_pictures_and_any_number_of_classes(classes, store, tmp_p
     if classes == 2:
         with pytest.raises(Refused, match="clusters: 300 is not allowed"):
             finish(KMeansLabels(dataset="folder:own", clusters=300).run(Lab(store)))
+
+
+# --- several of them -------------------------------------------------------------------------------------------------------
+
+def test_the_walk_changes_one_thing_a_step_and_ends_at_the_published_pipeline():
+    for labels in ("randomised", "kmeans"):
+        steps = list(NoisyTraining(labels=labels, epsilon=1925.0).walk().values())
+        assert steps[0].images == "raw" and steps[0].labels == "true" and steps[2].labels == labels
+        for before, after in zip(steps[2:], steps[3:]):
+            changed = {n for n in NoisyTraining.model_fields if getattr(before, n) != getattr(after, n)}
+            assert len(changed) == 1 or changed == {"calibration", "sensitivity"}
+        last = steps[-1]
+        idle = {"matching"} if labels == "randomised" else {"label_noise"}
+        assert {n: getattr(last, n) for n in PUBLISHED if n not in idle} == {n: v for n, v in PUBLISHED.items() if n not in idle}
+
+
+def test_fields_that_do_not_matter_share_one_result():
+    base = NoisyTraining(epsilon=500.0, label_epsilon=3.0, matching="as_published")
+    assert key(base.arm("raw")) == key(NoisyTraining(images="raw"))
+    assert key(base.arm("true labels")) == key(NoisyTraining(epsilon=500.0))
+    assert key(base.arm("noised labels")) != key(NoisyTraining(epsilon=500.0, labels="randomised"))
+
+
+def test_a_picture_survives_from_the_smallest_budget_after_which_it_is_always_right():
+    labels = np.array([1, 1, 1, 1])
+    answers = {10.0: np.array([1, 0, 1, 0]), 100.0: np.array([1, 1, 0, 0]), 1000.0: np.array([1, 1, 1, 0])}
+    assert least_budgets(answers, labels).tolist() == [10.0, 100.0, 1000.0, np.inf]

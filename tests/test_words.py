@@ -74,3 +74,16 @@ def test_the_luck_of_not_being_drawn_is_told():
     lucky = replace(promise(0.82), sample_rate=1 / 16, steps=16)
     assert "36 in 100 pictures were never drawn" in words.odds_detail(lucky) and "below 82 in 100" in words.odds_detail(lucky)
     assert "never drawn" not in words.odds_detail(replace(lucky, steps=320))
+
+
+def test_one_bar_a_step_of_the_walk_joined_end_to_end():
+    chart = charts.walk({"raw": 0.95, "noise": 0.9, "error": 0.1, "missing": None}, 1, (0.1, 0.11))
+    bars = [b for b in chart.data if b.type == "bar"]
+    assert [b.y[0] for b in bars] == pytest.approx([95, -5, -80, 0])
+    assert [b.base[0] + b.y[0] for b in bars[:3]] == pytest.approx([95, 90, 10])
+    assert [b.marker.color for b in bars[:3]] == [charts.COLOURS[c] for c in ("raw", "private", "attacker")]
+
+
+def test_the_heat_map_puts_each_cell_where_it_belongs():
+    chart = charts.heat({(50.0, "shallow", 0.5): 0.25, (150.0, "deep", 1.0): 0.75}, (50.0, 150.0), ("shallow", "deep"), (0.5, 1.0))
+    assert [[list(row) for row in panel.z] for panel in chart.data] == [[[25.0, None], [None, None]], [[None, None], [None, 75.0]]]

@@ -1,0 +1,173 @@
+"""Page Clustering: machines sort noised pictures into heaps without being told a single label."""
+
+import streamlit as st
+
+from engine import data
+from engine.studies.iic import IIC
+from engine.studies.kmeans_labels import KMeansLabels
+from engine.study import Refused
+from pages.parts import charts, live, panels, words
+from pages.parts.controls import Controls
+
+REPORT_SET = (150.0, 2000.0, 3000.0, 5000.0, 200_000.0)  # the budgets of report 1's figure 4
+# Matched error at the end of its curves, read off that figure; raw: 0.055.
+REPORT_ERRORS = {150.0: 0.89, 2000.0: 0.89, 3000.0: 0.29, 5000.0: 0.30, 200_000.0: 0.05}
+METHODS = {"K-means": KMeansLabels, "IIC": IIC}
+
+st.title("Can a machine sort pictures that nobody has labelled?", anchor=False)
+st.markdown("Labels give people away too. So let a machine find its own: it puts the noised pictures into heaps, and whoever looks at a heap can name it. "
+            "**Choose how much noise, press Run, and see how many heaps are what they should be.**")
+
+controls = Controls(IIC, KMeansLabels)
+controls.complain()
+controls.dial("epsilon")
+controls.presets({"quick": "Start", "raw": "Without noise", "report": "As in the report"})
+with st.expander("More settings", icon=":material/tune:", expanded=controls.opens(*controls.specs, also=controls.lacks_data())):
+    first, second, third = st.columns(3)
+    with first:
+        controls.dataset()
+        for name in ("images", "calibration", "sensitivity", "normalisation", "releases"):
+            controls.choice(name)
+    with second:
+        st.markdown("**Both**")
+        for name in ("clusters", "delta", "seed"):
+            controls.number(name)
+        st.markdown("**K-means**")
+        controls.number("starts")
+    with third:
+        st.markdown("**IIC**")
+        for name in ("network", "heads"):
+            controls.choice(name)
+        for name in ("epochs", "batch_size", "learning_rate", "sub_heads", "over_clusters", "views", "entropy_weight"):
+            controls.number(name)
+
+studies = {name: controls.ready(study) for name, study in METHODS.items()}
+images = data.exhibits(controls.value("dataset"))
+try:
+    for study in studies.values():
+        study.check(images.train_size, len(images.classes))
+except Refused as refused:
+    st.error(words.plain(str(refused)), icon=":material/edit:")
+    st.stop()
+live.run_button(studies)
+iic = studies["IIC"]
+budgets = st.toggle("The report's five budgets beside each other", key="clustering.budgets",
+                    help="Its figure 4: IIC at ε = 150, 2000, 3000, 5000 and 200,000, with the settings above.")
+beside = {f"ε = {e:,g}": iic.model_copy(update={"epsilon": e, "images": "noised"}) for e in REPORT_SET} if budgets else {}
+if beside:
+    live.run_button(beside, "Run these too")
+
+
+def draw(views: dict[str, live.View]) -> None:
+    """Everything below the settings, from whatever is there now."""
+    live.progress(views)
+    left, right = st.columns(2)
+    with left:
+        draw_kmeans(views["K-means"])
+    with right:
+        draw_iic(views["IIC"])
+    if beside:
+        draw_budgets({name: view for name, view in views.items() if name in beside})
+    if views["IIC"].result or views["K-means"].result:
+        draw_finished(views)
+
+
+def draw_kmeans(view: live.View) -> None:
+    """Heaps with their centres, and how well they fit."""
+    st.subheader("K-means", anchor=False)
+    st.markdown("Ten centres; every picture joins the nearest, every centre moves to the middle of its heap, again and again.")
+    if "clusters" in view.pictures:
+        st.image(view.pictures["clusters"], width="stretch", alt="A row for each heap: its centre, then some of its pictures; wrong ones framed")
+        st.caption("A row for each heap, its centre first. Framed: pictures of another class than most. (The owners' own pictures, for you to judge; the machine "
+                   "saw noised ones.)" if view.result else "A row for each heap, its centre first.")
+    else:
+        st.image(iic.sample(), width="stretch", alt="Some of the pictures as they leave the phones")
+        st.caption("Pictures as they leave the phones.")
+    if view.result:
+        draw_numbers(view.result)
+
+
+def draw_iic(view: live.View) -> None:
+    """Pictures moving between clusters, losses and matched errors of all sub-heads."""
+    st.subheader("IIC", anchor=False)
+    st.markdown("A network learns to give a picture and its turned, shifted copies the same answer, and all answers equally often.")
+    if "moving" in view.pictures:
+        st.image(view.pictures["moving"], width="stretch", alt="A row for each cluster with some noised pictures that are in it now")
+        st.caption("A row for each cluster: 150 pictures, as the network sees them, where they are now.")
+    else:
+        st.image(iic.sample(noised=False), width="stretch", alt="The same pictures before the noise")
+        st.caption("The same pictures before the noise.")
+    if view.result:
+        draw_numbers(view.result)
+    if any(name.startswith("loss_head") for name in view.curves):
+        chosen = view.result.facts["chosen_head"] if view.result else None
+        st.plotly_chart(charts.heads(view.curves, "error_head_", "Matched error, %", chosen, 100.0), key="errors", config={"displayModeBar": False},
+                        alt="Matched error of each sub-head over epochs")
+        st.plotly_chart(charts.heads(view.curves, "loss_head_", "Loss (nats)", chosen), key="losses", config={"displayModeBar": False},
+                        alt="Loss of each sub-head over epochs")
+        st.caption("A line for each sub-head, an attempt of its own. The one with the lowest loss is taken (dark); labels have no say in it.")
+
+
+def draw_numbers(result) -> None:
+    """How well heaps fit the classes, with and without matching."""
+    one, two, three = st.columns(3)
+    one.metric("In the right heap", f"{100 * result.metrics['matched_accuracy']:.1f} %",
+               help="Training pictures whose heap stands for their class, after the best one-to-one matching of heaps and classes (Hungarian method).")
+    two.metric("Not matched", f"{100 * result.metrics['unmatched_accuracy']:.1f} %",
+               help="The same with heap number 3 taken for the digit 3, and so on, as the report did. Numbers of heaps mean nothing.")
+    three.metric("New pictures", f"{100 * result.metrics['test_accuracy']:.1f} %", help="Test pictures, by the matching found on the training pictures.")
+    st.caption(f"NMI {result.metrics['nmi']:.3f} · ARI {result.metrics['ari']:.3f}")
+
+
+def draw_budgets(views: dict[str, live.View]) -> None:
+    """The report's figure 4: matched error over epochs, one curve a budget, and its end values beside ours."""
+    st.subheader("The report's five budgets", anchor=False)
+    curves, rows = {}, []
+    for (name, view), epsilon in zip(views.items(), REPORT_SET):
+        best = f"error_head_{view.result.facts['chosen_head']}" if view.result else None
+        curves[name] = view.curves.get(best, []) if best else []
+        rows.append({"ε (named)": f"{epsilon:,g}", "ε (earned)": words.epsilon(iic.earned(epsilon, view.study.release_count)),
+                     "matched error, %": None if not view.result else round(100 * (1 - view.result.metrics["matched_accuracy"]), 1),
+                     "in the report, % (read off its figure)": 100 * REPORT_ERRORS[epsilon]})
+    st.plotly_chart(charts.budgets(curves), key="budgets", config={"displayModeBar": False}, alt="Matched error over epochs for each of the five budgets")
+    st.dataframe(rows, hide_index=True)
+
+
+def draw_finished(views: dict[str, live.View]) -> None:
+    """What is promised, and what goes deeper."""
+    view = views["IIC"] if views["IIC"].result else views["K-means"]
+    result = view.result
+    for warning in result.facts.get("warnings", []):
+        st.warning(warning, icon=":material/warning:")
+    panels.odds(result.guarantee, "An attacker knows that your picture is one of two. Which one?", "Without looking", "Seeing what left your phone")
+    panels.guarantee(result.guarantee)
+    done = {name: v.result for name, v in views.items() if name in METHODS and v.result}
+    panels.deeper({
+        "Heaps and classes": lambda: draw_confusion(done), "What is charged": draw_charged,
+        "The report": lambda: st.markdown(words.CLUSTERING_REPORT), "Formulas": lambda: st.markdown(words.CLUSTERING_FORMULAS)})
+    panels.made(view.study, result)
+
+
+def draw_confusion(done: dict) -> None:
+    """Confusion matrices before and after matching."""
+    for name, result in done.items():
+        st.markdown(f"**{name}**")
+        for column, matched in zip(st.columns(2), (False, True)):
+            column.plotly_chart(charts.confusion(result.arrays["confusion"], result.arrays["matching"], result.facts["classes"], matched),
+                                key=f"confusion {name} {matched}", config={"displayModeBar": False},
+                                alt=f"Confusion matrix of {name}, {'after' if matched else 'before'} matching")
+
+
+def draw_charged() -> None:
+    """One noise draw a picture, against a fresh one for every copy: the ε of each."""
+    fresh = iic.model_copy(update={"releases": "as_published", "images": "noised"})
+    count = fresh.release_count
+    st.markdown(f"Each picture leaves its phone noised **once**, and all copies are made of that: "
+                f"ε = **{words.epsilon(iic.earned(iic.epsilon))}** (corrected). The report drew fresh noise for each transformed copy: "
+                f"**{count:,} releases** with these settings, together ε = **{words.epsilon(iic.earned(iic.epsilon, count))}**, and charged one. "
+                "Many noisy copies of one picture can be averaged, and the noise fades.")
+    st.markdown("Heaps found in noised pictures are *post-processing*: they cost nothing more, and neither do networks trained on them. Heaps found in raw "
+                "pictures promise nothing, and neither do labels made of them.")
+
+
+live.follow(studies | beside, draw)
