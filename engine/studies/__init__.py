@@ -1,6 +1,7 @@
 """The studies, by name. A new study is a new file here and a line in this list."""
 
 from engine.studies.dp_training import DPTraining
+from engine.studies.iic import IIC
 from engine.studies.noise import Noise
 
-STUDIES = {study.NAME: study for study in (Noise, DPTraining)}
+STUDIES = {study.NAME: study for study in (Noise, DPTraining, IIC)}
