@@ -19,6 +19,8 @@ from engine.training import stream
 SIDE = 32  # larger pictures are averaged down to so many pixels a side
 COMPONENTS = 128  # of the whitened scattering features
 MOST_FITTED = 10_000_000  # numbers from which the whitening is computed: 2,500 pictures of 3,969 features
+FEATURE_NOISE = 0.1  # on whitened features while learning, so that the few copies in the pool are not learned by heart
+MOST_OVER = 8  # over-clustering sub-heads: they only help the trunk to learn, and are dear
 CHUNK = 500  # pictures at a time where nothing is learned
 TURN, ZOOM, SHEAR, SHIFT, JITTER = math.radians(20), 0.15, 0.2, 2.0, 0.2  # shift in pixels, each way
 
@@ -146,8 +148,9 @@ class ScatteredViews:
 
         Pairs of two copies vary more than pairs of the picture with a copy: those stopped at 0.93-0.95 here, these went on to 0.97.
         """
-        chosen = torch.randperm(1 + self.views, generator=draws)[:3].to(rows.device)
-        return self.pool[chosen][:, rows]
+        chosen = torch.randperm(1 + self.views, generator=draws)[:3]
+        batch = self.pool[chosen.to(rows.device)][:, rows]
+        return batch + FEATURE_NOISE * torch.randn(batch.shape, generator=draws).to(rows.device)
 
     def originals(self) -> torch.Tensor:
         """(n, components): each picture's own, not transformed."""
@@ -286,7 +289,7 @@ class Clustering:
             sample = self.trunk(views.originals()[:CHUNK])
         start = torch.Generator().manual_seed(stream("iic heads", study.seed))
         self.main = Heads(sample, study.sub_heads, clusters, start)
-        self.over = Heads(sample, study.sub_heads, max(clusters, study.over_clusters), start)
+        self.over = Heads(sample, min(study.sub_heads, MOST_OVER), max(clusters, study.over_clusters), start)
         parameters = [*self.trunk.parameters(), *self.main.parameters(), *self.over.parameters()]
         self.optimizer = torch.optim.Adam(parameters, lr=study.learning_rate)
         self.steps = len(views.originals()) // study.batch_size  # an epoch; the rest of the pictures waits for the next
@@ -299,7 +302,7 @@ class Clustering:
         self.trunk.train()
         for turn, heads in enumerate(self.passes):
             rows = torch.randperm(len(self.views.originals()), generator=self.draws).to(self.device)
-            total = torch.zeros(self.study.sub_heads, dtype=torch.float64, device=self.device)
+            total = torch.zeros(heads[-1].shape[0], dtype=torch.float64, device=self.device)
             for step, batch in enumerate(rows.split(self.study.batch_size)[:self.steps]):
                 total += self._step(self.views.batch(batch, self.draws), heads)
                 yield turn * self.steps + step + 1

@@ -41,13 +41,13 @@ class IIC(LocalNoise):
 
     network: str = parameter("Network", "scattering", choices=NETWORKS, pattern="^(scattering|conv|paper)$",
                              help="What looks at the pictures. The wavelets are fixed; convolutions are learned, and take a GPU or patience.")
-    epochs: int = parameters.epochs(80)
+    epochs: int = parameters.epochs(90)
     batch_size: int = parameters.batch_size(500)
     learning_rate: float = parameter("Learning rate", 1e-3, low=1e-6, high=1.0, scale="log",
                                      help="How far each step of Adam moves the network at first; it falls to 0 along a cosine.")
-    sub_heads: int = parameter("Sub-heads", 8, low=1, high=32,
+    sub_heads: int = parameter("Sub-heads", 20, low=1, high=32,
                                help="Independent attempts at the clusters on top of one network. The one with the lowest loss is taken; "
-                                    "labels have no say in it. The paper has 5.")
+                                    "labels have no say in it. The paper has 5. At most 8 of them have an over-clustering twin.")
     clusters: int = parameter("Clusters", 0, low=0, high=1000, help="How many clusters to find. 0: as many as there are classes.")
     over_clusters: int = parameter("Over-clusters", 50, low=1, high=1000,
                                    help="Clusters of the second kind of head, which only helps the network to learn. At least as many "
