@@ -35,8 +35,6 @@ class Scattering(nn.Module):
         super().__init__()
         self.register_buffer("fine", wavelets(0))  # (2·L, 1, 7, 7)
         self.register_buffer("coarse", wavelets(1))  # (2·L, 1, 13, 13)
-        self.register_buffer("blur", gaussian(1.0))  # (7, 7): enough before taking every second pixel
-        self.register_buffer("wide", gaussian(2.0))  # (13, 13): before taking every fourth
 
     @torch.no_grad()
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -44,11 +42,11 @@ class Scattering(nn.Module):
         if min(h, w) < 8:
             raise ValueError(f"scattering needs pictures of at least 8 x 8 pixels, not {h} x {w}")
         x = pictures.reshape(n * channels, 1, h, w)
-        fine = blurred(modulus(x, self.fine, 1), self.blur, 2)  # (n·channels, L, h/2, w/2)
+        fine = blurred(modulus(x, self.fine, 1), 1.0, 2)  # (n·channels, L, h/2, w/2)
         coarse = modulus(x, self.coarse, 2)
         second = modulus(fine.reshape(-1, 1, *fine.shape[2:]), self.fine, 1).reshape(len(x), -1, *fine.shape[2:])
-        lower = blurred(torch.cat([fine, coarse, second], 1), self.blur, 2)
-        maps = torch.cat([blurred(x, self.wide, 4), lower], 1)  # (n·channels, 81, h/4, w/4)
+        lower = blurred(torch.cat([fine, coarse, second], 1), 1.0, 2)
+        maps = torch.cat([blurred(x, 2.0, 4), lower], 1)  # (n·channels, 81, h/4, w/4)
         return maps.reshape(n, channels * MAPS, *maps.shape[2:])
 
 
@@ -58,11 +56,22 @@ def modulus(x: torch.Tensor, kernels: torch.Tensor, stride: int) -> torch.Tensor
     return torch.sqrt(real.square() + imaginary.square())
 
 
-def blurred(x: torch.Tensor, kernel: torch.Tensor, stride: int) -> torch.Tensor:
-    """(n, c, h, w) → (n, c, ⌈h/stride⌉, ⌈w/stride⌉): each map blurred, then every so-maniest pixel kept."""
-    flat = x.reshape(-1, 1, *x.shape[2:])
-    small = F.conv2d(flat, kernel[None, None], stride=stride, padding=kernel.shape[-1] // 2)
-    return small.reshape(*x.shape[:2], *small.shape[2:])
+def blurred(x: torch.Tensor, sigma: float, stride: int) -> torch.Tensor:
+    """(..., h, w) → (..., ⌈h/stride⌉, ⌈w/stride⌉): each map blurred by a Gaussian of σ pixels, then every so-maniest pixel kept.
+
+    A strided convolution along each side in turn, as products with two small matrices: twice as fast as conv2d with one channel.
+    """
+    rows, columns = (strided_blur(side, sigma, stride).to(x.device) for side in x.shape[-2:])
+    return ((x @ columns.T).transpose(-1, -2) @ rows.T).transpose(-1, -2)
+
+
+def strided_blur(side: int, sigma: float, stride: int) -> torch.Tensor:
+    """(⌈side/stride⌉, side) float32: weights of a Gaussian cut off at three σ; each row sums to 1 but at the frame, outside of which is 0."""
+    places, reach = torch.arange(side, dtype=torch.float64), math.ceil(3 * sigma)
+    distance = places[::stride, None] - places
+    whole = torch.exp(-torch.arange(-reach, reach + 1, dtype=torch.float64).square() / (2 * sigma**2)).sum()
+    weights = torch.where(distance.abs() <= reach, torch.exp(-distance.square() / (2 * sigma**2)), 0)
+    return (weights / whole).to(torch.float32)
 
 
 def wavelets(scale: int) -> torch.Tensor:
@@ -83,13 +92,6 @@ def _morlet(angle: float, scale: int, size: int) -> torch.Tensor:
     envelope = torch.exp(-(along.square() + (SLANT * across).square()) / (2 * sigma**2))
     wave = envelope * torch.exp(1j * frequency * along)
     return (wave - envelope * (wave.sum() / envelope.sum())) * SLANT / (2 * math.pi * sigma**2)
-
-
-def gaussian(sigma: float) -> torch.Tensor:
-    """(k, k) float32 blur that sums to 1, cut off at three σ."""
-    y, x = _offsets(2 * math.ceil(3 * sigma) + 1)
-    weights = torch.exp(-(x.square() + y.square()) / (2 * sigma**2))
-    return (weights / weights.sum()).to(torch.float32)
 
 
 def _offsets(size: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -144,8 +144,6 @@ class Run:
     """One running study: what is learned so far, and how it is shown."""
 
     def __init__(self, study: IIC, images, device):
-        import torch
-        torch.set_flush_denormal(True)
         self.study, self.images, self.device = study, images, device
         self.classes, self.count = len(images.classes), study.clusters_for(len(images.classes))
         self.curves: dict[str, list[tuple[float, float]]] = {}
