@@ -1,7 +1,7 @@
 """Invariant Information Clustering (Ji, Henriques, Vedaldi 2019): loss, transformations, networks and training. torch.
 
-A picture and a transformed copy of it should fall into the same cluster, and the clusters should be about equally full. Both are one
-number: the mutual information of the two cluster numbers, which is to be large.
+A picture and a transformed copy of it should fall into the same cluster, and the clusters should be about equally full. Both
+are one number: the mutual information of the two cluster numbers, which is to be large.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ TURN, ZOOM, SHEAR, SHIFT, JITTER = math.radians(20), 0.15, 0.2, 2.0, 0.2  # shif
 def information_loss(logits: torch.Tensor, transformed: torch.Tensor, entropy_weight: float = 1.0) -> torch.Tensor:
     """The negative mutual information between the clusters of pictures and those of their transformed copies, in nats.
 
-    logits (..., n, k) of n pictures; transformed (..., views, n, k) of their copies; leading dimensions are sub-heads, each with a
-    loss of its own → (...,) float64. With p = softmax of logits and p' of transformed, over all n·views pairs,
+    logits (..., n, k) of n pictures; transformed (..., views, n, k) of their copies; leading dimensions are sub-heads, each
+    with a loss of its own → (...,) float64. With p = softmax of logits and p' of transformed, over all n·views pairs,
 
         P = 1/(n·views) Σ_i Σ_v p_i p'_ivᵀ,  symmetrised: (P + Pᵀ)/2,  P_c = Σ_c' P_cc'
         loss = −Σ_cc' P_cc' (ln P_cc' − λ ln P_c − λ ln P_c')
 
-    λ = entropy_weight; above 1 it rewards equally full clusters more. Softmaxes come from log-softmaxes in the logits' own precision,
-    the tables are summed in float64: within 1e-6 of the formula in float64 throughout. Finite, with a finite gradient, whatever the
-    finite logits.
+    λ = entropy_weight; above 1 it rewards equally full clusters more. Softmaxes come from log-softmaxes in the logits' own
+    precision, the tables are summed in float64: within 1e-6 of the formula in float64 throughout. Finite, with a finite
+    gradient, whatever the finite logits.
     """
     first = F.log_softmax(logits, -1).exp()
-    second = F.log_softmax(transformed, -1).exp().mean(-3)  # a picture's pairs have a common first half: their mean serves for all
+    second = F.log_softmax(transformed, -1).exp().mean(-3)  # its pairs share their first half, so a mean serves
     joint = first.double().transpose(-1, -2) @ second.double() / logits.shape[-2]  # (..., k, k)
     joint = (joint + joint.transpose(-1, -2)) / 2
     return 2 * entropy_weight * x_log_x(joint.sum(-1)).sum(-1) - x_log_x(joint).sum((-1, -2))
@@ -50,8 +50,9 @@ def information_loss(logits: torch.Tensor, transformed: torch.Tensor, entropy_we
 def x_log_x(x: torch.Tensor) -> torch.Tensor:
     """x ln x of x ≥ 0, element by element, 0 at 0, and there with gradient 0.
 
-    A joint probability is 0 here only where every pair's share of it is too small to be a number (below 1e-45 from float32 logits),
-    and so is each share's derivative: its product with the slope of x ln x, a few hundred, is as good as 0. Nothing is clamped.
+    A joint probability is 0 here only where every pair's share of it is too small to be a number (below 1e-45 from float32
+    logits), and so is each share's derivative: its product with the slope of x ln x, a few hundred, is as good as 0. Nothing is
+    clamped.
     """
     positive = x > 0
     return torch.where(positive, x * torch.where(positive, x, 1).log(), 0)
@@ -62,8 +63,9 @@ def x_log_x(x: torch.Tensor) -> torch.Tensor:
 def transformed(pictures: torch.Tensor, generator: torch.Generator, size: int = 0) -> torch.Tensor:
     """A randomly cropped, turned, zoomed, sheared and brightened copy of each: (n, c, h, w) → (n, c, size, size) float.
 
-    size 0 keeps the pictures' own, and then the crop is a shift. All is one bilinear grid_sample; what falls outside is 0. The draws
-    are made on the CPU, the same for every device. Up to 20° of turn, 15 % of zoom, 0.2 of shear and 20 % of brightness, each way.
+    size 0 keeps the pictures' own, and then the crop is a shift. All is one bilinear grid_sample; what falls outside is 0. The
+    draws are made on the CPU, the same for every device. Up to 20° of turn, 15 % of zoom, 0.2 of shear and 20 % of brightness,
+    each way.
     """
     n, _, h, w = pictures.shape
     draws = torch.rand(n, 7, generator=generator).mul_(2).sub_(1)  # in [-1, 1]
@@ -99,7 +101,9 @@ def fitted(pictures: torch.Tensor) -> torch.Tensor:
 # --- two ways to look at a picture -----------------------------------------------------------------------------------------
 
 class ScatteredViews:
-    """Each picture and `views` transformed copies, as whitened scattering features that are computed once: a pool on the device."""
+    """Each picture and `views` transformed copies, as whitened scattering features that are computed once: a pool on the
+    device.
+    """
 
     def __init__(self, views: int, seed: int, device: torch.device):
         self.views, self.scattering = views, Scattering().to(device)
@@ -107,7 +111,9 @@ class ScatteredViews:
         self.whitening: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def prepare(self, release) -> Iterator[tuple[int, int]]:
-        """Fill the pool (1 + views, n, components); release(v) → the pictures (n, c, h, w) that copy v is made of. Yields (done, total)."""
+        """Fill the pool (1 + views, n, components); release(v) → the pictures (n, c, h, w) that copy v is made of. Yields
+        (done, total).
+        """
         originals = release(0)
         self.whitening = self._whitening(originals)
         self.pool = torch.empty(1 + self.views, len(originals), self.whitening[1].shape[1], device=originals.device)
@@ -129,7 +135,9 @@ class ScatteredViews:
         return (self.features(pictures) - mean) @ axes
 
     def _whitening(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean (features,) and axes (features, components) of the first pictures' features, so that each component has variance 1."""
+        """Mean (features,) and axes (features, components) of the first pictures' features, so that each component has variance
+        1.
+        """
         _, c, h, w = pictures.shape
         size = c * MAPS * -(-h // 4) * -(-w // 4)
         features = self.features(pictures[:max(2 * COMPONENTS, MOST_FITTED // size)])
@@ -147,7 +155,8 @@ class ScatteredViews:
     def batch(self, rows: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
         """Three different ones of each picture's 1 + views, the same three for the whole batch: (3, rows, components) or fewer.
 
-        Pairs of two copies vary more than pairs of the picture with a copy: those stopped at 0.93-0.95 here, these went on to 0.97.
+        Pairs of two copies vary more than pairs of the picture with a copy: those stopped at 0.93-0.95 here, these went on to
+        0.97.
         """
         chosen = torch.randperm(1 + self.views, generator=draws)[:3]
         batch = self.pool[chosen.to(rows.device)][:, rows]
@@ -181,7 +190,9 @@ class PictureViews:
         self.draws = torch.Generator().manual_seed(stream("iic views", seed))
 
     def prepare(self, release) -> Iterator[tuple[int, int]]:
-        """Take the pictures (n, c, h, w) that release(0) gives; release(draw) gives others where every view has noise of its own."""
+        """Take the pictures (n, c, h, w) that release(0) gives; release(draw) gives others where every view has noise of its
+        own.
+        """
         self.release, self.pictures, self.drawn = release, release(0), 0
         self.size = self.pictures.shape[-1] * 6 // 7  # 24 of 28, as the paper
         yield 1, 1
@@ -199,7 +210,8 @@ class PictureViews:
 
     def network(self, seed: int) -> Trunk:
         """The paper's network for digits, narrower where asked for."""
-        return convolutions(self.pictures.shape[1], self.size, self.width, torch.Generator().manual_seed(stream("iic trunk", seed)))
+        draws = torch.Generator().manual_seed(stream("iic trunk", seed))
+        return convolutions(self.pictures.shape[1], self.size, self.width, draws)
 
     def batch(self, rows: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
         """Each picture's middle and `views` transformed copies: (1 + views, rows, c, size, size)."""
@@ -230,7 +242,8 @@ def linear(inputs: int, outputs: int, draws: torch.Generator) -> nn.Linear:
 def convolutions(channels: int, size: int, width: int, draws: torch.Generator) -> Trunk:
     """The network of Ji et al. for MNIST (appendix, "VGG-like"): 5 x 5 convolutions, batch norm, ReLU, a pooling between each.
 
-    (n, channels, size, size) → (n, outputs); width, 2·, 4· and 8·width filters, 64 in the paper. Raises ValueError below 8 pixels.
+    (n, channels, size, size) → (n, outputs); width, 2·, 4· and 8·width filters, 64 in the paper. Raises ValueError below 8
+    pixels.
     """
     if size < 8:
         raise ValueError(f"this network needs crops of at least 8 x 8 pixels, not {size} x {size}")
@@ -256,8 +269,8 @@ def _drawn(layer: nn.Module, fan_in: int, draws: torch.Generator) -> nn.Module:
 class Heads(nn.Module):
     """Sub-heads, each a linear layer and a softmax of its own, all as one matrix: (n, inputs) → (sub_heads, n, clusters) logits.
 
-    Weights are scaled so that the logits of `sample` (n, inputs) have a standard deviation of 2 at first: with the usual tiny ones
-    training stalls where all clusters are alike (docs/clustering.md).
+    Weights are scaled so that the logits of `sample` (n, inputs) have a standard deviation of 2 at first: with the usual tiny
+    ones training stalls where all clusters are alike (docs/clustering.md).
     """
 
     def __init__(self, sample: torch.Tensor, sub_heads: int, clusters: int, draws: torch.Generator):
@@ -278,8 +291,8 @@ class Heads(nn.Module):
 class Clustering:
     """A trunk with main and over-clustering heads, their optimizer and the views that they learn from.
 
-    Both kinds of head learn in every step, from the same forward pass. The paper lets them take turns, in each epoch a pass over the
-    pictures for the over-clustering heads and then one for the main heads, at twice the work: `turns` does that.
+    Both kinds of head learn in every step, from the same forward pass. The paper lets them take turns, in each epoch a pass
+    over the pictures for the over-clustering heads and then one for the main heads, at twice the work: `turns` does that.
     """
 
     def __init__(self, study, views, clusters: int, turns: bool, device: torch.device):
@@ -334,7 +347,9 @@ class Clustering:
 
     @torch.no_grad()
     def final_losses(self) -> torch.Tensor:
-        """(sub_heads,) float64, in nats: each main sub-head's loss over all pictures and the copies that a batch has, as of now."""
+        """(sub_heads,) float64, in nats: each main sub-head's loss over all pictures and the copies that a batch has, as of
+        now.
+        """
         found = []
         for rows in torch.arange(len(self.views.originals()), device=self.device).split(CHUNK):
             found.append(torch.stack([self.logits(view) for view in self.views.batch(rows, self.draws)], 1))

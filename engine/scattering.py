@@ -5,8 +5,8 @@ taking every so-maniest pixel, a picture x gives, at J = 2 scales and L = 8 angl
 
     order 0: φ_J ⋆ x ↓4     order 1: φ ⋆ |ψ_j,θ ⋆ x| ↓4     order 2: φ ⋆ |ψ_1,θ' ⋆ |ψ_0,θ ⋆ x|| ↓4
 
-that is 1 + 2·8 + 8·8 = 81 small pictures a channel. The moduli |ψ_0,θ ⋆ x| are blurred and decimated *before* the second wavelet, which
-then sees half as many pixels a side and can use the small kernel of the first scale: all is strided convolutions.
+that is 1 + 2·8 + 8·8 = 81 small pictures a channel. The moduli |ψ_0,θ ⋆ x| are blurred and decimated *before* the second
+wavelet, which then sees half as many pixels a side and can use the small kernel of the first scale: all is strided convolutions.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ FREQUENCY, WIDTH, SLANT = 3 * math.pi / 4, 0.8, 4 / ANGLES
 class Scattering(nn.Module):
     """(n, channels, h, w) float → (n, channels·81, ⌈h/4⌉, ⌈w/4⌉) float, not negative but for order 0's rounding.
 
-    Channels are transformed one by one and lie beside each other, each with its 81 maps: order 0, order 1 at both scales, order 2.
-    Outside its frame a picture is 0. Nothing is drawn at random and nothing is learned. Raises ValueError below 8 x 8 pixels.
+    Channels are transformed one by one and lie beside each other, each with its 81 maps: order 0, order 1 at both scales, order
+    2. Outside its frame a picture is 0. Nothing is drawn at random and nothing is learned. Raises ValueError below 8 x 8 pixels.
     """
 
     def __init__(self):
@@ -66,7 +66,9 @@ def blurred(x: torch.Tensor, sigma: float, stride: int) -> torch.Tensor:
 
 
 def strided_blur(side: int, sigma: float, stride: int) -> torch.Tensor:
-    """(⌈side/stride⌉, side) float32: weights of a Gaussian cut off at three σ; each row sums to 1 but at the frame, outside of which is 0."""
+    """(⌈side/stride⌉, side) float32: weights of a Gaussian cut off at three σ; each row sums to 1 but at the frame, outside of
+    which is 0.
+    """
     places, reach = torch.arange(side, dtype=torch.float64), math.ceil(3 * sigma)
     distance = places[::stride, None] - places
     whole = torch.exp(-torch.arange(-reach, reach + 1, dtype=torch.float64).square() / (2 * sigma**2)).sum()

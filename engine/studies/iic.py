@@ -31,7 +31,8 @@ class IIC(LocalNoise):
     TITLE = "Clusters that a network finds by itself (IIC)"
     PRESETS = {
         "quick": {},
-        "tiny": {"images": "raw", "epochs": 8, "batch_size": 200, "learning_rate": 3e-3, "views": 2, "sub_heads": 2, "over_clusters": 20},
+        "tiny": {"images": "raw", "epochs": 6, "batch_size": 200, "learning_rate": 3e-3, "views": 2, "sub_heads": 2,
+                 "over_clusters": 20},
         "raw": {"images": "raw"},
         "report": {"dataset": "mnist", "network": "paper", "epochs": 40, "batch_size": 700, "learning_rate": 1e-4, "sub_heads": 5,
                    "views": 5, "entropy_weight": 1.0, "heads": "alternating", "calibration": "textbook", "sensitivity": "report",
@@ -40,7 +41,8 @@ class IIC(LocalNoise):
     }
 
     network: str = parameter("Network", "scattering", choices=NETWORKS, pattern="^(scattering|conv|paper)$",
-                             help="What looks at the pictures. The wavelets are fixed; convolutions are learned, and take a GPU or patience.")
+                             help="What looks at the pictures. The wavelets are fixed; convolutions are learned, and take a GPU or "
+                                  "patience.")
     epochs: int = parameters.epochs(90)
     batch_size: int = parameters.batch_size(500)
     learning_rate: float = parameter("Learning rate", 1e-3, low=1e-6, high=1.0, scale="log",
@@ -58,8 +60,8 @@ class IIC(LocalNoise):
                                       help="How much equally full clusters are worth. 1 is plain mutual information.")
     heads: str = parameter("Heads learn", "together", choices=TURNS, pattern="^(together|alternating)$",
                            help="Main and over-clustering heads in each step, or an epoch's pass each, which takes twice as long.")
-    releases: str = error("Noise draws", "The report drew fresh noise for each transformed copy, in every epoch, and charged one release. "
-                                         "Corrected: each picture is noised once and all copies are made of that.")
+    releases: str = error("Noise draws", "The report drew fresh noise for each transformed copy, in every epoch, and charged one "
+                                         "release. Corrected: each picture is noised once and all copies are made of that.")
 
     # --- what is asked for ----------------------------------------------------------------------------------------------
 
@@ -93,8 +95,6 @@ class IIC(LocalNoise):
         if self.network == "scattering" and n * (1 + self.views) * 128 > MOST_NUMBERS:
             raise Refused("views", f"views: {self.views} is not allowed for {n:,} pictures: their features would not fit in memory; "
                                    f"allowed: at most {max(1, int(MOST_NUMBERS / 128 / n) - 1)}")
-        if not math.isfinite(self.sigma(self.epsilon)):
-            raise Refused("epsilon", f"epsilon: {self.epsilon:g} needs more noise than a computer can count")
 
     @property
     def passes(self) -> int:
@@ -223,8 +223,8 @@ class Run:
         judged = clusters.judge(labels, found, self.classes, self.count)
         test = self.clustering.assigned(self.seen_test()).cpu().numpy()[head]
         accuracies = [matched_share(labels, each, self.classes, self.count) for each in self.assigned]
-        metrics = {"matched_accuracy": judged.accuracy, "test_accuracy": float((judged.matching[test] == self.images.test_labels).mean()),
-                   "nmi": judged.nmi, "ari": judged.ari, "unmatched_accuracy": judged.unmatched_accuracy, "loss": losses[head],
+        right = judged.matching[test] == self.images.test_labels
+        metrics = {"matched_accuracy": judged.accuracy, "test_accuracy": float(right.mean()), "nmi": judged.nmi, "ari": judged.ari, "unmatched_accuracy": judged.unmatched_accuracy, "loss": losses[head],
                    "best_matched_accuracy": max(accuracies), "releases": self.study.release_count}
         return Result(
             metrics=metrics, guarantee=self.study.guarantee(), curves=self.curves, pictures=self.drawn(head),
@@ -240,9 +240,10 @@ class Run:
 
     def facts(self, head: int, losses: list[float], accuracies: list[float]) -> dict:
         """What ran, and each sub-head's figures. best_head is chosen with labels, for comparison only."""
-        return {"network": NETWORKS[self.study.network], "clusters": self.count, "over_clusters": max(self.count, self.study.over_clusters),
-                "chosen_head": head, "best_head": int(np.argmax(accuracies)), "head_losses": losses, "head_accuracies": accuracies,
-                "classes": list(self.images.classes), "sigma": self.study.sigma(self.study.epsilon) if self.study.images == "noised" else 0.0,
+        sigma = self.study.sigma(self.study.epsilon) if self.study.images == "noised" else 0.0
+        return {"network": NETWORKS[self.study.network], "clusters": self.count,
+                "over_clusters": max(self.count, self.study.over_clusters), "chosen_head": head, "best_head": int(np.argmax(accuracies)), "head_losses": losses, "head_accuracies": accuracies,
+                "classes": list(self.images.classes), "sigma": sigma,
                 "weights": sum(p.numel() for p in self.clustering.trunk.parameters()), "warnings": self.warnings()}
 
     def warnings(self) -> list[str]:
@@ -267,7 +268,9 @@ def matched_share(labels: np.ndarray, found: np.ndarray, classes: int, count: in
 
 
 def heat(table: np.ndarray, pixels: int = 280) -> np.ndarray:
-    """(classes, clusters) counts → (h, w, 3) uint8: the share of each class in each cluster, white for none, dark blue for all."""
+    """(classes, clusters) counts → (h, w, 3) uint8: the share of each class in each cluster, white for none, dark blue for
+    all.
+    """
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     colours = 255 + shares[..., None] * (np.array([8, 48, 107]) - 255)
     factor = max(1, pixels // max(table.shape))
