@@ -6,5 +6,6 @@ st.set_page_config(page_title="Veil", page_icon="🌫️", layout="wide", initia
 st.navigation([
     st.Page("home.py", title="Veil", icon=":material/visibility:", url_path="home", default=True),
     st.Page("noise.py", title="Noise", icon=":material/grain:", url_path="noise"),
+    st.Page("clustering.py", title="Clustering", icon=":material/bubble_chart:", url_path="clustering"),
     st.Page("dp_training.py", title="DP training", icon=":material/show_chart:", url_path="dp_training"),
 ], position="top").run()

@@ -14,6 +14,7 @@ import numpy as np
 from engine import clusters, data, parameters, pictures, privacy
 from engine.local_noise import LocalNoise, error
 from engine.parameters import parameter
+from engine.studies.iic import IIC
 from engine.studies.kmeans_labels import KMeansLabels
 from engine.study import Guarantee, Phase, Picture, Point, Refused, Result, Study
 
@@ -63,7 +64,6 @@ class NoisyTraining(LocalNoise):
         if self.labels == "kmeans":
             return KMeansLabels(**shared)
         if self.labels == "iic":
-            from engine.studies.iic import IIC
             return IIC(**shared)
         return None
 
