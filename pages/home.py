@@ -4,6 +4,7 @@ import streamlit as st
 
 from engine import data
 from engine.studies.dp_training import DPTraining
+from engine.studies.kmeans_labels import KMeansLabels
 from engine.studies.noise import STRIP, Noise
 from pages.parts import live, words
 
@@ -30,35 +31,51 @@ with st.container(border=True):
     picture.image(release.pictures["noised"], width="stretch", alt=f"A handwritten three under the noise of ε = {budget:g}")
 
 # --- the studies ----------------------------------------------------------------------------------------------------------------
-tiny = DPTraining.preset("tiny")
-first, second = st.columns(2)
-with first.container(border=True, height="stretch"):
-    st.subheader("Noise", anchor=False)
-    for column, epsilon in zip(st.columns(3) + st.columns(3), STRIP):
-        column.image(release.pictures[f"strip_{epsilon:g}"], width="stretch", alt=f"The same three at ε = {epsilon:g}")
-    st.markdown("What does noise do to one picture and its label, and what can an attacker still tell? Take a picture of your own.")
-    st.page_link("noise.py", label="Drown a picture", icon=":material/grain:")
-with second.container(border=True, height="stretch"):
-    st.subheader("DP training", anchor=False)
+trained, sorted_ = DPTraining.preset("tiny"), KMeansLabels(starts=1)
+cards = {"DP training": trained, "Clustering": sorted_}
 
-    def card(views: dict[str, live.View]) -> None:
-        """What a two-epoch training says of forty new digits, or its progress."""
-        view = views["private"]
-        if "answers" in view.pictures:
-            st.image(view.pictures["answers"], width="stretch", alt="Forty new digits, those framed that the network names wrongly")
-        elif view.state in ("failed", "cancelled"):
-            st.caption(view.message)
-        else:
-            st.progress(0.0, text="A first small network is being trained for this card …")
-        if view.result is not None:
-            st.caption(f"Learned in {view.seconds:.1f} s at ε = {words.epsilon(view.result.guarantee.epsilon)}: "
-                       f"{100 * view.result.metrics['test_accuracy']:.0f} of 100 new digits named correctly after two epochs. Framed: named wrongly.")
 
-    if live.look(tiny).state in ("empty", "cancelled"):
-        live.services().runner.submit(tiny)
-    live.follow({"private": tiny}, card)
-    st.markdown("Can a network learn from thousands of people and remember none of them? Watch it learn while its privacy budget is spent.")
-    st.page_link("dp_training.py", label="Train under privacy", icon=":material/show_chart:")
+def draw(views: dict[str, live.View]) -> None:
+    """One card a study, each with a picture that the study itself has made."""
+    first, second, third = st.columns(3)
+    with first.container(border=True, height="stretch"):
+        st.subheader("Noise", anchor=False)
+        for column, epsilon in zip(st.columns(3) + st.columns(3), STRIP):
+            column.image(release.pictures[f"strip_{epsilon:g}"], width="stretch", alt=f"The same three at ε = {epsilon:g}")
+        st.markdown("What does noise do to one picture, what can an attacker still tell, and what can a network still learn? Take a picture of your own.")
+        st.page_link("noise.py", label="Drown a picture", icon=":material/grain:")
+    with second.container(border=True, height="stretch"):
+        st.subheader("Clustering", anchor=False)
+        if card(views["Clustering"], "clusters", "Ten rows of digits, each a heap, those framed that are in the wrong one"):
+            st.caption(f"4,000 digits sorted in {views['Clustering'].seconds:.1f} s, noised with ε = {sorted_.epsilon:,g}: "
+                       f"{100 * views['Clustering'].result.metrics['matched_accuracy']:.0f} of 100 in the right heap. Framed: in the wrong one.")
+        st.markdown("Can a machine sort noised pictures that nobody has labelled? Two methods, and what the report got wrong.")
+        st.page_link("clustering.py", label="Sort pictures", icon=":material/bubble_chart:")
+    with third.container(border=True, height="stretch"):
+        st.subheader("DP training", anchor=False)
+        if card(views["DP training"], "answers", "Forty new digits, those framed that the network names wrongly"):
+            result = views["DP training"].result
+            st.caption(f"Learned in {views['DP training'].seconds:.1f} s at ε = {words.epsilon(result.guarantee.epsilon)}: "
+                       f"{100 * result.metrics['test_accuracy']:.0f} of 100 new digits named correctly after two epochs. Framed: named wrongly.")
+        st.markdown("Can a network learn from thousands of people and remember none of them? Watch it learn while its privacy budget is spent.")
+        st.page_link("dp_training.py", label="Train under privacy", icon=":material/show_chart:")
+
+
+def card(view: live.View, picture: str, alt: str) -> bool:
+    """A study's picture as of now, or its progress; whether it is done."""
+    if picture in view.pictures:
+        st.image(view.pictures[picture], width="stretch", alt=alt)
+    elif view.state in ("failed", "cancelled"):
+        st.caption(view.message)
+    else:
+        st.progress(0.0, text="Being computed for this card …")
+    return view.result is not None
+
+
+for study in cards.values():
+    if live.look(study).state in ("empty", "cancelled"):
+        live.services().runner.submit(study)
+live.follow(cards, draw)
 
 stats = live.services().store.stats()
 st.caption(f"Everything here is computed on this machine, and kept: {stats.entries} stored values, {words.size(stats.bytes)} of at most "

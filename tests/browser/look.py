@@ -78,7 +78,7 @@ def unfold(page: Page, title: str) -> None:
 # --- a training --------------------------------------------------------------------------------------------------------------
 
 def run(page: Page) -> Locator:
-    return page.get_by_role("button", name="Run", exact=False).filter(has_text="Run")
+    return page.get_by_role("button", name="Run", exact=False).filter(has_text="Run").first
 
 
 def stop(page: Page) -> Locator:
@@ -102,6 +102,12 @@ def finished(page: Page, seconds: float = 120) -> None:
     expect(stop(page)).to_have_count(0, timeout=1000 * seconds)
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
     until(page, lambda: points(page) > 0, 20, "the drawn chart")  # plotly draws after the script has ended
+
+
+def ended(page: Page, seconds: float = 150) -> None:
+    """Wait until nothing runs any more and all is drawn."""
+    expect(stop(page)).to_have_count(0, timeout=1000 * seconds)
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def trained(page: Page) -> None:

@@ -8,7 +8,8 @@ from playwright.sync_api import expect
 from tests.browser import look
 from tests.conftest import ROOT
 
-PAGES = {"home": "", "noise": "noise", "dp_training": "dp_training?epochs=2&batch_size=500"}
+PAGES = {"home": "", "noise": "noise", "dp_training": "dp_training?epochs=2&batch_size=500",
+         "clustering": "clustering?images=raw&epochs=12&batch_size=200&views=2&sub_heads=2&over_clusters=20&learning_rate=0.003&starts=1"}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 TOO_WIDE = """() => [document.scrollingElement, document.querySelector('[data-testid=stMain]')]
     .map(e => e.scrollWidth - e.clientWidth)"""
@@ -23,6 +24,10 @@ def shown(visit, name: str, **options):
     visitor = visit(PAGES[name], **options)
     if name == "dp_training":
         look.trained(visitor.page)
+    elif name == "clustering":
+        if look.run(visitor.page).count():
+            look.press_run(visitor.page)
+        look.ended(visitor.page)
     elif name == "home":
         expect(visitor.page.get_by_text("new digits named correctly")).to_be_visible(timeout=90_000)
     return visitor
@@ -56,11 +61,14 @@ def test_every_picture_and_chart_can_be_read_aloud(visit, name):
 
 @pytest.mark.skipif(not os.environ.get("VEIL_SCREENSHOTS"), reason="writes docs/*.png only with VEIL_SCREENSHOTS=1")
 def test_screenshots_for_the_docs(visit):
-    pages = {"home": "", "noise": "noise?epsilon=600", "dp_training": "dp_training"}
+    pages = {"home": "", "noise": "noise?epsilon=600", "dp_training": "dp_training", "clustering": "clustering"}
     for name, path in pages.items():
         visitor = visit(path, device_scale_factor=1)
         if name == "dp_training":
             look.trained(visitor.page)
+        if name == "clustering":
+            look.press_run(visitor.page)
+            look.ended(visitor.page)
         if name == "home":
             expect(visitor.page.get_by_text("new digits named correctly")).to_be_visible(timeout=90_000)
         visitor.shot(name, ROOT / "docs")

@@ -213,3 +213,55 @@ def test_the_webcam_takes_a_picture(visit):
             break
     look.changed(page, NOISED, before)
     visitor.shot("noise_webcam")
+
+
+# --- networks that learn from such pictures ------------------------------------------------------------------------------------
+
+SMALL = "noise?epochs=2&width=0.125&batch_size=400"
+
+
+def train(page, label: str = "Train") -> None:
+    page.get_by_role("button", name=label).first.click()
+    expect(look.stop(page)).to_be_visible()
+    look.ended(page, 180)
+
+
+def test_networks_learn_live_and_the_walk_ends_at_the_published_pipeline(visit):
+    visitor = visit(SMALL)
+    page = visitor.page
+    page.get_by_role("button", name="Train").first.click()
+    expect(page.get_by_text("of 6 done")).to_be_visible()
+    look.until(page, lambda: any(look.curves(page, "arms-shallow").values()), 90, "a first point")
+    look.ended(page, 180)
+    for network in ("shallow", "deep"):
+        curves = look.curves(page, f"arms-{network}")
+        assert all(len(curves[arm]) == 2 for arm in ("raw", "true labels", "K-means labels"))
+    visitor.shot("noise_trained")
+    page.get_by_text("What privacy cost, what the errors cost").first.click()
+    train(page, "Run these too")  # those that the arms have not trained already
+    look.until(page, lambda: "→" in page.locator(".st-key-walk").inner_text(), 20, "the walk")
+    visitor.shot("noise_walk")
+    page.reload()
+    expect(page.get_by_role("button", name="Train")).to_have_count(0)  # all is stored
+
+
+def test_the_survivors_are_sorted_by_the_budget_that_they_need(visit):
+    visitor = visit(SMALL)
+    page = visitor.page
+    page.get_by_text("Which pictures survive?").first.click()
+    train(page, "Run these too")
+    expect(page.get_by_text("at none: ")).to_be_visible()
+    visitor.shot("noise_survivors")
+
+
+def test_the_sweep_fills_while_it_runs_and_can_be_stopped(visit):
+    visitor = visit(SMALL + "&seed=3")
+    page = visitor.page
+    page.get_by_text("Does depth amplify noise?").first.click()
+    page.get_by_role("button", name="Run these too").first.click()
+    filled = "() => [...document.querySelectorAll('.st-key-sweep .js-plotly-plot')].flatMap(c => c.data).flatMap(d => d.z.flat()).filter(z => z !== null).length"
+    look.until(page, lambda: page.evaluate(filled) >= 2, 120, "two cells")
+    visitor.shot("noise_sweep")
+    look.stop(page).click()
+    expect(look.stop(page)).to_have_count(0, timeout=60_000)
+    assert page.evaluate(filled) >= 2  # nothing that was computed is lost
