@@ -175,6 +175,7 @@ def draw(views: dict[str, live.View]) -> None:
     if more:
         st.subheader(CLOSER[closer], anchor=False)
         {"walk": draw_walk, "sweep": draw_sweep, "survival": draw_survival}[closer](more)
+    draw_promise({who: view for who, view in views.items() if who in arms})
 
 
 def draw_arms(views: dict[str, live.View]) -> None:
@@ -189,10 +190,16 @@ def draw_arms(views: dict[str, live.View]) -> None:
             st.caption(" · ".join(f"{arm}: {100 * value:.1f} %" for arm, value in ends.items()) or
                        "Here each kind of pictures and labels will have its curve: how many new pictures are named correctly.")
     st.caption("Solid: new pictures treated like those learned from. Dotted: the same pictures raw.")
-    done = {who: view for who, view in views.items() if view.result is not None and view.study.images == "noised"}
+
+
+def draw_promise(views: dict[str, live.View]) -> None:
+    """The guarantee of the arm on noised pictures that promises least, and how it was made."""
+    done = [view for view in views.values() if view.result is not None and view.study.images == "noised"]
     if done:
-        panels.guarantee(max((view.result.guarantee for view in done.values()), key=lambda promise: promise.epsilon))
+        least = max(done, key=lambda view: view.result.guarantee.epsilon)
+        panels.guarantee(least.result.guarantee)
         st.caption("Stated for the arm on noised pictures that promises least. What a network learns from raw pictures promises nothing.")
+        panels.made(least.study, least.result)
 
 
 def draw_walk(views: dict[str, live.View]) -> None:
@@ -207,9 +214,8 @@ def draw_walk(views: dict[str, live.View]) -> None:
 def draw_sweep(views: dict[str, live.View]) -> None:
     """Accuracy over ε, depth and width, filling while it runs."""
     cells = {}
-    for name, view in views.items():
-        epsilon, depth, width = name.split("|")
-        cells[float(epsilon), depth, float(width)] = view.result.metrics["test_accuracy"] if view.result else None
+    for view in views.values():
+        cells[view.study.epsilon, view.study.network, view.study.width] = view.result.metrics["test_accuracy"] if view.result else None
     st.plotly_chart(charts.heat(cells, BUDGETS, DEPTHS, WIDTHS), key="sweep", config={"displayModeBar": False},
                     alt="Heat maps of accuracy over the budget and the width, one for each depth")
     st.caption("The report asked whether depth amplifies noise. If it did, the deeper networks would fall off earlier as ε shrinks (downwards).")
@@ -217,7 +223,7 @@ def draw_sweep(views: dict[str, live.View]) -> None:
 
 def draw_survival(views: dict[str, live.View]) -> None:
     """For each test picture the smallest budget at which the network still gets it right; who pays."""
-    answers = {float(name): view.result.arrays["predictions_noised"] for name, view in views.items() if view.result}
+    answers = {view.study.epsilon: view.result.arrays["predictions_noised"] for view in views.values() if view.result}
     if len(answers) < len(views):
         st.caption(f"{len(answers)} of {len(views)} budgets have been trained. The pictures appear when all have.")
         return

@@ -132,13 +132,13 @@ class NoisyTraining(LocalNoise):
         return steps
 
     def sweep(self) -> dict[str, NoisyTraining]:
-        """ε × depth × width, with true labels: does depth amplify noise? Named 'ε|depth|width'."""
-        return {f"{epsilon:g}|{depth}|{width:g}": self.corrected(images="noised", labels="true", epsilon=epsilon, network=depth, width=width)
+        """ε × depth × width, with true labels: does depth amplify noise?"""
+        return {f"ε = {epsilon:,g}, {depth}, width {width:g}": self.corrected(images="noised", labels="true", epsilon=epsilon, network=depth, width=width)
                 for epsilon in BUDGETS for width in WIDTHS for depth in DEPTHS}
 
     def survival(self) -> dict[str, NoisyTraining]:
         """One training for each budget, from much noise to little: which test pictures are still named correctly?"""
-        return {f"{epsilon:g}": self.corrected(images="noised", labels="true", epsilon=epsilon) for epsilon in BUDGETS}
+        return {f"ε = {epsilon:,g}": self.corrected(images="noised", labels="true", epsilon=epsilon) for epsilon in BUDGETS}
 
     # --- what leaves the phones ---------------------------------------------------------------------------------------
 

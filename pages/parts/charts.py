@@ -100,7 +100,7 @@ def arms(curves: dict[str, dict[str, Curve]], epochs: int, chance: float) -> go.
             chart.data[-1].showlegend = False
     chart.add_hline(y=100 * chance, line=dict(color=COLOURS["chance"], dash="dot"),
                     annotation=dict(text="guessing", font=dict(color=COLOURS["chance"])))
-    chart.update_xaxes(range=[0, epochs * 1.02])
+    chart.update_xaxes(range=[0, epochs * 1.02], dtick=1 if epochs <= 10 else None)
     chart.update_yaxes(range=[0, 102])
     return chart
 
