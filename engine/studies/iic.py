@@ -43,7 +43,7 @@ class IIC(LocalNoise):
     network: str = parameter("Network", "scattering", choices=NETWORKS, pattern="^(scattering|conv|paper)$",
                              help="What looks at the pictures. The wavelets are fixed; convolutions are learned, and take a GPU or "
                                   "patience.")
-    epochs: int = parameters.epochs(90)
+    epochs: int = parameters.epochs(120)
     batch_size: int = parameters.batch_size(500)
     learning_rate: float = parameter("Learning rate", 1e-3, low=1e-6, high=1.0, scale="log",
                                      help="How far each step of Adam moves the network at first; it falls to 0 along a cosine.")
