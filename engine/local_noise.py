@@ -88,7 +88,8 @@ class LocalNoise(Gaussian):
     def sample(self, noised: bool = True) -> bytes:
         """PNG of the first 60 training pictures: as they leave the phones, or before."""
         first = data.exhibits(self.dataset).train_images
-        shown = np.stack([pictures.stretch(one) for one in self.released(first, "train")]) if noised else first
+        many = np.resize(first, (REPORT_BATCH, *first.shape[1:]))  # as many as share a length in the mode as_published
+        shown = np.stack([pictures.stretch(one) for one in self.released(many, "train")[:len(first)]]) if noised else first
         return pictures.png(pictures.gallery(shown, columns=10))
 
     def clean(self, shown: np.ndarray) -> np.ndarray:
@@ -97,7 +98,9 @@ class LocalNoise(Gaussian):
         pixels = shown.astype(np.float32).reshape(len(shown), -1)
         squares = np.square(pixels).sum(1)
         squares = np.repeat(np.add.reduceat(squares, np.arange(0, len(pixels), group)), group)[:len(pixels)] if len(pixels) else squares
-        pixels /= np.sqrt(np.maximum(squares, 1e-30))[:, None]  # a black picture has no direction: it stays all zeros
+        # A black picture has no direction: it stays all zeros. A little short of 1, so that no float32 rounding makes two pictures
+        # stand farther apart than √2.
+        pixels /= np.sqrt(np.maximum(squares, 1e-30))[:, None] * np.float32(1 + 1e-6)
         return pixels.reshape(shown.shape)
 
     def image_epsilon(self, releases: int = 1) -> float | None:
@@ -115,11 +118,13 @@ class LocalNoise(Gaussian):
         distance = REPLACE_ONE * math.sqrt(releases)
         times = "once" if releases == 1 else f"{releases:,} times, each with fresh noise"
         named = "" if self.proved else f"The chosen formula names ε = {self.epsilon:,.6g}; the ε stated here is the one that its σ really gives."
-        shared = ("700 pictures share one length here: the bound of √2 still holds, and a typical picture is hidden far better than ε says."
+        shared = ("700 pictures share one length here: the bound of √2 still holds, and a typical picture is hidden far better than ε says; "
+                  "but somebody must see all 700 to compute that length, so the noise is not added on the phones any more."
                   if self.normalisation == "as_published" else "")
         return Guarantee(
             unit=unit, epsilon=total, delta=self.delta,
-            mechanism=f"Gaussian noise, σ = {sigma:.4g} on each pixel of the unit-length picture, released {times}",
+            mechanism=f"Gaussian noise, σ = {sigma:.4g} on each pixel of {'700 pictures of unit length together' if shared else 'the unit-length picture'}, "
+                      f"released {times}",
             accountant="exact Gaussian curve (Balle and Wang 2018)" + (f", {releases:,} releases composed exactly" if releases > 1 else ""),
             sampling="none: every picture is released", sample_rate=None, steps=releases,
             note=" ".join(filter(None, (named, shared, more, "A simulation: whoever knows the seed can take the noise away again."))),

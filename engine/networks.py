@@ -33,10 +33,10 @@ def keras_cnn(kind: str, width: float, channels: int, size: int, classes: int, s
     """Report 1's networks: (batch, channels, size, size) → (batch, classes) logits. Dropout draws from `seed` too.
 
     kind: "shallow" (its Table 1), "deep" (its Table 2), or "deeper" (ours: Table 2 with two more convolutions of 64 before its batch
-    norm). width: factor on filters and dense units. Kernels 3, no padding, ReLU. Raises ValueError where size < 12.
+    norm). width: factor on filters and dense units. Kernels 3, no padding, ReLU. Raises ValueError where size < 16.
     """
-    if size < 12:
-        raise ValueError(f"keras_cnn needs pictures of at least 12 x 12 pixels, not {size} x {size}")
+    if size < 16:
+        raise ValueError(f"keras_cnn needs pictures of at least 16 x 16 pixels, not {size} x {size}")
     drop = torch.Generator().manual_seed(seed ^ 0x5EED)
     few, many = max(1, round(32 * width)), max(1, round(64 * width))
     with torch.device("meta"):

@@ -111,7 +111,7 @@ class Supervised:
         loss, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         self.network.train()
         for step, rows in enumerate(batches, 1):
-            if len(rows) > 1 or len(batches) == 1:  # batch norm has no spread over a single picture
+            if len(rows) > 1 or self.study.batch_size == 1:  # a single picture left over would steer batch norm by itself
                 one = self._step(rows)
                 loss, right = loss + one[0], right + one[1]
             yield step, len(batches)

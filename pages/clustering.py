@@ -75,11 +75,11 @@ def draw(views: dict[str, live.View]) -> None:
 def draw_kmeans(view: live.View) -> None:
     """Heaps with their centres, and how well they fit."""
     st.subheader("K-means", anchor=False)
-    st.markdown("Ten centres; every picture joins the nearest, every centre moves to the middle of its heap, again and again.")
+    st.markdown("As many centres as heaps; every picture joins the nearest, every centre moves to the middle of its heap, again and again.")
     if "clusters" in view.pictures:
         st.image(view.pictures["clusters"], width="stretch", alt="A row for each heap: its centre, then some of its pictures; wrong ones framed")
-        st.caption("A row for each heap, its centre first. Framed: pictures of another class than most. (The owners' own pictures, for you to judge; the machine "
-                   "saw noised ones.)" if view.result else "A row for each heap, its centre first.")
+        st.caption(("A row for each heap, its centre first. " + ("Framed: of another class than the one that the heap stands for. " if view.result else "") +
+                    ("These are the owners' own pictures, for you to judge; the machine saw noised ones." if iic.images == "noised" else "")))
     else:
         st.image(iic.sample(), width="stretch", alt="Some of the pictures as they leave the phones")
         st.caption("Pictures as they leave the phones.")

@@ -134,8 +134,8 @@ CLOSER = {"walk": "What privacy cost, what the errors cost", "sweep": "Does dept
 AS_PUBLISHED = {"randomised": (0.10, 0.11), "kmeans": (0.15, 0.16)}
 
 st.header("Can a machine still learn from such pictures?", anchor=False)
-st.markdown("Every phone noises its own picture by the dial above, and a network learns from all of them. Nobody but the phone ever sees the picture "
-            "itself. **Choose what the network is told, press Train, and compare.**")
+st.markdown("Every phone noises its own picture by the dial above, and a network learns from what leaves the phones: nobody else sees the pictures "
+            "themselves. Beside it, for comparison, one that learns from raw pictures. **Choose what the network is told, press Train, and compare.**")
 chosen = st.pills("What the network learns from", list(ARMS), default=["raw", "true labels", "K-means labels"], selection_mode="multi", key="noise.arms",
                   format_func=lambda arm: "raw pictures, true labels" if arm == "raw" else f"noised pictures, {arm}")
 with st.expander("Settings of the training, and the report's errors", icon=":material/tune:",
@@ -152,7 +152,8 @@ with st.expander("Settings of the training, and the report's errors", icon=":mat
             controls.choice(name)
 base = controls.ready(NoisyTraining)
 try:
-    base.check(images.train_size)
+    for arm in chosen:
+        base.arm(arm).check(images.train_size, len(images.classes))
 except Refused as refused:
     st.error(words.plain(str(refused)), icon=":material/edit:")
     st.stop()
@@ -161,7 +162,9 @@ live.run_button(arms, "Train")
 closer = st.segmented_control("Look closer", list(CLOSER), format_func=CLOSER.get, key="noise.closer")
 told = "K-means labels" if closer != "walk" else st.pills("For", list(ARMS)[2:], default="K-means labels", key="noise.walk", required=True,
                                                             format_func=lambda arm: f"noised pictures, {arm}")
-extra = {} if closer is None else {"walk": base.arm(told).walk, "sweep": base.sweep, "survival": base.survival}[closer]()
+steps = base.arm(told).walk()
+closer_studies = {None: dict, "walk": lambda: {words_: other for words_, (_, other) in steps.items()}, "sweep": base.sweep, "survival": base.survival}
+extra = closer_studies[closer]()
 extra = {f"{closer}: {name}": other for name, other in extra.items()}
 if extra:
     live.run_button(extra, "Run these too")
@@ -193,22 +196,26 @@ def draw_arms(views: dict[str, live.View]) -> None:
 
 
 def draw_promise(views: dict[str, live.View]) -> None:
-    """The guarantee of the arm on noised pictures that promises least, and how it was made."""
-    done = [view for view in views.values() if view.result is not None and view.study.images == "noised"]
-    if done:
-        least = max(done, key=lambda view: view.result.guarantee.epsilon)
-        panels.guarantee(least.result.guarantee)
-        st.caption("Stated for the arm on noised pictures that promises least. What a network learns from raw pictures promises nothing.")
-        panels.made(least.study, least.result)
+    """What one of the finished trainings promises, and how it was made."""
+    done = {who: view for who, view in views.items() if view.result is not None}
+    if not done:
+        return
+    who = st.selectbox("What is guaranteed to whoever is in the data of", list(done), key="noise.promise",
+                       help="Each kind of pictures and labels promises something else: look at each.")
+    panels.guarantee(done[who].result.guarantee)
+    panels.made(done[who].study, done[who].result)
 
 
 def draw_walk(views: dict[str, live.View]) -> None:
     """What privacy cost, what the errors cost."""
-    found = {name: view.result.metrics["test_accuracy"] if view.result else None for name, view in views.items()}
-    st.plotly_chart(charts.walk(found, 2, AS_PUBLISHED.get(base.arm(told).labels)), key="walk", config={"displayModeBar": False},
+    found = {name: (steps[name][0], view.result.metrics["test_accuracy"] if view.result else None) for name, view in views.items()}
+    st.plotly_chart(charts.walk(found, AS_PUBLISHED.get(base.arm(told).labels)), key="walk", config={"displayModeBar": False},
                     alt="Bars from the accuracy on raw pictures to the published one: what privacy takes, then what each error does")
-    st.caption("Green: raw pictures. Blue: what privacy takes, with everything done right. Orange: what each error of the report's pipeline does then, "
-               "added one by one. Grey: what the report measured.")
+    st.caption("Green: raw pictures, true labels. Yellow: what doing without labels takes, noise or not. Blue: what privacy takes, with everything done right. "
+               "Red: what each error of the report's pipeline does then, added one by one. Grey: what the report measured.")
+    if "700 pictures share one length" in views:
+        st.caption("The report trained no network on IIC's labels. Its shared length was in its clustering code; here the network sees those pictures too. Its "
+                   "fresh noise for every copy is on the page Clustering.")
 
 
 def draw_sweep(views: dict[str, live.View]) -> None:
@@ -241,7 +248,7 @@ def draw_survival(views: dict[str, live.View]) -> None:
         column.image(pictures.png(pictures.gallery(tiles, columns=4)), caption=f"{name}: {100 * float((least == level).mean()):.1f} %", width="stretch",
                      alt=f"Test pictures that are named correctly {name}, a row a class")
     st.caption("A picture counts from the smallest ε at which the network trained there names it correctly, and at every larger one too. Classes in the order "
-               "of who loses most. One noise draw for each picture: another one would move single pictures.")
+               f"of how few survive ε = {min(answers):g}. One noise draw for each picture: another one would move single pictures.")
 
 
 live.follow(arms | extra, draw)

@@ -61,12 +61,13 @@ def test_as_published_700_pictures_share_one_length(digits):
 
 
 def test_two_unit_pictures_are_at_most_root_two_apart(digits):
+    before, after = np.zeros((2, 700, 28, 28, 1), np.uint8)
+    before[0, :14], after[0, 14:] = 255, 3  # nothing in common, and 699 black pictures beside them: as far apart as can be
     for mode in ("corrected", "as_published"):
-        before = digits.train_images[:700].copy()
-        after = before.copy()
-        after[0] = 255 - before[0]
         study = Plain(normalisation=mode)
-        assert np.linalg.norm(study.clean(before) - study.clean(after)) <= math.sqrt(2) + 1e-6
+        apart = np.linalg.norm((study.clean(before) - study.clean(after)).astype(np.float64))
+        assert math.sqrt(2) * (1 - 1e-5) < apart <= math.sqrt(2)
+        assert np.linalg.norm(study.clean(digits.train_images[:700]) - study.clean(digits.train_images[1:701])) <= math.sqrt(2 * 700)
 
 
 def test_a_black_picture_has_no_direction_and_stays_black_before_the_noise():
@@ -181,6 +182,8 @@ def test_noised_at_the_reports_sigma_it_learns_and_as_published_it_does_not(trai
     """REPORTS.md: the report's failure is its second division by 255 and nothing else."""
     _, corrected = trained(calibration="textbook", sensitivity="report")
     _, published = trained(**(PUBLISHED | {"labels": "randomised"}))
+    _, without = trained(**(PUBLISHED | {"labels": "randomised", "division": "corrected"}))
+    assert without.metrics["test_accuracy_noised"] > 0.85
     assert corrected.metrics["test_accuracy_noised"] > 0.85
     assert published.metrics["test_accuracy_noised"] < 0.16
 
@@ -262,14 +265,13 @@ def test_folders_of_few_pictures_and_any_number_of_classes(classes, store, tmp_p
 # --- several of them -------------------------------------------------------------------------------------------------------
 
 def test_the_walk_changes_one_thing_a_step_and_ends_at_the_published_pipeline():
-    for labels in ("randomised", "kmeans"):
-        steps = list(NoisyTraining(labels=labels, epsilon=1925.0).walk().values())
-        assert steps[0].images == "raw" and steps[0].labels == "true" and steps[2].labels == labels
-        for before, after in zip(steps[2:], steps[3:]):
-            changed = {n for n in NoisyTraining.model_fields if getattr(before, n) != getattr(after, n)}
+    for labels in ("randomised", "kmeans", "iic"):
+        kinds, steps = zip(*NoisyTraining(labels=labels, epsilon=1925.0).walk().values())
+        assert kinds[0] == "raw" and "privacy" in kinds and kinds[3:] == ("error",) * (len(kinds) - 3)
+        for before, after in zip(steps, steps[1:]):
+            changed = {n for n in NoisyTraining.model_fields if getattr(before, n) != getattr(after, n)} - {"epsilon"}  # raw pictures have none
             assert len(changed) == 1 or changed == {"calibration", "sensitivity"}
-        last = steps[-1]
-        idle = {"matching"} if labels == "randomised" else {"label_noise"}
+        last, idle = steps[-1], {"matching"} if labels == "randomised" else {"label_noise"}
         assert {n: getattr(last, n) for n in PUBLISHED if n not in idle} == {n: v for n, v in PUBLISHED.items() if n not in idle}
 
 
@@ -284,3 +286,23 @@ def test_a_picture_survives_from_the_smallest_budget_after_which_it_is_always_ri
     labels = np.array([1, 1, 1, 1])
     answers = {10.0: np.array([1, 0, 1, 0]), 100.0: np.array([1, 1, 0, 0]), 1000.0: np.array([1, 1, 1, 0])}
     assert least_budgets(answers, labels).tolist() == [10.0, 100.0, 1000.0, np.inf]
+
+
+def test_a_batch_of_one_learns_too(store):
+    _, result = finish(NoisyTraining(epochs=1, width=0.125, batch_size=1, learning_rate=0.1).run(Lab(store)))
+    assert result.metrics["train_loss"] > 0 and result.metrics["train_accuracy"] > 0.2
+
+
+def test_what_the_clustering_refuses_is_refused_before_anything_is_trained():
+    with pytest.raises(Refused, match="labels: iic is not allowed here; the clustering says: batch_size"):
+        NoisyTraining(labels="iic", batch_size=100).check(300, 2)
+    with pytest.raises(Refused, match="at least two classes"):
+        NoisyTraining(labels="randomised").check(4000, 1)
+
+
+def test_the_shown_sample_is_noised_as_strongly_as_what_is_trained_on(digits):
+    """In the mode as_published 700 pictures share one length, in the sample as in the study."""
+    study = Plain(normalisation="as_published", epsilon=200_000.0)
+    many = np.resize(digits.train_images[:60], (700, 28, 28, 1))
+    assert np.linalg.norm(study.clean(many)[0]) == pytest.approx(np.linalg.norm(study.clean(digits.train_images[:700])[0]), rel=0.2)
+    assert study.sample() != study.sample(noised=False)

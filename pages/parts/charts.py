@@ -105,18 +105,24 @@ def arms(curves: dict[str, dict[str, Curve]], epochs: int, chance: float) -> go.
     return chart
 
 
-def walk(accuracies: dict[str, float | None], privacy_steps: int, published: tuple[float, float] | None) -> go.Figure:
-    """From raw accuracy down, a bar a step: step → accuracy in [0, 1] or None. The first is raw, `privacy_steps` are privacy, the rest errors."""
+KINDS = {"raw": "raw", "no labels": "not private", "privacy": "private", "error": "attacker"}  # of the walk's steps → their colours
+
+
+def walk(steps: dict[str, tuple[str, float | None]], published: tuple[float, float] | None) -> go.Figure:
+    """From raw accuracy down, a bar a step: words → (kind, accuracy in [0, 1], or None while it is missing).
+
+    A step whose predecessor is missing has no bar yet: it would carry two changes in one colour.
+    """
     chart = figure("", "Named correctly, %", height=400)
     before: float | None = None
-    for i, (name, accuracy) in enumerate(accuracies.items()):
-        if accuracy is None:
-            chart.add_bar(x=[name], y=[0], showlegend=False)
+    for i, (name, (kind, accuracy)) in enumerate(steps.items()):
+        if accuracy is None or (i and before is None):
+            chart.add_bar(x=[name], y=[0], base=[0], showlegend=False)
+            before = accuracy
             continue
-        kind = "raw" if i == 0 else "private" if i <= privacy_steps else "attacker"
         base, change = (0.0, accuracy) if before is None else (before, accuracy - before)
         told = f"{100 * accuracy:.1f} %" if before is None else f"{100 * change:+.1f}<br>→ {100 * accuracy:.1f} %"
-        chart.add_bar(x=[name], y=[100 * change], base=[100 * base], marker=dict(color=COLOURS[kind]), showlegend=False,
+        chart.add_bar(x=[name], y=[100 * change], base=[100 * base], marker=dict(color=COLOURS[KINDS[kind]]), showlegend=False,
                       hovertemplate=f"{100 * accuracy:.2f} %<extra></extra>")
         chart.add_scatter(x=[name], y=[100 * max(accuracy, before or 0.0) + 1], text=[told], mode="text", textposition="top center",
                           showlegend=False, hoverinfo="skip")
