@@ -173,24 +173,29 @@ def estimate(studies: list[Study]) -> str:
 
 def progress(views: dict[str, View]) -> None:
     """State of each running study: phase, bar, time left, Stop; and why one has ended without a result."""
-    active = [v for v in views.values() if v.state in ("queued", "running")]
+    active = {who: view for who, view in views.items() if view.state in ("queued", "running")}
     if len(active) > FEW:
         _one_bar(views)
-    for who, view in views.items():
-        if len(active) > FEW and view in active:
-            continue
-        if view.state == "queued":
-            ahead = f"{view.place} run{'s' if view.place > 1 else ''} ahead" if view.place else "starting"
-            st.progress(0.0, text=f"**{who.capitalize()}**: waiting for a worker ({ahead})")
-        elif view.state == "running":
+    else:
+        for who, view in active.items():
             _bar(who, view)
-        elif view.state == "failed":
-            st.error(f"**{who.capitalize()}**: {words.plain(view.message)}", icon=":material/error:")
-        elif view.state == "cancelled":
-            st.info(f"**{who.capitalize()}**: {words.plain(view.message)}", icon=":material/stop_circle:")
+    _ends(views)
     if active:
-        st.button("Stopping…" if all(v.cancelling for v in active) else "Stop", icon=":material/stop:", key="stop",
-                  disabled=all(v.cancelling for v in active), on_click=_cancel, args=([v.study for v in active],))
+        stopping = all(view.cancelling for view in active.values())
+        st.button("Stopping…" if stopping else "Stop", icon=":material/stop:", key="stop", disabled=stopping,
+                  on_click=_cancel, args=([view.study for view in active.values()],))
+
+
+def _ends(views: dict[str, View]) -> None:
+    """Why studies have ended without a result: one box for all that say the same."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for who, view in views.items():
+        if view.state in ("failed", "cancelled"):
+            said.setdefault((view.state, "Stopped." if view.state == "cancelled" and len(views) > FEW else view.message), []).append(who)
+    for (state, message), names in said.items():
+        name = names[0][0].upper() + names[0][1:] if len(names) == 1 else f"{len(names)} of {len(views)}"
+        show, icon = (st.error, ":material/error:") if state == "failed" else (st.info, ":material/stop_circle:")
+        show(f"**{name}**: {words.plain(message)}", icon=icon)
 
 
 def _cancel(studies: list[Study]) -> None:
@@ -211,7 +216,12 @@ def _one_bar(views: dict[str, View]) -> None:
 
 
 def _bar(who: str, view: View) -> None:
+    name = who[0].upper() + who[1:]
+    if view.state == "queued":
+        ahead = f"{view.place} run{'s' if view.place > 1 else ''} ahead" if view.place else "starting"
+        st.progress(0.0, text=f"**{name}**: waiting for a worker ({ahead})")
+        return
     phase = view.phase or Phase("starting")
     left = f", {words.seconds(view.seconds_left)} left" if view.seconds_left is not None else ""
     done = min(1.0, phase.done / phase.total) if phase.total else 0.0
-    st.progress(done, text=f"**{who.capitalize()}**: {phase.name}{left}")
+    st.progress(done, text=f"**{name}**: {phase.name}{left}")
