@@ -15,7 +15,7 @@ from dataclasses import asdict
 from engine import data, parameters, settings
 from engine.lab import Lab, load, open_store
 from engine.studies import STUDIES
-from engine.study import Failed, Phase, Point, Refused, Result, Study, build, key
+from engine.study import Failed, Phase, Point, Refused, Result, Study, key
 
 
 def main(arguments: list[str] | None = None) -> int:

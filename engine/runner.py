@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 
 from cache import Store
 from engine import cluster, data, settings
-from engine.lab import Lab, load, open_store, save
+from engine.lab import Lab, open_store, save
 from engine.study import EVENTS, Event, Failed, Phase, Refused, Result, Study, key
 
 log = logging.getLogger("veil.runner")

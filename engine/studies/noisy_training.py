@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engine import clusters, data, parameters, pictures, privacy
+from engine import data, parameters, pictures, privacy
 from engine.local_noise import LocalNoise, error
 from engine.parameters import parameter
 from engine.studies.iic import IIC
