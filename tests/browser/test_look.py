@@ -72,5 +72,3 @@ def test_screenshots_for_the_docs(visit):
         if name == "home":
             expect(visitor.page.get_by_text("new digits named correctly")).to_be_visible(timeout=90_000)
         visitor.shot(name, ROOT / "docs")
-        if name == "dp_training":
-            visitor.shot("screenshot", ROOT / "docs")
