@@ -28,11 +28,6 @@ class Judged:
     nmi: float
     ari: float
 
-    @property
-    def matched_confusion(self) -> np.ndarray:
-        """(classes, clusters) with the clusters in the order of the classes that they stand for, unmatched ones last."""
-        return self.confusion[:, order(self.matching)]
-
 
 def judge(labels: np.ndarray, clusters: np.ndarray, classes: int, count: int) -> Judged:
     """labels (n,) in [0, classes), clusters (n,) in [0, count) → how well they fit. n may be 0: then nothing is right."""

@@ -103,10 +103,6 @@ class LocalNoise(Gaussian):
         pixels /= np.sqrt(np.maximum(squares, 1e-30))[:, None] * np.float32(1 + 1e-6)
         return pixels.reshape(shown.shape)
 
-    def image_epsilon(self, releases: int = 1) -> float | None:
-        """The ε that a picture really gets, or None where it is not noised."""
-        return self.earned(self.epsilon, releases) if self.images == "noised" else None
-
     def picture_guarantee(self, releases: int = 1, unit: str = "the pixels of one training picture", more: str = "") -> Guarantee:
         """What one owner of a picture is promised by its noise; `more` is added to the note."""
         if self.images == "raw":

@@ -135,12 +135,13 @@ def draw_budgets(views: dict[str, live.View]) -> None:
 
 def draw_finished(views: dict[str, live.View]) -> None:
     """What is promised, and what goes deeper."""
-    view = views["IIC"] if views["IIC"].result else views["K-means"]
-    result = view.result
+    method = "IIC" if views["IIC"].result else "K-means"
+    view, result = views[method], views[method].result
     for warning in result.facts.get("warnings", []):
         st.warning(warning, icon=":material/warning:")
     panels.odds(result.guarantee, "An attacker knows that your picture is one of two. Which one?", "Without looking", "Seeing what left your phone")
     panels.guarantee(result.guarantee)
+    st.caption(f"Stated for {method}.")
     done = {name: v.result for name, v in views.items() if name in METHODS and v.result}
     panels.deeper({
         "Heaps and classes": lambda: draw_confusion(done), "What is charged": draw_charged,

@@ -203,7 +203,7 @@ def draw_promise(views: dict[str, live.View]) -> None:
     who = st.selectbox("What is guaranteed to whoever is in the data of", list(done), key="noise.promise",
                        help="Each kind of pictures and labels promises something else: look at each.")
     panels.guarantee(done[who].result.guarantee)
-    panels.made(done[who].study, done[who].result)
+    panels.made(done[who].study, done[who].result, link=False)  # the arm is not in the address
 
 
 def draw_walk(views: dict[str, live.View]) -> None:
