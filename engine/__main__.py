@@ -40,11 +40,16 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("list", help="the studies, their presets and parameters").set_defaults(command=list_studies)
     run = commands.add_parser("run", help="compute a study, or take it from the cache")
-    run.add_argument("study")
-    run.add_argument("--preset", default="quick", help="quick, report or best, where the study has it")
-    run.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="changes")
-    run.add_argument("--json", action="store_true", help="exactly one JSON object on stdout")
     run.set_defaults(command=run_study)
+    series = commands.add_parser("series", help="compute several of a study, such as a sweep: a line each")
+    series.set_defaults(command=run_series)
+    for command in (run, series):
+        command.add_argument("study")
+        if command is series:
+            command.add_argument("series", help="which one; `list` names them")
+        command.add_argument("--preset", default="quick", help="quick, report or best, where the study has it")
+        command.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="changes")
+        command.add_argument("--json", action="store_true", help="exactly one JSON object on stdout" + (" a line" if command is series else ""))
     sets = commands.add_parser("data", help="which data sets are here, and how to get the rest")
     sets.add_argument("action", nargs="?", choices=["fetch"])
     sets.add_argument("name", nargs="?")
@@ -61,6 +66,8 @@ def list_studies(options) -> None:
     """Print every study with its presets and parameters."""
     for study in STUDIES.values():
         print(f"{study.NAME}: {study.TITLE}\n  presets: {', '.join(study.PRESETS)}")
+        for name, shows in study.SERIES.items():
+            print(f"  series {name}: {shows}")
         for spec in parameters.specs(study).values():
             unit = f" {spec.unit}" if spec.unit else ""
             print(f"  {spec.name} = {spec.format(spec.default)}{unit}  ({spec.allowed}). {spec.title}: {spec.help}")
@@ -78,6 +85,22 @@ def run_study(options) -> None:
     (print_json if options.json else print_words)(study, result, seconds, cached)
     if "not_stored" in result.made:
         print(result.made["not_stored"], file=sys.stderr)
+
+
+def run_series(options) -> None:
+    """Run all studies of a series, one after the other; what was stored before is not run again."""
+    base = chosen_study(options.study, options.preset, options.changes)
+    if options.series not in base.SERIES:
+        raise Refused("series", f"series: {options.series[:40]!r} is not known; {base.NAME} has {', '.join(base.SERIES) or 'none'}")
+    store = open_store()
+    for words, study in getattr(base, options.series)().items():
+        begun, cached = time.perf_counter(), load(store, key(study)) is not None
+        result = compute(study, store)
+        seconds = time.perf_counter() - begun
+        if options.json:
+            print(json.dumps({"step": words} | described(study, result, seconds, cached)), flush=True)
+        else:
+            print(f"{words:40} {'  '.join(f'{name} {value:.4f}' for name, value in result.metrics.items())}  ({seconds:.1f} s)", flush=True)
 
 
 def chosen_study(name: str, preset: str, changes: list[str]) -> Study:
@@ -133,9 +156,14 @@ def show(event) -> None:
 
 def print_json(study: Study, result: Result, seconds: float, cached: bool) -> None:
     """Exactly one JSON object."""
+    print(json.dumps(described(study, result, seconds, cached)))
+
+
+def described(study: Study, result: Result, seconds: float, cached: bool) -> dict:
+    """A study and its result without pictures and arrays, fit for JSON."""
     found = {"study": study.NAME, "key": key(study), "params": study.model_dump(mode="json"), "metrics": result.metrics,
              "guarantee": asdict(result.guarantee), "seconds": seconds, "cached": cached}
-    print(json.dumps(strict(found)))
+    return strict(found)
 
 
 def strict(value):

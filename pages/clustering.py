@@ -7,7 +7,7 @@ from engine.studies.iic import IIC
 from engine.studies.kmeans_labels import KMeansLabels
 from engine.study import Refused
 from pages.parts import charts, live, panels, words
-from pages.parts.controls import Controls
+from pages.parts.controls import Controls, Look
 
 REPORT_SET = (150.0, 2000.0, 3000.0, 5000.0, 200_000.0)  # the budgets of report 1's figure 4
 # Matched error at the end of its curves, read off that figure; raw: 0.055.
@@ -18,7 +18,7 @@ st.title("Can a machine sort pictures that nobody has labelled?", anchor=False)
 st.markdown("Labels give people away too. So let a machine find its own: it puts the noised pictures into heaps, and whoever looks at a heap can name it. "
             "**Choose how much noise, press Run, and see how many heaps are what they should be.**")
 
-controls = Controls(IIC, KMeansLabels)
+controls = Controls(IIC, KMeansLabels, looks={"closer": Look(("budgets",))})
 controls.complain()
 controls.dial("epsilon")
 controls.presets({"quick": "Start", "raw": "Without noise", "report": "As in the report"})
@@ -51,8 +51,7 @@ except Refused as refused:
     st.stop()
 live.run_button(studies)
 iic = studies["IIC"]
-budgets = st.toggle("The report's five budgets beside each other", key="clustering.budgets",
-                    help="Its figure 4: IIC at ε = 150, 2000, 3000, 5000 and 200,000, with the settings above.")
+budgets = controls.look("closer", "Look closer", {"budgets": "The report's five budgets beside each other"})  # its figure 4
 beside = {f"ε = {e:,g}": iic.model_copy(update={"epsilon": e, "images": "noised"}) for e in REPORT_SET} if budgets else {}
 if beside:
     live.run_button(beside, "Run these too")

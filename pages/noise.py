@@ -12,16 +12,23 @@ from engine.studies.noise import STRIP, Noise
 from engine.studies.noisy_training import ARMS, BUDGETS, DEPTHS, WIDTHS, NoisyTraining, least_budgets
 from engine.study import Refused, key
 from pages.parts import charts, live, panels, words
-from pages.parts.controls import Controls
+from pages.parts.controls import Controls, Look
 
 OWN_SIZE = 64
+NETWORKS = {"shallow": "The shallow network", "deep": "The deep network"}
+CLOSER = {"walk": "What privacy cost, what the errors cost", "sweep": "Does depth amplify noise?", "survival": "Which pictures survive?"}
+ARM_WORDS = {arm: "raw pictures, true labels" if arm == "raw" else f"noised pictures, {arm}" for arm in ARMS}
+LOOKS = {"arms": Look(tuple(ARMS), ("raw", "true labels", "K-means labels"), several=True), "closer": Look(tuple(CLOSER)),
+         "walked": Look(tuple(ARMS)[2:], ("K-means labels",))}
+# What report 1 measured, read off its figure 2; it trained nothing on IIC's labels.
+AS_PUBLISHED = {"randomised": (0.10, 0.11), "kmeans": (0.15, 0.16)}
 
 st.title("Can anyone still be recognised?", anchor=False)
 st.markdown("Before a picture leaves a phone, noise can be added to it. The privacy budget ε (epsilon) says how much may still be found out: the smaller, "
             "the more noise, and the harder it is to tell which picture it was. "
             "**Drag the dial and watch where the picture drowns.**")
 
-controls = Controls(Noise, NoisyTraining, hidden=("images", "labels", "network"))  # both networks, and arms by their names
+controls = Controls(Noise, NoisyTraining, hidden=("images", "labels", "network"), looks=LOOKS)  # both networks, and arms by their names
 controls.complain()
 controls.dial("epsilon")
 controls.presets({"quick": "Start", "report": "As in the report"})
@@ -128,16 +135,10 @@ $\Phi\!\left(\tfrac{\Delta}{2\sigma} - \tfrac{\varepsilon\sigma}{\Delta}\right) 
 panels.made(study, result, again=raw is None)
 
 # --- a network that learns from such pictures --------------------------------------------------------------------------------
-NETWORKS = {"shallow": "The shallow network", "deep": "The deep network"}
-CLOSER = {"walk": "What privacy cost, what the errors cost", "sweep": "Does depth amplify noise?", "survival": "Which pictures survive?"}
-# What report 1 measured, read off its figure 2; it trained nothing on IIC's labels.
-AS_PUBLISHED = {"randomised": (0.10, 0.11), "kmeans": (0.15, 0.16)}
-
 st.header("Can a machine still learn from such pictures?", anchor=False)
 st.markdown("Every phone noises its own picture by the dial above, and a network learns from what leaves the phones: nobody else sees the pictures "
             "themselves. Beside it, for comparison, one that learns from raw pictures. **Choose what the network is told, press Train, and compare.**")
-chosen = st.pills("What the network learns from", list(ARMS), default=["raw", "true labels", "K-means labels"], selection_mode="multi", key="noise.arms",
-                  format_func=lambda arm: "raw pictures, true labels" if arm == "raw" else f"noised pictures, {arm}")
+chosen = controls.look("arms", "What the network learns from", ARM_WORDS)
 with st.expander("Settings of the training, and the report's errors", icon=":material/tune:",
                  expanded=controls.opens("epochs", "batch_size", "learning_rate", "width", "division", "label_noise", "matching", "normalisation")):
     one, two, three = st.columns(3)
@@ -159,13 +160,9 @@ except Refused as refused:
     st.stop()
 arms = {f"{arm}, {network}": base.arm(arm, network=network) for arm in chosen for network in NETWORKS}
 live.run_button(arms, "Train")
-closer = st.segmented_control("Look closer", list(CLOSER), format_func=CLOSER.get, key="noise.closer")
-told = "K-means labels" if closer != "walk" else st.pills("For", list(ARMS)[2:], default="K-means labels", key="noise.walk", required=True,
-                                                            format_func=lambda arm: f"noised pictures, {arm}")
-steps = base.arm(told).walk()
-closer_studies = {None: dict, "walk": lambda: {words_: other for words_, (_, other) in steps.items()}, "sweep": base.sweep, "survival": base.survival}
-extra = closer_studies[closer]()
-extra = {f"{closer}: {name}": other for name, other in extra.items()}
+closer = next(iter(controls.look("closer", "Look closer", CLOSER)), None)
+told = controls.look("walked", "For", ARM_WORDS, required=True)[0] if closer == "walk" else "K-means labels"
+extra = {f"{closer}: {name}": other for name, other in getattr(base.arm(told), closer)().items()} if closer else {}
 if extra:
     live.run_button(extra, "Run these too")
 
@@ -203,13 +200,14 @@ def draw_promise(views: dict[str, live.View]) -> None:
     who = st.selectbox("What is guaranteed to whoever is in the data of", list(done), key="noise.promise",
                        help="Each kind of pictures and labels promises something else: look at each.")
     panels.guarantee(done[who].result.guarantee)
-    panels.made(done[who].study, done[who].result, link=False)  # the arm is not in the address
+    panels.made(done[who].study, done[who].result)
 
 
 def draw_walk(views: dict[str, live.View]) -> None:
     """What privacy cost, what the errors cost."""
-    found = {name: (steps[name][0], view.result.metrics["test_accuracy"] if view.result else None) for name, view in views.items()}
-    st.plotly_chart(charts.walk(found, AS_PUBLISHED.get(base.arm(told).labels)), key="walk", config={"displayModeBar": False},
+    arm = base.arm(told)
+    found = {name: (kind, views[name].result.metrics["test_accuracy"] if views[name].result else None) for name, kind in arm.kinds().items()}
+    st.plotly_chart(charts.walk(found, AS_PUBLISHED.get(arm.labels)), key="walk", config={"displayModeBar": False},
                     alt="Bars from the accuracy on raw pictures to the published one: what privacy takes, then what each error does")
     st.caption("Green: raw pictures, true labels. Yellow: what doing without labels takes, noise or not. Blue: what privacy takes, with everything done right. "
                "Red: what each error of the report's pipeline does then, added one by one. Grey: what the report measured.")

@@ -40,6 +40,19 @@ def test_training_reports_progress_on_stderr_only():
     assert {"test_accuracy", "train_accuracy"} <= set(told["metrics"])
 
 
+def test_a_series_is_a_line_each_and_shares_what_is_stored():
+    tiny = ("--preset", "tiny", "--json")
+    found = engine("series", "noisy_training", "walk", *tiny, "--set", "labels=randomised")
+    assert found.returncode == 0, found.stderr
+    told = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [line["step"] for line in told][:2] == ["raw pictures", "noise on pictures"] and len(told) == 6
+    assert len({line["key"] for line in told}) == 6 and not any(line["cached"] for line in told)
+    again = json.loads(engine("run", "noisy_training", *tiny).stdout)
+    assert again["cached"] and again["key"] == told[1]["key"]
+    wrong = engine("series", "noisy_training", "dance")
+    assert wrong.returncode == 2 and "walk, sweep, survival" in wrong.stderr
+
+
 WRONG = ["epsilon=nan", "epsilon=inf", "epsilon=1e308", "epsilon=-1", "epsilon=../../etc", "epsilon=" + "9" * 10_000, "nonsense=1",
          "dataset=../../etc/passwd", "dataset=folder:../x", "seed=1.5", "epsilon", "calibration=magic", "index=1e9"]
 

@@ -266,7 +266,9 @@ def test_folders_of_few_pictures_and_any_number_of_classes(classes, store, tmp_p
 
 def test_the_walk_changes_one_thing_a_step_and_ends_at_the_published_pipeline():
     for labels in ("randomised", "kmeans", "iic"):
-        kinds, steps = zip(*NoisyTraining(labels=labels, epsilon=1925.0).walk().values())
+        study = NoisyTraining(labels=labels, epsilon=1925.0)
+        assert list(study.walk()) == list(study.kinds())
+        kinds, steps = tuple(study.kinds().values()), list(study.walk().values())
         assert kinds[0] == "raw" and "privacy" in kinds and kinds[3:] == ("error",) * (len(kinds) - 3)
         for before, after in zip(steps, steps[1:]):
             changed = {n for n in NoisyTraining.model_fields if getattr(before, n) != getattr(after, n)} - {"epsilon"}  # raw pictures have none

@@ -37,7 +37,7 @@ class IIC(LocalNoise):
         "report": {"dataset": "mnist", "network": "paper", "epochs": 40, "batch_size": 700, "learning_rate": 1e-4, "sub_heads": 5,
                    "views": 5, "entropy_weight": 1.0, "heads": "alternating", "calibration": "textbook", "sensitivity": "report",
                    "normalisation": "as_published", "releases": "as_published"},
-        "best": {"dataset": "mnist", "images": "raw", "epochs": 20, "batch_size": 1000},
+        "best": {"dataset": "mnist", "images": "raw", "epochs": 16},
     }
 
     network: str = parameter("Network", "scattering", choices=NETWORKS, pattern="^(scattering|conv|paper)$",

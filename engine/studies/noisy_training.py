@@ -41,6 +41,8 @@ class NoisyTraining(LocalNoise):
         "mnist": {"dataset": "mnist", "epochs": 20, "calibration": "textbook", "sensitivity": "report"},
     }
 
+    SERIES = {"walk": "what privacy cost, what the errors cost", "sweep": "does depth amplify noise?", "survival": "which pictures survive?"}
+
     labels: str = parameter("Labels are", "true", choices=LABELS, pattern="^(true|randomised|kmeans|iic)$",
                             help="What the network is told about each picture. Clusters found in noised pictures cost no privacy of their own.")
     label_epsilon: float = parameter("Privacy budget ε for the label", 75.0, low=0.01, high=100.0, scale="log", ends=("more private", "more truthful"),
@@ -118,12 +120,19 @@ class NoisyTraining(LocalNoise):
         """The same for one of the ARMS."""
         return self.changed_to(**({"images": "noised"} | ARMS[name] | changes))
 
-    def walk(self) -> dict[str, tuple[str, NoisyTraining]]:
-        """From raw pictures to the published pipeline, a step at a time: words → (kind, study).
+    def walk(self) -> dict[str, NoisyTraining]:
+        """From raw pictures to the published pipeline, a step at a time: words → study."""
+        return {words: study for words, (_, study) in self._steps().items()}
 
-        Kinds: "raw"; "no labels", what doing without labels takes even on raw pictures; "privacy", what noise takes with everything done
-        right; "error", what each error of the report then does.
+    def kinds(self) -> dict[str, str]:
+        """What each step of the walk shows: words → kind.
+
+        "raw"; "no labels", what doing without labels takes even on raw pictures; "privacy", what noise takes with everything done right;
+        "error", what each error of the report then does.
         """
+        return {words: kind for words, (kind, _) in self._steps().items()}
+
+    def _steps(self) -> dict[str, tuple[str, NoisyTraining]]:
         told = {"true": "true labels", "randomised": "noise on labels", "kmeans": "labels by K-means", "iic": "labels by IIC"}[self.labels]
         steps = {"raw pictures": ("raw", self.corrected(images="raw", labels="true"))}
         if self.labels in ("kmeans", "iic"):

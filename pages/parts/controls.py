@@ -8,6 +8,7 @@ has no slider on a log scale; see docs/architecture.md.)
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
@@ -20,13 +21,34 @@ from pages.parts import words
 STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # marks a decade on a log slider
 
 
+@dataclass(frozen=True)
+class Look:
+    """Which of the page's charts are looked at: in the URL like a parameter, but in no study, so that it changes no result."""
+
+    options: tuple[str, ...]
+    default: tuple[str, ...] = ()
+    several: bool = False  # may be chosen at once
+
+    def text(self, chosen: tuple[str, ...]) -> str:
+        """As it stands in a URL."""
+        return ",".join(chosen) or "none"
+
+    def parse(self, name: str, text: str) -> tuple[str, ...]:
+        """What a URL asks for; raises Refused for what there is not."""
+        chosen = () if text == "none" else tuple(dict.fromkeys(text.split(",")))
+        if not set(chosen) <= set(self.options) or (len(chosen) > 1 and not self.several):
+            raise Refused(name, f"{name}: {text[:80]} is not allowed; allowed: {'some' if self.several else 'one'} of {', '.join(self.options)}")
+        return chosen
+
+
 class Controls:
     """The widgets of a page's studies. What the session holds is always allowed: a wrong text never gets in.
 
     The first study names the page. A field that several studies have is one widget, with the first one's words and default.
     """
 
-    def __init__(self, study: type[Study], *more: type[Study], hidden: tuple[str, ...] = ()):
+    def __init__(self, study: type[Study], *more: type[Study], hidden: tuple[str, ...] = (), looks: dict[str, Look] | None = None):
+        self.looks = looks or {}
         self.study, self.studies = study, (study, *more)
         specs = {name: spec for each in reversed(self.studies) for name, spec in parameters.specs(each).items()}
         self.specs = {name: spec for name, spec in specs.items() if name not in hidden}
@@ -53,12 +75,16 @@ class Controls:
             self._read(texts)  # a new visitor, or the browser's Back
         for name, spec in self.specs.items():
             st.session_state.setdefault(self.slot(name), spec.default)
+        for name, look in self.looks.items():
+            st.session_state.setdefault(self.slot(name), look.default)
 
     def _read(self, texts: dict[str, str]) -> None:
         """Take the allowed values of a URL; say what is wrong with the others."""
-        self.set(**{name: spec.default for name, spec in self.specs.items()})
-        for name in ("", *self.specs):
+        self.set(**{name: what.default for name, what in (self.specs | self.looks).items()})
+        for name in ("", *self.specs, *self.looks):
             st.session_state.pop(self.slot(name, "!"), None)
+        for name in set(self.looks) & set(texts):
+            self._read_look(name, texts.pop(name))
         allowed = {name: text for name, text in list(texts.items())[:50] if self._allows(name, text)}
         for each in reversed(self.studies):
             try:
@@ -67,6 +93,12 @@ class Controls:
                 self.set(**{name: getattr(study, name) for name in mine}, **self._follows(study, mine))
             except Refused as refused:
                 st.session_state[self.slot("", "!")] = f"{refused}. Using the defaults instead."
+
+    def _read_look(self, name: str, text: str) -> None:
+        try:
+            self.set(**{name: self.looks[name].parse(name, text)})
+        except Refused as refused:
+            st.session_state[self.slot(name, "!")] = f"{refused}. Using the default instead."
 
     def _follows(self, study: Study, given: dict) -> dict:
         """Fields that another one has replaced: a noise multiplier in the URL empties the default budget."""
@@ -88,13 +120,14 @@ class Controls:
     def finish(self) -> None:
         """Write what differs from the defaults into the URL."""
         now = {n: s.format(self.value(n)) for n, s in self.specs.items() if self.value(n) != s.default}
+        now |= {n: look.text(self.value(n)) for n, look in self.looks.items() if self.value(n) != look.default}
         st.session_state[f"{self.study.NAME}?url"] = now
         if st.query_params.to_dict() != now:
             st.query_params.from_dict(now)
 
     def value(self, name: str):
         """What the session holds for a field now."""
-        return st.session_state.get(self.slot(name), self.specs[name].default)
+        return st.session_state.get(self.slot(name), (self.specs | self.looks)[name].default)
 
     def set(self, **values) -> None:
         """Change fields, from code or a callback."""
@@ -216,6 +249,21 @@ class Controls:
 
     def _picked(self, name: str) -> None:
         self.change(**{name: st.session_state[self.slot(name, "#")]})
+
+    def look(self, name: str, title: str, words_: dict[str, str], required: bool = False) -> tuple[str, ...]:
+        """Pills for what is looked at; words_ maps each to its words. Returns what is chosen, in the order of the pills."""
+        look, slot = self.looks[name], self.slot(name, "#")
+        chosen = self.value(name)
+        st.session_state[slot] = list(chosen) if look.several else next(iter(chosen), None)
+        st.pills(title, look.options, key=slot, selection_mode="multi" if look.several else "single", format_func=words_.get, required=required,
+                 on_change=self._looked, args=(name,))
+        self.complain(name)
+        return chosen
+
+    def _looked(self, name: str) -> None:
+        chosen = st.session_state[self.slot(name, "#")]
+        chosen = chosen if isinstance(chosen, list) else [chosen]
+        self.change(**{name: tuple(option for option in self.looks[name].options if option in chosen)})
 
     def below(self, name: str, count: int, words_: str) -> None:
         """Where the data set has fewer than the value needs: say so, and take the default, or the last one there is."""
