@@ -14,6 +14,7 @@ from cache import Store
 from engine import data, settings
 from engine.study import Event, Phase, Result, Study, key
 
+SHORT = 3.0  # seconds: most of a shorter run is starting and reading
 VERSIONS_OF = ("torch", "torchvision", "opacus", "dp-accounting", "numpy", "scikit-learn")
 
 
@@ -95,7 +96,9 @@ def save(store: Store, name: str, result: Result) -> None:
 
 
 def save_speed(store: Store, study: Study, seconds: float) -> None:
-    """Remember how fast this machine is at this study, for the next estimate."""
+    """Remember how fast this machine is at this study, for the next estimate; a run of a moment says little, unless it is the only one."""
+    if seconds < SHORT and f"speed:{study.kind()}" in store:
+        return
     store.put(f"speed:{study.kind()}", {"seconds_per_work": seconds / study.work()}, {})
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 
 def report_cnn(channels: int, size: int, classes: int, seed: int, activation: str = "relu") -> nn.Sequential:
@@ -59,6 +61,58 @@ def _convolutions(*channels: int, padding: int = 0) -> list[nn.Module]:
     return [layer for a, b in zip(channels, channels[1:]) for layer in (nn.Conv2d(a, b, 3, padding=padding), nn.ReLU())]
 
 
+RESNETS = {"narrow": (1, 2), "resnet20": (3, 1)}  # blocks a stage, stride of the first convolution
+GROUPS = 4  # of GroupNorm
+
+
+def resnet(kind: str, norm: str, channels: int, size: int, classes: int, seed: int) -> ResNet:
+    """A residual network for small pictures: (batch, channels, size, size) → (batch, classes) logits.
+
+    kind: "resnet20" (He et al. 2016, section 4.2: three stages of 16, 32, 64 channels, shortcuts without weights), or "narrow" (ours,
+    for CPUs: one block a stage, and the first convolution halves the picture). norm: "batch", "group", or "plain group", which has no
+    weights of its own, so that DP-SGD needs no rule for it. Raises ValueError where size < 16.
+    """
+    if size < 16:
+        raise ValueError(f"resnet needs pictures of at least 16 x 16 pixels, not {size} x {size}")
+    norms = {"batch": nn.BatchNorm2d, "group": lambda c: nn.GroupNorm(GROUPS, c), "plain group": lambda c: nn.GroupNorm(GROUPS, c, affine=False)}
+    with torch.device("meta"):
+        network = ResNet(*RESNETS[kind], norms[norm], channels, classes)
+    return initialised(network.to_empty(device="cpu"), seed)
+
+
+class ResNet(nn.Module):
+    """`resnet` without its weights' initialisation. `features` gives what its last layer sees, (batch, 64)."""
+
+    def __init__(self, blocks: int, stride: int, norm: Callable[[int], nn.Module], channels: int, classes: int):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(channels, 16, 3, stride, 1, bias=False), norm(16)
+        self.layer1 = nn.Sequential(*[Block(16, 16, norm) for _ in range(blocks)])
+        self.layer2 = nn.Sequential(Block(16, 32, norm), *[Block(32, 32, norm) for _ in range(blocks - 1)])
+        self.layer3 = nn.Sequential(Block(32, 64, norm), *[Block(64, 64, norm) for _ in range(blocks - 1)])
+        self.linear = nn.Linear(64, classes)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer3(self.layer2(self.layer1(F.relu(self.bn1(self.conv1(x)))))).mean((2, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.features(x))
+
+
+class Block(nn.Module):
+    """Two 3 × 3 convolutions beside a shortcut; where the channels double, the shortcut skips pixels and pads with zeros (option A)."""
+
+    def __init__(self, inputs: int, outputs: int, norm: Callable[[int], nn.Module]):
+        super().__init__()
+        self.more, self.stride = outputs - inputs, 1 if outputs == inputs else 2
+        self.conv1, self.bn1 = nn.Conv2d(inputs, outputs, 3, self.stride, 1, bias=False), norm(outputs)
+        self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), norm(outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        short = x[:, :, ::self.stride, ::self.stride]
+        short = F.pad(short, (0, 0, 0, 0, self.more // 2, self.more - self.more // 2)) if self.more else short
+        return F.relu(short + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+
+
 class Dropout(nn.Module):
     """Dropout (Srivastava et al. 2014) with draws of its own: nn.Dropout takes them from the generator of all the process."""
 
@@ -75,14 +129,14 @@ class Dropout(nn.Module):
 
 
 def initialised(network: nn.Module, seed: int) -> nn.Module:
-    """Fill every parameter in place with PyTorch's default: convolutions and linear layers uniform in ±1/√fan_in, batch norm 1 and 0.
+    """Fill every parameter in place with PyTorch's default: convolutions and linear layers uniform in ±1/√fan_in, norms 1 and 0.
 
     The draws come from a CPU generator of their own: a seed gives one network, on every device, in any order of calls.
     Raises TypeError for a layer of another kind, which would stay as it is in memory.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
+        if isinstance(layer, (nn.BatchNorm2d, nn.GroupNorm)):
             layer.reset_parameters()
             continue
         parameters = list(layer.parameters(recurse=False))

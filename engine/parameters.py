@@ -143,14 +143,12 @@ def seed(default: int = 0) -> Any:
                           "machine. Whoever knows the seed can undo the noise: a seeded run is a simulation of a private one.")
 
 
-def epochs(default: int) -> Any:
-    return parameter("Epochs", default, low=1, high=200, unit="passes over the data", scale="log",
-                     help="How often each picture is used on average, about. More epochs learn more and spend more privacy.")
+def epochs(default: int, help: str = "How often each picture is used.") -> Any:
+    return parameter("Epochs", default, low=1, high=200, unit="passes over the data", scale="log", help=help)
 
 
-def batch_size(default: int) -> Any:
-    return parameter("Batch size", default, low=1, high=16384, unit="pictures", scale="log",
-                     help="How many pictures a step looks at, on average: each picture joins by its own coin flip.")
+def batch_size(default: int, help: str = "How many pictures a step looks at.") -> Any:
+    return parameter("Batch size", default, low=1, high=16384, unit="pictures", scale="log", help=help)
 
 
 def learning_rate(default: float | None = None) -> Any:

@@ -38,6 +38,12 @@ def framed(images: np.ndarray, marked: np.ndarray) -> np.ndarray:
     return out
 
 
+def answers(images: np.ndarray, right: np.ndarray, count: int = 40) -> bytes:
+    """PNG of `count` of (n, h, w, c) uint8 pictures, evenly from all of them; those are framed that are not right (n,) bool."""
+    rows = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)
+    return png(gallery(framed(images[rows], ~right[rows]), columns=8, gap=3), 480)
+
+
 def stretch(image: np.ndarray) -> np.ndarray:
     """Any non-negative (h, w, c) floats → uint8, its own brightest 0.5 % white: a choice made from the picture alone."""
     top = np.quantile(image, 0.995) or 1.0

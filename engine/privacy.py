@@ -127,7 +127,7 @@ ORDERS = np.concatenate([FRACTIONAL, INTEGER])
 SMALL_NOISE = 0.05  # below it the quadrature has too many nodes, and convexity alone is nearly tight
 
 
-def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
+def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float, release_noise: float | None = None) -> float:
     """An ε that holds, fast enough to show after every epoch: Rényi DP (Mironov, Talwar and Zhang 2019).
 
     One step is computed once for each (noise multiplier, sample rate) and scaled by `steps`. Rényi to (ε, δ) by
@@ -139,6 +139,7 @@ def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: 
     if noise_multiplier == 0:
         return math.inf
     rdp = steps * _one_step(float(noise_multiplier), float(sample_rate))  # (orders,)
+    rdp = rdp if release_noise is None else rdp + ORDERS / (2 * release_noise**2)
     if -math.expm1(-rdp.min()) <= delta**2:  # total variation ≤ sqrt(1 − e^−KL) ≤ δ (Bretagnolle and Huber 1979)
         return 0.0
     epsilon = rdp + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
@@ -190,39 +191,44 @@ BLOCK = 200_000  # dp_accounting raises a whole number to the power of the steps
 
 @lru_cache(maxsize=4096)
 def dp_sgd_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float,
-                   seconds: float = 3.0) -> Spent:
+                   seconds: float = 3.0, release_noise: float | None = None) -> Spent:
     """The final, tight ε of DP-SGD with Poisson sampling: dp_accounting's privacy loss distribution (PLD).
 
     At dp_accounting's default interval where that takes about `seconds` at most. Elsewhere (little noise, huge
     losses) at the least power of two times it that does, which can only raise ε, and the accountant's name says so.
     Where no PLD can be computed, or its rounding errors come near δ, a looser bound that holds. The choice depends on
-    the arguments alone, never on a clock. math.inf without noise, 0 without steps. Raises ValueError.
+    the arguments alone, never on a clock. math.inf without noise, 0 without steps. release_noise: noise multiplier of one
+    Gaussian release of the same pictures besides (sensitivity 1, all of them used), composed with the steps. Raises ValueError.
     """
     _check(noise_multiplier, sample_rate, steps, delta)
+    _require(release_noise is None or (release_noise > 0 and steps > 0 and sample_rate > 0), "a release with noise, beside steps", release_noise)
     if steps == 0 or sample_rate == 0:
         return Spent(0.0, "none needed: nothing was released")
     if noise_multiplier == 0:
         return Spent(math.inf, "none: no noise was added")
-    return min(_bounds(noise_multiplier, sample_rate, steps, delta, seconds), key=lambda bound: bound.epsilon)
+    return min(_bounds(noise_multiplier, sample_rate, steps, delta, seconds, release_noise), key=lambda bound: bound.epsilon)
 
 
-def _bounds(noise: float, rate: float, steps: int, delta: float, seconds: float) -> Iterator[Spent]:
+def _bounds(noise: float, rate: float, steps: int, delta: float, seconds: float, release: float | None = None) -> Iterator[Spent]:
     """The ε that hold: dp_accounting's PLD alone at its default interval, else the Rényi bound beside or instead."""
-    interval, spare = _interval(noise, rate, steps, seconds), delta - _rounding(steps)
+    interval, spare = _interval(noise, rate, steps, seconds), delta - _rounding(steps + (release is not None))
+    renyi = rdp_epsilon(noise, rate, steps, delta, release)
     usable = interval <= WIDEST and spare > 0.9 * delta
     if usable:
-        epsilon = _epsilon_of(_composed(noise, rate, steps, interval), spare, rdp_epsilon(noise, rate, steps, delta))
+        epsilon = _epsilon_of(_composed(noise, rate, steps, interval, release), spare, renyi)
         if interval == INTERVAL:
             yield Spent(epsilon, "PLD (dp_accounting)")
             return
         yield Spent(epsilon * COARSE, f"PLD (dp_accounting), losses rounded up to multiples of {interval:g}")
-    yield Spent(rdp_epsilon(noise, rate, steps, delta), "RDP, an upper bound")
+    yield Spent(renyi, "RDP, an upper bound")
 
 
-def _composed(noise: float, rate: float, steps: int, interval: float):
-    """dp_accounting's privacy loss distribution of all the steps together."""
+def _composed(noise: float, rate: float, steps: int, interval: float, release: float | None = None):
+    """dp_accounting's privacy loss distribution of all the steps together, and of one Gaussian release where there is one."""
     from dp_accounting.pld import privacy_loss_distribution as pld
 
+    if release is not None:
+        return _composed(noise, rate, steps, interval).compose(pld.from_gaussian_mechanism(release, value_discretization_interval=interval))
     one = pld.from_gaussian_mechanism(noise, sampling_prob=rate, value_discretization_interval=interval)
     if steps <= BLOCK:
         return one.self_compose(steps)
@@ -280,11 +286,11 @@ LEAST_NOISE, MOST_NOISE = 0.01, 1000.0
 
 
 @lru_cache(maxsize=1024)
-def dp_sgd_noise(target_epsilon: float, sample_rate: float, steps: int, delta: float) -> float:
+def dp_sgd_noise(target_epsilon: float, sample_rate: float, steps: int, delta: float, release_noise: float | None = None) -> float:
     """The least noise multiplier in [0.01, 1000] whose dp_sgd_epsilon is at most the target, and at most 0.5 % below.
 
     Searches with quick, coarse PLDs and ends with the final one. 0 without steps. Raises Unreachable where even 1000
-    spends more than the target, and ValueError for arguments out of range.
+    spends more than the target, and ValueError for arguments out of range. release_noise: as for dp_sgd_epsilon.
     """
     _check(1.0, sample_rate, steps, delta)
     _require(target_epsilon > 0, "ε > 0", target_epsilon)
@@ -292,11 +298,11 @@ def dp_sgd_noise(target_epsilon: float, sample_rate: float, steps: int, delta: f
         return 0.0
 
     def excess(log_noise: float, *seconds: float) -> float:  # log(ε/target)
-        epsilon = dp_sgd_epsilon(math.exp(log_noise), sample_rate, steps, delta, *seconds).epsilon
+        epsilon = dp_sgd_epsilon(math.exp(log_noise), sample_rate, steps, delta, *seconds, release_noise=release_noise).epsilon
         return min(3.0, max(-3.0, math.log(max(epsilon, 1e-9) / target_epsilon)))
 
     if excess(math.log(MOST_NOISE)) > 0:
-        raise Unreachable(_unreachable(target_epsilon, sample_rate, steps, delta))
+        raise Unreachable(_unreachable(target_epsilon, sample_rate, steps, delta, release_noise))
     first = _central_limit(target_epsilon, sample_rate, steps, delta)
     near = _close_in(lambda x: excess(x, 0.3), -0.0025, -0.0005, first)
     return math.exp(_close_in(excess, -0.005, 0.0, near))
@@ -334,8 +340,11 @@ def _close_in(excess: Callable[[float], float], least: float, most: float, x: fl
     return max(a, b)
 
 
-def _unreachable(epsilon: float, rate: float, steps: int, delta: float) -> str:
-    spent = dp_sgd_epsilon(MOST_NOISE, rate, steps, delta).epsilon
+def _unreachable(epsilon: float, rate: float, steps: int, delta: float, release: float | None) -> str:
+    spent = dp_sgd_epsilon(MOST_NOISE, rate, steps, delta, release_noise=release).epsilon
+    if release is not None and gaussian_epsilon(release, delta) > epsilon / 2:
+        return (f"ε = {epsilon:g} is out of reach: one release with noise multiplier {release:g} alone spends "
+                f"ε = {gaussian_epsilon(release, delta):.3g}; take more noise there or a larger ε.")
     return (f"ε = {epsilon:g} is out of reach: even a noise multiplier of {MOST_NOISE:g} spends ε = {spent:.3g} in "
             f"{steps:,} steps; take fewer steps, smaller batches or a larger ε.")
 
@@ -356,7 +365,7 @@ def odds_gaussian(sigma: float, sensitivity: float = 1.0) -> float:
 
 
 @lru_cache(maxsize=4096)
-def odds_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int, seconds: float = 3.0) -> float:
+def odds_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int, seconds: float = 3.0, release_noise: float | None = None) -> float:
     """The best attacker on DP-SGD who must tell whether one picture was in the data: (1 + δ(ε = 0))/2 from the PLD.
 
     Never above the odds that remain without any noise, where being drawn once gives a picture away. Rounded up.
@@ -364,19 +373,21 @@ def odds_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int, seconds
     """
     _check(noise_multiplier, sample_rate, steps, 0.5)
     drawn = float(steps > 0) if sample_rate == 1 else -math.expm1(steps * math.log1p(-sample_rate))
+    if release_noise is not None:  # two releases at once are at most so far apart
+        drawn = 1 - (1 - drawn) * (2 - 2 * odds_gaussian(release_noise))
     if noise_multiplier > 0 and drawn > 0:
-        drawn = min(drawn, _variation(noise_multiplier, sample_rate, steps, seconds))
+        drawn = min(drawn, _variation(noise_multiplier, sample_rate, steps, seconds, release_noise))
     return (1 + drawn) / 2
 
 
-def _variation(noise: float, rate: float, steps: int, seconds: float) -> float:
+def _variation(noise: float, rate: float, steps: int, seconds: float, release: float | None = None) -> float:
     """Total variation between DP-SGD with and without one picture, or 1 where no PLD can be computed."""
     if rate == 1:
-        return 2 * odds_gaussian(noise / math.sqrt(steps)) - 1
+        return 2 * odds_gaussian((steps / noise**2 + (0 if release is None else release**-2)) ** -0.5) - 1
     interval = _interval(noise, rate, steps, seconds)
     if interval > WIDEST:
         return 1.0
-    return float(_composed(noise, rate, steps, interval).get_delta_for_epsilon(0.0)) + _rounding(steps)
+    return float(_composed(noise, rate, steps, interval, release).get_delta_for_epsilon(0.0)) + _rounding(steps + 1)
 
 
 def tradeoff_gaussian(alpha: np.ndarray, mu: float) -> np.ndarray:

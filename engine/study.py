@@ -149,6 +149,10 @@ class Study(BaseModel):
         """The studies that `run` asks the lab for, where they follow from the fields: a new version of theirs is a new key."""
         return ()
 
+    def reads(self) -> dict[str, str]:
+        """Fingerprints of the files that `run` reads besides its data set: another file is another key. Raises data.Missing."""
+        return {}
+
     def changed(self) -> dict[str, str]:
         """Fields that differ from their default, as text: what goes into a URL or after --set."""
         known = parameters.specs(type(self))
@@ -164,6 +168,7 @@ def canonical(study: Study) -> dict:
     """Name, version, fields (nested studies by their own canonical form), the data set's fingerprint, and what it needs."""
     values = {name: _canonical(getattr(study, name)) for name in type(study).model_fields}
     prints = {"data": data.fingerprint(study.dataset)} if "dataset" in values else {}
+    prints |= {"reads": study.reads()} if study.reads() else {}
     needs = {"needs": [canonical(other) for other in study.needs()]} if study.needs() else {}
     return {"study": study.NAME, "version": study.VERSION, "fields": values} | prints | needs
 

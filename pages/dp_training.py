@@ -4,7 +4,6 @@ import streamlit as st
 
 from engine import data
 from engine.studies.dp_training import DPTraining
-from engine.study import Refused
 from pages.parts import charts, live, panels, words
 from pages.parts.controls import Controls
 
@@ -49,11 +48,7 @@ with st.expander("More settings", icon=":material/tune:", expanded=controls.open
         controls.number("seed")
 
 study = controls.ready()
-try:
-    study.check(data.exhibits(study.dataset).train_size)
-except Refused as refused:
-    st.error(words.plain(str(refused)), icon=":material/edit:")
-    st.stop()
+controls.checked(lambda: study.check(data.exhibits(study.dataset).train_size))
 studies = {"private": study} | ({"not private": study.twin()} if compare else {})
 live.run_button(studies)
 

@@ -7,5 +7,6 @@ st.navigation([
     st.Page("home.py", title="Veil", icon=":material/visibility:", url_path="home", default=True),
     st.Page("noise.py", title="Noise", icon=":material/grain:", url_path="noise"),
     st.Page("clustering.py", title="Clustering", icon=":material/bubble_chart:", url_path="clustering"),
+    st.Page("synthesis.py", title="Synthesis", icon=":material/auto_awesome:", url_path="synthesis"),
     st.Page("dp_training.py", title="DP training", icon=":material/show_chart:", url_path="dp_training"),
 ], position="top").run()

@@ -10,12 +10,12 @@ from engine import data, pictures, uploads
 from engine.lab import made
 from engine.studies.noise import STRIP, Noise
 from engine.studies.noisy_training import ARMS, BUDGETS, DEPTHS, WIDTHS, NoisyTraining, least_budgets
-from engine.study import Refused, key
+from engine.study import key
 from pages.parts import charts, live, panels, words
 from pages.parts.controls import Controls, Look
 
 OWN_SIZE = 64
-NETWORKS = {"shallow": "The shallow network", "deep": "The deep network"}
+NETWORKS = {"shallow": "The shallow network (two convolutions)", "deep": "The deep network (four convolutions)"}
 CLOSER = {"walk": "What privacy cost, what the errors cost", "sweep": "Does depth amplify noise?", "survival": "Which pictures survive?"}
 ARM_WORDS = {arm: "raw pictures, true labels" if arm == "raw" else f"noised pictures, {arm}" for arm in ARMS}
 LOOKS = {"arms": Look(tuple(ARMS), ("raw", "true labels", "K-means labels"), several=True), "closer": Look(tuple(CLOSER)),
@@ -137,7 +137,8 @@ panels.made(study, result, again=raw is None)
 # --- a network that learns from such pictures --------------------------------------------------------------------------------
 st.header("Can a machine still learn from such pictures?", anchor=False)
 st.markdown("Every phone noises its own picture by the dial above, and a network learns from what leaves the phones: nobody else sees the pictures "
-            "themselves. Beside it, for comparison, one that learns from raw pictures. **Choose what the network is told, press Train, and compare.**")
+            "themselves. Beside it, for comparison, one that learns from raw pictures. The two networks are those of a student report (Green, Hodson and Hanoian "
+            "2020) that found next to nothing left to learn. **Choose what the network is told, press Train, and compare.**")
 chosen = controls.look("arms", "What the network learns from", ARM_WORDS)
 with st.expander("Settings of the training, and the report's errors", icon=":material/tune:",
                  expanded=controls.opens("epochs", "batch_size", "learning_rate", "width", "division", "label_noise", "matching", "normalisation")):
@@ -152,12 +153,9 @@ with st.expander("Settings of the training, and the report's errors", icon=":mat
         for name in ("division", "normalisation", "label_noise", "matching"):
             controls.choice(name)
 base = controls.ready(NoisyTraining)
-try:
-    for arm in chosen:
-        base.arm(arm).check(images.train_size, len(images.classes))
-except Refused as refused:
-    st.error(words.plain(str(refused)), icon=":material/edit:")
-    st.stop()
+controls.checked(lambda: [base.arm(arm).check(images.train_size, len(images.classes)) for arm in chosen])
+if not chosen:
+    st.info("Choose at least one kind of pictures and labels above.", icon=":material/touch_app:")
 arms = {f"{arm}, {network}": base.arm(arm, network=network) for arm in chosen for network in NETWORKS}
 live.run_button(arms, "Train")
 closer = next(iter(controls.look("closer", "Look closer", CLOSER)), None)
@@ -186,8 +184,9 @@ def draw_arms(views: dict[str, live.View]) -> None:
             curves = {arm: views[f"{arm}, {network}"].curves for arm in chosen}
             st.plotly_chart(charts.arms(curves, base.epochs, base.chance()), key=f"arms {network}", config={"displayModeBar": False},
                             alt=f"Accuracy of {title.lower()} over epochs, for each kind of pictures and labels")
-            ends = {arm: found["test_accuracy"][-1][1] for arm, found in curves.items() if found.get("test_accuracy")}
-            st.caption(" · ".join(f"{arm}: {100 * value:.1f} %" for arm, value in ends.items()) or
+            ends = {arm: found["test_accuracy"][-1] for arm, found in curves.items() if found.get("test_accuracy")}
+            st.caption(" · ".join(f"{arm}: {100 * value:.1f} %" + (f" (epoch {at:.0f} of {base.epochs})" if at < base.epochs else "")
+                                  for arm, (at, value) in ends.items()) or
                        "Here each kind of pictures and labels will have its curve: how many new pictures are named correctly.")
     st.caption("Solid: new pictures treated like those learned from. Dotted: the same pictures raw.")
 
@@ -197,7 +196,8 @@ def draw_promise(views: dict[str, live.View]) -> None:
     done = {who: view for who, view in views.items() if view.result is not None}
     if not done:
         return
-    who = st.selectbox("What is guaranteed to whoever is in the data of", list(done), key="noise.promise",
+    first = next((i for i, who in enumerate(done) if not who.startswith("raw")), 0)
+    who = st.selectbox("What is guaranteed to whoever is in the data of", list(done), index=first, key="noise.promise",
                        help="Each kind of pictures and labels promises something else: look at each.")
     panels.guarantee(done[who].result.guarantee)
     panels.made(done[who].study, done[who].result)
@@ -207,10 +207,11 @@ def draw_walk(views: dict[str, live.View]) -> None:
     """What privacy cost, what the errors cost."""
     arm = base.arm(told)
     found = {name: (kind, views[name].result.metrics["test_accuracy"] if views[name].result else None) for name, kind in arm.kinds().items()}
-    st.plotly_chart(charts.walk(found, AS_PUBLISHED.get(arm.labels)), key="walk", config={"displayModeBar": False},
+    st.plotly_chart(charts.walk(found, AS_PUBLISHED.get(arm.labels), base.chance()), key="walk", config={"displayModeBar": False},
                     alt="Bars from the accuracy on raw pictures to the published one: what privacy takes, then what each error does")
-    st.caption("Green: raw pictures, true labels. Yellow: what doing without labels takes, noise or not. Blue: what privacy takes, with everything done right. "
-               "Red: what each error of the report's pipeline does then, added one by one. Grey: what the report measured.")
+    st.caption("The shallow network. Green: raw pictures, true labels. Yellow: what doing without labels changes, noise or not. Blue: what privacy changes, with "
+               "everything done right. Red: what each error of the report's pipeline does then, added one by one. Grey: what the report measured. One seed a "
+               "step: a change of a point or two may be luck, and where clustering finds the labels, even more, up or down.")
     if "700 pictures share one length" in views:
         st.caption("The report trained no network on IIC's labels. Its shared length was in its clustering code; here the network sees those pictures too. Its "
                    "fresh noise for every copy is on the page Clustering.")
@@ -223,7 +224,8 @@ def draw_sweep(views: dict[str, live.View]) -> None:
         cells[view.study.epsilon, view.study.network, view.study.width] = view.result.metrics["test_accuracy"] if view.result else None
     st.plotly_chart(charts.heat(cells, BUDGETS, DEPTHS, WIDTHS), key="sweep", config={"displayModeBar": False},
                     alt="Heat maps of accuracy over the budget and the width, one for each depth")
-    st.caption("The report asked whether depth amplifies noise. If it did, the deeper networks would fall off earlier as ε shrinks (downwards).")
+    st.caption("The report asked whether depth amplifies noise. If it did, the deeper networks would fall off earlier as ε shrinks (downwards). One seed a "
+               "cell; after few epochs narrow networks are still learning, so that neighbouring cells may come out either way round.")
 
 
 def draw_survival(views: dict[str, live.View]) -> None:
@@ -233,20 +235,21 @@ def draw_survival(views: dict[str, live.View]) -> None:
         st.caption(f"{len(answers)} of {len(views)} budgets have been trained. The pictures appear when all have.")
         return
     least = least_budgets(answers, images.test_labels)
-    levels = {f"from ε = {e:,g}": e for e in sorted(answers)} | {"at none": np.inf}
-    shares = {c: {name: float((least[images.test_labels == i] == level).mean()) for name, level in levels.items()}
+    levels = {f"from ε = {e:,g}": least == e for e in sorted(answers)} | {"off and on": np.isnan(least), "never": np.isposinf(least)}
+    shares = {c: {name: float(chosen_[images.test_labels == i].mean()) for name, chosen_ in levels.items()}
               for i, c in enumerate(images.classes) if (images.test_labels == i).any()}
     hardest = dict(sorted(shares.items(), key=lambda item: item[1][next(iter(levels))]))
     st.plotly_chart(charts.survival(hardest), key="survival", config={"displayModeBar": False},
                     alt="For each class, how many of its test pictures are named correctly from which budget on")
-    for column, (name, level) in zip(st.columns(len(levels)), levels.items()):
-        rows = [np.flatnonzero((least == level) & (images.test_labels == i))[:4] for i in range(min(10, len(images.classes)))]
+    for column, (name, chosen_) in zip(st.columns(len(levels)), levels.items()):
+        rows = [np.flatnonzero(chosen_ & (images.test_labels == i))[:4] for i in range(min(10, len(images.classes)))]
         tiles = np.concatenate([np.concatenate([images.test_images[r], np.full((4 - len(r), *images.test_images.shape[1:]), 60, np.uint8)])
                                 for r in rows])
-        column.image(pictures.png(pictures.gallery(tiles, columns=4)), caption=f"{name}: {100 * float((least == level).mean()):.1f} %", width="stretch",
+        column.image(pictures.png(pictures.gallery(tiles, columns=4)), caption=f"{name}: {100 * float(chosen_.mean()):.1f} %", width="stretch",
                      alt=f"Test pictures that are named correctly {name}, a row a class")
-    st.caption("A picture counts from the smallest ε at which the network trained there names it correctly, and at every larger one too. Classes in the order "
-               f"of how few survive ε = {min(answers):g}. One noise draw for each picture: another one would move single pictures.")
+    st.caption("The shallow network, trained at each ε by itself. A picture counts from the smallest ε at which it is named correctly and at every larger one too; "
+               f"*off and on*: wrong at ε = {max(answers):,g}, but right at a smaller one; *never*: right at none. Classes in the order of how few survive "
+               f"ε = {min(answers):g}. One noise draw for each picture: another one would move single pictures.")
 
 
 live.follow(arms | extra, draw)

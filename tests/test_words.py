@@ -77,15 +77,20 @@ def test_the_luck_of_not_being_drawn_is_told():
 
 
 def test_one_bar_a_step_of_the_walk_joined_end_to_end():
-    chart = charts.walk({"raw": ("raw", 0.95), "noise": ("privacy", 0.9), "error": ("error", 0.1), "missing": ("error", None)}, (0.1, 0.11))
+    chart = charts.walk({"raw": ("raw", 0.95), "noise": ("privacy", 0.9), "error": ("error", 0.1), "missing": ("error", None)}, (0.1, 0.11), 0.1)
     bars = [b for b in chart.data if b.type == "bar"]
     assert [b.y[0] for b in bars] == pytest.approx([95, -5, -80, 0])
     assert [b.base[0] + b.y[0] for b in bars[:3]] == pytest.approx([95, 90, 10])
     assert [b.marker.color for b in bars[:3]] == [charts.COLOURS[c] for c in ("raw", "private", "attacker")]
 
 
+def test_the_walk_says_where_an_error_had_nothing_left_to_spoil():
+    told = [t.text[0] for t in charts.walk({"raw": ("raw", 0.95), "first": ("error", 0.1), "second": ("error", 0.1)}, None, 0.1).data if t.text]
+    assert ["nothing left" in text for text in told] == [False, False, True]
+
+
 def test_a_step_of_the_walk_never_carries_the_change_of_a_missing_one():
-    chart = charts.walk({"raw": ("raw", 0.97), "a": ("privacy", None), "b": ("error", 0.1), "c": ("error", 0.05)}, None)
+    chart = charts.walk({"raw": ("raw", 0.97), "a": ("privacy", None), "b": ("error", 0.1), "c": ("error", 0.05)}, None, 0.05)
     bars = [b for b in chart.data if b.type == "bar"]
     assert [b.y[0] for b in bars] == pytest.approx([97, 0, 0, -5])
 

@@ -92,7 +92,7 @@ class NoisyTraining(LocalNoise):
 
     def kind(self) -> str:
         """Runs of one kind take time in proportion to their work."""
-        return f"{self.NAME}:{self.dataset}"
+        return f"{self.NAME}:{self.dataset}:{self.network}:{self.width:g}"
 
     def chance(self) -> float:
         """The accuracy of guessing."""
@@ -276,13 +276,15 @@ class NoisyTraining(LocalNoise):
 
 
 def least_budgets(answers: dict[float, np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """ε → (n,) answers, and the true labels (n,) → (n,) the smallest ε at which a picture is named correctly, and at all larger ones.
+    """ε → (n,) answers, and the true labels (n,) → (n,) the smallest ε from which on a picture is named correctly.
 
-    inf where it is not even named correctly at the largest.
+    inf where it is named correctly at no ε; NaN where it is wrong at the largest ε, but was right at a smaller one.
     """
     least, holds = np.full(len(labels), np.inf), np.ones(len(labels), bool)
     for epsilon in sorted(answers, reverse=True):
-        holds &= answers[epsilon] == labels
+        right = answers[epsilon] == labels
+        least[right & ~holds & np.isinf(least)] = np.nan
+        holds &= right
         least[holds] = epsilon
     return least
 

@@ -94,9 +94,10 @@ def arms(curves: dict[str, dict[str, Curve]], epochs: int, chance: float) -> go.
     """Accuracy over epochs by arm. curves: arm → the study's curves. Solid: pictures treated like those learned from; dotted: raw ones."""
     chart = figure("Epochs", "Named correctly, %", height=360)
     for arm, found in curves.items():
-        line(chart, arm, percent(found.get("test_accuracy", [])), ARM_COLOURS[arm], unit=" %")
+        name = "raw pictures" if arm == "raw" else f"noised pictures, {arm}"
+        line(chart, name, percent(found.get("test_accuracy", [])), ARM_COLOURS[arm], unit=" %")
         if found.get("test_accuracy_noised"):
-            line(chart, f"{arm}, on raw pictures", percent(found.get("test_accuracy_raw", [])), ARM_COLOURS[arm], dash="dot", unit=" %")
+            line(chart, f"{name}, tested on raw ones", percent(found.get("test_accuracy_raw", [])), ARM_COLOURS[arm], dash="dot", unit=" %")
             chart.data[-1].showlegend = False
     chart.add_hline(y=100 * chance, line=dict(color=COLOURS["chance"], dash="dot"),
                     annotation=dict(text="guessing", font=dict(color=COLOURS["chance"])))
@@ -108,7 +109,7 @@ def arms(curves: dict[str, dict[str, Curve]], epochs: int, chance: float) -> go.
 KINDS = {"raw": "raw", "no labels": "not private", "privacy": "private", "error": "attacker"}  # of the walk's steps → their colours
 
 
-def walk(steps: dict[str, tuple[str, float | None]], published: tuple[float, float] | None) -> go.Figure:
+def walk(steps: dict[str, tuple[str, float | None]], published: tuple[float, float] | None, chance: float) -> go.Figure:
     """From raw accuracy down, a bar a step: words → (kind, accuracy in [0, 1], or None while it is missing).
 
     A step whose predecessor is missing has no bar yet: it would carry two changes in one colour.
@@ -122,6 +123,10 @@ def walk(steps: dict[str, tuple[str, float | None]], published: tuple[float, flo
             continue
         base, change = (0.0, accuracy) if before is None else (before, accuracy - before)
         told = f"{100 * accuracy:.1f} %" if before is None else f"{100 * change:+.1f}<br>→ {100 * accuracy:.1f} %"
+        if kind == "error" and before is not None and before < 1.2 * chance:
+            told += "<br>(nothing left to lose)"
+        chart.add_scatter(x=[name], y=[100 * accuracy], mode="markers", showlegend=False, hoverinfo="skip",
+                          marker=dict(symbol="line-ew", size=30, line=dict(color=COLOURS[KINDS[kind]], width=3)))
         chart.add_bar(x=[name], y=[100 * change], base=[100 * base], marker=dict(color=COLOURS[KINDS[kind]]), showlegend=False,
                       hovertemplate=f"{100 * accuracy:.2f} %<extra></extra>")
         chart.add_scatter(x=[name], y=[100 * max(accuracy, before or 0.0) + 1], text=[told], mode="text", textposition="top center",
@@ -129,7 +134,8 @@ def walk(steps: dict[str, tuple[str, float | None]], published: tuple[float, flo
         before = accuracy
     if published:
         chart.add_hrect(100 * published[0], 100 * published[1], fillcolor=COLOURS["chance"], opacity=0.4, line_width=0,
-                        annotation=dict(text="as published", font=dict(color=COLOURS["chance"])), annotation_position="top left")
+                        annotation=dict(text=f"the report: {100 * published[0]:.0f} to {100 * published[1]:.0f} %", font=dict(color="#444444")),
+                        annotation_position="top right")
     chart.update_xaxes(type="category")
     chart.update_yaxes(range=[0, 118])
     return chart
@@ -147,7 +153,9 @@ def heat(cells: dict[tuple[float, str, float], float | None], budgets: tuple, de
         chart.update_xaxes(title="Width", type="category", row=1, col=i)
     chart.update_yaxes(type="category")
     chart.update_yaxes(title="ε of each picture", row=1, col=1)
-    chart.update_layout(height=360, margin=dict(l=8, r=8, t=30, b=8), font=dict(size=14), uirevision="keep")
+    chart.update_layout(height=360, margin=dict(l=8, r=8, t=30, b=8), font=dict(size=14), uirevision="keep", plot_bgcolor="rgba(127,127,127,0.12)")
+    chart.update_xaxes(showgrid=False)
+    chart.update_yaxes(showgrid=False)
     return chart
 
 
@@ -156,7 +164,7 @@ def survival(shares: dict[str, dict[str, float]]) -> go.Figure:
     chart = figure("Class", "Test pictures, %", height=320)
     names = list(next(iter(shares.values()), {}))
     for i, budget in enumerate(names):
-        shade = f"hsl(210, 60%, {30 + 55 * i // max(1, len(names) - 1)}%)" if budget != "at none" else COLOURS["attacker"]
+        shade = {"never": COLOURS["attacker"], "off and on": COLOURS["not private"]}.get(budget, f"hsl(210, 60%, {30 + 55 * i // max(1, len(names) - 1)}%)")
         chart.add_bar(x=list(shares), y=[100 * found[budget] for found in shares.values()], name=budget, marker=dict(color=shade),
                       hovertemplate="%{y:.1f} %")
     chart.update_layout(barmode="stack")
@@ -178,12 +186,13 @@ def heads(curves: dict[str, Curve], prefix: str, title: str, chosen: int | None,
     return chart
 
 
-def budgets(curves: dict[str, Curve]) -> go.Figure:
+def budgets(curves: dict[str, Curve], epochs: int) -> go.Figure:
     """Matched error over epochs, a line for each budget, from pale (much noise) to dark."""
     chart = figure("Epochs", "Matched error, %", height=320)
     for i, (name, points) in enumerate(curves.items()):
         chart.add_scatter(x=[x for x, _ in points], y=[100 * y for _, y in points], name=name, mode="lines",
                           line=dict(color=f"hsl(210, 65%, {75 - 55 * i // max(1, len(curves) - 1)}%)", width=3), hovertemplate="%{y:.1f} %")
+    chart.update_xaxes(range=[0, 1.02 * epochs])
     chart.update_yaxes(range=[0, 102])
     return chart
 
@@ -217,3 +226,48 @@ def _person(i: int, found: bool) -> str:
     colour, fill = (COLOURS["attacker"], 1.0) if found else (COLOURS["chance"], 0.3)
     return (f'<g fill="{colour}" fill-opacity="{fill}"><circle cx="{x}" cy="{y + 4}" r="4.2"/>'
             f'<path d="M{x - 6} {y + 21}v-6a6 6 0 0 1 12 0v6z"/></g>')
+
+
+# --- pictures from statistics ------------------------------------------------------------------------------------------------
+
+LABELS = {"hard": ("not private", "solid"), "soft": ("private", "solid")}  # how the student was told what the pictures are
+
+
+def students(found: dict[str, Curve], levels: dict[str, float], chance: float, steps: int) -> go.Figure:
+    """Student accuracy over steps. found: 'hard' / 'soft' → (steps, accuracy in [0, 1]); levels: words → accuracy, drawn as lines."""
+    chart = figure("Steps of making the pictures", "Real pictures named correctly, %", height=360)
+    for kind, points in found.items():
+        line(chart, f"learned from synthetic pictures, {kind} labels", percent(points), LABELS[kind][0], unit=" %")
+    for (name, value), place in zip((levels | {"guessing": chance}).items(), ("top left", "bottom left", "top left")):
+        colour = COLOURS["chance" if name == "guessing" else "raw"]
+        chart.add_hline(y=100 * value, line=dict(color=colour, dash="dot"), annotation=dict(text=name, font=dict(color=colour)), annotation_position=place)
+    chart.update_xaxes(range=[0, 1.05 * steps])
+    chart.update_yaxes(range=[0, 105])
+    return chart
+
+
+def layers(curves: dict[str, Curve]) -> go.Figure:
+    """How far each layer's statistics are from those wanted, over steps; first layers light, last ones dark."""
+    chart = figure("Steps", "Distance of the statistics", height=320)
+    for i, (name, points) in enumerate(curves.items()):
+        shade = 200 - round(170 * i / max(1, len(curves) - 1))
+        chart.add_scatter(x=[x for x, _ in points], y=[y for _, y in points], name=name, mode="lines", hovertemplate="%{y:.3g}",
+                          line=dict(color=f"rgb({shade // 2},{round(0.8 * shade)},{min(255, shade + 60)})", width=2))
+    chart.update_yaxes(type="log")
+    chart.update_layout(showlegend=len(curves) <= 8)
+    return chart
+
+
+def given_away(points: list[tuple[int, float, float]], controls: dict[str, float]) -> go.Figure:
+    """Leakage over accuracy: (steps, accuracy or NaN, odds) for each snapshot; controls: words → odds, drawn as lines."""
+    chart = figure("Student accuracy, %", "Attacker tells members from others,<br>times in 100", height=330)
+    for name, odds in controls.items():
+        chart.add_hline(y=100 * odds, line=dict(color=COLOURS["chance"], dash="dot"), annotation=dict(text=name, font=dict(color=COLOURS["chance"])),
+                        annotation_position="top left")
+    chart.add_scatter(x=[100 * accuracy for _, accuracy, _ in points], y=[100 * odds for *_, odds in points], text=[f"{step} steps" for step, *_ in points],
+                      mode="lines+markers+text", textposition="top center", showlegend=False, marker=dict(size=9, color=COLOURS["attacker"]),
+                      line=dict(color=COLOURS["attacker"], width=2), hovertemplate="%{text}: %{x:.1f} % accuracy, %{y:.1f} in 100<extra></extra>")
+    chart.update_xaxes(range=[0, 103])
+    chart.update_yaxes(range=[40, 108])
+    chart.update_layout(hovermode="closest")
+    return chart

@@ -8,6 +8,7 @@ has no slider on a log scale; see docs/architecture.md.)
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from engine.parameters import Spec
 from engine.study import Refused, Study, build, parse
 from pages.parts import words
 
+MOST_LETTERS = 40  # of all choices that stand side by side in a third of the page
 STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # marks a decade on a log slider
 
 
@@ -164,6 +166,21 @@ class Controls:
             st.stop()
         return study
 
+    def checked(self, check: Callable[[], object]) -> None:
+        """End the page where `check` refuses how values stand together, with the message also at the widget where it can be mended."""
+        marked, held = f"{self.study.NAME}?checked", st.session_state
+        try:
+            check()
+        except Refused as refused:
+            if refused.field in self.specs and held.get(self.slot(refused.field, "!")) != f"{refused}.":
+                held[self.slot(refused.field, "!")], held[marked] = f"{refused}.", refused.field
+                held[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # has been read
+                st.rerun()  # what holds this widget was drawn before this was known
+            st.error(words.plain(str(refused)), icon=":material/edit:")
+            st.stop()
+        if (field := held.pop(marked, None)) and held.pop(self.slot(field, "!"), None):
+            st.rerun()  # mended, perhaps elsewhere: the message goes
+
     def complain(self, name: str = "") -> None:
         """Show what was wrong with a field, or with the URL as a whole."""
         if message := st.session_state.get(self.slot(name, "!")):
@@ -240,11 +257,19 @@ class Controls:
     def choice(self, name: str) -> None:
         """One of a few: a segmented control for up to three choices, else a list."""
         spec = self.specs[name]
-        widget = st.segmented_control if len(spec.choices) <= 3 else st.selectbox
+        short = len(spec.choices) <= 3 and sum(map(len, spec.labels)) <= MOST_LETTERS
+        widget = st.segmented_control if short else st.selectbox
         more = {"required": True} if widget is st.segmented_control else {}
         st.session_state[self.slot(name, "#")] = self.value(name)
         widget(spec.title, spec.choices, key=self.slot(name, "#"), format_func=spec.label, help=spec.help,
                on_change=self._picked, args=(name,), **more)
+        self.complain(name)
+
+    def switch(self, name: str) -> None:
+        """On or off."""
+        spec = self.specs[name]
+        st.session_state[self.slot(name, "#")] = self.value(name)
+        st.toggle(spec.title, key=self.slot(name, "#"), help=spec.help, on_change=self._picked, args=(name,))
         self.complain(name)
 
     def _picked(self, name: str) -> None:

@@ -147,14 +147,18 @@ def _look_all(studies: dict[str, Study]) -> dict[str, View]:
 
 # --- the panel of buttons and progress -------------------------------------------------------------------------------------
 
-def run_button(studies: dict[str, Study], label: str = "Run") -> None:
-    """Run what has no result yet; says beforehand how long that takes."""
+STOPPED = "Stopped, for everybody who watched: runs are shared. What was finished is kept."
+QUICK = "The first preset is made for less than a minute on two processor cores."
+
+
+def run_button(studies: dict[str, Study], label: str = "Run", unknown: str = QUICK) -> None:
+    """Run what has no result yet; says beforehand how long that takes, or `unknown` before this machine has done anything of the kind."""
     open_ = {who: s for who, s in studies.items() if look(s).state in ("empty", "failed", "cancelled")}
     if not open_:
         return
     left, right = st.columns([1, 4], vertical_alignment="center")
     left.button(label, type="primary", icon=":material/play_arrow:", on_click=_submit, args=(open_,), width="stretch")
-    right.markdown(estimate(list(open_.values())))
+    right.markdown(estimate(list(open_.values()), unknown))
 
 
 def _submit(studies: dict[str, Study]) -> None:
@@ -162,12 +166,11 @@ def _submit(studies: dict[str, Study]) -> None:
         services().runner.submit(study)
 
 
-def estimate(studies: list[Study]) -> str:
+def estimate(studies: list[Study], unknown: str = QUICK) -> str:
     """How long the studies will take on this machine, or that nobody knows yet."""
     known = [expected_seconds(services().store, s) for s in studies]
     if any(k is None for k in known):
-        return "How long it takes on this machine will be known after the first run; the preset *Quick* is made for less than a minute on " \
-               "two processor cores."
+        return f"How long it takes on this machine will be known after the first run. {unknown}"
     return f"Takes {words.seconds(sum(known))}, by the last run of this kind on this machine."
 
 
@@ -191,7 +194,7 @@ def _ends(views: dict[str, View]) -> None:
     said: dict[tuple[str, str], list[str]] = {}
     for who, view in views.items():
         if view.state in ("failed", "cancelled"):
-            said.setdefault((view.state, "Stopped." if view.state == "cancelled" and len(views) > FEW else view.message), []).append(who)
+            said.setdefault((view.state, STOPPED if view.state == "cancelled" and len(views) > FEW else view.message), []).append(who)
     for (state, message), names in said.items():
         name = names[0][0].upper() + names[0][1:] if len(names) == 1 else f"{len(names)} of {len(views)}"
         show, icon = (st.error, ":material/error:") if state == "failed" else (st.info, ":material/stop_circle:")

@@ -63,6 +63,8 @@ def times(value: float) -> str:
 
 def odds_detail(guarantee: Guarantee) -> str:
     """Both odds, exact: for any method with this (ε, δ), and for this one."""
+    if guarantee.odds_mechanism > 1 - 5e-5:
+        return f"At ε = {epsilon(guarantee.epsilon)} the noise protects nobody against such an attacker: they err less than once in 20,000 times."
     return (f"Both bounds hold for whoever starts from even odds. Some method with ε = {epsilon(guarantee.epsilon)}, δ = {guarantee.delta:.3g} "
             f"might leave {100 * guarantee.odds_any:.2f} in 100; this one, whose noise is known exactly, leaves at most "
             f"{100 * guarantee.odds_mechanism:.2f}.{_by_chance(guarantee)}")
@@ -124,6 +126,38 @@ $\sum_{c,c'} P_{cc'} \left( \ln P_{cc'} - \lambda \ln P_c - \lambda \ln P_{c'} \
 **Matching**: the one-to-one map from heaps to classes that makes most pictures right (Kuhn 1955). True labels are used for judging only.
 
 **Many releases**: $m$ independent draws of noise $\sigma$ on one picture tell as much as one draw of $\sigma / \sqrt m$.
+"""
+
+SYNTHESIS_REPORT = """
+The report (2022, arXiv 2210.03205) takes a ResNet20 that knows CIFAR-10, changes free pixels until the batch-norm statistics fit, and trains a ResNet20 from
+scratch on the result with hard labels. It says that privacy falls as accuracy rises, but measures no privacy, states no guarantee, and its text has lost the
+numbers of steps and of pictures. *Free pixels, as the report* is a choice among the settings.
+"""
+
+SYNTHESIS_PROMISE = """
+Statistics of pictures and a network that learned from them carry **no** guarantee, however odd the pictures look: nothing bounds what one person's picture may
+have changed. A guarantee needs noise that was added on purpose. A network trained by DP-SGD has one, but it cannot use batch norm, because there one picture
+changes what happens to all others of its batch; and the norm that it uses instead, group norm, remembers no statistics that could be matched.
+
+The switch *Private teacher* shows a way (our own addition, with its proof in docs/synthesis.md): the teacher learns by DP-SGD with group norm. Then each training
+picture hands in one vector, the means and mean squares of what every layer says of it. Vectors are shortened to a fixed length, added up, and Gaussian noise
+is added to the sum, once. ε counts both, training and statistics. All that is made afterwards, the pictures and the students, costs nothing more.
+"""
+
+SYNTHESIS_FORMULAS = r"""
+Pictures $x$ with wanted labels $y$ are changed to make small
+
+$$\sum_l \Big( \lVert \mu_l(x) - \hat\mu_l \rVert_2^2 + \lVert \sigma_l^2(x) - \hat\sigma_l^2 \rVert_2^2 \Big) + \mathrm{CE}(f(x), y),$$
+
+with $\hat\mu_l, \hat\sigma_l^2$ what batch norm $l$ recorded of the training data and $\mu_l(x), \sigma_l^2(x)$ the same of the pictures in the making.
+
+**Looks like a copy**: with $d$ the distance to the nearest picture, $d(x, \text{training}) / d(x, \text{held out})$ below the value that 5 % of the
+held-out pictures themselves are below.
+
+**Members told**: area under the ROC curve of minus the distance from a real picture to the nearest released one; training pictures against held-out ones.
+
+**Noised statistics**: with $v_i$ the vector of picture $i$, $\lVert v_i \rVert_2 \le C$, released is
+$\sum_i (v_i, 1) + \mathcal N(0, \sigma^2 (C^2 + 1) I)$, a Gaussian mechanism with noise multiplier $\sigma$.
 """
 
 DP_TRAINING_FORMULAS = r"""

@@ -1,0 +1,329 @@
+"""Study `bn_synthesis`: pictures made from a network's batch-norm statistics (report 2), how they come about, and what they give away.
+
+Snapshots at chosen steps come from one optimisation, so that all of them cost one run.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+from pydantic import model_validator
+
+from engine import data, parameters, pictures
+from engine.parameters import parameter
+from engine.studies.classifier import Teaching, taught
+from engine.study import Failed, Guarantee, Phase, Picture, Point, Refused, Result
+
+COLUMNS = 8  # pictures of each class in the gallery
+FILM = 24  # frames from noise to the last step
+NEIGHBOURS = 3  # pictures of each class that are shown beside their nearest real ones
+MOST_BYTES = 200_000_000  # of all snapshots together
+COMPARED = 2_000  # pictures whose neighbours are looked for
+REFERENCES = 20_000  # training pictures among which they are looked for, at most
+BY_SSIM = 5_000  # and by structural similarity, which is slow
+SPACES = {"pixels": "pixels", "ssim": "structure (SSIM)", "features": "what the teacher sees"}
+
+
+class Synthesis(Teaching):
+    """What the pictures are made of and how. A base for the studies of page Synthesis that begin with such pictures."""
+
+    images: int = parameter("Pictures to make", 1000, low=1, high=50_000, scale="log", help="How many pictures, spread evenly over the classes.")
+    steps: int = parameter("Steps", 100, low=1, high=10_000, scale="log", ends=("noise", "all that the network remembers"),
+                           help="How often each picture is changed towards the statistics.")
+    snapshots: str = parameter("Snapshots after steps", "10,25,50,75,100", pattern=r"^\d{1,5}(,\d{1,5}){0,9}$",
+                               help="steps after which the pictures are kept, up to ten ascending numbers with commas, such as 10,50,100")
+    pixels: str = parameter("Pictures are", "smooth", choices={"smooth": "smooth", "pixels": "free pixels, as the report"}, pattern="^(smooth|pixels)$",
+                            help="Smooth: neighbouring pixels move together, seen through a small blur. Free pixels can please the network with "
+                                 "patterns that mean nothing.")
+    together: int = parameter("Pictures at a time", 250, low=2, high=5000, scale="log", help="How many pictures share their statistics; the report took 250.")
+    rate: float = parameter("Step size", 0.5, low=1e-4, high=10.0, scale="log", help="Of Adam, which changes the pictures. The report took 0.1.")
+    statistics_weight: float = parameter("Weight of the statistics", 1.0, low=0.0, high=1000.0, help="How much the statistics count beside the labels.")
+    labels_weight: float = parameter("Weight of the labels", 1.0, low=0.0, high=1000.0, help="How much the wanted classes count beside the statistics.")
+    variation: float = parameter("Total variation", 0.0, low=0.0, high=10.0, help="Penalty on steps between neighbouring pixels.")
+    norm: float = parameter("Picture norm", 0.0, low=0.0, high=10.0, help="Penalty on bright pictures.")
+    softness: float = parameter("Softness of the wanted labels", 0.0, low=0.0, high=0.9, help="Share of each wanted label that is spread over all classes.")
+    jitter: int = parameter("Jitter", 2, low=0, high=8, unit="pixels", help="How far the pictures are shifted, at random, before each look of the teacher.")
+    flip: bool = parameter("Mirror", False, help="Show the teacher mirrored pictures half of the time. Not for digits.")
+    class_wise: bool = parameter("Statistics of each class", False, help="Match the statistics of each class by itself instead of all together.")
+    forward: str = parameter("The teacher normalises by", "recorded", choices={"recorded": "its records", "batch": "the pictures themselves"},
+                             pattern="^(recorded|batch)$", help="What its batch norms divide by while they look: what they recorded, or the batch's own statistics.")
+    teachers: int = parameter("Teachers", 1, low=1, high=4, help="Networks that differ by their seeds; the pictures must please all of them.")
+
+    @model_validator(mode="after")
+    def _snapshots_fit(self) -> Synthesis:
+        kept = self.kept
+        if list(kept) != sorted(set(kept)):
+            raise Refused("snapshots", f"snapshots: {self.snapshots} is not allowed; the steps must ascend, such as 10,50,100")
+        if kept[-1] > self.steps:
+            raise Refused("snapshots", f"snapshots: {kept[-1]} is not allowed; there are {self.steps} steps, so it would never come")
+        return self
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The steps after which pictures are kept."""
+        return tuple(int(step) for step in re.split(",", self.snapshots))
+
+    def check(self, shown) -> None:
+        """Refuse what does not fit the data set, before anything is computed. shown: its exhibits or images."""
+        self.check_teacher(shown)
+        size = self.images * len(self.kept) * shown.test_images[0].size
+        if size > MOST_BYTES:
+            raise Refused("images", f"images: {self.images} is not allowed with {len(self.kept)} snapshots: {size / 1e6:,.0f} MB; allowed: at most "
+                                    f"{MOST_BYTES // (len(self.kept) * shown.test_images[0].size):,}, or fewer snapshots")
+        if self.images < len(shown.classes):
+            raise Refused("images", f"images: {self.images} is not allowed; there are {len(shown.classes)} classes, and each needs a picture")
+        if self.together < 2 * len(shown.classes) and self.class_wise:
+            raise Refused("together", f"together: {self.together} is not allowed with statistics of each class; allowed: at least {2 * len(shown.classes)}")
+        if self.weights == "given" and self.teachers > 1:
+            raise Refused("teachers", f"teachers: {self.teachers} is not allowed with given weights; there is one file")
+        if self.private and (self.teachers > 1 or self.class_wise):
+            name = "teachers" if self.teachers > 1 else "class_wise"
+            raise Refused(name, f"{name}: {str(getattr(self, name)).lower()} is not allowed with a private teacher; only one release of its statistics is paid for")
+        if self.private and self.forward == "batch":
+            raise Refused("forward", "forward: batch is not allowed with a private teacher; group norm always divides by each picture's own statistics")
+
+    def synthesis(self) -> BNSynthesis:
+        """The making of the pictures by itself."""
+        return BNSynthesis(**{name: getattr(self, name) for name in Synthesis.model_fields})
+
+    def label_of(self, classes: int) -> np.ndarray:
+        """(images,) the class that each picture is to show: in turns."""
+        return np.arange(self.images) % classes
+
+
+class BNSynthesis(Synthesis):
+    """Optimise pictures until a network's statistics are those of its training data; compare them with real pictures."""
+
+    NAME, VERSION = "bn_synthesis", 1
+    TITLE = "Pictures from statistics"
+    PRESETS = {
+        "quick": {},
+        "tiny": {"epochs": 1, "batch_size": 200, "images": 40, "together": 20, "steps": 6, "snapshots": "2,6"},
+        "fashion": {"dataset": "fashion-mnist", "epochs": 2},
+        "report": {"dataset": "cifar10", "network": "resnet20", "weights": "given", "images": 20_000, "steps": 500, "snapshots": "100,250,500",
+                   "pixels": "pixels", "rate": 0.1, "jitter": 0},
+        "best": {"dataset": "cifar10", "network": "resnet20", "weights": "given", "images": 50_000, "steps": 1000, "snapshots": "1000",
+                 "rate": 0.1, "statistics_weight": 1.0, "flip": True},
+    }
+
+    def needs(self) -> tuple:
+        """The teachers."""
+        return tuple(self.teacher(number) for number in range(self.teachers))
+
+    def work(self) -> float:
+        """Pictures times steps, by the size of the network; the teachers where they are not there yet are not counted."""
+        shown = data.exhibits(self.dataset)
+        return {"narrow": 1.0, "resnet20": 12.0}[self.network] * self.images * self.steps * self.teachers * shown.test_images[0].size
+
+    def kind(self) -> str:
+        """Runs of one kind take time in proportion to their work."""
+        return f"{self.NAME}:{self.network}"
+
+    # --- running --------------------------------------------------------------------------------------------------------
+
+    def run(self, lab):
+        """Yield the gallery and each layer's distance as the first pictures come about; return all snapshots and what they give away."""
+        yield Phase("reading the pictures")
+        images = lab.images(self.dataset)
+        self.check(images)
+        found = []
+        for each in self.needs():
+            found.append((each, (yield from lab.need(each))))
+        making = Making(self, images, found, lab.device)
+        yield from making.all_batches()
+        yield Phase("looking for their nearest real pictures")
+        return (yield from making.result())
+
+    def guarantee(self, teacher: Guarantee) -> Guarantee:
+        """What a training picture is promised: whatever its teacher promises."""
+        if teacher.epsilon is None:
+            return replace(teacher, mechanism="none: pictures made from the statistics and the answers of a network that learned without privacy",
+                           note="Nothing is promised to anyone in the data. Statistics come from the pictures themselves, and the teacher may have "
+                                "memorised some of them. That the pictures look odd is no protection. A promise needs noise: choose a private teacher.")
+        return replace(teacher, note=f"The pictures are made from the private teacher and its noised statistics alone: post-processing, which costs no "
+                                     f"further privacy. {teacher.note}")
+
+
+class Making:
+    """The pictures on their way."""
+
+    def __init__(self, study: BNSynthesis, images, found: list, device):
+        import torch
+
+        from engine import synthesis
+        self.study, self.images, self.found, self.device = study, images, found, device
+        self.h, _, self.channels = images.train_images.shape[1:]
+        self.classes = len(images.classes)
+        self.teachers = [self._teacher(*each) for each in found]
+        self.labels = torch.from_numpy(study.label_of(self.classes)).to(device)
+        self.shots = {step: np.empty((study.images, *images.train_images.shape[1:]), np.uint8) for step in study.kept}
+        self.settings = synthesis.Settings(
+            study.pixels, study.steps, study.rate, jitter=study.jitter, flip=study.flip,
+            weights=synthesis.Weights(study.statistics_weight, study.labels_weight, study.variation, study.norm, study.softness, study.class_wise))
+        self.curves: dict[str, list[tuple[float, float]]] = {}
+        self.film: dict[int, bytes] = {}
+        self.filmed = {round(step) for step in np.r_[0, np.geomspace(1, study.steps, FILM - 1)]} | set(study.kept)
+        self.ends: list[float] = []  # each batch's last sum of distances
+        self.right: list[float] = []
+
+    def _teacher(self, study, result: Result):
+        import torch
+
+        from engine import synthesis
+        network, scale = taught(study, result, self.channels, self.h, self.device)
+        kind = "class" if self.study.class_wise else "statistics"
+        names = [name.removeprefix(f"{kind}:mean:") for name in result.arrays if name.startswith(f"{kind}:mean:")]
+        wanted = {name: tuple(torch.tensor(result.arrays[f"{kind}:{what}:{name}"]).to(self.device) for what in ("mean", "variance")) for name in names}
+        if not all(bool(torch.isfinite(value).all()) for pair in wanted.values() for value in pair):
+            raise Failed("A class of these pictures has no training picture, so it has no statistics. Choose statistics of all classes together.")
+        if self.study.forward == "batch":
+            for layer in synthesis.norm_layers(network).values():
+                layer.train()
+                layer.momentum = 0.0  # it looks at the batch and remembers nothing of it
+        return synthesis.Teacher(network.to(memory_format=torch.channels_last), wanted, scale)
+
+    def all_batches(self):
+        """One batch after the other: memory holds one of them, and the snapshots as bytes."""
+        from engine import synthesis
+        study = self.study
+        parts = self.labels.split(study.together)
+        if len(parts) > 1 and len(parts[-1]) < self.classes:  # too few for statistics of their own
+            parts = (*parts[:-2], self.labels[-len(parts[-2]) - len(parts[-1]):])
+        begun = 0
+        for number, labels in enumerate(parts):
+            batch = synthesis.Batch(self.settings, self.teachers, labels, (self.channels, self.h, self.images.train_images.shape[2]), study.seed, number)
+            if number == 0:
+                yield self._frame(0, batch)
+            for step, found in synthesis.optimise(batch):
+                if step in self.shots:
+                    self.shots[step][begun:begun + len(labels)] = as_bytes(batch.pixels)
+                if number == 0 and step in self.filmed:
+                    yield from self._points(step, found)
+                    yield self._frame(step, batch)
+                yield Phase("making the pictures", begun * study.steps + step * len(labels), study.images * study.steps)
+            if not math.isfinite(batch.least):
+                raise Failed("The pictures ran away: the objective is not a number any more. Take a smaller step size or smaller weights.")
+            self.ends.append(float(sum(found.distances.values())))
+            self.right.append(float(found.right))
+            begun += len(labels)
+
+    def _points(self, step: int, found):
+        values = {f"distance:{name}": float(value) for name, value in found.distances.items()}
+        for name, value in (values | {"label_loss": float(found.labels), "teacher_agrees": float(found.right)}).items():
+            self.curves.setdefault(name, []).append((float(step), value))
+            yield Point(name, float(step), value)
+
+    def _frame(self, step: int, batch) -> Picture:
+        """The gallery: a row for each class, the same pictures in every frame."""
+        labels = batch.labels.cpu().numpy()
+        rows = [np.flatnonzero(labels == c)[:COLUMNS] for c in range(min(self.classes, 10))]
+        columns = max(1, max(map(len, rows)))
+        shown, blank = as_bytes(batch.pixels), np.full(self.images.train_images.shape[1:], 128, np.uint8)
+        tiles = [shown[row[i]] if i < len(row) else blank for row in rows for i in range(columns)]
+        self.film[step] = pictures.png(pictures.gallery(np.stack(tiles), columns))
+        return Picture("gallery", self.film[step], f"after {step} steps")
+
+    # --- what they give away ------------------------------------------------------------------------------------------------
+
+    def result(self):
+        """Compare each snapshot with training and held-out pictures; return it all."""
+        from engine.study import Result as R
+        neighbours = Neighbours(self)
+        shown = {}
+        for number, step in enumerate(self.study.kept):
+            for name, value in neighbours.measures(self.shots[step]).items():
+                self.curves.setdefault(name, []).append((float(step), value))
+                yield Point(name, float(step), value)
+            shown |= {f"nearest_{space}_{step}": png for space, png in neighbours.sheets(self.shots[step]).items()}
+            yield Phase("looking for their nearest real pictures", number + 1, len(self.study.kept))
+        last = {name: points[-1][1] for name, points in self.curves.items() if not name.startswith("distance:")}
+        teacher = self.found[0][1]
+        metrics = last | {"distance": float(np.mean(self.ends)), "teacher_agrees": float(np.mean(self.right)),
+                          "teacher_accuracy": teacher.metrics["test_accuracy"], "teacher_membership_auc": teacher.metrics["membership_auc"],
+                          "teacher_membership_odds": teacher.metrics["membership_odds"]}
+        return R(metrics=metrics, guarantee=self.study.guarantee(teacher.guarantee), curves=self.curves,
+                 arrays={f"pictures_{step}": shot for step, shot in self.shots.items()} | {"labels": self.labels.cpu().numpy().astype(np.int16)},
+                 pictures={f"film_{step:05d}": png for step, png in self.film.items()} | shown | {"gallery": self.film[max(self.film)]},
+                 facts={"classes": list(self.images.classes), "controls": neighbours.controls(), "compared": neighbours.compared,
+                        "references": len(neighbours.train), "held_out": len(neighbours.held), "warnings": self._warnings()})
+
+    def _warnings(self) -> list[str]:
+        found = []
+        if np.mean(self.right) < 0.5:
+            found.append("The teacher sees the wanted class in fewer than half of the pictures: take more steps, or let the labels count more.")
+        return found
+
+
+class Neighbours:
+    """Real pictures beside synthetic ones, in pixels and in what the teacher sees; held-out pictures are the yardstick."""
+
+    def __init__(self, making: Making):
+        self.making, self.teacher = making, making.teachers[0]
+        self.train = making.images.train_images[:REFERENCES]
+        self.held = making.images.test_images[:REFERENCES // 2]
+        self.compared = min(COMPARED, making.study.images)
+        self.seen = {name: self.views(found) for name, found in (("train", self.train), ("held", self.held))}
+
+    def views(self, images: np.ndarray) -> dict:
+        """(n, h, w, c) uint8 → its pixels in [0, 1] and its features, as rows (n, d) on the device."""
+        import torch
+
+        from engine import teaching
+        on_device = torch.tensor(images).to(self.making.device)
+        return {"pixels": on_device.flatten(1).float() / 255, "features": teaching.outputs(self.teacher.network, on_device, self.teacher.scale, features=True)}
+
+    def measures(self, shot: np.ndarray) -> dict[str, float]:
+        """Of one snapshot: share that looks like copies, median ratio, and what membership of a real picture can be told from the snapshot."""
+        return self._measures(self.views(shot[:self.compared]))
+
+    def _measures(self, seen: dict) -> dict[str, float]:
+        from engine import leakage
+        found = {}
+        for space in ("pixels", "features"):
+            train, held = self.seen["train"][space], self.seen["held"][space]
+            copies = leakage.copies(seen[space], train, held)
+            members = -leakage.nearest(train[:len(held)], seen[space])[1].cpu().numpy()
+            others = -leakage.nearest(held, seen[space])[1].cpu().numpy()
+            found |= {f"copies_{space}": copies.share, f"ratio_{space}": copies.median, f"membership_{space}": leakage.membership(members, others)}
+        return found
+
+    def controls(self) -> dict[str, dict[str, float]]:
+        """The same measures for pictures of which the answer is known: copies of training pictures, and half of the held-out pictures."""
+        from engine import leakage
+        few = min(self.compared, len(self.held))
+        copy = {space: rows[:few] for space, rows in self.seen["train"].items()}
+        found = {"copies of training pictures": self._measures(copy), "held-out pictures": {}}
+        half = len(self.held) // 2
+        for space in ("pixels", "features"):
+            train, held = self.seen["train"][space], self.seen["held"][space]
+            copies = leakage.copies(held[:half], train, held[half:])
+            members, others = (-leakage.nearest(rows, held[:half])[1].cpu().numpy() for rows in (train[:half], held[half:2 * half]))
+            found["held-out pictures"] |= {f"copies_{space}": copies.share, f"ratio_{space}": copies.median,
+                                           f"membership_{space}": leakage.membership(members, others)}
+        return found
+
+    def sheets(self, shot: np.ndarray) -> dict[str, bytes]:
+        """PNGs, one a space: pairs of a synthetic picture and its nearest training picture, three a class, two classes a row."""
+        import torch
+
+        from engine import leakage
+        classes = min(10, self.making.classes)
+        labels = self.making.labels.cpu().numpy()[:len(shot)]
+        rows = np.concatenate([np.flatnonzero(labels == c)[:NEIGHBOURS] for c in range(classes)])
+        some, seen = shot[rows], self.views(shot[rows])
+        found = {space: leakage.nearest(seen[space], self.seen["train"][space])[0].cpu().numpy() for space in ("pixels", "features")}
+        channels_first = lambda images: torch.tensor(images).to(self.making.device).permute(0, 3, 1, 2).float() / 255
+        found["ssim"] = leakage.nearest_by_ssim(channels_first(some), channels_first(self.train[:BY_SSIM]))[0].cpu().numpy()
+        sheets = {}
+        for space, nearest in found.items():
+            pairs = np.concatenate([some, self.train[nearest]], 2)  # side by side: left made, right real
+            sheets[space] = pictures.png(pictures.gallery(pairs, 2 * NEIGHBOURS, gap=4))
+        return sheets
+
+
+def as_bytes(pixels) -> np.ndarray:
+    """(b, c, h, w) in [0, 1] → (b, h, w, c) uint8."""
+    return (pixels * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -1,0 +1,158 @@
+"""Study `student`: a network that learns from synthetic pictures alone, from scratch, and is tested on real ones (report 2, Table 1)."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import model_validator
+
+from engine import data, pictures
+from engine.parameters import parameter
+from engine.studies.bn_synthesis import Synthesis
+from engine.studies.classifier import taught
+from engine.study import Phase, Point, Refused, Result
+
+
+class Student(Synthesis):
+    """Train a network from scratch on one snapshot, or on as many real pictures, with hard or soft labels."""
+
+    NAME, VERSION = "student", 1
+    TITLE = "A network that learns from synthetic pictures"
+    PRESETS = {
+        "quick": {},
+        "tiny": {"epochs": 1, "batch_size": 200, "images": 40, "together": 20, "steps": 6, "snapshots": "2,6", "student_epochs": 2},
+        "fashion": {"dataset": "fashion-mnist", "epochs": 2},
+        "report": {"dataset": "cifar10", "network": "resnet20", "weights": "given", "images": 20_000, "steps": 500, "snapshots": "100,250,500",
+                   "pixels": "pixels", "rate": 0.1, "jitter": 0, "student_epochs": 200, "student_batch": 128, "student_rate": 0.1,
+                   "student_optimizer": "sgd", "shift": 0},
+        "best": {"dataset": "cifar10", "network": "resnet20", "weights": "given", "images": 50_000, "steps": 1000, "snapshots": "1000", "rate": 0.1,
+                 "flip": True, "soft_share": 1.0, "student_epochs": 200, "student_batch": 128, "student_rate": 0.1,
+                 "student_optimizer": "sgd", "shift": 4, "student_flip": True, "mixup": 1.0},
+    }
+    SERIES = {"table": "student accuracy over the snapshots, hard and soft labels, and real pictures"}
+
+    after: int = parameter("Learns from the pictures after", 0, low=0, high=10_000, unit="steps", help="One of the snapshots; 0 is the last of them.")
+    source: str = parameter("Student's pictures", "synthetic", choices={"synthetic": "synthetic", "real": "as many real ones"}, pattern="^(synthetic|real)$",
+                            help="Real ones are the comparison: the same number of training pictures.")
+    soft_share: float = parameter("Share of soft labels", 0.0, low=0.0, high=1.0,
+                                  help="0: the student is told the wanted class of each picture. 1: it is told all that the teacher sees in it.")
+    temperature: float = parameter("Temperature", 3.0, low=0.1, high=50.0, scale="log", help="Of soft labels: higher ones show more of the teacher's doubts.")
+    student_epochs: int = parameter("Student's epochs", 30, low=1, high=1000, scale="log", unit="passes over the pictures", help="How often each picture is learned.")
+    student_batch: int = parameter("Student's batch size", 50, low=1, high=4096, scale="log", unit="pictures", help="How many pictures a step looks at.")
+    student_rate: float = parameter("Student's learning rate", 0.002, low=1e-5, high=10.0, scale="log", help="The largest, before it falls.")
+    student_optimizer: str = parameter("Student's optimizer", "adam", choices={"adam": "Adam", "sgd": "SGD with momentum"}, pattern="^(adam|sgd)$",
+                                       help="The report took SGD at 0.1.")
+    student_norm: str = parameter("Student's norm", "group", choices={"group": "group norm", "batch": "batch norm, as the report"}, pattern="^(group|batch)$",
+                                  help="Batch norm would remember statistics of the synthetic pictures, which real ones may not have.")
+    shift: int = parameter("Shift", 2, low=0, high=8, unit="pixels", help="How far pictures are shifted at random while the student learns.")
+    student_flip: bool = parameter("Mirror for the student", False, help="Mirror half of the pictures at random. Not for digits.")
+    mixup: float = parameter("Mixup", 0.0, low=0.0, high=8.0, help="Mix pictures in pairs, with a share from Beta(α, α). 0: none.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _last_snapshot(cls, values: dict) -> dict:
+        """0 is the last snapshot: one student has one key."""
+        told = str(values.get("snapshots", cls.model_fields["snapshots"].default)).rsplit(",", 1)[-1]
+        return values | {"after": int(told)} if values.get("after", 0) == 0 and told.isdecimal() else values
+
+    @model_validator(mode="after")
+    def _after_is_kept(self) -> Student:
+        if self.source == "synthetic" and self.after not in self.kept:
+            raise Refused("after", f"after: {self.after} is not allowed; there are snapshots after {self.snapshots.replace(',', ', ')} steps")
+        return self
+
+    def needs(self) -> tuple:
+        """The pictures and their teacher."""
+        if self.source == "synthetic":
+            return (self.synthesis(),)
+        return (self.teacher(),) if self.soft_share else ()
+
+    def on_real(self) -> Student:
+        """The same on as many real pictures. What makes pictures goes back to its default, so that all share one."""
+        kept = {"dataset", "network", "images", "seed"} | (set(Student.model_fields) - set(Synthesis.model_fields)) - {"after"}
+        return Student(**{name: getattr(self, name) for name in kept} | {"source": "real", "soft_share": 0.0})
+
+    def table(self) -> dict[str, Student]:
+        """All snapshots with hard and with soft labels, and real pictures with their own labels."""
+        changed = lambda **changes: Student(**self.model_dump() | changes)
+        found = {}
+        for name, share in (("hard", 0.0), ("soft", 1.0)):
+            found |= {f"{name} labels, {step} steps": changed(after=step, soft_share=share, source="synthetic") for step in self.kept}
+        return found | {"real pictures": self.on_real()}
+
+    def check(self, shown) -> None:
+        """Refuse what does not fit the data set, before anything is computed."""
+        super().check(shown)
+        n = shown.train_size if hasattr(shown, "train_size") else len(shown.train_images)
+        if self.source == "real" and self.images > n:
+            raise Refused("images", f"images: {self.images} is not allowed for a comparison with real pictures; {self.dataset} has {n} training pictures")
+
+    def work(self) -> float:
+        """Pictures seen in all, by the size of the network."""
+        return {"narrow": 1.0, "resnet20": 12.0}[self.network] * self.images * self.student_epochs * data.exhibits(self.dataset).test_images[0].size
+
+    def kind(self) -> str:
+        """Runs of one kind take time in proportion to their work."""
+        return f"{self.NAME}:{self.network}"
+
+    def run(self, lab):
+        """Yield test accuracy over epochs; return it with predictions."""
+        import torch
+        yield Phase("reading the pictures")
+        images = lab.images(self.dataset)
+        self.check(images)
+        seen, labels, logits, promise = yield from self._lesson(lab, images)
+        fit = self._fit(images, torch.tensor(seen).to(lab.device), torch.tensor(labels).long().to(lab.device), logits)
+        test = torch.tensor(images.test_images).to(lab.device)
+        curves: dict[str, list[tuple[float, float]]] = {}
+        shown = max(1, self.student_epochs // 20)
+        for epoch in range(1, self.student_epochs + 1):
+            for step in fit.epoch():
+                yield Phase("training the student", (epoch - 1) * fit.steps + step, self.student_epochs * fit.steps)
+            if epoch % shown == 0 or epoch == self.student_epochs:
+                predictions = self._predictions(fit, test)
+                accuracy = float((predictions == images.test_labels).mean())
+                for name, value in (("test_accuracy", accuracy), ("train_loss", fit.loss)):
+                    curves.setdefault(name, []).append((float(epoch), value))
+                    yield Point(name, float(epoch), value)
+        right = predictions == images.test_labels
+        per_class = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes) if (images.test_labels == i).any()}
+        return Result(metrics={"test_accuracy": accuracy, "train_loss": fit.loss, "pictures": len(seen)}, guarantee=promise, curves=curves,
+                      arrays={"predictions": predictions.astype(np.int16)}, pictures={"answers": pictures.answers(images.test_images, right)}, facts={"classes": list(images.classes), "per_class": per_class, "warnings": []})
+
+    def _lesson(self, lab, images):
+        """What the student learns: pictures (n, h, w, c) uint8, labels (n,), the teacher's logits or None, and what is promised."""
+        import torch
+
+        from engine import teaching
+        from engine.training import stream
+        h, _, channels = images.train_images.shape[1:]
+        if self.source == "real":
+            rows = np.random.default_rng(stream("real pictures", self.seed)).permutation(len(images.train_images))[:self.images]
+            seen, labels = images.train_images[rows], images.train_labels[rows]
+            promise = self.teacher().model_copy(update={"private": False}).guarantee({"n": len(images.train_images)})
+        else:
+            made = yield from lab.need(self.synthesis())
+            seen, labels, promise = made.arrays[f"pictures_{self.after}"], made.arrays["labels"].astype(np.int64), made.guarantee
+        logits = None
+        if self.soft_share:
+            heard = []
+            for number in range(self.teachers if self.source == "synthetic" else 1):
+                teacher = self.teacher(number)
+                network, scale = taught(teacher, (yield from lab.need(teacher)), channels, h, lab.device)
+                heard.append(teaching.outputs(network, torch.tensor(seen).to(lab.device), scale))
+            logits = sum(heard) / len(heard)
+        return seen, labels, logits, promise
+
+    def _fit(self, images, seen, labels, logits):
+        from engine import networks, teaching
+        from engine.training import stream
+        h, _, channels = images.train_images.shape[1:]
+        network = networks.resnet(self.network, self.student_norm, channels, h, len(images.classes), stream("student", self.seed)).to(seen.device)
+        recipe = teaching.Recipe(
+            self.student_epochs, self.student_batch, self.student_rate, self.student_optimizer, 5e-4 if self.student_optimizer == "sgd" else 0.0,
+            shift=self.shift, flip=self.student_flip, mixup=self.mixup, temperature=self.temperature, soft_share=self.soft_share)
+        return teaching.Fit(network, recipe, seen, labels, self.seed + 1, logits)
+
+    def _predictions(self, fit, test) -> np.ndarray:
+        from engine import teaching
+        return teaching.outputs(fit.network, test).argmax(1).cpu().numpy()

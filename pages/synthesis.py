@@ -1,0 +1,193 @@
+"""Page Synthesis: pictures made from what a network remembers, what can be learned from them, and what they give away."""
+
+import math
+
+import streamlit as st
+
+from engine import data
+from engine.studies.bn_synthesis import SPACES, BNSynthesis
+from engine.studies.classifier import Classifier
+from engine.studies.student import Student
+from engine.study import Refused
+from pages.parts import charts, live, panels, words
+from pages.parts.controls import Controls, Look
+from pages.parts.scrubber import scrubber
+
+# Report 2, Table 1, on CIFAR-10: ResNet20 on pictures after more and more steps (how many it does not say), and on the original ones.
+REPORT = (0.5800, 0.6116, 0.6179, 0.9269)
+
+st.title("Can a network's memory replace the pictures it learned from?", anchor=False)
+st.markdown("A network keeps a few statistics of all the pictures that it has seen. Start from noise, change it until the statistics fit, and something "
+            "appears. **Press Run, drag through the steps, and see what a second network can learn from pictures that nobody ever took.**")
+
+controls = Controls(Student, hidden=("after", "source", "soft_share"), looks={"space": Look(tuple(SPACES), ("pixels",))})
+controls.complain()
+left, right = st.columns([2, 1], vertical_alignment="bottom")
+with left:
+    controls.presets({"quick": "Start", "fashion": "Clothes", "report": "As in the report", "best": "Best known"})
+with right:
+    controls.switch("private")
+if controls.value("private"):
+    controls.dial("target_epsilon")
+with st.expander("More settings", icon=":material/tune:", expanded=controls.opens(*controls.specs, also=controls.lacks_data())):
+    first, second, third = st.columns(3)
+    with first:
+        st.markdown("**The teacher**")
+        controls.dataset()
+        for name in ("network", "weights", "crop"):
+            controls.choice(name)
+        for name in ("epochs", "batch_size", "learning_rate", "pixel_noise", "delta", "max_grad_norm", "statistics_noise", "seed"):
+            controls.number(name)
+    with second:
+        st.markdown("**The pictures**")
+        for name in ("pixels", "forward"):
+            controls.choice(name)
+        for name in ("flip", "class_wise"):
+            controls.switch(name)
+        for name in ("images", "together", "steps", "snapshots", "rate", "statistics_weight", "labels_weight", "variation", "norm", "softness", "jitter", "teachers"):
+            controls.number(name)
+    with third:
+        st.markdown("**The student**")
+        for name in ("student_optimizer", "student_norm"):
+            controls.choice(name)
+        controls.switch("student_flip")
+        for name in ("student_epochs", "student_batch", "student_rate", "temperature", "shift", "mixup"):
+            controls.number(name)
+
+student = controls.ready()
+shown = data.exhibits(student.dataset)
+try:
+    student.on_real().check(shown)
+    student.check(shown)
+    teachers = {f"teacher {i + 1}" if i else "teacher": student.teacher(i) for i in range(student.teachers)}
+    pupils = student.table()
+    studies = teachers | {"pictures": student.synthesis()} | pupils
+    made = live.look(studies["pictures"])  # also where a file of weights is missed
+except (Refused, data.Missing) as refused:
+    st.error(words.plain(str(refused)), icon=":material/edit:")
+    st.stop()
+live.run_button(studies, unknown="On two processor cores *Start* takes about two minutes, the first pictures less than half a minute.")
+
+
+
+def draw(views: dict[str, live.View]) -> None:
+    """What still moves: before the pictures are there all of it, then the students beside the film."""
+    live.progress(views)
+    if made.result is not None:
+        return draw_students(views)
+    if views["pictures"].result is not None:
+        st.rerun()  # from now on the gallery is a film, which is not sent again with every tick
+    left, right = st.columns([1, 1.4])
+    with left:
+        draw_gallery(views["pictures"])
+    with right:
+        draw_students(views)
+        draw_layers(views["pictures"].curves)
+
+
+def draw_film(result) -> None:
+    """The gallery from noise to the last step, to drag through."""
+    film = {f"after {int(name[5:])} steps": png for name, png in sorted(result.pictures.items()) if name.startswith("film_")}
+    scrubber(film, "Steps of making the pictures", "A row of pictures for each class, from noise to the last step", "film")
+    st.caption(f"Pictures that nobody took: a row for each class. Drag to go from noise to step {student.steps}.")
+
+
+def draw_layers(curves: dict) -> None:
+    """How far each layer's statistics are from those wanted, falling."""
+    layers = {name.removeprefix("distance:"): points for name, points in curves.items() if name.startswith("distance:")}
+    if layers:
+        st.markdown("**How far each layer's statistics are from the teacher's**", help="Of the first pictures that are made, those in the gallery. "
+                    "Light: the first layers, which look at edges; dark: the last ones, which look at whole shapes.")
+        st.plotly_chart(charts.layers(layers), key="layers", config={"displayModeBar": False}, alt="Distance of each layer's statistics over the steps")
+
+
+def draw_gallery(view: live.View) -> None:
+    """The pictures as they come about, or the data that the teacher learns from."""
+    if "gallery" in view.pictures:
+        st.image(view.pictures["gallery"], width="stretch", alt="A row of pictures for each class, as they are now")
+        step = view.curves["teacher_agrees"][-1][0] if view.curves.get("teacher_agrees") else 0
+        st.caption(f"After {step:.0f} steps.")
+    else:
+        st.image(student.sample(), width="stretch", alt=f"Some training pictures of {student.dataset}")
+        st.caption("Real pictures, from which the teacher learns. Made-up ones will appear here, out of noise.")
+
+
+def draw_students(views: dict[str, live.View]) -> None:
+    """Accuracy of the students over steps, against the teacher and a student on real pictures."""
+    now = {name: views[name].curves["test_accuracy"][-1][1] for name in pupils if views[name].curves.get("test_accuracy")}
+    found = {kind: [(step, now[name]) for step in student.kept if (name := f"{kind} labels, {step} steps") in now] for kind in ("hard", "soft")}
+    teacher = views["teacher"].result or made.result
+    levels = {"the teacher itself": teacher.metrics.get("teacher_accuracy", teacher.metrics.get("test_accuracy"))} if teacher else {}
+    if "real pictures" in now:
+        levels |= {f"a student of {student.images:,} real pictures": now["real pictures"]}
+    st.plotly_chart(charts.students(found, levels, student.chance(), student.kept[-1]), key="students", config={"displayModeBar": False},
+                    alt="Accuracy of networks that learned from synthetic pictures, over the steps that the pictures took")
+    st.caption("Networks that have seen nothing but made-up pictures, tested on real ones. *Hard* labels: told the class that was wanted. *Soft* labels: told "
+               "all that the teacher sees in the picture, doubts included.")
+
+
+def draw_given_away(result) -> None:
+    """What the pictures give away: nearest real pictures, copies, membership, against accuracy."""
+    st.subheader("What do they give away?", anchor=False)
+    left, right = st.columns([1.2, 1])
+    with left:
+        space = controls.look("space", "Beside each picture the nearest real one, by", SPACES, required=True)[0]
+        step = st.select_slider("After steps", student.kept, value=student.kept[-1], key="synthesis.shown") if len(student.kept) > 1 else student.kept[0]
+        st.image(result.pictures[f"nearest_{space}_{step}"], width="stretch", alt="Pairs: a synthetic picture and the training picture nearest to it")
+        st.caption("Pairs: left a made-up picture, right the training picture nearest to it.")
+    with right:
+        curves, controls_ = result.curves, result.facts["controls"]
+        learned = {name: found.metrics["test_accuracy"] for name in pupils if (found := live.look(pupils[name], remembered=True).result)}
+        accuracy = {s: max((learned.get(f"{kind} labels, {s} steps", math.nan) for kind in ("hard", "soft")), default=math.nan) for s in student.kept}
+        points = [(int(s), accuracy[int(s)], value) for s, value in curves["membership_features"]]
+        st.plotly_chart(charts.given_away(points, {"chance": 0.5, "copies": controls_["copies of training pictures"]["membership_features"]}), key="given away",
+                        config={"displayModeBar": False}, alt="Accuracy of the better student against how well members are told from others, a point a snapshot")
+        st.caption("An attacker holds two pictures, one from the training data and one not, and says that the one nearer to a made-up picture (in what the "
+                   "teacher sees) was in the data. Released copies would give the copied ones away.")
+    rows = [{"Released": f"made-up pictures, {s} steps", **_row({n: dict(curves[n])[s] for n in controls_["held-out pictures"]})} for s in student.kept]
+    rows += [{"Released": name, **_row(found)} for name, found in controls_.items()]
+    st.dataframe(rows, hide_index=True)
+    st.caption(f"Look like copies: nearer to a training picture, compared with held-out ones, than 19 of 20 held-out pictures are; 5 % is chance. "
+               f"{result.facts['compared']:,} pictures against {result.facts['references']:,} training and {result.facts['held_out']:,} held-out ones. The teacher "
+               f"itself: an attacker with its answers tells members from others {100 * result.metrics['teacher_membership_auc']:.1f} times in 100 (50 is chance).")
+
+
+def _row(found: dict[str, float]) -> dict[str, str]:
+    return {"look like copies (pixels), %": round(100 * found["copies_pixels"], 1), "(features), %": round(100 * found["copies_features"], 1),
+            "distance ratio (pixels)": round(found["ratio_pixels"], 3), "members told, in 100 (pixels)": round(100 * found["membership_pixels"], 1),
+            "(features), in 100": round(100 * found["membership_features"], 1)}
+
+
+def draw_finished(result) -> None:
+    """What is promised, what goes deeper, how it was made."""
+    for warning in result.facts["warnings"]:
+        st.warning(warning, icon=":material/warning:")
+    panels.odds(result.guarantee, "An attacker wants to know whether your picture was among those that the teacher learned from.",
+                "Without looking at the made-up pictures", "With them in hand")
+    panels.guarantee(result.guarantee)
+    panels.deeper({"What would give a promise": lambda: st.markdown(words.SYNTHESIS_PROMISE), "The report": draw_report,
+                   "Formulas": lambda: st.markdown(words.SYNTHESIS_FORMULAS)})
+    panels.made(studies["pictures"], result)
+
+
+def draw_report() -> None:
+    """The report's Table 1 beside ours."""
+    st.markdown(words.SYNTHESIS_REPORT)
+    last = {name: live.look(study, remembered=True).result for name, study in pupils.items()}
+    ours = [{"Student learned from": name, "ours, %": round(100 * found.metrics["test_accuracy"], 1)} for name, found in last.items() if found]
+    st.dataframe(ours, hide_index=True)
+    st.caption(f"Ours on {student.dataset}. The report's, on CIFAR-10, hard labels: " + ", ".join(f"{100 * value:.2f} %" for value in REPORT[:3]) +
+               f" for more and more steps, {100 * REPORT[3]:.2f} % on the original pictures. Only numbers on the same data can be compared.")
+
+
+if made.result is None:
+    live.follow(studies, draw)
+else:
+    left, right = st.columns([1, 1.4])
+    with left:
+        draw_film(made.result)
+    with right:
+        live.follow(studies, draw)
+        draw_layers(made.curves)
+    draw_given_away(made.result)
+    draw_finished(made.result)
