@@ -95,6 +95,13 @@ class Missing(Exception):
         return f"The data set {self.name} is not here. {self.how}"
 
 
+class MissingFile(Missing):
+    """A file that is not in the data folder. The message says where it belongs."""
+
+    def __str__(self) -> str:
+        return f"The file {self.name} is not here. {self.how}"
+
+
 class Unusable(Missing):
     """A data set that is here but cannot be used. The message says what to change."""
 

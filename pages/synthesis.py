@@ -5,10 +5,8 @@ import math
 import streamlit as st
 
 from engine import data
-from engine.studies.bn_synthesis import SPACES, BNSynthesis
-from engine.studies.classifier import Classifier
+from engine.studies.bn_synthesis import SPACES
 from engine.studies.student import Student
-from engine.study import Refused
 from pages.parts import charts, live, panels, words
 from pages.parts.controls import Controls, Look
 from pages.parts.scrubber import scrubber
@@ -56,15 +54,15 @@ with st.expander("More settings", icon=":material/tune:", expanded=controls.open
 
 student = controls.ready()
 shown = data.exhibits(student.dataset)
+controls.checked(lambda: student.on_real().check(shown))
+controls.checked(lambda: student.check(shown))
+teachers = {f"teacher {i + 1}" if i else "teacher": student.teacher(i) for i in range(student.teachers)}
+pupils = student.table()
+studies = teachers | {"pictures": student.synthesis()} | pupils
 try:
-    student.on_real().check(shown)
-    student.check(shown)
-    teachers = {f"teacher {i + 1}" if i else "teacher": student.teacher(i) for i in range(student.teachers)}
-    pupils = student.table()
-    studies = teachers | {"pictures": student.synthesis()} | pupils
-    made = live.look(studies["pictures"])  # also where a file of weights is missed
-except (Refused, data.Missing) as refused:
-    st.error(words.plain(str(refused)), icon=":material/edit:")
+    made = live.look(studies["pictures"])
+except data.Missing as missing:  # a file of weights
+    st.error(words.plain(str(missing)), icon=":material/download:")
     st.stop()
 live.run_button(studies, unknown="On two processor cores *Start* takes about two minutes, the first pictures less than half a minute.")
 

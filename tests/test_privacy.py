@@ -481,3 +481,29 @@ def test_delta_warning():
 def test_importing_it_loads_no_heavy_library():
     code = "import sys, engine.privacy; print([m for m in ('torch', 'opacus', 'dp_accounting') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+# --- DP-SGD and one Gaussian release besides ------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("noise", "rate", "steps", "release"), [(1.0, 0.025, 240, 10.0), (0.8, 0.02, 600, 3.0), (5.0, 1.0, 40, 2.0)])
+def test_a_release_beside_dp_sgd_is_composed_as_dp_accounting_does(noise, rate, steps, release):
+    import dp_accounting
+    oracle = dp_accounting.pld.PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE)
+    oracle.compose(dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(noise)), steps)
+    oracle.compose(dp_accounting.GaussianDpEvent(release))
+    exact, found = oracle.get_epsilon(DELTA), privacy.dp_sgd_epsilon(noise, rate, steps, DELTA, release_noise=release).epsilon
+    assert exact <= found <= 1.001 * exact
+    assert found > privacy.dp_sgd_epsilon(noise, rate, steps, DELTA).epsilon  # never free
+    assert privacy.rdp_epsilon(noise, rate, steps, DELTA, release) >= exact
+    odds = privacy.odds_dp_sgd(noise, rate, steps, release_noise=release)
+    assert max(privacy.odds_dp_sgd(noise, rate, steps), privacy.odds_gaussian(release)) <= odds <= privacy.odds_any(found, DELTA)
+
+
+def test_the_noise_for_a_budget_leaves_room_for_the_release():
+    noise = privacy.dp_sgd_noise(4.0, 0.02, 300, DELTA, release_noise=4.0)
+    assert 3.97 < privacy.dp_sgd_epsilon(noise, 0.02, 300, DELTA, release_noise=4.0).epsilon <= 4.0
+    assert noise > privacy.dp_sgd_noise(4.0, 0.02, 300, DELTA)
+    with pytest.raises(privacy.Unreachable, match="noise multiplier 1 alone spends"):
+        privacy.dp_sgd_noise(2.0, 0.02, 300, DELTA, release_noise=1.0)
+    with pytest.raises(ValueError):
+        privacy.dp_sgd_epsilon(1.0, 0.02, 300, DELTA, release_noise=0.0)

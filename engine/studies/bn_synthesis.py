@@ -264,7 +264,7 @@ class Neighbours:
         self.making, self.teacher = making, making.teachers[0]
         self.train = making.images.train_images[:REFERENCES]
         self.held = making.images.test_images[:REFERENCES // 2]
-        self.compared = min(COMPARED, making.study.images)
+        self.compared, self.asked = min(COMPARED, making.study.images), min(COMPARED, len(self.train), len(self.held))
         self.seen = {name: self.views(found) for name, found in (("train", self.train), ("held", self.held))}
 
     def views(self, images: np.ndarray) -> dict:
@@ -285,16 +285,14 @@ class Neighbours:
         for space in ("pixels", "features"):
             train, held = self.seen["train"][space], self.seen["held"][space]
             copies = leakage.copies(seen[space], train, held)
-            members = -leakage.nearest(train[:len(held)], seen[space])[1].cpu().numpy()
-            others = -leakage.nearest(held, seen[space])[1].cpu().numpy()
+            members, others = (-leakage.nearest(real[:self.asked], seen[space])[1].cpu().numpy() for real in (train, held))
             found |= {f"copies_{space}": copies.share, f"ratio_{space}": copies.median, f"membership_{space}": leakage.membership(members, others)}
         return found
 
     def controls(self) -> dict[str, dict[str, float]]:
         """The same measures for pictures of which the answer is known: copies of training pictures, and half of the held-out pictures."""
         from engine import leakage
-        few = min(self.compared, len(self.held))
-        copy = {space: rows[:few] for space, rows in self.seen["train"].items()}
+        copy = {space: rows[:self.asked] for space, rows in self.seen["train"].items()}
         found = {"copies of training pictures": self._measures(copy), "held-out pictures": {}}
         half = len(self.held) // 2
         for space in ("pixels", "features"):

@@ -14,7 +14,7 @@ from engine import data, parameters, pictures, privacy, settings
 from engine.parameters import parameter
 from engine.study import Failed, Guarantee, Phase, Point, Refused, Result, Study
 
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of the pixels that the given weights were trained with
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of colours that given weights were trained with; grey ones: 0.5
 NETWORKS = {"narrow": "narrow ResNet (8 layers)", "resnet20": "ResNet20"}
 SCORED = 10_000  # at most so many training and test pictures are scored for the membership test
 STATISTICS_CLIP = 1.0  # length that a picture's vector of statistics is shortened to
@@ -100,7 +100,7 @@ class Classifier(Teaching):
         name = f"{self.network}_{self.dataset.replace(':', '_')}.npz"
         path = settings.data_folder() / "weights" / name
         if not path.is_file():
-            raise data.Missing(f"weights: there is no file weights/{name} in the data folder; put it there, or choose weights that are trained here")
+            raise data.MissingFile(f"weights/{name}", "Put it into the data folder (VEIL_DATA), or choose weights that are trained here.")
         return path
 
     def work(self) -> float:
@@ -186,7 +186,7 @@ class _Pupil:
         self.network = networks.resnet(study.network, "plain group" if study.private else "batch", channels, h, len(images.classes),
                                        stream("init", study.seed)).to(device)
         self.seen, self.labels = torch.tensor(images.train_images).to(device), torch.tensor(images.train_labels).long().to(device)
-        self.scale, self.curves = Scale(*IMAGENET) if study.weights == "given" else Scale(), {}
+        self.scale, self.curves = Scale(*IMAGENET) if study.weights == "given" and channels == 3 else Scale(), {}
 
     def load(self, path) -> None:
         """Weights from a file of plain arrays; Failed in the user's words where they are none, or have other shapes."""

@@ -1,0 +1,72 @@
+"""The page Synthesis in a real browser: pictures out of noise, a film without the server, students, and what is given away."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser import look
+
+SMALL = "synthesis?epochs=1&batch_size=200&images=40&together=20&steps=6&snapshots=2,6&student_epochs=2"
+
+
+def film(page):
+    """The picture of the film; its slider is a range input of the browser's own."""
+    return page.locator("img[alt^='A row of pictures for each class, from noise']")
+
+
+def test_pictures_come_about_live_and_the_film_is_dragged_without_the_server(visit):
+    visitor = visit(SMALL)
+    page = visitor.page
+    expect(page.get_by_text("Real pictures, from which the teacher learns.")).to_be_visible()
+    visitor.shot("synthesis_empty")
+    look.press_run(page)
+    look.until(page, lambda: film(page).count(), 120, "the film")
+    look.ended(page, 180)
+    curves = look.curves(page, "students")
+    assert [len(points) for name, points in curves.items() if name and "labels" in name] == [2, 2]
+    last = film(page).get_attribute("src")
+    asked = []
+    page.on("websocket", lambda socket: asked.append(socket))
+    page.context.on("request", lambda request: asked.append(request.url))
+    slider = page.get_by_role("slider", name="Steps of making the pictures")
+    slider.focus()
+    slider.press("Home")
+    expect(film(page)).not_to_have_attribute("src", last)
+    expect(page.get_by_text("after 0 steps")).to_be_visible()
+    slider.press("End")
+    expect(film(page)).to_have_attribute("src", last)
+    assert not asked, asked  # no frame was fetched
+    page.get_by_role("button", name="Play").click()
+    expect(film(page)).to_have_attribute("src", last)
+    visitor.shot("synthesis")
+
+
+def test_what_is_given_away_stands_beside_its_controls_and_nothing_is_promised(visit):
+    page = visit(SMALL).page
+    if look.run(page).count():
+        look.press_run(page)
+        look.ended(page, 180)
+    before = look.source(page, "Pairs: a synthetic picture")
+    page.get_by_text("what the teacher sees", exact=True).first.click()
+    look.changed(page, "Pairs: a synthetic picture", before)
+    assert "space=features" in page.url
+    expect(look.metric(page, "ε (privacy loss)")).to_have_text("none")
+    expect(page.get_by_test_id("stMain")).to_contain_text("look odd is no protection")
+
+
+def test_a_private_teacher_has_a_dial_and_keeps_its_budget(visit):
+    page = visit(SMALL + "&private=true&target_epsilon=4").page
+    expect(look.slider(page, "Privacy budget ε")).to_be_visible()
+    look.press_run(page)
+    look.ended(page, 180)
+    shown = float(look.metric(page, "ε (privacy loss)").inner_text())
+    assert 3.9 < shown <= 4.0
+    expect(page.get_by_test_id("stMain")).to_contain_text("post-processing, which costs no further privacy")
+
+
+@pytest.mark.parametrize(("query", "words"), [
+    ("snapshots=50,10", "must ascend"), ("snapshots=10,500", "would never come"), ("images=3", "each needs a picture"),
+    ("weights=given", "The file weights/narrow_mnist-5k.npz is not here"), ("batch_size=9000", "4000 training pictures"), ("rate=nan", "rate: nan is not allowed")],
+    ids=lambda value: value[:18])
+def test_what_does_not_fit_is_told_in_words(visit, query, words):
+    page = visit(f"synthesis?{query}").page
+    expect(page.get_by_test_id("stMain")).to_contain_text(words)

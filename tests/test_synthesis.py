@@ -1,0 +1,353 @@
+"""Batch-norm synthesis: statistics against numpy, the best pictures really the best, the private release really bounded."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from engine import networks, synthesis, teaching
+from engine.lab import Lab
+from engine.studies.bn_synthesis import BNSynthesis
+from engine.studies.classifier import Classifier, load_arrays, read_arrays
+from engine.studies.student import Student
+from engine.study import Failed, Refused, key
+from tests.test_contract import finish
+
+TINY = BNSynthesis.preset("tiny")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    from engine import data
+    images = data.load("mnist-5k")
+    return torch.tensor(images.train_images[:600]), torch.tensor(images.train_labels[:600])
+
+
+@pytest.fixture
+def network(digits):
+    """A narrow ResNet whose batch norms have recorded 600 digits."""
+    network = networks.resnet("narrow", "batch", 1, 28, 10, 7)
+    synthesis.record(network, digits[0])
+    return network.requires_grad_(False)
+
+
+def settings(**changes) -> synthesis.Settings:
+    return synthesis.Settings(**{"kind": "smooth", "steps": 8, "rate": 0.3, "weights": synthesis.Weights()} | changes)
+
+
+def by_hand(network, pixels, labels):
+    """The objective in numpy float64, from the activations that a hook of the test's own sees."""
+    seen = {}
+    hooks = [layer.register_forward_pre_hook(lambda _, inputs, name=name: seen.__setitem__(name, inputs[0].detach().double().numpy()))
+             for name, layer in network.named_modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    network.eval()
+    logits = network(pixels * 2 - 1).double().numpy()
+    for hook in hooks:
+        hook.remove()
+    total = 0.0
+    for name, x in seen.items():
+        layer = network.get_submodule(name)
+        total += ((x.mean((0, 2, 3)) - layer.running_mean.double().numpy()) ** 2).sum() + ((x.var((0, 2, 3)) - layer.running_var.double().numpy()) ** 2).sum()
+    said = logits - np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1, keepdims=True)) - logits.max(1, keepdims=True)
+    return total, -said[np.arange(len(labels)), labels.numpy()].mean()
+
+
+# --- the objective ---------------------------------------------------------------------------------------------------------------
+
+def test_the_objective_is_numpys(network):
+    pixels, labels = torch.rand(20, 1, 28, 28), torch.arange(20) % 10
+    teacher = synthesis.Teacher(network, synthesis.recorded(network))
+    with synthesis.Watch(network) as watch:
+        found = synthesis.objective(pixels, labels, [teacher], synthesis.Weights(2.0, 3.0), [watch])
+    statistics, said = by_hand(network, pixels, labels)
+    assert float(sum(found.distances.values())) == pytest.approx(statistics, rel=1e-4)
+    assert float(found.labels) == pytest.approx(said, rel=1e-5)
+    assert float(found.total) == pytest.approx(2 * statistics + 3 * said, rel=1e-4)
+
+
+def test_real_pictures_have_a_smaller_distance_than_noise_and_a_planted_shift_is_seen(network, digits):
+    teacher = synthesis.Teacher(network, synthesis.recorded(network))
+    real = digits[0].permute(0, 3, 1, 2).float() / 255
+    with synthesis.Watch(network) as watch:
+        distance = lambda pixels: float(sum(synthesis.objective(pixels, digits[1][:len(pixels)], [teacher], synthesis.Weights(), [watch]).distances.values()))
+        same, shifted, noise = distance(real), distance((real + 0.1).clamp(0, 1)), distance(torch.rand(600, 1, 28, 28))
+    assert same < 0.1 * shifted < 0.1 * noise
+
+
+def test_variation_and_norm_count_as_they_say(network):
+    pixels, labels = torch.rand(4, 1, 28, 28), torch.arange(4)
+    teacher = synthesis.Teacher(network, synthesis.recorded(network))
+    with synthesis.Watch(network) as watch:
+        plain, more = (float(synthesis.objective(pixels, labels, [teacher], synthesis.Weights(variation=v, norm=n), [watch]).total) for v, n in ((0, 0), (0.5, 0.25)))
+    x = pixels.double().numpy()
+    steps = (np.diff(x, axis=2) ** 2).sum() + (np.diff(x, axis=3) ** 2).sum()
+    assert more - plain == pytest.approx(0.5 * steps / 4 + 0.25 * np.sqrt((x**2).sum((1, 2, 3))).mean(), rel=1e-4)
+
+
+def test_statistics_of_each_class_are_numpys(network, digits):
+    images, labels = digits
+    found = synthesis.by_class(network, images, labels, 10)
+    seen = []
+    hook = network.bn1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].double().numpy()))
+    network(teaching.Scale().of(images[labels == 3]))
+    hook.remove()
+    mean, variance = found["bn1"]
+    assert mean[3].numpy() == pytest.approx(seen[0].mean((0, 2, 3)), abs=1e-5) and variance[3].numpy() == pytest.approx(seen[0].var((0, 2, 3)), rel=1e-4)
+
+
+def test_several_teachers_are_averaged(network):
+    other = networks.resnet("narrow", "batch", 1, 28, 10, 8).eval().requires_grad_(False)
+    pixels, labels = torch.rand(10, 1, 28, 28), torch.arange(10)
+    teachers = [synthesis.Teacher(each, synthesis.recorded(each)) for each in (network, other)]
+    totals = []
+    for chosen in (teachers[:1], teachers[1:], teachers):
+        watches = [synthesis.Watch(each.network).__enter__() for each in chosen]
+        totals.append(float(synthesis.objective(pixels, labels, chosen, synthesis.Weights(), watches).total))
+        for watch in watches:
+            watch.__exit__()
+    assert totals[2] == pytest.approx((totals[0] + totals[1]) / 2, rel=1e-5)
+
+
+def test_a_network_without_batch_norm_is_refused_in_words():
+    with pytest.raises(ValueError, match="no batch norm layers"):
+        synthesis.norm_layers(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3)))
+    with pytest.raises(ValueError, match="group norm remembers nothing"):
+        synthesis.recorded(networks.resnet("narrow", "group", 1, 28, 10, 0))
+
+
+# --- the pictures ------------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("changes", [{}, {"jitter": 2, "flip": True}, {"kind": "pixels"}, {"kind": "pixels", "rate": 5.0}], ids=str)
+def test_the_best_pictures_have_the_least_objective_seen(network, changes):
+    """A large step size makes the objective go up and down, so that the last pictures are not the best."""
+    teacher = synthesis.Teacher(network, synthesis.recorded(network))
+    batch = synthesis.Batch(settings(**changes), [teacher], torch.arange(20) % 10, (1, 28, 28), 1, 0)
+    seen = [float(found.total.detach()) for _, found in synthesis.optimise(batch)]
+    assert batch.least == min(seen)
+    with synthesis.Watch(network) as watch:
+        again = synthesis.objective(synthesis.seen(batch.best, batch.best_view), batch.labels, [teacher], batch.settings.weights, [watch])
+    assert float(again.total) == pytest.approx(min(seen), rel=1e-5)
+    if changes.get("rate"):
+        assert seen[-1] > min(seen)
+
+
+def test_the_objective_falls_and_the_teacher_comes_to_agree(network):
+    teacher = synthesis.Teacher(network, synthesis.recorded(network))
+    batch = synthesis.Batch(settings(steps=40), [teacher], torch.arange(20) % 10, (1, 28, 28), 1, 0)
+    found = [each for _, each in synthesis.optimise(batch)]
+    assert float(found[-1].total.detach()) < 0.5 * float(found[0].total.detach())
+    assert 0 <= float(batch.pixels.min()) and float(batch.pixels.max()) <= 1
+
+
+def test_a_view_moves_and_mirrors():
+    pixels = torch.arange(16.0).reshape(1, 1, 4, 4)
+    moved = synthesis.seen(pixels, (1, 0, False))  # one column to the left
+    assert torch.equal(moved[..., :3], pixels[..., 1:]) and not moved[..., 3].any()
+    assert torch.equal(synthesis.seen(pixels, (0, 0, True)), pixels.flip(3))
+    assert torch.equal(synthesis.seen(pixels, (0, 0, False)), pixels)
+
+
+def test_smooth_pictures_have_smaller_steps_between_neighbours_than_free_ones():
+    free = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    rough, smooth = (float(synthesis.variation(kind(free)) / kind(free).var()) for kind in (synthesis.free_pixels, synthesis.smooth))
+    assert smooth < 0.5 * rough
+
+
+# --- statistics under differential privacy ----------------------------------------------------------------------------------------
+
+def released(network, images, noise=1e-9, seed=0, clip=1.0):
+    return synthesis.private_statistics(network, images, noise, clip, torch.Generator().manual_seed(seed))
+
+
+def test_one_picture_moves_the_released_sum_by_no_more_than_the_sensitivity(digits):
+    """Of all pictures, also of one with huge activations; the sum is found back from means and count."""
+    network = networks.resnet("narrow", "plain group", 1, 28, 10, 3).eval()
+    layers = synthesis.norm_layers(network)
+    def vector(images):  # the sum that is released, without noise
+        total = []
+        for name, (mean, variance) in released(network, images).items():
+            moments = torch.cat([mean, variance + mean.square()])
+            total.append(moments * synthesis.weight(len(layers), len(mean)) * len(images))
+        return torch.cat([*total, torch.tensor([float(len(images))])]).double()
+    images = digits[0][:6]
+    whole = vector(images)
+    for left_out in range(6):
+        rest = vector(images[[i for i in range(6) if i != left_out]])
+        assert float((whole - rest).norm()) <= math.sqrt(2) * (1 + 1e-4)
+
+
+def test_a_vector_longer_than_the_clip_is_shortened(digits):
+    network = networks.resnet("narrow", "plain group", 1, 28, 10, 3).eval()
+    lengths = []
+    for clip in (100.0, 0.1):
+        found = released(network, digits[0][:1], clip=clip)
+        vector = torch.cat([torch.cat([m, v + m.square()]) * synthesis.weight(len(found), len(m)) for m, v in found.values()])
+        lengths.append(float(vector.norm()))
+    assert lengths[0] > 0.2 and lengths[1] == pytest.approx(0.1, rel=1e-3)
+
+
+def test_the_noise_has_the_size_that_is_charged_and_a_planted_smaller_one_is_rejected(digits):
+    network = networks.resnet("narrow", "plain group", 1, 28, 10, 3).eval()
+    exact = released(network, digits[0])
+    def deviation(noise):
+        errors = []
+        for seed in range(30):
+            for name, (mean, _) in released(network, digits[0], noise, seed).items():
+                errors.append((mean - exact[name][0]) * synthesis.weight(len(exact), len(mean)) * len(digits[0]))
+        return float(torch.cat(errors).std())
+    wanted = 5.0 * math.sqrt(2)
+    assert deviation(5.0) == pytest.approx(wanted, rel=0.04)
+    assert deviation(4.5) != pytest.approx(wanted, rel=0.04)
+
+
+# --- training -------------------------------------------------------------------------------------------------------------------------
+
+def test_hard_and_soft_losses_are_numpys():
+    outputs, logits = torch.randn(5, 4), torch.randn(9, 4)
+    labels, rows = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 0]), torch.tensor([8, 1, 4, 2, 0])
+    def soft(x):
+        e = np.exp(x - x.max(1, keepdims=True))
+        return e / e.sum(1, keepdims=True)
+    o, t = outputs.double().numpy(), logits.double().numpy()[rows]
+    hard = -np.log(soft(o)[np.arange(5), labels.numpy()[rows]]).mean()
+    divergence = 9 * (soft(t / 3) * (np.log(soft(t / 3)) - np.log(soft(o / 3)))).sum(1).mean()
+    for share in (0.0, 0.3, 1.0):
+        recipe = teaching.Recipe(1, 5, 0.1, temperature=3.0, soft_share=share)
+        fit = teaching.Fit(torch.nn.Linear(2, 4), recipe, torch.zeros(9, 2, 2, 1, dtype=torch.uint8), labels, 0, logits)
+        assert float(fit.wanted(outputs, rows)) == pytest.approx((1 - share) * hard + share * divergence, rel=1e-5)
+
+
+def test_noise_shift_flip_and_mixup_change_pictures_and_repeat_with_the_seed():
+    x = torch.rand(6, 1, 8, 8)
+    def changed(**more):
+        fit = teaching.Fit(torch.nn.Linear(2, 2), teaching.Recipe(1, 6, 0.1, **more), torch.zeros(6, 8, 8, 1, dtype=torch.uint8), torch.zeros(6), 3)
+        return fit.changed(x)
+    for more in ({"pixel_noise": 1.0}, {"shift": 2}, {"flip": True}, {"mixup": 1.0}):
+        first, second = changed(**more), changed(**more)
+        assert torch.equal(first[0], second[0]) and not torch.equal(first[0], x), more
+    assert torch.equal(changed()[0], x)
+    mixed, share, other = changed(mixup=1.0)
+    assert torch.allclose(mixed, share * x + (1 - share) * x[other])
+
+
+# --- the studies ----------------------------------------------------------------------------------------------------------------------
+
+def test_snapshots_are_those_of_one_run_that_was_stopped_earlier(store):
+    """The pictures after 2 of 6 steps are the same as those of a run of 2 steps."""
+    _, long = finish(TINY.run(Lab(store)))
+    short = TINY.model_copy(update={"steps": 2, "snapshots": "2"})
+    _, other = finish(short.run(Lab(store)))
+    assert np.array_equal(long.arrays["pictures_2"], other.arrays["pictures_2"])
+    assert not np.array_equal(long.arrays["pictures_2"], long.arrays["pictures_6"])
+    assert long.arrays["pictures_6"].dtype == np.uint8 and long.arrays["pictures_6"].shape == (40, 28, 28, 1)
+    assert long.guarantee.epsilon is None and "memorised" in long.guarantee.note
+
+
+def test_controls_score_as_they_must(store):
+    _, result = finish(TINY.run(Lab(store)))
+    copied, held = result.facts["controls"]["copies of training pictures"], result.facts["controls"]["held-out pictures"]
+    for space in ("pixels", "features"):
+        assert copied[f"copies_{space}"] == 1 and copied[f"ratio_{space}"] == 0 and copied[f"membership_{space}"] > 0.95
+        assert held[f"copies_{space}"] < 0.12 and abs(held[f"membership_{space}"] - 0.5) < 0.05
+
+
+def test_a_private_teacher_keeps_its_budget_with_the_statistics_counted(store):
+    study = TINY.model_copy(update={"private": True, "target_epsilon": 4.0})
+    _, result = finish(study.run(Lab(store)))
+    assert 3.9 < result.guarantee.epsilon <= 4.0 and "post-processing" in result.guarantee.note
+    teacher = study.teacher()
+    plan = teacher.plan(4000)
+    from engine import privacy
+    alone = privacy.dp_sgd_epsilon(plan["noise_multiplier"], plan["sample_rate"], plan["steps"], teacher.delta).epsilon
+    assert alone < result.guarantee.epsilon - 0.05  # the statistics are not free
+
+
+def test_a_table_of_students_shares_teacher_and_pictures(store):
+    student = Student.preset("tiny")
+    table = student.table()
+    assert list(table) == ["hard labels, 2 steps", "hard labels, 6 steps", "soft labels, 2 steps", "soft labels, 6 steps", "real pictures"]
+    assert len({key(each) for each in table.values()}) == 5
+    assert {key(each.synthesis()) for name, each in table.items() if name != "real pictures"} == {key(student.synthesis())}
+    assert key(student) == key(table["hard labels, 6 steps"]) == key(Student.preset("tiny", after=6))
+    assert key(table["real pictures"]) == key(student.model_copy(update={"steps": 50, "rate": 0.1}).on_real())  # how pictures are made is all the same to it
+
+
+BAD = [({"snapshots": "50,10"}, "must ascend"), ({"snapshots": "10,10"}, "must ascend"), ({"snapshots": "10,500"}, "it would never come"), ({"images": 3}, "each needs a picture"),
+       ({"images": 50_000, "snapshots": "1,2,3,4,5,6"}, "MB; allowed"), ({"weights": "given", "private": True}, "not allowed for a private teacher"), ({"private": True, "class_wise": True}, "class_wise: true"),
+       ({"class_wise": True, "together": 10}, "at least 20"), ({"weights": "given", "teachers": 2}, "there is one file"), ({"batch_size": 9000}, "4000 training pictures"),
+       ({"private": True, "forward": "batch"}, "forward: batch")]
+
+
+@pytest.mark.parametrize(("changes", "words"), BAD, ids=lambda value: str(value)[:30])
+def test_what_does_not_fit_is_refused_in_words(changes, words):
+    from engine import data
+    with pytest.raises(Refused) as refused:
+        BNSynthesis.preset("quick", **changes).check(data.exhibits("mnist-5k"))
+    assert words in str(refused.value)
+
+
+def test_a_student_of_a_snapshot_that_there_is_not_is_refused():
+    with pytest.raises(Refused, match="there are snapshots after 10, 25, 50, 75, 100 steps"):
+        Student.preset("quick", after=60)
+
+
+# --- weights from a file ---------------------------------------------------------------------------------------------------------------
+
+def given(tmp_path, monkeypatch, content) -> Classifier:
+    monkeypatch.setenv("VEIL_DATA", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    path = tmp_path / "weights" / "narrow_mnist-5k.npz"
+    path.write_bytes(content) if isinstance(content, bytes) else np.savez(path, **content)
+    return Classifier(weights="given")
+
+
+def arrays_of(network) -> dict:
+    return {name: value.numpy() for name, value in network.state_dict().items() if "num_batches" not in name}
+
+
+def test_given_weights_are_those_that_are_used_and_another_file_is_another_key(tmp_path, monkeypatch, store):
+    network = networks.resnet("narrow", "batch", 1, 28, 10, 5)
+    study = given(tmp_path, monkeypatch, arrays_of(network))
+    first = key(study)
+    _, result = finish(study.run(Lab(store)))
+    assert np.array_equal(result.arrays["weight:conv1.weight"], network.conv1.weight.detach().numpy())
+    np.savez(tmp_path / "weights" / "narrow_mnist-5k.npz", **arrays_of(networks.resnet("narrow", "batch", 1, 28, 10, 6)))
+    assert key(study) != first
+
+
+def test_a_pickled_file_is_not_unpickled(tmp_path, monkeypatch, store):
+    import os
+    import pickle
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "exploded"),)
+    for content in (pickle.dumps({"conv1.weight": Bomb()}), {"conv1.weight": np.array([Bomb()], object)}):
+        for path in (tmp_path / "weights").glob("*"):
+            path.unlink()
+        (tmp_path / "weights").rmdir() if (tmp_path / "weights").exists() else None
+        study = given(tmp_path, monkeypatch, content)
+        with pytest.raises(Failed, match="not a file of plain arrays"):
+            finish(study.run(Lab(store)))
+        assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(("spoil", "words"), [
+    (lambda arrays: arrays.pop("linear.bias"), "has no linear.bias"),
+    (lambda arrays: arrays.update({"conv1.weight": np.zeros((16, 3, 3, 3), np.float32)}), "has shape"),
+    (lambda arrays: arrays.update({"linear.bias": np.full(10, np.nan, np.float32)}), "not finite"),
+    (lambda arrays: arrays.update({"linear.bias": np.zeros(10, "U3")}), "has shape")], ids=["missing", "shape", "nan", "text"])
+def test_weights_of_another_network_are_refused_in_words(tmp_path, spoil, words):
+    network = networks.resnet("narrow", "batch", 1, 28, 10, 5)
+    arrays = arrays_of(network)
+    spoil(arrays)
+    np.savez(tmp_path / "some.npz", **arrays)
+    with pytest.raises(Failed, match=words):
+        load_arrays(network, read_arrays(tmp_path / "some.npz"), "some.npz")
+
+
+def test_a_missing_file_of_weights_is_told_with_what_to_do(tmp_path, monkeypatch):
+    from engine import data
+    monkeypatch.setenv("VEIL_DATA", str(tmp_path))
+    with pytest.raises(data.Missing, match="narrow_mnist-5k.npz"):
+        key(Classifier(weights="given"))
