@@ -20,11 +20,7 @@ st.markdown("A network keeps a few statistics of all the pictures that it has se
 
 controls = Controls(Student, hidden=("after", "source", "soft_share"), looks={"space": Look(tuple(SPACES), ("pixels",))})
 controls.complain()
-left, right = st.columns([2, 1], vertical_alignment="bottom")
-with left:
-    controls.presets({"quick": "Start", "fashion": "Clothes", "report": "As in the report", "best": "Best known"})
-with right:
-    controls.switch("private")
+controls.presets({"quick": "Start", "private": "A private teacher", "fashion": "Clothes", "report": "As in the report", "best": "Best known"})
 if controls.value("private"):
     controls.dial("target_epsilon")
 with st.expander("More settings", icon=":material/tune:", expanded=controls.opens(*controls.specs, also=controls.lacks_data())):
@@ -32,6 +28,7 @@ with st.expander("More settings", icon=":material/tune:", expanded=controls.open
     with first:
         st.markdown("**The teacher**")
         controls.dataset()
+        controls.switch("private")
         for name in ("network", "weights", "crop"):
             controls.choice(name)
         for name in ("epochs", "batch_size", "learning_rate", "pixel_noise", "delta", "max_grad_norm", "statistics_noise", "seed"):
@@ -136,10 +133,10 @@ def draw_given_away(result) -> None:
     with right:
         curves, controls_ = result.curves, result.facts["controls"]
         learned = {name: found.metrics["test_accuracy"] for name in pupils if (found := live.look(pupils[name], remembered=True).result)}
-        accuracy = {s: max((learned.get(f"{kind} labels, {s} steps", math.nan) for kind in ("hard", "soft")), default=math.nan) for s in student.kept}
+        accuracy = {s: learned.get(f"hard labels, {s} steps", math.nan) for s in student.kept}
         points = [(int(s), accuracy[int(s)], value) for s, value in curves["membership_features"]]
         st.plotly_chart(charts.given_away(points, {"chance": 0.5, "copies": controls_["copies of training pictures"]["membership_features"]}), key="given away",
-                        config={"displayModeBar": False}, alt="Accuracy of the better student against how well members are told from others, a point a snapshot")
+                        config={"displayModeBar": False}, alt="How well members are told from others over the accuracy of the student with hard labels, a point a snapshot")
         st.caption("An attacker holds two pictures, one from the training data and one not, and says that the one nearer to a made-up picture (in what the "
                    "teacher sees) was in the data. Released copies would give the copied ones away.")
     rows = [{"Released": f"made-up pictures, {s} steps", **_row({n: dict(curves[n])[s] for n in controls_["held-out pictures"]})} for s in student.kept]

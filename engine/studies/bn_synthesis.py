@@ -14,7 +14,7 @@ from pydantic import model_validator
 
 from engine import data, parameters, pictures
 from engine.parameters import parameter
-from engine.studies.classifier import Teaching, taught
+from engine.studies.classifier import PRIVATE, Teaching, taught
 from engine.study import Failed, Guarantee, Phase, Picture, Point, Refused, Result
 
 COLUMNS = 8  # pictures of each class in the gallery
@@ -102,6 +102,7 @@ class BNSynthesis(Synthesis):
     PRESETS = {
         "quick": {},
         "tiny": {"epochs": 1, "batch_size": 200, "images": 40, "together": 20, "steps": 6, "snapshots": "2,6"},
+        "private": PRIVATE,
         "fashion": {"dataset": "fashion-mnist", "epochs": 2},
         "report": {"dataset": "cifar10", "network": "resnet20", "weights": "given", "images": 20_000, "steps": 500, "snapshots": "100,250,500",
                    "pixels": "pixels", "rate": 0.1, "jitter": 0},

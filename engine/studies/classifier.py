@@ -17,6 +17,7 @@ from engine.study import Failed, Guarantee, Phase, Point, Refused, Result, Study
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of colours that given weights were trained with; grey ones: 0.5
 NETWORKS = {"narrow": "narrow ResNet (8 layers)", "resnet20": "ResNet20"}
 SCORED = 10_000  # at most so many training and test pictures are scored for the membership test
+PRIVATE = {"private": True, "epochs": 30, "batch_size": 250, "learning_rate": 4.0}  # docs/synthesis.md
 STATISTICS_CLIP = 1.0  # length that a picture's vector of statistics is shortened to
 
 
@@ -87,6 +88,7 @@ class Classifier(Teaching):
     PRESETS = {
         "quick": {},
         "tiny": {"epochs": 1, "batch_size": 200},
+        "private": PRIVATE,
         "report": {"dataset": "cifar10", "network": "resnet20", "weights": "given"},
         "best": {"dataset": "cifar10", "network": "resnet20", "epochs": 200, "batch_size": 128, "pixel_noise": 0.0, "crop": "mirrored"},
     }

@@ -8,7 +8,7 @@ from pydantic import model_validator
 from engine import data, pictures
 from engine.parameters import parameter
 from engine.studies.bn_synthesis import Synthesis
-from engine.studies.classifier import taught
+from engine.studies.classifier import PRIVATE, taught
 from engine.study import Phase, Point, Refused, Result
 
 
@@ -20,6 +20,7 @@ class Student(Synthesis):
     PRESETS = {
         "quick": {},
         "tiny": {"epochs": 1, "batch_size": 200, "images": 40, "together": 20, "steps": 6, "snapshots": "2,6", "student_epochs": 2},
+        "private": PRIVATE,
         "fashion": {"dataset": "fashion-mnist", "epochs": 2},
         "report": {"dataset": "cifar10", "network": "resnet20", "weights": "given", "images": 20_000, "steps": 500, "snapshots": "100,250,500",
                    "pixels": "pixels", "rate": 0.1, "jitter": 0, "student_epochs": 200, "student_batch": 128, "student_rate": 0.1,

@@ -260,7 +260,7 @@ def layers(curves: dict[str, Curve]) -> go.Figure:
 
 def given_away(points: list[tuple[int, float, float]], controls: dict[str, float]) -> go.Figure:
     """Leakage over accuracy: (steps, accuracy or NaN, odds) for each snapshot; controls: words → odds, drawn as lines."""
-    chart = figure("Student accuracy, %", "Attacker tells members from others,<br>times in 100", height=330)
+    chart = figure("Accuracy of the student with hard labels, %", "Attacker tells members from others,<br>times in 100", height=330)
     for name, odds in controls.items():
         chart.add_hline(y=100 * odds, line=dict(color=COLOURS["chance"], dash="dot"), annotation=dict(text=name, font=dict(color=COLOURS["chance"])),
                         annotation_position="top left")

@@ -139,7 +139,7 @@ Statistics of pictures and a network that learned from them carry **no** guarant
 have changed. A guarantee needs noise that was added on purpose. A network trained by DP-SGD has one, but it cannot use batch norm, because there one picture
 changes what happens to all others of its batch; and the norm that it uses instead, group norm, remembers no statistics that could be matched.
 
-The switch *Private teacher* shows a way (our own addition, with its proof in docs/synthesis.md): the teacher learns by DP-SGD with group norm. Then each training
+The preset *A private teacher* shows a way (our own addition, with its proof in docs/synthesis.md): the teacher learns by DP-SGD with group norm. Then each training
 picture hands in one vector, the means and mean squares of what every layer says of it. Vectors are shortened to a fixed length, added up, and Gaussian noise
 is added to the sum, once. ε counts both, training and statistics. All that is made afterwards, the pictures and the students, costs nothing more.
 """
