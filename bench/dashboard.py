@@ -97,7 +97,7 @@ def measure_start(browser, home: str) -> None:
 def measure_pages(browser, address: str) -> None:
     """First drawing of every page by a new visitor, the worst of three."""
     time.sleep(3)  # the server has just started
-    for name in ("noise", "clustering", "dp_training", "home"):  # home last: its first visitor starts a training
+    for name in ("noise", "clustering", "synthesis", "dp_training", "home"):  # home last: its first visitor starts a training
         path = "" if name == "home" else name
         row(f"first drawing of {name}", f"{max(drawing(browser, f'{address}/{path}') for _ in range(3)):.2f} s", "<= 2 s")
 

@@ -14,8 +14,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine.teaching import Scale
-from engine.training import EVALUATE, stream
+from engine.training import stream
 
+CHUNK = 250  # pictures whose activations in all layers are held at once
 BLUR = 1.0  # pixels: standard deviation of the blur that smooth pictures are seen through
 Statistics = dict[str, tuple[torch.Tensor, torch.Tensor]]  # layer → mean, variance: (channels,) each, or (classes, channels)
 
@@ -84,7 +85,7 @@ def by_class(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, cla
     network.eval()
     sums: dict[str, torch.Tensor] = {}
     with Watch(network) as watch:
-        for part, told in zip(images.split(EVALUATE), labels.split(EVALUATE)):
+        for part, told in zip(images.split(CHUNK), labels.split(CHUNK)):
             network(scale.of(part))
             which = F.one_hot(told, classes).double().T  # (classes, b)
             for name, x in watch.seen.items():
@@ -120,7 +121,7 @@ def private_statistics(network: nn.Module, images: torch.Tensor, noise_multiplie
     total, sizes = None, {}
     network.eval()
     with Watch(network) as watch:
-        for part in images.split(EVALUATE):
+        for part in images.split(CHUNK):
             network(scale.of(part))
             sizes = {name: x.shape[1] for name, x in watch.seen.items()}
             vectors = torch.cat([moments(x) * weight(len(sizes), x.shape[1]) for x in watch.seen.values()], 1).double()
@@ -229,7 +230,7 @@ def smooth(free: torch.Tensor) -> torch.Tensor:
 
 
 def free_pixels(free: torch.Tensor) -> torch.Tensor:
-    """(b, c, h, w) free numbers → pixels as the report has them: each by itself and not bounded; N(0, 1) is grey with spread 0.5."""
+    """(b, c, h, w) free numbers → pixels as the report has them: each by itself; N(0, 1) is grey with spread 0.5."""
     return free / 2 + 0.5
 
 
@@ -255,8 +256,15 @@ class Batch:
         self.settings, self.teachers, self.labels = settings, teachers, labels
         self.draws = torch.Generator().manual_seed(stream(f"synthesis {number}", seed))
         self.free = torch.randn(len(labels), *shape, generator=self.draws).to(labels.device).requires_grad_()
+        self._bound()
         self.optimizer = torch.optim.Adam([self.free], lr=settings.rate, betas=(0.5, 0.9))
         self.best, self.least, self.best_view = None, float("inf"), (0, 0, False)
+
+    @torch.no_grad()
+    def _bound(self) -> None:
+        """Free pixels stay between black and white (as DeepInversion's do), so that what is released is what was optimised."""
+        if self.settings.kind == "pixels":
+            self.free.clamp_(-1, 1)
 
     @property
     def pixels(self) -> torch.Tensor:
@@ -279,6 +287,7 @@ class Batch:
         if (now := float(found.total.detach())) < self.least:
             self.least, self.best, self.best_view = now, pixels.detach().clone(), view  # a copy: the free numbers move on
         self.optimizer.step()
+        self._bound()
         return found
 
 

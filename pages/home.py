@@ -3,6 +3,7 @@
 import streamlit as st
 
 from engine import data
+from engine.studies.bn_synthesis import BNSynthesis
 from engine.studies.dp_training import DPTraining
 from engine.studies.kmeans_labels import KMeansLabels
 from engine.studies.noise import STRIP, Noise
@@ -37,7 +38,7 @@ cards = {"DP training": trained, "Clustering": sorted_}
 
 def draw(views: dict[str, live.View]) -> None:
     """One card a study, each with a picture that the study itself has made."""
-    first, second, third = st.columns(3)
+    (first, second), (fourth, third) = st.columns(2), st.columns(2)
     with first.container(border=True, height="stretch"):
         st.subheader("Noise", anchor=False)
         for column, epsilon in zip(st.columns(3) + st.columns(3), STRIP):
@@ -51,6 +52,17 @@ def draw(views: dict[str, live.View]) -> None:
                        f"{100 * views['Clustering'].result.metrics['matched_accuracy']:.0f} of 100 in the right heap. Framed: in the wrong one.")
         st.markdown("Can a machine sort noised pictures that nobody has labelled? Two methods, and what the report got wrong.")
         st.page_link("clustering.py", label="Sort pictures", icon=":material/bubble_chart:")
+    with fourth.container(border=True, height="stretch"):
+        st.subheader("Synthesis", anchor=False)
+        made = live.look(BNSynthesis())  # a minute and a half: shown once somebody has run it, not computed for this card
+        if made.result is not None:
+            st.image(made.pictures["gallery"], width=320, alt="Rows of digits that nobody has written")
+            st.caption(f"Digits that nobody has written, made in {made.seconds:.0f} s from what a network remembers.")
+        else:
+            st.image(BNSynthesis().sample(), width="stretch", alt="Real digits, from which a network learns")
+            st.caption("Real digits. What does a network remember of them, and what can be made of that?")
+        st.markdown("Can pictures made from a network's memory replace the real ones? What do they give away, and what would make them private?")
+        st.page_link("synthesis.py", label="Make pictures out of noise", icon=":material/auto_awesome:")
     with third.container(border=True, height="stretch"):
         st.subheader("DP training", anchor=False)
         if card(views["DP training"], "answers", "Forty new digits, those framed that the network names wrongly"):

@@ -118,7 +118,7 @@ def test_a_network_without_batch_norm_is_refused_in_words():
 
 # --- the pictures ------------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("changes", [{}, {"jitter": 2, "flip": True}, {"kind": "pixels"}, {"kind": "pixels", "rate": 5.0}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"jitter": 2, "flip": True}, {"kind": "pixels"}, {"kind": "pixels", "rate": 5.0, "steps": 3}], ids=str)
 def test_the_best_pictures_have_the_least_objective_seen(network, changes):
     """A large step size makes the objective go up and down, so that the last pictures are not the best."""
     teacher = synthesis.Teacher(network, synthesis.recorded(network))
@@ -201,6 +201,27 @@ def test_the_noise_has_the_size_that_is_charged_and_a_planted_smaller_one_is_rej
     assert deviation(4.5) != pytest.approx(wanted, rel=0.04)
 
 
+def test_a_picture_that_gives_no_number_gives_nothing_but_its_count(digits):
+    network = networks.resnet("narrow", "plain group", 1, 28, 10, 3).eval()
+    network.conv1.weight.data[0] = float("inf")
+    for mean, variance in released(network, digits[0][:5]).values():
+        assert mean.abs().max() < 1e-6 and variance.abs().max() < 1e-6
+
+
+def test_private_training_takes_the_steps_and_adds_the_noise_that_are_charged(digits):
+    """With a tiny clip norm all that moves the weights is noise: rate · σ · C / expected batch in each step, and σ at 0.9 is found out."""
+    def moved(noise):
+        network = networks.resnet("narrow", "plain group", 1, 28, 10, 3)
+        before = torch.cat([p.detach().flatten().clone() for p in network.parameters()])
+        fit = teaching.PrivateFit(network, teaching.Recipe(2, 150, 1.0), *digits, 0, sample_rate=1 / 4, noise_multiplier=noise, max_grad_norm=1e-3)
+        steps = sum(1 for _ in range(2) for _ in fit.epoch())
+        return steps, float((torch.cat([p.detach().flatten() for p in network.parameters()]) - before).std())
+    steps, size = moved(50.0)
+    wanted = 50.0 * 1e-3 / 150 * math.sqrt(8)
+    assert steps == 8 and size == pytest.approx(wanted, rel=0.02)
+    assert moved(45.0)[1] != pytest.approx(wanted, rel=0.02)
+
+
 # --- training -------------------------------------------------------------------------------------------------------------------------
 
 def test_hard_and_soft_losses_are_numpys():
@@ -273,7 +294,68 @@ def test_a_table_of_students_shares_teacher_and_pictures(store):
     assert key(table["real pictures"]) == key(student.model_copy(update={"steps": 50, "rate": 0.1}).on_real())  # how pictures are made is all the same to it
 
 
-BAD = [({"snapshots": "50,10"}, "must ascend"), ({"snapshots": "10,10"}, "must ascend"), ({"snapshots": "10,500"}, "it would never come"), ({"images": 3}, "each needs a picture"),
+def test_the_last_snapshot_can_be_the_best_and_is_stored_as_it_was(store):
+    study = BNSynthesis.preset("tiny", pixels="pixels", rate=5.0, jitter=0, images=20, steps=3, snapshots="2,3", ending="best")
+    _, best = finish(study.run(Lab(store)))
+    _, last = finish(study.model_copy(update={"ending": "last"}).run(Lab(store)))
+    assert np.array_equal(best.arrays["pictures_2"], last.arrays["pictures_2"])
+    assert best.metrics["distance"] < last.metrics["distance"]  # so large a step overshoots: the best came earlier
+
+
+def test_agreement_is_that_of_the_released_bytes(store):
+    from engine.lab import load
+    from engine.studies.classifier import taught
+    list(Lab(store).need(TINY))
+    result, teacher = load(store, key(TINY)), TINY.teacher()
+    network, scale = taught(teacher, load(store, key(teacher)), 1, 28, torch.device("cpu"))
+    said = teaching.outputs(network, torch.tensor(result.arrays["pictures_6"]), scale).argmax(1).numpy()
+    assert result.metrics["teacher_agrees"] == pytest.approx((said == result.arrays["labels"]).mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"teachers": 2, "softness": 0.2, "flip": True}, {"class_wise": True}, {"forward": "batch", "variation": 0.01, "norm": 0.01}], ids=str)
+def test_every_option_of_the_making_runs_and_changes_the_pictures(store, options):
+    plain, other = (finish(study.run(Lab(store)))[1] for study in (TINY, TINY.model_copy(update=options)))
+    assert not np.array_equal(plain.arrays["pictures_6"], other.arrays["pictures_6"])
+
+
+def test_a_student_hears_all_teachers(store):
+    _, both = finish(Student.preset("tiny", teachers=2, soft_share=1.0).run(Lab(store)))
+    assert 0 <= both.metrics["test_accuracy"] <= 1 and both.guarantee.epsilon is None
+
+
+def test_presets_and_their_tables_fit_their_data_sets():
+    from dataclasses import replace
+
+    from engine import data
+    sizes = {"cifar10": (50_000, 32, 3), "fashion-mnist": (60_000, 28, 1), "mnist-5k": (4000, 28, 1)}
+    for preset in Student.PRESETS:
+        student = Student.preset(preset)
+        n, size, channels = sizes[student.dataset]
+        stand_in = replace(data.exhibits("mnist-5k"), train_size=n, test_images=np.zeros((1000, size, size, channels), np.uint8))
+        for each in student.table().values():
+            each.check(stand_in)
+
+
+def test_what_does_not_matter_shares_results():
+    plain, same, warm = (Student.preset("quick", **more) for more in ({}, {"target_epsilon": 3.0, "statistics_noise": 9.0}, {"temperature": 5.0}))
+    assert key(plain.synthesis()) == key(same.synthesis())
+    plain, same, warm = plain.table(), same.table(), warm.table()
+    assert all(key(plain[name]) == key(same[name]) for name in plain)
+    assert all((key(plain[name]) == key(warm[name])) == (not name.startswith("soft")) for name in plain)
+
+
+def test_a_step_size_beyond_reason_ends_in_words_or_in_numbers(store):
+    for study in (Classifier.preset("tiny", learning_rate=100.0), TINY.model_copy(update={"statistics_weight": 1000.0, "rate": 10.0}),
+                  Student.preset("tiny", student_rate=10.0, student_optimizer="sgd")):
+        try:
+            _, result = finish(study.run(Lab(store)))
+        except Failed as failed:
+            assert "smaller" in str(failed)
+        else:
+            assert all(np.isfinite(value) for value in result.metrics.values())
+
+
+BAD = [({"snapshots": "0,6"}, "at least 1 step"), ({"snapshots": "50,10"}, "must ascend"), ({"snapshots": "10,10"}, "must ascend"), ({"snapshots": "10,500"}, "it would never come"), ({"images": 3}, "each needs a picture"),
        ({"images": 50_000, "snapshots": "1,2,3,4,5,6"}, "MB; allowed"), ({"weights": "given", "private": True}, "not allowed for a private teacher"), ({"private": True, "class_wise": True}, "class_wise: true"),
        ({"class_wise": True, "together": 10}, "at least 20"), ({"weights": "given", "teachers": 2}, "there is one file"), ({"batch_size": 9000}, "4000 training pictures"),
        ({"private": True, "forward": "batch"}, "forward: batch")]
@@ -336,7 +418,8 @@ def test_a_pickled_file_is_not_unpickled(tmp_path, monkeypatch, store):
     (lambda arrays: arrays.pop("linear.bias"), "has no linear.bias"),
     (lambda arrays: arrays.update({"conv1.weight": np.zeros((16, 3, 3, 3), np.float32)}), "has shape"),
     (lambda arrays: arrays.update({"linear.bias": np.full(10, np.nan, np.float32)}), "not finite"),
-    (lambda arrays: arrays.update({"linear.bias": np.zeros(10, "U3")}), "has shape")], ids=["missing", "shape", "nan", "text"])
+    (lambda arrays: arrays.update({"bn1.running_var": np.full(16, -1, np.float32)}), "negative variances"),
+    (lambda arrays: arrays.update({"linear.bias": np.zeros(10, "U3")}), "has shape")], ids=["missing", "shape", "nan", "negative", "text"])
 def test_weights_of_another_network_are_refused_in_words(tmp_path, spoil, words):
     network = networks.resnet("narrow", "batch", 1, 28, 10, 5)
     arrays = arrays_of(network)
@@ -344,6 +427,16 @@ def test_weights_of_another_network_are_refused_in_words(tmp_path, spoil, words)
     np.savez(tmp_path / "some.npz", **arrays)
     with pytest.raises(Failed, match=words):
         load_arrays(network, read_arrays(tmp_path / "some.npz"), "some.npz")
+
+
+def test_damaged_files_of_weights_are_refused_in_words(tmp_path):
+    np.savez(tmp_path / "whole.npz", **arrays_of(networks.resnet("narrow", "batch", 1, 28, 10, 5)))
+    whole = (tmp_path / "whole.npz").read_bytes()
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    for content in (whole[:5000], b"", b"PK\x03\x04" + b"x" * 100, (tmp_path / "array.npy").read_bytes(), whole[:300] + b"?" * 40 + whole[340:]):
+        (tmp_path / "bad.npz").write_bytes(content)
+        with pytest.raises(Failed, match="bad.npz"):
+            load_arrays(networks.resnet("narrow", "batch", 1, 28, 10, 5), read_arrays(tmp_path / "bad.npz"), "bad.npz")
 
 
 def test_a_missing_file_of_weights_is_told_with_what_to_do(tmp_path, monkeypatch):

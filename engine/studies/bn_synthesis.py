@@ -5,6 +5,7 @@ Snapshots at chosen steps come from one optimisation, so that all of them cost o
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from dataclasses import replace
@@ -12,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from pydantic import model_validator
 
-from engine import data, parameters, pictures
+from engine import data, pictures
 from engine.parameters import parameter
 from engine.studies.classifier import PRIVATE, Teaching, taught
 from engine.study import Failed, Guarantee, Phase, Picture, Point, Refused, Result
@@ -20,10 +21,12 @@ from engine.study import Failed, Guarantee, Phase, Picture, Point, Refused, Resu
 COLUMNS = 8  # pictures of each class in the gallery
 FILM = 24  # frames from noise to the last step
 NEIGHBOURS = 3  # pictures of each class that are shown beside their nearest real ones
+HELD_OUT = 20  # pictures that nobody learned from, at least
 MOST_BYTES = 200_000_000  # of all snapshots together
 COMPARED = 2_000  # pictures whose neighbours are looked for
 REFERENCES = 20_000  # training pictures among which they are looked for, at most
 BY_SSIM = 5_000  # and by structural similarity, which is slow
+NOISED = 0.3  # standard deviation of the noise on the noised copies, as a share of the range of pixels
 SPACES = {"pixels": "pixels", "ssim": "structure (SSIM)", "features": "what the teacher sees"}
 
 
@@ -50,6 +53,8 @@ class Synthesis(Teaching):
     class_wise: bool = parameter("Statistics of each class", False, help="Match the statistics of each class by itself instead of all together.")
     forward: str = parameter("The teacher normalises by", "recorded", choices={"recorded": "its records", "batch": "the pictures themselves"},
                              pattern="^(recorded|batch)$", help="What its batch norms divide by while they look: what they recorded, or the batch's own statistics.")
+    ending: str = parameter("The last snapshot is", "last", choices={"last": "as it comes", "best": "the best so far"}, pattern="^(last|best)$",
+                            help="Best: of each batch, the pictures with the least objective up to that step, instead of those after it.")
     teachers: int = parameter("Teachers", 1, low=1, high=4, help="Networks that differ by their seeds; the pictures must please all of them.")
 
     @model_validator(mode="after")
@@ -57,6 +62,8 @@ class Synthesis(Teaching):
         kept = self.kept
         if list(kept) != sorted(set(kept)):
             raise Refused("snapshots", f"snapshots: {self.snapshots} is not allowed; the steps must ascend, such as 10,50,100")
+        if kept[0] < 1:
+            raise Refused("snapshots", f"snapshots: {kept[0]} is not allowed; the first snapshot comes after at least 1 step")
         if kept[-1] > self.steps:
             raise Refused("snapshots", f"snapshots: {kept[-1]} is not allowed; there are {self.steps} steps, so it would never come")
         return self
@@ -68,6 +75,7 @@ class Synthesis(Teaching):
 
     def check(self, shown) -> None:
         """Refuse what does not fit the data set, before anything is computed. shown: its exhibits or images."""
+        self.check_pictures(shown)
         self.check_teacher(shown)
         size = self.images * len(self.kept) * shown.test_images[0].size
         if size > MOST_BYTES:
@@ -85,9 +93,25 @@ class Synthesis(Teaching):
         if self.private and self.forward == "batch":
             raise Refused("forward", "forward: batch is not allowed with a private teacher; group norm always divides by each picture's own statistics")
 
+    def check_pictures(self, shown) -> None:
+        """Refuse a data set whose pictures no student can learn or no attacker be tried on."""
+        size = shown.test_images.shape[1:3]
+        if min(size) < 16 or max(size) > 64 or size[0] != size[1]:
+            raise Refused("dataset", f"dataset: {self.dataset} is not allowed; its pictures have {size[0]} x {size[1]} pixels; allowed: squares of 16 to 64")
+        if len(shown.classes) < 2:
+            raise Refused("dataset", f"dataset: {self.dataset} is not allowed; it has a single class, so there is nothing to tell apart")
+        if len(shown.test_images) < HELD_OUT:
+            raise Refused("dataset", f"dataset: {self.dataset} is not allowed; it has {len(shown.test_images)} test pictures, and fewer than {HELD_OUT} say nothing of "
+                                     "what is given away")
+
+    def settled(self) -> dict:
+        """The teacher's parameters with those that do not matter at their defaults, so that all share one result."""
+        teacher = self.teacher()
+        return {name: getattr(teacher, name) for name in Teaching.model_fields if name != "seed"}
+
     def synthesis(self) -> BNSynthesis:
         """The making of the pictures by itself."""
-        return BNSynthesis(**{name: getattr(self, name) for name in Synthesis.model_fields})
+        return BNSynthesis(**{name: getattr(self, name) for name in Synthesis.model_fields} | self.settled())
 
     def label_of(self, classes: int) -> np.ndarray:
         """(images,) the class that each picture is to show: in turns."""
@@ -167,8 +191,7 @@ class Making:
         self.curves: dict[str, list[tuple[float, float]]] = {}
         self.film: dict[int, bytes] = {}
         self.filmed = {round(step) for step in np.r_[0, np.geomspace(1, study.steps, FILM - 1)]} | set(study.kept)
-        self.ends: list[float] = []  # each batch's last sum of distances
-        self.right: list[float] = []
+        self.released: dict[int, list[tuple[int, float, float]]] = {}  # step → of each batch: pictures, distance, share that the teacher names as wanted
 
     def _teacher(self, study, result: Result):
         import torch
@@ -200,20 +223,38 @@ class Making:
                 yield self._frame(0, batch)
             for step, found in synthesis.optimise(batch):
                 if step in self.shots:
-                    self.shots[step][begun:begun + len(labels)] = as_bytes(batch.pixels)
+                    self._keep(step, batch, slice(begun, begun + len(labels)))
                 if number == 0 and step in self.filmed:
                     yield from self._points(step, found)
                     yield self._frame(step, batch)
                 yield Phase("making the pictures", begun * study.steps + step * len(labels), study.images * study.steps)
-            if not math.isfinite(batch.least):
+            if not bool(batch.free.isfinite().all()) or not math.isfinite(float(found.total.detach())):
                 raise Failed("The pictures ran away: the objective is not a number any more. Take a smaller step size or smaller weights.")
-            self.ends.append(float(sum(found.distances.values())))
-            self.right.append(float(found.right))
             begun += len(labels)
+
+    def _keep(self, step: int, batch, rows: slice) -> None:
+        """A snapshot as it is released, in bytes; and how the teacher sees just that."""
+        import torch
+
+        from engine import synthesis
+        best = self.study.ending == "best" and step == self.study.kept[-1]
+        self.shots[step][rows] = as_bytes(batch.best.clamp(0, 1) if best else batch.pixels)
+        pixels = torch.tensor(self.shots[step][rows]).to(self.device).permute(0, 3, 1, 2).float() / 255
+        watches = [synthesis.Watch(teacher.network) for teacher in self.teachers]
+        with torch.no_grad(), contextlib.ExitStack() as stack:
+            for watch in watches:
+                stack.enter_context(watch)
+            seen = synthesis.objective(pixels, batch.labels, self.teachers, self.settings.weights, watches)
+        self.released.setdefault(step, []).append((len(pixels), float(sum(seen.distances.values())), float(seen.right)))
+
+    def of_released(self, step: int) -> dict[str, float]:
+        """Mean over the batches of a snapshot: distance of its statistics, and share of pictures that the teacher names as wanted."""
+        count, distance, right = np.array(self.released[step]).T
+        return {"distance": float(np.average(distance, weights=count)), "teacher_agrees": float(np.average(right, weights=count))}
 
     def _points(self, step: int, found):
         values = {f"distance:{name}": float(value) for name, value in found.distances.items()}
-        for name, value in (values | {"label_loss": float(found.labels), "teacher_agrees": float(found.right)}).items():
+        for name, value in (values | {"label_loss": float(found.labels)}).items():
             self.curves.setdefault(name, []).append((float(step), value))
             yield Point(name, float(step), value)
 
@@ -235,15 +276,14 @@ class Making:
         neighbours = Neighbours(self)
         shown = {}
         for number, step in enumerate(self.study.kept):
-            for name, value in neighbours.measures(self.shots[step]).items():
+            for name, value in (neighbours.measures(self.shots[step]) | self.of_released(step)).items():
                 self.curves.setdefault(name, []).append((float(step), value))
                 yield Point(name, float(step), value)
             shown |= {f"nearest_{space}_{step}": png for space, png in neighbours.sheets(self.shots[step]).items()}
             yield Phase("looking for their nearest real pictures", number + 1, len(self.study.kept))
         last = {name: points[-1][1] for name, points in self.curves.items() if not name.startswith("distance:")}
         teacher = self.found[0][1]
-        metrics = last | {"distance": float(np.mean(self.ends)), "teacher_agrees": float(np.mean(self.right)),
-                          "teacher_accuracy": teacher.metrics["test_accuracy"], "teacher_membership_auc": teacher.metrics["membership_auc"],
+        metrics = last | {"teacher_accuracy": teacher.metrics["test_accuracy"], "teacher_membership_auc": teacher.metrics["membership_auc"],
                           "teacher_membership_odds": teacher.metrics["membership_odds"]}
         return R(metrics=metrics, guarantee=self.study.guarantee(teacher.guarantee), curves=self.curves,
                  arrays={f"pictures_{step}": shot for step, shot in self.shots.items()} | {"labels": self.labels.cpu().numpy().astype(np.int16)},
@@ -253,9 +293,11 @@ class Making:
 
     def _warnings(self) -> list[str]:
         found = []
-        if np.mean(self.right) < 0.5:
+        if self.of_released(self.study.kept[-1])["teacher_agrees"] < 0.5:
             found.append("The teacher sees the wanted class in fewer than half of the pictures: take more steps, or let the labels count more.")
-        return found
+        if self.study.together < self.classes:
+            found.append(f"Only {self.study.together} pictures share their statistics: too few for {self.classes} classes.")
+        return found + list(self.found[0][1].facts["warnings"])
 
 
 class Neighbours:
@@ -274,7 +316,10 @@ class Neighbours:
 
         from engine import teaching
         on_device = torch.tensor(images).to(self.making.device)
-        return {"pixels": on_device.flatten(1).float() / 255, "features": teaching.outputs(self.teacher.network, on_device, self.teacher.scale, features=True)}
+        rows = on_device.flatten(1).float() / 255
+        rows = rows - rows.mean(1, keepdim=True)  # brightness and contrast aside: a pale copy is a copy
+        rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        return {"pixels": rows, "features": teaching.outputs(self.teacher.network, on_device, self.teacher.scale, features=True)}
 
     def measures(self, shot: np.ndarray) -> dict[str, float]:
         """Of one snapshot: share that looks like copies, median ratio, and what membership of a real picture can be told from the snapshot."""
@@ -293,8 +338,11 @@ class Neighbours:
     def controls(self) -> dict[str, dict[str, float]]:
         """The same measures for pictures of which the answer is known: copies of training pictures, and half of the held-out pictures."""
         from engine import leakage
-        copy = {space: rows[:self.asked] for space, rows in self.seen["train"].items()}
-        found = {"copies of training pictures": self._measures(copy), "held-out pictures": {}}
+        real = self.train[:self.asked]
+        noise = np.random.default_rng(0).normal(0, 255 * NOISED, real.shape)
+        noised = (real + noise).clip(0, 255).round().astype(np.uint8)
+        found = {"copies of training pictures": self._measures({space: rows[:self.asked] for space, rows in self.seen["train"].items()}),
+                 f"the same copies under noise ({NOISED:g} of the range)": self._measures(self.views(noised)), "held-out pictures": {}}
         half = len(self.held) // 2
         for space in ("pixels", "features"):
             train, held = self.seen["train"][space], self.seen["held"][space]

@@ -7,6 +7,9 @@ released with noise of their own.
 from __future__ import annotations
 
 import math
+import tokenize
+import zipfile
+import zlib
 
 import numpy as np
 
@@ -68,10 +71,10 @@ class Teaching(Study):
 
     def check_teacher(self, shown) -> None:
         """Refuse what does not fit the data set, before anything is computed. shown: its exhibits or images."""
-        size, classes = shown.test_images.shape[1], len(shown.classes)
-        if min(shown.test_images.shape[1:3]) < 16 or max(shown.test_images.shape[1:3]) > 64:
-            raise Refused("dataset", f"dataset: {self.dataset} is not allowed; its pictures have {size} pixels a side; allowed: 16 to 64")
-        if classes < 2:
+        size = shown.test_images.shape[1:3]
+        if min(size) < 16 or max(size) > 64 or size[0] != size[1]:
+            raise Refused("dataset", f"dataset: {self.dataset} is not allowed; its pictures have {size[0]} x {size[1]} pixels; allowed: squares of 16 to 64")
+        if len(shown.classes) < 2:
             raise Refused("dataset", f"dataset: {self.dataset} is not allowed; it has a single class, so there is nothing to tell apart")
         if self.weights == "given" and self.private:
             raise Refused("weights", "weights: given is not allowed for a private teacher; nobody knows what those weights have seen")
@@ -128,6 +131,8 @@ class Classifier(Teaching):
         else:
             yield from pupil.learn(plan)
         yield Phase("recording the statistics")
+        if not pupil.finite():
+            raise Failed("The teacher's training diverged: its weights are not numbers any more. Take a smaller learning rate for the teacher.")
         pupil.record(plan)
         if self.weights == "trained":
             yield pupil.point(self.epochs)
@@ -168,8 +173,10 @@ class Classifier(Teaching):
             accountant=f"{spent.accountant}, DP-SGD and statistics composed", sampling="Poisson", sample_rate=rate, steps=steps,
             neighbours="one training picture added or removed; how many there are is taken to be public",
             against="anyone who gets the network, its statistics, and whatever is made of them",
-            also_released="accuracies on this page look at the pictures directly and are not covered",
-            note="Releasing the statistics with noise is Veil's own addition (proof in docs/synthesis.md). A simulation: the seed is known.",
+            also_released="accuracies, membership and distance figures, the real pictures beside made-up ones and those of the empty page: they look at the training "
+                          "pictures directly, are not covered by ε and would not be published",
+            note="Releasing the statistics with noise is Veil's own addition (proof in docs/synthesis.md). A simulation: the seed is known. Settings tried before "
+                 "this run on the same pictures, those of the preset included, are not counted in ε.",
             odds_any=privacy.odds_any(spent.epsilon, self.delta),
             odds_mechanism=privacy.odds_dp_sgd(sigma, rate, steps, release_noise=self.statistics_noise))
 
@@ -213,6 +220,10 @@ class _Pupil:
         """Test accuracy as of now, and into the curve."""
         self.curves.setdefault("test_accuracy", []).append((float(epoch), self.accuracy()))
         return Point("test_accuracy", *self.curves["test_accuracy"][-1])
+
+    def finite(self) -> bool:
+        """Are all weights still numbers? Seen from the network alone, which is released anyway."""
+        return all(bool(p.isfinite().all()) for p in self.network.parameters())
 
     def accuracy(self) -> float:
         """Share of the test pictures that it names correctly."""
@@ -261,7 +272,8 @@ class _Pupil:
                      "membership_odds": leakage.advantage(*scores), "parameters": sum(p.numel() for p in self.network.parameters())}
             | ({"noise_multiplier": plan["noise_multiplier"]} if self.study.private else {}),
             guarantee=self.study.guarantee(plan), curves=self.curves, arrays=arrays, pictures={"answers": pictures.answers(self.images.test_images, right)},
-            facts={"classes": list(self.images.classes), "mean": list(self.scale.mean), "std": list(self.scale.std), "warnings": []})
+            facts={"classes": list(self.images.classes), "mean": list(self.scale.mean), "std": list(self.scale.std),
+                   "warnings": [w for w in [privacy.delta_warning(self.study.delta, plan["n"])] if w] if self.study.private else []})
 
 
 # --- weights as plain arrays ------------------------------------------------------------------------------------------------
@@ -269,9 +281,12 @@ class _Pupil:
 def read_arrays(path) -> dict[str, np.ndarray]:
     """The arrays of an .npz file, nothing unpickled. Raises Failed in the user's words."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError) as error:
         raise Failed(f"weights: {path.name} is not a file of plain arrays (.npz without pickled objects): {str(error)[:120]}") from None
 
 
@@ -287,6 +302,8 @@ def load_arrays(network, arrays: dict[str, np.ndarray], name: str) -> None:
             raise Failed(f"weights: {key} in {name} has shape {found.shape}, where {tuple(value.shape)} is needed; it belongs to another network or other pictures.")
         if not np.isfinite(found).all():
             raise Failed(f"weights: {key} in {name} holds numbers that are not finite.")
+        if key.endswith("running_var") and (found < 0).any():
+            raise Failed(f"weights: {key} in {name} holds negative variances.")
     network.load_state_dict({key: torch.from_numpy(arrays[key].astype(np.float32)) for key in state}, strict=False)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from pydantic import model_validator
 
@@ -9,7 +11,13 @@ from engine import data, pictures
 from engine.parameters import parameter
 from engine.studies.bn_synthesis import Synthesis
 from engine.studies.classifier import PRIVATE, taught
-from engine.study import Phase, Point, Refused, Result
+from engine.study import Failed, Guarantee, Phase, Point, Refused, Result
+
+
+LOOKED_AT = 2000  # test pictures while it learns; all of them at the end
+NOT_PROMISED = Guarantee(
+    unit="one training picture with its label", epsilon=None, delta=None, mechanism="none: trained on the pictures themselves, without clipping and noise",
+    accountant="none", sampling="none: shuffled batches", sample_rate=None, steps=None, note="Nothing is promised to anyone in the data.")
 
 
 class Student(Synthesis):
@@ -69,22 +77,24 @@ class Student(Synthesis):
 
     def on_real(self) -> Student:
         """The same on as many real pictures. What makes pictures goes back to its default, so that all share one."""
-        kept = {"dataset", "network", "images", "seed"} | (set(Student.model_fields) - set(Synthesis.model_fields)) - {"after"}
+        kept = {"dataset", "network", "images", "seed"} | (set(Student.model_fields) - set(Synthesis.model_fields)) - {"after", "temperature"}
         return Student(**{name: getattr(self, name) for name in kept} | {"source": "real", "soft_share": 0.0})
 
     def table(self) -> dict[str, Student]:
         """All snapshots with hard and with soft labels, and real pictures with their own labels."""
-        changed = lambda **changes: Student(**self.model_dump() | changes)
+        base = {name: getattr(self, name) for name in Student.model_fields} | self.settled() | {"source": "synthetic"}
         found = {}
-        for name, share in (("hard", 0.0), ("soft", 1.0)):
-            found |= {f"{name} labels, {step} steps": changed(after=step, soft_share=share, source="synthetic") for step in self.kept}
+        for name, changes in (("hard", {"soft_share": 0.0, "temperature": Student.model_fields["temperature"].default}), ("soft", {"soft_share": 1.0})):
+            found |= {f"{name} labels, {step} steps": Student(**base | changes | {"after": step}) for step in self.kept}
         return found | {"real pictures": self.on_real()}
 
     def check(self, shown) -> None:
         """Refuse what does not fit the data set, before anything is computed."""
-        super().check(shown)
+        if self.source == "synthetic":
+            return super().check(shown)
+        self.check_pictures(shown)
         n = shown.train_size if hasattr(shown, "train_size") else len(shown.train_images)
-        if self.source == "real" and self.images > n:
+        if self.images > n:
             raise Refused("images", f"images: {self.images} is not allowed for a comparison with real pictures; {self.dataset} has {n} training pictures")
 
     def work(self) -> float:
@@ -109,9 +119,11 @@ class Student(Synthesis):
         for epoch in range(1, self.student_epochs + 1):
             for step in fit.epoch():
                 yield Phase("training the student", (epoch - 1) * fit.steps + step, self.student_epochs * fit.steps)
+            if not math.isfinite(fit.loss):
+                raise Failed("The student's training diverged: its loss is not a number any more. Take a smaller learning rate for the student.")
             if epoch % shown == 0 or epoch == self.student_epochs:
-                predictions = self._predictions(fit, test)
-                accuracy = float((predictions == images.test_labels).mean())
+                predictions = self._predictions(fit, test if epoch == self.student_epochs else test[:LOOKED_AT])
+                accuracy = float((predictions == images.test_labels[:len(predictions)]).mean())
                 for name, value in (("test_accuracy", accuracy), ("train_loss", fit.loss)):
                     curves.setdefault(name, []).append((float(epoch), value))
                     yield Point(name, float(epoch), value)
@@ -130,7 +142,7 @@ class Student(Synthesis):
         if self.source == "real":
             rows = np.random.default_rng(stream("real pictures", self.seed)).permutation(len(images.train_images))[:self.images]
             seen, labels = images.train_images[rows], images.train_labels[rows]
-            promise = self.teacher().model_copy(update={"private": False}).guarantee({"n": len(images.train_images)})
+            promise = NOT_PROMISED
         else:
             made = yield from lab.need(self.synthesis())
             seen, labels, promise = made.arrays[f"pictures_{self.after}"], made.arrays["labels"].astype(np.int64), made.guarantee

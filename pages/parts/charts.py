@@ -238,11 +238,11 @@ def students(found: dict[str, Curve], levels: dict[str, float], chance: float, s
     chart = figure("Steps of making the pictures", "Real pictures named correctly, %", height=360)
     for kind, points in found.items():
         line(chart, f"learned from synthetic pictures, {kind} labels", percent(points), LABELS[kind][0], unit=" %")
-    for (name, value), place in zip((levels | {"guessing": chance}).items(), ("top left", "bottom left", "top left")):
+    for (name, value), place in zip((levels | {"guessing": chance}).items(), ("top left", "top right", "top left")):
         colour = COLOURS["chance" if name == "guessing" else "raw"]
         chart.add_hline(y=100 * value, line=dict(color=colour, dash="dot"), annotation=dict(text=name, font=dict(color=colour)), annotation_position=place)
     chart.update_xaxes(range=[0, 1.05 * steps])
-    chart.update_yaxes(range=[0, 105])
+    chart.update_yaxes(range=[0, 112])
     return chart
 
 
@@ -265,7 +265,8 @@ def given_away(points: list[tuple[int, float, float]], controls: dict[str, float
         chart.add_hline(y=100 * odds, line=dict(color=COLOURS["chance"], dash="dot"), annotation=dict(text=name, font=dict(color=COLOURS["chance"])),
                         annotation_position="top left")
     chart.add_scatter(x=[100 * accuracy for _, accuracy, _ in points], y=[100 * odds for *_, odds in points], text=[f"{step} steps" for step, *_ in points],
-                      mode="lines+markers+text", textposition="top center", showlegend=False, marker=dict(size=9, color=COLOURS["attacker"]),
+                      mode="lines+markers+text", textposition=[("top center", "bottom center")[i % 2] for i in range(len(points))], showlegend=False,
+                      marker=dict(size=9, color=COLOURS["attacker"]),
                       line=dict(color=COLOURS["attacker"], width=2), hovertemplate="%{text}: %{x:.1f} % accuracy, %{y:.1f} in 100<extra></extra>")
     chart.update_xaxes(range=[0, 103])
     chart.update_yaxes(range=[40, 108])

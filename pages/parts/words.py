@@ -151,7 +151,7 @@ $$\sum_l \Big( \lVert \mu_l(x) - \hat\mu_l \rVert_2^2 + \lVert \sigma_l^2(x) - \
 
 with $\hat\mu_l, \hat\sigma_l^2$ what batch norm $l$ recorded of the training data and $\mu_l(x), \sigma_l^2(x)$ the same of the pictures in the making.
 
-**Looks like a copy**: with $d$ the distance to the nearest picture, $d(x, \text{training}) / d(x, \text{held out})$ below the value that 5 % of the
+**Looks like a copy**: with $d$ the distance to the nearest picture (each picture less its mean, scaled to length 1), $d(x, \text{training}) / d(x, \text{held out})$ below the value that 5 % of the
 held-out pictures themselves are below.
 
 **Members told**: area under the ROC curve of minus the distance from a real picture to the nearest released one; training pictures against held-out ones.
