@@ -44,8 +44,8 @@ def test_parameters_are_uniform_within_one_by_the_root_of_the_fan_in():
 
 
 def test_a_layer_that_would_stay_uninitialised_raises():
-    with pytest.raises(TypeError, match="GroupNorm"):
-        initialised(nn.Sequential(nn.Linear(2, 2), nn.GroupNorm(1, 2)), seed=0)
+    with pytest.raises(TypeError, match="LayerNorm"):
+        initialised(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), seed=0)
 
 
 def test_pooling_first_is_exactly_the_tutorials_network():
