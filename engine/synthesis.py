@@ -193,7 +193,7 @@ def _of_teacher(pixels, labels, teacher: Teacher, weights: Weights, watch: Watch
     logits = teacher.network(teacher.scale(pixels).contiguous(memory_format=torch.channels_last))
     distances = {}
     for name, x in watch.seen.items():
-        mean, variance = _by_label(x, labels, logits.shape[1]) if weights.by_class else (x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False))
+        mean, variance = _by_label(x, labels, logits.shape[1]) if weights.by_class else MeanAndVariance.apply(x)
         wanted_mean, wanted_variance = teacher.wanted[name]
         if weights.by_class:
             present = labels.unique()
@@ -202,6 +202,30 @@ def _of_teacher(pixels, labels, teacher: Teacher, weights: Weights, watch: Watch
     said = F.cross_entropy(logits, labels, label_smoothing=weights.softness)
     total = weights.statistics * sum(distances.values()) + weights.labels * said
     return Objective(total, distances, said, (logits.detach().argmax(1) == labels).float().mean())
+
+
+class MeanAndVariance(torch.autograd.Function):
+    """(b, channels, h, w) → mean and biased variance of each channel (channels,), differentiable.
+
+    The gradient is linear in x, one pass over it; autograd's own takes several and cost more than the convolutions (bench/synthesis_step.py).
+    """
+
+    @staticmethod
+    def forward(context, x: torch.Tensor):
+        rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # a view where the channels are last in memory
+        once = rows.new_full((1, len(rows)), 1 / len(rows))
+        mean = (once @ rows)[0]  # as products of matrices: torch.var_mean takes three times as long
+        variance = (once @ (rows - mean).square())[0]
+        context.save_for_backward(x, mean)
+        return mean, variance
+
+    @staticmethod
+    def backward(context, of_mean: torch.Tensor, of_variance: torch.Tensor):
+        x, mean = context.saved_tensors
+        count = x.numel() // x.shape[1]
+        slope = 2 * of_variance / count
+        offset = of_mean / count - slope * mean
+        return torch.addcmul(offset[:, None, None], x, slope[:, None, None])
 
 
 def _by_label(x: torch.Tensor, labels: torch.Tensor, classes: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -66,6 +66,13 @@ def test_the_objective_is_numpys(network):
     assert float(found.total) == pytest.approx(2 * statistics + 3 * said, rel=1e-4)
 
 
+def test_mean_and_variance_have_the_gradient_of_finite_differences():
+    x = torch.randn(3, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(synthesis.MeanAndVariance.apply, (x,))
+    mean, variance = synthesis.MeanAndVariance.apply(x.detach())
+    assert torch.allclose(mean, x.mean((0, 2, 3))) and torch.allclose(variance, x.var((0, 2, 3), correction=0))
+
+
 def test_real_pictures_have_a_smaller_distance_than_noise_and_a_planted_shift_is_seen(network, digits):
     teacher = synthesis.Teacher(network, synthesis.recorded(network))
     real = digits[0].permute(0, 3, 1, 2).float() / 255
