@@ -41,7 +41,9 @@ class Copies:
 
     @property
     def share(self) -> float:
-        """Share of pictures with a ratio below the threshold: 0.05 for pictures that were never learned from, 1 for copies."""
+        """Share of pictures with a ratio below the threshold: 1 for copies, 0.05 for real pictures that were never learned from.
+
+        Pictures far from all real ones have ratios near 1, and so a share near 0, whatever they hide."""
         return float((self.ratios < self.threshold).mean())
 
     @property

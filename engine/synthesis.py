@@ -6,6 +6,7 @@ theirs are the same and until the network sees in each the class that was asked 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -326,12 +327,7 @@ def seen(pixels: torch.Tensor, view: tuple[int, int, bool]) -> torch.Tensor:
 
 def optimise(batch: Batch) -> Iterator[tuple[int, Objective]]:
     """All steps of one batch; yields (steps done, the objective before the last of them)."""
-    watches = [Watch(teacher.network) for teacher in batch.teachers]
-    for watch in watches:
-        watch.__enter__()
-    try:
+    with contextlib.ExitStack() as stack:
+        watches = [stack.enter_context(Watch(teacher.network)) for teacher in batch.teachers]
         for step in range(1, batch.settings.steps + 1):
             yield step, batch.step(watches)
-    finally:
-        for watch in watches:
-            watch.__exit__()

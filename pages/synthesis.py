@@ -65,7 +65,6 @@ except data.Missing as missing:  # a file of weights
 live.run_button(studies, unknown="On two processor cores *Start* takes about two minutes, the first pictures less than half a minute.")
 
 
-
 def draw(views: dict[str, live.View]) -> None:
     """What still moves: before the pictures are there all of it, then the students beside the film."""
     live.progress(views)
@@ -85,7 +84,7 @@ def draw_film(result) -> None:
     """The gallery from noise to the last step, to drag through."""
     film = {f"after {int(name[5:])} steps": png for name, png in sorted(result.pictures.items()) if name.startswith("film_")}
     scrubber(film, "Steps of making the pictures", "A row of pictures for each class, from noise to the last step", "film")
-    st.caption(f"Pictures that nobody took: a row for each class. Drag to go from noise to step {student.steps}.")
+    st.caption(f"Pictures that nobody took: a row for each class (the first ten). Drag to go from noise to step {student.steps}.")
 
 
 def draw_layers(curves: dict) -> None:
@@ -151,7 +150,7 @@ def draw_given_away(result) -> None:
                f"itself: an attacker with its answers tells members from others {100 * result.metrics['teacher_membership_auc']:.1f} times in 100 (50 is chance).")
 
 
-def _row(found: dict[str, float]) -> dict[str, str]:
+def _row(found: dict[str, float]) -> dict[str, float]:
     return {"look like copies (pixels), %": round(100 * found["copies_pixels"], 1), "(features), %": round(100 * found["copies_features"], 1),
             "distance ratio (pixels)": round(found["ratio_pixels"], 3), "members told, in 100 (pixels)": round(100 * found["membership_pixels"], 1),
             "(features), in 100": round(100 * found["membership_features"], 1)}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -71,7 +70,7 @@ class Synthesis(Teaching):
     @property
     def kept(self) -> tuple[int, ...]:
         """The steps after which pictures are kept."""
-        return tuple(int(step) for step in re.split(",", self.snapshots))
+        return tuple(int(step) for step in self.snapshots.split(","))
 
     def check(self, shown) -> None:
         """Refuse what does not fit the data set, before anything is computed. shown: its exhibits or images."""
@@ -95,11 +94,7 @@ class Synthesis(Teaching):
 
     def check_pictures(self, shown) -> None:
         """Refuse a data set whose pictures no student can learn or no attacker be tried on."""
-        size = shown.test_images.shape[1:3]
-        if min(size) < 16 or max(size) > 64 or size[0] != size[1]:
-            raise Refused("dataset", f"dataset: {self.dataset} is not allowed; its pictures have {size[0]} x {size[1]} pixels; allowed: squares of 16 to 64")
-        if len(shown.classes) < 2:
-            raise Refused("dataset", f"dataset: {self.dataset} is not allowed; it has a single class, so there is nothing to tell apart")
+        self.check_shape(shown)
         if len(shown.test_images) < HELD_OUT:
             raise Refused("dataset", f"dataset: {self.dataset} is not allowed; it has {len(shown.test_images)} test pictures, and fewer than {HELD_OUT} say nothing of "
                                      "what is given away")

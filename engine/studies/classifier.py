@@ -43,7 +43,7 @@ class Teaching(Study):
                                         help="For a private teacher: noise multiplier of the released statistics.")
     epochs: int = parameters.epochs(6, "Of the teacher: how often it looks at each picture; with privacy, on average.")
     batch_size: int = parameters.batch_size(100, "Of the teacher: how many pictures a step looks at; with privacy, on average.")
-    learning_rate: float = parameter("Learning rate", 0.1, low=1e-5, high=100.0, scale="log", help="Of the teacher: the largest, by SGD with momentum.")
+    learning_rate: float = parameter("Learning rate", 0.1, low=1e-5, high=100.0, scale="log", help="Of the teacher: the largest, by SGD with momentum; with privacy that of every step, by plain SGD.")
     pixel_noise: float = parameter("Noise while learning", 1.0, low=0.0, high=5.0,
                                    help="Noise on the teacher's training pictures, in half the range of the pixels. It makes the teacher look at shapes "
                                         "instead of single pixels, so that its pictures can be understood.")
@@ -69,18 +69,21 @@ class Teaching(Study):
         """The accuracy of guessing."""
         return 1 / len(data.exhibits(self.dataset).classes)
 
-    def check_teacher(self, shown) -> None:
-        """Refuse what does not fit the data set, before anything is computed. shown: its exhibits or images."""
+    def check_shape(self, shown) -> None:
+        """Refuse pictures that these networks cannot look at, or of which there is nothing to tell. shown: the data set's exhibits or images."""
         size = shown.test_images.shape[1:3]
         if min(size) < 16 or max(size) > 64 or size[0] != size[1]:
             raise Refused("dataset", f"dataset: {self.dataset} is not allowed; its pictures have {size[0]} x {size[1]} pixels; allowed: squares of 16 to 64")
         if len(shown.classes) < 2:
             raise Refused("dataset", f"dataset: {self.dataset} is not allowed; it has a single class, so there is nothing to tell apart")
+
+    def check_teacher(self, shown) -> None:
+        """Refuse what does not fit the data set, before anything is computed. shown: its exhibits or images."""
+        self.check_shape(shown)
         if self.weights == "given" and self.private:
             raise Refused("weights", "weights: given is not allowed for a private teacher; nobody knows what those weights have seen")
-        n = shown.train_size if hasattr(shown, "train_size") else len(shown.train_images)
-        if self.weights == "trained" and self.batch_size > n:
-            raise Refused("batch_size", f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {n} training pictures")
+        if self.weights == "trained" and self.batch_size > shown.train_size:
+            raise Refused("batch_size", f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {shown.train_size} training pictures")
 
 
 class Classifier(Teaching):
@@ -227,9 +230,9 @@ class _Pupil:
 
     def accuracy(self) -> float:
         """Share of the test pictures that it names correctly."""
-        return float((self.test_logits().argmax(1).cpu().numpy() == self.images.test_labels).mean())
+        return float((self.logits_of_tests().argmax(1).cpu().numpy() == self.images.test_labels).mean())
 
-    def test_logits(self):
+    def logits_of_tests(self):
         import torch
 
         from engine import teaching
@@ -258,14 +261,14 @@ class _Pupil:
 
         from engine import leakage, teaching
         train = teaching.outputs(self.network, self.seen[:SCORED], self.scale)
-        test = self.test_logits()[:SCORED]
+        test = self.logits_of_tests()[:SCORED]
         scores = [-F.cross_entropy(logits, labels, reduction="none").cpu().numpy() for logits, labels in
                   ((train, self.labels[:SCORED]), (test, self.labels.new_tensor(self.images.test_labels[:SCORED])))]
         arrays = {f"weight:{name}": value.cpu().numpy() for name, value in self.network.state_dict().items() if "num_batches" not in name}
         for kind, found in (("statistics", self.statistics), ("class", self.of_classes)):
             for name, (mean, variance) in found.items():
                 arrays |= {f"{kind}:mean:{name}": mean.cpu().numpy(), f"{kind}:variance:{name}": variance.cpu().numpy()}
-        right = self.test_logits().argmax(1).cpu().numpy() == self.images.test_labels
+        right = self.logits_of_tests().argmax(1).cpu().numpy() == self.images.test_labels
         agreed = (train.argmax(1) == self.labels[:SCORED]).float().mean()
         return Result(
             metrics={"test_accuracy": float(right.mean()), "train_accuracy": float(agreed), "membership_auc": leakage.membership(*scores),

@@ -13,7 +13,6 @@ from engine.studies.bn_synthesis import Synthesis
 from engine.studies.classifier import PRIVATE, taught
 from engine.study import Failed, Guarantee, Phase, Point, Refused, Result
 
-
 LOOKED_AT = 2000  # test pictures while it learns; all of them at the end
 NOT_PROMISED = Guarantee(
     unit="one training picture with its label", epsilon=None, delta=None, mechanism="none: trained on the pictures themselves, without clipping and noise",
@@ -93,9 +92,8 @@ class Student(Synthesis):
         if self.source == "synthetic":
             return super().check(shown)
         self.check_pictures(shown)
-        n = shown.train_size if hasattr(shown, "train_size") else len(shown.train_images)
-        if self.images > n:
-            raise Refused("images", f"images: {self.images} is not allowed for a comparison with real pictures; {self.dataset} has {n} training pictures")
+        if self.images > shown.train_size:
+            raise Refused("images", f"images: {self.images} is not allowed for a comparison with real pictures; {self.dataset} has {shown.train_size} training pictures")
 
     def work(self) -> float:
         """Pictures seen in all, by the size of the network."""
@@ -130,7 +128,8 @@ class Student(Synthesis):
         right = predictions == images.test_labels
         per_class = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes) if (images.test_labels == i).any()}
         return Result(metrics={"test_accuracy": accuracy, "train_loss": fit.loss, "pictures": len(seen)}, guarantee=promise, curves=curves,
-                      arrays={"predictions": predictions.astype(np.int16)}, pictures={"answers": pictures.answers(images.test_images, right)}, facts={"classes": list(images.classes), "per_class": per_class, "warnings": []})
+                      arrays={"predictions": predictions.astype(np.int16)}, pictures={"answers": pictures.answers(images.test_images, right)},
+                      facts={"classes": list(images.classes), "per_class": per_class, "warnings": []})
 
     def _lesson(self, lab, images):
         """What the student learns: pictures (n, h, w, c) uint8, labels (n,), the teacher's logits or None, and what is promised."""

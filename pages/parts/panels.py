@@ -55,15 +55,15 @@ def deeper(tabs: dict[str, Callable[[], None]]) -> None:
                 draw()
 
 
-def made(study: Study, result: Result, again: bool = True, link: bool = True) -> None:
-    """How this was made: parameters, versions, seconds, downloads, the command that makes it again, if one can, and whether the address does too."""
+def made(study: Study, result: Result, again: bool = True) -> None:
+    """How this was made: parameters, versions, seconds, downloads, the command that makes it again, if one can."""
     facts = result.made
     with st.expander("How this was made", icon=":material/receipt_long:"):
         if facts:
             st.markdown(f"Computed in **{facts['seconds']:.2g} s** on {facts['device']}, {facts['finished']}. "
                         f"Key `{facts['key'][:16]}…`")
         if again:
-            st.markdown("The command that makes it again" + ("; the address of this page is a link to it:" if link else ":"))
+            st.markdown("The command that makes it again; the address of this page is a link to it:")
             st.code(command(study), language="bash", wrap_lines=True)
         else:
             st.markdown("Your own picture was not stored, so nobody can make this again.")

@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items):
     """A browser on noisy cores: a test that fails is tried once more after a pause, and has failed if it fails again."""
     for item in items:
         if "browser" in item.path.parts:
-            item.add_marker(pytest.mark.flaky(reruns=int(os.environ.get("VEIL_RERUNS", "1")), reruns_delay=5))
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=5))
 
 
 # --- the server ----------------------------------------------------------------------------------------------------------
