@@ -97,14 +97,14 @@ def save(store: Store, name: str, result: Result) -> None:
 
 def save_speed(store: Store, study: Study, seconds: float) -> None:
     """Remember how fast this machine is at this study, for the next estimate; a run of a moment says little, unless it is the only one."""
-    if seconds < SHORT and f"speed:{study.kind()}" in store:
+    if seconds < SHORT and f"pace:{study.kind()}" in store:
         return
-    store.put(f"speed:{study.kind()}", {"seconds_per_work": seconds / study.work()}, {})
+    store.put(f"pace:{study.kind()}", {"seconds_per_work": seconds / study.work()}, {})
 
 
 def expected_seconds(store: Store, study: Study) -> float | None:
     """How long the study will take here, from the last run of its kind on this machine; None before the first."""
-    found = store.get(f"speed:{study.kind()}")
+    found = store.get(f"pace:{study.kind()}")
     return found[0]["seconds_per_work"] * study.work() if found else None
 
 

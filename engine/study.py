@@ -145,6 +145,10 @@ class Study(BaseModel):
         """Studies of one kind take time in proportion to their work()."""
         return self.NAME
 
+    def typical(self) -> float | None:
+        """Seconds that it takes on the two processor cores where Veil was measured, where that is known: an estimate for a machine that has run none."""
+        return None
+
     def needs(self) -> tuple[Study, ...]:
         """The studies that `run` asks the lab for, where they follow from the fields: a new version of theirs is a new key."""
         return ()
@@ -223,7 +227,7 @@ def parse(spec: parameters.Spec, text: str) -> Any:
 
 def refusal(spec: parameters.Spec, value: Any) -> Refused:
     """The one sentence for a value out of its range, the same at the widget and in the terminal."""
-    return Refused(spec.name, f"{spec.name}: {_short(value)} is not allowed; allowed: {spec.allowed}")
+    return Refused(spec.name, f"{spec.name}: {_short(value) or 'an empty field'} is not allowed; allowed: {spec.allowed}")
 
 
 def _refused(study: type[Study], error: ValidationError) -> Refused:

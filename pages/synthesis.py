@@ -31,7 +31,8 @@ with st.expander("More settings", icon=":material/tune:", expanded=controls.open
         controls.switch("private")
         for name in ("network", "weights", "crop"):
             controls.choice(name)
-        for name in ("epochs", "batch_size", "learning_rate", "pixel_noise", "delta", "max_grad_norm", "statistics_noise", "seed"):
+        trained = () if controls.value("weights") == "given" else ("epochs", "batch_size", "learning_rate") + (() if controls.value("private") else ("pixel_noise",))
+        for name in (*trained, *(("delta", "max_grad_norm", "statistics_noise") if controls.value("private") else ()), "seed"):
             controls.number(name)
     with second:
         st.markdown("**The pictures**")
@@ -62,7 +63,7 @@ try:
 except data.Missing as missing:  # a file of weights
     st.error(words.plain(str(missing)), icon=":material/download:")
     st.stop()
-live.run_button(studies, unknown="On two processor cores *Start* takes about two minutes, the first pictures less than half a minute.")
+live.run_button(studies)
 
 
 def draw(views: dict[str, live.View]) -> None:
@@ -82,17 +83,17 @@ def draw(views: dict[str, live.View]) -> None:
 
 def draw_film(result) -> None:
     """The gallery from noise to the last step, to drag through."""
-    film = {f"after {int(name[5:])} steps": png for name, png in sorted(result.pictures.items()) if name.startswith("film_")}
+    film = {words.after(int(name[5:])): png for name, png in sorted(result.pictures.items()) if name.startswith("film_")}
     scrubber(film, "Steps of making the pictures", "A row of pictures for each class, from noise to the last step", "film")
-    st.caption(f"Pictures that nobody took: a row for each class (the first ten). Drag to go from noise to step {student.steps}.")
+    st.caption(f"Pictures that nobody took, a row for each of: {words.plain(', '.join(result.facts['classes'][:10]))}. Drag to go from noise to step {student.steps}.")
 
 
 def draw_layers(curves: dict) -> None:
     """How far each layer's statistics are from those wanted, falling."""
     layers = {name.removeprefix("distance:"): points for name, points in curves.items() if name.startswith("distance:")}
     if layers:
-        st.markdown("**How far each layer's statistics are from the teacher's**", help="Of the first pictures that are made, those in the gallery. "
-                    "Light: the first layers, which look at edges; dark: the last ones, which look at whole shapes.")
+        st.markdown("**How far each layer's statistics are from the teacher's**", help="Down is nearer. Squared differences of means and variances, of the first pictures "
+                    "that are made, those in the gallery. Light: the first layers, which look at edges; dark: the last ones, which look at whole shapes.")
         st.plotly_chart(charts.layers(layers), key="layers", config={"displayModeBar": False}, alt="Distance of each layer's statistics over the steps")
 
 
@@ -101,7 +102,7 @@ def draw_gallery(view: live.View) -> None:
     if "gallery" in view.pictures:
         st.image(view.pictures["gallery"], width="stretch", alt="A row of pictures for each class, as they are now")
         step = view.curves["label_loss"][-1][0] if view.curves.get("label_loss") else 0
-        st.caption(f"After {step:.0f} steps.")
+        st.caption(f"{words.after(round(step)).capitalize()}.")
     else:
         st.image(student.sample(), width="stretch", alt=f"Some training pictures of {student.dataset}")
         st.caption("Real pictures, from which the teacher learns. Made-up ones will appear here, out of noise.")
@@ -110,15 +111,30 @@ def draw_gallery(view: live.View) -> None:
 def draw_students(views: dict[str, live.View]) -> None:
     """Accuracy of the students over steps, against the teacher and a student on real pictures."""
     now = {name: views[name].curves["test_accuracy"][-1][1] for name in pupils if views[name].curves.get("test_accuracy")}
-    found = {kind: [(step, now[name]) for step in student.kept if (name := f"{kind} labels, {step} steps") in now] for kind in ("hard", "soft")}
+    done = {name: value for name, value in now.items() if views[name].result}
+    found, learning = ({kind: [(step, those[name]) for step in student.kept if (name := f"{kind} labels, {step} steps") in those] for kind in ("hard", "soft")}
+                       for those in (done, {name: value for name, value in now.items() if name not in done}))
     teacher = views["teacher"].result or made.result
     levels = {"the teacher itself": teacher.metrics.get("teacher_accuracy", teacher.metrics.get("test_accuracy"))} if teacher else {}
-    if "real pictures" in now:
-        levels |= {f"a student of {student.images:,} real pictures": now["real pictures"]}
-    st.plotly_chart(charts.students(found, levels, student.chance(), student.kept[-1]), key="students", config={"displayModeBar": False},
+    if "real pictures" in done:
+        levels |= {f"a student of {student.images:,} real pictures": done["real pictures"]}
+    if len(done) == len(pupils):
+        draw_answer(done)
+    st.plotly_chart(charts.students(found, learning, levels, student.chance(), student.kept[-1]), key="students", config={"displayModeBar": False},
                     alt="Accuracy of networks that learned from synthetic pictures, over the steps that the pictures took")
     st.caption("Networks that have seen nothing but made-up pictures, tested on real ones. *Hard* labels: told the class that was wanted. *Soft* labels: told "
-               "all that the teacher sees in the picture, doubts included.")
+               "all that the teacher sees in the picture, doubts included. Circles: still learning.")
+    if student.private:
+        st.caption("Few steps teach more here than with the preset *Start*. That is not privacy's doing: this teacher has another norm (group norm), so its pictures "
+                   "come about differently. Compare the ends.")
+
+
+def draw_answer(accuracy: dict[str, float]) -> None:
+    """The answer to the page's question, in a sentence."""
+    of_hundred = {name: f"{100 * value:.0f}" for name, value in accuracy.items()}
+    hard, soft = (of_hundred[f"{kind} labels, {student.kept[-1]} steps"] for kind in ("hard", "soft"))
+    real = f" As many real pictures teach **{of_hundred['real pictures']}**." if "real pictures" in accuracy else ""
+    st.markdown(f"A network that saw nothing but made-up pictures names **{hard}** of 100 real ones correctly, or **{soft}** when it hears the teacher's doubts.{real}")
 
 
 def draw_given_away(result) -> None:
@@ -135,15 +151,18 @@ def draw_given_away(result) -> None:
         learned = {name: found.metrics["test_accuracy"] for name in pupils if (found := live.look(pupils[name], remembered=True).result)}
         accuracy = {s: learned.get(f"hard labels, {s} steps", math.nan) for s in student.kept}
         points = [(int(s), accuracy[int(s)], value) for s, value in curves["membership_features"]]
-        st.plotly_chart(charts.given_away(points, {f"chance; held-out pictures: {100 * controls_['held-out pictures']['membership_features']:.1f}": 0.5,
-                                                             "copies of training pictures": controls_["copies of training pictures"]["membership_features"]}), key="given away",
+        levels = {"chance": 0.5} | {name: controls_[name]["membership_features"] for name in ("copies of training pictures", "held-out pictures")}
+        st.plotly_chart(charts.given_away(points, levels), key="given away",
                         config={"displayModeBar": False}, alt="How well members are told from others over the accuracy of the student with hard labels, a point a snapshot")
+        margin = 100 * words.margin_of_ranks(result.facts["references"], result.facts["held_out"])
         st.caption("An attacker who has the made-up pictures and the teacher holds two real pictures, one from the training data and one not, and says that the one "
-                   "nearer to a made-up picture (in what the teacher sees) was in the data. It is one attack that we ran, no bound: a better one may do better.")
+                   "nearer to a made-up picture (in what the teacher sees) was in the data. It is one attack that we ran, no bound: a better one may do better. "
+                   f"By chance alone such a figure moves {margin:.1f} up or down.")
     rows = [{"Released": f"made-up pictures, {s} steps", **_row({n: dict(curves[n])[s] for n in controls_["held-out pictures"]})} for s in student.kept]
     rows += [{"Released": name, **_row(found)} for name, found in controls_.items()]
     st.dataframe(rows, hide_index=True)
-    st.caption(f"Look like copies: nearer to a training picture, compared with held-out ones, than 19 of 20 held-out pictures are (brightness and contrast aside). "
+    st.caption(f"*Distance ratio*: how far the nearest training picture is, over how far the nearest held-out one is, in the median: 0 for copies, near 1 where both are equally "
+               f"far. *Told*: how often members are told from others. *Pixels*, *teacher*: compared by pixels, or by what the teacher sees. *Held out*: test pictures, which the teacher never saw. *Look like copies*: nearer to a training picture, compared with held-out ones, than 19 of 20 held-out pictures are (brightness and contrast aside), so that 5 % of held-out ones do by definition. "
                f"A low share proves little where the distance ratio is near 1: such pictures are far from *all* real ones, and even copies are missed once noise covers them, "
                f"as that row shows. {result.facts['compared']:,} made-up pictures against {result.facts['references']:,} training and {result.facts['held_out']:,} "
                f"held-out ones; the held-out row is half of those against the other half. The teacher "
@@ -151,31 +170,36 @@ def draw_given_away(result) -> None:
 
 
 def _row(found: dict[str, float]) -> dict[str, float]:
-    return {"look like copies (pixels), %": round(100 * found["copies_pixels"], 1), "(features), %": round(100 * found["copies_features"], 1),
-            "distance ratio (pixels)": round(found["ratio_pixels"], 3), "members told, in 100 (pixels)": round(100 * found["membership_pixels"], 1),
-            "(features), in 100": round(100 * found["membership_features"], 1)}
+    return {"like copies, pixels, %": round(100 * found["copies_pixels"], 1), "like copies, teacher, %": round(100 * found["copies_features"], 1),
+            "distance ratio, pixels": round(found["ratio_pixels"], 3), "told, pixels, in 100": round(100 * found["membership_pixels"], 1),
+            "told, teacher, in 100": round(100 * found["membership_features"], 1)}
 
 
 def draw_finished(result) -> None:
     """What is promised, what goes deeper, how it was made."""
     for warning in result.facts["warnings"]:
         st.warning(warning, icon=":material/warning:")
+    st.markdown(f"The attack above was right **{100 * result.metrics['membership_features']:.0f}** times in 100 (50 is a coin flip). That is what one attack found; what follows is what "
+                "*every* attack is held to.")
     panels.odds(result.guarantee, "An attacker wants to know whether your picture was among those that the teacher learned from.",
                 "Without looking at the made-up pictures", "With them in hand")
     panels.guarantee(result.guarantee)
     panels.deeper({"What would give a promise": lambda: st.markdown(words.SYNTHESIS_PROMISE), "The report": draw_report,
                    "Formulas": lambda: st.markdown(words.SYNTHESIS_FORMULAS)})
-    panels.made(studies["pictures"], result)
+    also = {name: (study, found) for name, study in (teachers | pupils).items() if (found := live.look(study, remembered=True).result)}
+    changed = "".join(f" --set {name}={text}" for name, text in student.changed().items() if name not in ("after", "source", "soft_share"))
+    panels.made(studies["pictures"], result, more=also, series=f"python -m engine series student table{changed}")
 
 
 def draw_report() -> None:
     """The report's Table 1 beside ours."""
     st.markdown(words.SYNTHESIS_REPORT)
     last = {name: live.look(study, remembered=True).result for name, study in pupils.items()}
-    ours = [{"Student learned from": name, "ours, %": round(100 * found.metrics["test_accuracy"], 1)} for name, found in last.items() if found]
-    st.dataframe(ours, hide_index=True)
-    st.caption(f"Ours on {student.dataset}. The report's, on CIFAR-10, hard labels: " + ", ".join(f"{100 * value:.2f} %" for value in REPORT[:3]) +
-               f" for more and more steps, {100 * REPORT[3]:.2f} % on the original pictures. Only numbers on the same data can be compared.")
+    ours = [{"Student learned from": name, f"ours, on {student.dataset}, %": f"{100 * found.metrics['test_accuracy']:.2f}"} for name, found in last.items() if found]
+    theirs = [{"Student learned from": f"hard labels, {much} steps (it does not say how many)", "the report, on CIFAR-10, %": f"{100 * value:.2f}"}
+              for much, value in zip(("few", "more", "most"), REPORT)]
+    st.dataframe([*theirs, {"Student learned from": "the original pictures", "the report, on CIFAR-10, %": f"{100 * REPORT[3]:.2f}"}, *ours], hide_index=True)
+    st.caption(f"Ours on {student.dataset}. Only numbers on the same data can be compared.")
 
 
 if made.result is None:

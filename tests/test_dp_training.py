@@ -81,7 +81,7 @@ def violations(make) -> list[str]:
     images = data.load("mnist-5k")
     plan = study.plan(len(images.train_images))
     training = make(study, plan, images, torch.device("cpu"))
-    sizes, noise, longest = [], [], 0.0
+    sizes, noise = [], []
     for _ in range(60):
         before = torch.cat([p.detach().flatten() for p in training.network.parameters()])
         seen = watch(training)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine import networks, synthesis, teaching
+from engine import data, networks, synthesis, teaching
 from engine.lab import Lab
 from engine.studies.bn_synthesis import BNSynthesis
 from engine.studies.classifier import Classifier, load_arrays, read_arrays
@@ -451,3 +451,10 @@ def test_a_missing_file_of_weights_is_told_with_what_to_do(tmp_path, monkeypatch
     monkeypatch.setenv("VEIL_DATA", str(tmp_path))
     with pytest.raises(data.Missing, match="narrow_mnist-5k.npz"):
         key(Classifier(weights="given"))
+
+
+def test_a_budget_that_the_statistics_alone_would_spend_is_refused_beforehand():
+    study = BNSynthesis(private=True, target_epsilon=0.9)
+    with pytest.raises(Refused, match="target_epsilon: 0.9 is not allowed; the noised statistics alone spend 0.926"):
+        study.check(data.exhibits("mnist-5k"))
+    BNSynthesis(private=True, target_epsilon=0.9, statistics_noise=8.0).check(data.exhibits("mnist-5k"))

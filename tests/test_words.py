@@ -2,9 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
 
+from engine import parameters
+from engine.studies import STUDIES
 from engine.study import Guarantee
 from pages.parts import charts, words
 
@@ -98,3 +102,17 @@ def test_a_step_of_the_walk_never_carries_the_change_of_a_missing_one():
 def test_the_heat_map_puts_each_cell_where_it_belongs():
     chart = charts.heat({(50.0, "shallow", 0.5): 0.25, (150.0, "deep", 1.0): 0.75}, (50.0, 150.0), ("shallow", "deep"), (0.5, 1.0))
     assert [[list(row) for row in panel.z] for panel in chart.data] == [[[25.0, None], [None, None]], [[None, None], [None, 75.0]]]
+
+
+def test_the_margin_of_an_area_under_a_curve_is_what_chance_moves_it_by():
+    rng = np.random.default_rng(0)
+    areas = [roc_auc_score(np.r_[np.ones(300), np.zeros(100)], rng.normal(size=400)) for _ in range(2000)]
+    outside = np.mean(np.abs(np.array(areas) - 0.5) > words.margin_of_ranks(300, 100))
+    assert 0.03 < outside < 0.07
+    assert np.mean(np.abs(np.array(areas) - 0.5) > 0.8 * words.margin_of_ranks(300, 100)) > 0.09
+
+
+def test_a_refusal_names_the_field_as_the_page_does():
+    specs = parameters.specs(STUDIES["dp_training"])
+    assert words.named("max_grad_norm: nan is not allowed", specs) == "Clip norm: nan is not allowed"
+    assert words.named("hat: nan is not allowed", specs) == "hat: nan is not allowed" and words.named("no field", specs) == "no field"

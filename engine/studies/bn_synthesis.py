@@ -32,12 +32,12 @@ SPACES = {"pixels": "pixels", "ssim": "structure (SSIM)", "features": "what the 
 class Synthesis(Teaching):
     """What the pictures are made of and how. A base for the studies of page Synthesis that begin with such pictures."""
 
-    images: int = parameter("Pictures to make", 1000, low=1, high=50_000, scale="log", help="How many pictures, spread evenly over the classes.")
+    images: int = parameter("Pictures to make", 1000, low=2, high=50_000, scale="log", help="How many pictures, spread evenly over the classes.")
     steps: int = parameter("Steps", 100, low=1, high=10_000, scale="log", ends=("noise", "all that the network remembers"),
                            help="How often each picture is changed towards the statistics.")
     snapshots: str = parameter("Snapshots after steps", "10,25,50,75,100", pattern=r"^\d{1,5}(,\d{1,5}){0,9}$",
-                               help="steps after which the pictures are kept, up to ten ascending numbers with commas, such as 10,50,100")
-    pixels: str = parameter("Pictures are", "smooth", choices={"smooth": "smooth", "pixels": "free pixels, as the report"}, pattern="^(smooth|pixels)$",
+                               help="steps after which the pictures are kept: up to ten ascending numbers with commas, such as 10,50,100")
+    pixels: str = parameter("Pictures are", "smooth", choices={"smooth": "smooth", "pixels": "free pixels, as in the report"}, pattern="^(smooth|pixels)$",
                             help="Smooth: neighbouring pixels move together, seen through a small blur. Free pixels can please the network with "
                                  "patterns that mean nothing.")
     together: int = parameter("Pictures at a time", 250, low=2, high=5000, scale="log", help="How many pictures share their statistics; the report took 250.")
@@ -116,7 +116,7 @@ class Synthesis(Teaching):
 class BNSynthesis(Synthesis):
     """Optimise pictures until a network's statistics are those of its training data; compare them with real pictures."""
 
-    NAME, VERSION = "bn_synthesis", 1
+    NAME, VERSION = "bn_synthesis", 2
     TITLE = "Pictures from statistics"
     PRESETS = {
         "quick": {},
@@ -134,9 +134,14 @@ class BNSynthesis(Synthesis):
         return tuple(self.teacher(number) for number in range(self.teachers))
 
     def work(self) -> float:
-        """Pictures times steps, by the size of the network; the teachers where they are not there yet are not counted."""
+        """Pixels times steps, and the search for neighbours, which takes as long as twenty steps of all that is searched; without the teachers."""
         shown = data.exhibits(self.dataset)
-        return {"narrow": 1.0, "resnet20": 12.0}[self.network] * self.images * self.steps * self.teachers * shown.test_images[0].size
+        searched = min(REFERENCES, shown.train_size) + min(REFERENCES // 2, len(shown.test_images))
+        return (self.images * self.steps * self.teachers + 20 * searched) * shown.test_images[0].size
+
+    def typical(self) -> float:
+        """Seconds on two cores (docs/synthesis.md)."""
+        return {"narrow": 1.3e-7, "resnet20": 3.1e-7}[self.network] * self.work()
 
     def kind(self) -> str:
         """Runs of one kind take time in proportion to their work."""
@@ -257,10 +262,9 @@ class Making:
         """The gallery: a row for each class, the same pictures in every frame."""
         labels = batch.labels.cpu().numpy()
         rows = [np.flatnonzero(labels == c)[:COLUMNS] for c in range(min(self.classes, 10))]
-        columns = max(1, max(map(len, rows)))
         shown, blank = as_bytes(batch.pixels), np.full(self.images.train_images.shape[1:], 128, np.uint8)
-        tiles = [shown[row[i]] if i < len(row) else blank for row in rows for i in range(columns)]
-        self.film[step] = pictures.png(pictures.gallery(np.stack(tiles), columns))
+        tiles = [shown[row[i]] if i < len(row) else blank for row in rows for i in range(COLUMNS)]
+        self.film[step] = pictures.png(pictures.gallery(np.stack(tiles), COLUMNS))
         return Picture("gallery", self.film[step], f"after {step} steps")
 
     # --- what they give away ------------------------------------------------------------------------------------------------

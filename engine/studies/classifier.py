@@ -44,9 +44,9 @@ class Teaching(Study):
     epochs: int = parameters.epochs(6, "Of the teacher: how often it looks at each picture; with privacy, on average.")
     batch_size: int = parameters.batch_size(100, "Of the teacher: how many pictures a step looks at; with privacy, on average.")
     learning_rate: float = parameter("Learning rate", 0.1, low=1e-5, high=100.0, scale="log", help="Of the teacher: the largest, by SGD with momentum; with privacy that of every step, by plain SGD.")
-    pixel_noise: float = parameter("Noise while learning", 1.0, low=0.0, high=5.0,
-                                   help="Noise on the teacher's training pictures, in half the range of the pixels. It makes the teacher look at shapes "
-                                        "instead of single pixels, so that its pictures can be understood.")
+    pixel_noise: float = parameter("Noise on the teacher's pictures", 1.0, low=0.0, high=5.0,
+                                   help="While the teacher learns, in half the range of the pixels. It makes the teacher look at shapes instead of single "
+                                        "pixels, so that its pictures can be understood. It protects nobody.")
     crop: str = parameter("Teacher's pictures are", "kept", choices={"kept": "kept", "shifted": "shifted", "mirrored": "shifted and mirrored"},
                           pattern="^(kept|shifted|mirrored)$", help="Shifting and mirroring make more of few photographs; digits must not be mirrored.")
     seed: int = parameters.seed()
@@ -82,6 +82,9 @@ class Teaching(Study):
         self.check_shape(shown)
         if self.weights == "given" and self.private:
             raise Refused("weights", "weights: given is not allowed for a private teacher; nobody knows what those weights have seen")
+        if self.private and (spent := privacy.gaussian_epsilon(self.statistics_noise, self.delta)) >= self.target_epsilon:
+            raise Refused("target_epsilon", f"target_epsilon: {self.target_epsilon:g} is not allowed; the noised statistics alone spend {spent:.3g} of it, and the "
+                                            "training must spend some too; take a larger ε, or more noise on the statistics")
         if self.weights == "trained" and self.batch_size > shown.train_size:
             raise Refused("batch_size", f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {shown.train_size} training pictures")
 
@@ -112,13 +115,17 @@ class Classifier(Teaching):
         return path
 
     def work(self) -> float:
-        """Pictures seen in all, by the size of the network."""
-        n, size = data.exhibits(self.dataset).train_size, {"narrow": 1.0, "resnet20": 12.0}[self.network]
-        return size * n * (1 + (0 if self.weights == "given" else self.epochs * (6 if self.private else 3)))
+        """Forward passes over pixels, a training pass being three of them, a private one six."""
+        shown = data.exhibits(self.dataset)
+        return shown.train_size * shown.test_images[0].size * (4 + (0 if self.weights == "given" else self.epochs * (6 if self.private else 3)))
+
+    def typical(self) -> float:
+        """Seconds on two cores (docs/synthesis.md)."""
+        return {"narrow": 8e-8, "resnet20": 1e-7}[self.network] * self.work()
 
     def kind(self) -> str:
         """Runs of one kind take time in proportion to their work."""
-        return f"{self.NAME}:{self.dataset}"
+        return f"{self.NAME}:{self.network}:{self.private}"
 
     # --- running --------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import streamlit as st
@@ -19,6 +20,7 @@ from engine.parameters import Spec
 from engine.study import Refused, Study, build, parse
 from pages.parts import words
 
+T = TypeVar("T")
 MOST_LETTERS = 40  # of all choices that stand side by side in a third of the page
 STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # marks a decade on a log slider
 
@@ -106,14 +108,16 @@ class Controls:
         """Fields that another one has replaced: a noise multiplier in the URL empties the default budget."""
         return {n: getattr(study, n) for n in study.EXCLUSIVE if n not in given}
 
-    def _allows(self, name: str, text: str, beside: dict | None = None) -> bool:
-        """Is this text a value of this field, beside the others? If not, its message says so in the study's own words."""
+    def _allows(self, name: str, text: str) -> bool:
+        """Is this text a value of this field? If not, its message says so in the study's own words. (How it stands with others: see `checked`.)"""
         try:
             if name not in self.specs:
                 raise Refused("", f"{self.study.NAME} has no parameter {name[:40]} on this page")
-            build(next(each for each in self.studies if name in each.model_fields), {**(beside or {}), name: text})
+            build(next(each for each in self.studies if name in each.model_fields), {name: text})
             return True
         except Refused as refused:
+            if refused.field in self.specs and refused.field != name:
+                return True  # it only does not go with another field's default
             known = name in self.specs
             used = f" Using {self.specs[name].format(self.value(name))} instead." if known else ""
             st.session_state[self.slot(name if known else "", "!")] = f"{refused}.{used}"
@@ -141,7 +145,7 @@ class Controls:
         st.session_state[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # older than this move: not to be read again
         self.set(**values)
         st.session_state[f"{self.study.NAME}?acted"] = True
-        for name in ("", *values):
+        for name in ("", *self.specs, *self.looks):  # what was said of other fields has been read by now
             st.session_state.pop(self.slot(name, "!"), None)
 
     def opens(self, *names: str, also: bool = False) -> bool:
@@ -156,35 +160,36 @@ class Controls:
     def ready(self, study: type[Study] | None = None, **fixed) -> Study:
         """A study (the page's first) at the present values; where they contradict each other, says so and ends the page."""
         which = study or self.study
-        try:
-            study = build(which, {name: self.value(name) for name in self.specs if name in which.model_fields} | fixed)
-        except Refused as refused:
-            st.error(words.plain(str(refused)), icon=":material/edit:")
-            st.stop()
+        study = self.checked(lambda: build(which, {name: self.value(name) for name in self.specs if name in which.model_fields} | fixed), which.NAME)
         self.finish()
         if self.missing:
             st.stop()
         return study
 
-    def checked(self, check: Callable[[], object]) -> None:
-        """End the page where `check` refuses how values stand together, with the message also at the widget where it can be mended."""
-        marked, held = f"{self.study.NAME}?checked", st.session_state
+    def checked(self, check: Callable[[], T], what: str = "data") -> T:
+        """What `check` gives; the page ends where it refuses how values stand together, with the message at the widget where it can be mended.
+
+        what: names the check, for a page with several.
+        """
+        marked, held = f"{self.study.NAME}?checked {what}", st.session_state
         try:
-            check()
+            found = check()
         except Refused as refused:
-            if refused.field in self.specs and held.get(self.slot(refused.field, "!")) != f"{refused}.":
+            if refused.field in self.specs and not held.get(self.slot(refused.field, "!")):  # what was just typed there is answered first
                 held[self.slot(refused.field, "!")], held[marked] = f"{refused}.", refused.field
                 held[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # has been read
                 st.rerun()  # what holds this widget was drawn before this was known
-            st.error(words.plain(str(refused)), icon=":material/edit:")
+            where = f"Nothing can run with these settings: see *{self.specs[refused.field].title}* above." if refused.field in self.specs else words.plain(str(refused))
+            st.error(where, icon=":material/edit:")
             st.stop()
         if (field := held.pop(marked, None)) and held.pop(self.slot(field, "!"), None):
             st.rerun()  # mended, perhaps elsewhere: the message goes
+        return found
 
     def complain(self, name: str = "") -> None:
         """Show what was wrong with a field, or with the URL as a whole."""
         if message := st.session_state.get(self.slot(name, "!")):
-            st.warning(words.plain(message), icon=":material/edit:")
+            st.warning(words.plain(words.named(message, self.specs)), icon=":material/edit:")
 
     # --- widgets ---------------------------------------------------------------------------------------------------------
 
@@ -247,7 +252,8 @@ class Controls:
         """A text field: unlike a number field it takes 1e-5 as it is written, and wrong values get our own words."""
         slot = self.slot(spec.name, "#")
         st.session_state[slot] = "" if self.value(spec.name) is None else spec.format(self.value(spec.name))
-        st.text_input(label, key=slot, help=f"{spec.help} Allowed: {spec.allowed}.", on_change=self._typed, args=(spec.name,))
+        allowed = "" if spec.kind == "text" else f" Allowed: {spec.allowed}."
+        st.text_input(label, key=slot, help=f"{spec.help}{allowed}", on_change=self._typed, args=(spec.name,))
 
     def _typed(self, name: str) -> None:
         text = st.session_state[self.slot(name, "#")]

@@ -17,7 +17,7 @@ import numpy as np
 import streamlit as st
 
 from cache import Store
-from engine import pictures
+from engine import parameters, pictures
 from engine.lab import expected_seconds, load, open_store
 from engine.runner import ENDED, Run, Runner
 from engine.study import Phase, Picture, Point, Result, Study, key
@@ -25,6 +25,7 @@ from pages.parts import words
 
 TICK = 0.7  # seconds between two looks at a running study
 REMEMBERED = 64  # results kept in memory
+TOO_LONG = 1800.0  # seconds that nobody would wait for before a page
 FEW = 3  # studies that get a progress bar each; more share one
 
 
@@ -147,7 +148,7 @@ def _look_all(studies: dict[str, Study]) -> dict[str, View]:
 
 # --- the panel of buttons and progress -------------------------------------------------------------------------------------
 
-STOPPED = "Stopped, for everybody who watched: runs are shared. What was finished is kept."
+STOPPED = "Stopped, for everybody who watched: runs are shared. What was finished is kept; Run goes on from there."
 QUICK = "The first preset is made for less than a minute on two processor cores."
 
 
@@ -155,6 +156,8 @@ def run_button(studies: dict[str, Study], label: str = "Run", unknown: str = QUI
     """Run what has no result yet; says beforehand how long that takes, or `unknown` before this machine has done anything of the kind."""
     open_ = {who: s for who, s in studies.items() if look(s).state in ("empty", "failed", "cancelled")}
     if not open_:
+        if all(look(s, remembered=True).state == "done" for s in studies.values()):
+            st.caption("These settings have been run on this machine: below is what came out. Change one, and you can run again.")
         return
     left, right = st.columns([1, 4], vertical_alignment="center")
     left.button(label, type="primary", icon=":material/play_arrow:", on_click=_submit, args=(open_,), width="stretch")
@@ -169,15 +172,19 @@ def _submit(studies: dict[str, Study]) -> None:
 def estimate(studies: list[Study], unknown: str = QUICK) -> str:
     """How long the studies will take on this machine, or that nobody knows yet."""
     known = [expected_seconds(services().store, s) for s in studies]
-    if any(k is None for k in known):
+    if all(k is not None for k in known):
+        return f"Takes {words.seconds(sum(known))}, by the last run of this kind on this machine."
+    guessed = [study.typical() if seconds is None else seconds for study, seconds in zip(studies, known)]
+    if any(seconds is None for seconds in guessed):
         return f"How long it takes on this machine will be known after the first run. {unknown}"
-    return f"Takes {words.seconds(sum(known))}, by the last run of this kind on this machine."
+    far = " **That is work for a graphics card**: a smaller preset shows the same." if sum(guessed) > TOO_LONG else ""
+    return f"Not run here yet. On two processor cores it would take {words.seconds(sum(guessed))}.{far}"
 
 
 def progress(views: dict[str, View]) -> None:
     """State of each running study: phase, bar, time left, Stop; and why one has ended without a result."""
     active = {who: view for who, view in views.items() if view.state in ("queued", "running")}
-    if len(active) > FEW:
+    if active and len(views) > FEW:
         _one_bar(views)
     else:
         for who, view in active.items():
@@ -194,9 +201,11 @@ def _ends(views: dict[str, View]) -> None:
     said: dict[tuple[str, str], list[str]] = {}
     for who, view in views.items():
         if view.state in ("failed", "cancelled"):
-            said.setdefault((view.state, STOPPED if view.state == "cancelled" and len(views) > FEW else view.message), []).append(who)
+            message = STOPPED if view.state == "cancelled" and len(views) > FEW else words.named(view.message, parameters.specs(type(view.study)))
+            said.setdefault((view.state, message), []).append(who)
     for (state, message), names in said.items():
-        name = names[0][0].upper() + names[0][1:] if len(names) == 1 else f"{len(names)} of {len(views)}"
+        done = sum(view.state == "done" for view in views.values())
+        name = names[0][0].upper() + names[0][1:] if len(names) == 1 else f"{done} of {len(views)} done"
         show, icon = (st.error, ":material/error:") if state == "failed" else (st.info, ":material/stop_circle:")
         show(f"**{name}**: {words.plain(message)}", icon=icon)
 
@@ -214,7 +223,7 @@ def _one_bar(views: dict[str, View]) -> None:
     expected = [expected_seconds(services().store, view.study) for view in views.values() if view.state == "queued"]
     left = sum(view.seconds_left or 0.0 for view in views.values() if view.state == "running") + sum(filter(None, expected))
     told = f", {words.seconds(left)} left" if left and None not in expected else ""
-    now = f"; now {running[0]}" if running else "; waiting for a worker"
+    now = f"; now {running[0]}" if running else "; waiting for their turn"
     st.progress(min(1.0, (done + share) / len(views)), text=f"**{done} of {len(views)}** done{now}{told}")
 
 
@@ -222,7 +231,7 @@ def _bar(who: str, view: View) -> None:
     name = who[0].upper() + who[1:]
     if view.state == "queued":
         ahead = f"{view.place} run{'s' if view.place > 1 else ''} ahead" if view.place else "starting"
-        st.progress(0.0, text=f"**{name}**: waiting for a worker ({ahead})")
+        st.progress(0.0, text=f"**{name}**: waiting for its turn ({ahead})")
         return
     phase = view.phase or Phase("starting")
     left = f", {words.seconds(view.seconds_left)} left" if view.seconds_left is not None else ""

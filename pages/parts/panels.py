@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 
 import streamlit as st
 
@@ -55,16 +56,21 @@ def deeper(tabs: dict[str, Callable[[], None]]) -> None:
                 draw()
 
 
-def made(study: Study, result: Result, again: bool = True) -> None:
-    """How this was made: parameters, versions, seconds, downloads, the command that makes it again, if one can."""
-    facts = result.made
+def made(study: Study, result: Result, again: bool = True, more: dict[str, tuple[Study, Result]] | None = None, series: str = "") -> None:
+    """How this was made: parameters, versions, seconds, downloads, the command that makes it again, if one can.
+
+    more: what else the page shows, words → study and result, for the download; series: the command for all of it.
+    """
+    facts, more = result.made, more or {}
     with st.expander("How this was made", icon=":material/receipt_long:"):
         if facts:
             st.markdown(f"Computed in **{facts['seconds']:.2g} s** on {facts['device']}, {facts['finished']}. "
                         f"Key `{facts['key'][:16]}…`")
+            if more:
+                st.markdown(f"That is for `{study.NAME}` alone; the {len(more)} others on this page took {sum(r.made.get('seconds', 0.0) for _, r in more.values()):.0f} s.")
         if again:
             st.markdown("The command that makes it again; the address of this page is a link to it:")
-            st.code(command(study), language="bash", wrap_lines=True)
+            st.code(series or command(study), language="bash", wrap_lines=True)
         else:
             st.markdown("Your own picture was not stored, so nobody can make this again.")
         parameters, versions = st.columns(2)
@@ -74,15 +80,17 @@ def made(study: Study, result: Result, again: bool = True) -> None:
             versions.dataframe({"package": list(facts["versions"]), "version": list(facts["versions"].values())}, hide_index=True, height=260)
         if not again:
             return
-        st.download_button("Download all numbers (JSON)", export(study, result), f"veil-{study.NAME}.json",
+        st.download_button("Download all numbers (JSON)", export(study, result, more), f"veil-{study.NAME}.json",
                            "application/json", icon=":material/download:", on_click="ignore")
     if "not_stored" in facts:
         st.warning(words.plain(facts["not_stored"]), icon=":material/save:")
 
 
-def export(study: Study, result: Result) -> str:
-    """Everything but the pictures, as JSON text."""
+def export(study: Study, result: Result, more: dict[str, tuple[Study, Result]]) -> str:
+    """Everything but the pictures, as JSON text; of what else the page shows the parameters, metrics and guarantees."""
     plain, arrays = result.parts()
     small = {n.removeprefix("array:"): a.tolist() for n, a in arrays.items() if n.startswith("array:") and a.size <= 20_000}
-    return json.dumps({"study": study.NAME, "params": study.model_dump(mode="json")} | plain | {"arrays": small}, indent=1)
+    others = {name: {"study": other.NAME, "params": other.model_dump(mode="json"), "metrics": found.metrics, "guarantee": asdict(found.guarantee)}
+              for name, (other, found) in more.items()}
+    return json.dumps({"study": study.NAME, "params": study.model_dump(mode="json")} | plain | {"arrays": small} | ({"more": others} if others else {}), indent=1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from engine.parameters import Spec
 from engine.study import Guarantee
 
 
@@ -14,6 +15,12 @@ def plain(text: str) -> str:
     return re.sub(r"(?i)(www|@)", lambda found: found[0] + "\u2060", text)  # a word joiner: no link is made of an address either
 
 
+def named(message: str, specs: dict[str, Spec]) -> str:
+    """A refusal as a page says it: the command line's name of the field replaced by the words that stand beside its widget."""
+    name, colon, rest = message.partition(": ")
+    return f"{specs[name].title}{colon}{rest}" if colon and name in specs else message
+
+
 def seconds(value: float) -> str:
     """A duration a person would say: 'under a second', 'about 12 seconds', 'about 3 minutes'."""
     if value < 1:
@@ -21,7 +28,12 @@ def seconds(value: float) -> str:
     if value < 90:
         whole = max(1, round(value))
         return f"about {whole} second{'s' if whole > 1 else ''}"
-    return f"about {round(value / 60)} minutes"
+    return f"about {round(value / 60)} minutes" if value < 5400 else f"about {round(value / 3600)} hours"
+
+
+def after(steps: int) -> str:
+    """'after 1 step', 'after 25 steps'."""
+    return f"after {steps:,} step{'s' if steps != 1 else ''}"
 
 
 def size(count: float) -> str:
@@ -65,7 +77,7 @@ def odds_detail(guarantee: Guarantee) -> str:
     """Both odds, exact: for any method with this (ε, δ), and for this one."""
     if guarantee.odds_mechanism > 1 - 5e-5:
         return f"At ε = {epsilon(guarantee.epsilon)} the noise protects nobody against such an attacker: they err less than once in 20,000 times."
-    return (f"Both bounds hold for whoever starts from even odds. Some method with ε = {epsilon(guarantee.epsilon)}, δ = {guarantee.delta:.3g} "
+    return (f"Two bounds, for whoever starts from even odds. Some method with ε = {epsilon(guarantee.epsilon)}, δ = {guarantee.delta:.3g} "
             f"might leave {100 * guarantee.odds_any:.2f} in 100; this one, whose noise is known exactly, leaves at most "
             f"{100 * guarantee.odds_mechanism:.2f}.{_by_chance(guarantee)}")
 
@@ -79,6 +91,11 @@ def _by_chance(guarantee: Guarantee) -> str:
         return ""
     return (f" Steps draw pictures at random, and {100 * never:.0f} in 100 pictures were never drawn at all: that alone keeps the attacker below "
             f"{100 - 50 * never:.0f} in 100.")
+
+
+def margin_of_ranks(members: int, others: int) -> float:
+    """Half the width of the 95 % interval of an area under a ROC curve near chance (Mann and Whitney 1947), in [0, 1]."""
+    return 1.96 * math.sqrt((members + others + 1) / (12 * members * others))
 
 
 def margin(share: float, count: int) -> float:
@@ -129,9 +146,9 @@ $\sum_{c,c'} P_{cc'} \left( \ln P_{cc'} - \lambda \ln P_c - \lambda \ln P_{c'} \
 """
 
 SYNTHESIS_REPORT = """
-The report (2022, arXiv 2210.03205) takes a ResNet20 that knows CIFAR-10, changes free pixels until the batch-norm statistics fit, and trains a ResNet20 from
+The report ([arXiv 2210.03205](https://arxiv.org/abs/2210.03205), 2022) takes a ResNet20 that knows CIFAR-10, changes free pixels until the batch-norm statistics fit, and trains a ResNet20 from
 scratch on the result with hard labels. It says that privacy falls as accuracy rises, but measures no privacy, states no guarantee, and its text has lost the
-numbers of steps and of pictures. *Free pixels, as the report* is a choice among the settings.
+numbers of steps and of pictures. Its free pixels are a choice among the settings.
 """
 
 SYNTHESIS_PROMISE = """

@@ -45,8 +45,8 @@ def test_every_tab_opens(visit, tab, words):
 
 
 @pytest.mark.parametrize(("query", "words"), [
-    ("epsilon=nan", "epsilon: nan is not allowed"), ("clusters=9999", "clusters: 9999 is not allowed"), ("shoe=4", "iic has no parameter shoe"),
-    ("batch_size=9000", "batch_size: 9000 is not allowed; mnist-5k has 4000"), ("dataset=cifar10", "fetch cifar10"),
+    ("epsilon=nan", "Privacy budget ε for the picture: nan is not allowed"), ("clusters=9999", "Clusters: 9999 is not allowed"), ("shoe=4", "iic has no parameter shoe"),
+    ("batch_size=9000", "Batch size: 9000 is not allowed; mnist-5k has 4000"), ("dataset=cifar10", "fetch cifar10"),
 ])
 def test_a_wrong_value_is_told_and_the_page_stands(visit, query, words):
     page = visit(f"clustering?{query}").page

@@ -215,15 +215,15 @@ def test_a_batch_larger_than_the_data_is_refused_in_words(visit):
     page = visitor.page
     if look.run(page).count():  # told before the run, or by it
         look.run(page).click()
-    expect(look.notice(page, "batch_size: 16000 is not allowed")).to_be_visible(timeout=60_000)
+    expect(look.notice(page, "Batch size: 16000 is not allowed")).to_be_visible(timeout=60_000)
     visitor.shot("dp_training_refused")
 
 
 WRONG = {
-    "nan": ("target_epsilon=nan", "target_epsilon: nan is not allowed"), "inf": ("learning_rate=inf", "learning_rate: inf is not allowed"),
-    "negative": ("epochs=-1", "epochs: -1 is not allowed"), "huge": ("seed=1e308", "seed: "),
-    "path": ("dataset=../../etc/passwd", "dataset: ../../etc/passwd is not allowed"), "null byte": ("optimizer=%00sgd", "optimizer: "),
-    "long": ("delta=" + "1" * 10_000, "delta: 111"), "unknown": ("hat_size=7", "has no "),
+    "nan": ("target_epsilon=nan", "Privacy budget ε: nan is not allowed"), "inf": ("learning_rate=inf", "Learning rate: inf is not allowed"),
+    "negative": ("epochs=-1", "Epochs: -1 is not allowed"), "huge": ("seed=1e308", "Seed: "),
+    "path": ("dataset=../../etc/passwd", "Pictures: ../../etc/passwd is not allowed"), "null byte": ("optimizer=%00sgd", "Optimizer: "),
+    "long": ("delta=" + "1" * 10_000, "δ: 111"), "unknown": ("hat_size=7", "has no "),
     "contradiction": ("noise_multiplier=1&target_epsilon=3", "not both"),
 }
 

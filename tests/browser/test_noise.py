@@ -78,11 +78,11 @@ def test_a_preset_sets_everything_and_the_textbook_formula_shows_what_it_really_
 # --- wrong values -------------------------------------------------------------------------------------------------------------
 
 WRONG = {
-    "nan": ("epsilon=nan", "epsilon: nan is not allowed"), "inf": ("epsilon=inf", "epsilon: inf is not allowed"),
-    "negative": ("epsilon=-1", "epsilon: -1 is not allowed"), "huge": ("epsilon=1e308", "is not allowed; allowed: a number from 0.1"),
-    "path": ("dataset=../../etc/passwd", "dataset: ../../etc/passwd is not allowed"), "null byte": ("epsilon=%00", "epsilon: � is not allowed"),
-    "long": ("seed=" + "9" * 10_000, "seed: 999"), "unknown": ("shoe_size=44", "noise has no parameter shoe_size"),
-    "markup": ("calibration=<b>x</b>", "calibration: "), "class": ("category=250", "category: 250 is not allowed"),
+    "nan": ("epsilon=nan", "Privacy budget ε for the picture: nan is not allowed"), "inf": ("epsilon=inf", "Privacy budget ε for the picture: inf is not allowed"),
+    "negative": ("epsilon=-1", "Privacy budget ε for the picture: -1 is not allowed"), "huge": ("epsilon=1e308", "is not allowed; allowed: a number from 0.1"),
+    "path": ("dataset=../../etc/passwd", "Pictures: ../../etc/passwd is not allowed"), "null byte": ("epsilon=%00", "Privacy budget ε for the picture: � is not allowed"),
+    "long": ("seed=" + "9" * 10_000, "Seed: 999"), "unknown": ("shoe_size=44", "noise has no parameter shoe_size"),
+    "markup": ("calibration=<b>x</b>", "Noise formula: "), "class": ("category=250", "Class: 250 is not allowed"),
 }
 
 
@@ -105,9 +105,9 @@ def test_a_wrong_value_in_the_url_is_told_at_its_widget_and_the_page_works(visit
 def test_the_message_stands_beside_its_widget(visit):
     visitor = visit("noise?epsilon=nan&seed=-3")
     page = visitor.page
-    field, message = exact_field(page).bounding_box(), look.notice(page, "epsilon: nan").bounding_box()
+    field, message = exact_field(page).bounding_box(), look.notice(page, "Privacy budget ε for the picture: nan").bounding_box()
     assert 0 < message["y"] - field["y"] < 150
-    seed, told = page.get_by_role("textbox", name="Seed").bounding_box(), look.notice(page, "seed: -3").bounding_box()
+    seed, told = page.get_by_role("textbox", name="Seed").bounding_box(), look.notice(page, "Seed: -3").bounding_box()
     assert 0 < told["y"] - seed["y"] < 150 and abs(told["x"] - seed["x"]) < 50
     visitor.shot("noise_wrong")
 

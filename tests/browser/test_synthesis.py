@@ -65,8 +65,26 @@ def test_a_private_teacher_has_a_dial_and_keeps_its_budget(visit):
 
 @pytest.mark.parametrize(("query", "words"), [
     ("snapshots=50,10", "must ascend"), ("snapshots=10,500", "would never come"), ("images=3", "each needs a picture"),
-    ("weights=given", "The file weights/narrow_mnist-5k.npz is not here"), ("batch_size=9000", "4000 training pictures"), ("rate=nan", "rate: nan is not allowed")],
+    ("weights=given", "The file weights/narrow_mnist-5k.npz is not here"), ("batch_size=9000", "4000 training pictures"), ("rate=nan", "Step size: nan is not allowed"),
+    ("private=true&target_epsilon=0.5", "the noised statistics alone spend 0.926")],
     ids=lambda value: value[:18])
 def test_what_does_not_fit_is_told_in_words(visit, query, words):
     page = visit(f"synthesis?{query}").page
     expect(page.get_by_test_id("stMain")).to_contain_text(words)
+
+
+def test_values_that_only_fit_together_are_taken_together_and_a_mended_one_is_forgiven(visit):
+    page = visit(SMALL).page  # six steps alone would not reach the usual snapshots
+    look.unfold(page, "More settings")
+    expect(page.get_by_role("textbox", name="Snapshots after steps")).to_have_value("2,6")
+    expect(page.get_by_role("textbox", name="Steps", exact=True)).to_have_value("6")
+    expect(page.get_by_test_id("stAlert")).to_have_count(0)
+    field = page.get_by_role("textbox", name="Pictures to make")
+    for value, told in (("7", "each needs a picture"), ("abc", "abc is not allowed")):  # what was typed last is answered
+        field.fill(value)
+        field.press("Enter")
+        expect(look.notice(page, told)).to_be_visible()
+        expect(look.notice(page, "Nothing can run with these settings")).to_be_visible()
+    field.fill("40")
+    field.press("Enter")
+    expect(page.get_by_test_id("stAlert")).to_have_count(0)
