@@ -23,7 +23,7 @@ import psutil
 from playwright.sync_api import sync_playwright
 
 from engine.runner import Runner
-from engine.studies.dp_training import DPTraining
+from engine.studies.dp_training import CNN, DPTraining
 from engine.study import Point, key
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,7 +106,7 @@ def measure_cached(browser, address: str) -> None:
     """From the click on a preset whose result is stored to the drawn result, the worst of five."""
     page, found = browser.new_page(), []
     for _ in range(5):
-        page.goto(f"{address}/dp_training?epochs=33")
+        page.goto(f"{address}/dp_training?shown=one&network=cnn&batch_size=250&epochs=33")
         page.wait_for_selector(DRAWN)
         page.wait_for_timeout(1500)  # nobody clicks sooner, and the browser is still at the first drawing
         begun = time.perf_counter()
@@ -273,11 +273,11 @@ def main() -> None:
         process, address = serve(home, cluster.scheduler_address)
         try:
             measure_pages(browser, address)
-            measure_delay(browser, address, runner, DPTraining(seed=1, epochs=30))
-            for run in (runner.submit(DPTraining()), runner.submit(DPTraining().twin())):
+            measure_delay(browser, address, runner, DPTraining(**CNN | {"epochs": 30}, seed=1))
+            for run in (runner.submit(DPTraining(**CNN)), runner.submit(DPTraining(**CNN).twin())):
                 list(runner.following(run.key, 300))
             measure_cached(browser, address)
-            press_run(browser, address, long := DPTraining(seed=2, epochs=100))
+            press_run(browser, address, long := DPTraining(**CNN | {"epochs": 100}, seed=2))
             browser.close()
             measure_sessions_in_thread(address, runner, long)
             measure_memory(process)

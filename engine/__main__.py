@@ -15,6 +15,8 @@ from dataclasses import asdict
 from engine import data, parameters, settings
 from engine.lab import Lab, load, open_store
 from engine.studies import STUDIES
+from engine.studies.dp_training import DPTraining
+from engine.studies.sweep import Sweep
 from engine.study import Failed, Phase, Point, Refused, Result, Study, key
 
 
@@ -88,12 +90,14 @@ def run_study(options) -> None:
 
 
 def run_series(options) -> None:
-    """Run all studies of a series, one after the other; what was stored before is not run again."""
+    """Run all studies of a series, together where they can be; what was stored before is not run again."""
     base = chosen_study(options.study, options.preset, options.changes)
     if options.series not in base.SERIES:
         raise Refused("series", f"series: {options.series[:40]!r} is not known; {base.NAME} has {', '.join(base.SERIES) or 'none'}")
-    store = open_store()
-    for words, study in getattr(base, options.series)().items():
+    store, studies = open_store(), getattr(base, options.series)()
+    if all(isinstance(study, DPTraining) for study in studies.values()):
+        compute(Sweep(members=tuple(studies.values())), store)  # several at once; below each is read from the store
+    for words, study in studies.items():
         begun, cached = time.perf_counter(), load(store, key(study)) is not None
         result = compute(study, store)
         seconds = time.perf_counter() - begun

@@ -71,22 +71,24 @@ class PrivateGradient:
     noised like any other.
 
     `loss(outputs, targets)` returns one value an example, (batch,). `generator` lives on the network's device.
+    copies: each example comes so many times in a row, transformed, and g_i is the mean over its copies: more to learn from
+    at the same sensitivity (De et al. 2022, "augmentation multiplicity").
     Raises NotImplementedError for layers without a rule, and for those in which examples meet.
     """
 
     def __init__(self, network: nn.Module, *, expected_batch: float, max_grad_norm: float, noise_multiplier: float,
-                 generator: torch.Generator, loss: Callable[[Tensor, Tensor], Tensor] | None = None):
+                 generator: torch.Generator, loss: Callable[[Tensor, Tensor], Tensor] | None = None, copies: int = 1):
         if not (expected_batch > 0 and 0 < max_grad_norm < float("inf") and noise_multiplier >= 0):
             raise ValueError("expected_batch and max_grad_norm must be positive, noise_multiplier not negative")
         self.network, self.generator = network, generator
         self.expected_batch, self.max_grad_norm = expected_batch, max_grad_norm
         self.noise_multiplier = noise_multiplier
-        self.loss = loss or _cross_entropy
+        self.loss, self.copies = loss or _cross_entropy, copies
         self.layers = trainable_layers(network)
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Summary:
-        """One batch, (batch, ...) each: sets every trainable p.grad, adding to nothing that was there."""
-        losses, contributions = contributions_of(self.network, self.layers, self.loss, inputs, targets)
+        """One batch, (batch·copies, ...) each: sets every trainable p.grad, adding to nothing that was there."""
+        losses, contributions = contributions_of(self.network, self.layers, self.loss, inputs, targets, self.copies)
         squares = [one.squared_norms() for one in contributions.values()]
         norms = torch.stack(squares).sum(0).sqrt() * (1 + ROUNDING)  # (batch,)
         factors = clip_factors(norms, self.max_grad_norm)
@@ -115,8 +117,11 @@ def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 # --- one forward and one backward pass ---------------------------------------------------------------------------
 
 def contributions_of(network: nn.Module, layers: list[nn.Module], loss: Callable[[Tensor, Tensor], Tensor],
-                     inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[nn.Module, Contributions]]:
-    """(losses (batch,), what each example contributes to each layer). The network and its .grad stay as they were."""
+                     inputs: Tensor, targets: Tensor, copies: int = 1) -> tuple[Tensor, dict[nn.Module, Contributions]]:
+    """(losses (batch,), what each example contributes to each layer). The network and its .grad stay as they were.
+
+    With copies, inputs are (batch·copies, ...), and an example's loss is the mean over its copies.
+    """
     calls: dict[nn.Module, _Call] = {}
     hooks = [layer.register_forward_hook(lambda *seen: _record(calls, *seen)) for layer in layers]
     try:
@@ -127,9 +132,10 @@ def contributions_of(network: nn.Module, layers: list[nn.Module], loss: Callable
         for hook in hooks:
             hook.remove()
     _check(calls, layers, losses, len(inputs))
+    losses = losses.view(-1, copies).mean(1)
     grads = torch.autograd.grad(losses.sum(), [call.output for call in calls.values()])
     with torch.no_grad():
-        return losses.detach(), {layer: RULES[type(layer)](layer, call.input.detach(), grad)
+        return losses.detach(), {layer: RULES[type(layer)](layer, call.input.detach(), grad, copies)
                                  for (layer, call), grad in zip(calls.items(), grads)}
 
 
@@ -255,8 +261,12 @@ class Kernels:
         return [weight.permute(0, 3, 1, 2), *sums[count:]]
 
 
-def affine(inputs: list[Tensor], grads: Tensor, bias: bool) -> Contributions:
-    """The cheaper form for y = W a + b at T positions: inputs (batch, T, fan_in), in parts; grads (batch, T, fan_out)."""
+def affine(inputs: list[Tensor], grads: Tensor, bias: bool, copies: int) -> Contributions:
+    """The cheaper form for y = W a + b at T positions: inputs (batch·copies, T, fan_in), in parts; grads (batch·copies, T, fan_out).
+
+    What an example's copies contribute is added up, as over so many more positions.
+    """
+    inputs, grads = [part.reshape(-1, copies * part.shape[1], part.shape[2]) for part in inputs], grads.reshape(-1, copies * grads.shape[1], grads.shape[2])
     positions, fan_in, fan_out = grads.shape[1], sum(part.shape[2] for part in inputs), grads.shape[2]
     # Multiplications that the product form adds, against the memory traffic that it saves, weighed as measured.
     if positions**2 * (fan_in + fan_out) < 16 * fan_in * fan_out:
@@ -273,11 +283,11 @@ def _silenced(x: Tensor, weights: Tensor) -> Tensor:
     return x.masked_fill((weights == 0).view(-1, *[1] * (x.dim() - 1)), 0)
 
 
-# --- the layers' rules: (layer, input, gradient of the loss by the output) → Contributions -----------------------
+# --- the layers' rules: (layer, input, gradient of the loss by the output, copies of each example) → Contributions ------
 
-def linear(layer: nn.Linear, x: Tensor, grad: Tensor) -> Contributions:
+def linear(layer: nn.Linear, x: Tensor, grad: Tensor, copies: int = 1) -> Contributions:
     """x (batch, ..., in), grad (batch, ..., out): the dimensions between are positions."""
-    return affine([_rows(x)], _rows(grad), layer.bias is not None)
+    return affine([_rows(x)], _rows(grad), layer.bias is not None, copies)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -285,7 +295,7 @@ def _rows(x: Tensor) -> Tensor:
     return x.unsqueeze(1) if x.dim() == 2 else x.flatten(1, -2)
 
 
-def conv2d(layer: nn.Conv2d, x: Tensor, grad: Tensor) -> Contributions:
+def conv2d(layer: nn.Conv2d, x: Tensor, grad: Tensor, copies: int = 1) -> Contributions:
     """x (batch, channels, H, W), grad (batch, out, h, w): a linear layer over the h · w patches of x."""
     plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
     if not plain or isinstance(layer.padding, str):
@@ -294,7 +304,7 @@ def conv2d(layer: nn.Conv2d, x: Tensor, grad: Tensor) -> Contributions:
         x = F.pad(x, (layer.padding[1], layer.padding[1], layer.padding[0], layer.padding[0]))
     bias = layer.bias is not None
     parts = patches(x, layer.kernel_size, layer.stride, rows=grad.shape[2])
-    return Kernels(affine(parts, grad.flatten(2).mT, bias), layer.weight.shape, bias)
+    return Kernels(affine(parts, grad.flatten(2).mT, bias, copies), layer.weight.shape, bias)
 
 
 def patches(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], rows: int) -> list[Tensor]:
@@ -311,7 +321,7 @@ def patches(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], rows: i
     return [strips[:, top * width:(top + rows) * width] for top in range(kernel[0] // height)]
 
 
-RULES: dict[type[nn.Module], Callable[[nn.Module, Tensor, Tensor], Contributions]] = {
+RULES: dict[type[nn.Module], Callable[[nn.Module, Tensor, Tensor, int], Contributions]] = {
     nn.Linear: linear,
     nn.Conv2d: conv2d,
 }

@@ -10,13 +10,14 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def report_cnn(channels: int, size: int, classes: int, seed: int, activation: str = "relu") -> nn.Sequential:
+def report_cnn(channels: int, size: int, classes: int, seed: int, activation: str = "relu", norm: str = "none") -> nn.Sequential:
     """The small CNN of the DP-SGD tutorials: (batch, channels, size, size) → (batch, classes) logits.
 
     Source: TensorFlow Privacy's mnist_dpsgd_tutorial.py, the same in Opacus' examples/mnist.py; 26,010 parameters at
     (1, 28, 10). The tutorials pool after the ReLU. The maximum commutes with a rising function, so pooling first gives
     the same outputs and the same gradients, and leaves the ReLU fewer pixels. activation: "relu", or "tanh", whose short
-    gradients lose less to clipping (Papernot et al. 2021). Raises ValueError where size < 28.
+    gradients lose less to clipping (Papernot et al. 2021). norm: "none", or "group", after each convolution, without weights of
+    its own. Raises ValueError where size < 28.
     """
     if size < 28:
         raise ValueError(f"report_cnn needs pictures of at least 28 x 28 pixels, not {size} x {size}")
@@ -24,9 +25,10 @@ def report_cnn(channels: int, size: int, classes: int, seed: int, activation: st
     side = (side - 4) // 2 + 1 - 1  # after the second
     bend = {"relu": nn.ReLU, "tanh": nn.Tanh}[activation]
     with torch.device("meta"):  # shapes only: the layers' own initialisation would draw from the global generator
+        level = {"none": lambda c: [], "group": lambda c: [nn.GroupNorm(GROUPS, c, affine=False)]}[norm]
         network = nn.Sequential(
-            nn.Conv2d(channels, 16, 8, stride=2, padding=3), nn.MaxPool2d(2, stride=1), bend(),
-            nn.Conv2d(16, 32, 4, stride=2), nn.MaxPool2d(2, stride=1), bend(),
+            nn.Conv2d(channels, 16, 8, stride=2, padding=3), *level(16), nn.MaxPool2d(2, stride=1), bend(),
+            nn.Conv2d(16, 32, 4, stride=2), *level(32), nn.MaxPool2d(2, stride=1), bend(),
             nn.Flatten(), nn.Linear(32 * side * side, 32), bend(), nn.Linear(32, classes))
     return initialised(network.to_empty(device="cpu"), seed)
 

@@ -13,6 +13,7 @@ import, so `_composed`, which needs it, imports it when it is called.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -223,6 +224,35 @@ def _bounds(noise: float, rate: float, steps: int, delta: float, seconds: float,
     yield Spent(renyi, "RDP, an upper bound")
 
 
+Run = tuple[float, float, int, float | None]  # noise multiplier, sample rate, steps, release noise
+
+
+@lru_cache(maxsize=256)
+def dp_sgd_epsilon_of_all(runs: tuple[Run, ...], delta: float) -> Spent:
+    """The ε of several runs of DP-SGD on the same data, all published: their privacy loss distributions composed, as in dp_sgd_epsilon.
+
+    Where no PLD can be computed, the sum of what each spends at its share of δ. math.inf where one has no noise. Raises ValueError.
+    """
+    _require(len(runs) > 0, "at least one run", runs)
+    for noise, rate, steps, _ in runs:
+        _check(noise, rate, steps, delta)
+    if any(noise == 0 and steps and rate for noise, rate, steps, _ in runs):
+        return Spent(math.inf, "none: no noise was added")
+    interval = max(_interval(noise, rate, steps, 0.3) for noise, rate, steps, _ in runs)
+    spare = delta - sum(_rounding(steps + 2) for _, _, steps, _ in runs)
+    if interval > WIDEST or spare <= 0.9 * delta:
+        return Spent(_apart(runs, delta), "the sum of what each spends, an upper bound")
+    whole = functools.reduce(lambda one, other: one.compose(other), (_composed(noise, rate, steps, interval, release) for noise, rate, steps, release in runs))
+    epsilon = float(whole.get_epsilon_for_delta(spare)) * COARSE
+    rounded = "" if interval == INTERVAL else f", losses rounded up to multiples of {interval:g}"
+    return Spent(epsilon, f"PLD (dp_accounting){rounded}") if math.isfinite(epsilon) else Spent(_apart(runs, delta), "the sum of what each spends, an upper bound")
+
+
+def _apart(runs: tuple[Run, ...], delta: float) -> float:
+    """Basic composition: each run at its share of δ."""
+    return sum(dp_sgd_epsilon(noise, rate, steps, delta / len(runs), release_noise=release).epsilon for noise, rate, steps, release in runs)
+
+
 def _composed(noise: float, rate: float, steps: int, interval: float, release: float | None = None):
     """dp_accounting's privacy loss distribution of all the steps together, and of one Gaussian release where there is one."""
     from dp_accounting.pld import privacy_loss_distribution as pld
@@ -306,6 +336,18 @@ def dp_sgd_noise(target_epsilon: float, sample_rate: float, steps: int, delta: f
     first = _central_limit(target_epsilon, sample_rate, steps, delta)
     near = _close_in(lambda x: excess(x, 0.3), -0.0025, -0.0005, first)
     return math.exp(_close_in(excess, -0.005, 0.0, near))
+
+
+def dp_sgd_noise_about(epsilon: float, sample_rate: float, steps: int, delta: float) -> float:
+    """A round noise multiplier (two digits) that spends roughly ε, at once: for choosing what to try, never for promising."""
+    _check(1.0, sample_rate, steps, delta)
+    return float(f"{math.exp(_central_limit(epsilon, sample_rate, steps, delta)):.2g}")
+
+
+def dp_sgd_mu(noise_multiplier: float, sample_rate: float, steps: int) -> float:
+    """μ of the Gaussian mechanism that many small steps come close to: q·sqrt(T(e^(1/σ²) − 1)) (Bu et al. 2020). For choosing, never for promising."""
+    _check(noise_multiplier, sample_rate, steps, 0.5)
+    return sample_rate * math.sqrt(steps * math.expm1(min(700.0, noise_multiplier**-2)))
 
 
 def _central_limit(epsilon: float, rate: float, steps: int, delta: float) -> float:

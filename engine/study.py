@@ -117,6 +117,7 @@ class Study(BaseModel):
     INSTANT: ClassVar[bool] = False  # numpy only and under two seconds: runs by itself, in the asking process
     PRESETS: ClassVar[dict[str, dict]] = {"quick": {}}
     EXCLUSIVE: ClassVar[tuple[str, ...]] = ()  # fields of which one replaces the others
+    REMEMBERED: ClassVar[bool] = False  # large, and asked for by many: the last one's Result stays in the memory of a process that trains
     SERIES: ClassVar[dict[str, str]] = {}  # methods that give several of this study at once, words → study; and what each shows
 
     @model_validator(mode="before")

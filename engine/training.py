@@ -6,6 +6,7 @@ import hashlib
 
 import numpy as np
 import torch
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from engine import dp_sgd, networks, pictures
@@ -13,6 +14,7 @@ from engine import dp_sgd, networks, pictures
 EVALUATE = 2000  # pictures a forward pass when nothing is learned
 SHOWN_ROWS = 10_000  # training accuracy is measured on at most so many training pictures
 ANSWERS = 40  # test pictures that are shown with the network's answers while it learns
+SHIFT = 2  # pixels, of augmented copies
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
 
 
@@ -26,64 +28,124 @@ def stream(purpose: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{purpose} {seed}".encode()).digest()[:8], "big") >> 1
 
 
-class Training:
-    """A network, its optimizer and its pictures; `step` learns once, `measure` says how much has been learned."""
+class Learner:
+    """What a study's training has in common, whatever learns: Poisson batches, one step after the other, what is measured and shown.
+
+    A subclass sets the gradients of its parameters in `learn` and gives logits.
+    """
 
     def __init__(self, study, plan: dict, images, device: torch.device):
         self.study, self.plan, self.device = study, plan, device
-        self.images = torch.tensor(images.train_images).to(device)
         self.labels = torch.tensor(images.train_labels).to(device)
-        self.test_images = torch.tensor(images.test_images).to(device)
-        self.test_labels = torch.tensor(images.test_labels).to(device)
-        self.shown_rows = torch.arange(min(SHOWN_ROWS, len(self.images)), device=device)
-        h, _, channels = images.train_images.shape[1:]
-        self.network = networks.report_cnn(channels, h, len(images.classes), stream("init", study.seed), study.activation).to(device)
-        self.optimizer = OPTIMIZERS[study.optimizer](self.network.parameters(), lr=study.rate)
+        self.test_pictures, self.test_labels = images.test_images, torch.tensor(images.test_labels).to(device)
+        self.shown = min(SHOWN_ROWS, len(self.labels))
         self.sampling = torch.Generator(device).manual_seed(stream("sampling", study.seed))
-        self.private_gradient = dp_sgd.PrivateGradient(
-            self.network, expected_batch=study.batch_size, max_grad_norm=study.max_grad_norm,
-            noise_multiplier=plan["noise_multiplier"],
-            generator=torch.Generator(device).manual_seed(stream("noise", study.seed)))
-        self.diverged = False
+        self.diverged, self.steps, self.averaged = False, 0, None
+
+    def begin(self, parameters: list[torch.Tensor]) -> None:
+        """What is learned, and by which optimizer."""
+        self.parameters = parameters
+        more = {"momentum": self.study.momentum} if self.study.optimizer == "sgd" else {}
+        self.optimizer = OPTIMIZERS[self.study.optimizer](parameters, lr=self.plan["learning_rate"], **more)
 
     def step(self) -> None:
         """One Poisson batch, one step."""
-        rows = dp_sgd.poisson_batch(len(self.images), self.plan["sample_rate"], self.sampling)
-        learn = self.private_gradient if self.study.private else self._plain_gradient
-        learn(scaled(self.images[rows]), self.labels[rows])
+        rows = dp_sgd.poisson_batch(len(self.labels), self.plan["sample_rate"], self.sampling)
+        self.learn(rows)
         self.optimizer.step()
+        self.steps += 1
+        self._average()
 
-    def _plain_gradient(self, images: torch.Tensor, labels: torch.Tensor) -> None:
-        """The twin: the same Poisson batches, nothing clipped, nothing noised. An empty batch changes nothing."""
-        self.optimizer.zero_grad()
-        (F.cross_entropy(self.network(images), labels, reduction="sum") / self.study.batch_size).backward()
+    def _average(self) -> None:
+        """The mean of the parameters over the last steps, a share of all: post-processing of what was released at every step."""
+        begun = round((1 - self.study.averaging) * self.plan["steps"])
+        if self.steps <= begun:
+            return
+        if self.averaged is None:
+            self.averaged = [p.detach().clone() for p in self.parameters]
+        for mean, p in zip(self.averaged, self.parameters):
+            mean.add_(p.detach() - mean, alpha=1 / (self.steps - begun))
+
+    def released(self) -> list[torch.Tensor]:
+        """The parameters as they would be published now: the last ones, or their mean so far."""
+        return self.averaged or [p.detach() for p in self.parameters]
+
+    def learn(self, rows: torch.Tensor) -> None:
+        """Set every parameter's gradient from these training pictures."""
+        raise NotImplementedError
+
+    def test_logits(self) -> torch.Tensor:
+        """(m, classes) of all test pictures."""
+        raise NotImplementedError
+
+    def shown_logits(self) -> torch.Tensor:
+        """(shown, classes) of the training pictures that accuracy is measured on."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """Accuracy in [0, 1] on test and training pictures and the mean training loss in nats, as of now."""
+        test, train, labels = self.test_logits(), self.shown_logits(), self.labels[:self.shown]
+        self.predictions = test.argmax(1).cpu().numpy()  # (m,) as of now
+        self.diverged = not all(bool(p.isfinite().all()) for p in self.parameters)  # post-processing of the network
+        return {"test_accuracy": float((test.argmax(1) == self.test_labels).double().mean()),
+                "train_accuracy": float((train.argmax(1) == labels).double().mean()), "train_loss": float(F.cross_entropy(train, labels))}
+
+    def answers(self) -> bytes:
+        """PNG of 40 test pictures, always the same ones, those framed that were named wrongly when it was measured last."""
+        return pictures.answers(self.test_pictures, self.predictions == self.test_labels.cpu().numpy(), ANSWERS)
+
+
+class Training(Learner):
+    """The report's CNN on pictures, as one uint8 tensor on the device."""
+
+    def __init__(self, study, plan: dict, images, device: torch.device):
+        super().__init__(study, plan, images, device)
+        self.images, self.test_images = (torch.tensor(found).to(device) for found in (images.train_images, images.test_images))
+        h, _, channels = images.train_images.shape[1:]
+        self.network = networks.report_cnn(channels, h, len(images.classes), stream("init", study.seed), study.activation, study.norm).to(device)
+        self.private_gradient = dp_sgd.PrivateGradient(
+            self.network, expected_batch=study.batch_size, max_grad_norm=study.clip, noise_multiplier=plan["noise_multiplier"], copies=study.augmentations,
+            generator=torch.Generator(device).manual_seed(stream("noise", study.seed)))
+        self.shifts = torch.Generator().manual_seed(stream("augmentations", study.seed))
+        self.begin(list(self.network.parameters()))
+
+    def learn(self, rows: torch.Tensor) -> None:
+        """Set the gradients of a batch: private, or those of its twin, nothing clipped and nothing noised."""
+        images, labels = self._copies(self.images[rows]), self.labels[rows].repeat_interleave(self.study.augmentations)
+        if self.study.private:
+            self.private_gradient(scaled(images), labels)
+        else:
+            self.optimizer.zero_grad()
+            expected = self.study.batch_size * self.study.augmentations
+            (F.cross_entropy(self.network(scaled(images)), labels, reduction="sum") / expected).backward()
+
+    def _copies(self, images: torch.Tensor) -> torch.Tensor:
+        """(b, h, w, c) → (b·copies, h, w, c): of each picture first itself, then copies shifted at random by up to two pixels each way."""
+        copies, (b, h, w, c) = self.study.augmentations, images.shape
+        if copies == 1:
+            return images
+        padded = F.pad(images, (0, 0, SHIFT, SHIFT, SHIFT, SHIFT))
+        moves = torch.randint(0, 2 * SHIFT + 1, (2, b, copies), generator=self.shifts).to(self.device)
+        moves[:, :, 0] = SHIFT  # itself
+        y, x = (torch.arange(side, device=self.device) + moves[i][:, :, None] for i, side in enumerate((h, w)))  # (b, copies, h), (b, copies, w)
+        picture = torch.arange(b, device=self.device)[:, None, None, None]
+        return padded[picture, y[:, :, :, None], x[:, :, None, :]].view(b * copies, h, w, c)
 
     @torch.no_grad()
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """(n, h, w, c) uint8 on the device → (n, classes)."""
-        self.network.eval()
-        found = torch.cat([self.network(scaled(part)) for part in images.split(EVALUATE)])
-        self.network.train()
-        return found
+        """(n, h, w, c) uint8 on the device → (n, classes), of the network as it would be published."""
+        names = [name for name, _ in self.network.named_parameters()]
+        weights = dict(zip(names, self.released()))
+        return torch.cat([functional_call(self.network, weights, (scaled(part),)) for part in images.split(EVALUATE)])
 
-    def predict(self, images: torch.Tensor) -> np.ndarray:
-        """(n, h, w, c) uint8 on the device → (n,) class numbers."""
-        return self.logits(images).argmax(1).cpu().numpy()
+    def test_logits(self) -> torch.Tensor:
+        """(m, classes) of all test pictures."""
+        return self.logits(self.test_images)
 
-    def measure(self) -> dict[str, float]:
-        """Accuracy in [0, 1] on test and training pictures and the mean training loss in nats, as of now."""
-        test, train = self.logits(self.test_images), self.logits(self.images[self.shown_rows])
-        labels = self.labels[self.shown_rows]
-        loss = float(F.cross_entropy(train, labels))
-        self.diverged = not all(bool(p.isfinite().all()) for p in self.network.parameters())  # post-processing of the network
-        return {"test_accuracy": float((test.argmax(1) == self.test_labels).double().mean()),
-                "train_accuracy": float((train.argmax(1) == labels).double().mean()), "train_loss": loss}
-
-    def answers(self) -> bytes:
-        """PNG of 40 test pictures, always the same ones, those framed that the network names wrongly as of now."""
-        rows = torch.linspace(0, len(self.test_images) - 1, ANSWERS, device=self.device).long()
-        wrong = self.predict(self.test_images[rows]) != self.test_labels[rows].cpu().numpy()
-        return pictures.png(pictures.gallery(pictures.framed(self.test_images[rows].cpu().numpy(), wrong), columns=8, gap=3), 480)
+    def shown_logits(self) -> torch.Tensor:
+        """(shown, classes) of the training pictures that accuracy is measured on."""
+        return self.logits(self.images[:self.shown])
 
 
 class Supervised:

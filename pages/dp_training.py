@@ -1,59 +1,185 @@
-"""Page DP training: a network learns live while the privacy it spends is counted."""
+"""Page DP training: networks learn live while the privacy they spend is counted; one of them, or all that a setting can be."""
 
 import streamlit as st
 
 from engine import data
 from engine.studies.dp_training import DPTraining
+from engine.studies.sweep import Sweep
+from engine.study import Refused
 from pages.parts import charts, live, panels, words
-from pages.parts.controls import Controls
+from pages.parts.controls import Controls, Look
+
+SHOWN = {"frontier": "The whole trade-off", "one": "One training, live", "clips": "Clip norms", "optimizers": "Optimizers", "spending": "ε over epochs"}
+SEEDS = {"1": "one seed", "3": "three seeds"}
 
 st.title("Can a machine learn from you without remembering you?", anchor=False)
-st.markdown("Here a network learns to read pictures while noise hides what each single picture taught it. "
-            "**Choose how much privacy, press Run, and watch how much is still learned.**")
+st.markdown("Here a machine learns to read pictures while noise hides what each single picture taught it. "
+            "**Press Run and watch what it still learns at eight strengths of noise; or choose how much privacy and watch one training closely.**")
 
-controls = Controls(DPTraining, hidden=("private",))  # its twin without privacy has a switch of its own
+controls = Controls(DPTraining, hidden=("private",),  # its twin without privacy has a switch of its own
+                    looks={"shown": Look(tuple(SHOWN), ("frontier",)), "seeds": Look(tuple(SEEDS), ("1",))})
+controls.opening("mnist")
 controls.complain()
 
 
 def switch_dial() -> None:
     """From a budget to a noise multiplier and back: one follows from the other."""
     by_noise = st.session_state["dp_training.by"] == "noise"
-    controls.change(noise_multiplier=1.0 if by_noise else None, target_epsilon=None if by_noise else 8.0)
+    controls.change(noise_multiplier=1.0 if by_noise else None, target_epsilon=None if by_noise else 3.0)
 
 
 st.session_state["dp_training.by"] = "budget" if controls.value("noise_multiplier") is None else "noise"
 controls.dial("target_epsilon" if st.session_state["dp_training.by"] == "budget" else "noise_multiplier")
-left, right = st.columns([2, 1], vertical_alignment="bottom")
-with left:
-    controls.presets({"quick": "Quick (5,000 digits)", "mnist": "All of MNIST, ε = 3", "report": "As in the report"})
-with right:
-    compare = st.toggle("Beside it, the same network without privacy", value=True, key="dp_training.compare",
-                        help="Its twin: the same pictures in the same batches, nothing clipped, nothing noised, at the learning rate "
-                             "that its optimizer usually has without privacy.")
+controls.presets({"quick": "5,000 digits", "mnist": "All of MNIST", "fashion": "Clothes", "cnn": "A CNN", "report": "As in the report", "report_fashion": "The report's clothes"})
 with st.expander("More settings", icon=":material/tune:", expanded=controls.opens(*controls.specs, also=controls.lacks_data())):
     first, second, third = st.columns(3)
     with first:
         st.segmented_control("The dial sets", ["budget", "noise"], key="dp_training.by", on_change=switch_dial, required=True,
                              format_func={"budget": "the budget ε", "noise": "the noise"}.get)
         controls.dataset()
-        controls.choice("optimizer")
-        controls.choice("activation")
+        controls.choice("network")
+        if controls.value("network") == "cnn":
+            for name in ("activation", "norm"):
+                controls.choice(name)
+            controls.number("augmentations")
+        else:
+            controls.switch("straighten")
+            controls.number("mean_noise")
     with second:
-        controls.number("learning_rate")
-        controls.number("max_grad_norm")
-        controls.number("batch_size")
+        controls.choice("optimizer")
+        for name in ("learning_rate", "momentum", "averaging"):
+            controls.number(name)
     with third:
-        controls.number("epochs")
-        controls.number("delta")
-        controls.number("seed")
+        for name in ("max_grad_norm", "batch_size", "epochs", "delta", "seed"):
+            controls.number(name)
+shown = controls.look("shown", "Show", SHOWN, required=True)[0]
 
 study = controls.ready()
-controls.checked(lambda: study.check(data.exhibits(study.dataset).train_size))
-studies = {"private": study} | ({"not private": study.twin()} if compare else {})
-live.run_button(studies)
+controls.checked(lambda: study.check(data.exhibits(study.dataset)))
 
 
-def draw(views: dict[str, live.View]) -> None:
+# --- many trainings: what a setting does ---------------------------------------------------------------------------------------------
+
+def show_sweep() -> None:
+    """A series of trainings at once, its chart filling while they run."""
+    count = int(controls.look("seeds", "Each", SEEDS, required=True)[0])
+    members = getattr(study, shown)(count)
+    sweep = {"all of them": Sweep(members=tuple(members.values()))}
+    live.run_button(sweep)
+    live.follow(sweep, lambda views: draw_sweep(members, views["all of them"]))
+
+
+def draw_sweep(members: dict[str, DPTraining], view: live.View) -> None:
+    """The series as it is now."""
+    live.progress({f"{len(members)} trainings": view})
+    finished = {name: found for name, member in members.items() if (found := live.look(member, remembered=True).result) is not None}
+    curves = {name: finished[name].curves if name in finished else live.of_member(view, number) for number, name in enumerate(members)}
+    {"frontier": draw_frontier, "clips": draw_clips, "optimizers": draw_optimizers}[shown](members, finished, curves)
+    if finished:
+        draw_promise(members, finished, view)
+
+
+def draw_frontier(members: dict[str, DPTraining], finished: dict, curves: dict) -> None:
+    """Accuracy over ε: report 3's figures 5 and 9, with every epoch on the way."""
+    private = {name: member for name, member in members.items() if member.private}
+    paths = {name: merged(curves[name]) for name in private if "epsilon" in curves[name]}
+    ends: dict[float, list[tuple[float, float]]] = {}
+    for name, member in private.items():
+        if name in finished and finished[name].guarantee.epsilon is not None:
+            ends.setdefault(member.noise_multiplier, []).append((finished[name].guarantee.epsilon, finished[name].metrics["test_accuracy"]))
+    twins = [finished[name].metrics["test_accuracy"] for name, member in members.items() if not member.private and name in finished]
+    st.plotly_chart(charts.frontier(paths, ends, twins, charts.KNOWN.get(study.dataset, ()), study.target_epsilon, study.chance()), key="frontier",
+                    config={"displayModeBar": False}, alt="Accuracy over the ε spent, a point for each noise multiplier, beside the network without privacy")
+    st.caption("Each thin line is one training on its way: every epoch learns more and spends more. Its thick point is the finished network, its ε counted exactly. "
+               "The left end has much noise, the right end little." + (" Crosses: what others published at the same δ." if study.dataset in charts.KNOWN else ""))
+    if twins and max((y for found in ends.values() for _, y in found), default=0.0) > sum(twins) / len(twins):
+        st.caption("Some private networks do better than the one without privacy. That is the clipping: no single odd picture pulls hard, and that can help more than the noise hurts.")
+    if len(finished) == len(members) and ends:
+        draw_solved(ends)
+
+
+def merged(curves: dict) -> list[tuple[float, float]]:
+    """(ε, accuracy) epoch by epoch."""
+    accuracy = dict(curves.get("test_accuracy", []))
+    return [(epsilon, accuracy[epoch]) for epoch, epsilon in curves["epsilon"] if epoch in accuracy]
+
+
+def draw_solved(ends: dict[float, list[tuple[float, float]]]) -> None:
+    """The two questions that practitioners come with, answered from what has run."""
+    st.markdown("**Solve for it**")
+    left, right = st.columns(2)
+    means = sorted((found[0][0], sum(y for _, y in found) / len(found), noise) for noise, found in ends.items())
+    with left:
+        wanted = st.number_input("I need at least, in per cent", 10.0, 100.0, round(100 * means[len(means) // 2][1] - 0.5, 1), 0.1, format="%.1f", key="dp_training.need")
+        st.markdown(words.least_epsilon(means, ends, wanted / 100))
+    with right:
+        budget = st.number_input("I have at most ε =", 0.01, 1000.0, float(study.target_epsilon or 1.0), 0.1, key="dp_training.have")
+        st.markdown(words.most_accuracy(means, ends, budget))
+        if st.button("Find the noise that spends exactly this", key="dp_training.solve"):
+            try:
+                exact = study.exactly(budget)
+                st.markdown(f"σ = **{exact['noise_multiplier']:.4g}**" + (f", with noise of {exact['mean_noise']:.4g} on the mean" if exact["mean_noise"] else "") +
+                            f", spends ε = {words.epsilon(exact['epsilon'])} in {exact['steps']:,} steps.")
+            except Refused as refused:
+                st.warning(words.plain(words.named(str(refused), controls.specs)), icon=":material/edit:")
+    st.caption("Looking at several networks and taking the best one spends what all of them spend: see *What is guaranteed* below.")
+
+
+def draw_clips(members: dict[str, DPTraining], finished: dict, curves: dict) -> None:
+    """The clip norm: report 3's figure 3."""
+    draw_bars(members, finished, curves, {name: "private" for name in members}, "clips")
+    st.caption("How far one picture may pull at most (the clip norm C), all else the same, the noise grown with it. Small: pictures are cut short and learn slowly. Large: more noise. "
+               + ("The report saw about 90 % for 1, 2 and 4, and a drop at 8." if study.network == "cnn" else "The usual learning rate of the linear model shrinks as C grows, unless you set one."))
+
+
+def draw_optimizers(members: dict[str, DPTraining], finished: dict, curves: dict) -> None:
+    """SGD, Adam, Adagrad: report 3's figures 7 and 10."""
+    draw_bars(members, finished, curves, {name: "private" if member.private else "not private" for name, member in members.items()}, "optimizers")
+    st.caption("Each optimizer with privacy and without, the same noise multiplier, each at the rate that suits it.")
+
+
+def draw_bars(members: dict, finished: dict, curves: dict, colours: dict[str, str], key: str) -> None:
+    """A bar for each setting, all seeds in it."""
+    of = lambda name: name.split(", seed ")[0]
+    done: dict[str, list[float]] = {}
+    for name in members:
+        if name in finished:
+            done.setdefault(of(name), []).append(finished[name].metrics["test_accuracy"])
+    running = {of(name): found["test_accuracy"][-1][1] for name, found in curves.items() if name not in finished and found.get("test_accuracy")}
+    st.plotly_chart(charts.beside(done, {n: v for n, v in running.items() if n not in done}, {of(n): c for n, c in colours.items()}, "New pictures named correctly, %"), key=key,
+                    config={"displayModeBar": False}, alt="A bar for each setting: accuracy on new pictures")
+
+
+def draw_promise(members: dict, finished: dict, view: live.View) -> None:
+    """What each network promises, and what all of them do together."""
+    rows = [{"": name, "named correctly, %": f"{100 * found.metrics['test_accuracy']:.2f}", "ε, by itself": words.epsilon(found.guarantee.epsilon) if members[name].private else "none",
+             "σ": f"{found.metrics['noise_multiplier']:.4g}", "learning rate": f"{found.metrics['learning_rate']:.3g}", "seconds": f"{found.made.get('seconds', 0):.1f}"}
+            for name, found in finished.items()]
+    st.dataframe(rows, hide_index=True)
+    if view.result is not None:
+        panels.guarantee(view.result.guarantee)
+        st.caption("That is the price of all of them together. One of them alone, chosen beforehand, spends what stands in its row.")
+
+
+def show_spending() -> None:
+    """ε over epochs: report 3's figure 6. Nothing is trained."""
+    st.plotly_chart(charts.spending(study.spending(), study.target_epsilon), key="spending", config={"displayModeBar": False}, alt="ε over epochs for eight noise multipliers")
+    st.caption(f"What training {study.epochs} epochs at batch size {study.batch_size:,} spends, by the fast accountant (RDP), which is never below the truth. Nothing was trained for this chart.")
+
+
+# --- one training, live -----------------------------------------------------------------------------------------------------------------
+
+def show_one() -> None:
+    """One network beside its twin without privacy."""
+    compare = st.toggle("Beside it, the same without privacy", value=True, key="dp_training.compare",
+                        help="Its twin: the same pictures in the same batches, nothing clipped, nothing noised, at the learning rate "
+                             "that its optimizer usually has without privacy.")
+    studies = {"private": study} | ({"not private": study.twin()} if compare else {})
+    live.run_button(studies)
+    live.follow(studies, draw_one)
+
+
+def draw_one(views: dict[str, live.View]) -> None:
     """Everything below the settings, from whatever is there now."""
     live.progress(views)
     pictures, learned = st.columns([1, 2])
@@ -120,8 +246,9 @@ def draw_finished(views: dict[str, live.View], result) -> None:
     for warning in result.facts["warnings"]:
         st.warning(warning, icon=":material/warning:")
     accuracy, tested = result.metrics["test_accuracy"], len(result.arrays["predictions"])
+    rates = {who: f"{view.result.metrics['learning_rate']:.3g}" for who, view in views.items() if view.result is not None}
     st.caption(f"Measured on {tested:,} test pictures: give or take {100 * words.margin(accuracy, tested):.1f} points, and another seed moves it "
-               f"about as much. Learning rates: {study.rate:g} with privacy, {study.twin().rate:g} without. Training accuracy and loss are measured on the "
+               f"about as much. Learning rates: {rates['private']} with privacy" + (f", {rates['not private']} without" if "not private" in rates else "") + f". Training accuracy and loss are measured on the "
                f"first {result.facts['train_accuracy_on']:,} training pictures.")
     if result.facts["diverged"]:
         st.warning("The training diverged: its loss is no longer a number. A smaller learning rate helps.", icon=":material/warning:")
@@ -173,4 +300,9 @@ def draw_examples(result) -> None:
                              alt=f"A test picture named {'wrongly' if said else 'correctly'}")
 
 
-live.follow(studies, draw)
+if shown == "one":
+    show_one()
+elif shown == "spending":
+    show_spending()
+else:
+    show_sweep()

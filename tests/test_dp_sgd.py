@@ -118,6 +118,33 @@ def test_equals_a_loop_over_the_examples(name, clip):
     assert_close(gradient(network, x, y, clip=clip), loop_gradient(network, x, y, clip, 32, crossed), 2e-5)
 
 
+@pytest.mark.parametrize("norm", ["none", "group"])
+@pytest.mark.parametrize("clip", [SHARP, WIDE])
+def test_an_example_with_copies_is_clipped_once_by_its_mean_gradient(norm, clip):
+    (x, y), copies = batch(30), 3
+    ours, theirs = (report_cnn(1, 28, 10, seed=0, activation="tanh", norm=norm) for _ in range(2))
+    private = PrivateGradient(ours, expected_batch=32, max_grad_norm=clip, noise_multiplier=0.0, generator=generator(), copies=copies)
+    summary = private(x, y)
+    assert summary.norms.shape == summary.losses.shape == (10,)
+    groups = x.view(10, copies, 1, 28, 28), y.view(10, copies)
+    mean_loss = lambda outputs, targets: crossed(outputs, targets[0]).mean()
+    assert_close(flat(ours), loop_gradient(_Flat(theirs), *groups, clip, 32, mean_loss))
+    if clip == SHARP:  # clipping each copy by itself would be another gradient
+        each = loop_gradient(theirs, x, y, clip, 32 * copies, crossed)
+        assert (flat(ours) - each).norm() > 0.01 * each.norm()
+
+
+class _Flat(nn.Module):
+    """(1, copies, ...) → the outputs of all copies."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x[0])
+
+
 def test_both_forms_of_a_layer_agree():
     inputs, grads = (torch.randn(9, 7, n, generator=generator(n)) for n in (30, 20))
     product = dp_sgd.Product(inputs, grads, bias=True)

@@ -15,14 +15,19 @@ from engine.training import Training, scaled, stream
 from tests.test_contract import finish
 
 
+def cnn(**changes) -> DPTraining:
+    """The report's network on the bundled digits."""
+    return DPTraining.preset("cnn", **changes)
+
+
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    """The quick preset, run once."""
+    """The report's CNN at its usual settings, run once."""
     from cache import Store
-    return finish(Lab(Store(tmp_path_factory.mktemp("quick"))).need(DPTraining()))
+    return finish(Lab(Store(tmp_path_factory.mktemp("quick"))).need(DPTraining.preset("cnn")))
 
 
-def test_quick_reaches_ninety_per_cent_at_epsilon_eight(quick):
+def test_the_cnn_reaches_ninety_per_cent_at_epsilon_eight(quick):
     _, result = quick
     assert result.metrics["test_accuracy"] >= 0.90
     assert 7.9 <= result.guarantee.epsilon <= 8.0
@@ -77,7 +82,7 @@ class Planted(Training):
 
 def violations(make) -> list[str]:
     """What a Training does otherwise than its plan is charged for, from batches, gradients and weights alone."""
-    study = DPTraining(epochs=1, noise_multiplier=1.3, max_grad_norm=0.7, learning_rate=1.0, batch_size=40)
+    study = cnn(epochs=1, noise_multiplier=1.3, max_grad_norm=0.7, learning_rate=1.0, batch_size=40)
     images = data.load("mnist-5k")
     plan = study.plan(len(images.train_images))
     training = make(study, plan, images, torch.device("cpu"))
@@ -89,8 +94,8 @@ def violations(make) -> list[str]:
         after = torch.cat([p.detach().flatten() for p in training.network.parameters()])
         rows = seen["rows"]
         sizes.append(len(rows))
-        clipped = clipped_sum(training, images, rows, study.max_grad_norm, before)
-        noise.append(((before - after) * study.batch_size - clipped) / (study.noise_multiplier * study.max_grad_norm))
+        clipped = clipped_sum(training, images, rows, study.clip, before)
+        noise.append(((before - after) * study.batch_size - clipped) / (study.noise_multiplier * study.clip))
     draws = torch.cat(noise).double()
     found = []
     if abs(float(draws.std()) - 1) > 0.01:
@@ -106,9 +111,9 @@ def watch(training) -> dict:
     """The rows of the next step, drawn from a copy of the sampling stream: the same rows, seen before they are used."""
     twin = torch.Generator().manual_seed(0)
     twin.set_state(training.sampling.get_state())
-    return {"rows": dp_sgd.poisson_batch(len(training.images), training.plan["sample_rate"], twin)
+    return {"rows": dp_sgd.poisson_batch(len(training.labels), training.plan["sample_rate"], twin)
             if getattr(training, "error", "") != "shuffled batches"
-            else torch.randperm(len(training.images), generator=twin)[:int(len(training.images) * training.plan["sample_rate"])]}
+            else torch.randperm(len(training.labels), generator=twin)[:int(len(training.labels) * training.plan["sample_rate"])]}
 
 
 def clipped_sum(training, images, rows, clip: float, weights) -> torch.Tensor:
@@ -141,7 +146,7 @@ def test_the_first_weights_foretell_neither_batches_nor_noise():
 
 def test_the_twin_sees_the_same_batches():
     images = data.load("mnist-5k")
-    study = DPTraining(epochs=1, noise_multiplier=1.0)
+    study = cnn(epochs=1, noise_multiplier=1.0)
     plan = study.plan(len(images.train_images))
     private, plain = (Training(s, plan, images, torch.device("cpu")) for s in (study, study.twin()))
     for _ in range(3):
@@ -174,12 +179,12 @@ def test_no_noise_is_no_privacy_and_says_so(store):
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad"])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_every_optimizer_and_activation_learns(store, optimizer, activation):
-    _, result = finish(Lab(store).need(DPTraining(epochs=2, noise_multiplier=0.6, optimizer=optimizer, activation=activation)))
+    _, result = finish(Lab(store).need(cnn(epochs=2, noise_multiplier=0.6, optimizer=optimizer, activation=activation)))
     assert result.metrics["test_accuracy"] > 0.35
 
 
 def test_a_training_that_diverges_ends_with_its_curve(store):
-    _, result = finish(Lab(store).need(DPTraining(private=False, learning_rate=10.0, activation="relu", batch_size=10, epochs=3)))
+    _, result = finish(Lab(store).need(cnn(private=False, learning_rate=10.0, activation="relu", batch_size=10, epochs=3)))
     assert result.facts["diverged"] and len(result.curves["train_loss"]) < 3
 
 
@@ -215,3 +220,34 @@ def test_train_and_test_pictures_are_different_ones():
     train = {i.tobytes() for i in images.train_images}
     assert not any(i.tobytes() in train for i in images.test_images)
     assert np.bincount(images.test_labels).tolist() == [100] * 10
+
+
+def test_copies_are_the_picture_itself_and_shifted_ones():
+    images = data.load("mnist-5k")
+    study = cnn(epochs=1, noise_multiplier=1.0, augmentations=4)
+    training = Training(study, study.plan(4000), images, torch.device("cpu"))
+    some = torch.tensor(images.train_images[:20])
+    copies = training._copies(some).view(20, 4, 28, 28, 1)
+    assert torch.equal(copies[:, 0], some) and not torch.equal(copies[:, 1], some)
+    padded = np.pad(images.train_images[:20], ((0, 0), (2, 2), (2, 2), (0, 0)))
+    shifted = {padded[7, y:y + 28, x:x + 28].tobytes() for y in range(5) for x in range(5)}
+    assert all(copy.numpy().tobytes() in shifted for copy in copies[7])
+    assert len({copy.numpy().tobytes() for copy in training._copies(some[:1].expand(200, -1, -1, -1))}) > 20
+
+
+def test_the_published_network_is_the_mean_of_the_last_ones():
+    images = data.load("mnist-5k")
+    study = cnn(epochs=1, noise_multiplier=1.0, averaging=0.5, batch_size=800)  # five steps: those after the second are averaged
+    training, seen = Training(study, study.plan(4000), images, torch.device("cpu")), []
+    for _ in range(5):
+        training.step()
+        seen.append([p.detach().clone() for p in training.network.parameters()])
+    for mean, *parts in zip(training.released(), *seen[2:]):
+        assert torch.allclose(mean, torch.stack(parts).mean(0), atol=1e-6)
+    assert not torch.allclose(training.released()[0], seen[-1][0], atol=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"norm": "group"}, {"augmentations": 2}, {"averaging": 0.5}, {"momentum": 0.9, "learning_rate": 0.1}])
+def test_every_recipe_of_the_cnn_learns(store, changes):
+    _, result = finish(Lab(store).need(cnn(epochs=2, noise_multiplier=0.6, **changes)))
+    assert result.metrics["test_accuracy"] > 0.35

@@ -111,7 +111,7 @@ def test_unknown_fields_are_named_with_what_there_is():
 
 def test_noise_or_budget_but_not_both():
     assert DPTraining(noise_multiplier=1.1).target_epsilon is None
-    assert DPTraining().target_epsilon == 8.0
+    assert DPTraining().target_epsilon == 3.0
     with pytest.raises(Refused, match="not both"):
         build(DPTraining, {"noise_multiplier": "1.1", "target_epsilon": "3"})
     with pytest.raises(Refused, match="give one of the two"):

@@ -1,6 +1,7 @@
 """Study `dp_training`: a network trained under DP-SGD (report 3; Abadi et al. 2016), or without privacy as its twin.
 
-Every step draws a Poisson sample of the pictures, clips what each of them asks for, adds noise once, and steps.
+Every step draws a Poisson sample of the pictures, clips what each of them asks for, adds noise once, and steps. What learns is the report's CNN, or
+a linear model on fixed features, which is the strongest known for so small a budget (Tramèr and Boneh 2021).
 """
 
 from __future__ import annotations
@@ -8,17 +9,29 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 from pydantic import model_validator
 
 from engine import data, parameters, pictures, privacy
 from engine.parameters import parameter
-from engine.study import Event, Guarantee, Phase, Picture, Point, Refused, Result, Study
+from engine.studies.features import Features
+from engine.study import Event, Guarantee, Phase, Picture, Point, Refused, Result, Study, build
 
-# Picked on a held-out fifth of mnist-5k's training digits, two seeds each (docs/dp_training.md). Clipped gradients are
-# short, so steps may be longer with privacy.
-USUAL_RATE = {True: {"sgd": 1.0, "adam": 0.006, "adagrad": 0.05}, False: {"sgd": 0.3, "adam": 0.003, "adagrad": 0.03}}
+# Picked on held-out training pictures, never on test pictures (docs/dp_training.md). Clipped gradients are short, so steps may be longer with privacy.
+CNN_RATE = {True: {"sgd": 1.0, "adam": 0.006, "adagrad": 0.05}, False: {"sgd": 0.3, "adam": 0.003, "adagrad": 0.03}}
+LINEAR_RATE = {True: {"adam": 0.01, "adagrad": 0.1}, False: {"sgd": 0.4, "adam": 0.003, "adagrad": 0.02}}
+USUAL_CLIP = {"cnn": 1.0, "scattering": 0.1}
+WANDER = 0.07  # how far the noise of all steps together may carry each weight of the linear model: it sets its rate
+CLOTHES = {"dataset": "fashion-mnist", "straighten": False, "batch_size": 4096, "epochs": 40, "learning_rate": 16.0, "momentum": 0.9}
+DIGITS = {"dataset": "mnist", "batch_size": 4096, "epochs": 20}
+CNN = {"network": "cnn", "batch_size": 250, "epochs": 20}
+LEAST_MEAN_NOISE = 0.5  # noise multiplier of the mean
+FRONTIER = (0.3, 0.6, 1.0, 2.0, 3.0, 5.0, 8.0, 16.0)  # ε around which its noise multipliers lie
+CLIPS = {"cnn": (0.5, 1.0, 2.0, 4.0, 8.0), "scattering": (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)}
+OPTIMIZER_NAMES = {"sgd": "SGD", "adam": "Adam", "adagrad": "Adagrad"}
+MEAN_SHARE = 0.02  # of the privacy (as μ² in Gaussian DP) that goes into the noised mean, where its noise is not given
 SHOWN = 10  # right and wrong pictures on the page
 LEAST_NOISE = 0.01  # between none and this, noise hides nothing and no accountant can count it
 MOST_STEPS = 100_000  # half an hour to an hour on two cores: the most that one visitor may ask of everybody's worker
@@ -27,31 +40,48 @@ MOST_STEPS = 100_000  # half an hour to an hour on two cores: the most that one 
 class DPTraining(Study):
     """Train the report's network under DP-SGD, DP-Adam or DP-Adagrad; say what was learned and what ε was spent."""
 
-    NAME, VERSION = "dp_training", 2
+    NAME, VERSION = "dp_training", 3
     TITLE = "Training under differential privacy"
     PRESETS = {
         "quick": {},
-        "tiny": {"epochs": 2, "batch_size": 500},
-        "report": {"dataset": "mnist", "epochs": 15, "learning_rate": 0.1, "max_grad_norm": 4.0, "noise_multiplier": 0.5,
-                   "batch_size": 256, "activation": "relu"},
-        "mnist": {"dataset": "mnist", "epochs": 15, "target_epsilon": 3.0, "batch_size": 512},
+        "tiny": {"epochs": 2},
+        "mnist": DIGITS,
+        "fashion": CLOTHES,
+        "cnn": CNN | {"target_epsilon": 8.0},
+        "report": CNN | {"dataset": "mnist", "epochs": 15, "learning_rate": 0.1, "max_grad_norm": 4.0, "noise_multiplier": 0.5, "batch_size": 256, "activation": "relu"},
+        "report_fashion": CNN | {"dataset": "fashion-mnist", "epochs": 12, "learning_rate": 0.2, "max_grad_norm": 4.0, "noise_multiplier": 0.5, "batch_size": 256,
+                                 "activation": "relu"},
     }
+    SERIES = {"frontier": "accuracy over ε: eight noise multipliers and the twin without privacy", "clips": "the influence of the clip norm (report 3, figure 3)",
+              "optimizers": "SGD, Adam and Adagrad, each with its twin without privacy (figures 7 and 10)"}
+    BEST: ClassVar[dict[str, dict]] = {"mnist-5k": {}, "mnist": DIGITS, "fashion-mnist": CLOTHES}  # the strongest recipe for a data set; for others the first
 
     EXCLUSIVE = ("noise_multiplier", "target_epsilon")
 
     dataset: str = parameters.dataset()
-    network: str = parameter("Network", "report_cnn", choices={"report_cnn": "the report's CNN (26,000 weights)"},
-                             pattern="^report_cnn$", help="What learns: two convolutions and two dense layers.")
-    activation: str = parameter("Activation", "tanh", choices={"tanh": "tanh", "relu": "ReLU, as the report"},
-                                pattern="^(tanh|relu)$", help="tanh keeps gradients short, so clipping costs less (Papernot et al. 2021).")
+    network: str = parameter("What learns", "scattering", choices={"scattering": "linear, on wavelets", "cnn": "the report's CNN"},
+                             pattern="^(scattering|cnn)$", help="A linear model on fixed wavelet features (scattering), or the report's network of two convolutions and two "
+                                                                "dense layers (26,000 weights), which must learn its features from noised steps.")
+    straighten: bool = parameter("Straighten", True, help="For the linear model: shear slanted pictures upright and move them to the middle, each by itself. For digits.")
+    mean_noise: float | None = parameter("Noise on the mean", None, low=LEAST_MEAN_NOISE, high=100_000.0, scale="log",
+                                         help="For the linear model: noise multiplier of the mean of all pictures' features, which is released once and charged in ε. "
+                                              "Empty: so much that it costs about a fiftieth of what the training does.")
+    activation: str = parameter("Activation", "tanh", choices={"tanh": "tanh", "relu": "ReLU, as in the report"},
+                                pattern="^(tanh|relu)$", help="Of the CNN. tanh keeps gradients short, so clipping costs less (Papernot et al. 2021).")
+    norm: str = parameter("Norm", "none", choices={"none": "none", "group": "group norm"}, pattern="^(none|group)$",
+                          help="Of the CNN, after each convolution. Batch norm cannot be had with privacy: it mixes the pictures of a batch.")
+    augmentations: int = parameter("Copies of each picture", 1, low=1, high=16,
+                                   help="For the CNN: itself and so many shifted copies less one; a picture's gradient is the mean over them (De et al. 2022). Costs time, no privacy.")
     optimizer: str = parameter("Optimizer", "sgd", choices={"sgd": "DP-SGD", "adam": "DP-Adam", "adagrad": "DP-Adagrad"},
                                pattern="^(sgd|adam|adagrad)$", help="How a noised gradient becomes a step.")
-    target_epsilon: float | None = parameters.target_epsilon(8.0)
+    target_epsilon: float | None = parameters.target_epsilon(3.0)
     noise_multiplier: float | None = parameters.noise_multiplier(None)
-    max_grad_norm: float = parameters.max_grad_norm(1.0)
+    max_grad_norm: float | None = parameters.max_grad_norm(None)
     learning_rate: float | None = parameters.learning_rate()
-    batch_size: int = parameters.batch_size(250, "How many pictures a step looks at, on average: each picture joins by its own coin flip.")
-    epochs: int = parameters.epochs(20, "How often each picture is used on average, about. More epochs learn more and spend more privacy.")
+    momentum: float = parameter("Momentum", 0.0, low=0.0, high=0.99, help="Of SGD: how much of the last step goes into the next. 0: none.")
+    averaging: float = parameter("Averaging", 0.0, low=0.0, high=1.0, help="Share of the last steps whose networks are averaged. 0: the last one counts. Costs no privacy.")
+    batch_size: int = parameters.batch_size(1000, "How many pictures a step looks at, on average: each picture joins by its own coin flip.")
+    epochs: int = parameters.epochs(40, "How often each picture is used on average, about. More epochs learn more and spend more privacy.")
     delta: float = parameters.delta(1e-5)
     private: bool = parameter("With privacy", True, help="Off: the same network with no clipping and no noise.")
     seed: int = parameters.seed()
@@ -76,8 +106,23 @@ class DPTraining(Study):
                                               f"or a number from {LEAST_NOISE} to 1000")
         return self
 
-    def check(self, n: int) -> None:
-        """Refuse what does not fit n training pictures, before anything is computed."""
+    @classmethod
+    def preset(cls, name: str, **changes) -> DPTraining:
+        """As every study's; `best` is the strongest recipe for the data set that the changes name."""
+        if name != "best":
+            return super().preset(name, **changes)
+        recipe = cls.BEST.get(changes.get("dataset", "mnist-5k"), {"straighten": False})
+        dropped = cls.EXCLUSIVE if set(cls.EXCLUSIVE) & set(changes) else ()
+        return build(cls, {k: v for k, v in recipe.items() if k not in dropped} | changes)
+
+    def check(self, shown) -> None:
+        """Refuse what does not fit the data set, before anything is computed. shown: its exhibits."""
+        n = shown.train_size
+        if self.network == "scattering":
+            self.features().check(shown)
+        elif min(shown.test_images.shape[1:3]) < 28:
+            raise Refused("network", f"network: cnn is not allowed; it needs pictures of at least 28 x 28 pixels, and those of {self.dataset} have "
+                                     f"{shown.test_images.shape[1]} x {shown.test_images.shape[2]}")
         if self.batch_size > n:
             raise Refused("batch_size", f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {n} training pictures")
         steps = self.epochs * math.ceil(n / self.batch_size)
@@ -87,22 +132,98 @@ class DPTraining(Study):
 
     def twin(self) -> DPTraining:
         """The same training without privacy. What only privacy uses keeps its default, so that all share one twin."""
-        shared = {n: getattr(self, n) for n in ("dataset", "network", "activation", "optimizer", "batch_size", "epochs", "seed")}
-        return DPTraining(**shared, private=False)
+        shared = ("dataset", "network", "straighten", "activation", "norm", "augmentations", "optimizer", "momentum", "averaging", "batch_size", "epochs", "seed")
+        return DPTraining(**{name: getattr(self, name) for name in shared}, private=False)
+
+    # --- series: several trainings that differ in one thing ---------------------------------------------------------------
+
+    def _like(self, seed: int = 0, **changes) -> DPTraining:
+        """The same with some fields changed, with privacy, at a seed that many after its own."""
+        values = {name: getattr(self, name) for name in DPTraining.model_fields} | {"private": True, "seed": (self.seed + seed) % 2**31} | changes
+        return DPTraining(**values)
+
+    def _seeded(self, members: dict[str, DPTraining], seeds: int) -> dict[str, DPTraining]:
+        """Each at several seeds, first all at the first."""
+        again = lambda member, k: DPTraining(**{name: getattr(member, name) for name in DPTraining.model_fields} | {"seed": (member.seed + k) % 2**31})
+        return {name if k == 0 else f"{name}, seed {self.seed + k}": again(member, k) for k in range(seeds) for name, member in members.items()}
+
+    def noises(self) -> tuple[float, ...]:
+        """Eight round noise multipliers that spend about 16 to 0.3."""
+        n = data.exhibits(self.dataset).train_size
+        steps = self.epochs * math.ceil(n / self.batch_size)
+        return tuple(dict.fromkeys(privacy.dp_sgd_noise_about(epsilon, self.batch_size / n, steps, self.delta) for epsilon in FRONTIER))
+
+    def frontier(self, seeds: int = 1) -> dict[str, DPTraining]:
+        """Accuracy over ε, from much noise to little, and without privacy."""
+        members = {f"σ = {noise:g}": self._like(noise_multiplier=noise, target_epsilon=None) for noise in self.noises()}
+        return self._seeded({"not private": self.twin()} | members, seeds)
+
+    def clips(self, seeds: int = 1) -> dict[str, DPTraining]:
+        """The clip norm: the report's four and their neighbours, or for the linear model as many times its usual one."""
+        return self._seeded({f"C = {clip:g}": self._like(max_grad_norm=clip) for clip in CLIPS[self.network]}, seeds)
+
+    def optimizers(self, seeds: int = 1) -> dict[str, DPTraining]:
+        """The three optimizers, those that were not chosen at their usual rate, and the twins."""
+        members = {}
+        for name in ("sgd", "adam", "adagrad"):
+            member = self._like(optimizer=name, learning_rate=self.learning_rate if name == self.optimizer else None)
+            members |= {f"{OPTIMIZER_NAMES[name]}, private": member, f"{OPTIMIZER_NAMES[name]}, not private": member.twin()}
+        return self._seeded(members, seeds)
+
+    def exactly(self, epsilon: float) -> dict:
+        """noise_multiplier, mean_noise, steps and the exact ε of the same training at this budget, with nothing trained; takes a few seconds. Raises Refused."""
+        values = {name: getattr(self, name) for name in DPTraining.model_fields} | {"private": True, "target_epsilon": epsilon, "noise_multiplier": None}
+        plan = build(DPTraining, values).plan(data.exhibits(self.dataset).train_size)
+        spent = privacy.dp_sgd_epsilon(plan["noise_multiplier"], plan["sample_rate"], plan["steps"], self.delta, release_noise=plan["mean_noise"])
+        return {name: plan[name] for name in ("noise_multiplier", "mean_noise", "steps")} | {"epsilon": spent.epsilon}
+
+    def spending(self) -> dict[float, list[tuple[float, float]]]:
+        """Noise multiplier → (epoch, ε spent by then, an upper bound by RDP): figure 6 of the report, which needs no training."""
+        found, n = {}, data.exhibits(self.dataset).train_size
+        marks = sorted({round(e) for e in np.geomspace(1, self.epochs, min(12, self.epochs))})
+        for noise in self.noises():
+            plan = self._like(noise_multiplier=noise, target_epsilon=None).plan(n)
+            found[noise] = [(float(e), privacy.rdp_epsilon(noise, plan["sample_rate"], e * plan["steps_per_epoch"], self.delta, plan["mean_noise"])) for e in marks]
+        return found
+
+    def features(self) -> Features:
+        """What the linear model looks at."""
+        return Features(dataset=self.dataset, straighten=self.straighten)
+
+    def needs(self) -> tuple:
+        """The features of the linear model."""
+        return (self.features(),) if self.network == "scattering" else ()
 
     @property
-    def rate(self) -> float:
-        """The learning rate: the chosen one, or what is usual for the optimizer."""
-        return USUAL_RATE[self.private][self.optimizer] if self.learning_rate is None else self.learning_rate
+    def clip(self) -> float:
+        """max_grad_norm: the chosen one, or the usual one of what learns."""
+        return USUAL_CLIP[self.network] if self.max_grad_norm is None else self.max_grad_norm
+
+    def rate(self, plan: dict) -> float:
+        """The learning rate: the chosen one, or what is usual for optimizer and network.
+
+        For the linear model under DP-SGD the noise of all steps together, √T steps of rate·σC/B each, is to carry a weight no further than WANDER:
+        so more noise means shorter steps. From the plan alone, which is no secret.
+        """
+        if self.learning_rate is not None:
+            return self.learning_rate
+        if self.network == "cnn":
+            return CNN_RATE[self.private][self.optimizer]
+        if self.optimizer != "sgd":
+            return LINEAR_RATE[self.private][self.optimizer]
+        if not self.private:
+            return (1 - self.momentum) * LINEAR_RATE[False]["sgd"]
+        noise = max(plan["noise_multiplier"], 0.3) * self.clip * math.sqrt(plan["steps"]) / self.batch_size
+        return (1 - self.momentum) * WANDER / noise
 
     def work(self) -> float:
         """Pictures seen in all; a step of its own costs about as much as fifty of them."""
         n = data.exhibits(self.dataset).train_size
-        return self.epochs * math.ceil(n / self.batch_size) * (self.batch_size + 50.0)
+        return self.augmentations * self.epochs * math.ceil(n / self.batch_size) * (self.batch_size + 50.0)
 
     def kind(self) -> str:
         """Runs of one kind take time in proportion to their work."""
-        return f"{self.NAME}:{self.dataset}:{self.private}"
+        return f"{self.NAME}:{self.network}:{self.dataset}:{self.private}"
 
     def sample(self) -> bytes:
         """PNG of the first 60 training pictures: what the network is about to learn from."""
@@ -118,11 +239,11 @@ class DPTraining(Study):
         """Yield accuracy, loss and spent ε an epoch; return the finished network's figures."""
         yield Phase("reading the pictures")
         images = lab.images(self.dataset)
-        n = len(images.train_images)
-        self.check(n)
+        self.check(data.exhibits(self.dataset))
         yield Phase("finding the noise for this ε")
-        plan = self.plan(n)
-        training, curves = yield from self._train(lab, images, plan)
+        plan = self.plan(len(images.train_images))
+        training = yield from self.training(lab, images, plan)
+        curves = yield from self._train(training, plan)
         yield Phase("adding up the exact ε")
         guarantee = self.guarantee(plan)
         return self._result(images, training, curves, guarantee, plan)
@@ -131,21 +252,38 @@ class DPTraining(Study):
         """What the accountant needs: sample_rate, steps, steps an epoch and the noise multiplier. n: training pictures."""
         steps_per_epoch = math.ceil(n / self.batch_size)
         plan = {"n": n, "sample_rate": self.batch_size / n, "steps_per_epoch": steps_per_epoch,
-                "steps": steps_per_epoch * self.epochs, "noise_multiplier": self.noise_multiplier or 0.0}
+                "steps": steps_per_epoch * self.epochs, "noise_multiplier": self.noise_multiplier or 0.0, "mean_noise": None}
+        if self.network == "scattering" and self.private and self.noise_multiplier != 0:
+            plan["mean_noise"] = self.mean_noise or self._mean_noise(plan)
         if self.private and self.noise_multiplier is None:
             plan["noise_multiplier"] = self._calibrate(plan)
-        return plan
+        return plan | {"learning_rate": self.rate(plan)}
 
     def _calibrate(self, plan: dict) -> float:
         try:
-            return privacy.dp_sgd_noise(self.target_epsilon, plan["sample_rate"], plan["steps"], self.delta)
+            return privacy.dp_sgd_noise(self.target_epsilon, plan["sample_rate"], plan["steps"], self.delta, release_noise=plan["mean_noise"])
         except privacy.Unreachable as error:
             raise Refused("target_epsilon", f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached: {error}") from None
 
-    def _train(self, lab, images, plan: dict):
-        """The training loop. Returns (Training, curves)."""
-        from engine.training import Training
-        training = Training(self, plan, images, lab.device)
+    def _mean_noise(self, plan: dict) -> float:
+        """Noise multiplier with which the mean takes about MEAN_SHARE of the privacy, as μ² in Gaussian differential privacy (Dong, Roth and Su 2019)."""
+        if self.noise_multiplier is None:
+            mu = 1 / privacy.gaussian_sigma(self.target_epsilon, self.delta)
+        else:
+            mu = privacy.dp_sgd_mu(self.noise_multiplier, plan["sample_rate"], plan["steps"])
+        return max(LEAST_MEAN_NOISE, 1 / (math.sqrt(MEAN_SHARE) * mu))
+
+    def training(self, lab, images, plan: dict):
+        """What learns, ready for its first step."""
+        if self.network == "cnn":
+            from engine.training import Training
+            return Training(self, plan, images, lab.device)
+        from engine.linear import LinearTraining
+        found = yield from lab.need(self.features())
+        return LinearTraining(self, plan, images, lab.device, found.arrays["train"], found.arrays["test"])
+
+    def _train(self, training, plan: dict):
+        """The training loop. Returns the curves."""
         curves: dict[str, list[tuple[float, float]]] = {}
         for epoch in range(1, self.epochs + 1):
             begun = time.perf_counter()
@@ -156,29 +294,30 @@ class DPTraining(Study):
             yield Picture("answers", training.answers())
             if training.diverged:  # seen from the network alone, which is released anyway
                 break
-        return training, curves
+        return curves
 
     def _epoch_points(self, training, plan, epoch: int, seconds: float, curves: dict) -> Iterator[Event]:
         points = training.measure() | {"pictures_per_second": plan["steps_per_epoch"] * self.batch_size / max(seconds, 1e-9)}
         if self.private and plan["noise_multiplier"] > 0:
-            spent = privacy.rdp_epsilon(plan["noise_multiplier"], plan["sample_rate"], epoch * plan["steps_per_epoch"], self.delta)
+            spent = privacy.rdp_epsilon(plan["noise_multiplier"], plan["sample_rate"], epoch * plan["steps_per_epoch"], self.delta, plan["mean_noise"])
             points["epsilon"] = spent
         for name, value in points.items():
             curves.setdefault(name, []).append((float(epoch), float(value)))
             yield Point(name, float(epoch), float(value))
 
     def _result(self, images, training, curves, guarantee, plan) -> Result:
-        predictions = training.predict(training.test_images)
+        predictions = training.predictions
         right = predictions == images.test_labels
         metrics = {name: points[-1][1] for name, points in curves.items() if name != "epsilon"}
         classes = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes)
                    if (images.test_labels == i).any()}
         return Result(
-            metrics=metrics | {"noise_multiplier": plan["noise_multiplier"], "learning_rate": self.rate}, guarantee=guarantee, curves=curves,
+            metrics=metrics | {"noise_multiplier": plan["noise_multiplier"], "learning_rate": plan["learning_rate"]} | ({"mean_noise": plan["mean_noise"]} if plan["mean_noise"] else {}),
+            guarantee=guarantee, curves=curves,
             arrays={"predictions": predictions.astype(np.int16)},
             pictures={"answers": training.answers()} | self._examples(images, predictions, right),
             facts={"per_class": classes, "classes": list(images.classes), "diverged": training.diverged,
-                   "train_accuracy_on": len(training.shown_rows),
+                   "train_accuracy_on": training.shown,
                    "test_pictures": {c: int((images.test_labels == i).sum()) for i, c in enumerate(images.classes) if c in classes}, "warnings": self._warnings(plan),
                    "wrong": self._names(images, predictions, ~right)})
 
@@ -207,11 +346,12 @@ class DPTraining(Study):
         if not self.private or plan["noise_multiplier"] == 0:
             return self._no_guarantee(plan)
         sigma, q, steps = plan["noise_multiplier"], plan["sample_rate"], plan["steps"]
-        spent = privacy.dp_sgd_epsilon(sigma, q, steps, self.delta)
+        spent = privacy.dp_sgd_epsilon(sigma, q, steps, self.delta, release_noise=plan["mean_noise"])
+        mean = f"; before that the mean of all pictures' features, once, under noise of {plan['mean_noise']:.4g} times the longest" if plan["mean_noise"] else ""
         return Guarantee(
             unit="one training picture with its label", epsilon=spent.epsilon, delta=self.delta,
-            mechanism=f"{self.optimizer_name}: each picture's gradient clipped to {self.max_grad_norm:g}, Gaussian noise "
-                      f"of {sigma:.4g} times that added to their sum, {steps} times",
+            mechanism=f"{self.optimizer_name}: each picture's gradient clipped to {self.clip:g}, Gaussian noise "
+                      f"of {sigma:.4g} times that added to their sum, {steps} times{mean}",
             accountant=spent.accountant, sampling="Poisson", sample_rate=q, steps=steps,
             note="A simulation: the seed is known, so a real release would draw its noise from a secret source. Settings "
                  "tried before this run on the same pictures are not counted in ε. ε counts all planned steps.",
@@ -219,7 +359,7 @@ class DPTraining(Study):
             against="anyone who gets the trained network, or every step of its training, whatever else they know",
             also_released="the curves of training accuracy and loss on this page look at the training pictures directly; "
                           "they are not covered by ε and would not be published. The test pictures are not protected",
-            odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(sigma, q, steps))
+            odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(sigma, q, steps, release_noise=plan["mean_noise"]))
 
     def _no_guarantee(self, plan: dict) -> Guarantee:
         why = "trained without clipping and noise" if not self.private else "the noise multiplier is 0"

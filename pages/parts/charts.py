@@ -228,6 +228,78 @@ def _person(i: int, found: bool) -> str:
             f'<path d="M{x - 6} {y + 21}v-6a6 6 0 0 1 12 0v6z"/></g>')
 
 
+# --- private trainings beside each other -----------------------------------------------------------------------------------------
+
+# Known results at δ = 1e-5: (ε, accuracy in %, who). Read from the papers, not run here.
+KNOWN = {
+    "mnist": ((0.5, 90.0, "Abadi et al. 2016"), (2.0, 95.0, "Abadi et al. 2016"), (8.0, 97.0, "Abadi et al. 2016"), (1.16, 94.63, "Opacus' example"), (2.91, 96.84, "Opacus' example"),
+              (6.86, 97.09, "Opacus' example"), (2.93, 98.1, "tempered sigmoids, 2021"), (2.93, 98.7, "Tramèr and Boneh 2021")),
+    "fashion-mnist": ((2.7, 86.1, "tempered sigmoids, 2021"), (2.7, 89.7, "Tramèr and Boneh 2021")),
+}
+
+
+def frontier(paths: dict[str, Curve], ends: dict[float, list[tuple[float, float]]], twins: list[float], known: tuple, chosen: float | None, chance: float) -> go.Figure:
+    """Accuracy over ε. paths: words → (ε, accuracy in [0, 1]) over a training's epochs; ends: noise multiplier → (ε, accuracy) of its finished seeds;
+    twins: accuracies without privacy; known: other people's results; chosen: the visitor's ε.
+    """
+    chart = figure("ε spent (smaller is more private)", "New pictures named correctly, %", height=440)
+    for name, points in paths.items():
+        chart.add_scatter(x=[x for x, _ in points], y=[100 * y for _, y in points], name=name, mode="lines", showlegend=False, hoverinfo="skip",
+                          line=dict(color=COLOURS["spent"], width=1))
+    middle = sorted((found[0][0], sum(y for _, y in found) / len(found), noise, len(found)) for noise, found in ends.items())
+    if any(count > 1 for *_, count in middle):
+        chart.add_scatter(x=[e for e, *_ in middle] * 2, y=[100 * min(y for _, y in ends[noise]) for *_, noise, _ in middle] +
+                          [100 * max(y for _, y in ends[noise]) for *_, noise, _ in middle], mode="markers", showlegend=False, hoverinfo="skip",
+                          marker=dict(size=5, color=COLOURS["private"], opacity=0.5))
+        low, high = ([100 * pick(y for _, y in ends[noise]) for *_, noise, _ in middle] for pick in (min, max))
+        chart.add_scatter(x=[e for e, *_ in middle] + [e for e, *_ in middle][::-1], y=low + high[::-1], fill="toself", mode="none", showlegend=False, hoverinfo="skip",
+                          fillcolor="rgba(0,114,178,0.18)")
+    chart.add_scatter(x=[e for e, *_ in middle], y=[100 * y for _, y, *_ in middle], name="private, mean of its seeds" if len(twins) > 1 else "private",
+                      mode="lines+markers", line=dict(color=COLOURS["private"], width=3), marker=dict(size=9),
+                      text=[f"σ = {noise:g}" + (f", {count} seeds" if count > 1 else "") for _, _, noise, count in middle], hovertemplate="%{y:.2f} % at ε = %{x:.3g} (%{text})")
+    if known:
+        chart.add_scatter(x=[e for e, *_ in known], y=[y for _, y, _ in known], name="published elsewhere", mode="markers", text=[who for *_, who in known],
+                          marker=dict(symbol="x", size=9, color=COLOURS["chance"]), hovertemplate="%{y:.1f} % at ε = %{x:.3g}: %{text}")
+    if twins:
+        chart.add_hline(y=100 * sum(twins) / len(twins), line=dict(color=COLOURS["not private"], dash="dash"),
+                        annotation=dict(text=f"not private: {100 * sum(twins) / len(twins):.2f} %", font=dict(color=COLOURS["not private"])), annotation_position="bottom left")
+    best = max([100 * y for found in ends.values() for _, y in found] + [100 * y for y in twins] + [y for _, y, _ in known] + [50.0])
+    worst = min([100 * y for found in ends.values() for _, y in found] + [y for _, y, _ in known] + [best - 2])
+    low, high = max(0, worst - 0.15 * (100 - worst) - 1), min(100.5, best + 0.2 * (best - worst) + 0.3)
+    if chosen is not None:  # a trace: plotly puts the words of a vertical line elsewhere on a log axis
+        chart.add_scatter(x=[chosen] * 2, y=[low, high], mode="lines", name="your ε", line=dict(color=COLOURS["chance"], dash="dot"), hoverinfo="skip")
+    chart.update_xaxes(type="log", tickvals=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000])
+    chart.update_yaxes(range=[low, high])
+    chart.update_layout(hovermode="closest")
+    return chart
+
+
+def beside(found: dict[str, list[float]], running: dict[str, float], colours: dict[str, str], title: str) -> go.Figure:
+    """Bars of final accuracy, each finished seed a dot. found: words → accuracies in [0, 1]; running: of what still learns, pale."""
+    chart = figure("", title, height=340)
+    for name in [*dict.fromkeys([*found, *running])]:
+        values = found.get(name, [])
+        shown = sum(values) / len(values) if values else running[name]
+        chart.add_bar(x=[name], y=[100 * shown], marker=dict(color=COLOURS[colours[name]], opacity=1.0 if values else 0.35), showlegend=False, hovertemplate="%{y:.2f} %")
+        chart.add_scatter(x=[name] * len(values), y=[100 * v for v in values], mode="markers", showlegend=False, marker=dict(color="#333333", size=6), hoverinfo="skip")
+        chart.add_annotation(x=name, y=100 * shown, text=f"{100 * shown:.1f}", showarrow=False, yshift=12)
+    chart.update_xaxes(type="category")
+    chart.update_yaxes(range=[0, 108])
+    return chart
+
+
+def spending(curves: dict[float, Curve], chosen: float | None) -> go.Figure:
+    """ε over epochs, a line for each noise multiplier, from little noise (dark) to much."""
+    chart = figure("Epochs", "ε spent by then, at most", height=400)
+    for i, (noise, points) in enumerate(curves.items()):
+        chart.add_scatter(x=[x for x, _ in points], y=[y for _, y in points], name=f"σ = {noise:g}", mode="lines+markers",
+                          line=dict(color=f"hsl(210, 65%, {78 - 55 * i // max(1, len(curves) - 1)}%)", width=3), hovertemplate="%{y:.3g}")
+    if chosen is not None:
+        chart.add_hline(y=chosen, line=dict(color=COLOURS["chance"], dash="dot"), annotation=dict(text="your ε"), annotation_position="top left")
+    chart.update_yaxes(type="log", tickvals=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100])
+    return chart
+
+
 # --- pictures from statistics ------------------------------------------------------------------------------------------------
 
 LABELS = {"hard": ("not private", "solid"), "soft": ("private", "solid")}  # how the student was told what the pictures are

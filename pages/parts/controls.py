@@ -157,6 +157,13 @@ class Controls:
 
     # --- the study -------------------------------------------------------------------------------------------------------
 
+    def opening(self, preset: str) -> None:
+        """Start a first visit, with nothing in the URL, at this preset, where its data set is here."""
+        slot = f"{self.study.NAME}?opened"
+        if slot not in st.session_state and not st.query_params and any(f.present and f.name == self.study.preset(preset).dataset for f in data.available()):
+            self.set(**self._at(preset))
+        st.session_state[slot] = True
+
     def ready(self, study: type[Study] | None = None, **fixed) -> Study:
         """A study (the page's first) at the present values; where they contradict each other, says so and ends the page."""
         which = study or self.study

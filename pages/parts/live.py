@@ -118,6 +118,11 @@ def _of_run(study: Study, run: Run) -> View:
     return view
 
 
+def of_member(view: View, number: int) -> dict[str, list[tuple[float, float]]]:
+    """The curves of one member of a running sweep."""
+    return {name.removeprefix(f"{number}:"): points for name, points in view.curves.items() if name.startswith(f"{number}:")}
+
+
 def _time_left(view: View) -> float | None:
     """From how far the training has come; None until it has come far enough to tell."""
     phase = view.phase

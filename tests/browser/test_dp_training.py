@@ -8,8 +8,8 @@ from playwright.sync_api import expect
 from cache import Store
 from tests.browser import look
 
-SMALL = "epochs=2&batch_size=500"  # a few seconds, once: all tests that only need a result share it
-LONG = "epochs=150&batch_size=200"  # minutes: to be stopped
+SMALL = "shown=one&epochs=2&batch_size=500"  # a few seconds, once: all tests that only need a result share it
+LONG = "shown=one&network=cnn&epochs=150&batch_size=200"  # minutes: to be stopped
 
 
 def stored(server) -> int:
@@ -19,19 +19,19 @@ def stored(server) -> int:
 # --- from empty to done --------------------------------------------------------------------------------------------------------
 
 def test_the_empty_state_says_what_will_come(visit):
-    visitor = visit("dp_training")
+    visitor = visit("dp_training?shown=one")
     page = visitor.page
     expect(page.get_by_text("What it will show")).to_be_visible()
     expect(page.get_by_text("What it learns from")).to_be_visible()
     expect(look.picture(page, "Some training pictures")).to_be_visible()
-    expect(page.get_by_text(re.compile("Takes (about|under)|How long it takes"))).to_be_visible()
+    expect(page.get_by_text(re.compile("Takes (about|under)|it takes|it would take"))).to_be_visible()
     expect(look.run(page)).to_be_enabled()
     assert look.points(page) == 0 and look.stop(page).count() == 0
     visitor.shot("dp_training_empty")
 
 
 def test_a_run_grows_its_curve_and_spends_epsilon_until_all_is_told(visit):
-    visitor = visit("dp_training?epochs=16&batch_size=200")
+    visitor = visit("dp_training?shown=one&network=cnn&epochs=16&batch_size=200&target_epsilon=8")
     page = visitor.page
     look.press_run(page)
     expect(page.get_by_test_id("stProgress").first).to_be_visible()
@@ -157,7 +157,7 @@ def test_two_browsers_that_press_run_follow_one_training(visit):
     a, b = look.curves(first)[look.PRIVATE], look.curves(second)[look.PRIVATE]
     shared = min(len(a), len(b))
     assert a[:shared] == b[:shared] and abs(len(a) - len(b)) <= 5
-    expect(second.get_by_text(re.compile("^Private: waiting for a worker"))).to_have_count(0)
+    expect(second.get_by_text(re.compile("^Private: waiting for its turn"))).to_have_count(0)
     look.stopped(first)
     expect(look.notice(second, "Stopped")).to_be_visible()  # a run belongs to all who follow it
 

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from tests.browser import look
 from tests.conftest import ROOT
 
-PAGES = {"home": "", "noise": "noise", "dp_training": "dp_training?epochs=2&batch_size=500",
+PAGES = {"home": "", "noise": "noise", "dp_training": "dp_training?shown=one&epochs=2&batch_size=500",
          "clustering": "clustering?images=raw&epochs=12&batch_size=200&views=2&sub_heads=2&over_clusters=20&learning_rate=0.003&starts=1",
          "synthesis": "synthesis?epochs=1&batch_size=200&images=40&together=20&steps=6&snapshots=2,6&student_epochs=2"}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
@@ -62,7 +62,7 @@ def test_every_picture_and_chart_can_be_read_aloud(visit, name):
 
 @pytest.mark.skipif(not os.environ.get("VEIL_SCREENSHOTS"), reason="writes docs/*.png only with VEIL_SCREENSHOTS=1")
 def test_screenshots_for_the_docs(visit):
-    pages = {"home": "", "noise": "noise?epsilon=600", "dp_training": "dp_training", "clustering": "clustering", "synthesis": "synthesis"}
+    pages = {"home": "", "noise": "noise?epsilon=600", "dp_training": "dp_training?shown=one&network=cnn&batch_size=250&epochs=20&target_epsilon=8", "clustering": "clustering", "synthesis": "synthesis"}
     for name, path in pages.items():
         visitor = visit(path, device_scale_factor=1)
         if name == "dp_training":

@@ -1,0 +1,102 @@
+"""A linear model on fixed features under DP-SGD: softmax regression, whose per-picture gradients have closed-form norms. torch.
+
+With features x (d), the released mean m, weights W (classes, d) and b, a picture's loss is the cross-entropy of W (x − m) + b. Its gradient is the
+residual r = softmax − onehot times (x − m, 1), so its length is ‖r‖·√(‖x − m‖² + 1): no gradient is ever written out. Source: Tramèr and Boneh
+2021; that pictures meet W less a *private* mean is our own addition (docs/dp_training.md): half of the length of scattering features is common to
+all of them, says nothing, and would be paid for in noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from engine import dp_sgd
+from engine.features import longest
+from engine.training import Learner, stream
+
+SHOWN = 2000  # training pictures that accuracy is measured on: looking at more would take as long as learning
+CHUNK = 256  # rows at a time: they stay in the processor's cache between forward and backward
+
+
+class LinearTraining(Learner):
+    """Softmax regression on features (n, d) float16; the same hands as training.Training, for one study."""
+
+    def __init__(self, study, plan: dict, images, device: torch.device, train: np.ndarray, test: np.ndarray):
+        super().__init__(study, plan, images, device)
+        self.shown = min(self.shown, SHOWN)
+        self.rows, self.test_rows = (torch.from_numpy(found).to(device) for found in (train, test))
+        classes, d = len(images.classes), train.shape[1]
+        # Filled anew for every part: asking the system for memory would take half of a step's time.
+        self.half, self.full = torch.empty(CHUNK, d, dtype=torch.float16, device=device), torch.empty(CHUNK, d, device=device)
+        self.weight, self.bias = torch.zeros(classes, d, device=device), torch.zeros(classes, device=device)
+        self.noise = torch.Generator(device).manual_seed(stream("noise", study.seed))
+        self.mean = self._mean()
+        self.lengths = self._lengths()
+        self.begin([self.weight, self.bias])
+
+    def _taken(self, part: torch.Tensor) -> torch.Tensor:
+        """Training rows by number, (r,) → (r, d) float32, until the next call."""
+        half, full = self.half[:len(part)], self.full[:len(part)]
+        return full.copy_(torch.index_select(self.rows, 0, part, out=half))
+
+    def _parts(self, rows: torch.Tensor) -> Iterator[torch.Tensor]:
+        """(n, d) float16 → parts (r, d) float32, each until the next."""
+        for part in rows.split(CHUNK):
+            yield self.full[:len(part)].copy_(part)
+
+    def _mean(self) -> torch.Tensor:
+        """(d,) the mean of all training rows; with privacy under noise of mean_noise times the longest row, which the plan is charged for."""
+        total = torch.zeros(self.rows.shape[1], dtype=torch.float64, device=self.device)
+        most = longest(self.rows.shape[1])
+        for x in self._parts(self.rows):
+            total += (x * (most / x.norm(dim=1, keepdim=True)).clamp(max=1)).sum(0).double()  # no row is longer: the sum relies on it
+        if self.study.private and self.plan["noise_multiplier"] > 0:
+            generator = torch.Generator(self.device).manual_seed(stream("noise on the mean", self.study.seed))
+            total += torch.randn(total.shape, generator=generator, device=self.device) * (self.plan["mean_noise"] * most)
+        return (total / len(self.rows)).float()
+
+    def _lengths(self) -> torch.Tensor:
+        """(n,) √(‖x − m‖² + 1), never too short: clipping relies on it."""
+        squares = [x.sub_(self.mean).square().sum(1) for x in self._parts(self.rows)]
+        return (torch.cat(squares) + 1).sqrt() * (1 + dp_sgd.ROUNDING)
+
+    def gradient(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Σ over the rows of the gradients, each clipped where the study is private: (classes, d), (classes,)."""
+        weight, bias = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+        offset = self.bias - self.weight @ self.mean
+        for part in rows.split(CHUNK):
+            x = self._taken(part)  # (r, d)
+            residual = ((self.weight @ x.T).T + offset).softmax(1)  # (r, classes)
+            residual[torch.arange(len(part), device=self.device), self.labels[part]] -= 1
+            if self.study.private:
+                norms = residual.norm(dim=1) * (1 + dp_sgd.ROUNDING) * self.lengths[part]
+                residual = (residual * dp_sgd.clip_factors(norms, self.study.clip)[:, None]).nan_to_num(nan=0.0)  # what is no number counts nothing
+            weight.addmm_(residual.T, x)
+            bias += residual.sum(0)
+        return weight - bias[:, None] * self.mean, bias
+
+    def learn(self, rows: torch.Tensor) -> None:
+        """Set the gradients: noised once a step, over the expected batch size."""
+        for parameter, total in zip((self.weight, self.bias), self.gradient(rows)):
+            if self.study.private:
+                noise = torch.randn(total.shape, generator=self.noise, device=self.device)
+                total = total + noise * (self.plan["noise_multiplier"] * self.study.clip)
+            parameter.grad = total / self.study.batch_size
+
+    def logits_of(self, rows: torch.Tensor) -> torch.Tensor:
+        """(n, d) → (n, classes)."""
+        weight, bias = self.released()
+        offset = bias - weight @ self.mean
+        return torch.cat([(weight @ x.T).T + offset for x in self._parts(rows)])
+
+    def test_logits(self) -> torch.Tensor:
+        """(m, classes) of all test pictures."""
+        return self.logits_of(self.test_rows)
+
+    def shown_logits(self) -> torch.Tensor:
+        """(shown, classes) of the training pictures that accuracy is measured on."""
+        return self.logits_of(self.rows[:self.shown])
+

@@ -1,0 +1,147 @@
+"""Study `sweep`: several trainings at once, as many as the processor has cores. Each Result is stored under its own key, as if it had run alone.
+
+A sweep that was stopped keeps what was finished: started again, it trains what is missing. It is no study of its own on any page, so it has no
+parameters but its members.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from dataclasses import dataclass, field
+
+from pydantic import field_validator
+
+from engine import privacy
+from engine.lab import Lab
+from engine.studies.dp_training import DPTraining
+from engine.study import Event, Failed, Guarantee, Phase, Point, Refused, Result, Study
+
+LOOK = 0.1  # seconds between two looks at what the threads have said
+
+
+class Sweep(Study):
+    """Trainings that are computed together. Events are those of the members, each curve's name behind its member's number: '3:test_accuracy'."""
+
+    NAME = "sweep"
+    TITLE = "Several trainings at once"
+
+    members: tuple[DPTraining, ...]
+
+    @field_validator("members")
+    @classmethod
+    def _some(cls, members: tuple) -> tuple:
+        if not members:
+            raise Refused("members", "members: none is not allowed; a sweep needs at least one training")
+        return members
+
+    def work(self) -> float:
+        """All members' work together."""
+        return sum(member.work() for member in self.members)
+
+    def kind(self) -> str:
+        """That of its members, which are alike."""
+        return f"{self.NAME}:{self.members[0].kind()}"
+
+    def typical(self) -> float | None:
+        """All members' seconds, two at a time."""
+        known = [member.typical() for member in self.members]
+        return None if None in known else sum(known) / 1.3
+
+    def run(self, lab):
+        """Yield what the members tell; return what they promise together. Raises Failed where one of them failed, when all others are done."""
+        crew = Crew(self.members, lab)
+        try:
+            yield from crew.events()
+        finally:
+            crew.stop()
+        if crew.failed:
+            number, error = next(iter(crew.failed.items()))
+            raise Failed(f"{len(crew.failed)} of {len(self.members)} could not be trained; the others are kept. {error}") from error
+        results = [crew.results[number] for number in range(len(self.members))]
+        yield Phase("adding up what all of them spend together")
+        return Result(metrics={"trainings": len(results)}, guarantee=together(self.members, results))
+
+
+def together(members: tuple[DPTraining, ...], results: list[Result]) -> Guarantee:
+    """What is promised where all members' networks are published, or the best of them is picked."""
+    promises = [result.guarantee for member, result in zip(members, results) if member.private]
+    delta = members[0].delta
+    if not promises or any(promise.epsilon is None for promise in promises):
+        return Guarantee(unit="one training picture with its label", epsilon=None, delta=None, mechanism="none: some of the networks were trained without noise", accountant="none",
+                         sampling="Poisson", sample_rate=None, steps=None, note="Nothing is promised to anyone in the data.")
+    runs = tuple((result.metrics["noise_multiplier"], result.guarantee.sample_rate, result.guarantee.steps, result.metrics.get("mean_noise"))
+                 for member, result in zip(members, results) if member.private)
+    spent = privacy.dp_sgd_epsilon_of_all(runs, delta)
+    return Guarantee(unit="one training picture with its label", epsilon=spent.epsilon, delta=delta, mechanism=f"{len(runs)} trainings by DP-SGD on the same pictures, all published",
+                     accountant=spent.accountant, sampling="Poisson", sample_rate=None, steps=None, neighbours=promises[0].neighbours, against=promises[0].against,
+                     note="Picking the best of several trainings spends what all of them spend, unless the picking is private too. A network without privacy, where one was trained "
+                          "beside them for comparison, must not be published.", odds_any=privacy.odds_any(spent.epsilon, delta), odds_mechanism=privacy.odds_any(spent.epsilon, delta))
+
+
+@dataclass
+class Crew:
+    """Threads that each take a member, train it to its end and take the next. Arithmetic releases Python's lock, so that two cores train two members."""
+
+    members: tuple[DPTraining, ...]
+    lab: Lab
+    results: dict[int, Result] = field(default_factory=dict)
+    failed: dict[int, Exception] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.heard: queue.SimpleQueue = queue.SimpleQueue()
+        self.waiting: queue.SimpleQueue = queue.SimpleQueue()
+        self.stopping = threading.Event()
+        self.done = {number: 0.0 for number in range(len(self.members))}
+        for number in self.done:
+            self.waiting.put(number)
+        cores = os.cpu_count() or 1
+        count = min(cores, len(self.members)) if self.lab.device.type == "cpu" else 1  # a graphics card is shared badly
+        place = Lab(self.lab.store, threads=max(1, cores // count))
+        self.threads = [threading.Thread(target=self._work, args=(place,), name=f"veil-sweep-{i}", daemon=True) for i in range(count)]
+
+    def events(self):
+        """What the members tell, as it comes, with how much of all is done."""
+        for thread in self.threads:
+            thread.start()
+        while any(thread.is_alive() for thread in self.threads) or not self.heard.empty():
+            try:
+                number, event = self.heard.get(timeout=LOOK)
+            except queue.Empty:
+                continue
+            if isinstance(event, Point):
+                yield Point(f"{number}:{event.curve}", event.x, event.y)
+            elif isinstance(event, Phase):
+                self.done[number] = max(self.done[number], event.done / event.total if event.name == "training" and event.total else 0.0)
+                finished = len(self.results) + len(self.failed)
+                yield Phase(f"{finished} of {len(self.members)} trained", 1000 * sum(self.done.values()) / len(self.members), 1000)
+
+    def stop(self) -> None:
+        """End the threads at their next event."""
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join()
+
+    def _work(self, place: Lab) -> None:
+        while not self.stopping.is_set():
+            try:
+                number = self.waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                self._train(number, place)
+            except Exception as error:  # the others go on; it is told at the end
+                self.failed[number] = error
+
+    def _train(self, number: int, place: Lab) -> None:
+        run = place.need(self.members[number])
+        while True:
+            try:
+                event: Event = next(run)
+            except StopIteration as end:
+                self.results[number] = end.value
+                return self.heard.put((number, Phase("training", 1.0, 1.0)))
+            if self.stopping.is_set():
+                return run.close()
+            self.heard.put((number, event))
