@@ -75,6 +75,7 @@ def draw_sweep(members: dict[str, DPTraining], view: live.View) -> None:
     finished = {name: found for name, member in members.items() if (found := live.look(member, remembered=True).result) is not None}
     curves = {name: finished[name].curves if name in finished else live.of_member(view, number) for number, name in enumerate(members)}
     {"frontier": draw_frontier, "clips": draw_clips, "optimizers": draw_optimizers}[shown](members, finished, curves)
+    draw_learning(members, curves)
     if finished:
         draw_promise(members, finished, view)
 
@@ -96,6 +97,16 @@ def draw_frontier(members: dict[str, DPTraining], finished: dict, curves: dict) 
         st.caption("Some private networks do better than the one without privacy. That is the clipping: no single odd picture pulls hard, and that can help more than the noise hurts.")
     if len(finished) == len(members) and ends:
         draw_solved(ends)
+
+
+def draw_learning(members: dict[str, DPTraining], curves: dict) -> None:
+    """Every training on its way: report 3's figures 3, 4, 7, 8 and 10."""
+    lines = {name: found["test_accuracy"] for name, found in curves.items() if found.get("test_accuracy")}
+    if lines:
+        st.markdown("**On their way**", help="Accuracy on new pictures, epoch by epoch, all seeds. Click a name in the legend to hide its line.")
+        colours = {name: "private" if member.private else "not private" for name, member in members.items()}
+        st.plotly_chart(charts.learning(lines, colours, study.epochs, study.chance()), key="learning", config={"displayModeBar": False},
+                        alt="Accuracy over epochs, a line for each training")
 
 
 def merged(curves: dict) -> list[tuple[float, float]]:
@@ -127,7 +138,7 @@ def draw_solved(ends: dict[float, list[tuple[float, float]]]) -> None:
 
 def draw_clips(members: dict[str, DPTraining], finished: dict, curves: dict) -> None:
     """The clip norm: report 3's figure 3."""
-    draw_bars(members, finished, curves, {name: "private" for name in members}, "clips")
+    draw_bars(members, finished, curves, {name: "private" if member.private else "not private" for name, member in members.items()}, "clips")
     st.caption("How far one picture may pull at most (the clip norm C), all else the same, the noise grown with it. Small: pictures are cut short and learn slowly. Large: more noise. "
                + ("The report saw about 90 % for 1, 2 and 4, and a drop at 8." if study.network == "cnn" else "The usual learning rate of the linear model shrinks as C grows, unless you set one."))
 
@@ -152,7 +163,9 @@ def draw_bars(members: dict, finished: dict, curves: dict, colours: dict[str, st
 
 def draw_promise(members: dict, finished: dict, view: live.View) -> None:
     """What each network promises, and what all of them do together."""
-    rows = [{"": name, "named correctly, %": f"{100 * found.metrics['test_accuracy']:.2f}", "ε, by itself": words.epsilon(found.guarantee.epsilon) if members[name].private else "none",
+    for warning in dict.fromkeys(warning for found in finished.values() for warning in found.facts["warnings"]):
+        st.warning(warning, icon=":material/warning:")
+    rows = [{"": name + (" (diverged)" if found.facts["diverged"] else ""), "named correctly, %": f"{100 * found.metrics['test_accuracy']:.2f}", "ε, by itself": words.epsilon(found.guarantee.epsilon) if members[name].private else "none",
              "σ": f"{found.metrics['noise_multiplier']:.4g}", "learning rate": f"{found.metrics['learning_rate']:.3g}", "seconds": f"{found.made.get('seconds', 0):.1f}"}
             for name, found in finished.items()]
     st.dataframe(rows, hide_index=True)

@@ -159,8 +159,8 @@ class DPTraining(Study):
         return self._seeded({"not private": self.twin()} | members, seeds)
 
     def clips(self, seeds: int = 1) -> dict[str, DPTraining]:
-        """The clip norm: the report's four and their neighbours, or for the linear model as many times its usual one."""
-        return self._seeded({f"C = {clip:g}": self._like(max_grad_norm=clip) for clip in CLIPS[self.network]}, seeds)
+        """The clip norm: the report's four and a smaller one, or those around the usual one of the linear model; and without privacy."""
+        return self._seeded({f"C = {clip:g}": self._like(max_grad_norm=clip) for clip in CLIPS[self.network]} | {"not private": self.twin()}, seeds)
 
     def optimizers(self, seeds: int = 1) -> dict[str, DPTraining]:
         """The three optimizers, those that were not chosen at their usual rate, and the twins."""

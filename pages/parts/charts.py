@@ -288,6 +288,21 @@ def beside(found: dict[str, list[float]], running: dict[str, float], colours: di
     return chart
 
 
+def learning(curves: dict[str, Curve], colours: dict[str, str], epochs: int, chance: float) -> go.Figure:
+    """Accuracy over epochs, a line for each training: words → (epoch, accuracy in [0, 1]). Those of one colour go from pale to dark; without privacy dashed."""
+    chart = figure("Epochs (passes over the training pictures)", "New pictures named correctly, %", height=340)
+    private = [name for name in curves if colours[name] == "private"]
+    for name, points in curves.items():
+        shade = f"hsl(210, 65%, {78 - 55 * private.index(name) // max(1, len(private) - 1)}%)" if name in private else COLOURS[colours[name]]
+        chart.add_scatter(x=[x for x, _ in points], y=[100 * y for _, y in points], name=name, mode="lines", hovertemplate="%{y:.2f} %",
+                          line=dict(color=shade, width=2.5, dash="solid" if name in private else "dash"))
+    chart.add_hline(y=100 * chance, line=dict(color=COLOURS["chance"], dash="dot"), annotation=dict(text="guessing", font=dict(color=COLOURS["chance"])))
+    chart.update_xaxes(range=[0, 1.02 * epochs])
+    chart.update_yaxes(range=[0, 102])
+    chart.update_layout(hovermode="closest")
+    return chart
+
+
 def spending(curves: dict[float, Curve], chosen: float | None) -> go.Figure:
     """ε over epochs, a line for each noise multiplier, from little noise (dark) to much."""
     chart = figure("Epochs", "ε spent by then, at most", height=400)

@@ -221,4 +221,10 @@ $C$ is the clip norm (max_grad_norm), $\sigma$ the noise multiplier, $q n$ the *
 $(\varepsilon, \delta)$-differentially private: for every set $S$ of networks and all data sets $D, D'$ that differ in one picture,
 $P[M(D) \in S] \le e^{\varepsilon} P[M(D') \in S] + \delta$ (Abadi et al. 2016). $\varepsilon$ is added up over the steps with Rényi
 divergences while it runs and from the privacy loss distribution at the end.
+
+**The linear model** sees fixed features $x$ of a picture, with $\lVert x \rVert_2 \le R$, less a mean that is released once, $m = \tfrac1n \big(\sum_i x_i + \mathcal N(0, \sigma_m^2 R^2 I)\big)$, and
+$\varepsilon$ counts that too. With the residual $r = \mathrm{softmax}(W(x - m) + b) - y$ its gradient is $r \otimes (x - m, 1)$, of length
+$\lVert r \rVert_2 \sqrt{\lVert x - m \rVert_2^2 + 1}$.
+
+**Several networks**: publishing all of them, or picking the best, spends the composition of all their privacy loss distributions.
 """

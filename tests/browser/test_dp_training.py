@@ -180,7 +180,7 @@ def test_a_training_goes_on_while_its_visitor_looks_at_another_page(visit):
 def test_a_killed_worker_is_told_and_run_works_again(visit, server, record_property):
     visitor = visit(f"dp_training?{LONG}&seed=14")
     page = visitor.page
-    page.get_by_text("Beside it, the same network").click()  # the twin would take the place of the dead
+    page.get_by_text("Beside it, the same without privacy").click()  # the twin would take the place of the dead
     look.press_run(page)
     look.begun(page)
     for worker in server.workers():

@@ -52,7 +52,7 @@ def test_a_stopped_frontier_goes_on_with_what_is_missing(visit, server):
     assert Store(server.home / "store").stats().entries <= before + (9 - kept) + 3  # those missing, the sweep itself, its pace
 
 
-@pytest.mark.parametrize(("shown", "chart", "bars"), [("clips", "clips", 6), ("optimizers", "optimizers", 6)])
+@pytest.mark.parametrize(("shown", "chart", "bars"), [("clips", "clips", 7), ("optimizers", "optimizers", 6)])
 def test_what_a_setting_does_stands_in_bars(visit, shown, chart, bars):
     visitor = visit(f"{SMALL}&epochs=2&shown={shown}".replace("epochs=4&", ""))
     page = visitor.page

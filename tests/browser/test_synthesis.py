@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_told_in_words(visit, query, words):
 
 
 def test_values_that_only_fit_together_are_taken_together_and_a_mended_one_is_forgiven(visit):
-    page = visit(SMALL).page  # six steps alone would not reach the usual snapshots
+    page = visit(SMALL + "&seed=77").page  # never run, so that no result has a warning; six steps alone would not reach the usual snapshots
     look.unfold(page, "More settings")
     expect(page.get_by_role("textbox", name="Snapshots after steps")).to_have_value("2,6")
     expect(page.get_by_role("textbox", name="Steps", exact=True)).to_have_value("6")
