@@ -83,6 +83,7 @@ def draw_sweep(members: dict[str, DPTraining], view: live.View) -> None:
 def draw_frontier(members: dict[str, DPTraining], finished: dict, curves: dict) -> None:
     """Accuracy over ε: report 3's figures 5 and 9, with every epoch on the way."""
     private = {name: member for name, member in members.items() if member.private}
+    draw_strengths(members, finished)
     paths = {name: merged(curves[name]) for name in private if "epsilon" in curves[name]}
     ends: dict[float, list[tuple[float, float]]] = {}
     for name, member in private.items():
@@ -97,6 +98,28 @@ def draw_frontier(members: dict[str, DPTraining], finished: dict, curves: dict) 
         st.caption("Some private networks do better than the one without privacy. That is the clipping: no single odd picture pulls hard, and that can help more than the noise hurts.")
     if len(finished) == len(members) and ends:
         draw_solved(ends)
+
+
+def draw_strengths(members: dict[str, DPTraining], finished: dict) -> None:
+    """For the eye: the same forty pictures under much noise, some and little, and how many of a hundred attackers that leaves right."""
+    promised = sorted((found.guarantee.epsilon, name) for name, found in finished.items() if members[name].private and found.guarantee.epsilon is not None)
+    wanted = [target for target in (0.0, study.target_epsilon or 3.0, 1e9)]
+    names = dict.fromkeys(min(promised, key=lambda one: abs(one[0] - target))[1] for target in wanted) if promised else {}
+    names = [*names, *[name for name in finished if not members[name].private][:1]]
+    if not names:
+        st.image(study.sample(), width=420, alt=f"Some training pictures of {study.dataset}")
+        st.caption("Some of the pictures that it learns from, and whose owners trust that nobody finds out about them.")
+        return
+    for column, name in zip(st.columns(4), names):
+        promise = finished[name].guarantee
+        with column:
+            st.markdown(f"**ε = {words.epsilon(promise.epsilon)}**" if members[name].private else "**Not private**")
+            st.image(finished[name].pictures["answers"], width="stretch", alt=f"Forty test pictures, the wrongly named ones framed, {name}")
+            n = words.of_hundred(promise.odds_mechanism) if promise.odds_mechanism is not None else 100
+            st.image(charts.crowd(n), width="stretch", alt=f"100 small figures, {n} of them marked")
+            risk = f"they {words.how_often(promise.odds_mechanism)}" if promise.odds_mechanism is not None else "**nothing is promised**: they may be certain"
+            st.caption(f"{100 * finished[name].metrics['test_accuracy']:.1f} of 100 named correctly. Attackers who guess whether your picture was among those learned from: {risk}.")
+    st.caption("Forty new pictures, those framed that are named wrongly. Below each: the guesses of 100 attackers, the right ones marked, at most. A coin flip would make 50 right.")
 
 
 def draw_learning(members: dict[str, DPTraining], curves: dict) -> None:

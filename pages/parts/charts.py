@@ -297,8 +297,9 @@ def learning(curves: dict[str, Curve], colours: dict[str, str], epochs: int, cha
         chart.add_scatter(x=[x for x, _ in points], y=[100 * y for _, y in points], name=name, mode="lines", hovertemplate="%{y:.2f} %",
                           line=dict(color=shade, width=2.5, dash="solid" if name in private else "dash"))
     chart.add_hline(y=100 * chance, line=dict(color=COLOURS["chance"], dash="dot"), annotation=dict(text="guessing", font=dict(color=COLOURS["chance"])))
+    worst = 100 * min((y for points in curves.values() for _, y in points), default=0.0)
     chart.update_xaxes(range=[0, 1.02 * epochs])
-    chart.update_yaxes(range=[0, 102])
+    chart.update_yaxes(range=[worst - 0.1 * (100 - worst) if worst > 60 else 0, 101])  # where all do well, what lies between them
     chart.update_layout(hovermode="closest")
     return chart
 
