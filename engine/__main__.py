@@ -96,7 +96,10 @@ def run_series(options) -> None:
         raise Refused("series", f"series: {options.series[:40]!r} is not known; {base.NAME} has {', '.join(base.SERIES) or 'none'}")
     store, studies = open_store(), getattr(base, options.series)()
     if all(isinstance(study, DPTraining) for study in studies.values()):
-        compute(Sweep(members=tuple(studies.values())), store)  # several at once; below each is read from the store
+        try:
+            compute(Sweep(members=tuple(studies.values())), store)  # several at once; below each is read from the store
+        except Failed as failed:  # those that finished are printed; the first that did not says so again
+            print(failed, file=sys.stderr)
     for words, study in studies.items():
         begun, cached = time.perf_counter(), load(store, key(study)) is not None
         result = compute(study, store)

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 
 from cache import Store
-from engine import data, settings
+from engine import data, parameters, settings
 from engine.study import Event, Phase, Result, Study, key
 
 SHORT = 3.0  # seconds: most of a shorter run is starting and reading
@@ -75,7 +75,9 @@ def made(study: Study, name: str, seconds: float) -> dict:
 
 
 def command(study: Study) -> str:
-    """The command line that computes the same study."""
+    """The command line that computes the same study; empty for one that is made of others and has no parameters."""
+    if not parameters.specs(type(study)):
+        return ""
     settings_ = "".join(f" --set {name}={text}" for name, text in study.changed().items())
     return f"python -m engine run {study.NAME}{settings_}"
 

@@ -32,7 +32,7 @@ class LinearTraining(Learner):
         # Filled anew for every part: asking the system for memory would take half of a step's time.
         self.half, self.full = torch.empty(CHUNK, d, dtype=torch.float16, device=device), torch.empty(CHUNK, d, device=device)
         self.weight, self.bias = torch.zeros(classes, d, device=device), torch.zeros(classes, device=device)
-        self.noise = torch.Generator(device).manual_seed(stream("noise", study.seed))
+        self.noise = torch.Generator(device).manual_seed(stream(study.secret("noise"), study.seed))
         self.mean = self._mean()
         self.lengths = self._lengths()
         self.begin([self.weight, self.bias])
@@ -52,9 +52,9 @@ class LinearTraining(Learner):
         total = torch.zeros(self.rows.shape[1], dtype=torch.float64, device=self.device)
         most = longest(self.rows.shape[1])
         for x in self._parts(self.rows):
-            total += (x * (most / x.norm(dim=1, keepdim=True)).clamp(max=1)).sum(0).double()  # no row is longer: the sum relies on it
+            total += (x * (most / (x.norm(dim=1, keepdim=True) * (1 + dp_sgd.ROUNDING))).clamp(max=1)).double().sum(0)  # no row is longer: the sum relies on it
         if self.study.private and self.plan["noise_multiplier"] > 0:
-            generator = torch.Generator(self.device).manual_seed(stream("noise on the mean", self.study.seed))
+            generator = torch.Generator(self.device).manual_seed(stream(self.study.secret("noise on the mean"), self.study.seed))
             total += torch.randn(total.shape, generator=generator, device=self.device) * (self.plan["mean_noise"] * most)
         return (total / len(self.rows)).float()
 

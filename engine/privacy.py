@@ -242,10 +242,23 @@ def dp_sgd_epsilon_of_all(runs: tuple[Run, ...], delta: float) -> Spent:
     spare = delta - sum(_rounding(steps + 2) for _, _, steps, _ in runs)
     if interval > WIDEST or spare <= 0.9 * delta:
         return Spent(_apart(runs, delta), "the sum of what each spends, an upper bound")
-    whole = functools.reduce(lambda one, other: one.compose(other), (_composed(noise, rate, steps, interval, release) for noise, rate, steps, release in runs))
-    epsilon = float(whole.get_epsilon_for_delta(spare)) * COARSE
+    epsilon = float(_composed_of_all(runs, interval).get_epsilon_for_delta(spare)) * COARSE
     rounded = "" if interval == INTERVAL else f", losses rounded up to multiples of {interval:g}"
     return Spent(epsilon, f"PLD (dp_accounting){rounded}") if math.isfinite(epsilon) else Spent(_apart(runs, delta), "the sum of what each spends, an upper bound")
+
+
+@lru_cache(maxsize=256)
+def odds_of_all(runs: tuple[Run, ...]) -> float:
+    """As odds_dp_sgd, for an attacker who sees several independent runs on the same data. 1 where no PLD can be computed. Raises ValueError."""
+    interval = max(_interval(noise, rate, steps, 0.3) if noise > 0 else math.inf for noise, rate, steps, _ in runs)
+    if interval > WIDEST:
+        return 1.0
+    return min(1.0, (1 + float(_composed_of_all(runs, interval).get_delta_for_epsilon(0.0)) + sum(_rounding(steps + 2) for _, _, steps, _ in runs)) / 2)
+
+
+def _composed_of_all(runs: tuple[Run, ...], interval: float):
+    """The privacy loss distribution of independent runs together."""
+    return functools.reduce(lambda one, other: one.compose(other), (_composed(noise, rate, steps, interval, release) for noise, rate, steps, release in runs))
 
 
 def _apart(runs: tuple[Run, ...], delta: float) -> float:

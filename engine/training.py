@@ -39,7 +39,7 @@ class Learner:
         self.labels = torch.tensor(images.train_labels).to(device)
         self.test_pictures, self.test_labels = images.test_images, torch.tensor(images.test_labels).to(device)
         self.shown = min(SHOWN_ROWS, len(self.labels))
-        self.sampling = torch.Generator(device).manual_seed(stream("sampling", study.seed))
+        self.sampling = torch.Generator(device).manual_seed(stream(study.secret("sampling"), study.seed))
         self.diverged, self.steps, self.averaged = False, 0, None
 
     def begin(self, parameters: list[torch.Tensor]) -> None:
@@ -106,8 +106,8 @@ class Training(Learner):
         self.network = networks.report_cnn(channels, h, len(images.classes), stream("init", study.seed), study.activation, study.norm).to(device)
         self.private_gradient = dp_sgd.PrivateGradient(
             self.network, expected_batch=study.batch_size, max_grad_norm=study.clip, noise_multiplier=plan["noise_multiplier"], copies=study.augmentations,
-            generator=torch.Generator(device).manual_seed(stream("noise", study.seed)))
-        self.shifts = torch.Generator().manual_seed(stream("augmentations", study.seed))
+            generator=torch.Generator(device).manual_seed(stream(study.secret("noise"), study.seed)))
+        self.shifts = torch.Generator().manual_seed(stream(study.secret("augmentations"), study.seed))
         self.begin(list(self.network.parameters()))
 
     def learn(self, rows: torch.Tensor) -> None:

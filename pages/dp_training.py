@@ -93,9 +93,9 @@ def draw_frontier(members: dict[str, DPTraining], finished: dict, curves: dict) 
     st.plotly_chart(charts.frontier(paths, ends, twins, charts.KNOWN.get(study.dataset, ()), study.target_epsilon, study.chance()), key="frontier",
                     config={"displayModeBar": False}, alt="Accuracy over the ε spent, a point for each noise multiplier, beside the network without privacy")
     st.caption("Each thin line is one training on its way: every epoch learns more and spends more. Its thick point is the finished network, its ε counted exactly. "
-               "The left end has much noise, the right end little." + (" Crosses: what others published at the same δ." if study.dataset in charts.KNOWN else ""))
-    if twins and max((y for found in ends.values() for _, y in found), default=0.0) > sum(twins) / len(twins):
-        st.caption("Some private networks do better than the one without privacy. That is the clipping: no single odd picture pulls hard, and that can help more than the noise hurts.")
+               "The left end has much noise, the right end little." + (" Crosses: what others published, at δ = 1e-5." if study.dataset in charts.KNOWN else ""))
+    if twins and ends and max(sum(y for _, y in found) / len(found) for found in ends.values()) > sum(twins) / len(twins) + 0.001:
+        st.caption("Some private networks do better than the one without privacy. Clipping may do that: no single odd picture pulls hard. Their learning rates differ, too.")
     if len(finished) == len(members) and ends:
         draw_solved(ends)
 
@@ -208,7 +208,7 @@ def show_spending() -> None:
 def show_one() -> None:
     """One network beside its twin without privacy."""
     compare = st.toggle("Beside it, the same without privacy", value=True, key="dp_training.compare",
-                        help="Its twin: the same pictures in the same batches, nothing clipped, nothing noised, at the learning rate "
+                        help="Its twin: the same pictures, nothing clipped, nothing noised, at the learning rate "
                              "that its optimizer usually has without privacy.")
     studies = {"private": study} | ({"not private": study.twin()} if compare else {})
     live.run_button(studies)

@@ -144,14 +144,13 @@ def test_the_first_weights_foretell_neither_batches_nor_noise():
     assert len({stream(purpose, seed) & 0xFFFFFFFF for purpose in ("init", "sampling", "noise") for seed in range(1000)}) == 3000
 
 
-def test_the_twin_sees_the_same_batches():
-    images = data.load("mnist-5k")
-    study = cnn(epochs=1, noise_multiplier=1.0)
-    plan = study.plan(len(images.train_images))
-    private, plain = (Training(s, plan, images, torch.device("cpu")) for s in (study, study.twin()))
-    for _ in range(3):
-        assert torch.equal(watch(private)["rows"], watch(plain)["rows"])
-        private.step(), plain.step()
+def test_no_two_private_trainings_share_batches_or_noise():
+    """Whatever they differ in: with the same draws, one network less the other would hold no noise."""
+    base = cnn(epochs=1, noise_multiplier=1.0)
+    others = [base.model_copy(update=change) for change in ({"noise_multiplier": 1.1}, {"max_grad_norm": 2.0}, {"optimizer": "adam"}, {"epochs": 2}, {"seed": 1})]
+    for purpose in ("sampling", "noise", "noise on the mean"):
+        assert len({stream(study.secret(purpose), study.seed) for study in (base, *others)}) == 6
+    assert base.twin().secret("sampling") == "sampling"  # never published
 
 
 def test_right_and_wrong_pictures_and_classes_agree_with_the_predictions(quick):

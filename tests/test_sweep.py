@@ -63,6 +63,41 @@ def test_a_sweep_of_nothing_is_refused():
         Sweep(members=())
 
 
+class Careless(DPTraining):
+    """Draws by the seed alone, as they were before a review."""
+
+    def secret(self, purpose):
+        return purpose
+
+
+@pytest.mark.parametrize("kind", [DPTraining, Careless])
+def test_one_member_less_another_still_holds_noise(kind, store):
+    """Two noised means, weighed so that shared noise would cancel: with draws of their own nothing comes near the true sum; the planted error is found."""
+    import torch
+
+    from engine import data
+    from engine.features import longest
+    from engine.linear import LinearTraining
+    from engine.studies.features import Features
+    _, rows = finish(Lab(store).need(Features()))
+    images, (few, many) = data.load("mnist-5k"), (kind(noise_multiplier=2.0), kind(noise_multiplier=8.0))
+    plans = [member.plan(4000) for member in (few, many)]
+    means = [LinearTraining(member, plan, images, torch.device("cpu"), rows.arrays["train"], rows.arrays["test"]).mean.double() for member, plan in zip((few, many), plans)]
+    a, b = (plan["mean_noise"] for plan in plans)
+    truth = torch.tensor(rows.arrays["train"].astype(np.float64).mean(0))
+    off = float(((b * means[0] - a * means[1]) / (b - a) - truth).norm()) * 4000
+    alone = a * longest(3969) * 3969**0.5  # how far the less noised one is off by itself
+    assert (off < 0.01 * alone) == (kind is Careless) and (off > 0.9 * alone) == (kind is DPTraining)
+
+
+def test_the_promise_of_all_is_at_the_visitors_delta(store):
+    members = (MEMBERS[0].twin(), DPTraining(noise_multiplier=8.0, epochs=3, delta=1e-7), DPTraining(noise_multiplier=6.0, epochs=3, delta=1e-7))
+    _, result = finish(Lab(store).need(Sweep(members=members)))
+    assert result.guarantee.delta == 1e-7
+    assert result.guarantee.epsilon > max(load(store, key(member)).guarantee.epsilon for member in members[1:])
+    assert 0.5 < result.guarantee.odds_mechanism < result.guarantee.odds_any and "seed is known" in result.guarantee.note
+
+
 # --- what all of them spend ----------------------------------------------------------------------------------------------------
 
 def test_twice_the_same_run_spends_what_one_of_twice_the_steps_does():

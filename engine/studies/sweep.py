@@ -1,4 +1,5 @@
-"""Study `sweep`: several trainings at once, as many as the processor has cores. Each Result is stored under its own key, as if it had run alone.
+"""Study `sweep`: several trainings at once, as many as the processor has cores. Each Result is stored under its own key, and is the one it would have been alone, up to the
+rounding of sums on one core or several.
 
 A sweep that was stopped keeps what was finished: started again, it trains what is missing. It is no study of its own on any page, so it has no
 parameters but its members.
@@ -42,7 +43,7 @@ class Sweep(Study):
 
     def kind(self) -> str:
         """That of its members, which are alike."""
-        return f"{self.NAME}:{self.members[0].kind()}"
+        return f"{self.NAME}:{max(self.members, key=lambda member: member.private).kind()}"
 
     def typical(self) -> float | None:
         """All members' seconds, two at a time."""
@@ -51,6 +52,8 @@ class Sweep(Study):
 
     def run(self, lab):
         """Yield what the members tell; return what they promise together. Raises Failed where one of them failed, when all others are done."""
+        for need in dict.fromkeys(need for member in self.members for need in member.needs()):
+            yield from lab.need(need)  # with all cores, and once for all members
         crew = Crew(self.members, lab)
         try:
             yield from crew.events()
@@ -65,19 +68,22 @@ class Sweep(Study):
 
 
 def together(members: tuple[DPTraining, ...], results: list[Result]) -> Guarantee:
-    """What is promised where all members' networks are published, or the best of them is picked."""
-    promises = [result.guarantee for member, result in zip(members, results) if member.private]
-    delta = members[0].delta
-    if not promises or any(promise.epsilon is None for promise in promises):
+    """What is promised where all private members' networks are published, or the best of them is picked: their privacy losses composed.
+
+    That needs independent draws, which DPTraining.secret sees to. Members without privacy stand beside for comparison and are not published.
+    """
+    private = [(member, result) for member, result in zip(members, results) if member.private]
+    if not private or any(result.guarantee.epsilon is None for _, result in private):
         return Guarantee(unit="one training picture with its label", epsilon=None, delta=None, mechanism="none: some of the networks were trained without noise", accountant="none",
                          sampling="Poisson", sample_rate=None, steps=None, note="Nothing is promised to anyone in the data.")
-    runs = tuple((result.metrics["noise_multiplier"], result.guarantee.sample_rate, result.guarantee.steps, result.metrics.get("mean_noise"))
-                 for member, result in zip(members, results) if member.private)
+    runs = tuple((result.metrics["noise_multiplier"], result.guarantee.sample_rate, result.guarantee.steps, result.metrics.get("mean_noise")) for _, result in private)
+    delta, one = min(member.delta for member, _ in private), private[0][1].guarantee
     spent = privacy.dp_sgd_epsilon_of_all(runs, delta)
-    return Guarantee(unit="one training picture with its label", epsilon=spent.epsilon, delta=delta, mechanism=f"{len(runs)} trainings by DP-SGD on the same pictures, all published",
-                     accountant=spent.accountant, sampling="Poisson", sample_rate=None, steps=None, neighbours=promises[0].neighbours, against=promises[0].against,
-                     note="Picking the best of several trainings spends what all of them spend, unless the picking is private too. A network without privacy, where one was trained "
-                          "beside them for comparison, must not be published.", odds_any=privacy.odds_any(spent.epsilon, delta), odds_mechanism=privacy.odds_any(spent.epsilon, delta))
+    return Guarantee(unit=one.unit, epsilon=spent.epsilon, delta=delta, mechanism=f"{len(runs)} trainings by DP-SGD on the same pictures, each with draws of its own, all published",
+                     accountant=spent.accountant, sampling="Poisson", sample_rate=None, steps=None, neighbours=one.neighbours, against=one.against, also_released=one.also_released,
+                     note=f"Picking the best of several trainings spends what all of them spend, unless the picking is private too. A network without privacy, where one was trained "
+                          f"beside them for comparison, must not be published. {one.note}",
+                     odds_any=privacy.odds_any(spent.epsilon, delta), odds_mechanism=privacy.odds_of_all(runs))
 
 
 @dataclass
