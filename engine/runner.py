@@ -7,6 +7,7 @@ twice. The worker stores the Result itself; the Runner only reports how it went.
 
 from __future__ import annotations
 
+import bisect
 import logging
 import os
 import threading
@@ -22,6 +23,7 @@ from engine.study import EVENTS, Event, Failed, Phase, Refused, Result, Study, k
 
 log = logging.getLogger("veil.runner")
 GRACE = 4.0  # seconds a worker has to stop at its next event, before it is restarted (about 4 s more)
+SETTLED = 0.5  # seconds within which a subscription has reached the scheduler
 COALESCE = 0.2  # seconds within which phases of one name are sent once
 KEPT = 8  # ended runs that a web process remembers; their Results are in the store
 WAITING = 50  # runs that may wait; more is an attack, or a crowd that would wait for hours
@@ -47,7 +49,8 @@ class Run:
     result: Result | None = None
     cancelling: bool = False
     future: object = None
-    numbers: set[int] = field(default_factory=set)  # events seen, so that history and live feed may overlap
+    numbers: set[int] = field(default_factory=set)  # messages heard, so that history and live feed may overlap
+    order: list[int] = field(default_factory=list)  # the number of each event, ascending
 
 
 # --- in the worker ------------------------------------------------------------------------------------------------------
@@ -176,14 +179,25 @@ class Runner:
             self.client.subscribe_topic(run.attempt, lambda event: self._hear(run, event[1]))
             run.future = self.client.submit(work, run.study, run.attempt, key=run.attempt, retries=0, pure=False,
                                             fifo_timeout=0)  # without a grace period: first come, first served
-            for _, message in self.client.get_events(run.attempt):
-                self._hear(run, message)
+            self._catch_up(run)
+            # The subscription travels on a stream of its own and may arrive after that question: what was said between the two is asked for again.
+            settled = threading.Timer(SETTLED, self._catch_up, (run,))
+            settled.daemon = True
+            settled.start()
             run.future.add_done_callback(lambda future: self._finish(run, future))
             if run.cancelling:  # pressed while the workers were still starting
                 threading.Thread(target=self._cancel, args=(run,), daemon=True).start()
         except Exception as error:
             log.exception("submit")
             self._end(run, "failed", f"The run could not be started ({type(error).__name__}: {error}).")
+
+    def _catch_up(self, run: Run) -> None:
+        """Hear what has been said so far."""
+        try:
+            for _, message in self.client.get_events(run.attempt):
+                self._hear(run, message)
+        except Exception as error:  # the scheduler is gone: the run's future says so
+            log.warning("events of %s: %s", run.attempt, error)
 
     def _ensure_workers(self) -> None:
         """Wait for the workers; where their process has died, start it again."""
@@ -201,7 +215,9 @@ class Runner:
                 return
             run.numbers.add(message["n"])
             if message["kind"] in EVENTS:
-                run.events.append(EVENTS[message["kind"]](**message["fields"]))
+                place = bisect.bisect(run.order, message["n"])  # at the end, unless it was caught up with
+                run.order.insert(place, message["n"])
+                run.events.insert(place, EVENTS[message["kind"]](**message["fields"]))
             elif message["kind"] == "started":
                 run.state, run.began, run.worker = "running", time.monotonic(), message["fields"]["worker"]
             elif message["kind"] == "ended" and run.cancelling:
