@@ -103,7 +103,7 @@ def draw_frontier(members: dict[str, DPTraining], finished: dict, curves: dict) 
 def draw_strengths(members: dict[str, DPTraining], finished: dict) -> None:
     """For the eye: the same forty pictures under much noise, some and little, and how many of a hundred attackers that leaves right."""
     promised = sorted((found.guarantee.epsilon, name) for name, found in finished.items() if members[name].private and found.guarantee.epsilon is not None)
-    wanted = [target for target in (0.0, study.target_epsilon or 3.0, 1e9)]
+    wanted = (0.0, study.target_epsilon or 3.0, 1e9)  # the most private, the nearest to the dial, the least private
     names = dict.fromkeys(min(promised, key=lambda one: abs(one[0] - target))[1] for target in wanted) if promised else {}
     names = [*names, *[name for name in finished if not members[name].private][:1]]
     if not names:

@@ -1,7 +1,7 @@
 """Study `dp_training`: a network trained under DP-SGD (report 3; Abadi et al. 2016), or without privacy as its twin.
 
 Every step draws a Poisson sample of the pictures, clips what each of them asks for, adds noise once, and steps. What learns is the report's CNN, or
-a linear model on fixed features, which is the strongest known for so small a budget (Tramèr and Boneh 2021).
+a linear model on fixed features, which learns more on so small a budget (Tramèr and Boneh 2021).
 """
 
 from __future__ import annotations
