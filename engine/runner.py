@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import logging
 import os
+import subprocess
 import threading
 import time
 import uuid
@@ -23,6 +24,7 @@ from engine.study import EVENTS, Event, Failed, Phase, Refused, Result, Study, k
 
 log = logging.getLogger("veil.runner")
 GRACE = 4.0  # seconds a worker has to stop at its next event, before it is restarted (about 4 s more)
+DYING = 2.0  # seconds from a dying process' last closed socket to its end, at the very most
 SETTLED = 0.5  # seconds within which a subscription has reached the scheduler
 COALESCE = 0.2  # seconds within which phases of one name are sent once
 KEPT = 8  # ended runs that a web process remembers; their Results are in the store
@@ -238,9 +240,17 @@ class Runner:
 
     def _lost(self, run: Run) -> None:
         """The task was taken away: by another client, or because the scheduler is gone."""
-        if self.process is not None and self.process.poll() is not None:
+        if self.process is not None and self._dies():
             return self._end(run, "failed", "The worker processes died. Press Run to start them again.")
         self._end(run, "cancelled", "Stopped by somebody else.")
+
+    def _dies(self) -> bool:
+        """Our own cluster's process has ended, or does within a moment: its sockets close before the system says that it has."""
+        try:
+            self.process.wait(DYING)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def _keep(self, run: Run) -> None:
         """A worker on another machine has another disk: keep the Result here too."""
