@@ -33,9 +33,14 @@ class LinearTraining(Learner):
         self.half, self.full = torch.empty(CHUNK, d, dtype=torch.float16, device=device), torch.empty(CHUNK, d, device=device)
         self.weight, self.bias = torch.zeros(classes, d, device=device), torch.zeros(classes, device=device)
         self.noise = torch.Generator(device).manual_seed(stream(study.secret("noise"), study.seed))
+        self.bind(study.clip, plan["noise_multiplier"])
         self.mean = self._mean()
         self.lengths = self._lengths()
         self.begin([self.weight, self.bias])
+
+    def bind(self, max_grad_norm: float, noise_multiplier: float) -> None:
+        """Clip and noise so from now on; only audits, which plant errors, say anything else than the plan."""
+        self.max_grad_norm, self.noise_multiplier = max_grad_norm, noise_multiplier
 
     def _taken(self, part: torch.Tensor) -> torch.Tensor:
         """Training rows by number, (r,) → (r, d) float32, until the next call."""
@@ -56,7 +61,7 @@ class LinearTraining(Learner):
         if self.study.private and self.plan["noise_multiplier"] > 0:
             generator = torch.Generator(self.device).manual_seed(stream(self.study.secret("noise on the mean"), self.study.seed))
             total += torch.randn(total.shape, generator=generator, device=self.device) * (self.plan["mean_noise"] * most)
-        return (total / len(self.rows)).float()
+        return (total / self.plan["n"]).float()
 
     def _lengths(self) -> torch.Tensor:
         """(n,) √(‖x − m‖² + 1), never too short: clipping relies on it."""
@@ -73,7 +78,7 @@ class LinearTraining(Learner):
             residual[torch.arange(len(part), device=self.device), self.labels[part]] -= 1
             if self.study.private:
                 norms = residual.norm(dim=1) * (1 + dp_sgd.ROUNDING) * self.lengths[part]
-                residual = (residual * dp_sgd.clip_factors(norms, self.study.clip)[:, None]).nan_to_num(nan=0.0)  # what is no number counts nothing
+                residual = (residual * dp_sgd.clip_factors(norms, self.max_grad_norm)[:, None]).nan_to_num(nan=0.0)  # what is no number counts nothing
             weight.addmm_(residual.T, x)
             bias += residual.sum(0)
         return weight - bias[:, None] * self.mean, bias
@@ -83,7 +88,7 @@ class LinearTraining(Learner):
         for parameter, total in zip((self.weight, self.bias), self.gradient(rows)):
             if self.study.private:
                 noise = torch.randn(total.shape, generator=self.noise, device=self.device)
-                total = total + noise * (self.plan["noise_multiplier"] * self.study.clip)
+                total = total + noise * (self.noise_multiplier * self.max_grad_norm)
             parameter.grad = total / self.study.batch_size
 
     def logits_of(self, rows: torch.Tensor) -> torch.Tensor:

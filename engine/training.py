@@ -50,8 +50,15 @@ class Learner:
 
     def step(self) -> None:
         """One Poisson batch, one step."""
-        rows = dp_sgd.poisson_batch(len(self.labels), self.plan["sample_rate"], self.sampling)
-        self.learn(rows)
+        self.learn(self.draw())
+        self.advance()
+
+    def draw(self) -> torch.Tensor:
+        """The rows of the next batch."""
+        return dp_sgd.poisson_batch(len(self.labels), self.plan["sample_rate"], self.sampling)
+
+    def advance(self) -> None:
+        """One step along the gradients that `learn` has set."""
         self.optimizer.step()
         self.steps += 1
         self._average()
@@ -102,13 +109,21 @@ class Training(Learner):
     def __init__(self, study, plan: dict, images, device: torch.device):
         super().__init__(study, plan, images, device)
         self.images, self.test_images = (torch.tensor(found).to(device) for found in (images.train_images, images.test_images))
-        h, _, channels = images.train_images.shape[1:]
-        self.network = networks.report_cnn(channels, h, len(images.classes), stream("init", study.seed), study.activation, study.norm).to(device)
+        self.network = self.build(images).to(device)
         self.private_gradient = dp_sgd.PrivateGradient(
             self.network, expected_batch=study.batch_size, max_grad_norm=study.clip, noise_multiplier=plan["noise_multiplier"], copies=study.augmentations,
             generator=torch.Generator(device).manual_seed(stream(study.secret("noise"), study.seed)))
         self.shifts = torch.Generator().manual_seed(stream(study.secret("augmentations"), study.seed))
         self.begin(list(self.network.parameters()))
+
+    def build(self, images) -> torch.nn.Module:
+        """The network as it is before its first step."""
+        h, _, channels = images.train_images.shape[1:]
+        return networks.report_cnn(channels, h, len(images.classes), stream("init", self.study.seed), self.study.activation, self.study.norm)
+
+    def bind(self, max_grad_norm: float, noise_multiplier: float) -> None:
+        """Clip and noise otherwise from now on. For audits, which plant errors; no ε knows of it."""
+        self.private_gradient.max_grad_norm, self.private_gradient.noise_multiplier = max_grad_norm, noise_multiplier
 
     def learn(self, rows: torch.Tensor) -> None:
         """Set the gradients of a batch: private, or those of its twin, nothing clipped and nothing noised."""

@@ -1,0 +1,261 @@
+"""What a training can be shown to have given away, and whether it did what its ε is charged for. numpy and scipy; nothing here trains.
+
+An auditor puts *canaries* among the pictures: examples that nobody else resembles, each in or out by a coin flip. From all that the training
+publishes he guesses which were in. Right guesses bound ε from below, whatever the training does (Steinke, Nasr and Jagielski 2023, "Privacy
+Auditing with One (1) Training Run"). Besides, `Witness` checks each promise of the mechanism by itself: noise, clipping, how often and how
+independently pictures are drawn. Such a test is no bound on ε, but it sees much smaller cheats.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, special, stats
+
+CONFIDENCE = 0.95  # of the floor
+SHARES = (0.03, 0.1, 0.3, 1.0)  # of the canaries that are guessed at: fixed beforehand, and paid for by a union bound
+FALSE_ALARM = 0.01  # of all checks of a correct training together
+MOST_EPSILON = 50.0  # a floor is looked for up to here
+
+
+# --- the floor: guesses that were right -----------------------------------------------------------------------------------
+
+def p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
+    """At most so likely is it that an (ε, δ)-private training lets `right` or more of `guesses` come out right (Steinke et al. 2023, Theorem 5.2).
+
+    P[B ≥ v] + 2mδ·max_i P[v > B ≥ v − i]/i, with B binomial over the r guesses at e^ε/(1 + e^ε).
+    """
+    chance = special.expit(epsilon)
+    tail = stats.binom.sf(right - 1, guesses, chance)
+    i = np.arange(1, right + 1)
+    below = stats.binom.cdf(right - 1, guesses, chance) - stats.binom.cdf(right - 1 - i, guesses, chance)  # (right,)
+    return float(min(1.0, tail + 2 * canaries * delta * (below / i).max(initial=0.0)))
+
+
+def least_epsilon(canaries: int, guesses: int, right: int, delta: float, level: float) -> float:
+    """The largest ε that so many right guesses refute at this level; 0 where they refute none."""
+    refutes = lambda epsilon: p_value(canaries, guesses, right, epsilon, delta) - level
+    if refutes(0.0) > 0:
+        return 0.0
+    if refutes(MOST_EPSILON) <= 0:
+        return MOST_EPSILON
+    return float(optimize.brentq(refutes, 0.0, MOST_EPSILON, xtol=1e-3)) - 1e-3  # rounded down: it is a floor
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A lower bound on ε that holds with `CONFIDENCE`, and the guesses that gave it."""
+
+    epsilon: float
+    guesses: int
+    right: int
+
+
+def floor(scores: np.ndarray, included: np.ndarray, delta: float, confidence: float = CONFIDENCE) -> Floor:
+    """The best of a few numbers of guesses, each at its share of the risk. scores (m,): high where a canary looks included; included (m,) bool.
+
+    Of the canaries guessed at, the half with the highest scores are called in, the half with the lowest out.
+    """
+    order, found = np.argsort(-np.nan_to_num(scores, nan=0.0, posinf=1e300, neginf=-1e300), kind="stable"), []
+    for share in SHARES:
+        half = max(1, int(share * len(scores) / 2))
+        right = int(included[order[:half]].sum() + (~included[order[-half:]]).sum())
+        found.append(Floor(least_epsilon(len(scores), 2 * half, right, delta, (1 - confidence) / len(SHARES)), 2 * half, right))
+    return max(found, key=lambda one: (one.epsilon, one.guesses))
+
+
+# --- the marks that are put among the pictures ------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Marks:
+    """Canaries, one column of the input each, included or not by a coin flip; and markers, many rows to a column, all included.
+
+    A row is zero outside its column. There are as many markers of each kind (label and sign of the entry), so that none is ever learned and their mean
+    is none.
+    """
+
+    included: np.ndarray  # (m,) bool
+    labels: np.ndarray  # (m,)
+    marker_columns: np.ndarray  # (g,) 0 … groups − 1
+    marker_kinds: np.ndarray  # (g,) label, or classes + label where the entry is negative
+    classes: int
+
+    @classmethod
+    def drawn(cls, canaries: int, markers: int, groups: int, classes: int, rng: np.random.Generator) -> Marks:
+        """m canaries with coin flips and random labels; markers over a few columns, at least one of each kind in each."""
+        each = np.arange(max(markers, 2 * classes * groups))
+        return cls(rng.random(canaries) < 0.5, rng.integers(0, classes, canaries), each % groups, each // groups % (2 * classes), classes)
+
+    @property
+    def columns(self) -> int:
+        """How many columns they take: canaries first."""
+        return len(self.included) + int(self.marker_columns.max()) + 1
+
+    def rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(k,) column, (k,) label and (k,) sign of every row that is among the pictures."""
+        inside = np.flatnonzero(self.included)
+        return (np.r_[inside, len(self.included) + self.marker_columns], np.r_[self.labels[inside], self.marker_kinds % self.classes],
+                np.r_[np.ones(len(inside)), np.where(self.marker_kinds < self.classes, 1.0, -1.0)])
+
+    def counts(self) -> np.ndarray:
+        """(groups, kinds) how many markers there are of each kind."""
+        found = np.zeros((self.columns - len(self.included), 2 * self.classes))
+        np.add.at(found, (self.marker_columns, self.marker_kinds), 1.0)
+        return found
+
+
+# --- watching a training step by step -----------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Seen:
+    """What one step published of the marks' columns, in units of the clip norm, and what each row would add if it were drawn.
+
+    sums (columns, classes) of gradients, noise in it; bias (classes,) the same of the bias. Where inputs are taken less a mean, every row drawn
+    pulls at every column: column j holds −means_j times the bias's sum besides. pulls (m, classes) of the canaries and marker_pulls (groups, kinds,
+    classes) are at most 1 long. All known from what was published before.
+    """
+
+    sums: np.ndarray
+    bias: np.ndarray
+    means: np.ndarray  # (columns,)
+    pulls: np.ndarray
+    marker_pulls: np.ndarray
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise of the mechanism, tested. p: how likely a correct training looks like this or worse.
+
+    power: how far off the planted error that it is for would put it, in standard deviations; None where any such error is far off.
+    """
+
+    name: str
+    p: float
+    measured: str
+    power: float | None = None
+
+    @property
+    def kept(self) -> bool:
+        """No violation at this check's share of FALSE_ALARM."""
+        return self.p > FALSE_ALARM / CHECKS
+
+
+CHECKS = 4
+
+
+class Witness:
+    """Adds up what the steps of a training give away about the marks. Everything in float64.
+
+    noise_multiplier σ, sample_rate q and steps_per_epoch as charged; whoever trains calls `see` at every step and `release` for a Gaussian release.
+    """
+
+    def __init__(self, marks: Marks, noise_multiplier: float, sample_rate: float, steps_per_epoch: int):
+        self.marks, self.noise, self.q, self.steps_per_epoch = marks, noise_multiplier, sample_rate, steps_per_epoch
+        m = len(marks.included)
+        self.loss = np.zeros(m)  # log likelihood ratio of "in" against "out", of all that was seen
+        self.steps, self.squares, self.entries, self.furthest, self.looks = 0, 0.0, 0, -math.inf, 0
+        self.excess, self.expected = np.zeros(m), 0.0  # how much more each canary pulled than its rate allows
+        self.products: list[float] = []  # of a step's surprise and that of the steps before it in its epoch
+        self.shuffled = 0.0  # what the products would add up to in shuffled batches
+        self.counts = marks.counts()
+        self._new_epoch()
+
+    def _new_epoch(self) -> None:
+        groups, kinds = self.counts.shape
+        self.surprise, self.pulled = np.zeros((groups, kinds // 2)), np.zeros((groups, kinds, kinds // 2))
+
+    def release(self, scores: np.ndarray, noise: float) -> None:
+        """A Gaussian release in which an included canary has mean 1 and an excluded one 0, under noise of so many of these. scores (m,)."""
+        self.loss += (scores - 0.5) / noise**2
+
+    def see(self, seen: Seen) -> None:
+        """One step."""
+        m, marks, out = len(self.marks.included), self.marks, ~self.marks.included
+        sums, spread = self._without_the_others(seen, out)
+        pull = np.linalg.norm(seen.pulls, axis=1)  # (m,)
+        along = (sums[:m] * seen.pulls).sum(1) / np.maximum(pull, 1e-200)  # (m,)
+        with np.errstate(divide="ignore"):
+            log_in, log_out = math.log(self.q), np.log1p(-self.q)
+        self.loss += np.logaddexp(log_out, log_in + (along * pull - pull**2 / 2) / spread[:m] ** 2)
+        if marks.included.any():
+            self.furthest = max(self.furthest, float(((along - pull) / spread[:m])[marks.included].max()))
+            self.looks += int(marks.included.sum())
+        self.excess += along - self.q * pull
+        self.expected += self.q * float(pull[marks.included].sum())
+        self._follow_draws(sums[m:], seen.marker_pulls)
+        self.steps += 1
+
+    def _without_the_others(self, seen: Seen, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(columns, classes) the sums less what other rows added by way of the mean, and (columns,) their noise.
+
+        The bias's true sum is estimated by least squares from the excluded canaries' columns, where nothing else is, and the noised bias itself.
+        What these are off by is noise alone: so many independent entries as there are columns.
+        """
+        means = np.r_[-seen.means[:len(out)][out], 1.0]
+        rows = np.concatenate([seen.sums[:len(out)][out], seen.bias[None]])  # (excluded + 1, classes)
+        total = means @ rows / (means @ means)  # (classes,)
+        self.squares += float((((rows - means[:, None] * total) / self.noise) ** 2).sum())
+        self.entries += (len(rows) - 1) * self.marks.classes
+        return seen.sums + seen.means[:, None] * total, self.noise * np.sqrt(1 + seen.means**2 / (means @ means))
+
+    def _follow_draws(self, sums: np.ndarray, pulls: np.ndarray) -> None:
+        """Poisson draws of one step know nothing of those before: the product of their surprises is zero on average, whatever the noise.
+
+        sums (groups, classes) of the markers' columns; pulls (groups, kinds, classes) what a marker of each kind adds.
+        """
+        if self.steps % self.steps_per_epoch == 0:
+            self._new_epoch()
+        surprise = sums - self.q * (self.counts[:, :, None] * pulls).sum(1)  # (groups, classes)
+        if self.steps % self.steps_per_epoch:
+            self.products.append(float((surprise * self.surprise).sum()))
+            self.shuffled -= self.q**2 * float((self.counts[:, :, None] * pulls * self.pulled).sum())
+        self.surprise += surprise
+        self.pulled += pulls
+
+    # --- what it all says ---------------------------------------------------------------------------------------------------
+
+    def floor(self, delta: float) -> Floor:
+        """The lower bound on ε from what was seen so far."""
+        return floor(self.loss, self.marks.included, delta)
+
+    def checks(self) -> list[Check]:
+        """The promises of the mechanism, one after the other."""
+        return [self._noise(), self._clipping(), self._rate(), self._independence()]
+
+    def _noise(self) -> Check:
+        """Where nothing was learned there is noise alone: no less of it than said."""
+        share = math.sqrt(self.squares / self.entries) if self.entries else math.nan
+        p = float(stats.chi2.cdf(self.squares, self.entries)) if self.entries else 1.0
+        return Check("the noise is as large as said", _number(p), f"{100 * share:.2f} % of what was said", None)
+
+    def _clipping(self) -> Check:
+        """No canary ever pulled further than a clipped one can with noise on it."""
+        p = min(1.0, self.looks * float(stats.norm.sf(self.furthest))) if self.looks else 1.0
+        return Check("no picture pulls harder than the clip norm", _number(p), f"the hardest of {self.looks:,} looks is {self.furthest:.1f} standard deviations beyond the clip norm")
+
+    def _rate(self) -> Check:
+        """Included canaries were not drawn more often than charged."""
+        found = self.excess[self.marks.included]
+        if len(found) < 3 or not found.std() > 0:
+            return Check("pictures are drawn as often as charged", 0.0 if not np.isfinite(found).all() else 1.0, "too few canaries to tell")
+        p = float(stats.ttest_1samp(found, 0.0, alternative="greater").pvalue)
+        share = 1 + found.sum() / self.expected if self.expected else math.nan
+        return Check("pictures are drawn as often as charged", _number(p), f"{100 * share:.1f} % of the draws that were charged")
+
+    def _independence(self) -> Check:
+        """A picture's being drawn in a step says nothing about its other steps: Poisson sampling, and no shuffling."""
+        name = "each step draws afresh (no shuffled batches)"
+        products = np.array(self.products)
+        size = math.sqrt(float((products**2).sum())) if len(products) else 0.0
+        if not size > 0:
+            return Check(name, 1.0 if size == 0 else 0.0, "there is one step an epoch: nothing to tell apart" if size == 0 else "not a number", 0.0)
+        z = float(products.sum()) / size
+        p = float(2 * stats.t.sf(abs(z), max(1, len(products) - 1)))
+        return Check(name, _number(p), f"{z:+.1f} standard deviations from independent draws; shuffled batches would be at about {self.shuffled / size:+.0f}", abs(self.shuffled / size))
+
+
+def _number(p: float) -> float:
+    """What came out as no number was no correct training."""
+    return p if math.isfinite(p) else 0.0

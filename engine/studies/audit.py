@@ -1,0 +1,117 @@
+"""Study `audit`: the same training once more with canaries among its pictures. How much ε can be shown to have been spent, and did it keep its promises?
+
+One training is enough (Steinke, Nasr and Jagielski 2023). The accountant's ε is a ceiling: no attack can show more, if the training is right. The
+audit's is a floor: so much was given away, whatever the mathematics says. A floor above the ceiling means that the training is wrong. So that one can
+see an auditor at work, errors can be planted.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import ClassVar
+
+import numpy as np
+
+from engine import data, parameters, privacy
+from engine.parameters import parameter
+from engine.studies.dp_training import DPTraining
+from engine.studies.features import MOST_BYTES
+from engine.study import Guarantee, Phase, Point, Refused, Result
+
+MARKERS, GROUPS = 1500, 2  # rows that are always in, and the columns that they share
+CHEATS = {"none": "nobody cheats", "no clipping": "clipping is left out", "half the noise": "half of the noise", "shuffled batches": "shuffled batches"}
+
+
+class Audit(DPTraining):
+    """DP-SGD with canaries: the floor on ε that right guesses prove, and four checks of the mechanism."""
+
+    NAME, VERSION = "audit", 100 * DPTraining.VERSION + 1  # whatever changes a training changes its audit
+    TITLE = "An audit of training under differential privacy"
+    PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 3, "canaries": 300, "noise_multiplier": 1.0}}
+    SERIES: ClassVar[dict[str, str]] = {}
+
+    canaries: int = parameter("Canaries", 2000, low=20, high=20_000, scale="log",
+                              help="Made-up examples that nobody else resembles, each put among the pictures or left out by a coin flip. More of them show more.")
+    cheat: str = parameter("Does the trainer cheat?", "none", choices=CHEATS, pattern="^(none|no clipping|half the noise|shuffled batches)$",
+                           help="An error that is planted behind the accountant's back. The auditor should find it.")
+
+    def check(self, shown) -> None:
+        """As the training's, and: there must be noise to audit, and memory for the canaries."""
+        super().check(shown)
+        if not self.private or self.noise_multiplier == 0:
+            raise Refused("private", "private: False is not allowed; without noise there is no ε to audit")
+        size = np.prod(shown.test_images.shape[1:]) if self.network == "cnn" else 2 * 81 * shown.test_images.shape[3] * math.prod(-(-side // 4) for side in shown.test_images.shape[1:3])
+        total = (shown.train_size + self.canaries / 2 + MARKERS + len(shown.test_images)) * (size + (1 if self.network == "cnn" else 2) * (self.canaries + GROUPS))
+        if total > MOST_BYTES:
+            raise Refused("canaries", f"canaries: {self.canaries} is not allowed; with so many on {self.dataset} the training would take {total / 1e9:.1f} GB of memory; "
+                                      f"allowed: what fits into {MOST_BYTES / 1e9:.1f} GB")
+
+    def work(self) -> float:
+        """That of the training, with more rows and longer ones."""
+        n = data.exhibits(self.dataset).train_size
+        return super().work() * (1 + (self.canaries / 2 + MARKERS) / n) * (1 + self.canaries / 4000)
+
+    def kind(self) -> str:
+        """As the training's."""
+        return f"audit of {super().kind()}"
+
+    def typical(self) -> float | None:
+        """Rows a second on two cores, as measured for the training itself."""
+        return None
+
+    def run(self, lab):
+        """Yield the floor and the ceiling epoch by epoch; return what the auditor found."""
+        yield Phase("reading the pictures")
+        images = lab.images(self.dataset)
+        self.check(data.exhibits(self.dataset))
+        yield Phase("finding the noise for this ε")
+        plan = self.plan(len(images.train_images))
+        training = yield from self.training(lab, images, plan)
+        curves = yield from self._watch(training, plan)
+        yield Phase("adding up the exact ε")
+        promise = self.guarantee(plan)
+        return self._found(training, plan, promise, curves)
+
+    def training(self, lab, images, plan: dict):
+        """The training with canaries among its pictures, ready for its first step."""
+        from engine.auditing import Marks
+        from engine.canaries import MarkedCNN, MarkedLinear
+        from engine.training import stream
+        rng = np.random.default_rng(stream(self.secret("canaries"), self.seed))
+        marks = Marks.drawn(self.canaries, MARKERS, GROUPS, len(images.classes), rng)
+        if self.network == "cnn":
+            return MarkedCNN(self, plan, images, lab.device, marks, self.cheat)
+        found = yield from lab.need(self.features())
+        return MarkedLinear(self, plan, images, lab.device, found.arrays["train"], found.arrays["test"], marks, self.cheat)
+
+    def _watch(self, training, plan: dict):
+        """Train, and after each epoch say what could be shown by then."""
+        curves: dict[str, list[tuple[float, float]]] = {"floor": [], "ceiling": []}
+        for epoch in range(1, self.epochs + 1):
+            for step in range(plan["steps_per_epoch"]):
+                training.step()
+                yield Phase("training with canaries", (epoch - 1) * plan["steps_per_epoch"] + step + 1, plan["steps"])
+            ceiling = privacy.rdp_epsilon(plan["noise_multiplier"], plan["sample_rate"], epoch * plan["steps_per_epoch"], self.delta, plan["mean_noise"])
+            for name, value in (("floor", training.witness.floor(self.delta).epsilon), ("ceiling", ceiling)):
+                curves[name].append((float(epoch), value))
+                yield Point(name, float(epoch), value)
+        return curves
+
+    def _found(self, training, plan: dict, promise: Guarantee, curves: dict) -> Result:
+        from engine.auditing import CONFIDENCE, FALSE_ALARM
+        floor, checks, marks = training.witness.floor(self.delta), training.witness.checks(), training.marks
+        ceiling = promise.epsilon
+        return Result(
+            metrics={"floor": floor.epsilon, "ceiling": ceiling, "guesses": floor.guesses, "right": floor.right, "violated": float(floor.epsilon > ceiling or not all(c.kept for c in checks)),
+                     "test_accuracy": training.measure()["test_accuracy"], "noise_multiplier": plan["noise_multiplier"], "canaries_in": float(marks.included.sum())},
+            guarantee=self._attack_promise(promise), curves=curves,
+            arrays={"scores": training.witness.loss.astype(np.float32), "included": marks.included},
+            facts={"confidence": CONFIDENCE, "false_alarm": FALSE_ALARM,
+                   "checks": [{"name": c.name, "p": c.p, "kept": c.kept, "measured": c.measured, "power": c.power} for c in checks]})
+
+    def _attack_promise(self, promise: Guarantee) -> Guarantee:
+        """The network with canaries inside is for looking at only."""
+        return Guarantee(unit=promise.unit, epsilon=None, delta=None, mechanism="none: an audit, made by one who holds all pictures and the coins", accountant=promise.accountant,
+                         sampling=promise.sampling, sample_rate=promise.sample_rate, steps=promise.steps,
+                         note="What an audit finds is about the training. The floor holds with a probability of 95 % for the training that was watched, and is no promise to anybody.")
