@@ -9,6 +9,7 @@ all of them, says nothing, and would be paid for in noise.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -105,3 +106,80 @@ class LinearTraining(Learner):
         """(shown, classes) of the training pictures that accuracy is measured on."""
         return self.logits_of(self.rows[:self.shown])
 
+    def weights(self) -> np.ndarray:
+        """All that is published of the finished model, (classes·d + classes + d,): W, b and the mean."""
+        return torch.cat([*(p.flatten() for p in self.released()), self.mean]).cpu().numpy()
+
+
+def logits(weights: np.ndarray, rows: np.ndarray, device: torch.device) -> torch.Tensor:
+    """(n, d) features and `LinearTraining.weights` → (n, classes)."""
+    d, found = rows.shape[1], torch.from_numpy(weights).to(device)
+    classes = (len(found) - d) // (d + 1)
+    weight, bias, mean = found.split([classes * d, classes, d])
+    weight = weight.view(classes, d)
+    return torch.cat([torch.from_numpy(part).to(device).float() @ weight.T for part in np.array_split(rows, -(-len(rows) // 2048))]) + (bias - weight @ mean)
+
+
+class LinearShadows(Learner):
+    """Many linear models that are trained as one is, each on its own share of the same rows, in one pass: a batch is read once for all.
+
+    rows (n, d) float16, labels (n,), members (n, k) bool. Drawing one Poisson batch of all rows and leaving out what is no member gives each model a Poisson
+    batch of its own members at the same rate. Models share draws, as no models of a private sweep may; they are an attacker's own.
+    """
+
+    def __init__(self, study, plan: dict, images, device: torch.device, rows: np.ndarray, labels: np.ndarray, members: np.ndarray):
+        super().__init__(study, plan, replace(images, train_labels=labels), device)
+        self.rows, self.members = torch.from_numpy(rows).to(device), torch.from_numpy(members).to(device).float()
+        self.models, self.classes, d = members.shape[1], len(images.classes), rows.shape[1]
+        self.weight, self.bias = torch.zeros(self.models * self.classes, d, device=device), torch.zeros(self.models, self.classes, device=device)
+        self.noise = torch.Generator(device).manual_seed(stream(study.secret("noise"), study.seed))
+        self._release_means()
+        self.begin([self.weight, self.bias])
+
+    def _parts(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        for start in range(0, len(self.rows), 2048):
+            place = slice(start, start + 2048)
+            yield place, self.rows[place].float()
+
+    def _release_means(self) -> None:
+        """means (k, d) as LinearTraining's, and lengths (n, k) of every row less every mean."""
+        total = sum(self.members[place].T @ x for place, x in self._parts())
+        if self.study.private and self.plan["noise_multiplier"] > 0:
+            total = total + torch.randn(total.shape, generator=self.noise, device=self.device) * (self.plan["mean_noise"] * longest(total.shape[1]))
+        self.means = total / self.plan["n"]
+        squares = [x.square().sum(1, keepdim=True) - 2 * x @ self.means.T for _, x in self._parts()]
+        self.lengths = (torch.cat(squares) + self.means.square().sum(1) + 1).clamp_min(1).sqrt() * (1 + dp_sgd.ROUNDING)
+
+    def _offset(self, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """(k, classes): b − W m of each model."""
+        return bias - (weight.view(self.models, self.classes, -1) @ self.means[:, :, None])[:, :, 0]
+
+    def gradient(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Σ over each model's members among the rows of the clipped gradients: (k·classes, d), (k, classes)."""
+        weight, bias = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+        offset = self._offset(self.weight, self.bias)
+        for part in rows.split(CHUNK):
+            x = self.rows[part].float()
+            residual = ((x @ self.weight.T).view(len(part), self.models, self.classes) + offset).softmax(2)
+            residual[torch.arange(len(part), device=self.device), :, self.labels[part]] -= 1
+            weights = self.members[part]  # (r, k)
+            if self.study.private:
+                norms = residual.norm(dim=2) * (1 + dp_sgd.ROUNDING) * self.lengths[part]
+                weights = weights * dp_sgd.clip_factors(norms, self.study.clip)
+            residual = (residual * weights[:, :, None]).nan_to_num(nan=0.0)
+            weight.addmm_(residual.flatten(1).T, x)
+            bias += residual.sum(0)
+        return weight - (bias[:, :, None] * self.means[:, None]).view_as(weight), bias
+
+    def learn(self, rows: torch.Tensor) -> None:
+        """Set the gradients, each model's noised by itself."""
+        for parameter, total in zip((self.weight, self.bias), self.gradient(rows)):
+            if self.study.private:
+                total = total + torch.randn(total.shape, generator=self.noise, device=self.device) * (self.plan["noise_multiplier"] * self.study.clip)
+            parameter.grad = total / self.study.batch_size
+
+    def logits_of(self, count: int) -> torch.Tensor:
+        """(count, k, classes) of the first rows."""
+        weight, bias = self.released()
+        parts = [(x @ weight.T) for place, x in self._parts() if place.start < count]
+        return torch.cat(parts)[:count].view(count, self.models, self.classes) + self._offset(weight, bias)

@@ -456,6 +456,26 @@ def tradeoff_any(alpha: np.ndarray, epsilon: float, delta: float) -> np.ndarray:
     return np.maximum(0.0, np.maximum(steep, math.exp(-epsilon) * (1 - delta - np.asarray(alpha))))
 
 
+def tradeoff_dp_sgd(alpha: np.ndarray, noise_multiplier: float, sample_rate: float, steps: int, release_noise: float | None = None) -> np.ndarray:
+    """The same for DP-SGD: what no attacker who watches every step can go below, from the PLD's δ at many ε (Dong, Roth and Su 2019, Proposition 6).
+
+    Each (ε, δ(ε)) bounds it; their envelope is the mechanism's own curve but for the gaps between the ε, which only lower it. Rounded to the safe side;
+    0 where no PLD can be computed. Raises ValueError.
+    """
+    _check(noise_multiplier, sample_rate, steps, 0.5)
+    alpha = np.asarray(alpha, float)
+    if steps == 0 or sample_rate == 0:
+        return 1 - alpha
+    interval = _interval(noise_multiplier, sample_rate, steps, 3.0) if noise_multiplier > 0 else math.inf
+    if interval > WIDEST:
+        return np.zeros_like(alpha)
+    composed, spare = _composed(noise_multiplier, sample_rate, steps, interval, release_noise), _rounding(steps + (release_noise is not None))
+    highest = min(30.0, dp_sgd_epsilon(noise_multiplier, sample_rate, steps, 1e-9, release_noise=release_noise).epsilon)
+    epsilons = np.linspace(0, highest, 200)
+    deltas = [float(delta) + spare for delta in composed.get_delta_for_epsilon(epsilons)]
+    return np.max([tradeoff_any(alpha, epsilon, min(1.0, delta)) for epsilon, delta in zip(epsilons, deltas)], axis=0)
+
+
 # --- randomised response over k labels -----------------------------------------------------------------------------
 
 def randomized_response(epsilon: float, k: int) -> RandomizedResponse:

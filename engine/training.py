@@ -89,6 +89,10 @@ class Learner:
         """(shown, classes) of the training pictures that accuracy is measured on."""
         raise NotImplementedError
 
+    def weights(self) -> np.ndarray:
+        """All that is published of the finished network, in one row, float32."""
+        raise NotImplementedError
+
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
         """Accuracy in [0, 1] on test and training pictures and the mean training loss in nats, as of now."""
@@ -153,6 +157,15 @@ class Training(Learner):
         names = [name for name, _ in self.network.named_parameters()]
         weights = dict(zip(names, self.released()))
         return torch.cat([functional_call(self.network, weights, (scaled(part),)) for part in images.split(EVALUATE)])
+
+    def weights(self) -> np.ndarray:
+        """Every parameter in the network's order."""
+        return torch.cat([p.flatten() for p in self.released()]).cpu().numpy()
+
+    @torch.no_grad()
+    def restore(self, weights: np.ndarray) -> None:
+        """Set what `weights` gave."""
+        torch.nn.utils.vector_to_parameters(torch.from_numpy(weights).to(self.device), self.network.parameters())
 
     def test_logits(self) -> torch.Tensor:
         """(m, classes) of all test pictures."""

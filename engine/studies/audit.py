@@ -8,7 +8,6 @@ see an auditor at work, errors can be planted.
 from __future__ import annotations
 
 import math
-import time
 from typing import ClassVar
 
 import numpy as np

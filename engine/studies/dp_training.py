@@ -40,7 +40,7 @@ MOST_STEPS = 100_000  # half an hour to an hour on two cores: the most that one 
 class DPTraining(Study):
     """Train the report's network under DP-SGD, DP-Adam or DP-Adagrad; say what was learned and what ε was spent."""
 
-    NAME, VERSION = "dp_training", 4
+    NAME, VERSION = "dp_training", 5
     TITLE = "Training under differential privacy"
     PRESETS = {
         "quick": {},
@@ -322,7 +322,7 @@ class DPTraining(Study):
         return Result(
             metrics=metrics | {"noise_multiplier": plan["noise_multiplier"], "learning_rate": plan["learning_rate"]} | ({"mean_noise": plan["mean_noise"]} if plan["mean_noise"] else {}),
             guarantee=guarantee, curves=curves,
-            arrays={"predictions": predictions.astype(np.int16)},
+            arrays={"predictions": predictions.astype(np.int16), "weights": training.weights()},
             pictures={"answers": training.answers()} | self._examples(images, predictions, right),
             facts={"per_class": classes, "classes": list(images.classes), "diverged": training.diverged,
                    "train_accuracy_on": training.shown,

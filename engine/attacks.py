@@ -1,0 +1,75 @@
+"""Membership attacks: LiRA (Carlini et al. 2022, "Membership Inference Attacks From First Principles"). numpy; nothing here trains.
+
+The attacker trains *shadow* networks as the target was trained, each with a picture in or left out by a coin flip. How sure networks are of a picture
+when they knew it, and when they did not, gives two bell curves; how sure the target is says which of them fits better.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+FALSE_ALARMS = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 81)])  # where ROC curves are kept
+LEAST_SPREAD = 1e-3  # of log odds: below it all shadows say the same
+
+
+def confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Log odds of the right class, (n, classes) and (n,) → (n,): log p/(1 − p), which is nearly normal over networks (Carlini et al. 2022, section IV)."""
+    logits = np.asarray(logits, np.float64)
+    right = np.take_along_axis(logits, labels[:, None], 1)[:, 0]
+    others = logits.copy()
+    np.put_along_axis(others, labels[:, None], -np.inf, 1)
+    highest = others.max(1)
+    return right - highest - np.log(np.exp(others - highest[:, None]).sum(1))
+
+
+def likelihood_ratio(target: np.ndarray, shadows: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Log likelihood ratio "in" against "out" for each picture: target (n,), shadows (n, k) their confidences, members (n, k) bool → (n,).
+
+    Means are each picture's own, spreads common to all pictures, which is better for few shadows (section VI). 0 for a picture that all or no
+    shadows knew. With equal spreads and odds, 0 is where the attacker changes his mind: no threshold is tuned on the target.
+    """
+    known, unknown = (_mean_and_spread(shadows, mask) for mask in (members, ~members))
+    told = np.isfinite(known[0]) & np.isfinite(unknown[0])
+    score = stats.norm.logpdf(target, known[0], known[1]) - stats.norm.logpdf(target, unknown[0], unknown[1])
+    return np.where(told, score, 0.0)
+
+
+def _mean_and_spread(shadows: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, float]:
+    """(n,) each picture's mean over its masked shadows (NaN without any), and the deviation from it over all pictures."""
+    count = mask.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(mask, shadows, 0.0).sum(1) / count
+    off = np.where(mask, shadows - mean[:, None], 0.0)[count > 1]
+    freedom = max(1, int((count[count > 1] - 1).sum()))
+    return mean, max(LEAST_SPREAD, float(np.sqrt((off**2).sum() / freedom)))
+
+
+def each_against_the_others(shadows: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """(n, k) the score of each shadow, attacked with the help of the others. Its members are known, and were drawn by coin flips."""
+    rest = lambda k: np.delete(np.arange(shadows.shape[1]), k)
+    return np.stack([likelihood_ratio(shadows[:, k], shadows[:, rest(k)], members[:, rest(k)]) for k in range(shadows.shape[1])], 1)
+
+
+def roc(scores: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """(82,) the share of members found at FALSE_ALARMS: the best threshold with no more false alarms. Any shapes that fit each other."""
+    scores, members = scores.ravel(), members.ravel()
+    inside, outside = np.sort(scores[members]), np.sort(scores[~members])
+    allowed = np.floor(FALSE_ALARMS * len(outside) + 1e-9).astype(int)  # false alarms
+    # Above the highest score that would be one alarm too many; where all may be alarms, above nothing.
+    thresholds = np.r_[outside, np.inf][np.minimum(len(outside) - 1 - allowed, len(outside))]
+    thresholds = np.where(allowed >= len(outside), -np.inf, thresholds)
+    return 1 - np.searchsorted(inside, thresholds, side="right") / len(inside)
+
+
+def area(scores: np.ndarray, members: np.ndarray) -> float:
+    """Area under the ROC curve: 0.5 tells nothing, 1 all."""
+    from sklearn.metrics import roc_auc_score
+    return float(roc_auc_score(members.ravel(), scores.ravel()))
+
+
+def right_guesses(scores: np.ndarray, members: np.ndarray) -> float:
+    """With even odds before, how often the sign of the score guesses right."""
+    scores, members = scores.ravel(), members.ravel()
+    tie = 0.5 * (scores == 0)
+    return float((((scores > 0) + tie)[members].mean() + ((scores < 0) + tie)[~members].mean()) / 2)

@@ -1,0 +1,148 @@
+"""Study `membership`: can an attacker tell which pictures a finished training has learned from? (LiRA; Carlini et al. 2022)
+
+The attacker trains shadow networks as the target was trained, each with half of the candidate pictures left out by coin flips, and compares how sure the
+target is of a picture with how sure they were. He is strong: he knows the settings, the labels, and all training pictures but the candidates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from engine import data, pictures, privacy
+from engine.parameters import parameter
+from engine.studies.dp_training import DPTraining
+from engine.study import Guarantee, Phase, Point, Result
+
+CANDIDATES = 2500  # members, and as many others
+SHADOWS = {"scattering": 32, "cnn": 8}
+SHOWN = 10  # pictures on the page
+
+
+class Membership(DPTraining):
+    """Attack the finished training of the same settings, private or not."""
+
+    NAME, VERSION = "membership", 100 * DPTraining.VERSION + 1  # whatever changes a training changes the attack on it
+    TITLE = "Who was in the data? An attack on a finished training"
+    PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 2, "shadows": 4}}
+    SERIES: ClassVar[dict[str, str]] = {}
+
+    shadows: int | None = parameter("Shadow networks", None, low=4, high=256, scale="log",
+                                    help="How many networks the attacker trains for comparison. Empty: 32 linear models, or 8 CNNs.")
+
+    @property
+    def count(self) -> int:
+        """Shadow networks: as chosen, or the usual number."""
+        return self.shadows or SHADOWS[self.network]
+
+    def trained(self) -> DPTraining:
+        """The training that is attacked."""
+        return DPTraining(**{name: getattr(self, name) for name in DPTraining.model_fields})
+
+    def needs(self) -> tuple:
+        """The training, and what it needs."""
+        return (self.trained(), *super().needs())
+
+    def secret(self, purpose: str) -> str:
+        """Random streams of the attacker's own, without privacy too."""
+        return f"{purpose} of the shadows of {self.model_dump_json()}"
+
+    def work(self) -> float:
+        """That of all shadows."""
+        return super().work() * self.count
+
+    def kind(self) -> str:
+        """As the training's."""
+        return f"membership of {super().kind()}"
+
+    def run(self, lab):
+        """Yield how well the attack does on its own shadows as they learn; return what it finds in the target."""
+        target = yield from lab.need(self.trained())
+        images = lab.images(self.dataset)
+        rng = np.random.default_rng(int(self.seed))
+        members, others = self._candidates(images, rng)
+        rest = np.setdiff1d(np.arange(len(images.train_labels)), members)
+        coins = rng.random((2 * len(members), self.count)) < 0.5
+        labels = np.r_[images.train_labels[members], images.test_labels[others]]
+        shadows, sure = yield from self._attack(lab, images, (members, others, rest), coins, labels, target.arrays["weights"])
+        yield Phase("drawing up the bound")
+        return self._found(images, members, labels, coins, shadows, sure, target)
+
+    def _candidates(self, images, rng) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of training pictures, and of as many test pictures."""
+        count = min(CANDIDATES, len(images.test_labels), len(images.train_labels) // 2)
+        pick = lambda n: np.sort(rng.choice(n, count, replace=False))
+        return pick(len(images.train_labels)), pick(len(images.test_labels))
+
+    def _attack(self, lab, images, rows: tuple, coins: np.ndarray, labels: np.ndarray, weights: np.ndarray):
+        """Train the shadows: (candidates, shadows) their confidences, and (candidates,) the target's."""
+        members, others, rest = rows
+        plan = self.plan(len(images.train_labels))
+        pool = lambda train, test: np.concatenate([train[members], test[others], train[rest]])
+        inside = np.concatenate([coins, np.ones((len(rest), self.count), bool)])
+        everybody = pool(images.train_labels, images.test_labels)
+        if self.network == "cnn":
+            return (yield from self._networks(lab, images, plan, pool(images.train_images, images.test_images), everybody, inside, labels, weights))
+        found = yield from lab.need(self.features())
+        return (yield from self._linear(lab, images, plan, pool(found.arrays["train"], found.arrays["test"]), everybody, inside, labels, weights))
+
+    def _linear(self, lab, images, plan: dict, pool: np.ndarray, everybody: np.ndarray, inside: np.ndarray, labels: np.ndarray, weights: np.ndarray):
+        """All shadows at once."""
+        from engine import linear
+        from engine.attacks import confidence
+        training, count = linear.LinearShadows(self, plan, images, lab.device, pool, everybody, inside), len(labels)
+        for epoch in range(1, self.epochs + 1):
+            for step in range(plan["steps_per_epoch"]):
+                training.step()
+                yield Phase(f"training {self.count} shadow networks together", (epoch - 1) * plan["steps_per_epoch"] + step + 1, plan["steps"])
+        logits = training.logits_of(count).cpu().numpy()
+        shadows = np.stack([confidence(logits[:, k], labels) for k in range(self.count)], 1)
+        return shadows, confidence(linear.logits(weights, pool[:count], lab.device).cpu().numpy(), labels)
+
+    def _networks(self, lab, images, plan: dict, pool: np.ndarray, everybody: np.ndarray, inside: np.ndarray, labels: np.ndarray, weights: np.ndarray):
+        """One shadow after the other."""
+        import torch
+
+        from engine.attacks import confidence
+        from engine.training import Training, stream
+        candidates, found = torch.tensor(pool[:len(labels)]).to(lab.device), []
+        sure = lambda training: confidence(training.logits(candidates).cpu().numpy(), labels)
+        for k in range(self.count):
+            study = self.model_copy(update={"seed": stream(f"shadow {k}", self.seed) % 2**31})
+            training = Training(study, plan, replace(images, train_images=pool[inside[:, k]], train_labels=everybody[inside[:, k]]), lab.device)
+            for step in range(plan["steps"]):
+                training.step()
+                yield Phase(f"training shadow network {k + 1} of {self.count}", k + (step + 1) / plan["steps"], self.count)
+            found.append(sure(training))
+        training.restore(weights)
+        return np.stack(found, 1), sure(training)
+
+    def _found(self, images, members: np.ndarray, labels: np.ndarray, coins: np.ndarray, shadows: np.ndarray, sure: np.ndarray, target: Result) -> Result:
+        from engine import attacks
+        truth = np.arange(len(labels)) < len(members)
+        score, among = attacks.likelihood_ratio(sure, shadows, coins), attacks.each_against_the_others(shadows, coins)
+        areas = [attacks.area(among[:, k], coins[:, k]) for k in range(self.count)]
+        rocs = {"roc": attacks.roc(score, truth), "roc_like_it": attacks.roc(among, coins)}
+        metrics = {"area": attacks.area(score, truth), "right_guesses": attacks.right_guesses(score, truth), "area_like_it": attacks.area(among, coins),
+                   "area_spread": float(np.std(areas, ddof=1)), "right_guesses_like_it": attacks.right_guesses(among, coins), "shadows": self.count, "candidates": len(labels)}
+        for share in (0.001, 0.01):
+            metrics[f"found_at_{share:g}"] = float(np.interp(share, attacks.FALSE_ALARMS, rocs["roc_like_it"]))
+        top = members[np.argsort(-score[:len(members)], kind="stable")[:SHOWN]]
+        return Result(
+            metrics=metrics, guarantee=self._none(), arrays={"score": score.astype(np.float32), "false_alarms": attacks.FALSE_ALARMS} | rocs | self._bounds(attacks.FALSE_ALARMS, target.guarantee),
+            pictures={f"given_away_{i}": pictures.png(images.train_images[row], 84) for i, row in enumerate(top)},
+            facts={"given_away": [images.classes[images.train_labels[row]] for row in top]})
+
+    def _bounds(self, alarms: np.ndarray, promise: Guarantee) -> dict[str, np.ndarray]:
+        """The most members that any attacker finds at each share of false alarms: by (ε, δ) alone, and against this mechanism. Nothing where nothing is promised."""
+        if promise.epsilon is None:
+            return {}
+        plan = self.plan(data.exhibits(self.dataset).train_size)
+        mechanism = privacy.tradeoff_dp_sgd(alarms, plan["noise_multiplier"], plan["sample_rate"], plan["steps"], plan["mean_noise"])
+        return {"bound_any": 1 - privacy.tradeoff_any(alarms, promise.epsilon, promise.delta), "bound_mechanism": 1 - mechanism}
+
+    def _none(self) -> Guarantee:
+        return Guarantee(unit="one training picture with its label", epsilon=None, delta=None, mechanism="none: an attack, made by one who holds all pictures", accountant="none",
+                         sampling="Poisson", sample_rate=None, steps=None, note="That one attack finds little is no promise: another may find more. Only ε bounds them all.")
