@@ -3,10 +3,12 @@
 import streamlit as st
 
 from engine import data
+from engine.studies.audit import Audit
 from engine.studies.dp_training import DPTraining
+from engine.studies.membership import Membership
 from engine.studies.sweep import Sweep
 from engine.study import Refused
-from pages.parts import charts, live, panels, words
+from pages.parts import attacked, charts, live, panels, words
 from pages.parts.controls import Controls, Look
 
 SHOWN = {"frontier": "The whole trade-off", "one": "One training, live", "clips": "Clip norms", "optimizers": "Optimizers", "spending": "ε over epochs"}
@@ -16,7 +18,7 @@ st.title("Can a machine learn from you without remembering you?", anchor=False)
 st.markdown("Here a machine learns to read pictures while noise hides what each single picture taught it. "
             "**Press Run and watch what it still learns at eight strengths of noise; or choose how much privacy and watch one training closely.**")
 
-controls = Controls(DPTraining, hidden=("private",),  # its twin without privacy has a switch of its own
+controls = Controls(DPTraining, Audit, Membership, hidden=("private",),  # its twin without privacy has a switch of its own
                     looks={"shown": Look(tuple(SHOWN), ("frontier",)), "seeds": Look(tuple(SEEDS), ("1",))})
 controls.opening("mnist")
 controls.complain()
@@ -31,7 +33,7 @@ def switch_dial() -> None:
 st.session_state["dp_training.by"] = "budget" if controls.value("noise_multiplier") is None else "noise"
 controls.dial("target_epsilon" if st.session_state["dp_training.by"] == "budget" else "noise_multiplier")
 controls.presets({"quick": "5,000 digits", "mnist": "All of MNIST", "fashion": "Clothes", "cnn": "A CNN", "report": "As in the report", "report_fashion": "The report's clothes"})
-with st.expander("More settings", icon=":material/tune:", expanded=controls.opens(*controls.specs, also=controls.lacks_data())):
+with st.expander("More settings", icon=":material/tune:", expanded=controls.opens(*DPTraining.model_fields, also=controls.lacks_data())):
     first, second, third = st.columns(3)
     with first:
         st.segmented_control("The dial sets", ["budget", "noise"], key="dp_training.by", on_change=switch_dial, required=True,
@@ -67,6 +69,8 @@ def show_sweep() -> None:
     sweep = {"all of them": Sweep(members=tuple(members.values()))}
     live.run_button(sweep)
     live.follow(sweep, lambda views: draw_sweep(members, views["all of them"]))
+    if live.look(sweep["all of them"]).state == "done":
+        attacked.panel_of_series(controls, members)
 
 
 def draw_sweep(members: dict[str, DPTraining], view: live.View) -> None:
@@ -213,6 +217,9 @@ def show_one() -> None:
     studies = {"private": study} | ({"not private": study.twin()} if compare else {})
     live.run_button(studies)
     live.follow(studies, draw_one)
+    if all(live.look(each).state == "done" for each in studies.values()):
+        attacked.panel(controls, study, twin=compare)
+        draw_deeper({who: live.look(each).result for who, each in studies.items()})
 
 
 def draw_one(views: dict[str, live.View]) -> None:
@@ -291,7 +298,11 @@ def draw_finished(views: dict[str, live.View], result) -> None:
     panels.odds(result.guarantee, "An attacker wants to know whether your picture was among the training pictures.", "Without looking at the network",
                 "With the network in hand")
     panels.guarantee(result.guarantee)
-    finished = {who: view.result for who, view in views.items() if view.result is not None}
+
+
+def draw_deeper(finished: dict) -> None:
+    """What goes deeper, and how it was made. finished: words → Result."""
+    result = finished["private"]
     tabs = {"Who pays": lambda: draw_classes(finished), "Right and wrong": lambda: draw_examples(result),
             "Loss": lambda: draw_loss(finished), "Budget": lambda: draw_budget(result),
             "The report": lambda: st.markdown(words.DP_TRAINING_REPORT), "Formulas": lambda: st.markdown(words.DP_TRAINING_FORMULAS)}

@@ -66,12 +66,14 @@ def spent(points: Curve, epochs: int, limit: float | None, delta: float) -> go.F
 
 
 def per_class(accuracies: dict[str, dict[str, float]]) -> go.Figure:
-    """Accuracy by class. accuracies: 'private' / 'not private' → class name → accuracy in [0, 1]."""
-    chart = figure("Class", "Named correctly, %", height=300)
+    """Accuracy by class. accuracies: 'private' / 'not private' → class name → accuracy in [0, 1]. With both, the class that loses most stands first."""
+    both = {"private", "not private"} <= set(accuracies)
+    chart = figure("Class, those that lose most to privacy first" if both else "Class", "Named correctly, %", height=300)
     for who, by_class in accuracies.items():
         chart.add_bar(x=list(by_class), y=[100 * a for a in by_class.values()], name=who,
                       marker=dict(color=COLOURS[who]), hovertemplate="%{y:.1f} %")
-    chart.update_xaxes(type="category")
+    order = sorted(accuracies["private"], key=lambda c: accuracies["private"][c] - accuracies["not private"].get(c, 0.0)) if both else None
+    chart.update_xaxes(type="category", **({"categoryorder": "array", "categoryarray": order} if order else {}))
     chart.update_yaxes(range=[0, 102])
     return chart
 
@@ -313,6 +315,68 @@ def spending(curves: dict[float, Curve], chosen: float | None) -> go.Figure:
     if chosen is not None:
         chart.add_hline(y=chosen, line=dict(color=COLOURS["chance"], dash="dot"), annotation=dict(text="your ε"), annotation_position="top left")
     chart.update_yaxes(type="log", tickvals=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100])
+    return chart
+
+
+# --- attacks and audits ------------------------------------------------------------------------------------------------------------
+
+def between(floor: float, ceiling: float) -> go.Figure:
+    """One axis of ε: shown to be spent, may be spent, promised not to be."""
+    end = 1.25 * max(floor, ceiling, 0.1)
+    chart = figure("ε (privacy loss)", "", height=150)
+    parts = (("shown by right guesses", 0.0, floor, COLOURS["attacker"]), ("may be: nobody knows", floor, max(floor, ceiling), "#D9D9D9"))
+    for name, start, stop, colour in parts:
+        chart.add_bar(y=["ε"], x=[stop - start], base=[start], orientation="h", name=name, marker=dict(color=colour), hovertemplate=f"{start:.2f} to {stop:.2f}")
+    chart.add_scatter(x=[ceiling] * 2, y=[-0.45, 0.45], mode="lines", name=f"promised: at most {ceiling:.2f}", line=dict(color=COLOURS["private"], width=4), yaxis="y2", hoverinfo="skip")
+    chart.update_layout(barmode="overlay", hovermode="closest", yaxis2=dict(overlaying="y", range=[-0.5, 0.5], visible=False))
+    chart.update_xaxes(range=[0, end])
+    chart.update_yaxes(showticklabels=False, selector=dict(overlaying=None))
+    return chart
+
+
+def floor_and_ceiling(curves: dict[str, Curve]) -> go.Figure:
+    """How what was shown and what was charged grew over the epochs."""
+    chart = figure("Epochs (passes over the training pictures)", "ε", height=260)
+    line(chart, "charged by the accountant", curves.get("ceiling", []), "private", digits=".3f")
+    line(chart, "shown by the auditor", curves.get("floor", []), "attacker", digits=".3f")
+    chart.update_yaxes(rangemode="tozero")
+    return chart
+
+
+def floors_and_ceilings(found: dict[str, tuple[float, float, bool]]) -> go.Figure:
+    """words → (floor, ceiling, violated): an upright bar for each training, from what was shown up to what was promised."""
+    chart = figure("", "ε", height=360)
+    names = list(found)
+    chart.add_bar(x=names, y=[max(floor, 0.02) for floor, *_ in found.values()], name="shown by the auditor, at least", marker=dict(color=COLOURS["attacker"]),
+                  customdata=[floor for floor, *_ in found.values()], hovertemplate="at least %{customdata:.2f}")
+    chart.add_scatter(x=names, y=[ceiling for _, ceiling, _ in found.values()], mode="markers", name="promised, at most", marker=dict(symbol="line-ew-open", size=34, line=dict(width=4), color=COLOURS["private"]),
+                      hovertemplate="at most %{y:.2f}")
+    for name, (_, ceiling, violated) in found.items():
+        if violated:
+            chart.add_annotation(x=name, y=ceiling, yref="y", text="broken", showarrow=False, yshift=16)
+    chart.update_xaxes(type="category")
+    chart.update_yaxes(rangemode="tozero")
+    return chart
+
+
+def roc(found: dict[str, dict]) -> go.Figure:
+    """Members found over false alarms, log axes. found: 'private' / 'not private' → arrays of a Membership result."""
+    chart = figure("False alarms, % of others taken for members", "Members found, %", height=420)
+    alarms = next(iter(found.values()))["false_alarms"][1:]
+    for name, words_, dash in (("bound_any", "at most, by ε and δ", "dot"), ("bound_mechanism", "at most, by this noise", "solid")):
+        for arrays in found.values():
+            if name in arrays:
+                chart.add_scatter(x=100 * alarms, y=100 * arrays[name][1:], name=words_, mode="lines", line=dict(color=COLOURS["private"], dash=dash, width=1.5), hovertemplate="%{y:.3g} %",
+                                  **({"fill": "tonexty", "fillcolor": "rgba(0,114,178,0.10)"} if name == "bound_mechanism" else {}))
+    for who, arrays in found.items():
+        for name, words_, width in (("roc_like_it", f"{who}: networks like this", 3), ("roc", f"{who}: this very one", 1)):
+            shown = arrays[name][1:] > 0
+            chart.add_scatter(x=100 * alarms[shown], y=100 * arrays[name][1:][shown], name=words_, mode="lines", line=dict(color=COLOURS["attacker" if who == "private" else who], width=width), hovertemplate="%{y:.3g} %")
+    chart.add_scatter(x=100 * alarms, y=100 * alarms, name="guessing", mode="lines", line=dict(color=COLOURS["chance"], dash="dot"), hoverinfo="skip")
+    ticks = dict(type="log", tickvals=[0.01, 0.1, 1, 10, 100], range=[-2, 2])
+    chart.update_xaxes(**ticks)
+    chart.update_yaxes(**ticks)
+    chart.update_layout(legend=dict(orientation="h", y=-0.22, yanchor="top"))
     return chart
 
 

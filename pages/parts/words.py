@@ -149,6 +149,45 @@ def spread(values: list[float]) -> str:
     return f"{mean} ({len(values)} seeds, {100 * min(values):.2f} to {100 * max(values):.2f} %)"
 
 
+def audited(metrics: dict[str, float], facts: dict, cheat: str) -> str:
+    """What an audit has found, in sentences."""
+    floor, ceiling, broken = metrics["floor"], metrics["ceiling"], [check["name"] for check in facts["checks"] if not check["kept"]]
+    guesses = f"right {metrics['right']:,.0f} of {metrics['guesses']:,.0f} times about which of the made-up examples were in"
+    shown = f"with {100 * facts['confidence']:.0f} % confidence **at least ε = {floor:.2f}** was given away" if floor else "which is no more than luck: nothing was shown to be given away"
+    told = f"The auditor guessed {guesses}: {shown}. Promised was **at most {epsilon(ceiling)}**."
+    verdict = "No promise was found broken; the truth lies between the two."
+    if floor > ceiling:
+        verdict = "**Both cannot be true**: this training gives away more than it says."
+    elif broken:
+        verdict = f"The guesses alone do not show it, but **a promise is broken**: {'; '.join(broken)} does not hold, so its ε was not earned."
+    planted = "" if cheat == "none" else f"Here an error was planted: **{cheat}**. " + ("The auditor **found it**. " if metrics["violated"] else "The auditor **did not find it**. ")
+    return f"{planted}{told} {verdict}"
+
+
+def powers(facts: dict) -> str:
+    """How likely a false alarm is, and which test could not have seen much."""
+    weak = [check["name"] for check in facts["checks"] if check["power"] is not None and check["power"] < 3]
+    blind = f" Under this much noise, shuffled batches could pass unseen by: {'; '.join(weak)}." if weak else ""
+    return f"A correct training has a promise called broken in at most {100 * facts['false_alarm']:.0f} of 100 audits.{blind}"
+
+
+def attacked(found: dict[str, dict[str, float]]) -> str:
+    """How often the attacker guesses right. found: 'private' / 'not private' → metrics of the attack."""
+    told = [f"**{100 * metrics['right_guesses_like_it']:.1f} times in 100** {'with' if who == 'private' else 'without'} privacy" for who, metrics in found.items()]
+    rare = [f"**{1000 * metrics['found_at_0.001']:.0f}** {'with' if who == 'private' else 'without'}" for who, metrics in found.items()]
+    return (f"Asked about a picture that was in by a coin flip, the attacker is right {', '.join(told)}; a coin is right 50 times. "
+            f"If one false alarm in 1,000 is all they allow themselves, they find {' and '.join(rare)} of 1,000 who were in; a guesser finds 1.")
+
+
+def shadowed(found: dict[str, dict[str, float]]) -> str:
+    """How it was measured."""
+    first = next(iter(found.values()))
+    own = [f"{100 * metrics['right_guesses']:.1f} ({who})" for who, metrics in found.items()]
+    return (f"LiRA (Carlini et al. 2022) with {first['shadows']:.0f} networks like it, each attacked with the help of the others, {first['candidates']:,.0f} pictures each; thick lines. Thin: "
+            f"this very network, half of the pictures its training pictures and half test pictures, right {', '.join(own)} times in 100, give or take {100 * margin(0.5, int(first['candidates'])):.1f}. "
+            "That one attack finds little is no promise: the blue line is.")
+
+
 DP_TRAINING_REPORT = """
 The report (Boulif and Durand 2021) trained this kind of network with TensorFlow Privacy: two convolutions with max-pooling, a
 dense ReLU layer and a softmax. It does not give the layers' sizes; these are those of the tutorial that it builds on. The preset *As in
