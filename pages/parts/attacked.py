@@ -20,7 +20,7 @@ def panel(controls: Controls, member: DPTraining, twin: bool) -> None:
     st.markdown("An **auditor** trains once more with made-up examples among the pictures, each put in or left out by a coin flip, and guesses which were in from all that the training "
                 "publishes. An **attacker** trains networks like this one and tries to tell which real pictures it has seen. Both know far more than a stranger would.")
     audited = member.private and member.noise_multiplier != 0
-    settings(controls, audited)
+    settings(controls, audited, attacked=True)
     studies = {AUDIT: audit_of(controls, member)} if audited else {}
     studies |= {ATTACK: attack_on(controls, member)} | ({TWIN: attack_on(controls, member.twin())} if twin and member.private else {})
     for study in studies.values():
@@ -29,7 +29,7 @@ def panel(controls: Controls, member: DPTraining, twin: bool) -> None:
     live.follow(studies, lambda views: draw(views, member))
 
 
-def settings(controls: Controls, audited: bool) -> None:
+def settings(controls: Controls, audited: bool, attacked: bool) -> None:
     """The auditor's and the attacker's."""
     first, second, third = st.columns(3)
     if audited:
@@ -37,8 +37,9 @@ def settings(controls: Controls, audited: bool) -> None:
             controls.choice("cheat")
         with second:
             controls.number("canaries")
-    with third:
-        controls.number("shadows")
+    if attacked:
+        with third:
+            controls.number("shadows")
 
 
 def audit_of(controls: Controls, member: DPTraining) -> Audit:
@@ -131,7 +132,7 @@ def panel_of_series(controls: Controls, members: dict[str, DPTraining]) -> None:
         return panel(controls, members[chosen], twin=False)
     st.markdown("An auditor trains each of them once more with made-up examples among the pictures, and guesses which were in. What the accountant promises is a ceiling; what right guesses "
                 "prove is a floor. The truth lies between.")
-    settings(controls, True)
+    settings(controls, audited=True, attacked=False)
     studies = {name: audit_of(controls, member) for name, member in audited.items()}
     for study in studies.values():
         controls.checked(lambda study=study: study.check(data.exhibits(study.dataset)), study.NAME)

@@ -159,7 +159,7 @@ def audited(metrics: dict[str, float], facts: dict, cheat: str) -> str:
     if floor > ceiling:
         verdict = "**Both cannot be true**: this training gives away more than it says."
     elif broken:
-        verdict = f"The guesses alone do not show it, but **a promise is broken**: {'; '.join(broken)} does not hold, so its ε was not earned."
+        verdict = f"The guesses alone do not show it, but **a promise of the method is broken** ({'; '.join(broken)}): its ε was not earned."
     planted = "" if cheat == "none" else f"Here an error was planted: **{cheat}**. " + ("The auditor **found it**. " if metrics["violated"] else "The auditor **did not find it**. ")
     return f"{planted}{told} {verdict}"
 
