@@ -172,20 +172,32 @@ class Witness:
 
     def see(self, seen: Seen) -> None:
         """One step."""
-        m, marks, out = len(self.marks.included), self.marks, ~self.marks.included
-        sums, spread = self._without_the_others(seen, out)
-        pull = np.linalg.norm(seen.pulls, axis=1)  # (m,)
-        along = (sums[:m] * seen.pulls).sum(1) / np.maximum(pull, 1e-200)  # (m,)
+        self._guess(seen)
+        self._compare(seen)
+        self.steps += 1
+
+    def _guess(self, seen: Seen) -> None:
+        """What the step says of who is in. The coins must not be looked at here: the floor counts on guesses from what is published, and nothing else."""
+        m = len(self.marks.included)
+        pull, means = np.linalg.norm(seen.pulls, axis=1), seen.means[:m]
+        sums = seen.sums[:m] + means[:, None] * seen.bias  # what other rows added by way of the mean is taken off again, as far as the noised bias knows it
+        along = (sums * seen.pulls).sum(1) / np.maximum(pull, 1e-200)
         with np.errstate(divide="ignore"):
             log_in, log_out = math.log(self.q), np.log1p(-self.q)
-        self.loss += np.logaddexp(log_out, log_in + (along * pull - pull**2 / 2) / spread[:m] ** 2)
-        if marks.included.any():
-            self.furthest = max(self.furthest, float(((along - pull) / spread[:m])[marks.included].max()))
-            self.looks += int(marks.included.sum())
+        self.loss += np.logaddexp(log_out, log_in + (along * pull - pull**2 / 2) / (self.noise**2 * (1 + means**2)))
+
+    def _compare(self, seen: Seen) -> None:
+        """What the step says of the mechanism, to one who knows the coins."""
+        inside, m = self.marks.included, len(self.marks.included)
+        sums, spread = self._without_the_others(seen, ~inside)
+        pull = np.linalg.norm(seen.pulls, axis=1)
+        along = (sums[:m] * seen.pulls).sum(1) / np.maximum(pull, 1e-200)  # (m,)
+        if inside.any():
+            self.furthest = max(self.furthest, float(((along - pull) / spread[:m])[inside].max()))
+            self.looks += int(inside.sum())
         self.excess += along - self.q * pull
-        self.expected += self.q * float(pull[marks.included].sum())
+        self.expected += self.q * float(pull[inside].sum())
         self._follow_draws(sums[m:], seen.marker_pulls)
-        self.steps += 1
 
     def _without_the_others(self, seen: Seen, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(columns, classes) the sums less what other rows added by way of the mean, and (columns,) their noise.
