@@ -142,7 +142,7 @@ class Check:
         return self.p > FALSE_ALARM / CHECKS
 
 
-CHECKS = 4
+CHECKS = 5  # at most
 
 
 class Witness:
@@ -159,6 +159,7 @@ class Witness:
         self.excess, self.expected = np.zeros(m), 0.0  # how much more each canary pulled than its rate allows
         self.products: list[float] = []  # of a step's surprise and that of the steps before it in its epoch
         self.shuffled = 0.0  # what the products would add up to in shuffled batches
+        self.released: tuple[float, int] | None = None  # of a Gaussian release: sum of squares where only noise is, and of how many
         self.counts = marks.counts()
         self._new_epoch()
 
@@ -169,6 +170,8 @@ class Witness:
     def release(self, scores: np.ndarray, noise: float) -> None:
         """A Gaussian release in which an included canary has mean 1 and an excluded one 0, under noise of so many of these. scores (m,)."""
         self.loss += (scores - 0.5) / noise**2
+        out = scores[~self.marks.included] / noise
+        self.released = (float((out**2).sum()), len(out))
 
     def see(self, seen: Seen) -> None:
         """One step."""
@@ -234,13 +237,15 @@ class Witness:
 
     def checks(self) -> list[Check]:
         """The promises of the mechanism, one after the other."""
-        return [self._noise(), self._clipping(), self._rate(), self._independence()]
+        found = [self._noise("the noise is as large as said", self.squares, self.entries)]
+        found += [self._noise("the mean's noise is as large as said", *self.released)] if self.released else []
+        return [*found, self._clipping(), self._rate(), self._independence()]
 
-    def _noise(self) -> Check:
+    def _noise(self, name: str, squares: float, entries: int) -> Check:
         """Where nothing was learned there is noise alone: no less of it than said."""
-        share = math.sqrt(self.squares / self.entries) if self.entries else math.nan
-        p = float(stats.chi2.cdf(self.squares, self.entries)) if self.entries else 1.0
-        return Check("the noise is as large as said", _number(p), f"{100 * share:.2f} % of what was said", None)
+        share = math.sqrt(squares / entries) if entries else math.nan
+        p = float(stats.chi2.cdf(squares, entries)) if entries else 1.0
+        return Check(name, _number(p), f"{100 * share:.2f} % of what was said")
 
     def _clipping(self) -> Check:
         """No canary ever pulled further than a clipped one can with noise on it."""

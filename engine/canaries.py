@@ -21,7 +21,6 @@ from engine.training import Training, stream
 
 LIGHT = 50.0  # a mark's entry: far longer than what else is in its gradient, and short enough that noise does not settle what it is named
 CODES = (200, 100)  # in a picture's byte for a mark: a positive entry, a negative one; 0 is none
-CHEATS = ("none", "no clipping", "half the noise", "shuffled batches")
 FAR = 1e6  # times the clip norm: as good as none
 
 
@@ -29,7 +28,7 @@ class Auditing:
     """What both trainings with marks have in common."""
 
     def prepare(self, marks: Marks, cheat: str) -> None:
-        """Called once the training is ready for its first step. cheat: one of CHEATS, planted behind the accountant's back."""
+        """Called once the training is ready for its first step. cheat: the error, as the study names it, that is planted behind the accountant's back."""
         study, plan = self.study, self.plan
         self.marks = marks
         self.witness = Witness(marks, plan["noise_multiplier"], plan["sample_rate"], plan["steps_per_epoch"])
@@ -82,12 +81,14 @@ class MarkedLinear(Auditing, LinearTraining):
         rows, tests = np.zeros((n + len(columns), d + marks.columns), np.float16), np.zeros((len(test), d + marks.columns), np.float16)
         rows[:n, :d], rows[n:, :d], tests[:, :d] = train, base, test
         rows[np.arange(n, len(rows)), d + columns] = LIGHT * signs
-        super().__init__(study, plan, replace(images, train_labels=np.r_[images.train_labels, labels]), device, rows, tests)
+        done = plan | {"mean_noise": plan["mean_noise"] / 2} if cheat == "half the noise" else plan
+        super().__init__(study, done, replace(images, train_labels=np.r_[images.train_labels, labels]), device, rows, tests)
+        self.plan = plan  # what is charged
         self.base = torch.zeros(d + marks.columns, device=device)
         self.base[:d] = torch.from_numpy(base).to(device)
         self.first = d
         self.prepare(marks, cheat)
-        if plan["mean_noise"]:
+        if plan["mean_noise"] is not None:
             m, noise = len(marks.included), plan["mean_noise"] * longest(rows.shape[1]) / LIGHT
             self.witness.release(self.mark_means()[:m].double().cpu().numpy() * n / LIGHT, noise)
 

@@ -507,3 +507,39 @@ def test_the_noise_for_a_budget_leaves_room_for_the_release():
         privacy.dp_sgd_noise(2.0, 0.02, 300, DELTA, release_noise=1.0)
     with pytest.raises(ValueError):
         privacy.dp_sgd_epsilon(1.0, 0.02, 300, DELTA, release_noise=0.0)
+
+
+# --- DP-SGD's own trade-off curve --------------------------------------------------------------------------------------------------
+
+ALARMS = np.geomspace(1e-4, 0.999, 60)
+
+
+def test_without_sampling_the_tradeoff_is_the_gaussians():
+    """q = 1: T steps are one Gaussian release of μ = √T/σ; the curve may only lie below it, and hardly does."""
+    found, exact = privacy.tradeoff_dp_sgd(ALARMS, 20.0, 1.0, 400), privacy.tradeoff_gaussian(ALARMS, 1.0)
+    assert (found <= exact + 1e-9).all() and (found >= exact - 5e-3).all()
+    both = privacy.tradeoff_dp_sgd(ALARMS, 20.0, 1.0, 400, release_noise=2.0)
+    exact = privacy.tradeoff_gaussian(ALARMS, math.sqrt(1.25))
+    assert (both <= exact + 1e-9).all() and (both >= exact - 5e-3).all()
+
+
+def test_the_tradeoff_agrees_with_the_odds_and_with_epsilon():
+    curve = privacy.tradeoff_dp_sgd(np.linspace(0, 1, 2001), 1.2, 0.1, 200)
+    alarms = np.linspace(0, 1, 2001)
+    assert float((1 - curve - alarms).max() + 1) / 2 == pytest.approx(privacy.odds_dp_sgd(1.2, 0.1, 200), abs=2e-3)
+    epsilon = privacy.dp_sgd_epsilon(1.2, 0.1, 200, 1e-5).epsilon
+    assert (curve >= privacy.tradeoff_any(alarms, epsilon, 1e-5) - 1e-3).all()
+    assert (privacy.tradeoff_dp_sgd(alarms, 0.0, 0.1, 200) == 0).all() and (privacy.tradeoff_dp_sgd(alarms, 1.0, 0.1, 0) == 1 - alarms).all()
+
+
+def test_no_attack_on_simulated_dp_sgd_beats_the_curve():
+    """The likelihood-ratio attack on two simulated worlds: below the curve's power, and near it; a curve of twice the noise is beaten."""
+    rng, sigma, q, steps, n = np.random.default_rng(0), 1.5, 0.2, 30, 40_000
+    score = lambda x: np.log1p(q * np.expm1((2 * x - 1) / (2 * sigma**2))).sum(1)
+    noise = lambda: sigma * rng.normal(size=(n, steps))
+    out, inside = np.sort(score(noise())), score(noise() + (rng.random((n, steps)) < q))
+    for alarm in (0.01, 0.05, 0.2, 0.5):
+        missed = (inside <= out[int((1 - alarm) * n)]).mean()
+        bound = float(privacy.tradeoff_dp_sgd(np.array(alarm), sigma, q, steps))
+        assert bound - 0.015 < missed < bound + 0.06
+        assert missed < float(privacy.tradeoff_dp_sgd(np.array(alarm), 2 * sigma, q, steps))

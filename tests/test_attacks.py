@@ -1,0 +1,156 @@
+"""Membership attacks: scores and curves against independent computations, shadows against single trainings, and what is found and not found."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.metrics import roc_curve
+
+from engine import attacks, data
+from engine.lab import Lab
+from engine.linear import LinearShadows, LinearTraining, logits
+from engine.studies.dp_training import DPTraining
+from engine.studies.features import Features
+from engine.studies.membership import Membership
+from tests.test_contract import finish
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """With the bundled digits' features already in its store."""
+    from cache import Store
+    found = Lab(Store(tmp_path_factory.mktemp("attacks")))
+    finish(found.need(Features()))
+    return found
+
+
+# --- scores --------------------------------------------------------------------------------------------------------------------
+
+def test_confidence_is_the_log_odds_of_the_right_class():
+    rng = np.random.default_rng(0)
+    raw, labels = rng.normal(size=(50, 7)) * 5, rng.integers(0, 7, 50)
+    p = np.exp(raw) / np.exp(raw).sum(1, keepdims=True)
+    right = p[np.arange(50), labels]
+    assert np.allclose(attacks.confidence(raw, labels), np.log(right / (1 - right)))
+    assert np.isfinite(attacks.confidence(raw * 1e4, labels)).all()  # where p rounds to 1
+
+
+def simulated(n, k, gap, seed=0):
+    """Confidences that rise by `gap` standard deviations where a picture was in; the target's too."""
+    rng = np.random.default_rng(seed)
+    coins, truth, own = rng.random((n, k)) < 0.5, rng.random(n) < 0.5, rng.normal(size=(n, 1)) * 3
+    return (own + gap * truth[:, None] + rng.normal(size=(n, 1)))[:, 0], own + gap * coins + rng.normal(size=(n, k)), coins, truth
+
+
+@pytest.mark.parametrize("gap", [0.0, 1.0, 3.0])
+def test_the_attack_is_nearly_as_good_as_theory_allows(gap):
+    target, shadows, coins, truth = simulated(8000, 64, gap)
+    best = stats.norm.cdf(gap / np.sqrt(2))  # area under the curve of two normals
+    score = attacks.likelihood_ratio(target, shadows, coins)
+    assert best - 0.03 < attacks.area(score, truth) < best + 0.02
+    assert attacks.right_guesses(score, truth) == pytest.approx(stats.norm.cdf(gap / 2), abs=0.03)
+    among = attacks.each_against_the_others(shadows, coins)
+    assert attacks.area(among, coins) == pytest.approx(best, abs=0.02)
+
+
+def test_a_shadow_never_helps_in_the_attack_on_itself():
+    """With few shadows and nothing to find, an attack that kept the target among its shadows would find much: the planted error shows it."""
+    _, shadows, coins, _ = simulated(4000, 6, 0.0)
+    assert attacks.area(attacks.each_against_the_others(shadows, coins), coins) == pytest.approx(0.5, abs=0.02)
+    careless = np.stack([attacks.likelihood_ratio(shadows[:, k], shadows, coins) for k in range(6)], 1)
+    assert attacks.area(careless, coins) > 0.7
+
+
+def test_a_picture_that_all_shadows_knew_tells_nothing():
+    target, shadows, coins, _ = simulated(100, 4, 2.0)
+    coins[:10] = True
+    coins[10:20] = False
+    score = attacks.likelihood_ratio(target, shadows, coins)
+    assert (score[:20] == 0).all() and np.isfinite(score).all()
+
+
+def test_the_curve_against_scikit_learn():
+    rng = np.random.default_rng(3)
+    scores, members = np.round(rng.normal(size=3000), 1), rng.random(3000) < 0.4  # with ties
+    scores[members] += 0.5
+    found = attacks.roc(scores, members)
+    false, true, _ = roc_curve(members, scores, drop_intermediate=False)
+    assert np.allclose(found, [true[false <= allowed + 1e-12].max() for allowed in attacks.FALSE_ALARMS])
+    assert (np.diff(found) >= 0).all() and found[-1] == 1
+    assert attacks.right_guesses(np.zeros(100), np.arange(100) < 50) == 0.5
+
+
+# --- shadows -----------------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("private", [True, False])
+def test_shadows_learn_as_single_trainings_do(lab, private):
+    """Each model's mean, lengths and clipped gradient are those of a training on its members alone."""
+    rows = finish(lab.need(Features()))[1].arrays
+    study = Membership(noise_multiplier=0, max_grad_norm=0.07, batch_size=400, private=private)
+    images, plan = data.load("mnist-5k"), study.plan(4000)
+    members = np.random.default_rng(0).random((4000, 3)) < 0.5
+    together = LinearShadows(study, plan, images, CPU, rows["train"], images.train_labels, members)
+    weight = 0.02 * torch.randn(30, 3969, generator=torch.Generator().manual_seed(0))
+    together.weight.copy_(weight), together.bias.normal_(generator=torch.Generator().manual_seed(1))
+    batch = torch.arange(500, 900)
+    weights, biases = together.gradient(batch)
+    for k in range(3):
+        from dataclasses import replace
+        inside = np.flatnonzero(members[:, k])
+        alone = LinearTraining(study, plan, replace(images, train_labels=images.train_labels[inside]), CPU, rows["train"][inside], rows["test"])
+        assert torch.allclose(alone.mean, together.means[k], atol=1e-5) and torch.allclose(alone.lengths, together.lengths[inside, k], rtol=1e-4)
+        alone.weight.copy_(weight[10 * k:10 * k + 10]), alone.bias.copy_(together.bias[k])
+        mine = torch.from_numpy(np.flatnonzero(np.isin(inside, batch.numpy())))
+        expected = alone.gradient(mine)
+        assert torch.allclose(weights[10 * k:10 * k + 10], expected[0], atol=1e-4) and torch.allclose(biases[k], expected[1], atol=1e-4)
+        assert not torch.allclose(weights[10 * k:10 * k + 10], alone.gradient(mine[:-5])[0], atol=1e-4)
+        assert torch.allclose(together.logits_of(4000)[inside, k], alone.logits_of(alone.rows), atol=1e-3)
+
+
+def test_shadows_hold_the_noise_that_is_charged(lab):
+    rows = finish(lab.need(Features()))[1].arrays
+    study = Membership(noise_multiplier=3.0, max_grad_norm=0.1, batch_size=400)
+    images, plan = data.load("mnist-5k"), study.plan(4000)
+    together = LinearShadows(study, plan, images, CPU, rows["train"], images.train_labels, np.zeros((4000, 4), bool))  # nobody is in: noise alone
+    together.learn(together.draw())
+    found = together.weight.grad.view(4, 10, -1) + (together.bias.grad[:, :, None] * 0)
+    for k in range(4):
+        assert float(found[k].std()) == pytest.approx(3.0 * 0.1 / 400, rel=0.02)
+    assert abs(float((found[0] * found[1]).mean()) / float(found.var())) < 0.02  # each model's own
+    from engine.features import longest
+    assert float(together.means.std()) == pytest.approx(plan["mean_noise"] * longest(3969) / 4000, rel=0.02)
+
+
+# --- a finished training is attacked -----------------------------------------------------------------------------------------------------
+
+def test_stored_weights_are_the_finished_network(lab):
+    study = DPTraining(noise_multiplier=1.0, epochs=2)
+    result, rows = finish(lab.need(study))[1], finish(lab.need(Features()))[1].arrays
+    assert np.array_equal(logits(result.arrays["weights"], rows["test"], CPU).argmax(1), result.arrays["predictions"])
+
+
+def test_a_network_that_remembers_is_found_out_and_a_private_one_stays_below_its_bound(lab):
+    open_ = finish(lab.need(Membership(private=False, epochs=40, learning_rate=0.5, shadows=16)))[1]
+    closed = finish(lab.need(Membership(target_epsilon=1.0, epochs=10, shadows=16)))[1]
+    assert open_.metrics["area_like_it"] > 0.53 and open_.metrics["found_at_0.001"] > 0.008
+    assert abs(closed.metrics["area_like_it"] - 0.5) < 0.03
+    alarms, trials = closed.arrays["false_alarms"], 16 * 2000 / 2
+    spread = np.sqrt(np.maximum(closed.arrays["bound_mechanism"] * (1 - closed.arrays["bound_mechanism"]), 1 / trials) / trials)
+    assert (closed.arrays["roc_like_it"] <= closed.arrays["bound_mechanism"] + 4 * spread).all()
+    assert (open_.arrays["roc_like_it"][:20] > closed.arrays["bound_mechanism"][:20]).all()  # what nobody without privacy may count on
+    assert (closed.arrays["bound_mechanism"] <= closed.arrays["bound_any"] + 1e-9).all() and (closed.arrays["bound_mechanism"] >= alarms - 1e-9).all()
+    assert "bound_any" not in open_.arrays and open_.guarantee.epsilon is None
+    assert len(closed.pictures) == 10
+
+
+def test_the_cnn_is_attacked_too(store):
+    _, result = finish(Lab(store).need(Membership(network="cnn", batch_size=400, epochs=1, noise_multiplier=1.0, shadows=4)))
+    assert 0.45 < result.metrics["area_like_it"] < 0.55 and result.metrics["shadows"] == 4
+
+
+def test_the_attackers_draws_are_his_own():
+    study = Membership(noise_multiplier=1.0)
+    assert study.secret("noise") != study.trained().secret("noise")
+    assert Membership(private=False).secret("sampling") != Membership(private=False).trained().secret("sampling")

@@ -1,0 +1,140 @@
+"""The auditor's statistics, on mechanisms that are simulated in numpy: what is right passes, what is planted is found."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from engine.auditing import Marks, Seen, Witness, floor, least_epsilon, p_value
+
+CLASSES = 10
+
+
+# --- the floor -----------------------------------------------------------------------------------------------------------------
+
+def p_value_by_hand(m, r, v, epsilon, delta):
+    """Theorem 5.2 term by term."""
+    chance = math.exp(epsilon) / (1 + math.exp(epsilon))
+    pmf = [math.comb(r, k) * chance**k * (1 - chance) ** (r - k) for k in range(r + 1)]
+    worst = max(sum(pmf[v - i:v]) / i for i in range(1, v + 1))
+    return min(1.0, sum(pmf[v:]) + 2 * m * delta * worst)
+
+
+@pytest.mark.parametrize(("m", "r", "v", "epsilon", "delta"), [(100, 40, 33, 1.0, 1e-5), (1000, 60, 60, 2.0, 1e-4), (50, 50, 26, 0.0, 1e-2), (200, 10, 1, 0.5, 1e-6)])
+def test_the_p_value_term_by_term(m, r, v, epsilon, delta):
+    assert p_value(m, r, v, epsilon, delta) == pytest.approx(p_value_by_hand(m, r, v, epsilon, delta), rel=1e-9)
+
+
+def test_the_least_epsilon_is_where_the_p_value_meets_the_level():
+    found = least_epsilon(1000, 100, 90, 1e-5, 0.05)
+    assert p_value(1000, 100, 90, found, 1e-5) <= 0.05 < p_value(1000, 100, 90, found + 0.01, 1e-5)
+    assert least_epsilon(1000, 100, 55, 1e-5, 0.05) == 0.0
+    assert least_epsilon(1000, 100, 90, 1e-3, 0.05) < found  # a larger δ explains more
+
+
+def answered(epsilon, m, rng):
+    """Scores of randomised response at ε, the most that ε allows; and the coins."""
+    coins = rng.random(m) < 0.5
+    told = np.where(rng.random(m) < 1 / (1 + math.exp(-epsilon)), coins, ~coins)
+    return told + 0.01 * rng.random(m), coins
+
+
+@pytest.mark.parametrize("epsilon", [0.3, 1.0, 3.0])
+def test_the_floor_stays_below_the_truth_and_refutes_half_of_it(epsilon):
+    rng = np.random.default_rng(1)
+    floors = [floor(*answered(epsilon, 2000, rng), 1e-6).epsilon for _ in range(100)]
+    assert sum(f > epsilon for f in floors) <= 8  # 5 are expected at most
+    assert np.median(floors) > 0.55 * epsilon  # so that half of ε charged would be found
+
+
+def test_scores_that_say_nothing_show_nothing():
+    rng = np.random.default_rng(2)
+    floors = [floor(rng.normal(size=1000), rng.random(1000) < 0.5, 1e-5).epsilon for _ in range(100)]
+    assert sum(f > 0 for f in floors) <= 8
+    assert floor(np.full(100, np.nan), rng.random(100) < 0.5, 1e-5).epsilon == 0.0
+
+
+# --- marks -----------------------------------------------------------------------------------------------------------------------
+
+def test_marks_are_balanced_and_rows_say_who_is_in():
+    marks = Marks.drawn(500, 400, 2, CLASSES, np.random.default_rng(0))
+    assert (marks.counts() == 10).all() and marks.columns == 502
+    columns, labels, signs = marks.rows()
+    m = marks.included.sum()
+    assert 200 < m < 300 and len(columns) == m + 400
+    assert (np.flatnonzero(marks.included) == columns[:m]).all() and (marks.labels[columns[:m]] == labels[:m]).all() and (signs[:m] == 1).all()
+    assert signs[m:].sum() == 0 and columns[m:].min() == 500
+    assert (Marks.drawn(10, 3, 2, CLASSES, np.random.default_rng(0)).counts() == 1).all()  # never fewer than one of each kind
+
+
+# --- a witness of simulated steps ---------------------------------------------------------------------------------------------------
+
+def watched(seed, sigma=4.0, q=0.25, epochs=20, noise=1.0, reach=1.0, rate=1.0, shuffled=False, means=0.0, m=400):
+    """A Witness of DP-SGD that is simulated: random directions, pulls of 0.9, noise, reach and rate as planted."""
+    rng, per_epoch = np.random.default_rng(seed), round(1 / q)
+    marks = Marks.drawn(m, 1000, 2, CLASSES, rng)
+    witness = Witness(marks, sigma, q, per_epoch)
+    columns, _, signs = marks.rows()
+    labels = np.r_[marks.labels[marks.included], marks.marker_kinds % CLASSES]
+    pulls = 0.9 * (0.1 - np.eye(CLASSES)) / np.linalg.norm(0.1 - np.eye(CLASSES), axis=1, keepdims=True)
+    means = np.full(marks.columns, means)
+    marker = np.concatenate([pulls, -pulls])[None].repeat(2, 0)
+    for _ in range(epochs):
+        order = rng.permutation(len(columns)) % per_epoch
+        for step in range(per_epoch):
+            drawn = order == step if shuffled else rng.random(len(columns)) < q * rate
+            sums = np.zeros((marks.columns, CLASSES))
+            np.add.at(sums, columns[drawn], reach * signs[drawn, None] * pulls[labels[drawn]])
+            others = 20 * rng.normal(size=CLASSES)  # what all rows together add to the bias
+            sums += noise * sigma * rng.normal(size=sums.shape) - means[:, None] * others
+            witness.see(Seen(sums, others + noise * sigma * rng.normal(size=CLASSES), means, pulls[marks.labels], marker))
+    return witness
+
+
+def broken(witness):
+    return [check.name.split()[1] for check in witness.checks() if not check.kept]
+
+
+@pytest.mark.parametrize("means", [0.0, 0.2])
+def test_what_is_right_passes_and_its_p_values_are_even(means):
+    found = [watched(seed, means=means, m=200, epochs=10) for seed in range(60)]
+    assert sum(bool(broken(witness)) for witness in found) <= 2
+    by_check = np.array([[check.p for check in witness.checks()] for witness in found])
+    for i in (0, 2, 3):  # the clipping check's p is a bound and larger
+        assert stats.kstest(by_check[:, i], "uniform").pvalue > 1e-3, found[0].checks()[i].name
+
+
+@pytest.mark.parametrize(("planted", "name"), [({"noise": 0.97}, "noise"), ({"reach": 12.0}, "picture"), ({"rate": 2.0}, "are"), ({"shuffled": True}, "step")])
+def test_each_planted_error_is_found_by_the_check_that_is_for_it(planted, name):
+    found = [broken(watched(seed, **planted)) for seed in range(10)]
+    assert sum(name in one for one in found) >= 9, found
+
+
+def test_the_mean_release_is_checked_too():
+    rng = np.random.default_rng(0)
+    for noise, kept in ((10.0, True), (8.0, False)):
+        witness = watched(0, epochs=1)
+        witness.release(witness.marks.included + noise * rng.normal(size=400), 10.0)
+        check = next(c for c in witness.checks() if "mean" in c.name)
+        assert check.kept == kept
+        assert len(witness.checks()) == 5
+
+
+def test_at_rate_one_the_score_is_that_of_the_gaussian_mechanism():
+    witness = watched(3, sigma=2.0, q=1.0, epochs=5, m=50)
+    assert witness.checks()[3].p == 1.0 and witness.checks()[3].power == 0.0  # nothing to shuffle
+    scores = np.array([watched(seed, sigma=2.0, q=1.0, epochs=5, m=400).loss for seed in range(1)])[0]
+    inside = watched(0, sigma=2.0, q=1.0, epochs=5, m=400).marks.included
+    mu = math.sqrt(5) * 0.9 / 2.0  # distance of the two hypotheses
+    assert scores[inside].mean() == pytest.approx(mu**2 / 2, abs=0.3) and scores[~inside].mean() == pytest.approx(-mu**2 / 2, abs=0.3)
+
+
+def test_guesses_do_not_look_at_the_coins():
+    """The same published sums under other coins: the same scores."""
+    one, other = watched(5, epochs=1), watched(5, epochs=1)
+    seen = Seen(np.random.default_rng(0).normal(size=(402, CLASSES)), np.ones(CLASSES), np.full(402, 0.3), np.ones((400, CLASSES)), np.ones((2, 20, CLASSES)))
+    before = one.loss.copy()
+    object.__setattr__(other.marks, "included", ~other.marks.included)
+    one.see(seen), other.see(seen)
+    assert np.array_equal(one.loss - before, other.loss - before)
