@@ -14,8 +14,11 @@ LEAST_SPREAD = 1e-3  # of log odds: below it all shadows say the same
 
 
 def confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Log odds of the right class, (n, classes) and (n,) → (n,): log p/(1 − p), which is nearly normal over networks (Carlini et al. 2022, section IV)."""
-    logits = np.asarray(logits, np.float64)
+    """Log odds of the right class, (n, classes) and (n,) → (n,): log p/(1 − p), which is nearly normal over networks (Carlini et al. 2022, section IV).
+
+    A network that diverged says nothing: 0.
+    """
+    logits = np.nan_to_num(np.asarray(logits, np.float64), nan=0.0, posinf=1e30, neginf=-1e30)
     right = np.take_along_axis(logits, labels[:, None], 1)[:, 0]
     others = logits.copy()
     np.put_along_axis(others, labels[:, None], -np.inf, 1)
@@ -45,9 +48,12 @@ def _mean_and_spread(shadows: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray,
     return mean, max(LEAST_SPREAD, float(np.sqrt((off**2).sum() / freedom)))
 
 
-def each_against_the_others(shadows: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """(n, k) the score of each shadow, attacked with the help of the others. Its members are known, and were drawn by coin flips."""
-    rest = lambda k: np.delete(np.arange(shadows.shape[1]), k)
+def each_against_the_others(shadows: np.ndarray, members: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(n, k) the score of each shadow, attacked with the help of the others. Its members are known, and were drawn by coin flips.
+
+    groups (k,): shadows of one group were trained with the same batches, which no attacker would know; they do not help against each other.
+    """
+    rest = lambda k: np.flatnonzero(groups != groups[k])
     return np.stack([likelihood_ratio(shadows[:, k], shadows[:, rest(k)], members[:, rest(k)]) for k in range(shadows.shape[1])], 1)
 
 
@@ -57,8 +63,7 @@ def roc(scores: np.ndarray, members: np.ndarray) -> np.ndarray:
     inside, outside = np.sort(scores[members]), np.sort(scores[~members])
     allowed = np.floor(FALSE_ALARMS * len(outside) + 1e-9).astype(int)  # false alarms
     # Above the highest score that would be one alarm too many; where all may be alarms, above nothing.
-    thresholds = np.r_[outside, np.inf][np.minimum(len(outside) - 1 - allowed, len(outside))]
-    thresholds = np.where(allowed >= len(outside), -np.inf, thresholds)
+    thresholds = np.where(allowed >= len(outside), -np.inf, outside[np.maximum(len(outside) - 1 - allowed, 0)])
     return 1 - np.searchsorted(inside, thresholds, side="right") / len(inside)
 
 

@@ -15,8 +15,10 @@ import numpy as np
 from scipy import optimize, special, stats
 
 CONFIDENCE = 0.95  # of the floor
+ALARM = 0.999  # confidence of the floor that must lie above the ceiling before a training is said to be wrong
 SHARES = (0.03, 0.1, 0.3, 1.0)  # of the canaries that are guessed at: fixed beforehand, and paid for by a union bound
 FALSE_ALARM = 0.01  # of all checks of a correct training together
+SEEN = 0.9  # how likely its error should be found before a check may be relied on
 MOST_EPSILON = 50.0  # a floor is looked for up to here
 
 
@@ -41,7 +43,7 @@ def least_epsilon(canaries: int, guesses: int, right: int, delta: float, level: 
         return 0.0
     if refutes(MOST_EPSILON) <= 0:
         return MOST_EPSILON
-    return float(optimize.brentq(refutes, 0.0, MOST_EPSILON, xtol=1e-3)) - 1e-3  # rounded down: it is a floor
+    return max(0.0, float(optimize.brentq(refutes, 0.0, MOST_EPSILON, xtol=1e-3)) - 1e-3)  # rounded down: it is a floor
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Seen:
 
     sums (columns, classes) of gradients, noise in it; bias (classes,) the same of the bias. Where inputs are taken less a mean, every row drawn
     pulls at every column: column j holds −means_j times the bias's sum besides. pulls (m, classes) of the canaries and marker_pulls (groups, kinds,
-    classes) are at most 1 long. All known from what was published before.
+    classes) are at most 1 long; reach (m,) is how long the canaries' would be without clipping. All known from what was published before.
     """
 
     sums: np.ndarray
@@ -122,27 +124,30 @@ class Seen:
     means: np.ndarray  # (columns,)
     pulls: np.ndarray
     marker_pulls: np.ndarray
+    reach: np.ndarray
 
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of the mechanism, tested. p: how likely a correct training looks like this or worse.
+    """One promise of the mechanism, tested. p: at most so likely does a correct training look like this or worse.
 
-    power: how far off the planted error that it is for would put it, in standard deviations; None where any such error is far off.
+    power: about how likely the test would find `error` in this training, in [0, 1].
     """
 
     name: str
     p: float
     measured: str
-    power: float | None = None
+    error: str
+    power: float
 
     @property
     def kept(self) -> bool:
         """No violation at this check's share of FALSE_ALARM."""
-        return self.p > FALSE_ALARM / CHECKS
+        return self.p > LEVEL
 
 
 CHECKS = 5  # at most
+LEVEL = FALSE_ALARM / CHECKS
 
 
 class Witness:
@@ -155,8 +160,9 @@ class Witness:
         self.marks, self.noise, self.q, self.steps_per_epoch = marks, noise_multiplier, sample_rate, steps_per_epoch
         m = len(marks.included)
         self.loss = np.zeros(m)  # log likelihood ratio of "in" against "out", of all that was seen
-        self.steps, self.squares, self.entries, self.furthest, self.looks = 0, 0.0, 0, -math.inf, 0
-        self.excess, self.expected = np.zeros(m), 0.0  # how much more each canary pulled than its rate allows
+        self.steps, self.squares, self.entries = 0, 0.0, 0
+        self.furthest, self.looks, self.unclipped = -math.inf, 0, 0.0  # in standard deviations: the hardest pull beyond the clip norm, and the hardest there would be without one
+        self.excess, self.expected, self.by_draws, self.by_noise = 0.0, 0.0, 0.0, 0.0  # how much more canaries pulled than their rate allows, and what it varies by
         self.products: list[float] = []  # of a step's surprise and that of the steps before it in its epoch
         self.shuffled = 0.0  # what the products would add up to in shuffled batches
         self.released: tuple[float, int] | None = None  # of a Gaussian release: sum of squares where only noise is, and of how many
@@ -185,9 +191,9 @@ class Witness:
         pull, means = np.linalg.norm(seen.pulls, axis=1), seen.means[:m]
         sums = seen.sums[:m] + means[:, None] * seen.bias  # what other rows added by way of the mean is taken off again, as far as the noised bias knows it
         along = (sums * seen.pulls).sum(1) / np.maximum(pull, 1e-200)
-        with np.errstate(divide="ignore"):
-            log_in, log_out = math.log(self.q), np.log1p(-self.q)
-        self.loss += np.logaddexp(log_out, log_in + (along * pull - pull**2 / 2) / (self.noise**2 * (1 + means**2)))
+        with np.errstate(divide="ignore", invalid="ignore"):  # log 0 where all are drawn; what diverged
+            log_in, log_out = np.log(self.q), np.log1p(-self.q)
+            self.loss += np.logaddexp(log_out, log_in + (along * pull - pull**2 / 2) / (self.noise**2 * (1 + means**2)))
 
     def _compare(self, seen: Seen) -> None:
         """What the step says of the mechanism, to one who knows the coins."""
@@ -196,10 +202,14 @@ class Witness:
         pull = np.linalg.norm(seen.pulls, axis=1)
         along = (sums[:m] * seen.pulls).sum(1) / np.maximum(pull, 1e-200)  # (m,)
         if inside.any():
-            self.furthest = max(self.furthest, float(((along - pull) / spread[:m])[inside].max()))
+            beyond = np.nan_to_num((along - pull) / spread[:m], nan=math.inf)[inside]  # what is no number was no correct step
+            self.furthest = max(self.furthest, float(beyond.max()))
+            self.unclipped = max(self.unclipped, float(((seen.reach - pull) / spread[:m])[inside].max()))
             self.looks += int(inside.sum())
-        self.excess += along - self.q * pull
+        self.excess += float((along - self.q * pull)[inside].sum())
         self.expected += self.q * float(pull[inside].sum())
+        self.by_draws += self.q * (1 - self.q) * float((pull[inside] ** 2).sum())
+        self.by_noise += float((spread[:m][inside] ** 2).sum())
         self._follow_draws(sums[m:], seen.marker_pulls)
 
     def _without_the_others(self, seen: Seen, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -239,38 +249,58 @@ class Witness:
         """The promises of the mechanism, one after the other."""
         found = [self._noise("the noise is as large as said", self.squares, self.entries)]
         found += [self._noise("the mean's noise is as large as said", *self.released)] if self.released else []
-        return [*found, self._clipping(), self._rate(), self._independence()]
+        clipping = self._clipping()
+        rest = [self._rate(), self._independence()]
+        if not clipping.kept:  # they count on pulls of the clip norm at most
+            rest = [Check(check.name, 1.0, "cannot be told where pulls are beyond the clip norm", check.error, 0.0) for check in rest]
+        return [*found, clipping, *rest]
 
     def _noise(self, name: str, squares: float, entries: int) -> Check:
         """Where nothing was learned there is noise alone: no less of it than said."""
-        share = math.sqrt(squares / entries) if entries else math.nan
-        p = float(stats.chi2.cdf(squares, entries)) if entries else 1.0
-        return Check(name, _number(p), f"{100 * share:.2f} % of what was said")
+        if not entries:
+            return Check(name, 1.0, "no canary was left out: nothing to tell", "half of the noise", 0.0)
+        power = float(stats.chi2.cdf(4 * stats.chi2.ppf(LEVEL, entries), entries))
+        least = 100 * math.sqrt(stats.chi2.ppf(LEVEL, entries) / entries)
+        return Check(name, _number(float(stats.chi2.cdf(squares, entries))), f"{100 * math.sqrt(squares / entries):.2f} % of what was said; chance alone stays above {least:.2f}", "half of the noise", power)
 
     def _clipping(self) -> Check:
         """No canary ever pulled further than a clipped one can with noise on it."""
-        p = min(1.0, self.looks * float(stats.norm.sf(self.furthest))) if self.looks else 1.0
-        return Check("no picture pulls harder than the clip norm", _number(p), f"the hardest of {self.looks:,} looks is {self.furthest:.1f} standard deviations beyond the clip norm")
+        name, error = "no picture pulls harder than the clip norm", "no clipping"
+        if not self.looks:
+            return Check(name, 1.0, "no canary was put in: nothing to tell", error, 0.0)
+        p = min(1.0, self.looks * float(stats.norm.sf(self.furthest)))
+        most = float(stats.norm.isf(LEVEL / self.looks))
+        far = f"{self.furthest:.1f}" if self.furthest < 1000 else "more than 1,000"
+        return Check(name, _number(p), f"with its noise the hardest of {self.looks:,} pulls is {far} standard deviations beyond the clip norm; chance alone stays below {most:.1f}", error,
+                     float(stats.norm.sf(most - self.unclipped)))
 
     def _rate(self) -> Check:
-        """Included canaries were not drawn more often than charged."""
-        found = self.excess[self.marks.included]
-        if len(found) < 3 or not found.std() > 0:
-            return Check("pictures are drawn as often as charged", 0.0 if not np.isfinite(found).all() else 1.0, "too few canaries to tell")
-        p = float(stats.ttest_1samp(found, 0.0, alternative="greater").pvalue)
-        share = 1 + found.sum() / self.expected if self.expected else math.nan
-        return Check("pictures are drawn as often as charged", _number(p), f"{100 * share:.1f} % of the draws that were charged")
+        """Included canaries were not drawn more often than charged: a martingale's tail by its exponential moments (Freedman 1975), whatever its shape.
+
+        E e^{λ(B − q)c} ≤ e^{q(1−q)c²(e^λ − 1 − λ)} for c ≤ 1, and noise is normal. λ is chosen by the variance alone.
+        """
+        name, error, varies = "pictures are drawn as often as charged", "every picture drawn twice as often", self.by_draws + self.by_noise
+        if not (varies > 0 and self.expected > 0):
+            return Check(name, 1.0 if math.isfinite(self.excess) else 0.0, "no canary was put in: nothing to tell", error, 0.0)
+        steep = math.sqrt(2 * math.log(1 / LEVEL) / varies)
+        charged = self.by_draws * (math.exp(min(50.0, steep)) - 1 - steep) + steep**2 / 2 * self.by_noise
+        p = math.exp(min(0.0, charged - steep * self.excess)) if math.isfinite(self.excess) else 0.0
+        needed = (math.log(1 / LEVEL) + charged) / steep
+        power, share, most = float(stats.norm.sf((needed - self.expected) / math.sqrt(varies))), 100 * (1 + self.excess / self.expected), 100 * (1 + needed / self.expected)
+        seen = f"{share:.0f} % of the draws that were charged; chance alone stays below {most:.0f}" if most < 1000 else "under this much noise draws cannot be counted"
+        return Check(name, _number(p), seen, error, power)
 
     def _independence(self) -> Check:
         """A picture's being drawn in a step says nothing about its other steps: Poisson sampling, and no shuffling."""
-        name = "each step draws afresh (no shuffled batches)"
-        products = np.array(self.products)
+        name, error, products = "each step draws afresh", "shuffled batches", np.array(self.products)
         size = math.sqrt(float((products**2).sum())) if len(products) else 0.0
         if not size > 0:
-            return Check(name, 1.0 if size == 0 else 0.0, "there is one step an epoch: nothing to tell apart" if size == 0 else "not a number", 0.0)
-        z = float(products.sum()) / size
-        p = float(2 * stats.t.sf(abs(z), max(1, len(products) - 1)))
-        return Check(name, _number(p), f"{z:+.1f} standard deviations from independent draws; shuffled batches would be at about {self.shuffled / size:+.0f}", abs(self.shuffled / size))
+            return Check(name, 1.0 if size == 0 else 0.0, "there is one step an epoch: nothing to tell apart" if size == 0 else "not a number", error, 0.0)
+        z, freedom = float(products.sum()) / size, max(1, len(products) - 1)
+        most = float(stats.t.isf(LEVEL / 2, freedom))
+        return Check(name, _number(float(2 * stats.t.sf(abs(z), freedom))),
+                     f"{z:+.1f} standard deviations from independent draws; chance alone stays within {most:.1f}, shuffled batches would be at about {self.shuffled / size:+.1f}", error,
+                     float(stats.norm.cdf(abs(self.shuffled) / size - most)))
 
 
 def _number(p: float) -> float:

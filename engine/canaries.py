@@ -58,15 +58,16 @@ class Auditing:
         """What the gradients say of the marks' columns, in units of the clip norm."""
         m, each = len(self.marks.included), torch.arange(len(self.marks.included))
         weight, bias = (one * (self.study.batch_size / self.study.clip) for one in self.mark_gradients())
-        up, down = self._pulls(1.0), self._pulls(-1.0)
-        found = (weight, bias, self.mark_means(), up[each, torch.from_numpy(self.marks.labels)], torch.cat([up[m:], down[m:]], 1))
+        (up, reach), (down, _), labels = self._pulls(1.0), self._pulls(-1.0), torch.from_numpy(self.marks.labels)
+        found = (weight, bias, self.mark_means(), up[each, labels], torch.cat([up[m:], down[m:]], 1), reach[each, labels])
         return Seen(*(one.detach().double().cpu().numpy() for one in found))
 
-    def _pulls(self, sign: float) -> torch.Tensor:
-        """(columns, labels, classes) what a row with an entry of this sign adds to its column's sum where it is drawn, once it is clipped."""
+    def _pulls(self, sign: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """(columns, labels, classes) what a row with an entry of this sign adds to its column's sum where it is drawn, once it is clipped; (columns, labels) how long that were without."""
         residual = self.mark_logits(sign).double().softmax(1)[:, None] - torch.eye(self.marks.classes, device=self.device)
         factors = (self.study.clip / self.mark_lengths(sign, residual).clamp_min(1e-200)).clamp(max=1)  # (columns, labels)
-        return sign * LIGHT / self.study.clip * factors[:, :, None] * residual
+        whole = sign * LIGHT / self.study.clip * residual
+        return factors[:, :, None] * whole, whole.norm(dim=2)
 
 
 class MarkedLinear(Auditing, LinearTraining):

@@ -124,7 +124,7 @@ class LinearShadows(Learner):
     """Many linear models that are trained as one is, each on its own share of the same rows, in one pass: a batch is read once for all.
 
     rows (n, d) float16, labels (n,), members (n, k) bool. Drawing one Poisson batch of all rows and leaving out what is no member gives each model a Poisson
-    batch of its own members at the same rate. Models share draws, as no models of a private sweep may; they are an attacker's own.
+    batch of its own members at the same rate. Models share draws, as no models of a private sweep may: whoever compares them must mind that.
     """
 
     def __init__(self, study, plan: dict, images, device: torch.device, rows: np.ndarray, labels: np.ndarray, members: np.ndarray):

@@ -88,7 +88,7 @@ def watched(seed, sigma=4.0, q=0.25, epochs=20, noise=1.0, reach=1.0, rate=1.0, 
             np.add.at(sums, columns[drawn], reach * signs[drawn, None] * pulls[labels[drawn]])
             others = 20 * rng.normal(size=CLASSES)  # what all rows together add to the bias
             sums += noise * sigma * rng.normal(size=sums.shape) - means[:, None] * others
-            witness.see(Seen(sums, others + noise * sigma * rng.normal(size=CLASSES), means, pulls[marks.labels], marker))
+            witness.see(Seen(sums, others + noise * sigma * rng.normal(size=CLASSES), means, pulls[marks.labels], marker, np.full(m, 9.0)))
     return witness
 
 
@@ -101,7 +101,7 @@ def test_what_is_right_passes_and_its_p_values_are_even(means):
     found = [watched(seed, means=means, m=200, epochs=10) for seed in range(60)]
     assert sum(bool(broken(witness)) for witness in found) <= 2
     by_check = np.array([[check.p for check in witness.checks()] for witness in found])
-    for i in (0, 2, 3):  # the clipping check's p is a bound and larger
+    for i in (0, 3):  # the others' p are bounds and larger
         assert stats.kstest(by_check[:, i], "uniform").pvalue > 1e-3, found[0].checks()[i].name
 
 
@@ -124,8 +124,8 @@ def test_the_mean_release_is_checked_too():
 def test_at_rate_one_the_score_is_that_of_the_gaussian_mechanism():
     witness = watched(3, sigma=2.0, q=1.0, epochs=5, m=50)
     assert witness.checks()[3].p == 1.0 and witness.checks()[3].power == 0.0  # nothing to shuffle
-    scores = np.array([watched(seed, sigma=2.0, q=1.0, epochs=5, m=400).loss for seed in range(1)])[0]
-    inside = watched(0, sigma=2.0, q=1.0, epochs=5, m=400).marks.included
+    witness = watched(0, sigma=2.0, q=1.0, epochs=5, m=400)
+    scores, inside = witness.loss, witness.marks.included
     mu = math.sqrt(5) * 0.9 / 2.0  # distance of the two hypotheses
     assert scores[inside].mean() == pytest.approx(mu**2 / 2, abs=0.3) and scores[~inside].mean() == pytest.approx(-mu**2 / 2, abs=0.3)
 
@@ -133,8 +133,54 @@ def test_at_rate_one_the_score_is_that_of_the_gaussian_mechanism():
 def test_guesses_do_not_look_at_the_coins():
     """The same published sums under other coins: the same scores."""
     one, other = watched(5, epochs=1), watched(5, epochs=1)
-    seen = Seen(np.random.default_rng(0).normal(size=(402, CLASSES)), np.ones(CLASSES), np.full(402, 0.3), np.ones((400, CLASSES)), np.ones((2, 20, CLASSES)))
+    seen = Seen(np.random.default_rng(0).normal(size=(402, CLASSES)), np.ones(CLASSES), np.full(402, 0.3), np.ones((400, CLASSES)), np.ones((2, 20, CLASSES)), np.ones(400))
     before = one.loss.copy()
     object.__setattr__(other.marks, "included", ~other.marks.included)
     one.see(seen), other.see(seen)
     assert np.array_equal(one.loss - before, other.loss - before)
+
+
+def test_sums_that_hold_no_canary_show_nothing_by_way_of_the_mean():
+    """A review found that taking off other rows' part with the help of the coins let them leak: the area was 0.63 here."""
+    rng, areas = np.random.default_rng(0), []
+    for _ in range(20):
+        marks = Marks.drawn(100, 20, 1, CLASSES, rng)
+        witness, means = Witness(marks, 0.8, 0.01, 100), 0.6 * rng.normal(size=101)
+        for _ in range(300):
+            others = rng.normal(size=CLASSES)
+            noise = 0.8 * rng.normal(size=(102, CLASSES))
+            witness.see(Seen(noise[:101] - means[:, None] * others, others + noise[101], means, np.full((100, CLASSES), 0.3), np.zeros((1, 20, CLASSES)), np.ones(100)))
+        areas.append(stats.rankdata(witness.loss)[marks.included].mean() - stats.rankdata(witness.loss)[~marks.included].mean())
+    assert abs(np.mean(areas)) < 3 * np.std(areas) / 20**0.5 + 1e-9
+
+
+def test_the_rate_check_stands_where_nearly_everybody_is_drawn():
+    """q near 1: misses are rare, and a spread estimated from what was seen would call correct trainings broken (a review found 47 %)."""
+    rng, wrong = np.random.default_rng(0), 0
+    for _ in range(300):
+        marks = Marks.drawn(20, 20, 1, CLASSES, rng)
+        witness = Witness(marks, 0.01, 0.99, 1)
+        pulls = np.zeros((20, CLASSES))
+        pulls[:, 0] = 1.0
+        for _ in range(2):
+            sums = np.zeros((21, CLASSES))
+            sums[:20, 0] = marks.included & (rng.random(20) < 0.99)
+            witness.see(Seen(sums + 0.01 * rng.normal(size=sums.shape), 0.01 * rng.normal(size=CLASSES), np.zeros(21), pulls, np.zeros((1, 20, CLASSES)), np.full(20, 50.0)))
+        wrong += "are" in broken(witness)
+    assert wrong <= 3
+
+
+def test_a_check_says_where_it_is_blind():
+    loud, quiet = watched(0, sigma=300.0, epochs=3), watched(0)
+    assert [check.power > 0.9 for check in quiet.checks()] == [True, False, True, True]  # nine times the clip norm is not far under noise of four
+    assert [check.power > 0.9 for check in loud.checks()] == [True, False, False, False]
+    assert "cannot be counted" in loud.checks()[2].measured
+
+
+def test_beyond_the_clip_norm_other_checks_say_nothing():
+    broken_ = watched(0, reach=1000.0)
+    assert broken(broken_) == ["picture"] and "cannot be told" in broken_.checks()[3].measured and "more than 1,000" not in broken_.checks()[1].measured
+    seen = Seen(np.full((402, CLASSES), np.nan), np.full(CLASSES, np.nan), np.zeros(402), np.ones((400, CLASSES)), np.ones((2, 20, CLASSES)), np.ones(400))
+    lost = watched(0, epochs=1)
+    lost.see(seen)
+    assert not lost.checks()[0].kept and not lost.checks()[1].kept and lost.floor(1e-5).epsilon == 0.0  # what diverged passes nowhere

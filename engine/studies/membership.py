@@ -14,22 +14,23 @@ import numpy as np
 from engine import data, pictures, privacy
 from engine.parameters import parameter
 from engine.studies.dp_training import DPTraining
-from engine.study import Guarantee, Phase, Point, Result
+from engine.study import Guarantee, Phase, Result
 
 CANDIDATES = 2500  # members, and as many others
 SHADOWS = {"scattering": 32, "cnn": 8}
+TOGETHER = 8  # shadows that are trained together share their batches; other groups draw others
 SHOWN = 10  # pictures on the page
 
 
 class Membership(DPTraining):
     """Attack the finished training of the same settings, private or not."""
 
-    NAME, VERSION = "membership", 100 * DPTraining.VERSION + 1  # whatever changes a training changes the attack on it
+    NAME, VERSION = "membership", 100 * DPTraining.VERSION + 2  # whatever changes a training changes the attack on it
     TITLE = "Who was in the data? An attack on a finished training"
-    PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 2, "shadows": 4}}
+    PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 2, "shadows": 8}}
     SERIES: ClassVar[dict[str, str]] = {}
 
-    shadows: int | None = parameter("Shadow networks", None, low=4, high=256, scale="log",
+    shadows: int | None = parameter("Shadow networks", None, low=8, high=256, scale="log",
                                     help="How many networks the attacker trains for comparison. Empty: 32 linear models, or 8 CNNs.")
 
     @property
@@ -56,6 +57,10 @@ class Membership(DPTraining):
     def kind(self) -> str:
         """As the training's."""
         return f"membership of {super().kind()}"
+
+    def typical(self) -> float:
+        """Shadows are trained a few at a time."""
+        return 0.6 * self.count * super().typical()
 
     def run(self, lab):
         """Yield how well the attack does on its own shadows as they learn; return what it finds in the target."""
@@ -89,17 +94,20 @@ class Membership(DPTraining):
         return (yield from self._linear(lab, images, plan, pool(found.arrays["train"], found.arrays["test"]), everybody, inside, labels, weights))
 
     def _linear(self, lab, images, plan: dict, pool: np.ndarray, everybody: np.ndarray, inside: np.ndarray, labels: np.ndarray, weights: np.ndarray):
-        """All shadows at once."""
+        """A group of shadows at a time."""
         from engine import linear
         from engine.attacks import confidence
-        training, count = linear.LinearShadows(self, plan, images, lab.device, pool, everybody, inside), len(labels)
-        for epoch in range(1, self.epochs + 1):
-            for step in range(plan["steps_per_epoch"]):
+        from engine.training import stream
+        found = []
+        for begun in range(0, self.count, TOGETHER):
+            study, group = self.model_copy(update={"seed": stream(f"shadows from {begun}", self.seed) % 2**31}), inside[:, begun:begun + TOGETHER]
+            training = linear.LinearShadows(study, plan, images, lab.device, pool, everybody, group)
+            for step in range(plan["steps"]):
                 training.step()
-                yield Phase(f"training {self.count} shadow networks together", (epoch - 1) * plan["steps_per_epoch"] + step + 1, plan["steps"])
-        logits = training.logits_of(count).cpu().numpy()
-        shadows = np.stack([confidence(logits[:, k], labels) for k in range(self.count)], 1)
-        return shadows, confidence(linear.logits(weights, pool[:count], lab.device).cpu().numpy(), labels)
+                yield Phase(f"training {self.count} shadow networks, {TOGETHER} at a time", begun + (step + 1) / plan["steps"] * group.shape[1], self.count)
+            logits = training.logits_of(len(labels)).cpu().numpy()
+            found += [confidence(logits[:, k], labels) for k in range(group.shape[1])]
+        return np.stack(found, 1), confidence(linear.logits(weights, pool[:len(labels)], lab.device).cpu().numpy(), labels)
 
     def _networks(self, lab, images, plan: dict, pool: np.ndarray, everybody: np.ndarray, inside: np.ndarray, labels: np.ndarray, weights: np.ndarray):
         """One shadow after the other."""
@@ -122,18 +130,21 @@ class Membership(DPTraining):
     def _found(self, images, members: np.ndarray, labels: np.ndarray, coins: np.ndarray, shadows: np.ndarray, sure: np.ndarray, target: Result) -> Result:
         from engine import attacks
         truth = np.arange(len(labels)) < len(members)
-        score, among = attacks.likelihood_ratio(sure, shadows, coins), attacks.each_against_the_others(shadows, coins)
-        areas = [attacks.area(among[:, k], coins[:, k]) for k in range(self.count)]
+        groups = np.arange(self.count) // (TOGETHER if self.network == "scattering" else 1)
+        score, among = attacks.likelihood_ratio(sure, shadows, coins), attacks.each_against_the_others(shadows, coins, groups)
         rocs = {"roc": attacks.roc(score, truth), "roc_like_it": attacks.roc(among, coins)}
+        apart = lambda measure: 1.96 * float(np.std([measure(among[:, k], coins[:, k]) for k in range(self.count)], ddof=1)) / self.count**0.5
+        at = lambda share: lambda scores, mask: float(np.interp(share, attacks.FALSE_ALARMS, attacks.roc(scores, mask)))
         metrics = {"area": attacks.area(score, truth), "right_guesses": attacks.right_guesses(score, truth), "area_like_it": attacks.area(among, coins),
-                   "area_spread": float(np.std(areas, ddof=1)), "right_guesses_like_it": attacks.right_guesses(among, coins), "shadows": self.count, "candidates": len(labels)}
+                   "right_guesses_like_it": attacks.right_guesses(among, coins),
+                   "area_margin": apart(attacks.area), "right_guesses_margin": apart(attacks.right_guesses), "shadows": self.count, "candidates": len(labels)}
         for share in (0.001, 0.01):
-            metrics[f"found_at_{share:g}"] = float(np.interp(share, attacks.FALSE_ALARMS, rocs["roc_like_it"]))
+            metrics |= {f"found_at_{share:g}": at(share)(among, coins), f"found_at_{share:g}_margin": apart(at(share))}
         top = members[np.argsort(-score[:len(members)], kind="stable")[:SHOWN]]
         return Result(
             metrics=metrics, guarantee=self._none(), arrays={"score": score.astype(np.float32), "false_alarms": attacks.FALSE_ALARMS} | rocs | self._bounds(attacks.FALSE_ALARMS, target.guarantee),
-            pictures={f"given_away_{i}": pictures.png(images.train_images[row], 84) for i, row in enumerate(top)},
-            facts={"given_away": [images.classes[images.train_labels[row]] for row in top]})
+            pictures={"surest_of": pictures.png(pictures.gallery(images.train_images[top], columns=SHOWN), 84)},
+            facts={"surest_of": [images.classes[images.train_labels[row]] for row in top]})
 
     def _bounds(self, alarms: np.ndarray, promise: Guarantee) -> dict[str, np.ndarray]:
         """The most members that any attacker finds at each share of false alarms: by (ε, δ) alone, and against this mechanism. Nothing where nothing is promised."""

@@ -45,10 +45,9 @@ class Sweep(Study):
         """That of its members, which are alike."""
         return f"{self.NAME}:{max(self.members, key=lambda member: member.private).kind()}"
 
-    def typical(self) -> float | None:
+    def typical(self) -> float:
         """All members' seconds, two at a time."""
-        known = [member.typical() for member in self.members]
-        return None if None in known else sum(known) / 1.3
+        return sum(member.typical() for member in self.members) / 1.3
 
     def run(self, lab):
         """Yield what the members tell; return what they promise together. Raises Failed where one of them failed, when all others are done."""
@@ -79,7 +78,7 @@ def together(members: tuple[DPTraining, ...], results: list[Result]) -> Guarante
     runs = tuple((result.metrics["noise_multiplier"], result.guarantee.sample_rate, result.guarantee.steps, result.metrics.get("mean_noise")) for _, result in private)
     delta, one = min(member.delta for member, _ in private), private[0][1].guarantee
     spent = privacy.dp_sgd_epsilon_of_all(runs, delta)
-    return Guarantee(unit=one.unit, epsilon=spent.epsilon, delta=delta, mechanism=f"{len(runs)} trainings by DP-SGD on the same pictures, each with draws of its own, all published",
+    return Guarantee(unit=one.unit, epsilon=spent.epsilon, delta=delta, mechanism=f"{len(runs)} trainings by {' and '.join(sorted({member.optimizer_name for member, _ in private}))} on the same pictures, each with draws of its own, all published",
                      accountant=spent.accountant, sampling="Poisson", sample_rate=None, steps=None, neighbours=one.neighbours, against=one.against, also_released=one.also_released,
                      note=f"Picking the best of several trainings spends what all of them spend, unless the picking is private too. A network without privacy, where one was trained "
                           f"beside them for comparison, must not be published. {one.note}",
