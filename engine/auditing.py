@@ -258,10 +258,10 @@ class Witness:
     def _noise(self, name: str, squares: float, entries: int) -> Check:
         """Where nothing was learned there is noise alone: no less of it than said."""
         if not entries:
-            return Check(name, 1.0, "no canary was left out: nothing to tell", "half of the noise", 0.0)
+            return Check(name, 1.0, "no canary was left out: nothing to tell", "half the noise", 0.0)
         power = float(stats.chi2.cdf(4 * stats.chi2.ppf(LEVEL, entries), entries))
         least = 100 * math.sqrt(stats.chi2.ppf(LEVEL, entries) / entries)
-        return Check(name, _number(float(stats.chi2.cdf(squares, entries))), f"{100 * math.sqrt(squares / entries):.2f} % of what was said; chance alone stays above {least:.2f}", "half of the noise", power)
+        return Check(name, _number(float(stats.chi2.cdf(squares, entries))), f"{100 * math.sqrt(squares / entries):.2f} % of what was said; chance alone stays above {least:.2f}", "half the noise", power)
 
     def _clipping(self) -> Check:
         """No canary ever pulled further than a clipped one can with noise on it."""

@@ -1,8 +1,9 @@
 """Page DP training: networks learn live while the privacy they spend is counted; one of them, or all that a setting can be."""
 
+import numpy as np
 import streamlit as st
 
-from engine import data
+from engine import data, pictures
 from engine.studies.audit import Audit
 from engine.studies.dp_training import DPTraining
 from engine.studies.membership import Membership
@@ -12,13 +13,14 @@ from pages.parts import attacked, charts, live, panels, words
 from pages.parts.controls import Controls, Look
 
 SHOWN = {"frontier": "The whole trade-off", "one": "One training, live", "clips": "Clip norms", "optimizers": "Optimizers", "spending": "ε over epochs"}
+HARD = 40  # pictures on which networks differ, from which on these are shown
 SEEDS = {"1": "one seed", "3": "three seeds"}
 
 st.title("Can a machine learn from you without remembering you?", anchor=False)
 st.markdown("Here a machine learns to read pictures while noise hides what each single picture taught it. "
             "**Press Run and watch what it still learns at eight strengths of noise; or choose how much privacy and watch one training closely.**")
 
-controls = Controls(DPTraining, Audit, Membership, hidden=("private",),  # its twin without privacy has a switch of its own
+controls = Controls(DPTraining, Audit, Membership, hidden=("private",), aside=attacked.FIELDS,  # its twin without privacy has a switch of its own
                     looks={"shown": Look(tuple(SHOWN), ("frontier",)), "seeds": Look(tuple(SEEDS), ("1",))})
 controls.opening("mnist")
 controls.complain()
@@ -70,7 +72,7 @@ def show_sweep() -> None:
     live.run_button(sweep)
     live.follow(sweep, lambda views: draw_sweep(members, views["all of them"]))
     if live.look(sweep["all of them"]).state == "done":
-        attacked.panel_of_series(controls, members)
+        attacked.panel_of_series(controls, members, {name: live.look(member, remembered=True).result for name, member in members.items()})
 
 
 def draw_sweep(members: dict[str, DPTraining], view: live.View) -> None:
@@ -97,7 +99,7 @@ def draw_frontier(members: dict[str, DPTraining], finished: dict, curves: dict) 
     st.plotly_chart(charts.frontier(paths, ends, twins, charts.KNOWN.get(study.dataset, ()), study.target_epsilon, study.chance()), key="frontier",
                     config={"displayModeBar": False}, alt="Accuracy over the ε spent, a point for each noise multiplier, beside the network without privacy")
     st.caption("Each thin line is one training on its way: every epoch learns more and spends more. Its thick point is the finished network, its ε counted exactly. "
-               "The left end has much noise, the right end little." + (" Crosses: what others published, at δ = 1e-5." if study.dataset in charts.KNOWN else ""))
+               "The left end has much noise, the right end little. To train at exactly your ε, see *One training, live*." + (" Crosses: what others published, at δ = 1e-5." if study.dataset in charts.KNOWN else ""))
     if twins and ends and max(sum(y for _, y in found) / len(found) for found in ends.values()) > sum(twins) / len(twins) + 0.001:
         st.caption("Some private networks do better than the one without privacy. Clipping may do that: no single odd picture pulls hard. Their learning rates differ, too.")
     if len(finished) == len(members) and ends:
@@ -114,16 +116,23 @@ def draw_strengths(members: dict[str, DPTraining], finished: dict) -> None:
         st.image(study.sample(), width=420, alt=f"Some training pictures of {study.dataset}")
         st.caption("Some of the pictures that it learns from, and whose owners trust that nobody finds out about them.")
         return
+    exhibited = data.exhibits(study.dataset)
+    right = {name: finished[name].arrays["predictions"] == exhibited.test_labels for name in names}
+    hard = np.flatnonzero(~np.all(list(right.values()), axis=0))  # that not all of them name correctly: on others they look alike
+    hard = hard if len(hard) >= HARD else np.array([], int)
+    shown_pictures = exhibited.test_images[hard] if len(hard) else exhibited.test_images
+    right = {name: found[hard] if len(hard) else found for name, found in right.items()}
     for column, name in zip(st.columns(4), names):
         promise = finished[name].guarantee
         with column:
             st.markdown(f"**ε = {words.epsilon(promise.epsilon)}**" if members[name].private else "**Not private**")
-            st.image(finished[name].pictures["answers"], width="stretch", alt=f"Forty test pictures, the wrongly named ones framed, {name}")
-            n = words.of_hundred(promise.odds_mechanism) if promise.odds_mechanism is not None else 100
-            st.image(charts.crowd(n), width="stretch", alt=f"100 small figures, {n} of them marked")
-            risk = f"they {words.how_often(promise.odds_mechanism)}" if promise.odds_mechanism is not None else "**nothing is promised**: they may be certain"
-            st.caption(f"{100 * finished[name].metrics['test_accuracy']:.1f} of 100 named correctly. Attackers who guess whether your picture was among those learned from: {risk}.")
-    st.caption("Forty new pictures, those framed that are named wrongly. Below each: the guesses of 100 attackers, the right ones marked, at most. A coin flip would make 50 right.")
+            st.image(pictures.answers(shown_pictures, right[name]), width="stretch", alt=f"Forty test pictures, the wrongly named ones framed, {name}")
+            n = words.of_hundred(promise.odds_mechanism) if promise.odds_mechanism is not None else None
+            st.image(charts.crowd(n), width="stretch", alt="100 small figures, " + (f"{n} of them marked" if n else "all of them outlines: nobody knows"))
+            risk = f"they {words.how_often(promise.odds_mechanism)}" if n else "**nothing is promised**: they may be certain"
+            st.markdown(f"{100 * finished[name].metrics['test_accuracy']:.1f} of 100 pictures named correctly. When attackers guess whether *your* picture was among those learned from, {risk}.")
+    st.caption(("Forty *hard* new pictures: each is named wrongly by at least one of these networks" if len(hard) else "Forty new pictures")
+               + "; those framed are named wrongly. Below them: the guesses of 100 attackers, the right ones marked, at most; outlines where nobody knows. A coin flip would make 50 right.")
 
 
 def draw_learning(members: dict[str, DPTraining], curves: dict) -> None:
@@ -151,7 +160,7 @@ def draw_solved(ends: dict[float, list[tuple[float, float]]]) -> None:
         wanted = st.number_input("I need at least, in per cent", 10.0, 100.0, round(100 * means[len(means) // 2][1] - 0.5, 1), 0.1, format="%.1f", key="dp_training.need")
         st.markdown(words.least_epsilon(means, ends, wanted / 100))
     with right:
-        budget = st.number_input("I have at most ε =", 0.01, 1000.0, float(study.target_epsilon or 1.0), 0.1, key="dp_training.have")
+        budget = st.number_input("I have at most ε =", 0.01, 1000.0, float(study.target_epsilon or 1.0), 0.1, key=f"dp_training.have {study.target_epsilon}")
         st.markdown(words.most_accuracy(means, ends, budget))
         if st.button("Find the noise that spends exactly this", key="dp_training.solve"):
             try:
@@ -218,8 +227,9 @@ def show_one() -> None:
     live.run_button(studies)
     live.follow(studies, draw_one)
     if all(live.look(each).state == "done" for each in studies.values()):
-        attacked.panel(controls, study, twin=compare)
-        draw_deeper({who: live.look(each).result for who, each in studies.items()})
+        finished = {who: live.look(each).result for who, each in studies.items()}
+        attacked.panel(controls, study, finished["private"].guarantee, twin=compare)
+        draw_deeper(finished)
 
 
 def draw_one(views: dict[str, live.View]) -> None:
@@ -277,7 +287,8 @@ def draw_numbers(views: dict[str, live.View]) -> None:
     first.metric("Named correctly", f"{100 * accuracy[-1][1]:.1f} %" if accuracy else "–",
                  help="With privacy, after the last epoch so far, on pictures that it never learned from.", delta=against, delta_color="off", delta_arrow="off")
     exact = view.result.guarantee.epsilon if view.result else None
-    second.metric("ε spent" if exact or not spent else "ε spent, at most", words.epsilon(exact) if exact else words.epsilon(spent[-1][1]) if spent else "–",
+    endless = view.result is not None and exact is None  # no noise
+    second.metric("ε spent" if exact or not spent else "ε spent, at most", "∞" if endless else words.epsilon(exact) if exact else words.epsilon(spent[-1][1]) if spent else "–",
                   help="While it runs, a fast upper bound (RDP), which may lie above the budget. At the end the tight accountant (PLD) counts "
                        "what was really spent, and that keeps the budget.")
     third.metric("Pictures a second", f"{speed[-1][1]:,.0f}" if speed else "–")

@@ -116,3 +116,63 @@ def test_a_refusal_names_the_field_as_the_page_does():
     specs = parameters.specs(STUDIES["dp_training"])
     assert words.named("max_grad_norm: nan is not allowed", specs) == "Clip norm: nan is not allowed"
     assert words.named("hat: nan is not allowed", specs) == "hat: nan is not allowed" and words.named("no field", specs) == "no field"
+
+
+# --- audits and attacks --------------------------------------------------------------------------------------------------------------
+
+def audit(floor: float, kept: bool, beyond: bool, blind: bool = False) -> tuple[dict, dict]:
+    metrics = {"floor": floor, "ceiling": 3.0, "right": 170, "guesses": 200, "beyond": float(beyond), "violated": float(beyond or not kept)}
+    checks = [{"name": "the noise is as large as said", "kept": kept, "error": "half the noise", "blind": blind}]
+    return metrics, {"confidence": 0.95, "alarm": 0.999, "false_alarm": 0.01, "checks": checks}
+
+
+@pytest.mark.parametrize(("found", "cheat", "said", "unsaid"), [
+    (audit(1.2, True, False), "none", "No promise was found broken", "planted"),
+    (audit(0.0, True, False), "none", "nothing was shown to be spent", "at least"),
+    (audit(4.0, True, True), "none", "That cannot be", "No promise"),
+    (audit(3.2, True, False), "none", "Another seed tells", "That cannot be"),
+    (audit(1.2, False, False), "half the noise", "The auditor **found it**", "No promise"),
+    (audit(3.2, False, False), "none", "the guesses agree", "do not show it"),
+    (audit(1.2, True, False), "half the noise", "did not find it", "broken** ("),
+])
+def test_an_audits_sentence_says_what_was_found_and_no_more(found, cheat, said, unsaid):
+    told = words.audited(*found, cheat, 1e-5)
+    assert said in told and unsaid not in told and "170 of 200" in told and "δ = 1e-05" in told
+
+
+def test_a_check_that_could_not_have_seen_its_error_is_not_called_kept():
+    _, facts = audit(1.0, True, False, blind=True)
+    assert words.kept(facts["checks"][0]) == "cannot be told" and "could miss: half the noise" in words.powers(facts)
+    assert words.kept(facts["checks"][0] | {"kept": False}) == "broken" and words.kept(facts["checks"][0] | {"blind": False}) == "kept"
+
+
+def test_audits_of_a_series_say_how_many_there_are_and_which_were_missed():
+    one, two = audit(1.0, True, False)[0], audit(1.0, False, False)[0]
+    assert "none of 1" in words.audited_all({"a": one}, [], 3, "none") and "1 of 3 audited so far" in words.audited_all({"a": one}, [], 3, "none")
+    told = words.audited_all({"a": one, "b": two}, ["a"], 2, "half the noise")
+    assert "found it in **1 of 2**" in told and "missed it in a: so much noise" in told
+    assert "so much noise" not in words.audited_all({"a": one, "b": two}, [], 2, "half the noise")
+
+
+def test_the_line_that_ties_promise_and_attack():
+    told = words.tied(promise(0.631), {"private": {"right_guesses_like_it": 0.511}, "not private": {"right_guesses_like_it": 0.542}})
+    assert "a coin **50**; promised: at most **64**; this attack, with privacy: **51.1**; this attack, without privacy: **54.2**" in told
+    assert "promised: **nothing**" in words.tied(promise(None, None), {"no noise": {"right_guesses_like_it": 0.5}})
+
+
+def test_classes_stand_by_what_they_lose():
+    chart = charts.per_class({"private": {"a": 0.9, "b": 0.5, "c": 0.8}, "not private": {"a": 0.95, "b": 0.9, "c": 0.79}})
+    assert list(chart.layout.xaxis.categoryarray) == ["b", "a", "c"]
+    assert charts.per_class({"private": {"a": 0.9}}).layout.xaxis.categoryarray is None
+
+
+def test_a_single_networks_curve_begins_where_it_is_no_luck():
+    alarms = np.r_[0.0, np.geomspace(1e-4, 1, 81)]
+    chart = charts.roc({"private": {"false_alarms": alarms, "score": np.zeros(2000), "roc": alarms, "roc_like_it": alarms}})
+    thin, thick = (next(t for t in chart.data if name in t.name) for name in ("this very one", "networks like this"))
+    assert min(thin.x) >= 1.0 and min(thick.x) == pytest.approx(0.01)
+
+
+def test_a_crowd_of_outlines_marks_nobody():
+    assert charts.crowd(None).count("stroke-dasharray") == 100 and 'fill="none"' in charts.crowd(None)
+    assert charts.crowd(64).count(charts.COLOURS["attacker"]) == 64

@@ -7,12 +7,11 @@ see an auditor at work, errors can be planted.
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import numpy as np
 
-from engine import data, parameters, privacy
+from engine import data, privacy
 from engine.parameters import parameter
 from engine.studies.dp_training import DPTraining
 from engine.studies.features import MAPS, MOST_BYTES

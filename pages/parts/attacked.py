@@ -5,41 +5,53 @@ from __future__ import annotations
 import streamlit as st
 
 from engine import data
+from engine.lab import command
 from engine.studies.audit import Audit
 from engine.studies.dp_training import DPTraining
-from engine.studies.membership import Membership
+from engine.studies.membership import SHADOWS, Membership
+from engine.study import Guarantee, Result, Study
 from pages.parts import charts, live, words
 from pages.parts.controls import Controls
 
 AUDIT, ATTACK, TWIN = "the audit", "the attack", "the attack without privacy"
+FIELDS = ("canaries", "cheat", "shadows")  # of the attacks alone
 
 
-def panel(controls: Controls, member: DPTraining, twin: bool) -> None:
-    """Audit and attack one finished training; with its twin's side by side, where that has run."""
-    st.subheader("What does this ε buy? Attack it", anchor=False)
-    st.markdown("An **auditor** trains once more with made-up examples among the pictures, each put in or left out by a coin flip, and guesses which were in from all that the training "
-                "publishes. An **attacker** trains networks like this one and tries to tell which real pictures it has seen. Both know far more than a stranger would.")
+def panel(controls: Controls, member: DPTraining, promise: Guarantee, twin: bool, title: str = "What does this ε buy? Attack it") -> None:
+    """Audit and attack one finished training; with its twin's attack beside it, where that has run."""
+    if title:
+        st.subheader(title, anchor=False)
+    st.markdown("An **auditor** trains once more with made-up examples (*canaries*) among the pictures, each put in or left out by a coin flip, and guesses which were in from all that the training "
+                "publishes. An **attacker** trains networks like this one (*shadows*) and tries to tell which real pictures it has seen. Both know far more than a stranger would.")
     audited = member.private and member.noise_multiplier != 0
-    settings(controls, audited, attacked=True)
+    settings(controls, member, audited, attacked=True)
     studies = {AUDIT: audit_of(controls, member)} if audited else {}
     studies |= {ATTACK: attack_on(controls, member)} | ({TWIN: attack_on(controls, member.twin())} if twin and member.private else {})
+    if ready(controls, studies):
+        live.run_button(studies, "Attack it")
+        live.follow(studies, lambda views: draw(views, promise))
+
+
+def ready(controls: Controls, studies: dict[str, Study]) -> bool:
+    """May they run? What does not fit the data set is said beside its field."""
     for study in studies.values():
         controls.checked(lambda study=study: study.check(data.exhibits(study.dataset)), study.NAME)
-    live.run_button(studies, "Attack it", "On two processor cores most attacks take less than a minute.")
-    live.follow(studies, lambda views: draw(views, member))
+    return True
 
 
-def settings(controls: Controls, audited: bool, attacked: bool) -> None:
+def settings(controls: Controls, member: DPTraining, audited: bool, attacked: bool) -> None:
     """The auditor's and the attacker's."""
-    first, second, third = st.columns(3)
     if audited:
-        with first:
-            controls.choice("cheat")
-        with second:
+        cheat = controls.value("cheat")
+        controls.choice("cheat", beside=True)
+        st.caption(words.CHEATS[cheat] + (" The attacker is shown against the honest training: the cheat concerns the auditor alone." if attacked and cheat != "none" else ""))
+    left, right = st.columns(2)
+    if audited:
+        with left:
             controls.number("canaries")
     if attacked:
-        with third:
-            controls.number("shadows")
+        with right if audited else left:
+            controls.number("shadows", placeholder=str(SHADOWS[member.network]))
 
 
 def audit_of(controls: Controls, member: DPTraining) -> Audit:
@@ -57,16 +69,25 @@ def fields(member: DPTraining) -> dict:
     return {name: getattr(member, name) for name in DPTraining.model_fields}
 
 
-def draw(views: dict[str, live.View], member: DPTraining) -> None:
+def draw(views: dict[str, live.View], promise: Guarantee) -> None:
     """Both, as far as they are."""
     live.progress(views)
+    attacks = {who_of(view.study): view.result for who, view in views.items() if who != AUDIT and view.result is not None}
+    if attacks:
+        st.markdown(words.tied(promise, {who: result.metrics for who, result in attacks.items()}))
     left, right = st.columns(2)
     if AUDIT in views:
         with left:
             draw_audit(views[AUDIT])
     with right if AUDIT in views else left:
-        draw_attack(views)
-    draw_given_away(views)
+        draw_attack(attacks)
+    draw_surest(attacks)
+    draw_exact({who: view for who, view in views.items() if view.result is not None})
+
+
+def who_of(study: DPTraining) -> str:
+    """'private', 'not private', or 'no noise' where pictures are clipped and nothing else."""
+    return "not private" if not study.private else "no noise" if study.noise_multiplier == 0 else "private"
 
 
 # --- the audit ----------------------------------------------------------------------------------------------------------------------------
@@ -83,71 +104,98 @@ def draw_audit(view: live.View) -> None:
     found = view.result
     st.plotly_chart(charts.between(found.metrics["floor"], found.metrics["ceiling"]), key="between", config={"displayModeBar": False},
                     alt=f"An axis of ε: at least {found.metrics['floor']:.2f} was shown, at most {found.metrics['ceiling']:.2f} promised")
-    st.markdown(words.audited(found.metrics, found.facts, view.study.cheat))
+    st.markdown(words.audited(found.metrics, found.facts, view.study.cheat, view.study.delta))
     st.markdown("Each promise of the method, tested by itself:\n" + "\n".join(
-        f"- {check['name']}: **{'kept' if check['kept'] else 'broken'}**  \n  :small[{words.plain(check['measured'])}]" for check in found.facts["checks"]))
+        f"- {check['name']}: **{words.kept(check)}**  \n  :small[{words.plain(check['measured'])}]" for check in found.facts["checks"]))
     st.caption(words.powers(found.facts))
     with st.expander("How floor and ceiling grew"):
         st.plotly_chart(charts.floor_and_ceiling(found.curves), key="audit", config={"displayModeBar": False}, alt="Floor and ceiling of ε over epochs")
-        st.caption("The ceiling while it runs is the fast accountant's (RDP), a little above the exact one. A floor is claimed for the end alone.")
+        st.caption("The ceiling while it runs is the fast accountant's (RDP), a little above the exact one. A floor is claimed for the end alone: on its way it may fall, as luck leaves the guesses.")
 
 
 # --- the attack -----------------------------------------------------------------------------------------------------------------------------
 
-def draw_attack(views: dict[str, live.View]) -> None:
+def draw_attack(attacks: dict[str, Result]) -> None:
     """ROC curves on log axes under what is guaranteed, and the sentence that they carry."""
     st.markdown("**The attacker: which pictures has it learned from?**")
-    found = {("private" if view.study.private else "not private"): view.result for who, view in views.items() if who != AUDIT and view.result is not None}
-    if not found:
+    if not attacks:
         st.caption("Here will stand how many of the pictures that it learned from are found, at how many false alarms, under the bound that the noise guarantees.")
         return
-    st.plotly_chart(charts.roc({who: result.arrays for who, result in found.items()}), key="roc", config={"displayModeBar": False},
+    st.plotly_chart(charts.roc({who: result.arrays for who, result in attacks.items()}), key="roc", config={"displayModeBar": False},
                     alt="Share of members found over false alarms, on logarithmic axes, with the bounds that are guaranteed")
-    st.markdown(words.attacked({who: result.metrics for who, result in found.items()}))
-    st.caption(words.shadowed({who: result.metrics for who, result in found.items()}))
+    st.markdown(words.attacked({who: result.metrics for who, result in attacks.items()}))
+    st.caption(words.shadowed({who: result.metrics for who, result in attacks.items()}, bounded=any("bound_any" in result.arrays for result in attacks.values())))
 
 
-def draw_given_away(views: dict[str, live.View]) -> None:
+def draw_surest(attacks: dict[str, Result]) -> None:
     """The training pictures that the attacker is surest of."""
-    found = {who: view.result for who, view in views.items() if who != AUDIT and view.result is not None and view.result.pictures}
-    if found:
-        st.markdown("**The training pictures that the attacker is surest of**")
-        for who, result in found.items():
-            st.caption("Without privacy: the oddest ones. No other picture explains why the network is so sure of them." if not views[who].study.private else
-                       "With privacy: whichever the noise happened to favour.")
-            for i, column in enumerate(st.columns(10)):
-                if f"given_away_{i}" in result.pictures:
-                    column.image(result.pictures[f"given_away_{i}"], width="stretch", alt=f"A training picture of class {result.facts['given_away'][i]}")
+    if attacks:
+        st.markdown("**The ten training pictures that the attacker is surest of**")
+    for who, result in attacks.items():
+        st.image(result.pictures["surest_of"], width="stretch", caption=words.WHO[who].capitalize(),
+                 alt=f"Ten training pictures, {words.WHO[who]}: {', '.join(result.facts['surest_of'])}")
+
+
+def draw_exact(views: dict[str, live.View]) -> None:
+    """For practitioners: every number with its margin, and the commands that make them again."""
+    if not views:
+        return
+    with st.expander("Exact numbers, and the commands that make them again", icon=":material/table:"):
+        for view in views.values():
+            metrics, name = view.result.metrics, view.study.TITLE if isinstance(view.study, Audit) else f"Membership, {words.WHO[who_of(view.study)]}"
+            st.markdown(f"**{name}**")
+            if isinstance(view.study, Audit):
+                rows = [{"": "floor on ε (95 %)", "value": f"{metrics['floor']:.3f}", "how": f"δ = {view.study.delta:g}, {metrics['right']:.0f} of {metrics['guesses']:.0f} guesses right"},
+                        {"": "ceiling on ε", "value": f"{metrics['ceiling']:.3f}", "how": "PLD accountant"}]
+                rows += [{"": f"p: {check['name']}", "value": f"{check['p']:.3g}", "how": f"would find “{check['error']}” in about {100 * check['power']:.0f} of 100"} for check in view.result.facts["checks"]]
+            else:
+                how = f"{metrics['shadows']:.0f} networks, {metrics['candidates']:,.0f} pictures each; 95 % margin over networks"
+                rows = [{"": label, "value": f"{metrics[key]:.4f} ± {metrics[margin]:.4f}", "how": how} for label, key, margin in (
+                    ("area under the curve", "area_like_it", "area_margin"), ("right guesses", "right_guesses_like_it", "right_guesses_margin"),
+                    ("found at 0.1 % false alarms", "found_at_0.001", "found_at_0.001_margin"), ("found at 1 % false alarms", "found_at_0.01", "found_at_0.01_margin"))]
+                rows += [{"": "area under the curve, this very network", "value": f"{metrics['area']:.4f}", "how": "its training pictures against test pictures"}]
+            st.dataframe(rows, hide_index=True)
+            st.code(command(view.study), language="bash", wrap_lines=True)
 
 
 # --- all of a series ----------------------------------------------------------------------------------------------------------------------------
 
-def panel_of_series(controls: Controls, members: dict[str, DPTraining]) -> None:
+def panel_of_series(controls: Controls, members: dict[str, DPTraining], finished: dict[str, Result]) -> None:
     """Below a finished series: audit all of it, or attack one of its trainings."""
     st.subheader("What do these ε buy? Attack them", anchor=False)
     audited = {name: member for name, member in members.items() if member.private and member.noise_multiplier != 0}
-    names = {"all": f"audit all {len(audited)} private ones"} | {name: name for name in members}
-    chosen = st.selectbox("Which", list(names), format_func=names.get, key="dp_training.attacked")
+    names = {"all": f"all {len(audited)} private ones: audit each"} | {name: f"{name}: ε = {words.epsilon(finished[name].guarantee.epsilon)}, audit and attack" if name in audited else f"{name}: attack"
+                                                                     for name in members}
+    chosen = st.selectbox("Which of them", list(names), format_func=names.get, key="dp_training.attacked")
     if chosen != "all":
-        return panel(controls, members[chosen], twin=False)
-    st.markdown("An auditor trains each of them once more with made-up examples among the pictures, and guesses which were in. What the accountant promises is a ceiling; what right guesses "
-                "prove is a floor. The truth lies between.")
-    settings(controls, audited=True, attacked=False)
+        return panel(controls, members[chosen], finished[chosen].guarantee, twin=False, title="")
+    st.markdown("An **auditor** trains each of them once more with made-up examples (*canaries*) among the pictures, and guesses which were in. What the accountant promises is a ceiling; what right "
+                "guesses prove is a floor.")
+    settings(controls, study_of(members), True, attacked=False)
     studies = {name: audit_of(controls, member) for name, member in audited.items()}
-    for study in studies.values():
-        controls.checked(lambda study=study: study.check(data.exhibits(study.dataset)), study.NAME)
-    live.run_button(studies, "Audit them", "On two processor cores most audits take less than ten seconds each.")
-    live.follow(studies, draw_all)
+    if ready(controls, studies):
+        live.run_button(studies, "Audit them")
+        live.follow(studies, lambda views: draw_all(views, controls.value("cheat")))
 
 
-def draw_all(views: dict[str, live.View]) -> None:
+def study_of(members: dict[str, DPTraining]) -> DPTraining:
+    """Any of them: they share what learns."""
+    return next(iter(members.values()))
+
+
+def draw_all(views: dict[str, live.View], cheat: str) -> None:
     """Floors under ceilings, one for each training."""
     live.progress(views)
     found = {name: view.result for name, view in views.items() if view.result is not None}
     if not found:
         return
-    st.plotly_chart(charts.floors_and_ceilings({name: (result.metrics["floor"], result.metrics["ceiling"], bool(result.metrics["violated"])) for name, result in found.items()}),
+    st.plotly_chart(charts.floors_and_ceilings({name: (result.metrics["floor"], result.metrics["ceiling"], bool(result.metrics["violated"])) for name, result in found.items()}, list(views)),
                     key="floors", config={"displayModeBar": False}, alt="For each training the ε that was promised and the least that was shown to be spent")
-    broken = [name for name, result in found.items() if result.metrics["violated"]]
-    st.markdown(f"**{len(broken)} of {len(found)}** break a promise: {', '.join(broken)}." if broken else f"None of {len(found)} breaks a promise.")
-    st.caption("Floors hold with 95 % confidence each. They lie far below where noise is strong, as an audit with a few thousand guesses cannot show more: a low floor is no proof of privacy.")
+    blind = [name for name, result in found.items() if any(check["blind"] and check["error"] == cheat for check in result.facts["checks"])]
+    st.markdown(words.audited_all({name: result.metrics for name, result in found.items()}, blind, len(views), cheat))
+    st.dataframe([{"": name, "promised, at most": f"{result.metrics['ceiling']:.3f}", "shown, at least": f"{result.metrics['floor']:.3f}",
+                   "guesses right": f"{result.metrics['right']:,.0f} of {result.metrics['guesses']:,.0f}",
+                   "broken": ", ".join([check["name"] for check in result.facts["checks"] if not check["kept"]] + ["floor above ceiling"] * bool(result.metrics["beyond"])) or "nothing",
+                   "cannot see": ", ".join(check["error"] for check in result.facts["checks"] if check["blind"]) or "–"} for name, result in found.items()], hide_index=True)
+    st.caption("A floor is wrong in at most 5 of 100 audits of a correct training, and a promise called broken in at most 1 of 100, each for itself. Floors lie far below where noise is strong, as an "
+               "audit with a few thousand guesses cannot show more: a low floor is no proof of privacy.")

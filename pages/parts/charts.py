@@ -40,8 +40,9 @@ def accuracy(curves: dict[str, dict[str, Curve]], epochs: int, chance: float) ->
         line(chart, f"training pictures, {who}", percent(found.get("train_accuracy", [])), who, dash="dot", unit=" %")
     chart.add_hline(y=100 * chance, line=dict(color=COLOURS["chance"], dash="dot"),
                     annotation=dict(text="guessing", font=dict(color=COLOURS["chance"])))
+    worst = 100 * min((y for found in curves.values() for name in ("test_accuracy", "train_accuracy") for _, y in found.get(name, [])), default=0.0)
     chart.update_xaxes(range=[0, epochs * 1.02])
-    chart.update_yaxes(range=[0, 102])
+    chart.update_yaxes(range=[worst - 0.1 * (100 - worst) if worst > 60 else 0, 101])  # where all do well, what lies between them
     return chart
 
 
@@ -217,17 +218,24 @@ def percent(points: Curve) -> Curve:
     return [(x, 100 * y) for x, y in points]
 
 
-def crowd(right: int) -> str:
-    """100 small figures as SVG, the first `right` of them in the attacker's colour and filled."""
-    people = "".join(_person(i, i < right) for i in range(100))
+def crowd(right: int | None) -> str:
+    """100 small figures as SVG, the first `right` of them in the attacker's colour and filled; None: outlines, as nobody knows."""
+    people = "".join(_outline(i) if right is None else _person(i, i < right) for i in range(100))
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 130" width="400" height="130">{people}</svg>'
 
 
 def _person(i: int, found: bool) -> str:
-    x, y = 10 + (i % 20) * 20, 6 + (i // 20) * 26
     colour, fill = (COLOURS["attacker"], 1.0) if found else (COLOURS["chance"], 0.3)
-    return (f'<g fill="{colour}" fill-opacity="{fill}"><circle cx="{x}" cy="{y + 4}" r="4.2"/>'
-            f'<path d="M{x - 6} {y + 21}v-6a6 6 0 0 1 12 0v6z"/></g>')
+    return f'<g fill="{colour}" fill-opacity="{fill}">{_shape(i)}</g>'
+
+
+def _outline(i: int) -> str:
+    return f'<g fill="none" stroke="{COLOURS["attacker"]}" stroke-dasharray="2 2">{_shape(i)}</g>'
+
+
+def _shape(i: int) -> str:
+    x, y = 10 + (i % 20) * 20, 6 + (i // 20) * 26
+    return f'<circle cx="{x}" cy="{y + 4}" r="4.2"/><path d="M{x - 6} {y + 21}v-6a6 6 0 0 1 12 0v6z"/>'
 
 
 # --- private trainings beside each other -----------------------------------------------------------------------------------------
@@ -308,12 +316,13 @@ def learning(curves: dict[str, Curve], colours: dict[str, str], epochs: int, cha
 
 def spending(curves: dict[float, Curve], chosen: float | None) -> go.Figure:
     """ε over epochs, a line for each noise multiplier, from little noise (dark) to much."""
-    chart = figure("Epochs", "ε spent by then, at most", height=400)
+    chart = figure("Epochs (passes over the training pictures)", "ε spent by then, at most", height=400)
     for i, (noise, points) in enumerate(curves.items()):
         chart.add_scatter(x=[x for x, _ in points], y=[y for _, y in points], name=f"σ = {noise:g}", mode="lines+markers",
                           line=dict(color=f"hsl(210, 65%, {78 - 55 * i // max(1, len(curves) - 1)}%)", width=3), hovertemplate="%{y:.3g}")
-    if chosen is not None:
-        chart.add_hline(y=chosen, line=dict(color=COLOURS["chance"], dash="dot"), annotation=dict(text="your ε"), annotation_position="top left")
+    if chosen is not None and curves:  # a trace: plotly puts the words of a line elsewhere on a log axis
+        last = max(x for points in curves.values() for x, _ in points)
+        chart.add_scatter(x=[0, last], y=[chosen] * 2, mode="lines", name="your ε", line=dict(color=COLOURS["chance"], dash="dot"), hoverinfo="skip")
     chart.update_yaxes(type="log", tickvals=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100])
     return chart
 
@@ -323,14 +332,15 @@ def spending(curves: dict[float, Curve], chosen: float | None) -> go.Figure:
 def between(floor: float, ceiling: float) -> go.Figure:
     """One axis of ε: shown to be spent, may be spent, promised not to be."""
     end = 1.25 * max(floor, ceiling, 0.1)
-    chart = figure("ε (privacy loss)", "", height=150)
-    parts = (("shown by right guesses", 0.0, floor, COLOURS["attacker"]), ("may be: nobody knows", floor, max(floor, ceiling), "#D9D9D9"))
+    chart = figure("ε (privacy loss)", "", height=170)
+    parts = (("shown by right guesses", 0.0, floor, COLOURS["attacker"]), ("not settled", floor, max(floor, ceiling), "#D9D9D9"))
     for name, start, stop, colour in parts:
         chart.add_bar(y=["ε"], x=[stop - start], base=[start], orientation="h", name=name, marker=dict(color=colour), hovertemplate=f"{start:.2f} to {stop:.2f}")
     chart.add_scatter(x=[ceiling] * 2, y=[-0.45, 0.45], mode="lines", name=f"promised: at most {ceiling:.2f}", line=dict(color=COLOURS["private"], width=4), yaxis="y2", hoverinfo="skip")
     chart.update_layout(barmode="overlay", hovermode="closest", yaxis2=dict(overlaying="y", range=[-0.5, 0.5], visible=False))
     chart.update_xaxes(range=[0, end])
     chart.update_yaxes(showticklabels=False, selector=dict(overlaying=None))
+    chart.update_layout(legend=dict(orientation="h", y=-0.65, yanchor="top"))
     return chart
 
 
@@ -343,40 +353,43 @@ def floor_and_ceiling(curves: dict[str, Curve]) -> go.Figure:
     return chart
 
 
-def floors_and_ceilings(found: dict[str, tuple[float, float, bool]]) -> go.Figure:
-    """words → (floor, ceiling, violated): an upright bar for each training, from what was shown up to what was promised."""
-    chart = figure("", "ε", height=360)
-    names = list(found)
-    chart.add_bar(x=names, y=[max(floor, 0.02) for floor, *_ in found.values()], name="shown by the auditor, at least", marker=dict(color=COLOURS["attacker"]),
-                  customdata=[floor for floor, *_ in found.values()], hovertemplate="at least %{customdata:.2f}")
-    chart.add_scatter(x=names, y=[ceiling for _, ceiling, _ in found.values()], mode="markers", name="promised, at most", marker=dict(symbol="line-ew-open", size=34, line=dict(width=4), color=COLOURS["private"]),
-                      hovertemplate="at most %{y:.2f}")
-    for name, (_, ceiling, violated) in found.items():
-        if violated:
-            chart.add_annotation(x=name, y=ceiling, yref="y", text="broken", showarrow=False, yshift=16)
-    chart.update_xaxes(type="category")
-    chart.update_yaxes(rangemode="tozero")
+def floors_and_ceilings(found: dict[str, tuple[float, float, bool]], names: list[str]) -> go.Figure:
+    """words → (floor, ceiling, violated): an upright bar for each training, from what was shown up to what was promised. names: all that there will be."""
+    chart = figure("", "ε", height=380)
+    chart.add_bar(x=list(found), y=[floor for floor, *_ in found.values()], name="shown by the auditor, at least", marker=dict(color=COLOURS["attacker"]),
+                  hovertemplate="at least %{y:.2f}")
+    chart.add_scatter(x=list(found), y=[ceiling for _, ceiling, _ in found.values()], mode="markers+text", name="promised, at most", hovertemplate="at most %{y:.2f}",
+                      marker=dict(symbol="line-ew-open", size=34, line=dict(width=4), color=COLOURS["private"]), textposition="top center",
+                      text=["broken" if violated else "" for *_, violated in found.values()])
+    top = max(max(floor, ceiling) for floor, ceiling, _ in found.values())
+    chart.update_xaxes(type="category", categoryorder="array", categoryarray=names, range=[-0.5, len(names) - 0.5])
+    chart.update_yaxes(range=[0, 1.15 * top])
     return chart
 
 
+ROC_COLOURS = {"private": "private", "not private": "not private", "no noise": "noised"}
+BOUND = "#444444"
+FEWEST = 10  # false alarms below which the curve of a single network is luck
+
+
 def roc(found: dict[str, dict]) -> go.Figure:
-    """Members found over false alarms, log axes. found: 'private' / 'not private' → arrays of a Membership result."""
+    """Members found over false alarms, log axes. found: 'private' / 'not private' / 'no noise' → arrays of a Membership result."""
     chart = figure("False alarms, % of others taken for members", "Members found, %", height=420)
-    alarms = next(iter(found.values()))["false_alarms"][1:]
-    for name, words_, dash in (("bound_any", "at most, by ε and δ", "dot"), ("bound_mechanism", "at most, by this noise", "solid")):
-        for arrays in found.values():
+    first = next(iter(found.values()))
+    alarms, others = first["false_alarms"][1:], len(first["score"]) / 2
+    for arrays in found.values():
+        for name, words_, dash in (("bound_any", "at most, by ε and δ", "dot"), ("bound_mechanism", "at most, by this noise", "solid")):
             if name in arrays:
-                chart.add_scatter(x=100 * alarms, y=100 * arrays[name][1:], name=words_, mode="lines", line=dict(color=COLOURS["private"], dash=dash, width=1.5), hovertemplate="%{y:.3g} %",
-                                  **({"fill": "tonexty", "fillcolor": "rgba(0,114,178,0.10)"} if name == "bound_mechanism" else {}))
+                chart.add_scatter(x=100 * alarms, y=100 * arrays[name][1:], name=words_, mode="lines", line=dict(color=BOUND, dash=dash, width=1.5), hovertemplate="%{y:.3g} %")
     for who, arrays in found.items():
-        for name, words_, width in (("roc_like_it", f"{who}: networks like this", 3), ("roc", f"{who}: this very one", 1)):
-            shown = arrays[name][1:] > 0
-            chart.add_scatter(x=100 * alarms[shown], y=100 * arrays[name][1:][shown], name=words_, mode="lines", line=dict(color=COLOURS["attacker" if who == "private" else who], width=width), hovertemplate="%{y:.3g} %")
+        for name, words_, width, least in (("roc_like_it", f"{who}: networks like this", 3, 0.0), ("roc", f"{who}: this very one", 1, FEWEST / others)):
+            shown = (arrays[name][1:] > 0) & (alarms >= least)
+            chart.add_scatter(x=100 * alarms[shown], y=100 * arrays[name][1:][shown], name=words_, mode="lines", line=dict(color=COLOURS[ROC_COLOURS[who]], width=width), hovertemplate="%{y:.3g} %")
     chart.add_scatter(x=100 * alarms, y=100 * alarms, name="guessing", mode="lines", line=dict(color=COLOURS["chance"], dash="dot"), hoverinfo="skip")
     ticks = dict(type="log", tickvals=[0.01, 0.1, 1, 10, 100], range=[-2, 2])
     chart.update_xaxes(**ticks)
     chart.update_yaxes(**ticks)
-    chart.update_layout(legend=dict(orientation="h", y=-0.22, yanchor="top"))
+    chart.update_layout(legend=dict(orientation="h", y=-0.22, yanchor="top", traceorder="normal"))
     return chart
 
 

@@ -51,8 +51,8 @@ class Controls:
     The first study names the page. A field that several studies have is one widget, with the first one's words and default.
     """
 
-    def __init__(self, study: type[Study], *more: type[Study], hidden: tuple[str, ...] = (), looks: dict[str, Look] | None = None):
-        self.looks = looks or {}
+    def __init__(self, study: type[Study], *more: type[Study], hidden: tuple[str, ...] = (), looks: dict[str, Look] | None = None, aside: tuple[str, ...] = ()):
+        self.looks, self.aside = looks or {}, aside  # aside: fields that no preset touches
         self.study, self.studies = study, (study, *more)
         specs = {name: spec for each in reversed(self.studies) for name, spec in parameters.specs(each).items()}
         self.specs = {name: spec for name, spec in specs.items() if name not in hidden}
@@ -145,7 +145,11 @@ class Controls:
         st.session_state[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # older than this move: not to be read again
         self.set(**values)
         st.session_state[f"{self.study.NAME}?acted"] = True
-        for name in ("", *self.specs, *self.looks):  # what was said of other fields has been read by now
+        self._forget_messages()
+
+    def _forget_messages(self) -> None:
+        """What was said of other fields has been read by now."""
+        for name in ("", *self.specs, *self.looks):
             st.session_state.pop(self.slot(name, "!"), None)
 
     def opens(self, *names: str, also: bool = False) -> bool:
@@ -218,7 +222,7 @@ class Controls:
         values = {}
         for each in reversed(self.studies):
             study = each.preset(preset if preset in each.PRESETS else "quick")
-            values |= {name: getattr(study, name) for name in self.specs if name in each.model_fields}
+            values |= {name: getattr(study, name) for name in self.specs if name in each.model_fields and name not in self.aside}
         return values
 
     def _is_at(self, preset: str) -> bool:
@@ -238,7 +242,7 @@ class Controls:
                 st.caption(f"◀ {spec.ends[0]}", width="content")
                 st.caption(f"{spec.ends[1]} ▶", width="content")
         with narrow:
-            self._text(spec, "exactly")
+            self._text(spec, "exactly", needed=True)
         self.complain(name)
 
     def _moved(self, name: str) -> None:
@@ -249,28 +253,32 @@ class Controls:
         """Is what another widget says only old? A fast hand's next move comes before that has heard of the last one."""
         return f"{self.study.NAME}?moved" in st.session_state
 
-    def number(self, name: str) -> None:
-        """A field for an exact number; empty where that is allowed."""
+    def number(self, name: str, placeholder: str = "") -> None:
+        """A field for an exact number; empty where that is allowed, with what is then taken in grey."""
         spec = self.specs[name]
-        self._text(spec, f"{spec.title} ({spec.unit})" if spec.unit else spec.title)
+        self._text(spec, f"{spec.title} ({spec.unit})" if spec.unit else spec.title, placeholder)
         self.complain(name)
 
-    def _text(self, spec: Spec, label: str) -> None:
+    def _text(self, spec: Spec, label: str, placeholder: str = "", needed: bool = False) -> None:
         """A text field: unlike a number field it takes 1e-5 as it is written, and wrong values get our own words."""
         slot = self.slot(spec.name, "#")
         st.session_state[slot] = "" if self.value(spec.name) is None else spec.format(self.value(spec.name))
         allowed = "" if spec.kind == "text" else f" Allowed: {spec.allowed}."
-        st.text_input(label, key=slot, help=f"{spec.help}{allowed}", on_change=self._typed, args=(spec.name,))
+        st.text_input(label, key=slot, help=f"{spec.help}{allowed}", on_change=self._typed, args=(spec.name, needed), placeholder=placeholder or None)
 
-    def _typed(self, name: str) -> None:
+    def _typed(self, name: str, needed: bool) -> None:
+        """needed: an emptied field takes its last value back, as the page is about it."""
         text = st.session_state[self.slot(name, "#")]
-        if not self._echo() and self._allows(name, text):
+        if self._echo() or (needed and not text.strip()):
+            return
+        self._forget_messages()
+        if self._allows(name, text):
             self.change(**{name: parse(self.specs[name], text)})
 
-    def choice(self, name: str) -> None:
-        """One of a few: a segmented control for up to three choices, else a list."""
+    def choice(self, name: str, beside: bool = False) -> None:
+        """One of a few: a segmented control for up to three short choices or where there is room for all `beside` each other, else a list."""
         spec = self.specs[name]
-        short = len(spec.choices) <= 3 and sum(map(len, spec.labels)) <= MOST_LETTERS
+        short = beside or (len(spec.choices) <= 3 and sum(map(len, spec.labels)) <= MOST_LETTERS)
         widget = st.segmented_control if short else st.selectbox
         more = {"required": True} if widget is st.segmented_control else {}
         st.session_state[self.slot(name, "#")] = self.value(name)

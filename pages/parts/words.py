@@ -149,43 +149,81 @@ def spread(values: list[float]) -> str:
     return f"{mean} ({len(values)} seeds, {100 * min(values):.2f} to {100 * max(values):.2f} %)"
 
 
-def audited(metrics: dict[str, float], facts: dict, cheat: str) -> str:
+CHEATS = {
+    "none": "Choose a way to cheat, and see whether the auditor finds it.",
+    "no clipping": "Nobody's pull is cut short: a single odd picture can steer the network, and the noise no longer hides it.",
+    "half the noise": "Half of the noise that ε is charged for.",
+    "shuffled batches": "Every picture is used exactly once an epoch, as trainings without privacy do. ε counts on the luck of being drawn or not, which the others cannot foresee.",
+}
+WHO = {"private": "with privacy", "not private": "without privacy", "no noise": "clipped, without noise"}
+
+
+def tied(promise: Guarantee, found: dict[str, dict[str, float]]) -> str:
+    """What is promised beside what was found, in one line. found: a key of WHO → metrics of the attack."""
+    parts = [f"promised: at most **{of_hundred(promise.odds_mechanism)}**"] if promise.odds_mechanism is not None else ["promised: **nothing**"]
+    parts += [f"this attack, {WHO[who]}: **{100 * metrics['right_guesses_like_it']:.1f}**" for who, metrics in found.items()]
+    return f"Of 100 guesses whether a picture was in, so many are right: a coin **50**; {'; '.join(parts)}."
+
+
+def audited(metrics: dict[str, float], facts: dict, cheat: str, delta: float) -> str:
     """What an audit has found, in sentences."""
     floor, ceiling, broken = metrics["floor"], metrics["ceiling"], [check["name"] for check in facts["checks"] if not check["kept"]]
     guesses = f"right {metrics['right']:,.0f} of {metrics['guesses']:,.0f} times about which of the made-up examples were in"
-    shown = f"with {100 * facts['confidence']:.0f} % confidence **at least ε = {floor:.2f}** was given away" if floor else "which is no more than luck: nothing was shown to be given away"
-    told = f"The auditor guessed {guesses}: {shown}. Promised was **at most {epsilon(ceiling)}**."
-    verdict = "No promise was found broken; the truth lies between the two."
-    if floor > ceiling:
-        verdict = "**Both cannot be true**: this training gives away more than it says."
+    shown = f"with {100 * facts['confidence']:.0f} % confidence **at least ε = {floor:.2f}** is spent by training so" if floor else "which may be luck: nothing was shown to be spent"
+    told = f"The auditor guessed {guesses}: {shown}. Promised is **at most {epsilon(ceiling)}**, both at δ = {delta:g}."
+    verdict = "No promise was found broken. What is really spent lies between the two, unless this is one of the 5 in 100 audits whose floor is too high."
+    if metrics["beyond"]:
+        verdict = "**That cannot be**: so many right guesses happen to a training that keeps its promise in less than one of 1,000 audits."
+    elif broken and floor > ceiling:
+        verdict = f"**A promise of the method is broken** ({'; '.join(broken)}), and the guesses agree: its ε was not earned."
     elif broken:
         verdict = f"The guesses alone do not show it, but **a promise of the method is broken** ({'; '.join(broken)}): its ε was not earned."
+    elif floor > ceiling:
+        verdict = "The floor lies above the ceiling: either the training gives away more than it says, or this is one of the 5 in 100 audits whose floor is too high. Another seed tells."
     planted = "" if cheat == "none" else f"Here an error was planted: **{cheat}**. " + ("The auditor **found it**. " if metrics["violated"] else "The auditor **did not find it**. ")
     return f"{planted}{told} {verdict}"
 
 
+def audited_all(found: dict[str, dict[str, float]], blind: list[str], total: int, cheat: str) -> str:
+    """What audits of several trainings have found. blind: those whose noise is too strong for the auditor to see this cheat."""
+    broken = [name for name, metrics in found.items() if metrics["violated"]]
+    so_far = "" if len(found) == total else f" ({len(found)} of {total} audited so far)"
+    if cheat != "none":
+        missed = [name for name in found if name not in broken]
+        return (f"**{cheat.capitalize()}** was planted in all of them. The auditor found it in **{len(broken)} of {len(found)}**{so_far}"
+                + (f" and missed it in {', '.join(missed)}" + (": so much noise hides it from the auditor as well." if set(missed) <= set(blind) else ".") if missed else "."))
+    return (f"**{len(broken)} of {len(found)}** break a promise: {', '.join(broken)}{so_far}." if broken else f"In **none of {len(found)}** was a promise found broken{so_far}.")
+
+
+def kept(check: dict) -> str:
+    """One check's verdict: a test that could not have seen its error says so."""
+    return "broken" if not check["kept"] else "cannot be told" if check["blind"] else "kept"
+
+
 def powers(facts: dict) -> str:
-    """How likely a false alarm is, and which test could not have seen much."""
-    weak = [check["name"] for check in facts["checks"] if check["power"] is not None and check["power"] < 3]
-    blind = f" Under this much noise, shuffled batches could pass unseen by: {'; '.join(weak)}." if weak else ""
-    return f"A correct training has a promise called broken in at most {100 * facts['false_alarm']:.0f} of 100 audits.{blind}"
+    """How likely a false alarm is, how guesses are counted, and what could not have been seen."""
+    blind = [check["error"] for check in facts["checks"] if check["kept"] and check["blind"]]
+    told = f" This audit could miss: {'; '.join(blind)}." if blind else ""
+    return (f"A promise of a correct training is called broken in at most {100 * facts['false_alarm']:.0f} of 100 audits. Guesses: the best of four numbers of them, fixed beforehand, each at its share of the "
+            f"5 % (Steinke, Nasr and Jagielski 2023).{told}")
 
 
 def attacked(found: dict[str, dict[str, float]]) -> str:
-    """How often the attacker guesses right. found: 'private' / 'not private' → metrics of the attack."""
-    told = [f"**{100 * metrics['right_guesses_like_it']:.1f} times in 100** {'with' if who == 'private' else 'without'} privacy" for who, metrics in found.items()]
-    rare = [f"**{1000 * metrics['found_at_0.001']:.0f}** {'with' if who == 'private' else 'without'}" for who, metrics in found.items()]
+    """How often the attacker guesses right. found: a key of WHO → metrics of the attack."""
+    told = [f"**{100 * metrics['right_guesses_like_it']:.1f} ± {100 * metrics['right_guesses_margin']:.1f} times in 100** {WHO[who]}" for who, metrics in found.items()]
+    rare = [f"**{1000 * metrics['found_at_0.001']:.0f} ± {1000 * metrics['found_at_0.001_margin']:.0f}** {WHO[who]}" for who, metrics in found.items()]
     return (f"Asked about a picture that was in by a coin flip, the attacker is right {', '.join(told)}; a coin is right 50 times. "
-            f"If one false alarm in 1,000 is all they allow themselves, they find {' and '.join(rare)} of 1,000 who were in; a guesser finds 1.")
+            f"If one false alarm in 1,000 is all that is allowed, of 1,000 pictures that were in they find {' and '.join(rare)}; a guesser finds 1.")
 
 
-def shadowed(found: dict[str, dict[str, float]]) -> str:
+def shadowed(found: dict[str, dict[str, float]], bounded: bool) -> str:
     """How it was measured."""
     first = next(iter(found.values()))
-    own = [f"{100 * metrics['right_guesses']:.1f} ({who})" for who, metrics in found.items()]
-    return (f"LiRA (Carlini et al. 2022) with {first['shadows']:.0f} networks like it, each attacked with the help of the others, {first['candidates']:,.0f} pictures each; thick lines. Thin: "
-            f"this very network, half of the pictures its training pictures and half test pictures, right {', '.join(own)} times in 100, give or take {100 * margin(0.5, int(first['candidates'])):.1f}. "
-            "That one attack finds little is no promise: the blue line is.")
+    own = [f"{100 * metrics['right_guesses']:.1f} ({WHO[who]})" for who, metrics in found.items()]
+    promise = "The dark lines are what no attack can beat; that this one finds little is no promise." if bounded else "That this attack finds little is no promise: nothing is promised here, and another may find more."
+    return (f"LiRA (Carlini et al. 2022) on {first['shadows']:.0f} networks like it, each attacked with the help of others, {first['candidates']:,.0f} pictures each: thick lines, ± over networks, 95 %. Thin: "
+            f"this very network, half of the pictures its training pictures and half test pictures, right {', '.join(own)} times in 100, give or take "
+            f"{100 * margin(0.5, int(first['candidates'])):.1f}. {promise}")
 
 
 DP_TRAINING_REPORT = """
@@ -266,4 +304,11 @@ $\varepsilon$ counts that too. With the residual $r = \mathrm{softmax}(W(x - m) 
 $\lVert r \rVert_2 \sqrt{\lVert x - m \rVert_2^2 + 1}$.
 
 **Several networks**: publishing all of them, or picking the best, spends the composition of all their privacy loss distributions.
+
+**The auditor's floor**: with $m$ canaries, $r$ guesses, $v$ of them right, and $B \sim \mathrm{Bin}\big(r, \tfrac{e^\varepsilon}{1 + e^\varepsilon}\big)$, every $(\varepsilon, \delta)$-private training gives so
+many right guesses with a probability of at most $P[B \ge v] + 2 m \delta \max_i \tfrac1i P[v > B \ge v - i]$ (Steinke, Nasr and Jagielski 2023, Theorem 5.2). The floor is the largest $\varepsilon$ for which that is
+below 1.25 %, for the best of four $r$. A canary's score is $\sum_t \log\big(1 - q + q\, e^{(a_t c_t - c_t^2/2)/\sigma^2}\big)$, with $a_t$ what step $t$ published along its own gradient and $c_t$ how far that may pull.
+
+**The attacker's score** (LiRA): with $\phi = \log \tfrac{p}{1 - p}$ of the right class, $\log \mathcal N(\phi; \mu_\text{in}, s_\text{in}^2) - \log \mathcal N(\phi; \mu_\text{out}, s_\text{out}^2)$, fitted to shadows that knew the picture and that did not.
+At a share $\alpha$ of false alarms no attack finds more than $\min_\varepsilon \big(e^\varepsilon \alpha + \delta(\varepsilon)\big)$, with $\delta(\varepsilon)$ from the privacy loss distribution.
 """

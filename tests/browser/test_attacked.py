@@ -1,0 +1,95 @@
+"""Audit and attack of a finished training in a real browser: what is promised beside what is found, a cheat that is planted and told, a series."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser import look
+
+SMALL = "dp_training?shown=one&epochs=6&batch_size=500&noise_multiplier=1.5&target_epsilon=none&shadows=8&canaries=600"
+
+
+def attack(page, button: str = "Attack it") -> None:
+    """Press it and wait for the end."""
+    page.get_by_role("button", name=button).click()
+    look.until(page, lambda: look.stop(page).count() > 0 or page.get_by_role("button", name=button).count() == 0, 30, "the attack's beginning")
+    look.ended(page, 150)
+
+
+@pytest.fixture
+def trained(visit):
+    """A visitor before a small finished training."""
+    visitor = visit(SMALL)
+    look.trained(visitor.page)
+    look.ended(visitor.page)
+    return visitor
+
+
+def test_floor_ceiling_and_curve_stand_beside_what_is_promised(trained):
+    page, main = trained.page, trained.page.get_by_test_id("stMain")
+    if page.get_by_role("button", name="Attack it").count():
+        attack(page)
+    expect(main).to_contain_text("No promise was found broken")
+    bounds = look.curves(page, "roc")
+    assert {"at most, by ε and δ", "at most, by this noise", "private: networks like this", "not private: networks like this", "guessing"} <= set(bounds)
+    promised, tight = dict(bounds["at most, by ε and δ"]), dict(bounds["at most, by this noise"])
+    assert all(tight[x] <= promised[x] + 1e-6 for x in tight)
+    told = main.get_by_text(re.compile("Of 100 guesses whether a picture was in")).inner_text()
+    coin, most, private, _ = (float(number) for number in re.findall(r"(\d+(?:\.\d)?)(?=[;.]| ?$)", told)[-4:])
+    assert coin == 50 and 45 < private < most <= 100
+    for words in ("the noise is as large as said: kept", "no picture pulls harder than the clip norm: kept", "each step draws afresh", "LiRA (Carlini et al. 2022) on 8 networks"):
+        expect(main).to_contain_text(words)
+    expect(look.picture(page, "Ten training pictures, with privacy")).to_be_visible()
+    look.unfold(page, "Exact numbers, and the commands that make them again")
+    expect(main).to_contain_text("python -m engine run audit")
+    trained.shot("dp_training_attacked")
+
+
+@pytest.mark.parametrize(("cheat", "words"), [("half the noise", "half of the noise"), ("no clipping", "clipping is left out")])
+def test_a_cheat_is_planted_and_found(trained, cheat, words):
+    page, main = trained.page, trained.page.get_by_test_id("stMain")
+    main.get_by_text(words, exact=True).click()
+    expect(main).to_contain_text("the cheat concerns the auditor alone")
+    look.ended(page)
+    if page.get_by_role("button", name="Attack it").count():
+        attack(page)
+    expect(main).to_contain_text(f"Here an error was planted: {cheat}. The auditor found it")
+    assert "cheat=" in page.url
+    trained.shot(f"dp_training_cheat_{cheat.split()[0]}")
+
+
+def test_without_noise_nothing_is_called_private(visit):
+    visitor = visit("dp_training?shown=one&epochs=2&batch_size=500&noise_multiplier=0&target_epsilon=none&shadows=8")
+    page, main = visitor.page, visitor.page.get_by_test_id("stMain")
+    look.trained(page)
+    expect(page.get_by_role("textbox", name="Canaries")).to_have_count(0)
+    attack(page)
+    expect(main).to_contain_text("promised: nothing")
+    expect(main).to_contain_text("clipped, without noise")
+    expect(main).to_contain_text("nothing is promised here")
+
+
+def test_all_of_a_series_are_audited(visit):
+    visitor = visit("dp_training?epochs=2&batch_size=500&canaries=200")
+    page, main = visitor.page, visitor.page.get_by_test_id("stMain")
+    look.press_run(page)
+    look.ended(page, 150)
+    attack(page, "Audit them")
+    expect(main).to_contain_text("In none of 8 was a promise found broken")
+    floors, ceilings = look.curves(page, "floors")["shown by the auditor, at least"], look.curves(page, "floors")["promised, at most"]
+    assert len(floors) == len(ceilings) == 8 and all(floor <= ceiling for (_, floor), (_, ceiling) in zip(floors, ceilings))
+    page.get_by_role("combobox", name="Which of them").click()
+    page.get_by_role("option", name=re.compile("σ = .*audit and attack")).first.click()
+    expect(page.get_by_role("textbox", name="Shadow networks")).to_be_visible()
+    visitor.shot("dp_training_audited")
+
+
+@pytest.mark.parametrize(("typed", "words"), [("5", "canaries: 5 is not allowed"), ("many", "is not allowed")])
+def test_a_wrong_number_of_canaries_is_refused_at_its_field(trained, typed, words):
+    page = trained.page
+    field = page.get_by_role("textbox", name="Canaries")
+    field.fill(typed)
+    field.press("Enter")
+    expect(look.notice(page, "is not allowed")).to_be_visible()
+    expect(page.get_by_role("textbox", name="Canaries")).to_have_value("600")
