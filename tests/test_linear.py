@@ -122,6 +122,8 @@ class Planted(LinearTraining):
     def __init__(self, error, *arguments):
         super().__init__(*arguments)
         self.error = error
+        if error == "noise of 0.9 σ":
+            self.bind(self.max_grad_norm, 0.9 * self.noise_multiplier)
 
     def gradient(self, rows):
         found = super().gradient(rows)
@@ -131,11 +133,7 @@ class Planted(LinearTraining):
         if self.error == "shuffled batches":
             rows = torch.randperm(len(self.labels), generator=self.sampling)[:40]
             self.drawn = rows
-        noise = self.plan["noise_multiplier"]
-        if self.error == "noise of 0.9 σ":
-            self.plan = self.plan | {"noise_multiplier": 0.9 * noise}
         super().learn(rows)
-        self.plan = self.plan | {"noise_multiplier": noise}
 
 
 def violations(training) -> list[str]:

@@ -60,7 +60,7 @@ class Membership(DPTraining):
 
     def typical(self) -> float:
         """A linear shadow takes a quarter of its time alone, as some are trained together."""
-        return super().typical() + self.count * self.training_seconds() * (0.7 if self.network == "cnn" else 0.25)
+        return self.trained().typical() + self.count * self.trained().training_seconds() * (0.7 if self.network == "cnn" else 0.25)
 
     def run(self, lab):
         """Yield how well the attack does on its own shadows as they learn; return what it finds in the target."""
