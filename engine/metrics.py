@@ -1,0 +1,135 @@
+"""How far one set of pictures is from another, and whether it copies: metrics on feature vectors. numpy and scipy, float64; no extractor here.
+
+Real and generated features are (n, d) and (m, d). A value is worth comparing only with others over the same extractor and the same n: so results name both.
+Sources: Heusel et al. 2017 (Fréchet distance), Bińkowski et al. 2018 (kernel distance), Kynkäänniemi et al. 2019 (precision and recall), Bai et al. 2021
+(memorisation-informed FID), and torchmetrics 1.9, whose memorisation-informed FID differs from the paper's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+from scipy.linalg import lapack
+
+COPY = 0.1  # cosine distance above which memorisation-informed FID punishes nothing
+BLOCK = 1000  # rows of a table of distances at a time
+NEIGHBOURS = 3  # of precision and recall
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean (d,) and a root of the covariance, (d, r) with root @ root.T the sample covariance; n: how many features."""
+
+    mean: np.ndarray
+    root: np.ndarray
+    n: int
+
+
+def moments(features: np.ndarray) -> Moments:
+    """Of (n, d) features. With fewer features than dimensions the centred features themselves are the root (n columns, of rank n − 1). Raises ValueError for n < 2."""
+    n, d = features.shape
+    if n < 2:
+        raise ValueError("a covariance needs at least two pictures")
+    features = np.asarray(features, np.float64)
+    mean = features.mean(0)
+    centred = (features - mean) / (n - 1) ** 0.5
+    if n <= d:
+        return Moments(mean, centred.T, n)
+    factor, pivots, rank, _ = lapack.dpstrf(centred.T @ centred, lower=1)  # Cholesky's, with pivots, as unused features leave the covariance singular
+    root = np.zeros((d, rank))
+    root[pivots - 1] = np.tril(factor)[:, :rank]
+    return Moments(mean, root, n)
+
+
+def frechet_distance(one: Moments, other: Moments) -> float:
+    """‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½ (Dowson and Landau 1982; Heusel et al. 2017), never below 0.
+
+    With Σ = R Rᵀ the last trace is the sum of the singular values of R₁ᵀR₂: their squares are the eigenvalues of Σ₁Σ₂. Taken from the eigenvalues of the
+    smaller Gram matrix: no square root of a matrix, and with n < d nothing larger than n × n.
+    """
+    cross = one.root.T @ other.root
+    gram = cross @ cross.T if cross.shape[0] <= cross.shape[1] else cross.T @ cross
+    values = linalg.eigvalsh(gram, check_finite=False)
+    shared = np.sqrt(np.maximum(values, 0.0)).sum()
+    apart = ((one.mean - other.mean) ** 2).sum()
+    return float(max(0.0, apart + (one.root**2).sum() + (other.root**2).sum() - 2 * shared))
+
+
+def kernel_distance(real: np.ndarray, generated: np.ndarray) -> float:
+    """Squared maximum mean discrepancy with the kernel (x·y/d + 1)³, unbiased, over all features at once (Bińkowski et al. 2018): may fall a little below 0.
+
+    torchmetrics averages the same over random subsets. Raises ValueError for fewer than two pictures on a side.
+    """
+    n, m, d = len(real), len(generated), real.shape[1]
+    if min(n, m) < 2:
+        raise ValueError("an unbiased kernel distance needs at least two pictures on each side")
+    kernel = lambda a, b: (a @ b.T / d + 1) ** 3
+    within = lambda x: (sum(kernel(x[i:i + BLOCK], x).sum() for i in range(0, len(x), BLOCK)) - (((x**2).sum(1) / d + 1) ** 3).sum()) / (len(x) * (len(x) - 1))
+    x, y = np.asarray(real, np.float64), np.asarray(generated, np.float64)
+    between = sum(kernel(x[i:i + BLOCK], y).sum() for i in range(0, n, BLOCK)) / (n * m)
+    return float(within(x) + within(y) - 2 * between)
+
+
+@dataclass(frozen=True)
+class Covered:
+    """precision: share of generated pictures that lie among the real ones; recall: share of real pictures that lie among the generated ones."""
+
+    precision: float
+    recall: float
+
+
+def precision_and_recall(real: np.ndarray, generated: np.ndarray, neighbours: int = NEIGHBOURS) -> Covered:
+    """Each set's pictures, with balls to their k-th neighbour, stand for where the set is (Kynkäänniemi et al. 2019). Raises ValueError for k pictures or fewer on a side."""
+    if min(len(real), len(generated)) <= neighbours:
+        raise ValueError(f"precision and recall need more than {neighbours} pictures on each side")
+    x, y = np.asarray(real, np.float64), np.asarray(generated, np.float64)
+    return Covered(_inside(y, x, neighbours), _inside(x, y, neighbours))
+
+
+def _inside(points: np.ndarray, others: np.ndarray, neighbours: int) -> float:
+    """Share of points that lie in the ball of at least one of the others."""
+    reach = np.concatenate([np.partition(_squares(others[i:i + BLOCK], others), neighbours, axis=1)[:, neighbours] for i in range(0, len(others), BLOCK)])  # 0 is itself
+    found = [(_squares(points[i:i + BLOCK], others) <= reach).any(1) for i in range(0, len(points), BLOCK)]
+    return float(np.concatenate(found).mean())
+
+
+def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(n, d), (m, d) → (n, m) squared distances."""
+    return np.maximum(0.0, (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T)
+
+
+# --- memorisation -----------------------------------------------------------------------------------------------------------------
+
+def nearest_cosine(of: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """(n,) each feature's least cosine distance 1 − |cos| to the others, rows of zeros left out on both sides as torchmetrics does. Raises ValueError where none is left."""
+    a, b = (_unit(np.asarray(x, np.float64)) for x in (of, among))
+    if not len(a) or not len(b):
+        raise ValueError("all features are zero: no angle can be taken")
+    return np.concatenate([1 - np.abs(a[i:i + BLOCK] @ b.T).max(1) for i in range(0, len(a), BLOCK)])
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(x, axis=1)
+    return x[lengths > 0] / lengths[lengths > 0, None]
+
+
+@dataclass(frozen=True)
+class Memorised:
+    """MiFID as torchmetrics 1.9 computes it and as Bai et al. 2021 define it, and the mean cosine distances that they divide by, before any threshold."""
+
+    torchmetrics: float
+    bai: float
+    torchmetrics_distance: float  # mean over the real pictures of the distance to the nearest generated one
+    bai_distance: float  # mean over the generated pictures of the distance to the nearest real one
+
+
+def memorised(real: np.ndarray, generated: np.ndarray, distance: float) -> Memorised:
+    """Fréchet distance over a cosine distance, where that is below `COPY`; unpunished above. distance: the Fréchet distance of the same features.
+
+    A generator that copies has distance 0 and so a MiFID of 0 over 0: torchmetrics says 0.0, the best there is; the paper's definition grows without bound.
+    """
+    backward, forward = float(nearest_cosine(real, generated).mean()), float(nearest_cosine(generated, real).mean())
+    punished = lambda mean: mean if mean < COPY else 1.0
+    return Memorised(distance / (punished(backward) + 10e-15) if distance > 1e-8 else 0.0, distance / (punished(forward) + 1e-15), backward, forward)
