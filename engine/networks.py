@@ -115,6 +115,37 @@ class Block(nn.Module):
         return F.relu(short + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
 
 
+def dcgan(width: int, channels: int, size: int, latent: int, seed: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """Generator (batch, latent) → (batch, channels, size, size) in [−1, 1], and discriminator back to (batch, 1). size: 32 or 64.
+
+    Radford et al. 2016 with group norm in place of batch norm, which mixes the examples of a batch and so cannot be had with privacy; the
+    discriminator's has no weights, so that DP-SGD needs no rule for it. Weights are drawn from N(0, 0.02²), as there. Raises ValueError for another size.
+    """
+    if size not in (32, 64):
+        raise ValueError(f"dcgan makes pictures of 32 or 64 pixels, not {size}")
+    stages = [width * 2**i for i in range(size.bit_length() - 3)]  # from the picture inwards: 32 has three, 64 four
+    with torch.device("meta"):
+        grow = [layer for a, b in zip(stages[:0:-1], stages[-2::-1]) for layer in (nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.GroupNorm(GROUPS, b), nn.ReLU())]
+        generator = nn.Sequential(nn.Unflatten(1, (latent, 1, 1)), nn.ConvTranspose2d(latent, stages[-1], 4, bias=False), nn.GroupNorm(GROUPS, stages[-1]), nn.ReLU(), *grow,
+                                  nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh())
+        shrink = [layer for a, b in zip(stages, stages[1:]) for layer in (nn.Conv2d(a, b, 4, 2, 1), nn.GroupNorm(GROUPS, b, affine=False), nn.LeakyReLU(0.2))]
+        discriminator = nn.Sequential(nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2), *shrink, nn.Flatten(), nn.Linear(16 * stages[-1], 1))
+    draws = torch.Generator().manual_seed(seed)
+    return tuple(_normal(network.to_empty(device="cpu"), draws) for network in (generator, discriminator))
+
+
+def _normal(network: nn.Module, generator: torch.Generator) -> nn.Module:
+    """Weights from N(0, 0.02²), biases 0, norms 1 and 0."""
+    for layer in network.modules():
+        if isinstance(layer, nn.GroupNorm):
+            layer.reset_parameters()
+        elif list(layer.parameters(recurse=False)):
+            nn.init.normal_(layer.weight, 0.0, 0.02, generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return network
+
+
 class Dropout(nn.Module):
     """Dropout (Srivastava et al. 2014) with draws of its own: nn.Dropout takes them from the generator of all the process."""
 

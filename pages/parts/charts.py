@@ -332,15 +332,14 @@ def spending(curves: dict[float, Curve], chosen: float | None) -> go.Figure:
 def between(floor: float, ceiling: float) -> go.Figure:
     """One axis of ε: shown to be spent, may be spent, promised not to be."""
     end = 1.25 * max(floor, ceiling, 0.1)
-    chart = figure("ε (privacy loss)", "", height=170)
+    chart = figure("", "", height=150)
     parts = (("shown by right guesses", 0.0, floor, COLOURS["attacker"]), ("not settled", floor, max(floor, ceiling), "#D9D9D9"))
     for name, start, stop, colour in parts:
         chart.add_bar(y=["ε"], x=[stop - start], base=[start], orientation="h", name=name, marker=dict(color=colour), hovertemplate=f"{start:.2f} to {stop:.2f}")
     chart.add_scatter(x=[ceiling] * 2, y=[-0.45, 0.45], mode="lines", name=f"promised: at most {ceiling:.2f}", line=dict(color=COLOURS["private"], width=4), yaxis="y2", hoverinfo="skip")
     chart.update_layout(barmode="overlay", hovermode="closest", yaxis2=dict(overlaying="y", range=[-0.5, 0.5], visible=False))
     chart.update_xaxes(range=[0, end])
-    chart.update_yaxes(showticklabels=False, selector=dict(overlaying=None))
-    chart.update_layout(legend=dict(orientation="h", y=-0.65, yanchor="top"))
+    chart.update_layout(legend=dict(orientation="h", y=-0.35, yanchor="top"))
     return chart
 
 
