@@ -123,7 +123,6 @@ class MarkedCNN(Auditing, Training):
         test[:, 0, 0, :size] = images.test_images.reshape(len(test), -1)
         self.columns_of_marks = marks.columns
         super().__init__(study, plan, replace(images, train_images=train, train_labels=np.r_[images.train_labels, labels], test_images=test), device)
-        self.test_pictures = images.test_images
         self.black = torch.full((1, self.shape[2], *self.shape[:2]), -1.0, device=device)
         self.prepare(marks, cheat)
 

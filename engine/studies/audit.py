@@ -22,7 +22,7 @@ CHEATS = {"none": "nobody cheats", "no clipping": "clipping is left out", "half 
 
 
 class Audit(DPTraining):
-    """DP-SGD with canaries: the floor on ε that right guesses prove, and four checks of the mechanism."""
+    """DP-SGD with canaries: the floor on ε that right guesses prove, and checks of the mechanism."""
 
     NAME, VERSION = "audit", 100 * DPTraining.VERSION + 2  # whatever changes a training changes its audit
     TITLE = "An audit of training under differential privacy"
@@ -59,12 +59,7 @@ class Audit(DPTraining):
 
     def run(self, lab):
         """Yield the floor and the ceiling epoch by epoch; return what the auditor found."""
-        yield Phase("reading the pictures")
-        images = lab.images(self.dataset)
-        self.check(data.exhibits(self.dataset))
-        yield Phase("finding the noise for this ε")
-        plan = self.plan(len(images.train_images))
-        training = yield from self.training(lab, images, plan)
+        _, plan, training = yield from self.prepared(lab)
         curves = yield from self._watch(training, plan)
         yield Phase("adding up the exact ε")
         promise = self.guarantee(plan)

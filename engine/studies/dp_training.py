@@ -255,16 +255,20 @@ class DPTraining(Study):
 
     def run(self, lab):
         """Yield accuracy, loss and spent ε an epoch; return the finished network's figures."""
+        images, plan, training = yield from self.prepared(lab)
+        curves = yield from self._train(training, plan)
+        yield Phase("adding up the exact ε")
+        guarantee = self.guarantee(plan)
+        return self._result(images, training, curves, guarantee, plan)
+
+    def prepared(self, lab):
+        """The pictures, the plan, and what learns, ready for its first step."""
         yield Phase("reading the pictures")
         images = lab.images(self.dataset)
         self.check(data.exhibits(self.dataset))
         yield Phase("finding the noise for this ε")
         plan = self.plan(len(images.train_images))
-        training = yield from self.training(lab, images, plan)
-        curves = yield from self._train(training, plan)
-        yield Phase("adding up the exact ε")
-        guarantee = self.guarantee(plan)
-        return self._result(images, training, curves, guarantee, plan)
+        return images, plan, (yield from self.training(lab, images, plan))
 
     def plan(self, n: int) -> dict:
         """What the accountant needs: sample_rate, steps, steps an epoch and the noise multiplier. n: training pictures."""

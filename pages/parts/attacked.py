@@ -27,16 +27,15 @@ def panel(controls: Controls, member: DPTraining, promise: Guarantee, twin: bool
     settings(controls, member, audited, attacked=True)
     studies = {AUDIT: audit_of(controls, member)} if audited else {}
     studies |= {ATTACK: attack_on(controls, member)} | ({TWIN: attack_on(controls, member.twin())} if twin and member.private else {})
-    if ready(controls, studies):
-        live.run_button(studies, "Attack it")
-        live.follow(studies, lambda views: draw(views, promise))
+    check(controls, studies)
+    live.run_button(studies, "Attack it")
+    live.follow(studies, lambda views: draw(views, promise))
 
 
-def ready(controls: Controls, studies: dict[str, Study]) -> bool:
-    """May they run? What does not fit the data set is said beside its field."""
+def check(controls: Controls, studies: dict[str, Study]) -> None:
+    """End the page where something does not fit the data set, with the message beside its field."""
     for study in studies.values():
         controls.checked(lambda study=study: study.check(data.exhibits(study.dataset)), study.NAME)
-    return True
 
 
 def settings(controls: Controls, member: DPTraining, audited: bool, attacked: bool) -> None:
@@ -171,16 +170,11 @@ def panel_of_series(controls: Controls, members: dict[str, DPTraining], finished
         return panel(controls, members[chosen], finished[chosen].guarantee, twin=False, title="")
     st.markdown("An **auditor** trains each of them once more with made-up examples (*canaries*) among the pictures, and guesses which were in. What the accountant promises is a ceiling; what right "
                 "guesses prove is a floor.")
-    settings(controls, study_of(members), True, attacked=False)
+    settings(controls, next(iter(audited.values())), audited=True, attacked=False)
     studies = {name: audit_of(controls, member) for name, member in audited.items()}
-    if ready(controls, studies):
-        live.run_button(studies, "Audit them")
-        live.follow(studies, lambda views: draw_all(views, controls.value("cheat")))
-
-
-def study_of(members: dict[str, DPTraining]) -> DPTraining:
-    """Any of them: they share what learns."""
-    return next(iter(members.values()))
+    check(controls, studies)
+    live.run_button(studies, "Audit them")
+    live.follow(studies, lambda views: draw_all(views, controls.value("cheat")))
 
 
 def draw_all(views: dict[str, live.View], cheat: str) -> None:

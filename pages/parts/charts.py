@@ -5,6 +5,8 @@ One colour means one thing on every page (Okabe and Ito's palette, which colour-
 
 from __future__ import annotations
 
+import math
+
 import pandas  # noqa: F401  plotly looks for it in sys.modules, where a second thread would find it half imported
 import plotly.graph_objects as go
 
@@ -336,7 +338,7 @@ def between(floor: float, ceiling: float) -> go.Figure:
     parts = (("shown by right guesses", 0.0, floor, COLOURS["attacker"]), ("not settled", floor, max(floor, ceiling), "#D9D9D9"))
     for name, start, stop, colour in parts:
         chart.add_bar(y=["ε"], x=[stop - start], base=[start], orientation="h", name=name, marker=dict(color=colour), hovertemplate=f"{start:.2f} to {stop:.2f}")
-    chart.add_scatter(x=[ceiling] * 2, y=[-0.45, 0.45], mode="lines", name=f"promised: at most {ceiling:.2f}", line=dict(color=COLOURS["private"], width=4), yaxis="y2", hoverinfo="skip")
+    chart.add_scatter(x=[ceiling] * 2, y=[-0.45, 0.45], mode="lines", name=f"promised: at most {math.ceil(100 * ceiling) / 100:.2f}", line=dict(color=COLOURS["private"], width=4), yaxis="y2", hoverinfo="skip")
     chart.update_layout(barmode="overlay", hovermode="closest", yaxis2=dict(overlaying="y", range=[-0.5, 0.5], visible=False))
     chart.update_xaxes(range=[0, end])
     chart.update_layout(legend=dict(orientation="h", y=-0.35, yanchor="top"))
