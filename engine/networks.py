@@ -115,21 +115,22 @@ class Block(nn.Module):
         return F.relu(short + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
 
 
-def dcgan(width: int, channels: int, size: int, latent: int, seed: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """Generator (batch, latent) → (batch, channels, size, size) in [−1, 1], and discriminator back to (batch, 1). size: 32 or 64.
+def dcgan(width: int, judge_width: int, channels: int, size: int, latent: int, logits: int, seed: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """Generator (batch, latent) → (batch, channels, size, size) in [−1, 1], and discriminator back to (batch, logits). size: 32 or 64.
 
+    width and judge_width: channels of generator and discriminator where they have fewest.
     Radford et al. 2016 with group norm in place of batch norm, which mixes the examples of a batch and so cannot be had with privacy; the
     discriminator's has no weights, so that DP-SGD needs no rule for it. Weights are drawn from N(0, 0.02²), as there. Raises ValueError for another size.
     """
     if size not in (32, 64):
         raise ValueError(f"dcgan makes pictures of 32 or 64 pixels, not {size}")
-    stages = [width * 2**i for i in range(size.bit_length() - 3)]  # from the picture inwards: 32 has three, 64 four
+    stages, judged = ([w * 2**i for i in range(size.bit_length() - 3)] for w in (width, judge_width))  # from the picture inwards: 32 has three, 64 four
     with torch.device("meta"):
         grow = [layer for a, b in zip(stages[:0:-1], stages[-2::-1]) for layer in (nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.GroupNorm(GROUPS, b), nn.ReLU())]
         generator = nn.Sequential(nn.Unflatten(1, (latent, 1, 1)), nn.ConvTranspose2d(latent, stages[-1], 4, bias=False), nn.GroupNorm(GROUPS, stages[-1]), nn.ReLU(), *grow,
                                   nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh())
-        shrink = [layer for a, b in zip(stages, stages[1:]) for layer in (nn.Conv2d(a, b, 4, 2, 1), nn.GroupNorm(GROUPS, b, affine=False), nn.LeakyReLU(0.2))]
-        discriminator = nn.Sequential(nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2), *shrink, nn.Flatten(), nn.Linear(16 * stages[-1], 1))
+        shrink = [layer for a, b in zip(judged, judged[1:]) for layer in (nn.Conv2d(a, b, 4, 2, 1), nn.GroupNorm(GROUPS, b, affine=False), nn.LeakyReLU(0.2))]
+        discriminator = nn.Sequential(nn.Conv2d(channels, judged[0], 4, 2, 1), nn.LeakyReLU(0.2), *shrink, nn.Flatten(), nn.Linear(16 * judged[-1], logits))
     draws = torch.Generator().manual_seed(seed)
     return tuple(_normal(network.to_empty(device="cpu"), draws) for network in (generator, discriminator))
 

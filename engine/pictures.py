@@ -62,3 +62,38 @@ def ssim(truth: np.ndarray, other: np.ndarray) -> float:
     """Structural similarity (Wang et al. 2004), 1 for equal pictures; the range is the true picture's brightest value."""
     from skimage.metrics import structural_similarity
     return float(structural_similarity(truth, other, data_range=float(truth.max()) or 1.0, channel_axis=-1))
+
+
+# --- one format for real and generated pictures -----------------------------------------------------------------------------
+
+FRAME = 2  # pixels of black around a picture that is a little smaller than wanted: nothing of it is blurred
+
+
+def canvas(images: np.ndarray, size: int, grey: bool) -> np.ndarray:
+    """(n, h, w, c) uint8 → (n, size, size, 1 or 3) uint8: framed in black where two pixels a side are all that is missing, else resized; grey by luminance."""
+    if grey and images.shape[3] == 3:
+        images = (images @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)[..., None]  # ITU-R BT.601
+    h, w = images.shape[1:3]
+    if h == w and 0 < size - h <= 2 * FRAME and (size - h) % 2 == 0:
+        margin = (size - h) // 2
+        return np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    return images if h == w == size else resized(images, size)
+
+
+def uncanvas(images: np.ndarray, side: int, channels: int) -> np.ndarray:
+    """The way back, (n, size, size, c) → (n, side, side, channels): the frame is cut off, else resized; grey repeated for each channel."""
+    size = images.shape[1]
+    if 0 < size - side <= 2 * FRAME and (size - side) % 2 == 0:
+        margin = (size - side) // 2
+        images = images[:, margin:-margin, margin:-margin]
+    elif size != side:
+        images = resized(images, side)
+    return images if images.shape[3] == channels else images.repeat(channels, 3)
+
+
+def resized(images: np.ndarray, size: int) -> np.ndarray:
+    """(n, h, w, c) uint8 → (n, size, size, c) uint8, by Pillow's bilinear filter, which averages where it shrinks."""
+    from PIL import Image
+    c = images.shape[3]
+    small = [np.asarray(Image.fromarray(image[..., 0] if c == 1 else image).resize((size, size), Image.Resampling.BILINEAR)) for image in images]
+    return np.stack(small).reshape(len(images), size, size, c)

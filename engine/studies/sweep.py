@@ -7,19 +7,12 @@ parameters but its members.
 
 from __future__ import annotations
 
-import os
-import queue
-import threading
-from dataclasses import dataclass, field
-
 from pydantic import field_validator
 
 from engine import privacy
-from engine.lab import Lab
+from engine.crew import Crew
 from engine.studies.dp_training import DPTraining
-from engine.study import Event, Failed, Guarantee, Phase, Point, Refused, Result, Study
-
-LOOK = 0.1  # seconds between two looks at what the threads have said
+from engine.study import Failed, Guarantee, Phase, Refused, Result, Study
 
 
 class Sweep(Study):
@@ -53,7 +46,7 @@ class Sweep(Study):
         """Yield what the members tell; return what they promise together. Raises Failed where one of them failed, when all others are done."""
         for need in dict.fromkeys(need for member in self.members for need in member.needs()):
             yield from lab.need(need)  # with all cores, and once for all members
-        crew = Crew(self.members, lab)
+        crew = Crew(self.members, lab, "trained", "training")
         try:
             yield from crew.events()
         finally:
@@ -83,70 +76,3 @@ def together(members: tuple[DPTraining, ...], results: list[Result]) -> Guarante
                      note=f"Picking the best of several trainings spends what all of them spend, unless the picking is private too. A network without privacy, where one was trained "
                           f"beside them for comparison, must not be published. {one.note}",
                      odds_any=privacy.odds_any(spent.epsilon, delta), odds_mechanism=privacy.odds_of_all(runs))
-
-
-@dataclass
-class Crew:
-    """Threads that each take a member, train it to its end and take the next. Arithmetic releases Python's lock, so that two cores train two members."""
-
-    members: tuple[DPTraining, ...]
-    lab: Lab
-    results: dict[int, Result] = field(default_factory=dict)
-    failed: dict[int, Exception] = field(default_factory=dict)
-
-    def __post_init__(self):
-        self.heard: queue.SimpleQueue = queue.SimpleQueue()
-        self.waiting: queue.SimpleQueue = queue.SimpleQueue()
-        self.stopping = threading.Event()
-        self.done = {number: 0.0 for number in range(len(self.members))}
-        for number in self.done:
-            self.waiting.put(number)
-        cores = os.cpu_count() or 1
-        count = min(cores, len(self.members)) if self.lab.device.type == "cpu" else 1  # a graphics card is shared badly
-        place = Lab(self.lab.store, threads=max(1, cores // count))
-        self.threads = [threading.Thread(target=self._work, args=(place,), name=f"veil-sweep-{i}", daemon=True) for i in range(count)]
-
-    def events(self):
-        """What the members tell, as it comes, with how much of all is done."""
-        for thread in self.threads:
-            thread.start()
-        while any(thread.is_alive() for thread in self.threads) or not self.heard.empty():
-            try:
-                number, event = self.heard.get(timeout=LOOK)
-            except queue.Empty:
-                continue
-            if isinstance(event, Point):
-                yield Point(f"{number}:{event.curve}", event.x, event.y)
-            elif isinstance(event, Phase):
-                self.done[number] = max(self.done[number], event.done / event.total if event.name == "training" and event.total else 0.0)
-                finished = len(self.results) + len(self.failed)
-                yield Phase(f"{finished} of {len(self.members)} trained", 1000 * sum(self.done.values()) / len(self.members), 1000)
-
-    def stop(self) -> None:
-        """End the threads at their next event."""
-        self.stopping.set()
-        for thread in self.threads:
-            thread.join()
-
-    def _work(self, place: Lab) -> None:
-        while not self.stopping.is_set():
-            try:
-                number = self.waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                self._train(number, place)
-            except Exception as error:  # the others go on; it is told at the end
-                self.failed[number] = error
-
-    def _train(self, number: int, place: Lab) -> None:
-        run = place.need(self.members[number])
-        while True:
-            try:
-                event: Event = next(run)
-            except StopIteration as end:
-                self.results[number] = end.value
-                return self.heard.put((number, Phase("training", 1.0, 1.0)))
-            if self.stopping.is_set():
-                return run.close()
-            self.heard.put((number, event))

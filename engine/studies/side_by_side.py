@@ -1,0 +1,69 @@
+"""Study `side_by_side`: the generators of page Fidelity growing at once, a thread each. Each Result is stored under its own key. It has no parameters but its members."""
+
+from __future__ import annotations
+
+from pydantic import field_validator
+
+from engine import privacy
+from engine.crew import Crew
+from engine.studies.dp_merf import DPMERF
+from engine.studies.gan import GAN, NOT_COVERED
+from engine.study import Failed, Guarantee, Phase, Refused, Result, Study
+
+
+class SideBySide(Study):
+    """Generators that grow together. Events are those of the members, each name behind its member's number: '1:gallery'."""
+
+    NAME = "side_by_side"
+    TITLE = "Generators side by side"
+
+    members: tuple[GAN | DPMERF, ...]
+
+    @field_validator("members")
+    @classmethod
+    def _some(cls, members: tuple) -> tuple:
+        if not members:
+            raise Refused("members", "members: none is not allowed; at least one generator must grow")
+        return members
+
+    def work(self) -> float:
+        """All members' seconds on the machine where they were measured."""
+        return sum(member.typical() for member in self.members)
+
+    def typical(self) -> float:
+        """All members' seconds, two at a time; the network that compares is trained once for all."""
+        shared = sum(need.typical() for need in self.members[0].needs())
+        return shared + (self.work() - shared * len(self.members)) / 1.6
+
+    def run(self, lab):
+        """Yield what the members tell; return what those with privacy promise together. Raises Failed where one of them failed, when all others are done."""
+        for need in dict.fromkeys(need for member in self.members for need in member.needs()):
+            yield from lab.need(need)  # with all cores, and once for all members
+        crew = Crew(self.members, lab, "grown", "growing", shows=True)
+        try:
+            yield from crew.events()
+        finally:
+            crew.stop()
+        if crew.failed:
+            number, error = next(iter(crew.failed.items()))
+            raise Failed(f"{len(crew.failed)} of {len(self.members)} could not be trained; the others are kept. {error}") from error
+        results = [crew.results[number] for number in range(len(self.members))]
+        yield Phase("adding up what those with privacy spend together")
+        return Result(metrics={"generators": len(results)}, guarantee=together(self.members, results))
+
+
+def together(members: tuple[GAN | DPMERF, ...], results: list[Result]) -> Guarantee:
+    """What is promised where the pictures of all private generators are published: their privacy losses composed, which their independent draws allow."""
+    private = [result for member, result in zip(members, results) if member.private]
+    if not private:
+        return results[0].guarantee
+    if len(private) == 1:
+        return private[0].guarantee
+    delta = min(member.delta for member in members if member.private)
+    runs = tuple((found.metrics["noise_multiplier"], found.guarantee.sample_rate or 1.0, found.guarantee.steps, None) for found in private)  # one release is a step at rate 1
+    spent, one = privacy.dp_sgd_epsilon_of_all(runs, delta), private[0].guarantee
+    return Guarantee(unit=one.unit, epsilon=spent.epsilon, delta=delta, mechanism="; and ".join(found.guarantee.mechanism for found in private), accountant=spent.accountant,
+                     sampling="Poisson for the GAN; all pictures, once, for DP-MERF", sample_rate=None, steps=None, neighbours=one.neighbours,
+                     against="anyone who gets both private generators and all pictures made by them", also_released=NOT_COVERED,
+                     note=f"Publishing both, or the better one of them, spends what both spend. What stands beside them without privacy must not be published. {one.note}",
+                     odds_any=privacy.odds_any(spent.epsilon, delta), odds_mechanism=privacy.odds_of_all(runs))
