@@ -46,8 +46,8 @@ def efficientnet_lite0(device: torch.device) -> Extractor:
 
 def inception(device: torch.device, features: int = 2048) -> Extractor:
     """(n, 2048) or (n, 64) of the Inception-v3 that FID is defined with, by torchmetrics. Its weights are downloaded at the first use; raises Failed where they cannot be."""
+    from engine.vision import torchvision  # noqa: F401  first, or the others cannot import it where its operators are missing
     path = inception_weights()
-    from engine.vision import torchvision  # noqa: F401  first, or torchmetrics cannot import it where its operators are missing
     from torchmetrics.image.fid import NoTrainInceptionV3
     try:
         network = NoTrainInceptionV3("inception-v3-compat", [str(features)], str(path)).to(device)
@@ -58,13 +58,13 @@ def inception(device: torch.device, features: int = 2048) -> Extractor:
 
 def inception_weights() -> Path:
     """Where Inception-v3's weights lie in the data folder; downloaded there if need be, with a checksum. Raises Failed."""
-    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+    from torch_fidelity import feature_extractor_inceptionv3 as published
     path = settings.data_folder() / "weights" / INCEPTION_FILE
     if path.is_file():
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=INCEPTION_DIGEST, progress=False)  # appears under its name only when it is whole
+        torch.hub.download_url_to_file(published.URL_INCEPTION_V3, str(path), hash_prefix=INCEPTION_DIGEST, progress=False)  # appears under its name only when it is whole
     except (URLError, OSError, RuntimeError) as error:
         raise Failed(f"The weights of Inception-v3 (96 MB) could not be downloaded: {getattr(error, 'reason', error)}. Choose another extractor, or put the file into the data folder as "
                      f"weights/{INCEPTION_FILE}.") from error

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from cache import Store
 from engine import parameters
 from engine.lab import Lab, command
 from engine.studies import STUDIES
@@ -22,6 +23,12 @@ def finish(run) -> tuple[list, Result]:
             events.append(next(run))
         except StopIteration as end:
             return events, end.value
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """One store for this module: what several studies need is computed once."""
+    return Store(tmp_path_factory.mktemp("contract") / "store")
 
 
 @pytest.fixture(scope="module")

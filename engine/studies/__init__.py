@@ -5,6 +5,7 @@ from engine.studies.bn_synthesis import BNSynthesis
 from engine.studies.classifier import Classifier
 from engine.studies.dp_merf import DPMERF
 from engine.studies.dp_training import DPTraining
+from engine.studies.fidelity import Fidelity
 from engine.studies.gan import GAN
 from engine.studies.iic import IIC
 from engine.studies.kmeans_labels import KMeansLabels
@@ -13,4 +14,4 @@ from engine.studies.noise import Noise
 from engine.studies.noisy_training import NoisyTraining
 from engine.studies.student import Student
 
-STUDIES = {study.NAME: study for study in (Noise, NoisyTraining, KMeansLabels, IIC, DPTraining, Audit, Membership, Classifier, BNSynthesis, Student, GAN, DPMERF)}
+STUDIES = {study.NAME: study for study in (Noise, NoisyTraining, KMeansLabels, IIC, DPTraining, Audit, Membership, Classifier, BNSynthesis, Student, GAN, DPMERF, Fidelity)}

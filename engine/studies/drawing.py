@@ -58,8 +58,9 @@ class Drawing(Seeing):
         return (self.real(),)
 
     def sample(self) -> bytes:
-        """PNG of some of the pictures that it learns from."""
-        return pictures.png(pictures.gallery(self.canvas(data.exhibits(self.dataset).train_images[:ROWS * COLUMNS]), COLUMNS))
+        """PNG of some real pictures, in whole rows."""
+        shown = data.exhibits(self.dataset).train_images[:ROWS * COLUMNS]
+        return pictures.png(pictures.gallery(self.canvas(shown[:max(1, len(shown) // COLUMNS) * COLUMNS]), COLUMNS))
 
 
 class Growing:

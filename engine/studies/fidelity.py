@@ -12,16 +12,17 @@ import numpy as np
 from engine import data, pictures
 from engine.parameters import parameter
 from engine.studies.drawing import Drawing
-from engine.studies.dp_merf import Imitating
+from engine.studies.dp_merf import DPMERF, Imitating
 from engine.studies.gan import GAN, NOT_COVERED, Forging
 from engine.studies.real_features import SECONDS
 from engine.study import Guarantee, Phase, Refused, Result, Study
 
-GENERATORS = {"gan": "the GAN", "dp_merf": "DP-MERF"}
+GENERATORS = {"GAN, not private": ("gan", False), "GAN, private": ("gan", True), "DP-MERF, private": ("dp_merf", True)}  # words → source, private
+TRAINED = ("gan", "dp_merf")
 CONTROLS = {"held-out": "real pictures never learned from", "copies": "exact copies of training pictures", "noised": "copies under noise", "untrained": "an untrained generator"}
 NOISED = 0.1  # standard deviation of the noise on noised copies, as a share of the range of pixels
 REFERENCES = 10_000  # training pictures that sets are compared with, at most; copies are looked for among all that were learned from
-FOUND = 16  # pictures in the memorisation finder
+FOUND = 12  # pictures in the memorisation finder
 LEAST_HELD_OUT = 20
 
 
@@ -29,7 +30,7 @@ class Comparing(Forging, Imitating):
     """All that page Fidelity's sets of pictures are made of."""
 
     source: str = parameter("Which pictures", "gan", pattern=r"^(gan|dp_merf|held-out|copies|noised|untrained|folder:[A-Za-z0-9_-]{1,64})$",
-                            help="one of " + ", ".join(GENERATORS | CONTROLS) + ", or folder:NAME for pictures of your own")
+                            help="one of " + ", ".join((*TRAINED, *CONTROLS)) + ", or folder:NAME for pictures of your own")
 
     def check(self, shown) -> None:
         """Refuse what does not fit the data set."""
@@ -44,18 +45,21 @@ class Comparing(Forging, Imitating):
     def of(self, source: str, private: bool = True) -> Fidelity:
         """The measuring of one set; what does not matter to it goes back to its default, so that it is measured once."""
         values = {name: getattr(self, name) for name in Comparing.model_fields} | {"source": source, "private": private}
-        if source in GENERATORS:
+        if source in TRAINED:
             trained = Fidelity(**values).generator()
             matters = {name: getattr(trained, name) for name in type(trained).model_fields}
         else:
-            used = ("dataset", "size", "colour", "samples", "seed") + (("latent", "width") if source == "untrained" else ()) + (("examples",) if source in ("copies", "noised") else ())
+            used = ("dataset", "size", "colour", "examples", "samples", "seed") + (("latent", "width") if source == "untrained" else ())
             matters = {name: values[name] for name in used}
         return Fidelity(**matters | {"source": source, "extractor": self.extractor})
 
     def table(self) -> dict[str, Fidelity]:
         """All that is compared: generators with privacy and without, and the controls."""
-        made = {f"{words}, {'private' if private else 'not private'}": self.of(name, private) for name, words in GENERATORS.items() for private in (True, False)}
-        return made | {words: self.of(name) for name, words in CONTROLS.items()}
+        return {words: self.of(*made) for words, made in GENERATORS.items()} | {words: self.of(name) for name, words in CONTROLS.items()}
+
+    def generators(self) -> dict[str, Drawing]:
+        """The trainings of the generators among them."""
+        return {words: self.of(*made).generator() for words, made in GENERATORS.items()}
 
 
 class Fidelity(Comparing):
@@ -63,12 +67,13 @@ class Fidelity(Comparing):
 
     NAME, VERSION = "fidelity", 1
     TITLE = "How far pictures are from real ones, and whether they copy"
-    PRESETS = {"quick": {}, "tiny": GAN.PRESETS["tiny"], "report": GAN.PRESETS["report"] | {"extractor": "inception64"}}
+    PRESETS = {"quick": {}, "tiny": GAN.PRESETS["tiny"] | DPMERF.PRESETS["tiny"], "few": {"examples": 50}, "fashion": {"dataset": "fashion-mnist"},
+               "report": GAN.PRESETS["report"] | {"extractor": "inception64"}}
     SERIES = {"table": "generators with and without privacy, and all controls"}
 
     def needs(self) -> tuple[Study, ...]:
         """The generator, where there is one, and the real pictures' features."""
-        return ((self.generator(),) if self.source in GENERATORS else ()) + (self.real(),)
+        return ((self.generator(),) if self.source in TRAINED else ()) + (self.real(),)
 
     def reads(self) -> dict[str, str]:
         """The folder's fingerprint, where the pictures come from one."""
@@ -108,7 +113,7 @@ class Fidelity(Comparing):
 
     def _pictures(self, lab, images):
         """The set, (n, side, side, c) uint8, and what is promised of it."""
-        if self.source in GENERATORS:
+        if self.source in TRAINED:
             trained = yield from lab.need(self.generator())
             return trained.arrays["pictures"], replace(trained.guarantee, also_released=NOT_COVERED)
         yield Phase("gathering the pictures")
@@ -123,7 +128,8 @@ class Fidelity(Comparing):
         draws = np.random.default_rng(self.seed)
         if self.source == "held-out":
             return self.canvas(images.test_images[draws.permutation(len(images.test_images))[:self.samples]])
-        copies = self.canvas(images.train_images[draws.permutation(self.learned(images))[:self.samples]])
+        learned = self.learned(images)  # where they are few, they are copied again and again, as a generator would
+        copies = self.canvas(images.train_images[draws.choice(learned, self.samples, replace=len(learned) < self.samples)])
         if self.source == "copies":
             return copies
         return (copies + draws.normal(0, 255 * NOISED, copies.shape)).clip(0, 255).round().astype(np.uint8)
@@ -143,10 +149,13 @@ class Fidelity(Comparing):
 
     def _folder(self, lab) -> np.ndarray:
         """Pictures of one's own, training and test parts alike."""
-        found = lab.images(self.source)
+        found, real = lab.images(self.source), lab.images(self.dataset).test_images
         both = np.concatenate([found.train_images, found.test_images])[:self.samples]
-        if both.shape[3] == 1 and self.colour == "kept" and lab.images(self.dataset).test_images.shape[3] == 3:
-            both = both.repeat(3, 3)  # grey pictures among coloured ones
+        if self.colour == "kept" and both.shape[3] != real.shape[3]:
+            raise Refused("colour", f"colour: kept is not allowed; the pictures of {self.source} have {both.shape[3]} channel{'s' if both.shape[3] > 1 else ''}, those of {self.dataset} {real.shape[3]}; "
+                                    "compare them in grey")
+        if len(both) < 2:
+            raise Refused("source", f"source: {self.source} is not allowed; it holds {len(both)} picture, and fewer than 2 have no spread to compare")
         return self.canvas(both)
 
 
@@ -223,10 +232,12 @@ class Measuring:
         return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-6)
 
     def _sheet(self, made: np.ndarray, nearest: np.ndarray, held: np.ndarray, ratios: np.ndarray) -> bytes:
-        """PNG of the pictures that look most like copies, the most so first: made, nearest training picture, nearest held-out picture."""
-        rows = np.argsort(ratios, kind="stable")[:FOUND]
-        triples = np.concatenate([made[rows], self.train["pictures"][nearest[rows]], held[rows]], 2)
-        return pictures.png(pictures.gallery(triples, 4, gap=6))
+        """PNG of the pictures that look most like copies, the most so first, each of another training picture: made, nearest training picture, nearest held-out one."""
+        order = np.argsort(ratios, kind="stable")
+        rows = order[np.sort(np.unique(nearest[order], return_index=True)[1])][:FOUND]
+        line = np.full((len(rows), made.shape[1], 1, made.shape[3]), 128, np.uint8)
+        triples = np.concatenate([made[rows], line, self.train["pictures"][nearest[rows]], line, held[rows]], 2)
+        return pictures.png(pictures.gallery(triples, 2, gap=6), 2 * triples.shape[1] * FOUND // 2)
 
     # --- the report's mistake --------------------------------------------------------------------------------------------------
 
@@ -248,7 +259,7 @@ class Measuring:
 
 def wrapped(images: np.ndarray) -> np.ndarray:
     """What report 4's metric saw: pixels scaled to [−1, 1] where [0, 1] is expected, times 255, in a byte: negative ones wrap around. uint8 → uint8."""
-    return (np.trunc((images / 127.5 - 1) * 255).astype(np.int64) % 256).astype(np.uint8)
+    return ((2 * images.astype(np.int64) - 255) % 256).astype(np.uint8)  # (u / 127.5 − 1) · 255
 
 
 NOTHING = Guarantee(unit="one training picture", epsilon=None, delta=None, mechanism="none: real pictures as they are", accountant="none", sampling="none", sample_rate=None, steps=None,

@@ -10,6 +10,8 @@ import math
 import pandas  # noqa: F401  plotly looks for it in sys.modules, where a second thread would find it half imported
 import plotly.graph_objects as go
 
+from pages.parts import words
+
 COLOURS = {
     "private": "#0072B2", "not private": "#E69F00", "raw": "#009E73", "noised": "#CC79A7", "attacker": "#D55E00",
     "spent": "#56B4E9", "chance": "#7F7F7F",
@@ -442,4 +444,61 @@ def given_away(points: list[tuple[int, float, float]], controls: dict[str, float
     chart.update_xaxes(range=[0, 103])
     chart.update_yaxes(range=[40, 104])
     chart.update_layout(hovermode="closest")
+    return chart
+
+
+# --- generated pictures --------------------------------------------------------------------------------------------------------------
+
+SET_COLOURS = {"GAN, not private": "not private", "GAN, private": "private", "DP-MERF, private": "spent"}  # the others are controls, grey
+
+
+def growth(lines: dict[str, Curve], real: float | None) -> go.Figure:
+    """Fréchet distance over the share of the training that is done, in %, on a log axis. real: that of real pictures."""
+    chart = figure("Share of its training, %", "Fréchet distance from real pictures", height=320)
+    for name, points in lines.items():
+        line(chart, name, points, SET_COLOURS[name], digits=".3g")
+    if real is not None and real > 0:  # a trace: plotly puts the words of a line elsewhere on a log axis
+        chart.add_scatter(x=[0, 100], y=[real] * 2, mode="lines", name="real pictures", line=dict(color=COLOURS["chance"], dash="dot"), hovertemplate="%{y:.3g}")
+    chart.update_xaxes(range=[-1, 102])
+    chart.update_yaxes(type="log", dtick=1)
+    return chart
+
+
+PANELS = {"frechet_distance": "Fréchet distance", "copies_pixels": "look like copies,<br>of 100", "mifid_torchmetrics": "MiFID,<br>torchmetrics", "mifid_bai": "MiFID,<br>Bai et al."}
+
+
+def sets(metrics: dict[str, dict[str, float]], extractor: str) -> go.Figure:
+    """A row for each set of pictures, a panel for each metric. Log axes but for copies, whose chance level is dotted."""
+    from plotly.subplots import make_subplots
+    chart = make_subplots(1, len(PANELS), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=["FID" if name == "frechet_distance" and extractor == "inception" else title for name, title in PANELS.items()])
+    names = list(metrics)[::-1]
+    for column, name in enumerate(PANELS, 1):
+        share = name.startswith("copies")
+        values = [metrics[each].get(name, math.nan) * (100 if share else 1) for each in names]
+        drawn = values if share else [min(max(v, 1e-3), words.BEYOND) for v in values]
+        colours = [COLOURS[SET_COLOURS.get(each, "chance")] for each in names]
+        chart.add_scatter(x=drawn, y=names, mode="markers+text", marker=dict(size=13, color=colours), text=[words.short(v) for v in values], textposition="middle right", row=1, col=column,
+                          customdata=[words.large(v) for v in values], hovertemplate="%{y}: %{customdata}<extra></extra>", showlegend=False, cliponaxis=False)
+        if share:
+            chart.update_xaxes(range=[-4, 135], tickvals=[0, 50, 100], row=1, col=column)
+            chart.add_vline(x=5, line=dict(color=COLOURS["chance"], dash="dot"), row=1, col=column)
+        else:
+            seen = [v for v in drawn if math.isfinite(v)] or [1.0]
+            low, high = math.log10(min(seen)) - 0.3, math.log10(max(seen)) + 0.3
+            chart.update_xaxes(type="log", range=[low, high + 0.35 * (high - low)], dtick=2 if high - low > 4 else 1, exponentformat="power", row=1, col=column)
+    chart.update_layout(height=110 + 42 * len(names), margin=dict(l=8, r=8, t=48, b=8), font=dict(size=14), uirevision="keep", hovermode="closest")
+    chart.update_yaxes(automargin=True)
+    return chart
+
+
+def ratios(found, yardstick, threshold: float) -> go.Figure:
+    """How often ratios of nearest distances occur: in a set of pictures, and among held-out ones."""
+    chart = figure("Distance to the nearest picture learned from, over that to the nearest held-out one", "Of 100 pictures", height=320)
+    top = max(1.5, min(3.0, float(max(found.max(), yardstick.max()))))
+    bins = dict(start=0.0, end=top, size=top / 40)
+    for values, name, colour in ((yardstick, "real pictures that nobody learned from", COLOURS["chance"]), (found, "this set", COLOURS["attacker"])):
+        chart.add_histogram(x=values, xbins=bins, histnorm="percent", name=name, marker=dict(color=colour), opacity=0.6, hovertemplate="%{y:.1f} of 100")
+    chart.add_vline(x=threshold, line=dict(color="#444444", dash="dot"))
+    chart.update_layout(barmode="overlay")
+    chart.update_xaxes(range=[-0.02, top])
     return chart

@@ -224,12 +224,19 @@ def _one_bar(views: dict[str, View]) -> None:
     """One bar for many: how many are done, which is running, and the time left by how long the others took here."""
     done = sum(view.state == "done" for view in views.values())
     running = [who for who, view in views.items() if view.state == "running"]
-    share = sum(view.phase.done / view.phase.total for view in views.values() if view.state == "running" and view.phase and view.phase.total)
-    expected = [expected_seconds(services().store, view.study) for view in views.values() if view.state == "queued"]
+    weights = {who: _weight(view.study) for who, view in views.items()}
+    share = sum(weights[who] * (1.0 if view.state == "done" else view.phase.done / view.phase.total if view.state == "running" and view.phase and view.phase.total else 0.0)
+                for who, view in views.items()) / sum(weights.values())
+    expected = [expected_seconds(services().store, view.study) or view.study.typical() for view in views.values() if view.state == "queued"]
     left = sum(view.seconds_left or 0.0 for view in views.values() if view.state == "running") + sum(filter(None, expected))
     told = f", {words.seconds(left)} left" if left and None not in expected else ""
     now = f"; now {running[0]}" if running else "; waiting for their turn"
-    st.progress(min(1.0, (done + share) / len(views)), text=f"**{done} of {len(views)}** done{now}{told}")
+    st.progress(min(1.0, share), text=f"**{done} of {len(views)}** done{now}{told}")
+
+
+def _weight(study: Study) -> float:
+    """A study's share of a common bar: its seconds, as far as they are known."""
+    return expected_seconds(services().store, study) or study.typical() or 1.0
 
 
 def _bar(who: str, view: View) -> None:

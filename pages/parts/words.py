@@ -226,6 +226,122 @@ def shadowed(found: dict[str, dict[str, float]], bounded: bool) -> str:
             f"{100 * margin(0.5, int(first['candidates'])):.1f}. {promise}")
 
 
+# --- generated pictures ----------------------------------------------------------------------------------------------------------------
+
+BEYOND = 1e6  # a metric above is told as that
+COPIED = 0.05  # share of held-out pictures that look like copies, by construction
+CONTROLS = {"held-out": "real pictures never learned from", "copies": "exact copies of training pictures", "untrained": "an untrained generator"}
+
+
+def short(value: float) -> str:
+    """A number beside its dot."""
+    return "" if math.isnan(value) else "beyond" if value > BEYOND else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def large(value: float) -> str:
+    """A number with its size, however large."""
+    return "none" if math.isnan(value) else f"{value:.3g}" if value > 1e9 or abs(value) < 1000 else f"{value:,.0f}"
+
+
+def grown(curves: dict[str, list[tuple[float, float]]], steps: int) -> str:
+    """How far a generator is: 'step 120 of 1,200; ε = 4.1 spent'."""
+    if not curves.get("frechet_distance"):
+        return "About to begin."
+    step = curves["frechet_distance"][-1][0]
+    spent = f"; ε = {epsilon(curves['epsilon'][-1][1])} spent at most" if curves.get("epsilon") else "; nothing promised"
+    return f"Measured at step {step:,.0f} of {steps:,}{spent}."
+
+
+def suspicious(metrics: dict[str, float], space: str = "pixels") -> bool:
+    """Do more of these pictures look like copies than chance explains, at one false alarm in 100?"""
+    n, held = metrics["pictures"], metrics["held_out"]
+    return metrics[f"copies_{space}"] > COPIED + 2.33 * math.sqrt(COPIED * (1 - COPIED) * (1 / n + 1 / held))
+
+
+def copied(metrics: dict[str, dict[str, float]]) -> str:
+    """The answer to the page's question from all sets' metrics: who copies, and which metric sees it."""
+    made = [name for name in metrics if name not in CONTROLS.values() and ("private" in name)]
+    share = {name: f"**{100 * metrics[name]['copies_pixels']:.0f}**" for name in metrics}
+    guilty = [name for name in made if suspicious(metrics[name])]
+    innocent = [name for name in made if name not in guilty]
+    told = "Of 100 pictures, so many look like copies of pictures that were learned from: " + ", ".join(f"{name} {share[name]}" for name in made)
+    told += f". Of real pictures that nobody learned from {share[CONTROLS['held-out']]}, of exact copies {share[CONTROLS['copies']]}. "
+    if guilty:
+        told += f"**{_and(guilty)} learned pictures by heart.** " + (f"{_and(innocent)} did not, as far as this test sees." if innocent else "")
+    else:
+        told += "**None of them hands out its training pictures**, as far as this test sees: so here privacy cannot make that any better. *Only fifty pictures* shows when it can."
+    far = {name: short(found["frechet_distance"]) for name, found in metrics.items()}
+    told += (" And what have they learned? Distance from real pictures: " + ", ".join(f"{name} {far[name]}" for name in made) + f"; a generator that has seen nothing {far[CONTROLS['untrained']]}, real "
+             f"pictures {far[CONTROLS['held-out']]}.")
+    copies, least = metrics[CONTROLS["copies"]], min(made, key=lambda name: metrics[name].get("mifid_torchmetrics", math.inf))
+    if copies.get("mifid_torchmetrics", math.inf) < metrics[least].get("mifid_torchmetrics", -math.inf):
+        told += (f" MiFID, made to punish copying, does not see it as torchmetrics computes it: there exact copies score {short(copies['mifid_torchmetrics'])}, *better* than the best generator "
+                 f"({least}, {short(metrics[least]['mifid_torchmetrics'])}).")
+    return told
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def sets(extractor: str, count: int) -> str:
+    """What the chart of sets shows."""
+    by = {"classifier": "our own network's 64 features", "efficientnet_lite0": "EfficientNet-Lite0's 1,280 features", "inception": "Inception-v3's 2,048 features: this distance is FID",
+          "inception64": "the first 64 features of Inception-v3: not FID proper"}[extractor]
+    return (f"Left is better in each panel, except that *left in MiFID may be a copy*. Distances over {by}, {count:,} pictures of each set. Grey: sets of which the answer is known. Dotted: where real "
+            "pictures lie that nobody learned from, 5 in 100 by construction.")
+
+
+def measured(m: dict[str, float]) -> dict[str, str]:
+    """A row of the table of all metrics."""
+    percent = lambda name: f"{100 * m[name]:.1f}" if name in m else "none"
+    number_ = lambda name: large(m[name]) if name in m else "none"
+    return {"Fréchet distance": number_("frechet_distance"), "kernel distance": number_("kernel_distance"), "precision, %": percent("precision"), "recall, %": percent("recall"),
+            "MiFID, torchmetrics": number_("mifid_torchmetrics"), "MiFID, Bai": number_("mifid_bai"), "mean cosine distance, real to made": f"{m.get('cosine_real_to_made', math.nan):.4f}",
+            "made to real": f"{m.get('cosine_made_to_real', math.nan):.4f}", "like copies, pixels, %": percent("copies_pixels"), "like copies, features, %": percent("copies_features"),
+            "distance ratio, pixels": f"{m['ratio_pixels']:.3f}", "distance ratio, features": f"{m['ratio_features']:.3f}", "pictures": f"{m['pictures']:,}"}
+
+
+MIFID = """
+MiFID (Bai et al. 2021) divides the Fréchet distance by how far generated pictures are from the nearest training pictures, so that copying makes it large. Four things can mislead:
+
+- **A threshold.** Above a mean cosine distance of 0.1 nothing is punished. Whether a set falls below depends on the network that compares: in a small network nearly all pictures look
+  alike, and everything counts as "memorised", real pictures that nobody learned from and pure noise included.
+- **A direction.** The paper asks how near each *generated* picture is to a training picture. torchmetrics asks how near each *training* picture is to a generated one: a generator that
+  copies fifty pictures again and again is far from all the other training pictures, and goes unpunished.
+- **Zero over zero.** A copy of the whole training set has distance 0, and torchmetrics says 0.0: perfect. By the paper's formula it grows beyond all bounds.
+- **No yardstick.** A real picture that nobody learned from has near neighbours, too. So a low distance alone proves nothing: the finder above compares with held-out pictures.
+
+And a generator that has learned nothing may be near nothing, so that its MiFID is its Fréchet distance; a private one, which is further from all real pictures, can only seem to memorise less.
+"""
+
+FIDELITY_REPORT = """
+The report (Faber) trained a DCGAN on faces (CelebA, grey, 64 x 64), with Opacus on the discriminator and without. FID rose from 1.58 to 4.80 with privacy, MiFID fell from 2460 to 535, and it
+concluded that differential privacy lowers memorisation. But an *untrained* generator, in its own notebook, scores 2316: by that reading noise would be memorised as well as faces. Its FID is over 64
+features of Inception-v3, where the name stands for 2,048; and its pictures reach the metric in [−1, 1] where [0, 1] is expected, so that dark pixels wrap around. Below, our sets by its two
+numbers, with that mistake and without.
+"""
+
+FIDELITY_FORMULAS = r"""
+With $\mu, \Sigma$ the mean and covariance of the features of real ($r$) and generated ($g$) pictures, the **Fréchet distance** is
+$\lVert \mu_r - \mu_g \rVert^2 + \mathrm{tr}\big(\Sigma_r + \Sigma_g - 2 (\Sigma_r \Sigma_g)^{1/2}\big)$; over Inception-v3's 2,048 features it is called FID (Heusel et al. 2017).
+
+**Kernel distance**: the squared maximum mean discrepancy with $(x \cdot y / d + 1)^3$, without bias (Bińkowski et al. 2018). **Precision**: the share of generated pictures inside the real ones'
+balls to their third neighbour; **recall** the other way round (Kynkäänniemi et al. 2019).
+
+**MiFID**: Fréchet distance over $m$ where $m < 0.1$, with $m$ the mean of $\min_j (1 - |\cos(g_i, r_j)|)$ over generated pictures $i$ (Bai et al. 2021), or over real ones (torchmetrics 1.9).
+
+**Looks like a copy**: with $d$ the distance to the nearest picture (pixels less their mean, scaled to length 1; or features), $d(x, \text{learned from}) / d(x, \text{held out})$ below the value that 5 % of the
+held-out pictures themselves are below.
+
+**The private GAN**: at every step of the discriminator $D$, for a Poisson batch $B$ of real pictures and generated ones $G(z_j)$,
+$\tilde g = \tfrac1{qn}\big(\sum_{i \in B} \mathrm{clip}_C(\nabla \ell(D(x_i), 1)) + \mathcal N(0, \sigma^2 C^2 I) + \sum_j \mathrm{clip}_C(\nabla \ell(D(G(z_j)), 0))\big)$. $G$ learns from $D$ alone,
+so whatever it makes costs no more.
+
+**DP-MERF** (Harder et al. 2021): with $\varphi(x) = (\cos \omega_k \cdot x, \sin \omega_k \cdot x)_k / \sqrt K$, $\omega_k \sim \mathcal N(0, I / \ell^2)$, released once is
+$\sum_i \varphi(x_i) \otimes (e_{y_i})$ with the classes' sizes and noise $\sigma \sqrt{1 + 0.1^2}$; then $G$ is trained until its own mean is that.
+"""
+
 DP_TRAINING_REPORT = """
 The report (Boulif and Durand 2021) trained this kind of network with TensorFlow Privacy: two convolutions with max-pooling, a
 dense ReLU layer and a softmax. It does not give the layers' sizes; these are those of the tutorial that it builds on. The preset *As in
