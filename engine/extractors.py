@@ -66,7 +66,7 @@ def inception_weights() -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(published.URL_INCEPTION_V3, str(path), hash_prefix=INCEPTION_DIGEST, progress=False)  # appears under its name only when it is whole
     except (URLError, OSError, RuntimeError) as error:
-        raise Failed(f"The weights of Inception-v3 (96 MB) could not be downloaded: {getattr(error, 'reason', error)}. Choose another extractor, or put the file into the data folder as "
+        raise Failed(f"The weights of Inception-v3 (96 MB) could not be downloaded; is there a network? ({getattr(error, 'reason', error)}) Choose another extractor, or put the file into the data folder as "
                      f"weights/{INCEPTION_FILE}.") from error
     return path
 

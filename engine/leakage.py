@@ -38,6 +38,7 @@ class Copies:
     ratios: np.ndarray  # (n,) distance to the nearest training picture over that to the nearest held-out one
     yardstick: np.ndarray  # (m,) the same for the held-out pictures themselves, each without itself
     threshold: float  # the ratio that one in twenty held-out pictures is below
+    references: int  # how many held-out pictures, the first ones, distances were compared with
 
     @property
     def share(self) -> float:
@@ -53,14 +54,20 @@ class Copies:
 
 
 def copies(pictures: torch.Tensor, training: torch.Tensor, held_out: torch.Tensor) -> Copies:
-    """Compare pictures (n, d) with training (t, d) and held-out pictures (m, d), in pixels or features.
+    """Compare pictures (n, d) with training (t, d) and held-out pictures (m, d) in any order, in pixels or features.
 
-    There may be more training than held-out pictures, and so the nearest of them is nearer for any picture; the held-out pictures
-    themselves have that advantage too, and their own ratios set the threshold.
+    With more training than held-out pictures, the nearest of them is nearer for any picture; the held-out pictures themselves, each compared with
+    the others, have that advantage too, and their own ratios set the threshold. With fewer, as many held-out pictures are compared with, and the others set the
+    threshold: otherwise whatever is equally far from all, such as noise, would seem nearer to the few training pictures than real pictures are.
     """
-    threshold_of = _ratio(nearest(held_out, training)[1], nearest(held_out, held_out, leave_out=True)[1])
-    ratios = _ratio(nearest(pictures, training)[1], nearest(pictures, held_out)[1])
-    return Copies(ratios, threshold_of, float(np.quantile(threshold_of, CHANCE)))
+    if len(training) <= len(held_out) // 2:
+        references, others = held_out[:len(training)], held_out[len(training):]
+        yardstick = _ratio(nearest(others, training)[1], nearest(others, references)[1])
+    else:
+        references = held_out
+        yardstick = _ratio(nearest(held_out, training)[1], nearest(held_out, held_out, leave_out=True)[1])
+    ratios = _ratio(nearest(pictures, training)[1], nearest(pictures, references)[1])
+    return Copies(ratios, yardstick, float(np.quantile(yardstick, CHANCE)), len(references))
 
 
 def _ratio(near: torch.Tensor, far: torch.Tensor) -> np.ndarray:

@@ -5,6 +5,7 @@ import streamlit as st
 from engine import data
 from engine.studies.bn_synthesis import BNSynthesis
 from engine.studies.dp_training import DPTraining
+from engine.studies.gan import GAN
 from engine.studies.kmeans_labels import KMeansLabels
 from engine.studies.noise import STRIP, Noise
 from pages.parts import live, words
@@ -38,7 +39,7 @@ cards = {"DP training": trained, "Clustering": sorted_}
 
 def draw(views: dict[str, live.View]) -> None:
     """One card a study, each with a picture that the study itself has made."""
-    (first, second), (fourth, third) = st.columns(2), st.columns(2)
+    (first, second), (fourth, third), (fifth, _) = st.columns(2), st.columns(2), st.columns(2)
     with first.container(border=True, height="stretch"):
         st.subheader("Noise", anchor=False)
         for column, epsilon in zip(st.columns(3) + st.columns(3), STRIP):
@@ -63,6 +64,17 @@ def draw(views: dict[str, live.View]) -> None:
             st.caption("Real digits. What does a network remember of them, and what can be made of that?")
         st.markdown("Can pictures made from a network's memory replace the real ones? What do they give away, and what would make them private?")
         st.page_link("synthesis.py", label="Make pictures out of noise", icon=":material/auto_awesome:")
+    with fifth.container(border=True, height="stretch"):
+        st.subheader("Fidelity", anchor=False)
+        drawn = live.look(GAN(private=False))  # half a minute: as above
+        if drawn.result is not None:
+            st.image(drawn.pictures["gallery"], width=320, alt="Rows of digits, each walking from one to another")
+            st.caption(f"Digits drawn by a generator that learned without privacy, in {drawn.seconds:.0f} s. Each row walks from one to another.")
+        else:
+            st.image(GAN().sample(), width=320, alt="Real digits, from which a generator learns")
+            st.caption("Real digits. Would a machine that learned to draw them hand some of them out?")
+        st.markdown("Does a machine that draws give away the pictures it learned from? Watch three of them learn, catch one that copies, and see which metrics notice.")
+        st.page_link("fidelity.py", label="Catch a copyist", icon=":material/compare:")
     with third.container(border=True, height="stretch"):
         st.subheader("DP training", anchor=False)
         if card(views["DP training"], "answers", "Forty new digits, those framed that the network names wrongly"):

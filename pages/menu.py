@@ -8,6 +8,6 @@ st.navigation([
     st.Page("noise.py", title="Noise", icon=":material/grain:", url_path="noise"),
     st.Page("clustering.py", title="Clustering", icon=":material/bubble_chart:", url_path="clustering"),
     st.Page("synthesis.py", title="Synthesis", icon=":material/auto_awesome:", url_path="synthesis"),
-    st.Page("fidelity.py", title="Fidelity", icon=":material/compare:", url_path="fidelity"),
     st.Page("dp_training.py", title="DP training", icon=":material/show_chart:", url_path="dp_training"),
+    st.Page("fidelity.py", title="Fidelity", icon=":material/compare:", url_path="fidelity"),
 ], position="top").run()

@@ -167,7 +167,7 @@ class Measuring:
         self.study, self.made, self.features, self.see = study, made, features, see
         self.references = real.arrays["train"][:REFERENCES]
         self.train = {"features": real.arrays["train"][:len(learned)], "pictures": study.canvas(images.train_images[real.arrays["order"][:len(learned)]])}
-        self.held = {"features": real.arrays["held"], "pictures": study.canvas(images.test_images[:len(real.arrays["held"])])}
+        self.held = {"features": real.arrays["held"], "pictures": study.canvas(images.test_images[real.arrays["held_order"]])}
         self.searched, self.learned = len(self.train["features"]), len(learned)
 
     def distances(self) -> tuple[dict[str, float], list[str]]:
@@ -216,11 +216,11 @@ class Measuring:
             else:
                 shown, others = self.made, self.held["pictures"]
             copies = leakage.copies(seen, train, held)
-            nearest, real = leakage.nearest(seen, train)[0].cpu().numpy(), leakage.nearest(seen, held)[0].cpu().numpy()
+            nearest, real = (leakage.nearest(seen, others_)[0].cpu().numpy() for others_ in (train, held[:copies.references]))
             found |= {f"copies_{space}": copies.share, f"ratio_{space}": copies.median, f"threshold_{space}": copies.threshold}
             sheets[f"nearest_{space}"] = self._sheet(shown, nearest, others[real], copies.ratios)
             arrays |= {f"ratios_{space}": copies.ratios, f"yardstick_{space}": copies.yardstick}
-        return found | {"searched": self.searched, "held_out": len(self.held["features"])}, sheets, arrays
+        return found | {"searched": self.searched, "held_out": len(copies.yardstick)}, sheets, arrays
 
     def _rows(self, space: str, part: dict[str, np.ndarray]):
         """(n, d) of pictures: features, or pixels with brightness and contrast aside, for a pale copy is a copy."""

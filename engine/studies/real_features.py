@@ -91,13 +91,13 @@ class RealFeatures(Seeing):
         return MOST_BYTES // (4 * DIMENSIONS[self.extractor])
 
     def run(self, lab):
-        """Yield how far it is; return features of training pictures (a permutation of them, or its beginning) and of the held-out ones."""
+        """Yield how far it is; return features of training and of held-out pictures, both in `permutation`'s order, which it keeps."""
         images = lab.images(self.dataset)
         self.check_seen(images)
         see = yield from self.eyes(lab)
-        order = permutation(len(images.train_images))[:self.most()]
-        found, total, done = {}, len(order) + len(images.test_images), 0
-        for name, real in (("train", images.train_images[order]), ("held", images.test_images[:self.most()])):
+        order, held_order = (permutation(len(part))[:self.most()] for part in (images.train_images, images.test_images))
+        found, total, done = {}, len(order) + len(held_order), 0
+        for name, real in (("train", images.train_images[order]), ("held", images.test_images[held_order])):
             rows = []
             for start in range(0, len(real), CHUNK):
                 rows.append(see(self.canvas(real[start:start + CHUNK])))
@@ -105,9 +105,9 @@ class RealFeatures(Seeing):
                 yield Phase("looking at the real pictures", done, total)
             found[name] = np.concatenate(rows).astype(np.float32)
         return Result(metrics={"dimensions": found["train"].shape[1], "training_pictures": len(order), "held_out_pictures": len(found["held"])}, guarantee=NOT_RELEASED,
-                      arrays=found | {"order": order})
+                      arrays=found | {"order": order, "held_order": held_order})
 
 
 def permutation(n: int) -> np.ndarray:
-    """(n,) the order in which training pictures are taken where fewer than all are: always the same, and no class first."""
+    """(n,) the order in which pictures are taken where fewer than all are: always the same, and no class first."""
     return np.random.default_rng(0).permutation(n)

@@ -267,11 +267,11 @@ def copied(metrics: dict[str, dict[str, float]]) -> str:
     told = "Of 100 pictures, so many look like copies of pictures that were learned from: " + ", ".join(f"{name} {share[name]}" for name in made)
     told += f". Of real pictures that nobody learned from {share[CONTROLS['held-out']]}, of exact copies {share[CONTROLS['copies']]}. "
     if guilty:
-        told += f"**{_and(guilty)} learned pictures by heart.** " + (f"{_and(innocent)} did not, as far as this test sees." if innocent else "")
+        told += f"**{_and(guilty)} learned pictures by heart.** " + (f"{_and(innocent)} did not, as far as this test sees. " if innocent else "")
     else:
-        told += "**None of them hands out its training pictures**, as far as this test sees: so here privacy cannot make that any better. *Only fifty pictures* shows when it can."
+        told += "**None of them hands out its training pictures**, as far as this test sees: so here privacy cannot make that any better. *Only fifty pictures* shows when it can. "
     far = {name: short(found["frechet_distance"]) for name, found in metrics.items()}
-    told += (" And what have they learned? Distance from real pictures: " + ", ".join(f"{name} {far[name]}" for name in made) + f"; a generator that has seen nothing {far[CONTROLS['untrained']]}, real "
+    told += ("And what have they learned? Distance from real pictures: " + ", ".join(f"{name} {far[name]}" for name in made) + f"; a generator that has seen nothing {far[CONTROLS['untrained']]}, real "
              f"pictures {far[CONTROLS['held-out']]}.")
     copies, least = metrics[CONTROLS["copies"]], min(made, key=lambda name: metrics[name].get("mifid_torchmetrics", math.inf))
     if copies.get("mifid_torchmetrics", math.inf) < metrics[least].get("mifid_torchmetrics", -math.inf):

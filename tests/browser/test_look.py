@@ -10,7 +10,8 @@ from tests.conftest import ROOT
 
 PAGES = {"home": "", "noise": "noise", "dp_training": "dp_training?shown=one&epochs=2&batch_size=500",
          "clustering": "clustering?images=raw&epochs=12&batch_size=200&views=2&sub_heads=2&over_clusters=20&learning_rate=0.003&starts=1",
-         "synthesis": "synthesis?epochs=1&batch_size=200&images=40&together=20&steps=6&snapshots=2,6&student_epochs=2"}
+         "synthesis": "synthesis?epochs=1&batch_size=200&images=40&together=20&steps=6&snapshots=2,6&student_epochs=2",
+         "fidelity": "fidelity?width=4&judge_width=4&batch_size=20&discriminator_steps=2&steps=3&samples=40&latent=8&frequencies=50&imitator_width=4&imitator_steps=3&imitator_batch=20"}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 TOO_WIDE = """() => [document.scrollingElement, document.querySelector('[data-testid=stMain]')]
     .map(e => e.scrollWidth - e.clientWidth)"""
@@ -25,7 +26,7 @@ def shown(visit, name: str, **options):
     visitor = visit(PAGES[name], **options)
     if name == "dp_training":
         look.trained(visitor.page)
-    elif name in ("clustering", "synthesis"):
+    elif name in ("clustering", "synthesis", "fidelity"):
         if look.run(visitor.page).count():
             look.press_run(visitor.page)
         look.ended(visitor.page)
