@@ -1,4 +1,4 @@
-"""Several studies at once, as many as the processor has cores: each is computed by a thread of its own and stored under its own key, as if it had run alone."""
+"""Several studies at once, as many as the processor has cores: each is computed by a thread of its own and stored under its own key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass, field
 
 from engine.lab import Lab
-from engine.study import Event, Phase, Picture, Point, Result, Study
+from engine.study import Event, Phase, Picture, Point, Result, Study, key
 
 LOOK = 0.1  # seconds between two looks at what the threads have said
 
@@ -22,6 +22,7 @@ class Crew:
     done_words: str  # what a member is when it has ended: "trained"
     phase: str  # the phase in which a member spends its time
     shows: bool = False  # are members' pictures passed on?
+    before: float = 0.0  # seconds that were spent, by the estimate, before it began
     results: dict[int, Result] = field(default_factory=dict)
     failed: dict[int, Exception] = field(default_factory=dict)
 
@@ -30,6 +31,7 @@ class Crew:
         self.waiting: queue.SimpleQueue = queue.SimpleQueue()
         self.stopping = threading.Event()
         self.done = {number: 0.0 for number in range(len(self.members))}
+        self.seconds = {number: 0.0 if key(member) in self.lab.store else member.typical() or 1.0 for number, member in enumerate(self.members)}  # of what is to be done
         for number in self.done:
             self.waiting.put(number)
         cores = os.cpu_count() or 1
@@ -52,8 +54,13 @@ class Crew:
                 yield Picture(f"{number}:{event.name}", event.png, event.caption)
             elif isinstance(event, Phase):
                 self.done[number] = max(self.done[number], event.done / event.total if event.name == self.phase and event.total else 0.0)
-                finished = len(self.results) + len(self.failed)
-                yield Phase(f"{finished} of {len(self.members)} {self.done_words}", 1000 * sum(self.done.values()) / len(self.members), 1000)
+                yield self._so_far()
+
+    def _so_far(self) -> Phase:
+        """How many have ended, and how much of the work is done."""
+        ended, threads = len(self.results) + len(self.failed), len(self.threads)
+        done, total = (self.before + sum(self.seconds[number] * share for number, share in shares.items()) / threads for shares in (self.done, dict.fromkeys(self.done, 1.0)))
+        return Phase(f"{ended} of {len(self.members)} {self.done_words}", 1000 * (done / total) if total else 0.0, 1000)
 
     def stop(self) -> None:
         """End the threads at their next event."""

@@ -165,7 +165,7 @@ def fetch(name: str, progress: Callable[[int, int], object] | None = None) -> No
 
 def _download(source: Published, progress: Callable[[int, int], object] | None) -> None:
     try:
-        with _FETCHING, _plain_words(source), _patience():
+        with _FETCHING, _plain_words(source), patience():
             source.discard_broken()
             from engine.vision import torchvision
             with _reported(torchvision.datasets.utils, progress, source.download_bytes):
@@ -723,7 +723,7 @@ def _reported(utils, progress: Callable[[int, int], object] | None, total: int) 
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
+def patience() -> Iterator[None]:
     """torchvision sets no time limit: within, a connection that stays silent for NO_ANSWER seconds is an error."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NO_ANSWER)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from engine import pictures, settings, teaching
+from engine import data, pictures, settings, teaching
 from engine.study import Failed
 
 # torch-fidelity asks torch.load for whole objects; this makes every torch.load of the process take tensors alone.
@@ -61,14 +61,23 @@ def inception_weights() -> Path:
     from torch_fidelity import feature_extractor_inceptionv3 as published
     path = settings.data_folder() / "weights" / INCEPTION_FILE
     if path.is_file():
+        if not data.digest(path).startswith(INCEPTION_DIGEST):
+            raise Failed(f"The file {path.name} in the data folder is not what it should be: its checksum is another. Delete it, so that it is downloaded again, or choose another extractor.")
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(published.URL_INCEPTION_V3, str(path), hash_prefix=INCEPTION_DIGEST, progress=False)  # appears under its name only when it is whole
+        with data.patience():
+            torch.hub.download_url_to_file(published.URL_INCEPTION_V3, str(path), hash_prefix=INCEPTION_DIGEST, progress=False)  # appears under its name only when it is whole
     except (URLError, OSError, RuntimeError) as error:
-        raise Failed(f"The weights of Inception-v3 (96 MB) could not be downloaded; is there a network? ({getattr(error, 'reason', error)}) Choose another extractor, or put the file into the data folder as "
+        raise Failed(f"The weights of Inception-v3 (96 MB) could not be downloaded; is there a network? ({_reason(error)}) Choose another extractor, or put the file into the data folder as "
                      f"weights/{INCEPTION_FILE}.") from error
     return path
+
+
+def _reason(error: Exception) -> str:
+    """What the system says, without its numbers."""
+    reason = getattr(error, "reason", error)
+    return getattr(reason, "strerror", None) or str(reason)
 
 
 @torch.no_grad()

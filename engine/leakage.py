@@ -19,7 +19,7 @@ CHANCE = 0.05  # share of held-out pictures that look like copies by constructio
 def nearest(queries: torch.Tensor, references: torch.Tensor, leave_out: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """(n, d), (m, d) → row of the nearest reference (n,) and its Euclidean distance (n,). leave_out: a query is not its own neighbour.
 
-    Found by ‖a‖² + ‖b‖² − 2ab, then measured exactly: an exact copy has distance 0. Queries and references are the same for leave_out.
+    Found by ‖a‖² + ‖b‖² − 2ab, then measured exactly: an exact copy has distance 0. With leave_out the queries are the first of the references.
     """
     squares, rows = references.square().sum(1), []
     for start, part in zip(range(0, len(queries), CHUNK), queries.split(CHUNK)):
@@ -53,19 +53,20 @@ class Copies:
         return float(np.median(self.ratios))
 
 
-def copies(pictures: torch.Tensor, training: torch.Tensor, held_out: torch.Tensor) -> Copies:
+def copies(pictures: torch.Tensor, training: torch.Tensor, held_out: torch.Tensor, most: int | None = None) -> Copies:
     """Compare pictures (n, d) with training (t, d) and held-out pictures (m, d) in any order, in pixels or features.
 
     With more training than held-out pictures, the nearest of them is nearer for any picture; the held-out pictures themselves, each compared with
     the others, have that advantage too, and their own ratios set the threshold. With fewer, as many held-out pictures are compared with, and the others set the
-    threshold: otherwise whatever is equally far from all, such as noise, would seem nearer to the few training pictures than real pictures are.
+    threshold: otherwise whatever is equally far from all, such as noise, would seem nearer to the few training pictures than real pictures are. most: held-out
+    pictures that set the threshold, at most, the first ones.
     """
     if len(training) <= len(held_out) // 2:
-        references, others = held_out[:len(training)], held_out[len(training):]
+        references, others = held_out[:len(training)], held_out[len(training):][:most]
         yardstick = _ratio(nearest(others, training)[1], nearest(others, references)[1])
     else:
-        references = held_out
-        yardstick = _ratio(nearest(held_out, training)[1], nearest(held_out, held_out, leave_out=True)[1])
+        references, others = held_out, held_out[:most]
+        yardstick = _ratio(nearest(others, training)[1], nearest(others, references, leave_out=True)[1])
     ratios = _ratio(nearest(pictures, training)[1], nearest(pictures, references)[1])
     return Copies(ratios, yardstick, float(np.quantile(yardstick, CHANCE)), len(references))
 

@@ -128,7 +128,8 @@ class Memorised:
 def memorised(real: np.ndarray, generated: np.ndarray, distance: float) -> Memorised:
     """Fréchet distance over a cosine distance, where that is below `COPY`; unpunished above. distance: the Fréchet distance of the same features.
 
-    A generator that copies has distance 0 and so a MiFID of 0 over 0: torchmetrics says 0.0, the best there is; the paper's definition grows without bound.
+    A generator that copies all of the data has distance 0 and so a MiFID of 0 over 0: torchmetrics says 0.0, the best there is, and the paper's definition depends on rounding. One that copies a part
+    of the data grows without bound by the paper's definition; by torchmetrics' only where no training picture is left out.
     """
     backward, forward = float(nearest_cosine(real, generated).mean()), float(nearest_cosine(generated, real).mean())
     punished = lambda mean: mean if mean < COPY else 1.0

@@ -126,10 +126,10 @@ def dcgan(width: int, judge_width: int, channels: int, size: int, latent: int, l
         raise ValueError(f"dcgan makes pictures of 32 or 64 pixels, not {size}")
     stages, judged = ([w * 2**i for i in range(size.bit_length() - 3)] for w in (width, judge_width))  # from the picture inwards: 32 has three, 64 four
     with torch.device("meta"):
-        grow = [layer for a, b in zip(stages[:0:-1], stages[-2::-1]) for layer in (nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.GroupNorm(GROUPS, b), nn.ReLU())]
-        generator = nn.Sequential(nn.Unflatten(1, (latent, 1, 1)), nn.ConvTranspose2d(latent, stages[-1], 4, bias=False), nn.GroupNorm(GROUPS, stages[-1]), nn.ReLU(), *grow,
+        grow = [layer for a, b in zip(stages[:0:-1], stages[-2::-1]) for layer in (nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.GroupNorm(math.gcd(GROUPS, b), b), nn.ReLU())]
+        generator = nn.Sequential(nn.Unflatten(1, (latent, 1, 1)), nn.ConvTranspose2d(latent, stages[-1], 4, bias=False), nn.GroupNorm(math.gcd(GROUPS, stages[-1]), stages[-1]), nn.ReLU(), *grow,
                                   nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh())
-        shrink = [layer for a, b in zip(judged, judged[1:]) for layer in (nn.Conv2d(a, b, 4, 2, 1), nn.GroupNorm(GROUPS, b, affine=False), nn.LeakyReLU(0.2))]
+        shrink = [layer for a, b in zip(judged, judged[1:]) for layer in (nn.Conv2d(a, b, 4, 2, 1), nn.GroupNorm(math.gcd(GROUPS, b), b, affine=False), nn.LeakyReLU(0.2))]
         discriminator = nn.Sequential(nn.Conv2d(channels, judged[0], 4, 2, 1), nn.LeakyReLU(0.2), *shrink, nn.Flatten(), nn.Linear(16 * judged[-1], logits))
     draws = torch.Generator().manual_seed(seed)
     return tuple(_normal(network.to_empty(device="cpu"), draws) for network in (generator, discriminator))

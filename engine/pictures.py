@@ -66,11 +66,14 @@ def ssim(truth: np.ndarray, other: np.ndarray) -> float:
 
 # --- one format for real and generated pictures -----------------------------------------------------------------------------
 
+CHUNK = 2000  # pictures at a time
 FRAME = 2  # pixels of black around a picture that is a little smaller than wanted: nothing of it is blurred
 
 
 def canvas(images: np.ndarray, size: int, grey: bool) -> np.ndarray:
     """(n, h, w, c) uint8 → (n, size, size, 1 or 3) uint8: framed in black where two pixels a side are all that is missing, else resized; grey by luminance."""
+    if len(images) > CHUNK:  # of photographs, all at once as floating point numbers would fill the memory
+        return np.concatenate([canvas(images[i:i + CHUNK], size, grey) for i in range(0, len(images), CHUNK)])
     if grey and images.shape[3] == 3:
         images = (images @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)[..., None]  # ITU-R BT.601
     h, w = images.shape[1:3]

@@ -1,5 +1,7 @@
 """Page Fidelity: generators grow side by side, with privacy and without; how good their pictures are, whether they are copies, and which metric sees that."""
 
+import math
+
 import streamlit as st
 
 from engine import data
@@ -11,16 +13,19 @@ from pages.parts.controls import Controls, Look
 from pages.parts.scrubber import scrubber
 
 SPACES = {"pixels": "by pixels", "features": "by what the network sees"}
-RELEASED = {"GAN, private": "the private GAN", "DP-MERF, private": "DP-MERF", "both": "both of them"}
+RELEASED = {"private GAN": "the private GAN", "private DP-MERF": "DP-MERF", "both": "both private ones", "GAN without privacy": "the GAN without privacy"}
+WHAT = {"GAN without privacy": "Two networks: one draws, the other has seen real pictures and judges. Each learns from the other.",
+        "private GAN": "The same, but whatever a single real picture teaches the judge is cut short and drowned in noise.",
+        "private DP-MERF": "Sees a noised average of all pictures, once. Then it learns to draw what has that average."}
 # Report 4, its table: Fréchet distance and MiFID by torchmetrics on 64 features of Inception-v3, 1,000 pictures of CelebA with negative pixels wrapped around.
-REPORT = {"GAN, not private": (1.58, 2460.0), "GAN, private": (4.80, 535.0), "an untrained generator (its notebook)": (56.05, 2316.0)}
+REPORT = {"GAN without privacy": (1.58, 2460.0), "private GAN": (4.80, 535.0), "untrained generator (its notebook)": (56.05, 2316.0)}
 
 st.title("Does a machine that draws hand out the pictures it learned from?", anchor=False)
 st.markdown("A generator looks at real pictures and then draws new ones. Has it understood what they have in common, or has it learned some of them by heart? "
             "**Press Run and watch three of them learn, two of them under privacy. Then let them learn from only fifty pictures.**")
 
-controls = Controls(Fidelity, hidden=("source", "private"), looks={"set": Look(tuple(GENERATORS) + tuple(CONTROLS.values()), ("GAN, not private",)), "space": Look(tuple(SPACES), ("pixels",)),
-                                                                 "released": Look(tuple(RELEASED), ("GAN, private",))})
+controls = Controls(Fidelity, hidden=("source", "private"), looks={"set": Look(tuple(GENERATORS) + tuple(CONTROLS.values()), ("GAN without privacy",)), "space": Look(tuple(SPACES), ("pixels",)),
+                                                                 "released": Look(tuple(RELEASED), ("private GAN",))})
 controls.complain()
 controls.dial("target_epsilon")
 controls.presets({"quick": "Start", "few": "Only fifty pictures", "fashion": "Clothes", "report": "As in the report"})
@@ -50,7 +55,7 @@ controls.checked(lambda: study.check(shown))
 generators, sets = study.generators(), study.table()
 together = SideBySide(members=tuple(generators.values()))
 studies = {"the generators": together} | {f"measuring: {name}": each for name, each in sets.items()}
-named = f"{EXTRACTORS[study.extractor].split(',')[0]}, {study.samples:,} pictures"
+named = EXTRACTORS[study.extractor].split(",")[0]
 live.run_button(studies, unknown="")
 
 
@@ -61,15 +66,21 @@ def draw_growing(views: dict[str, live.View]) -> None:
     live.progress(views)
     if views["the generators"].result is not None:
         st.rerun()  # from now on the galleries are films, which are not sent again with every tick
-    found = {name: live.look(member) for name, member in generators.items()}
-    curves = {}
-    for number, (column, (name, view)) in enumerate(zip(st.columns(3), found.items())):
-        curves[name] = view.curves if view.result else live.of_member(views["the generators"], number)
-        gallery = view.pictures.get("gallery") or views["the generators"].pictures.get(f"{number}:gallery")
+    found = {name: live.look(member, remembered=True) for name, member in generators.items()}
+    curves = {name: view.curves if view.result else live.of_member(views["the generators"], number) for number, (name, view) in enumerate(found.items())}
+    shown_ = {name: view.pictures.get("gallery") or views["the generators"].pictures.get(f"{number}:gallery") for number, (name, view) in enumerate(found.items())}
+    if not any(shown_.values()):
+        left, right = st.columns([1, 2], vertical_alignment="center")
+        left.image(study.sample(), width="stretch", alt="Some of the real pictures")
+        left.caption("Real pictures, from which three generators learn. Theirs will appear here, out of noise.")
+        right.markdown("\n".join(f"- **{name}**. {what}" for name, what in WHAT.items()))
+        return
+    for number, (column, name) in enumerate(zip(st.columns(3), found)):
         with column:
-            st.markdown(f"**{name}**")
-            st.image(gallery or study.sample(), width="stretch", alt=f"Pictures made by {name} as of now" if gallery else "Some of the real pictures")
-            st.caption(words.grown(curves[name], members_steps(number)) if gallery else "Real pictures. Its own will appear here.")
+            st.markdown(f"**{name}**", help=WHAT[name])
+            if shown_[name]:
+                st.image(shown_[name], width="stretch", alt=f"Pictures made by the {name} as of now")
+            st.caption(words.grown(curves[name], members_steps(number)) if shown_[name] else "Waits for its turn.")
     draw_distances(curves)
 
 
@@ -83,11 +94,12 @@ def draw_distances(curves: dict[str, dict]) -> None:
     """How far the pictures are from real ones, over the training."""
     lines = {name: [(100 * step / members_steps(number), value) for step, value in found.get("frechet_distance", [])] for number, (name, found) in enumerate(curves.items())}
     if any(lines.values()):
-        real = live.look(sets[CONTROLS["held-out"]], remembered=True).result if study.extractor == "classifier" and study.samples >= 1000 else None
-        st.plotly_chart(charts.growth(lines, real.metrics["frechet_distance"] if real else None), key="growth", config={"displayModeBar": False},
+        done = [result for member in generators.values() if (result := live.look(member, remembered=True).result)]
+        real = done[0].metrics.get("real_frechet_distance") if done else None
+        st.plotly_chart(charts.growth(lines, real), key="growth", config={"displayModeBar": False},
                         alt="Fréchet distance from the real pictures over the training, one line a generator")
-        st.caption(f"How far the pictures are from real ones, as our own network sees them (Fréchet distance over its 64 features, {min(1000, study.samples):,} pictures at a time). Down is nearer; "
-                   "each step down is ten times nearer." + (" Dotted: real pictures that nobody learned from." if real else ""))
+        st.caption(f"How far the pictures are from real ones, as our own network sees them (Fréchet distance over its 64 features, {min(1000, study.samples):,} pictures at a time). Down is nearer: from "
+                   "one line of the grid to the next ten times." + (" Dotted: as many real pictures that nobody learned from." if real else ""))
 
 
 def draw_films(found: dict) -> None:
@@ -96,10 +108,12 @@ def draw_films(found: dict) -> None:
         film = {words.after(int(frame[5:])): png for frame, png in sorted(result.pictures.items()) if frame.startswith("film_")}
         with column:
             promise = f"ε = {words.epsilon(result.guarantee.epsilon)}" if result.guarantee.epsilon is not None else "nothing promised"
-            st.markdown(f"**{name}** ({promise})")
-            scrubber(film, f"Steps of {name}", f"Pictures made by {name}, each row a walk from one to another", f"film {name}")
-    st.caption("Drag to go back to the first step. Each row walks from one picture to another: a generator that has understood them changes smoothly, one that has learned them by heart jumps."
-               + (f" Each row is a class. It learned from {study.count(shown):,} pictures." if study.labelled else f" They learned from {study.count(shown):,} pictures."))
+            st.markdown(f"**{name}** ({promise})", help=WHAT[name])
+            scrubber(film, f"Steps of {name}", f"Pictures made by the {name}, each row a walk from one to another", f"film {name}")
+    judged = study.gan(private=True).usual("discriminator_steps")
+    rows = "In each row they were told to draw one class; how well they keep to it you see. " if study.labelled else ""
+    st.caption(f"They learned from {study.count(shown):,} pictures. Drag to go back to the first step (one of the generator; the private judge takes {judged} to each). {rows}Each row walks from one picture to "
+               "another: a generator that has understood them changes smoothly, one that has learned a few by heart jumps or stands still, and so does one that has learned nothing.")
 
 
 # --- measured --------------------------------------------------------------------------------------------------------------------
@@ -113,8 +127,10 @@ def draw_measured(views: dict[str, live.View]) -> None:
     metrics = {name: result.metrics for name, result in found.items()}
     if len(found) == len(sets):
         st.subheader("How good are they, and are they copies?", anchor=False)
-        st.markdown(words.copied(metrics))
-    st.plotly_chart(charts.sets(metrics, study.extractor), key="sets", config={"displayModeBar": False}, alt="Fréchet distance, share of copies, and two kinds of MiFID for each set of pictures")
+        st.markdown(words.copied(metrics, tuple(generators)))
+    names = list(charts.PANELS)
+    for column, some, alt in zip(st.columns(2), (names[:2], names[2:]), ("Fréchet distance and share of copies", "Two kinds of MiFID")):
+        column.plotly_chart(charts.sets(metrics, tuple(some), study.extractor), key=f"sets {some[0]}", config={"displayModeBar": False}, alt=f"{alt} for each set of pictures")
     st.caption(words.sets(study.extractor, study.samples))
     said: dict[str, list[str]] = {}
     for name, result in found.items():
@@ -124,28 +140,25 @@ def draw_measured(views: dict[str, live.View]) -> None:
         st.warning(f"**{', '.join(names)}**: {words.plain(warning)}", icon=":material/warning:")
     with st.expander("All numbers", icon=":material/table_chart:"):
         st.dataframe([{"Pictures": name, **words.measured(m)} for name, m in metrics.items()], hide_index=True)
-        st.caption(f"Features: {named}. *MiFID, torchmetrics* averages over real pictures the nearest generated one, *MiFID, Bai* over generated pictures the nearest real one; both leave "
-                   "distances above 0.1 unpunished. *Mean cosine distance*: what they divide by. Two rows can be compared; rows of other features or other numbers of pictures cannot.")
+        st.caption(f"Features: {named}. *MiFID, torchmetrics* averages over real pictures the nearest generated one, *MiFID, Bai* over generated pictures the nearest real one; both from the pictures learned "
+                   "from, both leave distances above 0.1 unpunished. *Cosine distance*: what they divide by. The kernel distance has no bias, so it may fall a little below 0. Two rows can be compared; rows of other features or other numbers of pictures cannot.")
 
 
 def draw_finder() -> None:
     """Generated pictures beside their nearest training and held-out pictures, those most like copies first."""
     st.subheader("The memorisation finder", anchor=False)
-    left, right = st.columns(2)
-    with left:
-        name = controls.look("set", "Whose pictures", {n: n for n in sets}, required=True)[0]
-    with right:
-        space = controls.look("space", "Nearest", SPACES, required=True)[0]
+    name = controls.look("set", "Whose pictures", {n: n for n in sets}, required=True)[0]
+    space = controls.look("space", "Nearest", SPACES, required=True)[0]
     result = live.look(sets[name], remembered=True).result
     left, right = st.columns([1, 1.2])
     with left:
         st.image(result.pictures[f"nearest_{space}"], width="stretch", alt="Triples: a picture of the set, the nearest picture that was learned from, the nearest one that was not")
-        st.caption("Threes, the most suspicious first, none twice: left a picture of the set, in the middle the nearest picture that was learned from, right the nearest one that *nobody* learned from.")
+        st.caption("Groups of three, the most suspicious first: left a picture of the set, in the middle the nearest picture that was learned from, right the nearest one that *nobody* learned from.")
     with right:
-        st.plotly_chart(charts.ratios(result.arrays[f"ratios_{space}"], result.arrays[f"yardstick_{space}"], result.metrics[f"threshold_{space}"]), key="ratios", config={"displayModeBar": False},
+        st.plotly_chart(charts.ratios(result.arrays[f"ratios_{space}"], result.arrays[f"yardstick_{space}"], result.metrics[f"threshold_{space}"], name), key="ratios", config={"displayModeBar": False},
                         alt="How often each ratio of distances occurs, in this set and among real pictures that nobody learned from")
         st.caption("For each picture: how far the nearest picture learned from is, over how far the nearest held-out one is. 0 is an exact copy. Grey: the same for real pictures that nobody learned "
-                   "from, the yardstick; below the dotted line lie 5 in 100 of them.")
+                   "from, the yardstick; below the dotted line lie about 5 in 100 of them. A picture learned from *comes back* where a ratio is below half of the least grey one.")
 
 
 def draw_finished(found: dict) -> None:
@@ -157,7 +170,8 @@ def draw_finished(found: dict) -> None:
     panels.deeper({"Where MiFID misleads": lambda: st.markdown(words.MIFID), "The report": draw_report, "Formulas": lambda: st.markdown(words.FIDELITY_FORMULAS)})
     more = {name: (each, result) for name, each in sets.items() if (result := live.look(each, remembered=True).result)} | {f"training: {name}": (generators[name], result) for name, result in found.items()}
     changed = "".join(f" --set {name}={text}" for name, text in study.changed().items() if name not in ("source", "private"))
-    panels.made(together, live.look(together, remembered=True).result, more=more, series=f"python -m engine series fidelity table{changed}")
+    first = sets["private GAN"]
+    panels.made(first, live.look(first, remembered=True).result, more={name: pair for name, pair in more.items() if name != "private GAN"}, series=f"python -m engine series fidelity table{changed}")
 
 
 def draw_report() -> None:
@@ -166,11 +180,11 @@ def draw_report() -> None:
     rows = [{"Pictures": f"the report: {name}", "Fréchet distance, as published": f"{distance:.2f}", "MiFID, as published": f"{mifid:,.0f}"} for name, (distance, mifid) in REPORT.items()]
     for name, each in sets.items():
         m = live.look(each, remembered=True).result.metrics
-        rows.append({"Pictures": f"ours: {name}", "Fréchet distance, as published": f"{m['published_frechet_distance']:.2f}", "MiFID, as published": words.large(m.get("published_mifid")),
-                     "Fréchet distance, corrected": f"{m['corrected_frechet_distance']:.2f}", "MiFID, corrected": words.large(m.get("corrected_mifid"))})
+        rows.append({"Pictures": f"ours: {name}", "Fréchet distance, as published": f"{m['published_frechet_distance']:.2f}", "MiFID, as published": words.large(m.get("published_mifid", math.nan)),
+                     "Fréchet distance, corrected": f"{m['corrected_frechet_distance']:.2f}", "MiFID, corrected": words.large(m.get("corrected_mifid", math.nan)), "n": f"{m['published_pictures']:,}"})
     st.dataframe(rows, hide_index=True)
-    st.caption(f"*As published*: pixels in [−1, 1] where the metric expects [0, 1], so that dark ones wrap around. *Corrected*: the same pictures as they are. Ours: {named}, {study.dataset}, as many real "
-               "ones. The report: 64 features of Inception-v3, CelebA. Only columns of the same features and pictures can be compared.")
+    st.caption(f"*As published*: pixels in [−1, 1] where the metric expects [0, 1], so that dark ones wrap around. *Corrected*: the same pictures as they are. Ours: {named}, {study.dataset}; *n*: how many of the set, and "
+               "as many of the training pictures, learned from or not. The report: 64 features of Inception-v3, CelebA. Only columns of the same features and pictures can be compared.")
 
 
 made = live.look(together, remembered=True)
@@ -178,9 +192,12 @@ if made.result is None:
     live.follow(studies, draw_growing)
 else:
     grown = {name: live.look(member, remembered=True).result for name, member in generators.items()}
+    measured = all(live.look(each, remembered=True).result is not None for each in sets.values())
+    if not measured:  # how far it is, and why it ended, in sight of the button
+        live.follow(studies, draw_measured)
     draw_films(grown)
     draw_distances({name: result.curves for name, result in grown.items()})
-    live.follow(studies, draw_measured)
-    if all(live.look(each, remembered=True).result is not None for each in sets.values()):
+    if measured:
+        live.follow(studies, draw_measured)
         draw_finder()
         draw_finished(grown)

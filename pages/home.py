@@ -74,7 +74,7 @@ def draw(views: dict[str, live.View]) -> None:
             st.image(GAN().sample(), width=320, alt="Real digits, from which a generator learns")
             st.caption("Real digits. Would a machine that learned to draw them hand some of them out?")
         st.markdown("Does a machine that draws give away the pictures it learned from? Watch three of them learn, catch one that copies, and see which metrics notice.")
-        st.page_link("fidelity.py", label="Catch a copyist", icon=":material/compare:")
+        st.page_link("fidelity.py", label="Watch them learn", icon=":material/compare:")
     with third.container(border=True, height="stretch"):
         st.subheader("DP training", anchor=False)
         if card(views["DP training"], "answers", "Forty new digits, those framed that the network names wrongly"):

@@ -1,12 +1,10 @@
 """Extractors against independent ones, pictures brought to one format and back, and what happens where weights cannot be had or are not weights."""
 
-import pickle
-
 import numpy as np
 import pytest
 import torch
 
-from engine import efficientnet, extractors, pictures
+from engine import data, efficientnet, extractors, pictures
 from engine.study import Failed
 from engine.vision import torchvision  # noqa: F401  before torch-fidelity
 
@@ -78,7 +76,7 @@ def test_without_a_network_the_other_extractors_are_offered(weights, monkeypatch
     assert "urlopen" not in str(failed.value) and not weights.exists()
 
 
-def test_inception_reads_its_file_and_looks_as_torchmetrics_does(weights):
+def test_inception_reads_its_file_and_looks_as_torchmetrics_does(weights, monkeypatch):
     """With random weights, as the real ones cannot be had here: the same file, read by both."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     from torchmetrics.image.fid import NoTrainInceptionV3
@@ -91,6 +89,9 @@ def test_inception_reads_its_file_and_looks_as_torchmetrics_does(weights):
     finally:
         FeatureExtractorInceptionV3.load_state_dict = load
     torch.save(bare.state_dict(), weights)
+    with pytest.raises(Failed, match="its checksum is another"):
+        extractors.inception(CPU)
+    monkeypatch.setattr(extractors, "INCEPTION_DIGEST", data.digest(weights)[:8])
     digits = some(2, 32, 1)
     for features in (64, 2048):
         wanted = NoTrainInceptionV3("inception-v3-compat", [str(features)], str(weights))(torch.tensor(digits).permute(0, 3, 1, 2).expand(-1, 3, -1, -1))
@@ -103,12 +104,11 @@ class Evil:
         return (open, ("/tmp/veil-was-here", "w"))
 
 
-def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(weights, tmp_path):
+def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(weights, monkeypatch):
+    """Even one with the right checksum."""
     from pathlib import Path
-    weights.write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(Failed, match="is not what it should be"):
-        extractors.inception(CPU)
     torch.save({"x": Evil()}, weights)
+    monkeypatch.setattr(extractors, "INCEPTION_DIGEST", data.digest(weights)[:8])
     with pytest.raises(Failed, match="is not what it should be"):
         extractors.inception(CPU)
     assert not Path("/tmp/veil-was-here").exists()

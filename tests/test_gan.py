@@ -109,7 +109,7 @@ def test_what_does_not_fit_is_refused_in_words(changes, field, words):
     assert refused.value.field == field
 
 
-@pytest.mark.parametrize(("name", "value"), [("size", "48"), ("colour", "sepia"), ("latent", 0), ("target_epsilon", 0.0), ("samples", 1), ("examples", 1), ("extractor", "vgg")])
+@pytest.mark.parametrize(("name", "value"), [("size", "48"), ("colour", "sepia"), ("latent", 0), ("target_epsilon", 0.0), ("samples", 10), ("examples", 1), ("extractor", "vgg")])
 def test_values_out_of_range_are_refused(name, value):
     with pytest.raises(Refused, match=f"{name}: "):
         GAN.preset("tiny", **{name: str(value)})
@@ -145,6 +145,11 @@ def test_a_training_that_runs_away_ends_with_a_reason(store):
         finish(Growing(TINY, artist, 3, real, see).all_steps(None))
 
 
+def test_every_width_that_is_allowed_works(store):
+    result = finish(TINY.gan(width=5, judge_width=7, steps=1).run(Lab(store)))[1]
+    assert result.arrays["pictures"].shape == (40, 32, 32, 1)
+
+
 def test_without_privacy_the_gan_learns_digits_in_a_few_steps(store):
     _, result = finish(Lab(store).need(GAN(private=False, steps=250, samples=400)))
     assert result.metrics["frechet_distance"] < 0.2 * result.metrics["untrained_frechet_distance"]
@@ -153,7 +158,7 @@ def test_without_privacy_the_gan_learns_digits_in_a_few_steps(store):
 def test_dp_merf_learns_digits_under_privacy(store):
     _, result = finish(Lab(store).need(DPMERF(imitator_steps=150, samples=400)))
     assert result.metrics["frechet_distance"] < 0.3 * result.metrics["untrained_frechet_distance"] and result.guarantee.epsilon <= 10.0
-    assert result.metrics["signal"] > 3
+    assert result.metrics["signal_and_noise_over_noise"] > 3
 
 
 def test_side_by_side_stores_each_as_if_it_had_run_alone(store):
@@ -163,7 +168,7 @@ def test_side_by_side_stores_each_as_if_it_had_run_alone(store):
     for number, member in enumerate(members):
         stored = store.get(key(member))
         alone = finish(member.run(Lab(store)))[1]
-        assert np.abs(stored[1]["array:pictures"].astype(int) - alone.arrays["pictures"]).max() <= 2  # sums on one core or two
+        assert np.array_equal(stored[1]["array:pictures"], alone.arrays["pictures"])  # a generator grows on one core, whoever asks
     with pytest.raises(ValidationError, match="at least one generator"):
         SideBySide(members=())
 

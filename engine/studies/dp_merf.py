@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from engine import parameters, privacy
 from engine.parameters import parameter
-from engine.studies.drawing import Drawing, Growing
-from engine.studies.gan import NOT_COVERED, population
+from engine.studies.drawing import Drawing, Growing, one_core
+from engine.studies.gan import NEIGHBOURS, NOT_COVERED, population
 from engine.study import Guarantee, Phase, Result
 
 
@@ -59,16 +59,17 @@ class DPMERF(Imitating):
         see = yield from self.eyes(lab)
         yield Phase("taking the mean, once")
         rows = self.learned(images)
-        seen = torch.tensor(self.canvas(images.train_images[rows])).to(lab.device)
-        features = merf.Features(seen[0].numel(), self.frequencies, self.length, self.seed, lab.device)
-        exact = merf.embedding(features, seen, torch.tensor(images.train_labels[rows]).long().to(lab.device), len(images.classes))
-        noise = torch.Generator(lab.device).manual_seed(stream(self.secret("noise"), self.seed))
+        device = one_core(lab)
+        seen = torch.tensor(self.canvas(images.train_images[rows])).to(device)
+        features = merf.Features(seen[0].numel(), self.frequencies, self.length, self.seed, device)
+        exact = merf.embedding(features, seen, torch.tensor(images.train_labels[rows]).long().to(device), len(images.classes))
+        noise = torch.Generator(device).manual_seed(stream(self.secret("noise"), self.seed))
         sums = merf.released(exact, self.noise_multiplier(), noise)
-        growing = Growing(self, merf.Imitator(self, sums, len(rows), features, self.side, seen.shape[3], lab.device), self.imitator_steps, real, see)
+        growing = Growing(self, merf.Imitator(self, sums, len(rows), features, self.side, seen.shape[3], device), self.imitator_steps, real, see)
         yield from growing.all_steps((lambda step: self.target_epsilon) if self.private else None)
-        metrics = {"frechet_distance": growing.curves["frechet_distance"][-1][1], "untrained_frechet_distance": growing.curves["frechet_distance"][0][1],
-                   "noise_multiplier": self.noise_multiplier(), "signal": float(exact[:, :-1].norm() / (self.noise_multiplier() * merf.SENSITIVITY * exact[:, :-1].numel()**0.5)) if self.private else 0.0}
-        return Result(metrics=metrics, guarantee=self.guarantee(), **growing.parts(),
+        root_mean_square = float(sums[:, :-1].square().mean().sqrt())  # of what is released, noise included
+        signal = {"signal_and_noise_over_noise": root_mean_square / (self.noise_multiplier() * merf.SENSITIVITY)} if self.private else {}
+        return Result(metrics=growing.metrics() | {"noise_multiplier": self.noise_multiplier()} | signal, guarantee=self.guarantee(), **growing.parts(),
                       facts={"extractor": self.extractor, "compared": min(self.samples, 1000), "warnings": self._warnings()})
 
     def _warnings(self) -> list[str]:
@@ -86,6 +87,6 @@ class DPMERF(Imitating):
             mechanism=f"Gaussian mechanism, once: sums over all pictures of {2 * self.frequencies:,} random features in each class and of the classes' sizes, noise of {sigma:.4g} times what one picture can "
                       "change; the generator learns from those numbers alone",
             accountant="exact (analytic Gaussian mechanism)", sampling="none: all pictures, once", sample_rate=None, steps=1,
-            neighbours="one training picture added or removed; how many there are is taken to be public", against="anyone who gets the noised mean, the generator, and all pictures made",
-            also_released=NOT_COVERED, note="A simulation: the seed is known. Settings tried before this run on the same pictures are not counted in ε.",
+            neighbours=NEIGHBOURS, against="anyone who gets the noised mean, the generator, and all pictures made",
+            also_released=NOT_COVERED, note="A simulation: the seed is known. Settings tried before this run on the same pictures, the usual ones included, are not counted in ε.",
             odds_any=privacy.odds_any(self.target_epsilon, self.delta), odds_mechanism=privacy.odds_gaussian(sigma))

@@ -28,7 +28,7 @@ class Drawing(Seeing):
     delta: float = parameters.delta(1e-5)
     latent: int = parameter("Latent numbers", 64, low=1, high=512, help="Random numbers that each picture is made of.")
     averaging: float = parameter("Averaging", 0.9, low=0.0, high=0.999, help="Of the generator: how much of the last steps' average goes into the next. 0: the last step counts. Costs no privacy.")
-    samples: int = parameter("Pictures to compare", 1000, low=2, high=50_000, scale="log", help="How many pictures are made, and compared with real ones. Distances over different numbers cannot be compared.")
+    samples: int = parameter("Pictures to compare", 1000, low=20, high=50_000, scale="log", help="How many pictures are made, and compared with real ones. Distances over different numbers cannot be compared.")
     seed: int = parameters.seed()
 
     def check(self, shown) -> None:
@@ -47,7 +47,7 @@ class Drawing(Seeing):
 
     def secret(self, purpose: str) -> str:
         """The name of a random stream that no other private training shares (as DPTraining's): several may be published together."""
-        return f"{purpose} of {self.NAME} {self.model_dump_json()}" if self.private else purpose
+        return f"{purpose} of {self.NAME} {self.model_dump_json()} {data.fingerprint(self.dataset)}" if self.private else purpose
 
     def real(self, **changes) -> RealFeatures:
         """What its pictures are compared with, by its extractor unless told otherwise."""
@@ -63,6 +63,14 @@ class Drawing(Seeing):
         return pictures.png(pictures.gallery(self.canvas(shown[:max(1, len(shown) // COLUMNS) * COLUMNS]), COLUMNS))
 
 
+def one_core(lab):
+    """The device; on a processor with a single thread, however many cores there are: sums in another order would soon give another generator. Several grow at a time instead."""
+    import torch
+    device = lab.device
+    torch.set_num_threads(1)
+    return device
+
+
 class Growing:
     """A generator on its way: what is shown and measured at its frames, and what is kept."""
 
@@ -73,6 +81,8 @@ class Growing:
         from engine import metrics
         self.study, self.artist, self.steps, self.see = study, artist, steps, see
         self.moments = metrics.moments(real.arrays["train"])
+        held = real.arrays["held"][:min(MEASURING, study.samples)]  # as many as are measured on the way, or nothing to compare with
+        self.of_real = metrics.frechet_distance(self.moments, metrics.moments(held)) if len(held) == min(MEASURING, study.samples) else None
         seeded = torch.Generator().manual_seed(study.seed)
         self.walk = tuple(found.to(artist.device) for found in artists.walk(ROWS, COLUMNS, study.latent, artist.classes, study.seed))
         self.noise = torch.randn(study.samples, study.latent, generator=seeded).to(artist.device)
@@ -113,6 +123,11 @@ class Growing:
         """Fréchet distance from the training pictures, over at most MEASURING pictures."""
         from engine import metrics
         return metrics.frechet_distance(self.moments, metrics.moments(self.see(self.made(MEASURING))))
+
+    def metrics(self) -> dict[str, float]:
+        """The distance at the end, at the beginning, and of as many real pictures that nobody learned from, where there are so many."""
+        distances = self.curves["frechet_distance"]
+        return {"frechet_distance": distances[-1][1], "untrained_frechet_distance": distances[0][1]} | ({"real_frechet_distance": self.of_real} if self.of_real is not None else {})
 
     def parts(self) -> dict:
         """What a Result keeps of it."""

@@ -17,13 +17,17 @@ from engine.studies.gan import GAN, NOT_COVERED, Forging
 from engine.studies.real_features import SECONDS
 from engine.study import Guarantee, Phase, Refused, Result, Study
 
-GENERATORS = {"GAN, not private": ("gan", False), "GAN, private": ("gan", True), "DP-MERF, private": ("dp_merf", True)}  # words → source, private
+GENERATORS = {"GAN without privacy": ("gan", False), "private GAN": ("gan", True), "private DP-MERF": ("dp_merf", True)}  # words → source, private
 TRAINED = ("gan", "dp_merf")
-CONTROLS = {"held-out": "real pictures never learned from", "copies": "exact copies of training pictures", "noised": "copies under noise", "untrained": "an untrained generator"}
+CONTROLS = {"held-out": "unseen real pictures", "copies": "exact copies", "noised": "noised copies", "untrained": "untrained generator"}
 NOISED = 0.1  # standard deviation of the noise on noised copies, as a share of the range of pixels
 REFERENCES = 10_000  # training pictures that sets are compared with, at most; copies are looked for among all that were learned from
+SEARCHED = 60_000  # but no more than this many
+MOST_YARDSTICK = 2000  # held-out pictures whose own ratios are the yardstick
+AGAIN = 0.5  # a training picture has come back where a picture's ratio is below this share of the least of all held-out ones
 FOUND = 12  # pictures in the memorisation finder
 LEAST_HELD_OUT = 20
+FEW = 100  # pictures, below which no distance says much
 
 
 class Comparing(Forging, Imitating):
@@ -34,7 +38,8 @@ class Comparing(Forging, Imitating):
 
     def check(self, shown) -> None:
         """Refuse what does not fit the data set."""
-        super().check(shown)
+        for generator in self.generators().values():
+            generator.check(shown)
         if len(shown.test_images) < LEAST_HELD_OUT:
             raise Refused("dataset", f"dataset: {self.dataset} is not allowed; it has {len(shown.test_images)} held-out pictures, and fewer than {LEAST_HELD_OUT} are no yardstick for copies")
 
@@ -49,7 +54,7 @@ class Comparing(Forging, Imitating):
             trained = Fidelity(**values).generator()
             matters = {name: getattr(trained, name) for name in type(trained).model_fields}
         else:
-            used = ("dataset", "size", "colour", "examples", "samples", "seed") + (("latent", "width") if source == "untrained" else ())
+            used = ("dataset", "size", "colour", "examples", "samples", "seed") + (("latent", "width", "labelled") if source == "untrained" else ())
             matters = {name: values[name] for name in used}
         return Fidelity(**matters | {"source": source, "extractor": self.extractor})
 
@@ -80,8 +85,10 @@ class Fidelity(Comparing):
         return {"source": data.fingerprint(self.source)} if self.source.startswith("folder:") else {}
 
     def work(self) -> float:
-        """Pictures that an extractor looks at: the set, and the report's mistake on both sides."""
-        return 3.0 * self.samples
+        """Seconds on two cores, without the generator's: pictures that an extractor looks at (the set, and the report's mistake on both sides), and the search for copies."""
+        shown = data.exhibits(self.dataset)
+        searched = min(SEARCHED, self.count(shown)) * (self.samples + min(MOST_YARDSTICK, len(shown.test_images))) * float(self.side**2)
+        return 0.5 + (SECONDS[self.extractor] + 0.0002) * 5 * self.samples + 2.5e-11 * searched
 
     def kind(self) -> str:
         """Runs of one kind take time in proportion to their work."""
@@ -89,7 +96,7 @@ class Fidelity(Comparing):
 
     def typical(self) -> float:
         """Seconds on two cores, without the generator's."""
-        return 1.0 + (SECONDS[self.extractor] + 0.0005) * self.work()
+        return self.work()
 
     # --- running --------------------------------------------------------------------------------------------------------
 
@@ -120,8 +127,8 @@ class Fidelity(Comparing):
         if self.source == "untrained":
             return self._untrained(images, lab.device), UNSEEN
         if self.source.startswith("folder:"):
-            return self._folder(lab), NOTHING
-        return self._real(images), NOTHING
+            return self._folder(lab), replace(NOTHING, mechanism="none known: pictures from a folder", note="Nothing is known here of how these pictures were made, so nothing is promised.")
+        return self._real(images), replace(NOTHING, mechanism=f"none: {CONTROLS[self.source]}")
 
     def _real(self, images) -> np.ndarray:
         """Held-out pictures, or copies."""
@@ -142,10 +149,12 @@ class Fidelity(Comparing):
         from engine.artist import as_bytes
         from engine.training import stream
         channels = 1 if self.colour == "grey" else images.test_images.shape[3]
-        generator, _ = networks.dcgan(self.usual("width"), self.usual("width"), channels, self.side, self.latent, 1, stream("init", self.seed))
+        told = len(images.classes) if self.labelled else 0
+        generator, _ = networks.dcgan(self.usual("width"), self.usual("width"), channels, self.side, self.latent + told, 1, stream("init", self.seed))
         noise = torch.randn(self.samples, self.latent, generator=torch.Generator().manual_seed(self.seed))
+        labels = torch.eye(told)[torch.arange(self.samples) % told] if told else noise[:, :0]
         with torch.no_grad():
-            return np.concatenate([as_bytes(generator.to(device)(part.to(device))) for part in noise.split(500)])
+            return np.concatenate([as_bytes(generator.to(device)(part.to(device))) for part in torch.cat([noise, labels], 1).split(500)])
 
     def _folder(self, lab) -> np.ndarray:
         """Pictures of one's own, training and test parts alike."""
@@ -166,9 +175,9 @@ class Measuring:
         learned = study.learned(images)
         self.study, self.made, self.features, self.see = study, made, features, see
         self.references = real.arrays["train"][:REFERENCES]
-        self.train = {"features": real.arrays["train"][:len(learned)], "pictures": study.canvas(images.train_images[real.arrays["order"][:len(learned)]])}
+        self.train = {"features": real.arrays["train"][:len(learned)], "pictures": study.canvas(images.train_images[learned[:SEARCHED]])}
         self.held = {"features": real.arrays["held"], "pictures": study.canvas(images.test_images[real.arrays["held_order"]])}
-        self.searched, self.learned = len(self.train["features"]), len(learned)
+        self.population, self.learned = study.canvas(images.train_images[real.arrays["order"][:len(made)]]), len(learned)
 
     def distances(self) -> tuple[dict[str, float], list[str]]:
         """All distances between the two sets of features, and what to know about them."""
@@ -178,12 +187,14 @@ class Measuring:
         covered = metrics.precision_and_recall(self.references[:max(n, 2 * metrics.NEIGHBOURS)], self.features) if min(n, len(self.references)) > metrics.NEIGHBOURS else None
         found = {"frechet_distance": frechet, "kernel_distance": metrics.kernel_distance(self.references, self.features), "pictures": n, "dimensions": d, "references": len(self.references)}
         found |= {"precision": covered.precision, "recall": covered.recall} if covered else {}
-        return found | self._memorised(frechet), self._warnings(n, d)
+        return found | self._memorised(), self._warnings(n, d)
 
-    def _memorised(self, frechet: float) -> dict[str, float]:
+    def _memorised(self) -> dict[str, float]:
+        """Memorisation-informed distances from the pictures that were learned from, be they all of the data set's or a few."""
         from engine import metrics
         try:
-            found = metrics.memorised(self.references, self.features, frechet)
+            train = self.train["features"]
+            found = metrics.memorised(train, self.features, metrics.frechet_distance(metrics.moments(train), metrics.moments(self.features)))
         except ValueError:  # all features are zero: no angles
             return {}
         return {"mifid_torchmetrics": found.torchmetrics, "mifid_bai": found.bai, "cosine_real_to_made": found.torchmetrics_distance, "cosine_made_to_real": found.bai_distance}
@@ -195,10 +206,13 @@ class Measuring:
                          "same size; the kernel distance and the distances to nearest pictures are valid as they are.")
         if np.ptp(self.made.reshape(len(self.made), -1), 0).max() == 0:
             found.append("All of these pictures are the same.")
+        if n < FEW:
+            found.append(f"{n} pictures are too few for any distance to say much.")
         if n < self.study.samples:
             found.append(f"There are only {n:,} of these pictures, where {self.study.samples:,} were asked for: do not compare their distances with those of larger sets.")
-        if self.searched < self.learned:
-            found.append(f"Copies are looked for among {self.searched:,} of the {self.learned:,} training pictures that were learned from.")
+        searched = min(len(self.train["pictures"]), len(self.train["features"]))
+        if searched < self.learned:
+            found.append(f"Copies are looked for among {searched:,} of the {self.learned:,} training pictures that were learned from.")
         return found
 
     # --- copies ------------------------------------------------------------------------------------------------------------
@@ -215,26 +229,30 @@ class Measuring:
                 shown, others = self.held["pictures"][:half], self.held["pictures"][half:]
             else:
                 shown, others = self.made, self.held["pictures"]
-            copies = leakage.copies(seen, train, held)
+            copies = leakage.copies(seen, train, held, MOST_YARDSTICK)
             nearest, real = (leakage.nearest(seen, others_)[0].cpu().numpy() for others_ in (train, held[:copies.references]))
-            found |= {f"copies_{space}": copies.share, f"ratio_{space}": copies.median, f"threshold_{space}": copies.threshold}
+            again = nearest[copies.ratios < AGAIN * copies.yardstick.min()]
+            found |= {f"copies_{space}": copies.share, f"ratio_{space}": copies.median, f"threshold_{space}": copies.threshold, f"again_{space}": len(np.unique(again)),
+                      f"distinct_{space}": len(np.unique(nearest)), f"searched_{space}": len(train), f"yardstick_{space}": len(copies.yardstick)}
             sheets[f"nearest_{space}"] = self._sheet(shown, nearest, others[real], copies.ratios)
             arrays |= {f"ratios_{space}": copies.ratios, f"yardstick_{space}": copies.yardstick}
-        return found | {"searched": self.searched, "held_out": len(copies.yardstick)}, sheets, arrays
+        return found | {"learned": self.learned}, sheets, arrays
 
     def _rows(self, space: str, part: dict[str, np.ndarray]):
         """(n, d) of pictures: features, or pixels with brightness and contrast aside, for a pale copy is a copy."""
         import torch
         if space == "features":
             return torch.tensor(part["features"])
-        rows = torch.tensor(part["pictures"]).flatten(1).float() / 255
-        rows = rows - rows.mean(1, keepdim=True)
-        return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        rows = torch.tensor(part["pictures"]).flatten(1).float().div_(255)
+        rows -= rows.mean(1, keepdim=True)
+        return rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(1e-6))
 
     def _sheet(self, made: np.ndarray, nearest: np.ndarray, held: np.ndarray, ratios: np.ndarray) -> bytes:
         """PNG of the pictures that look most like copies, the most so first, each of another training picture: made, nearest training picture, nearest held-out one."""
         order = np.argsort(ratios, kind="stable")
-        rows = order[np.sort(np.unique(nearest[order], return_index=True)[1])][:FOUND]
+        first = np.zeros(len(order), bool)
+        first[np.unique(nearest[order], return_index=True)[1]] = True
+        rows = np.concatenate([order[first], order[~first]])[:FOUND]  # no training picture twice, as long as there are others
         line = np.full((len(rows), made.shape[1], 1, made.shape[3]), 128, np.uint8)
         triples = np.concatenate([made[rows], line, self.train["pictures"][nearest[rows]], line, held[rows]], 2)
         return pictures.png(pictures.gallery(triples, 2, gap=6), 2 * triples.shape[1] * FOUND // 2)
@@ -244,10 +262,10 @@ class Measuring:
     def as_published(self) -> dict[str, float]:
         """Report 4's two numbers with as many real as generated pictures: as its notebook computes them, and corrected."""
         from engine import metrics
-        n = min(len(self.made), len(self.train["pictures"]), len(self.references))
-        found = {}
+        n = min(len(self.made), len(self.population))
+        found = {"published_pictures": n}
         for name, change in (("published", wrapped), ("corrected", lambda images: images)):
-            real, made = (self.see(change(images[:n])) for images in (self.train["pictures"], self.made))
+            real, made = (self.see(change(images[:n])) for images in (self.population, self.made))
             frechet = metrics.frechet_distance(metrics.moments(real), metrics.moments(made))
             found[f"{name}_frechet_distance"] = frechet
             try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from engine import data, parameters, privacy
 from engine.parameters import parameter
-from engine.studies.drawing import Drawing, Growing
+from engine.studies.drawing import Drawing, Growing, one_core
 from engine.study import Guarantee, Phase, Refused, Result
 
 # Private? → what is usual. Picked on mnist-5k (docs/fidelity.md).
@@ -100,12 +100,11 @@ class GAN(Forging):
         plan = self.plan(self.count(images))
         real = yield from lab.need(self.real())
         see = yield from self.eyes(lab)
-        growing = Growing(self, self._adversaries(images, plan, lab.device), plan["steps"], real, see)
+        growing = Growing(self, self._adversaries(images, plan, one_core(lab)), plan["steps"], real, see)
         spent = lambda step: privacy.rdp_epsilon(plan["noise_multiplier"], plan["sample_rate"], max(1, step * plan["discriminator_steps"]), self.delta) if step else 0.0
         yield from growing.all_steps(spent if self.private else None)
         yield Phase("adding up the exact ε")
-        metrics = {"frechet_distance": growing.curves["frechet_distance"][-1][1], "untrained_frechet_distance": growing.curves["frechet_distance"][0][1]}
-        return Result(metrics=metrics | {"noise_multiplier": plan["noise_multiplier"]}, guarantee=self.guarantee(plan), **growing.parts(),
+        return Result(metrics=growing.metrics() | {"noise_multiplier": plan["noise_multiplier"]}, guarantee=self.guarantee(plan), **growing.parts(),
                       facts={"plan": plan, "extractor": self.extractor, "compared": min(self.samples, 1000), "warnings": self._warnings(plan)})
 
     def _adversaries(self, images, plan: dict, device):
@@ -129,12 +128,13 @@ class GAN(Forging):
             unit=unit, epsilon=spent.epsilon, delta=self.delta,
             mechanism=f"DP-Adam on the discriminator: each real picture's gradient clipped to {self.max_grad_norm:g}, Gaussian noise of {sigma:.4g} times that added to their sum, {steps:,} times; "
                       "the generator learns from the discriminator alone",
-            accountant=spent.accountant, sampling="Poisson", sample_rate=rate, steps=steps, neighbours="one training picture added or removed; how many there are is taken to be public",
+            accountant=spent.accountant, sampling="Poisson", sample_rate=rate, steps=steps, neighbours=NEIGHBOURS,
             against="anyone who gets the generator, the discriminator, every step of both, and all pictures made", also_released=NOT_COVERED,
             note="A simulation: the seed is known. Settings tried before this run on the same pictures, the usual ones included, are not counted in ε. ε counts all planned steps.",
             odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(sigma, rate, steps))
 
 
+NEIGHBOURS = "one picture added to or removed from those that are learned from; how many there are is taken to be public"
 NOT_COVERED = ("the distances, and the real pictures shown beside generated ones: they look at the training pictures directly, partly through a network that was trained on them without "
                "privacy, are not covered by ε and would not be published")
 

@@ -27,7 +27,7 @@ class Seeing(Study):
     size: str = parameter("Size", "32", choices=SIZES, pattern="^(32|64)$", help="Pixels a side of what is made. Real pictures are brought to it: framed in black where little is missing, else resized.")
     colour: str = parameter("Colours", "grey", choices={"grey": "grey", "kept": "as they are"}, pattern="^(grey|kept)$", help="Grey needs a third of the numbers.")
     extractor: str = parameter("Compared by", "classifier", choices=EXTRACTORS, pattern="^(classifier|efficientnet_lite0|inception|inception64)$",
-                               help="The network in whose features sets of pictures are compared. Only Inception-v3's distance may be called FID. Distances by different networks cannot be compared.")
+                               help="The network in whose features sets of pictures are compared. Only Inception-v3's distance may be called FID; its weights (96 MB) are downloaded at the first use, and it takes long without a graphics card. Distances by different networks cannot be compared.")
 
     @property
     def side(self) -> int:

@@ -8,7 +8,7 @@ from engine import privacy
 from engine.crew import Crew
 from engine.studies.dp_merf import DPMERF
 from engine.studies.gan import GAN, NOT_COVERED
-from engine.study import Failed, Guarantee, Phase, Refused, Result, Study
+from engine.study import Failed, Guarantee, Phase, Refused, Result, Study, key
 
 
 class SideBySide(Study):
@@ -37,9 +37,12 @@ class SideBySide(Study):
 
     def run(self, lab):
         """Yield what the members tell; return what those with privacy promise together. Raises Failed where one of them failed, when all others are done."""
-        for need in dict.fromkeys(need for member in self.members for need in member.needs()):
-            yield from lab.need(need)  # with all cores, and once for all members
-        crew = Crew(self.members, lab, "grown", "growing", shows=True)
+        before = 0.0
+        for need in dict.fromkeys(need for member in self.members for need in member.needs()):  # with all cores, and once for all members
+            before += 0.0 if key(need) in lab.store else need.typical() or 0.0
+            for event in lab.need(need):
+                yield Phase(event.name) if isinstance(event, Phase) else event  # how far it is says nothing of how far all is
+        crew = Crew(self.members, lab, "grown", "growing", shows=True, before=before)
         try:
             yield from crew.events()
         finally:

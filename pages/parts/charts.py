@@ -289,14 +289,17 @@ def frontier(paths: dict[str, Curve], ends: dict[float, list[tuple[float, float]
 
 
 def beside(found: dict[str, list[float]], running: dict[str, float], colours: dict[str, str], title: str) -> go.Figure:
-    """Bars of final accuracy, each finished seed a dot. found: words → accuracies in [0, 1]; running: of what still learns, pale."""
+    """Bars of final accuracy, each finished seed a dot, several a band. found: words → accuracies in [0, 1]; running: of what still learns, pale."""
     chart = figure("", title, height=340)
     for name in [*dict.fromkeys([*found, *running])]:
         values = found.get(name, [])
         shown = sum(values) / len(values) if values else running[name]
         chart.add_bar(x=[name], y=[100 * shown], marker=dict(color=COLOURS[colours[name]], opacity=1.0 if values else 0.35), showlegend=False, hovertemplate="%{y:.2f} %")
+        if len(values) > 1:  # the band of its seeds
+            chart.add_bar(x=[name], y=[100 * (max(values) - min(values))], base=[100 * min(values)], width=0.5, marker=dict(color="rgba(40,40,40,0.35)"), showlegend=False, hoverinfo="skip")
         chart.add_scatter(x=[name] * len(values), y=[100 * v for v in values], mode="markers", showlegend=False, marker=dict(color="#333333", size=6), hoverinfo="skip")
         chart.add_annotation(x=name, y=100 * shown, text=f"{100 * shown:.1f}", showarrow=False, yshift=12)
+    chart.update_layout(barmode="overlay")
     chart.update_xaxes(type="category")
     chart.update_yaxes(range=[0, 108])
     return chart
@@ -449,7 +452,7 @@ def given_away(points: list[tuple[int, float, float]], controls: dict[str, float
 
 # --- generated pictures --------------------------------------------------------------------------------------------------------------
 
-SET_COLOURS = {"GAN, not private": "not private", "GAN, private": "private", "DP-MERF, private": "spent"}  # the others are controls, grey
+SET_COLOURS = {"GAN without privacy": "not private", "private GAN": "private", "private DP-MERF": "spent"}  # the others are controls, grey
 
 
 def growth(lines: dict[str, Curve], real: float | None) -> go.Figure:
@@ -467,38 +470,40 @@ def growth(lines: dict[str, Curve], real: float | None) -> go.Figure:
 PANELS = {"frechet_distance": "Fréchet distance", "copies_pixels": "look like copies,<br>of 100", "mifid_torchmetrics": "MiFID,<br>torchmetrics", "mifid_bai": "MiFID,<br>Bai et al."}
 
 
-def sets(metrics: dict[str, dict[str, float]], extractor: str) -> go.Figure:
-    """A row for each set of pictures, a panel for each metric. Log axes but for copies, whose chance level is dotted."""
+def sets(metrics: dict[str, dict[str, float]], panels: tuple[str, ...], extractor: str) -> go.Figure:
+    """A row for each set of pictures, a panel for each metric of PANELS. Log axes but for copies, whose chance level is dotted."""
     from plotly.subplots import make_subplots
-    chart = make_subplots(1, len(PANELS), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=["FID" if name == "frechet_distance" and extractor == "inception" else title for name, title in PANELS.items()])
+    titles = ["FID" if name == "frechet_distance" and extractor == "inception" else PANELS[name] for name in panels]
+    chart = make_subplots(1, len(panels), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
     names = list(metrics)[::-1]
-    for column, name in enumerate(PANELS, 1):
+    for column, name in enumerate(panels, 1):
         share = name.startswith("copies")
         values = [metrics[each].get(name, math.nan) * (100 if share else 1) for each in names]
         drawn = values if share else [min(max(v, 1e-3), words.BEYOND) for v in values]
-        colours = [COLOURS[SET_COLOURS.get(each, "chance")] for each in names]
-        chart.add_scatter(x=drawn, y=names, mode="markers+text", marker=dict(size=13, color=colours), text=[words.short(v) for v in values], textposition="middle right", row=1, col=column,
-                          customdata=[words.large(v) for v in values], hovertemplate="%{y}: %{customdata}<extra></extra>", showlegend=False, cliponaxis=False)
+        chart.add_scatter(x=drawn, y=[each.replace(" ", "<br>", 1) for each in names], mode="markers+text", marker=dict(size=13, color=[COLOURS[SET_COLOURS.get(each, "chance")] for each in names]),
+                          text=[f" {words.short(v)}" for v in values], textposition="middle right", row=1, col=column, customdata=[f"{each}: {words.large(v)}" for each, v in zip(names, values)],
+                          hovertemplate="%{customdata}<extra></extra>", showlegend=False, cliponaxis=False)
         if share:
-            chart.update_xaxes(range=[-4, 135], tickvals=[0, 50, 100], row=1, col=column)
+            chart.update_xaxes(range=[-6, 145], tickvals=[0, 50, 100], row=1, col=column)
             chart.add_vline(x=5, line=dict(color=COLOURS["chance"], dash="dot"), row=1, col=column)
         else:
             seen = [v for v in drawn if math.isfinite(v)] or [1.0]
             low, high = math.log10(min(seen)) - 0.3, math.log10(max(seen)) + 0.3
-            chart.update_xaxes(type="log", range=[low, high + 0.35 * (high - low)], dtick=2 if high - low > 4 else 1, exponentformat="power", row=1, col=column)
+            chart.update_xaxes(type="log", range=[low, high + 0.45 * (high - low)], dtick=2 if high - low > 2 else 1, exponentformat="power", row=1, col=column)
     chart.update_layout(height=110 + 42 * len(names), margin=dict(l=8, r=8, t=48, b=8), font=dict(size=14), uirevision="keep", hovermode="closest")
+    chart.update_xaxes(tickangle=0)
     chart.update_yaxes(automargin=True)
     return chart
 
 
-def ratios(found, yardstick, threshold: float) -> go.Figure:
+def ratios(found, yardstick, threshold: float, name: str) -> go.Figure:
     """How often ratios of nearest distances occur: in a set of pictures, and among held-out ones."""
-    chart = figure("Distance to the nearest picture learned from, over that to the nearest held-out one", "Of 100 pictures", height=320)
+    chart = figure("Distance ratio", "Of 100 pictures", height=320)
     top = max(1.5, min(3.0, float(max(found.max(), yardstick.max()))))
     bins = dict(start=0.0, end=top, size=top / 40)
-    for values, name, colour in ((yardstick, "real pictures that nobody learned from", COLOURS["chance"]), (found, "this set", COLOURS["attacker"])):
-        chart.add_histogram(x=values, xbins=bins, histnorm="percent", name=name, marker=dict(color=colour), opacity=0.6, hovertemplate="%{y:.1f} of 100")
-    chart.add_vline(x=threshold, line=dict(color="#444444", dash="dot"))
+    for values, whose, colour in ((yardstick, "real pictures that nobody learned from", COLOURS["chance"]), (found, name, COLOURS[SET_COLOURS.get(name, "attacker")])):
+        chart.add_histogram(x=values, xbins=bins, histnorm="percent", name=whose, marker=dict(color=colour), opacity=0.6, hovertemplate="%{y:.1f} of 100")
+    chart.add_vline(x=threshold, line=dict(color=COLOURS["attacker"], dash="dot"))
     chart.update_layout(barmode="overlay")
     chart.update_xaxes(range=[-0.02, top])
     return chart

@@ -230,7 +230,8 @@ def _one_bar(views: dict[str, View]) -> None:
     expected = [expected_seconds(services().store, view.study) or view.study.typical() for view in views.values() if view.state == "queued"]
     left = sum(view.seconds_left or 0.0 for view in views.values() if view.state == "running") + sum(filter(None, expected))
     told = f", {words.seconds(left)} left" if left and None not in expected else ""
-    now = f"; now {running[0]}" if running else "; waiting for their turn"
+    phase = views[running[0]].phase if running else None
+    now = f"; now {running[0]}{f' ({phase.name})' if phase else ''}" if running else "; waiting for their turn"
     st.progress(min(1.0, share), text=f"**{done} of {len(views)}** done{now}{told}")
 
 

@@ -230,7 +230,7 @@ def shadowed(found: dict[str, dict[str, float]], bounded: bool) -> str:
 
 BEYOND = 1e6  # a metric above is told as that
 COPIED = 0.05  # share of held-out pictures that look like copies, by construction
-CONTROLS = {"held-out": "real pictures never learned from", "copies": "exact copies of training pictures", "untrained": "an untrained generator"}
+CONTROLS = {"held-out": "unseen real pictures", "copies": "exact copies", "untrained": "untrained generator"}
 
 
 def short(value: float) -> str:
@@ -240,44 +240,52 @@ def short(value: float) -> str:
 
 def large(value: float) -> str:
     """A number with its size, however large."""
-    return "none" if math.isnan(value) else f"{value:.3g}" if value > 1e9 or abs(value) < 1000 else f"{value:,.0f}"
+    return "none" if math.isnan(value) else "beyond a million" if value > BEYOND else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def grown(curves: dict[str, list[tuple[float, float]]], steps: int) -> str:
-    """How far a generator is: 'step 120 of 1,200; ε = 4.1 spent'."""
+    """How far a generator is: 'Measured at step 120 of 1,200; ε = 4.1 spent so far'."""
     if not curves.get("frechet_distance"):
         return "About to begin."
-    step = curves["frechet_distance"][-1][0]
-    spent = f"; ε = {epsilon(curves['epsilon'][-1][1])} spent at most" if curves.get("epsilon") else "; nothing promised"
-    return f"Measured at step {step:,.0f} of {steps:,}{spent}."
+    step, spent = curves["frechet_distance"][-1][0], [y for _, y in curves.get("epsilon", [])]
+    told = "; nothing promised" if not spent else f"; ε = {epsilon(spent[-1])}, all of it spent before the first step" if spent[0] else f"; ε = {epsilon(spent[-1])} spent so far, at most"
+    return f"Measured at step {step:,.0f} of {steps:,}{told}."
 
 
 def suspicious(metrics: dict[str, float], space: str = "pixels") -> bool:
-    """Do more of these pictures look like copies than chance explains, at one false alarm in 100?"""
-    n, held = metrics["pictures"], metrics["held_out"]
+    """Do more of these pictures look like copies than chance explains, at about one false alarm in 100? Repeats of a picture count once: as many as have nearest pictures of their own."""
+    n, held = metrics[f"distinct_{space}"], metrics[f"yardstick_{space}"]
     return metrics[f"copies_{space}"] > COPIED + 2.33 * math.sqrt(COPIED * (1 - COPIED) * (1 / n + 1 / held))
 
 
-def copied(metrics: dict[str, dict[str, float]]) -> str:
-    """The answer to the page's question from all sets' metrics: who copies, and which metric sees it."""
-    made = [name for name in metrics if name not in CONTROLS.values() and ("private" in name)]
-    share = {name: f"**{100 * metrics[name]['copies_pixels']:.0f}**" for name in metrics}
-    guilty = [name for name in made if suspicious(metrics[name])]
-    innocent = [name for name in made if name not in guilty]
-    told = "Of 100 pictures, so many look like copies of pictures that were learned from: " + ", ".join(f"{name} {share[name]}" for name in made)
-    told += f". Of real pictures that nobody learned from {share[CONTROLS['held-out']]}, of exact copies {share[CONTROLS['copies']]}. "
+def copied(metrics: dict[str, dict[str, float]], made: tuple[str, ...]) -> str:
+    """The answer to the page's question from all sets' metrics: whose training pictures come back, what was learned, and which metric sees it. made: the generators."""
+    again = {name: f"**{found['again_pixels']:,}**" for name, found in metrics.items()}
+    guilty = [name for name in made if metrics[name]["again_pixels"]]
+    uneasy = [name for name in made if name not in guilty and suspicious(metrics[name])]
+    blind = [name for name in made if name not in guilty and metrics[name].get("precision", 1.0) < 0.05]
+    told = (f"- **Are there copies?** Of the {metrics[made[0]]['learned']:,} pictures that they learned from, so many come back: {_each(made, again)} (unseen real pictures {again[CONTROLS['held-out']]}, exact "
+            f"copies {again[CONTROLS['copies']]}). ")
     if guilty:
-        told += f"**{_and(guilty)} learned pictures by heart.** " + (f"{_and(innocent)} did not, as far as this test sees. " if innocent else "")
-    else:
-        told += "**None of them hands out its training pictures**, as far as this test sees: so here privacy cannot make that any better. *Only fifty pictures* shows when it can. "
+        told += f"**The {_and(guilty)} hands out pictures that it learned from.** "
+    if uneasy:
+        told += (f"Of the {_and(uneasy)}, more pictures than chance explains lie nearer to those learned from than to unseen ones: some may have been learned by heart, or few kinds are drawn, which look alike. ")
+    if not guilty and not uneasy:
+        told += "**In none of them does this test find a picture again.** With fewer pictures to learn from it may. "
+    if blind:
+        told += f"The {_and(blind)} drew nothing that could pass for a real picture, so that says little. "
+    told += "A test that finds nothing proves nothing; what a private generator promises holds against every test."
     far = {name: short(found["frechet_distance"]) for name, found in metrics.items()}
-    told += ("And what have they learned? Distance from real pictures: " + ", ".join(f"{name} {far[name]}" for name in made) + f"; a generator that has seen nothing {far[CONTROLS['untrained']]}, real "
-             f"pictures {far[CONTROLS['held-out']]}.")
+    told += f"\n- **What have they learned?** Distance from real pictures: {_each(made, far)} (unseen real pictures {far[CONTROLS['held-out']]}, an untrained generator {far[CONTROLS['untrained']]})."
     copies, least = metrics[CONTROLS["copies"]], min(made, key=lambda name: metrics[name].get("mifid_torchmetrics", math.inf))
     if copies.get("mifid_torchmetrics", math.inf) < metrics[least].get("mifid_torchmetrics", -math.inf):
-        told += (f" MiFID, made to punish copying, does not see it as torchmetrics computes it: there exact copies score {short(copies['mifid_torchmetrics'])}, *better* than the best generator "
-                 f"({least}, {short(metrics[least]['mifid_torchmetrics'])}).")
+        told += (f"\n- **Does MiFID see copies?** It was made to punish them. As torchmetrics computes it, {metrics[CONTROLS['copies']]['pictures']:,} exact copies score {short(copies['mifid_torchmetrics'])}, "
+                 f"*better* than every generator here (at least {short(metrics[least]['mifid_torchmetrics'])}).")
     return told
+
+
+def _each(names: tuple[str, ...], values: dict[str, str]) -> str:
+    return ", ".join(f"{name} {values[name]}" for name in names)
 
 
 def _and(names: list[str]) -> str:
@@ -288,31 +296,33 @@ def sets(extractor: str, count: int) -> str:
     """What the chart of sets shows."""
     by = {"classifier": "our own network's 64 features", "efficientnet_lite0": "EfficientNet-Lite0's 1,280 features", "inception": "Inception-v3's 2,048 features: this distance is FID",
           "inception64": "the first 64 features of Inception-v3: not FID proper"}[extractor]
-    return (f"Left is better in each panel, except that *left in MiFID may be a copy*. Distances over {by}, {count:,} pictures of each set. Grey: sets of which the answer is known. Dotted: where real "
-            "pictures lie that nobody learned from, 5 in 100 by construction.")
+    return (f"Small is good in each panel; but an exact copy is near to real pictures, too, and only the second panel is sure to tell. Distances over {by}, up to {count:,} pictures of each set. Grey: sets of which the answer is known. Dotted: where real "
+            "pictures lie that nobody learned from, about 5 in 100. A generator that draws few kinds of pictures may lie above that without copying; whether pictures *come back* is asked more strictly.")
 
 
 def measured(m: dict[str, float]) -> dict[str, str]:
     """A row of the table of all metrics."""
     percent = lambda name: f"{100 * m[name]:.1f}" if name in m else "none"
     number_ = lambda name: large(m[name]) if name in m else "none"
-    return {"Fréchet distance": number_("frechet_distance"), "kernel distance": number_("kernel_distance"), "precision, %": percent("precision"), "recall, %": percent("recall"),
-            "MiFID, torchmetrics": number_("mifid_torchmetrics"), "MiFID, Bai": number_("mifid_bai"), "mean cosine distance, real to made": f"{m.get('cosine_real_to_made', math.nan):.4f}",
-            "made to real": f"{m.get('cosine_made_to_real', math.nan):.4f}", "like copies, pixels, %": percent("copies_pixels"), "like copies, features, %": percent("copies_features"),
-            "distance ratio, pixels": f"{m['ratio_pixels']:.3f}", "distance ratio, features": f"{m['ratio_features']:.3f}", "pictures": f"{m['pictures']:,}"}
+    return {"come back, by pixels": f"{m['again_pixels']:,}", "come back, by features": f"{m['again_features']:,}", "like copies, by pixels, %": percent("copies_pixels"),
+            "like copies, by features, %": percent("copies_features"), "Fréchet distance": number_("frechet_distance"), "kernel distance": number_("kernel_distance"), "precision, %": percent("precision"),
+            "recall, %": percent("recall"), "MiFID, torchmetrics": number_("mifid_torchmetrics"), "MiFID, Bai": number_("mifid_bai"), "cosine distance, real to made": f"{m.get('cosine_real_to_made', math.nan):.4f}",
+            "cosine distance, made to real": f"{m.get('cosine_made_to_real', math.nan):.4f}", "distance ratio, pixels": f"{m['ratio_pixels']:.3f}", "distance ratio, features": f"{m['ratio_features']:.3f}",
+            "pictures": f"{m['pictures']:,}"}
 
 
 MIFID = """
 MiFID (Bai et al. 2021) divides the Fréchet distance by how far generated pictures are from the nearest training pictures, so that copying makes it large. Four things can mislead:
 
 - **A threshold.** Above a mean cosine distance of 0.1 nothing is punished. Whether a set falls below depends on the network that compares: in a small network nearly all pictures look
-  alike, and everything counts as "memorised", real pictures that nobody learned from and pure noise included.
-- **A direction.** The paper asks how near each *generated* picture is to a training picture. torchmetrics asks how near each *training* picture is to a generated one: a generator that
-  copies fifty pictures again and again is far from all the other training pictures, and goes unpunished.
-- **Zero over zero.** A copy of the whole training set has distance 0, and torchmetrics says 0.0: perfect. By the paper's formula it grows beyond all bounds.
+  alike, and everything counts as "memorised", real pictures that nobody learned from and even noise included.
+- **A direction.** The paper asks how near each *generated* picture is to a training picture. torchmetrics asks how near each *training* picture is to a generated one: a set that copies a quarter of
+  the training pictures exactly leaves the other three quarters as far as they are from any real picture, and goes nearly unpunished. See the row of exact copies.
+- **Zero over zero.** A copy of the whole training set has distance 0, and torchmetrics says 0.0: perfect. By the paper's formula it is 0 over 0, and rounding decides.
 - **No yardstick.** A real picture that nobody learned from has near neighbours, too. So a low distance alone proves nothing: the finder above compares with held-out pictures.
 
-And a generator that has learned nothing may be near nothing, so that its MiFID is its Fréchet distance; a private one, which is further from all real pictures, can only seem to memorise less.
+And its two parts pull against each other. Noise moves pictures away from all real ones: that raises the Fréchet distance and lowers the penalty. So MiFID can rise or fall with privacy, whoever
+has memorised what.
 """
 
 FIDELITY_REPORT = """
@@ -331,15 +341,16 @@ balls to their third neighbour; **recall** the other way round (Kynkäänniemi e
 
 **MiFID**: Fréchet distance over $m$ where $m < 0.1$, with $m$ the mean of $\min_j (1 - |\cos(g_i, r_j)|)$ over generated pictures $i$ (Bai et al. 2021), or over real ones (torchmetrics 1.9).
 
-**Looks like a copy**: with $d$ the distance to the nearest picture (pixels less their mean, scaled to length 1; or features), $d(x, \text{learned from}) / d(x, \text{held out})$ below the value that 5 % of the
-held-out pictures themselves are below.
+**Looks like a copy**: with $d$ the distance to the nearest picture (pixels less their mean, scaled to length 1; or features), the ratio $d(x, \text{learned from}) / d(x, \text{held out})$ below the value that 5 % of the
+held-out pictures themselves are below. Where fewer pictures were learned from than half of those held out, as many held-out ones are compared with, and the others are the yardstick. **Comes back**: a picture learned from, nearest to a
+generated one whose ratio is below half of the least of all held-out pictures.
 
 **The private GAN**: at every step of the discriminator $D$, for a Poisson batch $B$ of real pictures and generated ones $G(z_j)$,
 $\tilde g = \tfrac1{qn}\big(\sum_{i \in B} \mathrm{clip}_C(\nabla \ell(D(x_i), 1)) + \mathcal N(0, \sigma^2 C^2 I) + \sum_j \mathrm{clip}_C(\nabla \ell(D(G(z_j)), 0))\big)$. $G$ learns from $D$ alone,
 so whatever it makes costs no more.
 
 **DP-MERF** (Harder et al. 2021): with $\varphi(x) = (\cos \omega_k \cdot x, \sin \omega_k \cdot x)_k / \sqrt K$, $\omega_k \sim \mathcal N(0, I / \ell^2)$, released once is
-$\sum_i \varphi(x_i) \otimes (e_{y_i})$ with the classes' sizes and noise $\sigma \sqrt{1 + 0.1^2}$; then $G$ is trained until its own mean is that.
+$\sum_i \varphi(x_i) \otimes (e_{y_i})$ with 0.1 times the classes' sizes, all under noise of $\sigma \sqrt{1 + 0.1^2}$; then $G$ is trained until its own mean is that.
 """
 
 DP_TRAINING_REPORT = """

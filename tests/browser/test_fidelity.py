@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 from tests.browser import look
 
 SMALL = ("fidelity?width=4&judge_width=4&batch_size=20&discriminator_steps=2&steps=3&samples=40&latent=8&frequencies=50&imitator_width=4&imitator_steps=3&imitator_batch=20")
-BY_HEART = "fidelity?examples=20&steps=400&batch_size=20&discriminator_steps=1&width=16&judge_width=16&generator_rate=0.0005&discriminator_rate=0.0005&samples=200&imitator_steps=20"
+BY_HEART = "fidelity?examples=20&steps=1200&batch_size=20&discriminator_steps=1&width=16&judge_width=16&generator_rate=0.0005&discriminator_rate=0.0005&samples=200&imitator_steps=20"
 
 
 def measured(page, seconds: float = 200) -> None:
@@ -22,7 +22,7 @@ def measured(page, seconds: float = 200) -> None:
 def test_three_generators_grow_side_by_side_and_their_films_are_dragged(visit):
     visitor = visit(SMALL + "&seed=3")
     page = visitor.page
-    expect(page.get_by_text("Real pictures. Its own will appear here.")).to_have_count(3)
+    expect(page.get_by_text("Theirs will appear here, out of noise.")).to_be_visible()
     visitor.shot("fidelity_empty")
     look.press_run(page)
     films = page.locator("img[alt^='Pictures made by']")
@@ -30,8 +30,8 @@ def test_three_generators_grow_side_by_side_and_their_films_are_dragged(visit):
     look.ended(page)
     expect(films).to_have_count(3)
     growth = look.curves(page, "growth")
-    assert {name: len(points) for name, points in growth.items() if "private" in name} == {"GAN, not private": 4, "GAN, private": 4, "DP-MERF, private": 4}
-    slider, last = page.get_by_role("slider", name="Steps of GAN, private"), films.nth(1).get_attribute("src")
+    assert {name: len(points) for name, points in growth.items() if "private" in name} == {"GAN without privacy": 4, "private GAN": 4, "private DP-MERF": 4}
+    slider, last = page.get_by_role("slider", name="Steps of private GAN"), films.nth(1).get_attribute("src")
     slider.focus()
     slider.press("Home")
     expect(films.nth(1)).not_to_have_attribute("src", last)
@@ -44,15 +44,15 @@ def test_every_set_stands_beside_its_controls_with_what_is_promised(visit):
     page = visit(SMALL).page
     measured(page)
     main = page.get_by_test_id("stMain")
-    expect(main).to_contain_text("of exact copies 100")
+    expect(main).to_contain_text("exact copies 40")
     expect(main).to_contain_text("fewer than the 64 features")  # forty pictures
     before = look.source(page, "Triples:")
-    page.get_by_test_id("stButtonGroup").get_by_text("exact copies of training pictures", exact=True).click()
+    page.get_by_test_id("stButtonGroup").get_by_text("exact copies", exact=True).click()
     look.changed(page, "Triples:", before)
     assert "set=exact" in page.url
     expect(look.metric(page, "ε (privacy loss)")).to_contain_text("9.9")
     alone = float(look.metric(page, "ε (privacy loss)").inner_text())
-    page.get_by_test_id("stButtonGroup").get_by_text("both of them", exact=True).click()
+    page.get_by_test_id("stButtonGroup").get_by_text("both private ones", exact=True).click()
     expect(look.metric(page, "ε (privacy loss)")).not_to_contain_text("9.9")
     assert alone < float(look.metric(page, "ε (privacy loss)").inner_text()) < 20.1
     page.get_by_role("tab", name="The report").click()
@@ -64,7 +64,7 @@ def test_every_set_stands_beside_its_controls_with_what_is_promised(visit):
 def test_a_generator_that_learns_by_heart_is_named(visit):
     visitor = visit(BY_HEART)
     measured(visitor.page)
-    expect(visitor.page.get_by_test_id("stMain")).to_contain_text("GAN, not private learned pictures by heart. GAN, private and DP-MERF, private did not")
+    expect(visitor.page.get_by_test_id("stMain")).to_contain_text("The GAN without privacy hands out pictures that it learned from.")
     visitor.shot("fidelity_by_heart")
 
 
@@ -79,7 +79,7 @@ def test_a_stopped_run_keeps_what_is_finished_and_goes_on(visit):
 
 
 @pytest.mark.parametrize(("query", "words"), [
-    ("examples=5000", "4000 training pictures"), ("examples=20&batch_size=30", "learns from 20 pictures"), ("size=48", "Size: 48 is not allowed"), ("samples=1", "Pictures to compare: 1 is not allowed"),
+    ("examples=5000", "4000 training pictures"), ("examples=20&batch_size=30", "learns from 20 pictures"), ("size=48", "Size: 48 is not allowed"), ("samples=10", "Pictures to compare: 10 is not allowed"),
     ("extractor=vgg", "Compared by: vgg is not allowed"), ("dataset=celeba", "fetch celeba"), ("target_epsilon=0", "Privacy budget ε: 0 is not allowed")], ids=lambda value: value[:22])
 def test_what_does_not_fit_is_told_in_words(visit, query, words):
     page = visit(f"fidelity?{query}").page
