@@ -16,6 +16,8 @@ from engine import data, parameters, settings
 from engine.lab import Lab, load, open_store
 from engine.studies import STUDIES
 from engine.studies.dp_training import DPTraining
+from engine.studies.fidelity import Fidelity
+from engine.studies.side_by_side import SideBySide
 from engine.studies.sweep import Sweep
 from engine.study import Failed, Phase, Point, Refused, Result, Study, key
 
@@ -95,9 +97,9 @@ def run_series(options) -> None:
     if options.series not in base.SERIES:
         raise Refused("series", f"series: {options.series[:40]!r} is not known; {base.NAME} has {', '.join(base.SERIES) or 'none'}")
     store, studies = open_store(), getattr(base, options.series)()
-    if all(isinstance(study, DPTraining) for study in studies.values()):
+    if ahead := at_once(base, studies):
         try:
-            compute(Sweep(members=tuple(studies.values())), store)  # several at once; below each is read from the store
+            compute(ahead, store)  # several at once; below each is read from the store
         except Failed as failed:  # those that finished are printed; the first that did not says so again
             print(failed, file=sys.stderr)
     for words, study in studies.items():
@@ -108,6 +110,13 @@ def run_series(options) -> None:
             print(json.dumps({"step": words} | described(study, result, seconds, cached)), flush=True)
         else:
             print(f"{words:40} {'  '.join(f'{name} {value:.4f}' for name, value in result.metrics.items())}  ({seconds:.1f} s)", flush=True)
+
+
+def at_once(base: Study, studies: dict[str, Study]) -> Study | None:
+    """What computes the trainings of a series together, where that is quicker than one after the other."""
+    if all(isinstance(study, DPTraining) for study in studies.values()):
+        return Sweep(members=tuple(studies.values()))
+    return SideBySide(members=tuple(base.generators().values())) if isinstance(base, Fidelity) else None
 
 
 def chosen_study(name: str, preset: str, changes: list[str]) -> Study:

@@ -193,7 +193,8 @@ class DPTraining(Study):
         Two trainings with the same noise would give each other away: one network less the other holds no noise at all. The composition of several
         (engine/studies/sweep.py) counts on independent draws, of batches too.
         """
-        return f"{purpose} of {self.model_dump_json()}" if self.private else purpose
+        whose = f" {data.fingerprint(self.dataset)}" if self.dataset.startswith("folder:") else ""  # a folder may change, and be learned from again
+        return f"{purpose} of {self.model_dump_json()}{whose}" if self.private else purpose
 
     def features(self) -> Features:
         """What the linear model looks at."""

@@ -281,6 +281,11 @@ def copied(metrics: dict[str, dict[str, float]], made: tuple[str, ...]) -> str:
     if copies.get("mifid_torchmetrics", math.inf) < metrics[least].get("mifid_torchmetrics", -math.inf):
         told += (f"\n- **Does MiFID see copies?** It was made to punish them. As torchmetrics computes it, {metrics[CONTROLS['copies']]['pictures']:,} exact copies score {short(copies['mifid_torchmetrics'])}, "
                  f"*better* than every generator here (at least {short(metrics[least]['mifid_torchmetrics'])}).")
+    unseen = metrics[CONTROLS["held-out"]].get("mifid_torchmetrics", -math.inf)
+    for name in guilty:
+        if metrics[name].get("mifid_torchmetrics", math.inf) <= unseen:
+            told += (f"\n- **Does MiFID see copies?** As torchmetrics computes it, the {name}, which copies, scores {short(metrics[name]['mifid_torchmetrics'])}, no worse than real pictures that nobody learned "
+                     f"from ({short(unseen)}).")
     return told
 
 
@@ -296,7 +301,7 @@ def sets(extractor: str, count: int) -> str:
     """What the chart of sets shows."""
     by = {"classifier": "our own network's 64 features", "efficientnet_lite0": "EfficientNet-Lite0's 1,280 features", "inception": "Inception-v3's 2,048 features: this distance is FID",
           "inception64": "the first 64 features of Inception-v3: not FID proper"}[extractor]
-    return (f"Small is good in each panel; but an exact copy is near to real pictures, too, and only the second panel is sure to tell. Distances over {by}, up to {count:,} pictures of each set. Grey: sets of which the answer is known. Dotted: where real "
+    return (f"Small is good in each panel; but an exact copy is near to real pictures, too, and only the second panel looks for copies. Distances over {by}, up to {count:,} pictures of each set. Grey: sets of which the answer is known. Dotted: where real "
             "pictures lie that nobody learned from, about 5 in 100. A generator that draws few kinds of pictures may lie above that without copying; whether pictures *come back* is asked more strictly.")
 
 

@@ -63,10 +63,10 @@ def test_every_picture_and_chart_can_be_read_aloud(visit, name):
 
 @pytest.mark.skipif(not os.environ.get("VEIL_SCREENSHOTS"), reason="writes docs/*.png only with VEIL_SCREENSHOTS=1")
 def test_screenshots_for_the_docs(visit):
-    pages = {"home": "", "noise": "noise?epsilon=600", "dp_training": "dp_training", "clustering": "clustering", "synthesis": "synthesis"}
+    pages = {"home": "", "noise": "noise?epsilon=600", "dp_training": "dp_training", "clustering": "clustering", "synthesis": "synthesis", "fidelity": "fidelity"}
     for name, path in pages.items():
         visitor = visit(path, device_scale_factor=1)
-        if name in ("clustering", "synthesis", "dp_training"):
+        if name in ("clustering", "synthesis", "dp_training", "fidelity"):
             look.press_run(visitor.page)
             look.ended(visitor.page, 400)
         if name == "home":
