@@ -101,7 +101,7 @@ class GAN(Forging):
         real = yield from lab.need(self.real())
         see = yield from self.eyes(lab)
         growing = Growing(self, self._adversaries(images, plan, one_core(lab)), plan["steps"], real, see)
-        spent = lambda step: privacy.rdp_epsilon(plan["noise_multiplier"], plan["sample_rate"], max(1, step * plan["discriminator_steps"]), self.delta) if step else 0.0
+        spent = lambda step: privacy.rdp_epsilon(plan["noise_multiplier"], plan["sample_rate"], step * plan["discriminator_steps"], self.delta) if step else 0.0
         yield from growing.all_steps(spent if self.private else None)
         yield Phase("adding up the exact ε")
         return Result(metrics=growing.metrics() | {"noise_multiplier": plan["noise_multiplier"]}, guarantee=self.guarantee(plan), **growing.parts(),
