@@ -8,7 +8,7 @@ from PIL import Image
 from cache import Store
 from engine import data, leakage, metrics
 from engine.lab import Lab
-from engine.studies.fidelity import AGAIN, CONTROLS, Fidelity, wrapped
+from engine.studies.fidelity import AGAIN, CONTROLS, UNSEEN_BELOW, Fidelity, wrapped
 from engine.studies.real_features import RealFeatures, permutation
 from engine.study import Refused, key
 from tests.test_contract import finish
@@ -74,7 +74,7 @@ def again(queries: torch.Tensor, training: torch.Tensor, held: torch.Tensor) -> 
     """Training pictures that come back, as the study counts them."""
     found = leakage.copies(queries, training, held)
     nearest = leakage.nearest(queries, training)[0].numpy()
-    return len(np.unique(nearest[found.ratios < AGAIN * found.yardstick.min()]))
+    return len(np.unique(nearest[found.ratios < AGAIN * np.quantile(found.yardstick, UNSEEN_BELOW)]))
 
 
 def test_unseen_real_pictures_do_not_come_back_even_of_one_class_and_a_handful_of_copies_does():
@@ -90,6 +90,8 @@ def test_unseen_real_pictures_do_not_come_back_even_of_one_class_and_a_handful_o
     assert false == 0
     noise = views(draws.integers(0, 256, (960, 28, 28, 1), dtype=np.uint8))
     assert again(torch.cat([noise, train[:40]]), train, test) == 40  # 4 in 100: a share would not tell
+    twins = torch.cat([test, train[100:105]])  # a data set whose held-out part holds five of its training pictures
+    assert again(torch.cat([noise, train[:40]]), train, twins) == 40 and again(test, train, twins) == 0
 
 
 def test_few_copied_pictures_are_drawn_again_and_again(store):

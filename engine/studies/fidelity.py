@@ -24,7 +24,7 @@ NOISED = 0.1  # standard deviation of the noise on noised copies, as a share of 
 REFERENCES = 10_000  # training pictures that sets are compared with, at most; copies are looked for among all that were learned from
 SEARCHED = 60_000  # but no more than this many
 MOST_YARDSTICK = 2000  # held-out pictures whose own ratios are the yardstick
-AGAIN = 0.5  # a training picture has come back where a picture's ratio is below this share of the least of all held-out ones
+AGAIN, UNSEEN_BELOW = 1 / 3, 0.01  # a training picture has come back where a ratio is below a third of what one in a hundred unseen pictures is below: data sets hold duplicates
 FOUND = 12  # pictures in the memorisation finder
 LEAST_HELD_OUT = 20
 FEW = 100  # pictures, below which no distance says much
@@ -70,7 +70,7 @@ class Comparing(Forging, Imitating):
 class Fidelity(Comparing):
     """Measure one set of pictures against the real ones."""
 
-    NAME, VERSION = "fidelity", 1
+    NAME, VERSION = "fidelity", 4
     TITLE = "How far pictures are from real ones, and whether they copy"
     PRESETS = {"quick": {}, "tiny": GAN.PRESETS["tiny"] | DPMERF.PRESETS["tiny"], "few": {"examples": 50}, "fashion": {"dataset": "fashion-mnist"},
                "report": GAN.PRESETS["report"] | {"extractor": "inception64"}}
@@ -231,7 +231,7 @@ class Measuring:
                 shown, others = self.made, self.held["pictures"]
             copies = leakage.copies(seen, train, held, MOST_YARDSTICK)
             nearest, real = (leakage.nearest(seen, others_)[0].cpu().numpy() for others_ in (train, held[:copies.references]))
-            again = nearest[copies.ratios < AGAIN * copies.yardstick.min()]
+            again = nearest[copies.ratios < AGAIN * np.quantile(copies.yardstick, UNSEEN_BELOW)]
             found |= {f"copies_{space}": copies.share, f"ratio_{space}": copies.median, f"threshold_{space}": copies.threshold, f"again_{space}": len(np.unique(again)),
                       f"distinct_{space}": len(np.unique(nearest)), f"searched_{space}": len(train), f"yardstick_{space}": len(copies.yardstick)}
             sheets[f"nearest_{space}"] = self._sheet(shown, nearest, others[real], copies.ratios)
