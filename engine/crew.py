@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass, field
 
 from engine.lab import Lab
-from engine.study import Event, Phase, Picture, Point, Result, Study, key
+from engine.study import Event, Failed, Phase, Picture, Point, Result, Study, key
 
 LOOK = 0.1  # seconds between two looks at what the threads have said
 
@@ -38,6 +38,17 @@ class Crew:
         count = min(cores, len(self.members)) if self.lab.device.type == "cpu" else 1  # a graphics card is shared badly
         place = Lab(self.lab.store, threads=max(1, cores // count))
         self.threads = [threading.Thread(target=self._work, args=(place,), name=f"veil-sweep-{i}", daemon=True) for i in range(count)]
+
+    def all(self):
+        """Yield what the members tell; return their Results in order. Raises Failed where one of them failed, when all others are done."""
+        try:
+            yield from self.events()
+        finally:
+            self.stop()
+        if self.failed:
+            error = next(iter(self.failed.values()))
+            raise Failed(f"{len(self.failed)} of {len(self.members)} could not be trained; the others are kept. {error}") from error
+        return [self.results[number] for number in range(len(self.members))]
 
     def events(self):
         """What the members tell, as it comes, with how much of all is done."""

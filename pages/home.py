@@ -65,16 +65,7 @@ def draw(views: dict[str, live.View]) -> None:
         st.markdown("Can pictures made from a network's memory replace the real ones? What do they give away, and what would make them private?")
         st.page_link("synthesis.py", label="Make pictures out of noise", icon=":material/auto_awesome:")
     with fifth.container(border=True, height="stretch"):
-        st.subheader("Fidelity", anchor=False)
-        drawn = live.look(GAN(private=False))  # half a minute: as above
-        if drawn.result is not None:
-            st.image(drawn.pictures["gallery"], width=320, alt="Rows of digits, each walking from one to another")
-            st.caption(f"Digits drawn by a generator that learned without privacy, in {drawn.seconds:.0f} s. Each row walks from one to another.")
-        else:
-            st.image(GAN().sample(), width=320, alt="Real digits, from which a generator learns")
-            st.caption("Real digits. Would a machine that learned to draw them hand some of them out?")
-        st.markdown("Does a machine that draws give away the pictures it learned from? Watch three of them learn, catch one that copies, and see which metrics notice.")
-        st.page_link("fidelity.py", label="Watch them learn", icon=":material/compare:")
+        fidelity()
     with third.container(border=True, height="stretch"):
         st.subheader("DP training", anchor=False)
         if card(views["DP training"], "answers", "Forty new digits, those framed that the network names wrongly"):
@@ -83,6 +74,20 @@ def draw(views: dict[str, live.View]) -> None:
                        f"{100 * result.metrics['test_accuracy']:.0f} of 100 new digits named correctly after two epochs. Framed: named wrongly.")
         st.markdown("Can a network learn from thousands of people and remember none of them? Watch it learn while its privacy budget is spent.")
         st.page_link("dp_training.py", label="Train under privacy", icon=":material/show_chart:")
+
+
+def fidelity() -> None:
+    """The card of a page whose generators take too long to be grown for it."""
+    st.subheader("Fidelity", anchor=False)
+    drawn = live.look(GAN(private=False))  # half a minute: as above
+    if drawn.result is not None:
+        st.image(drawn.pictures["gallery"], width=320, alt="Rows of digits, each walking from one to another")
+        st.caption(f"Digits drawn by a generator that learned without privacy, in {drawn.seconds:.0f} s. Each row walks from one to another.")
+    else:
+        st.image(GAN().sample(), width=320, alt="Real digits, from which a generator learns")
+        st.caption("Real digits. Would a machine that learned to draw them hand some of them out?")
+    st.markdown("Does a machine that draws give away the pictures it learned from? Watch three of them learn, catch one that copies, and see which metrics notice.")
+    st.page_link("fidelity.py", label="Watch them learn", icon=":material/compare:")
 
 
 def card(view: live.View, picture: str, alt: str) -> bool:

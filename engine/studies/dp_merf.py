@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from engine import parameters, privacy
+from engine import privacy
 from engine.parameters import parameter
 from engine.studies.drawing import Drawing, Growing, one_core
-from engine.studies.gan import NEIGHBOURS, NOT_COVERED, population
+from engine.studies.gan import NEIGHBOURS, NOT_COVERED
 from engine.study import Guarantee, Phase, Result
 
 
@@ -70,10 +70,10 @@ class DPMERF(Imitating):
         root_mean_square = float(sums[:, :-1].square().mean().sqrt())  # of what is released, noise included
         signal = {"signal_and_noise_over_noise": root_mean_square / (self.noise_multiplier() * merf.SENSITIVITY)} if self.private else {}
         return Result(metrics=growing.metrics() | {"noise_multiplier": self.noise_multiplier()} | signal, guarantee=self.guarantee(), **growing.parts(),
-                      facts={"extractor": self.extractor, "compared": min(self.samples, 1000), "warnings": self._warnings()})
+                      facts={"extractor": self.extractor, "compared": min(self.samples, 1000), "warnings": self._warnings(len(rows))})
 
-    def _warnings(self) -> list[str]:
-        return [found for found in [privacy.delta_warning(self.delta, population(self))] if found] if self.private else []
+    def _warnings(self, n: int) -> list[str]:
+        return [found for found in [privacy.delta_warning(self.delta, n)] if found] if self.private else []
 
     def guarantee(self) -> Guarantee:
         """What a training picture is promised by the noised mean and whatever is made of it."""

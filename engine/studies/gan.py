@@ -5,7 +5,7 @@ Settings that are left empty are the usual ones, with privacy or without: what s
 
 from __future__ import annotations
 
-from engine import data, parameters, privacy
+from engine import parameters, privacy
 from engine.parameters import parameter
 from engine.studies.drawing import Drawing, Growing, one_core
 from engine.study import Guarantee, Phase, Refused, Result
@@ -137,8 +137,3 @@ class GAN(Forging):
 NEIGHBOURS = "one picture added to or removed from those that are learned from; how many there are is taken to be public"
 NOT_COVERED = ("the distances, and the real pictures shown beside generated ones: they look at the training pictures directly, partly through a network that was trained on them without "
                "privacy, are not covered by ε and would not be published")
-
-
-def population(study: Drawing) -> int:
-    """Training pictures that a generator learns from."""
-    return study.count(data.exhibits(study.dataset))

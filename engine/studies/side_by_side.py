@@ -8,7 +8,7 @@ from engine import privacy
 from engine.crew import Crew
 from engine.studies.dp_merf import DPMERF
 from engine.studies.gan import GAN, NOT_COVERED
-from engine.study import Failed, Guarantee, Phase, Refused, Result, Study, key
+from engine.study import Guarantee, Phase, Refused, Result, Study, key
 
 
 class SideBySide(Study):
@@ -42,15 +42,7 @@ class SideBySide(Study):
             before += 0.0 if key(need) in lab.store else need.typical() or 0.0
             for event in lab.need(need):
                 yield Phase(event.name) if isinstance(event, Phase) else event  # how far it is says nothing of how far all is
-        crew = Crew(self.members, lab, "grown", "growing", shows=True, before=before)
-        try:
-            yield from crew.events()
-        finally:
-            crew.stop()
-        if crew.failed:
-            number, error = next(iter(crew.failed.items()))
-            raise Failed(f"{len(crew.failed)} of {len(self.members)} could not be trained; the others are kept. {error}") from error
-        results = [crew.results[number] for number in range(len(self.members))]
+        results = yield from Crew(self.members, lab, "grown", "growing", shows=True, before=before).all()
         yield Phase("adding up what those with privacy spend together")
         return Result(metrics={"generators": len(results)}, guarantee=together(self.members, results))
 

@@ -12,7 +12,7 @@ from pydantic import field_validator
 from engine import privacy
 from engine.crew import Crew
 from engine.studies.dp_training import DPTraining
-from engine.study import Failed, Guarantee, Phase, Refused, Result, Study
+from engine.study import Guarantee, Phase, Refused, Result, Study
 
 
 class Sweep(Study):
@@ -46,15 +46,7 @@ class Sweep(Study):
         """Yield what the members tell; return what they promise together. Raises Failed where one of them failed, when all others are done."""
         for need in dict.fromkeys(need for member in self.members for need in member.needs()):
             yield from lab.need(need)  # with all cores, and once for all members
-        crew = Crew(self.members, lab, "trained", "training")
-        try:
-            yield from crew.events()
-        finally:
-            crew.stop()
-        if crew.failed:
-            number, error = next(iter(crew.failed.items()))
-            raise Failed(f"{len(crew.failed)} of {len(self.members)} could not be trained; the others are kept. {error}") from error
-        results = [crew.results[number] for number in range(len(self.members))]
+        results = yield from Crew(self.members, lab, "trained", "training").all()
         yield Phase("adding up what all of them spend together")
         return Result(metrics={"trainings": len(results)}, guarantee=together(self.members, results))
 
