@@ -59,7 +59,8 @@ class Lab:
         seconds = time.perf_counter() - begun
         result = replace(result, made=made(study, name, seconds) | result.made)
         try:
-            save(self.store, name, result)
+            if study.stored():
+                save(self.store, name, result)
             save_speed(self.store, study, seconds)
         except OSError as error:  # a full disk, a folder that is gone: what was computed is shown all the same
             result = replace(result, made=result.made | {"not_stored": str(error)})

@@ -255,7 +255,7 @@ class Runner:
     def _keep(self, run: Run) -> None:
         """A worker on another machine has another disk: keep the Result here too."""
         try:
-            if run.key not in self.store and "not_stored" not in run.result.made:
+            if run.study.stored() and run.key not in self.store and "not_stored" not in run.result.made:
                 save(self.store, run.key, run.result)
         except OSError as error:  # the Result is shown all the same, with this beside it
             run.result.made["not_stored"] = str(error)

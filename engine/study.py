@@ -158,6 +158,10 @@ class Study(BaseModel):
         """Fingerprints of the files that `run` reads besides its data set: another file is another key. Raises data.Missing."""
         return {}
 
+    def stored(self) -> bool:
+        """May its Result be kept on disk? Not where it holds what a visitor has uploaded."""
+        return True
+
     def changed(self) -> dict[str, str]:
         """Fields that differ from their default, as text: what goes into a URL or after --set."""
         known = parameters.specs(type(self))

@@ -1,0 +1,260 @@
+"""Study `inversion`: rebuild one picture from the gradients that a phone would upload (Geiping et al. 2020), as the server that receives them could.
+
+The phone has this picture alone and takes one step; what it uploads is chosen, clipped and noised as the fields say. A picture of a visitor's own travels inside the study and
+is never stored.
+"""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+from pydantic import Field
+
+from engine import data, parameters, pictures, privacy
+from engine.parameters import parameter
+from engine.studies.classifier import taught
+from engine.studies.initial_model import Starting
+from engine.studies.real_features import RealFeatures
+from engine.study import Failed, Guarantee, Phase, Picture, Point, Refused, Result, Study
+
+STEPS = {"cnn": 2000, "features": 400}  # of one attempt
+TRIES = {"cnn": 2, "features": 1}
+FRAMES = 24  # of the film
+SHOWN = 252  # pixels a side of what is shown
+DEFENCES = {"everything": {}, "10 %": {"leak_fraction": 0.1}, "1 %": {"leak_fraction": 0.01}, "random 10 %": {"leak_fraction": 0.1, "leak_policy": "random"}, "clipped": {"leak_clip": 0.1},
+            "noise 0.001": {"leak_clip": 1.0, "leak_noise": 0.001}, "noise 0.01": {"leak_clip": 1.0, "leak_noise": 0.01}, "noise 0.1": {"leak_clip": 1.0, "leak_noise": 0.1}}
+USUAL_CLIP = 1.0
+
+
+class Inversion(Starting):
+    """Attack one upload; return what came out, step by step, and how like the picture it is."""
+
+    NAME = "inversion"
+    TITLE = "A picture rebuilt from gradients"
+    PRESETS = {"quick": {}, "tiny": {"attack_steps": 60, "tries": 1, "company_share": 0.0}}
+    SERIES = {"defences": "the same picture under the usual ways to share less"}
+
+    category: int = parameter("Class", 3, low=0, high=299, help="Which kind of picture, counted from 0.")
+    index: int = parameter("Which one", 0, low=0, high=99_999, help="Which picture of its class, counted from 0.")
+    model: str = parameter("The phone trains", "untrained", choices={"untrained": "an untrained model", "initial": "the first model"}, pattern="^(untrained|initial)$",
+                           help="What the phone's gradients belong to. A model that has learned already knows most pictures, so that their gradients are small and say less.")
+    layers: str = parameter("Uploads gradients of", "all", choices={"all": "all layers", "last": "the last layer"}, pattern="^(all|last)$", help="For the small CNN.")
+    leak_policy: str = parameter("Which gradients", "largest", choices={"largest": "the largest", "random": "random ones", "threshold": "above a threshold"}, pattern="^(largest|random|threshold)$", help="Of this one upload.")
+    leak_fraction: float = parameter("Share of the gradients", 1.0, low=0.0001, high=1.0, scale="log", ends=("share less", "share all"), help="Of this one upload: so many of its gradients are sent.")
+    leak_threshold: float = parameter("Threshold", 0.01, low=0.0, high=1e6, scale="log", help="For *above a threshold*: a gradient is sent where its magnitude is larger.")
+    leak_clip: float | None = parameter("Clip norm", None, low=1e-4, high=1e4, scale="log", help="The longest that this upload may be. Empty: as it is, and 1 where there is noise.")
+    leak_noise: float = parameter("Noise multiplier σ", 0.0, low=0.0, high=100.0, scale="log", ends=("nothing hidden", "more private"),
+                                  help="Gaussian noise on each gradient, in units of the clip norm, added before the upload leaves the phone.")
+    delta: float = parameters.delta(1e-5)
+    attack_steps: int | None = parameter("Attacker's steps", None, low=10, high=20_000, scale="log", help="Of each attempt. Empty: the usual.")
+    tries: int | None = parameter("Attacker's attempts", None, low=1, high=10, help="Each begins with other noise; the one that fits best counts. Empty: the usual.")
+    smoothness: float = parameter("Smoothness", 1e-3, low=0.0, high=10.0, scale="log", help="How much the attacker prefers smooth pictures: the weight of their total variation.")
+    picture: str = Field("", max_length=100_000)  # a visitor's own, its pixels in base64; not for URL and command line
+
+    # --- which picture --------------------------------------------------------------------------------------------------------------
+
+    def with_picture(self, image: np.ndarray) -> Inversion:
+        """The same attack on a visitor's own picture (h, w, c) uint8, in the format of the data set."""
+        return self.model_copy(update={"picture": base64.b64encode(image.tobytes()).decode(), "index": 0})
+
+    def stored(self) -> bool:
+        """Not where a visitor's own picture is in it."""
+        return not self.picture
+
+    def pick(self, images) -> tuple[np.ndarray, int]:
+        """The picture (h, w, c) uint8 and its label. Raises Refused where the class has no such picture."""
+        if self.category >= len(images.classes):
+            raise Refused("category", f"category: {self.category} is not allowed; {self.dataset} has the classes 0 to {len(images.classes) - 1}")
+        if self.picture:
+            shape = images.test_images.shape[1:]
+            pixels = np.frombuffer(base64.b64decode(self.picture), np.uint8)
+            if pixels.size != np.prod(shape):
+                raise Refused("dataset", f"dataset: {self.dataset} is not allowed with this picture; it has another format")
+            return pixels.reshape(shape), self.category
+        rows = np.flatnonzero(images.test_labels == self.category)
+        if self.index >= len(rows):
+            raise Refused("index", f"index: {self.index} is not allowed; class {images.classes[self.category]} of {self.dataset} has the pictures 0 to {len(rows) - 1}")
+        return images.test_images[rows[self.index]], self.category
+
+    # --- what it needs ----------------------------------------------------------------------------------------------------------------
+
+    def judge(self) -> Study:
+        """The network that says what a picture shows: trained on all training pictures, no part of the attack."""
+        return RealFeatures(dataset=self.dataset).classifier(data.exhibits(self.dataset).train_size)
+
+    def needs(self) -> tuple:
+        """The judge, and the first model where that is attacked. (Of a backbone only the scale of its features, which the company's pictures give.)"""
+        return (self.judge(),) + ((self.initial(),) if self.model == "initial" else ()) + super().needs()
+
+    def usual(self, name: str) -> int:
+        """Steps and attempts: the chosen ones, or the usual."""
+        chosen = {"attack_steps": self.attack_steps, "tries": self.tries}[name]
+        return {"attack_steps": STEPS, "tries": TRIES}[name]["features" if self.backbone else "cnn"] if chosen is None else chosen
+
+    def work(self) -> float:
+        """Steps, in pixels seen."""
+        return self.usual("attack_steps") * self.usual("tries") * (20.0 if self.backbone else data.exhibits(self.dataset).test_images[0].size / 784)
+
+    def kind(self) -> str:
+        """Runs of one kind take time in proportion to their work."""
+        return f"{self.NAME}:{'features' if self.backbone else 'cnn'}"
+
+    def typical(self) -> float:
+        """Seconds on two cores, without what it needs."""
+        return 2.5e-3 * self.work()
+
+    @property
+    def clip(self) -> float | None:
+        """max_grad_norm of the upload, None where nothing is shortened."""
+        return USUAL_CLIP if self.leak_clip is None and self.leak_noise else self.leak_clip
+
+    def defences(self) -> dict[str, Inversion]:
+        """The same picture under the usual ways to share less."""
+        plain = {"leak_policy": "largest", "leak_fraction": 1.0, "leak_clip": None, "leak_noise": 0.0}
+        return {name: self.model_copy(update=plain | changes) for name, changes in DEFENCES.items()}
+
+    # --- running ------------------------------------------------------------------------------------------------------------------------
+
+    def run(self, lab):
+        """Yield the picture as it takes shape; return it beside the true one."""
+        yield Phase("reading the pictures")
+        images = lab.images(self.dataset)
+        self.check(images)
+        image, label = self.pick(images)
+        judge = yield from self._judge(lab, images)
+        yield Phase("computing what the phone uploads")
+        leak, facts = yield from self._leak(lab, images, image, label)
+        attack = _Attack(self, leak, facts, image, images.classes, judge)
+        yield from attack.all()
+        return attack.result()
+
+    def _judge(self, lab, images):
+        """(n, h, w, c) uint8 → (n, classes) probabilities, by the judge."""
+        import torch
+
+        from engine import teaching
+        study, (h, _, channels) = self.judge(), images.test_images.shape[1:]
+        network, scale = taught(study, (yield from lab.need(study)), channels, h, lab.device)
+        return lambda pixels: teaching.outputs(network, torch.tensor(pixels).to(lab.device), scale).softmax(1).cpu().numpy()
+
+    def _leak(self, lab, images, image: np.ndarray, label: int):
+        """What the attacker holds, and some facts about it."""
+        import torch
+
+        from engine import federation, inversion, wire
+        from engine.training import stream
+        network, shared = yield from self._model(lab, images)
+        n = sum(p.numel() for p in shared)
+        blank = inversion.Leak(network, shared, torch.empty(0), torch.empty(0))
+        true = torch.tensor(image, device=lab.device).permute(2, 0, 1)[None] / 255
+        gradient = blank.gradient(true, torch.tensor([label], device=lab.device)).detach()
+        public, noise = (torch.Generator().manual_seed(stream(f"{purpose} of {self.NAME}", self.seed)) for purpose in ("public", "noise"))
+        known = federation.public_positions(n, self.leak_fraction, public).to(lab.device) if self.leak_policy == "random" else None
+        chosen = federation.selected(gradient[None], self.leak_policy, self.leak_fraction, self.leak_threshold, known)
+        upload, sent = federation.clipped(gradient[None] * chosen, self.clip)[0], chosen[0]
+        if not bool(sent.any()):
+            raise Failed("Nothing is above this threshold, so nothing is uploaded, and there is nothing to rebuild a picture from. Take a smaller threshold.")
+        signal = float(upload.norm())
+        if self.leak_noise:
+            sent = sent if known is not None else torch.ones_like(sent)
+            upload = upload + sent * torch.randn(n, generator=noise).to(upload) * (self.leak_noise * self.clip)
+        message = wire.pack(upload.cpu().numpy(), sent.cpu().numpy(), known is not None)
+        facts = {"gradients": n, "sent": int(sent.sum()), "bytes": len(message), "gradient_norm": float(gradient.norm()), "upload_norm": float(upload.norm()),
+                 "noise_to_signal": self.leak_noise * (self.clip or 0.0) * int(sent.sum()) ** 0.5 / max(signal, 1e-12)}
+        read = torch.from_numpy(wire.unpack(message, n, None if known is None else known.cpu().numpy())).to(upload)
+        return inversion.Leak(network, shared, read, sent), facts
+
+    def _model(self, lab, images):
+        """The network as the attacker can run it, (1, c, h, w) in [0, 1] → logits, and the parameters whose gradients are uploaded."""
+        import torch
+
+        from engine import extractors
+        task = yield from self.task(lab, images)
+        if self.model == "initial":
+            first = yield from lab.need(self.initial())
+            torch.nn.utils.vector_to_parameters(torch.from_numpy(first.arrays["weights"]).to(lab.device), task.network.parameters())
+        if self.backbone is None:
+            shared = list(task.network.parameters())[-2 if self.layers == "last" else 0:]
+            return lambda x: task.network(x * 2 - 1), shared
+        see = extractors.backbone(self.network, lab.device)
+        return lambda x: task.network(task.prepare(see(x.expand(-1, 3, -1, -1) * 255))), list(task.network.parameters())
+
+    # --- what is promised -----------------------------------------------------------------------------------------------------------------
+
+    def guarantee(self) -> Guarantee:
+        """What this one upload promises about the picture and its label."""
+        unit = "the one picture on the phone, with its label"
+        if not self.leak_noise:
+            return Guarantee(unit=unit, epsilon=None, delta=None, mechanism="none: the gradients are sent as they are", accountant="none", sampling="none", sample_rate=None, steps=1,
+                             note="Sending fewer gradients, or shorter ones, promises nothing. That one attack fails does not mean that all do.")
+        sigma = self.leak_noise / 2  # one picture replaced by another: from one end of the clip norm to the other
+        epsilon = privacy.gaussian_epsilon(sigma, self.delta)
+        return Guarantee(unit=unit, epsilon=epsilon, delta=self.delta, mechanism=f"the upload shortened to {self.clip:g}, and Gaussian noise of {self.leak_noise:g} times that on each gradient sent, once",
+                         accountant="exact Gaussian curve (Balle and Wang 2018)", sampling="none: one upload", sample_rate=None, steps=1, neighbours="the picture and its label replaced by any others",
+                         against="everyone who sees this upload, the server included", note="For a single upload; every further one adds to it. A simulation: the seed is known. That one attack fails says less than "
+                                                                                           "this number: another may succeed.",
+                         odds_any=privacy.odds_any(epsilon, self.delta), odds_mechanism=privacy.odds_gaussian(sigma))
+
+
+class _Attack:
+    """The attempts, one after the other, and what is kept of them."""
+
+    def __init__(self, study: Inversion, leak, facts: dict, image: np.ndarray, classes: tuple[str, ...], judge):
+        from engine import inversion
+        self.study, self.leak, self.facts, self.image, self.classes, self.judge = study, leak, facts, image, classes, judge
+        self.guessed = inversion.label_of(leak.upload, len(classes), leak.shared[-2].shape[1])
+        self.curves: dict[str, list[tuple[float, float]]] = {}
+        self.films: list[list[tuple[int, bytes]]] = []
+        self.best, self.loss, self.which = None, float("inf"), 0
+
+    def all(self):
+        """Every attempt."""
+        import torch
+
+        from engine import inversion
+        from engine.training import stream
+        study = self.study
+        steps, tries = study.usual("attack_steps"), study.usual("tries")
+        for number in range(tries):
+            label = (self.guessed if self.guessed is not None else number) % len(self.classes)  # without a hint one class after the other is tried
+            draws = torch.Generator().manual_seed(stream(f"attempt {number}", study.seed))
+            attempt = inversion.Attempt(self.leak, label, (self.image.shape[2], *self.image.shape[:2]), steps, study.smoothness, draws)
+            frames = set(np.unique(np.geomspace(1, steps, FRAMES).round().astype(int)))
+            self.films.append([])
+            for step in range(1, steps + 1):
+                apart = attempt.step()
+                if step in frames:
+                    yield from self._show(number * steps + step, step, apart, attempt)
+                yield Phase("rebuilding", number * steps + step, tries * steps)
+            if attempt.loss < self.loss:
+                self.best, self.loss, self.which = _pixels(attempt.best), attempt.loss, number
+
+    def _show(self, at: int, step: int, apart: float, attempt):
+        """How it stands after a step."""
+        now = _pixels(attempt.picture.detach())
+        png = pictures.png(now, SHOWN)
+        self.films[-1].append((step, png))
+        for name, value in {"psnr_db": pictures.psnr(self.image, now), "ssim": pictures.ssim(self.image, now), "apart": apart}.items():
+            self.curves.setdefault(name, []).append((float(at), float(value)))
+            yield Point(name, float(at), float(value))
+        yield Picture("rebuilt", png, f"attempt {len(self.films)}")
+
+    def result(self) -> Result:
+        """The attempt that fits the upload best; the attacker knows no more than that."""
+        study, said = self.study, self.judge(np.stack([self.image, self.best]))
+        true, rebuilt = (int(row.argmax()) for row in said)
+        film = {f"film_{step:06d}": png for step, png in self.films[self.which]}
+        numbers = {name: self.facts[name] for name in ("gradients", "sent", "bytes", "gradient_norm", "upload_norm", "noise_to_signal")}
+        return Result(
+            metrics=numbers | {"psnr_db": pictures.psnr(self.image, self.best), "ssim": pictures.ssim(self.image, self.best), "loss": self.loss, "tries": study.usual("tries"), "steps": study.usual("attack_steps"),
+                               "label_found": float(self.guessed == study.category), "named_the_same": float(true == rebuilt), "sureness": float(said[1, rebuilt])},
+            guarantee=study.guarantee(), curves=self.curves, arrays={"rebuilt": self.best},
+            pictures={"true": pictures.png(self.image, SHOWN), "rebuilt": pictures.png(self.best, SHOWN)} | film,
+            facts={"classes": list(self.classes), "label": self.classes[study.category], "guessed": None if self.guessed is None else self.classes[self.guessed], "true_named": self.classes[true],
+                   "rebuilt_named": self.classes[rebuilt]})
+
+
+def _pixels(picture) -> np.ndarray:
+    """(1, c, h, w) in [0, 1] → (h, w, c) uint8."""
+    return (picture[0].permute(1, 2, 0) * 255).round().byte().cpu().numpy()

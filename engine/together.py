@@ -1,0 +1,119 @@
+"""Many networks of one architecture, each with weights of its own, in one pass. torch.
+
+Where a hundred participants train at once, a loop over them would spend its time in Python and in batches of ten. Here every tensor has a
+leading participant dimension, and each layer is one batched matrix product over all participants: convolutions by their patches (grouped
+convolutions and torch.func.vmap were measured at half the speed, docs/gradient_sharing.md). For a new kind of layer, write a rule and add it to RULES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+Weights = list[Tensor]  # of each parameter in the network's order, (participants, *shape)
+
+
+def forward(network: nn.Sequential, weights: Weights, x: Tensor) -> Tensor:
+    """x (participants, batch, h, w, c) or (participants, batch, features) → logits (participants, batch, classes).
+
+    A single participant goes through the network's own layers, bit for bit as everybody else would train it. Raises NotImplementedError for a layer without a rule.
+    """
+    if len(x) == 1:
+        named = {name: weight[0] for (name, _), weight in zip(network.named_parameters(), weights, strict=True)}
+        pictures = x[0].permute(0, 3, 1, 2) if x.dim() == 5 else x[0]
+        return functional_call(network, named, (pictures,))[None]
+    left = list(weights)
+    for layer in network:
+        if type(layer) not in RULES:
+            raise NotImplementedError(f"{type(layer).__name__} has no rule for many participants: add one to RULES")
+        own, left = left[:len(list(layer.parameters()))], left[len(list(layer.parameters())):]
+        x = RULES[type(layer)](layer, own, x)
+    return x
+
+
+# --- the layers' rules: (layer, its weights, x) → x, pictures with their channels last ---------------------------------------------
+
+def linear(layer: nn.Linear, own: Weights, x: Tensor) -> Tensor:
+    """x (participants, batch, in) → (participants, batch, out)."""
+    return torch.baddbmm(own[1][:, None], x, own[0].mT) if layer.bias is not None else x @ own[0].mT
+
+
+def convolution(layer: nn.Conv2d, own: Weights, x: Tensor) -> Tensor:
+    """x (participants, batch, h, w, in) → (participants, batch, h', w', out)."""
+    plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and layer.bias is not None
+    if not plain or layer.stride[0] != layer.stride[1] or layer.padding[0] != layer.padding[1]:
+        raise NotImplementedError(f"no rule for {layer}: groups, dilation and padding must be plain, and it needs a bias")
+    return Convolution.apply(x, own[0], own[1], layer.stride[0], layer.padding[0])
+
+
+def pooling(layer: nn.MaxPool2d, own: Weights, x: Tensor) -> Tensor:
+    """Each channel by itself: whose it is does not matter."""
+    return layer(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+
+
+def pointwise(layer: nn.Module, own: Weights, x: Tensor) -> Tensor:
+    """Each number by itself."""
+    return layer(x)
+
+
+def flatten(layer: nn.Flatten, own: Weights, x: Tensor) -> Tensor:
+    """(participants, batch, h, w, c) → (participants, batch, c·h·w), in nn.Flatten's order."""
+    return x.permute(0, 1, 4, 2, 3).flatten(2)
+
+
+RULES: dict[type[nn.Module], Callable[[nn.Module, Weights, Tensor], Tensor]] = {
+    nn.Linear: linear, nn.Conv2d: convolution, nn.MaxPool2d: pooling, nn.Tanh: pointwise, nn.ReLU: pointwise, nn.Flatten: flatten}
+
+
+class Convolution(torch.autograd.Function):
+    """A convolution with other kernels for each participant, as a matrix product over patches; its gradients are two more.
+
+    x (P, b, h, w, c), weight (P, out, c, k, l), bias (P, out) → (P, b, h', w', out).
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
+        (people, out, channels, high, wide), batch = weight.shape, x.shape[1]
+        x = F.pad(x, (0, 0, padding, padding, padding, padding)) if padding else x
+        windows = x.unfold(2, high, stride).unfold(3, wide, stride)  # (P, b, h', w', c, k, l)
+        rows, columns = windows.shape[2:4]
+        patches = windows.permute(0, 1, 2, 3, 5, 6, 4).reshape(people, batch * rows * columns, high * wide * channels)
+        kernels = weight.permute(0, 3, 4, 2, 1).reshape(people, high * wide * channels, out)
+        ctx.save_for_backward(patches, kernels)
+        ctx.of = x.shape, weight.shape, stride, padding, rows, columns
+        return torch.baddbmm(bias[:, None], patches, kernels).view(people, batch, rows, columns, out)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        patches, kernels = ctx.saved_tensors
+        seen, (people, out, channels, high, wide), stride, padding, rows, columns = ctx.of
+        grad = grad.reshape(people, -1, out)
+        weight = torch.bmm(patches.mT, grad).view(people, high, wide, channels, out).permute(0, 4, 3, 1, 2)
+        x = None
+        if ctx.needs_input_grad[0]:
+            x = _put_back(torch.bmm(grad, kernels.mT).view(people, -1, rows, columns, high, wide, channels), grad.new_zeros(seen), stride)
+            x = x[:, :, padding:-padding, padding:-padding] if padding else x
+        return x, weight, grad.sum(1), None, None
+
+
+def _put_back(patches: Tensor, x: Tensor, stride: int) -> Tensor:
+    """Add every patch (P, b, h', w', k, l, c) to where it was cut from in x (P, b, h, w, c).
+
+    Patches do not overlap within a block of stride × stride pixels, so each block of a kernel is one addition.
+    """
+    people, batch, rows, columns, high, wide, channels = patches.shape
+    for top in range(0, high, stride):
+        for left in range(0, wide, stride):
+            block = patches[:, :, :, :, top:top + stride, left:left + stride]
+            if block.shape[4:6] == (stride, stride):
+                part = block.permute(0, 1, 2, 4, 3, 5, 6).reshape(people, batch, rows * stride, columns * stride, channels)
+                x[:, :, top:top + rows * stride, left:left + columns * stride] += part
+                continue
+            for down in range(block.shape[4]):  # the kernel's side is no multiple of the stride: its last pixels one by one
+                for right in range(block.shape[5]):
+                    x[:, :, top + down:top + down + rows * stride:stride, left + right:left + right + columns * stride:stride] += block[:, :, :, :, down, right]
+    return x

@@ -1,0 +1,68 @@
+"""What a phone really sends: a part of its gradients as bytes, and what the server reads from them. numpy.
+
+A message is a header (kind, number type, how many gradients there are and how many come), the positions, and the numbers. Positions are left out where
+both sides know them, written as 32-bit numbers where they are few, and as one bit for every gradient where that is shorter.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+HEADER = struct.Struct("<BBII")
+DENSE, LISTED, BITS, KNOWN = range(4)  # how positions come: all of them, as numbers, as bits, not at all
+TYPES = (np.dtype("<f4"), np.dtype("<f8"))
+
+
+class Unreadable(ValueError):
+    """Bytes that are no message of ours."""
+
+
+def pack(values: np.ndarray, kept: np.ndarray, known: bool = False) -> bytes:
+    """values (n,) float32 or float64 and kept (n,) bool → bytes, the shortest of our kinds. known: both sides know the positions already."""
+    n, count = len(values), int(kept.sum())
+    numbers = values[kept].astype(TYPES[_type(values.dtype)], copy=False).tobytes()
+    if count == n:
+        kind, positions = DENSE, b""
+    elif known:
+        kind, positions = KNOWN, b""
+    elif 4 * count <= -(-n // 8):
+        kind, positions = LISTED, np.flatnonzero(kept).astype("<u4").tobytes()
+    else:
+        kind, positions = BITS, np.packbits(kept).tobytes()
+    return HEADER.pack(kind, _type(values.dtype), n, count) + positions + numbers
+
+
+def unpack(message: bytes, n: int, known: np.ndarray | None = None) -> np.ndarray:
+    """Bytes → (n,), zeros where nothing was sent. known (n,) bool: the positions, where the message leaves them out. Raises Unreadable for anything else."""
+    if len(message) < HEADER.size:
+        raise Unreadable("no header")
+    kind, type_, told, count = HEADER.unpack_from(message)
+    if kind > KNOWN or type_ >= len(TYPES) or told != n or count > n or (kind == KNOWN and known is None):
+        raise Unreadable("a wrong header")
+    width = {DENSE: 0, LISTED: 4 * count, BITS: -(-n // 8), KNOWN: 0}[kind]
+    if len(message) != HEADER.size + width + count * TYPES[type_].itemsize:
+        raise Unreadable("cut off, or too long")
+    positions = _positions(kind, message[HEADER.size:HEADER.size + width], n, known)
+    if len(positions) != count or (count and positions[-1] >= n):
+        raise Unreadable("wrong positions")
+    values = np.zeros(n, TYPES[type_])
+    values[positions] = np.frombuffer(message, TYPES[type_], count, HEADER.size + width)
+    return values
+
+
+def _positions(kind: int, part: bytes, n: int, known: np.ndarray | None) -> np.ndarray:
+    """Ascending positions of what was sent."""
+    if kind == LISTED:
+        found = np.frombuffer(part, "<u4")
+        if (np.diff(found.astype(np.int64)) <= 0).any():
+            raise Unreadable("positions out of order")
+        return found
+    if kind == BITS:
+        return np.flatnonzero(np.unpackbits(np.frombuffer(part, np.uint8), count=n))
+    return np.flatnonzero(known) if kind == KNOWN else np.arange(n)
+
+
+def _type(dtype: np.dtype) -> int:
+    return TYPES.index(np.dtype(dtype).newbyteorder("<"))
