@@ -10,4 +10,5 @@ st.navigation([
     st.Page("synthesis.py", title="Synthesis", icon=":material/auto_awesome:", url_path="synthesis"),
     st.Page("dp_training.py", title="DP training", icon=":material/show_chart:", url_path="dp_training"),
     st.Page("fidelity.py", title="Fidelity", icon=":material/compare:", url_path="fidelity"),
+    st.Page("gradient_sharing.py", title="Gradient sharing", icon=":material/share:", url_path="gradient_sharing"),
 ], position="top").run()

@@ -60,7 +60,7 @@ class GradientSharing(Starting):
     server_rate: float = parameter("Server's rate", 1.0, low=0.01, high=100.0, scale="log", help="How far the server goes along the mean of the uploads, in steps of a phone.")
     policy: str = parameter("Which gradients", "largest", choices={"largest": "the largest", "random": "random ones", "threshold": "above a threshold"}, pattern="^(largest|random|threshold)$",
                             help="Random ones are drawn anew each day, the same for all phones, so that nobody has to say which.")
-    fraction: float = parameter("Share of the gradients", 0.1, low=0.0001, high=1.0, scale="log", ends=("share less", "share all"), help="Of all gradients, so many are uploaded.")
+    fraction: float = parameter("Share of the gradients", 0.1, low=0.0001, high=1.0, unit="fraction", scale="log", ends=("share less", "share all"), help="Of all gradients, so many are uploaded.")
     threshold: float = parameter("Threshold", 0.1, low=0.0, high=1e6, scale="log", help="For *above a threshold*: a gradient (the sum over the phone's day) is uploaded where its magnitude is larger.")
     keep_rest: bool = parameter("Keep the rest", False, help="What was not uploaded is added to the next day's gradients (as in Lin et al. 2018), instead of being forgotten.")
     trained: str = parameter("Updates of", "all", choices={"all": "all layers", "last": "the last layer"}, pattern="^(all|last)$", help="For the small CNN: whether the phones may change all of it.")

@@ -12,7 +12,7 @@ from engine.studies.backbone import BACKBONES, Backbone
 from engine.study import Guarantee, Phase, Point, Refused, Result, Study
 
 NETWORKS = {"cnn": "a small CNN, from scratch"} | {name: f"{words}, a new last layer" for name, words in BACKBONES.items()}
-RATES = {"cnn": {"sgd": 0.1, "rmsprop": 0.001, "adam": 0.002}, "features": {"sgd": 0.02, "rmsprop": 0.0005, "adam": 0.0005}}  # picked on held-out training pictures
+RATES = {"cnn": {"sgd": 0.2, "rmsprop": 0.001, "adam": 0.002}, "features": {"sgd": 0.01, "rmsprop": 0.0002, "adam": 0.0002}}  # picked on held-out training pictures
 OPTIMIZER_NAMES = {"sgd": "SGD", "rmsprop": "RMSProp", "adam": "Adam"}
 BATCH = 32  # pictures a step of the company's
 

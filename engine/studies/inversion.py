@@ -41,7 +41,7 @@ class Inversion(Starting):
                            help="What the phone's gradients belong to. A model that has learned already knows most pictures, so that their gradients are small and say less.")
     layers: str = parameter("Uploads gradients of", "all", choices={"all": "all layers", "last": "the last layer"}, pattern="^(all|last)$", help="For the small CNN.")
     leak_policy: str = parameter("Which gradients", "largest", choices={"largest": "the largest", "random": "random ones", "threshold": "above a threshold"}, pattern="^(largest|random|threshold)$", help="Of this one upload.")
-    leak_fraction: float = parameter("Share of the gradients", 1.0, low=0.0001, high=1.0, scale="log", ends=("share less", "share all"), help="Of this one upload: so many of its gradients are sent.")
+    leak_fraction: float = parameter("Share of the gradients", 1.0, low=0.0001, high=1.0, unit="fraction", scale="log", ends=("share less", "share all"), help="Of this one upload: so many of its gradients are sent.")
     leak_threshold: float = parameter("Threshold", 0.01, low=0.0, high=1e6, scale="log", help="For *above a threshold*: a gradient is sent where its magnitude is larger.")
     leak_clip: float | None = parameter("Clip norm", None, low=1e-4, high=1e4, scale="log", help="The longest that this upload may be. Empty: as it is, and 1 where there is noise.")
     leak_noise: float = parameter("Noise multiplier σ", 0.0, low=0.0, high=100.0, scale="log", ends=("nothing hidden", "more private"),
@@ -49,7 +49,7 @@ class Inversion(Starting):
     delta: float = parameters.delta(1e-5)
     attack_steps: int | None = parameter("Attacker's steps", None, low=10, high=20_000, scale="log", help="Of each attempt. Empty: the usual.")
     tries: int | None = parameter("Attacker's attempts", None, low=1, high=10, help="Each begins with other noise; the one that fits best counts. Empty: the usual.")
-    smoothness: float = parameter("Smoothness", 1e-3, low=0.0, high=10.0, scale="log", help="How much the attacker prefers smooth pictures: the weight of their total variation.")
+    smoothness: float = parameter("Smoothness", 0.01, low=0.0, high=10.0, scale="log", help="How much the attacker prefers smooth pictures: the weight of their total variation.")
     picture: str = Field("", max_length=100_000)  # a visitor's own, its pixels in base64; not for URL and command line
 
     # --- which picture --------------------------------------------------------------------------------------------------------------
@@ -76,6 +76,10 @@ class Inversion(Starting):
         if self.index >= len(rows):
             raise Refused("index", f"index: {self.index} is not allowed; class {images.classes[self.category]} of {self.dataset} has the pictures 0 to {len(rows) - 1}")
         return images.test_images[rows[self.index]], self.category
+
+    def shown(self, images) -> bytes:
+        """PNG of the true picture."""
+        return pictures.png(self.pick(images)[0], SHOWN)
 
     # --- what it needs ----------------------------------------------------------------------------------------------------------------
 
@@ -118,12 +122,15 @@ class Inversion(Starting):
 
     def run(self, lab):
         """Yield the picture as it takes shape; return it beside the true one."""
+        import torch
+
         yield Phase("reading the pictures")
         images = lab.images(self.dataset)
         self.check(images)
         image, label = self.pick(images)
         judge = yield from self._judge(lab, images)
         yield Phase("computing what the phone uploads")
+        torch.set_num_threads(1)  # sums in another order soon lead an attempt elsewhere: the same on every machine, however many cores it has
         leak, facts = yield from self._leak(lab, images, image, label)
         attack = _Attack(self, leak, facts, image, images.classes, judge)
         yield from attack.all()

@@ -507,3 +507,79 @@ def ratios(found, yardstick, threshold: float, name: str) -> go.Figure:
     chart.update_layout(barmode="overlay")
     chart.update_xaxes(range=[-0.02, top])
     return chart
+
+
+# --- phones that share gradients ---------------------------------------------------------------------------------------------
+
+COMPARED = {"no update": ("chance", "dot"), "each phone alone": ("noised", "dash"), "all pictures in one place": ("raw", "solid")}  # arms that share nothing: colour and dash
+
+
+def _arm(name: str, shared: list[str], private: bool) -> dict:
+    """A line's look: those that share go from pale to dark, orange without a promise, blue with one."""
+    if name in COMPARED:
+        return dict(color=COLOURS[COMPARED[name][0]], dash=COMPARED[name][1], width=2.5)
+    place = shared.index(name) / max(1, len(shared) - 1)
+    return dict(color=f"hsl(204, 100%, {65 - 40 * place:.0f}%)" if private else f"hsl(38, 95%, {68 - 36 * place:.0f}%)", width=2.5)
+
+
+def days(curves: dict[str, Curve], rounds: int, chance: float, private: bool) -> go.Figure:
+    """Accuracy day by day, a line for each arm. curves: words → (day, accuracy in [0, 1])."""
+    chart = figure("Days", "New pictures named correctly, %", height=380)
+    shared = [name for name in curves if name not in COMPARED]
+    for name, points in curves.items():
+        chart.add_scatter(x=[x for x, _ in points], y=[100 * y for _, y in points], name=name, mode="lines", line=_arm(name, shared, private), hovertemplate="%{y:.1f} %")
+    chart.add_hline(y=100 * chance, line=dict(color=COLOURS["chance"], dash="dot", width=1), annotation=dict(text="guessing", font=dict(color=COLOURS["chance"])))
+    values = [100 * y for points in curves.values() for _, y in points]
+    worst, best = min(values, default=0.0), max(values, default=100.0)
+    chart.update_xaxes(range=[-0.01 * rounds, 1.02 * rounds])
+    chart.update_yaxes(range=[worst - 0.1 * (best - worst) - 0.5, best + 0.1 * (best - worst) + 0.5] if worst > 50 else [0, 101])
+    return chart
+
+
+def by_bytes(curves: dict[str, Curve], levels: dict[str, float], centralised: tuple[float, float] | None, private: bool) -> go.Figure:
+    """Accuracy over bytes uploaded a phone. curves: words → (bytes, accuracy); levels: of arms that send nothing; centralised: bytes of a phone's pictures, and the accuracy with all of them."""
+    chart = figure("Uploaded by a phone so far, on average", "New pictures named correctly, %", height=380)
+    shared = list(curves)
+    for name, points in curves.items():
+        sent = [(x, y) for x, y in points if x > 0]
+        chart.add_scatter(x=[x for x, _ in sent], y=[100 * y for _, y in sent], name=name, mode="lines+markers", marker=dict(size=4), line=_arm(name, shared, private),
+                          text=[words.size(x) for x, _ in sent], hovertemplate="%{y:.1f} % after %{text}")
+    if centralised is not None:
+        chart.add_scatter(x=[centralised[0]], y=[100 * centralised[1]], name="the pictures themselves", mode="markers", marker=dict(symbol="star", size=15, color=COLOURS["raw"]),
+                          text=[words.size(centralised[0])], hovertemplate="%{y:.1f} % for %{text} of pictures")
+    for name, level in levels.items():
+        chart.add_hline(y=100 * level, line=dict(color=COLOURS[COMPARED[name][0]], dash=COMPARED[name][1], width=1.5), annotation=dict(text=name, font=dict(color=COLOURS[COMPARED[name][0]])),
+                        annotation_position="bottom right")
+    seen = [x for points in curves.values() for x, _ in points if x > 0] + ([centralised[0]] if centralised else [])
+    if seen:
+        marks = [10.0**e for e in range(math.floor(math.log10(min(seen))), math.ceil(math.log10(max(seen))) + 1)]
+        chart.update_xaxes(tickvals=marks, ticktext=[words.size(mark).replace(".0", "") for mark in marks])
+    chart.update_xaxes(type="log")
+    chart.update_layout(hovermode="closest")
+    return chart
+
+
+def by_epsilon(paths: dict[str, Curve], ends: dict[str, tuple[float, float]], levels: dict[str, float]) -> go.Figure:
+    """Accuracy over the ε that a participant has spent. paths: words → (ε, accuracy) day by day; ends: (exact ε, accuracy) of finished ones; levels: without a promise."""
+    chart = figure("ε of a participant (smaller is more private)", "New pictures named correctly, %", height=400)
+    for name, points in paths.items():
+        kept = [(x, y) for x, y in points if 0 < x < math.inf]
+        chart.add_scatter(x=[x for x, _ in kept], y=[100 * y for _, y in kept], mode="lines", line=dict(color=COLOURS["spent"], width=1), showlegend=False, hoverinfo="skip")
+    done = sorted((x, y, name) for name, (x, y) in ends.items())
+    chart.add_scatter(x=[x for x, *_ in done], y=[100 * y for _, y, _ in done], mode="lines+markers+text", name="at the end", line=dict(color=COLOURS["private"], width=3), marker=dict(size=9),
+                      text=[name for *_, name in done], textposition="bottom center", hovertemplate="%{y:.1f} % at ε = %{x:.3g} (%{text})")
+    for name, level in levels.items():
+        colour = COMPARED.get(name, ("not private", "dash"))
+        chart.add_hline(y=100 * level, line=dict(color=COLOURS[colour[0]], dash=colour[1], width=1.5), annotation=dict(text=name, font=dict(color=COLOURS[colour[0]])), annotation_position="top left")
+    chart.update_xaxes(type="log", tickvals=[0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000])
+    chart.update_layout(hovermode="closest")
+    return chart
+
+
+def rebuilding(curves: dict[str, Curve], steps: int) -> go.Figure:
+    """How like the true picture the rebuilt one is, over the attacker's steps. curves: psnr_db over steps, all attempts."""
+    chart = figure("Attacker's steps", "Likeness to the picture (PSNR, dB)", height=260)
+    points = curves.get("psnr_db", [])
+    chart.add_scatter(x=[x for x, _ in points], y=[y for _, y in points], mode="lines+markers", line=dict(color=COLOURS["attacker"], width=3), marker=dict(size=5), showlegend=False, hovertemplate="%{y:.1f} dB")
+    chart.update_xaxes(range=[0, 1.02 * steps])
+    return chart

@@ -236,7 +236,7 @@ class Controls:
         if self.moved != name:  # a slider is not told where it has just said to be: a fast hand is further on already
             st.session_state[slider] = nearest(marks, self.value(name))
         with wide:
-            st.select_slider(spec.title, marks, key=slider, format_func=lambda v: f"{v:,g}", help=spec.help,
+            st.select_slider(spec.title, marks, key=slider, format_func=lambda v: f"{100 * v:,g} %" if spec.unit == "fraction" else f"{v:,g}", help=spec.help,
                              on_change=self._moved, args=(name,))
             with st.container(horizontal=True, horizontal_alignment="distribute"):
                 st.caption(f"◀ {spec.ends[0]}", width="content")

@@ -445,3 +445,87 @@ below 1.25 %, for the best of four $r$. A canary's score is $\sum_t \log\big(1 -
 **The attacker's score** (LiRA): with $\phi = \log \tfrac{p}{1 - p}$ of the right class, $\log \mathcal N(\phi; \mu_\text{in}, s_\text{in}^2) - \log \mathcal N(\phi; \mu_\text{out}, s_\text{out}^2)$, fitted to shadows that knew the picture and that did not.
 At a share $\alpha$ of false alarms no attack finds more than $\min_\varepsilon \big(e^\varepsilon \alpha + \delta(\varepsilon)\big)$, with $\delta(\varepsilon)$ from the privacy loss distribution.
 """
+
+
+# --- phones that share gradients ---------------------------------------------------------------------------------------------
+
+def per_hundred(share: float) -> str:
+    """An accuracy as 'of 100': '96.7'."""
+    return f"{100 * share:.1f}"
+
+
+def shared(metrics: dict[str, dict[str, float]], name: str, people: int, rounds: int) -> str:
+    """What came out of sharing, in two sentences. metrics: arm → its numbers; name: the arm that is told of."""
+    mine, none, everything = metrics[name], metrics["no update"], metrics["all pictures in one place"]
+    gap = 100 * (everything["test_accuracy"] - mine["test_accuracy"])
+    beside = f"{abs(gap):.1f} {'fewer' if gap > 0 else 'more'} than" if abs(gap) >= 0.05 else "as many as"
+    sent, had = mine["bytes"] / people, mine["bytes_of_pictures"] / people
+    more = f"**{times(sent / had)} times as much** as its pictures would have been" if sent > had else f"{times(100 * sent / had)} % of what its pictures would have been"
+    return (f"Sharing **{name}** names **{per_hundred(mine['test_accuracy'])} of 100** new pictures correctly, {beside} with all pictures in one place ({per_hundred(everything['test_accuracy'])}); "
+            f"the first model alone names {per_hundred(none['test_accuracy'])}. In {rounds} day{'s' if rounds > 1 else ''} a phone uploads {size(sent)}: {more} ({size(had)}, uncompressed).")
+
+
+def day(number: int, rounds: int, codes: list[int], accuracy: float | None, people: int) -> str:
+    """The line below the phones: who sent how much on a day."""
+    if not number:
+        return f"{people:,} phones, each with pictures of its own. Every day each trains on them, and uploads a part of what it has learned." + (f" Drawn: the first {len(codes)}." if people > len(codes) else "")
+    counts = {"refused": sum(c == -2 for c in codes), "dropped out": sum(c == -1 for c in codes), "not asked": sum(c == -3 for c in codes), "without pictures": sum(c == 0 for c in codes)}
+    sent = [c for c in codes if c > 0]
+    others = "".join(f", {count} {what}" for what, count in counts.items() if count)
+    named = "" if accuracy is None else f" The model now names {per_hundred(accuracy)} of 100 new pictures correctly."
+    whose = f" of the {len(codes)} drawn" if people > len(codes) else ""
+    return f"Day {number} of {rounds}: {len(sent)}{whose} upload, {size(sum(sent))} in all{others}.{named}"
+
+
+def rebuilt(metrics: dict[str, float], facts: dict, own: bool) -> str:
+    """What the attacker has found out."""
+    label = (f"From the upload alone it can be read off that the picture is called **{plain(facts['guessed'])}**" + ("" if metrics["label_found"] else f", which is wrong: it is {plain(facts['label'])}")
+             if facts["guessed"] is not None else "The upload does not give the label away")
+    same = metrics["named_the_same"] == 1
+    judge = (f"A network that knows such pictures calls {'your picture' if own else 'the true one'} **{plain(facts['true_named'])}** and the rebuilt one **{plain(facts['rebuilt_named'])}**"
+             f" ({100 * metrics['sureness']:.0f} % sure){': still recognised' if same else ''}.")
+    quality = metrics["psnr_db"]
+    looks = "a near copy" if quality >= 20 else "recognisable in parts" if quality >= 13 else "not much of the picture"
+    return f"{label}. The best attempt comes to {quality:.1f} dB ({looks}; 20 dB and more is a near copy). {judge}"
+
+
+def sharing(m: dict[str, float], people: int) -> dict[str, str]:
+    """A row of the page's table."""
+    bytes_ = m.get("bytes")
+    return {"Correct, of 100": per_hundred(m["test_accuracy"]), "Uploaded by a phone, all days": "nothing" if bytes_ is None else size(bytes_ / people), "One upload": size(m["bytes_an_upload"]) if m.get("uploads") else "–",
+            "Uploads": f"{m['uploads']:,}" if "uploads" in m else "–", "Refused": f"{m.get('refused', 0):,}", "Dropped out": f"{m.get('dropped', 0):,}", "Worst phone": per_hundred(m["worst"]) if "worst" in m else "–",
+            "Best phone": per_hundred(m["best"]) if "best" in m else "–"}
+
+
+def user_level(promise: Guarantee, plan: dict, rounds: int, people: int) -> str:
+    """The line below the noise dial."""
+    if promise.epsilon is None:
+        return "No noise: **nothing is promised to anyone**, however small the share is."
+    return (f"Noise multiplier σ = {plan['noise_multiplier']:.4g}, clip norm {plan['clip']:g}, {rounds} days: **ε = {epsilon(promise.epsilon)}** for all pictures of one participant, one of {people:,} "
+            f"({promise.accountant.split(' (')[0]}). Attackers who guess whether you took part {how_often(promise.odds_mechanism)}.")
+
+
+CHEAP = "Gradients are as many as the model has weights, each day anew: for small pictures and a model of this size, sending a part of them costs more than the pictures."
+
+SHARING_REPORT = """
+Report 5 (Bu, CS230): a company trains a first model on half of its pictures of men, women, dogs and cats, ships it in an app, and goes on learning from users' phones by *distributed selective SGD* (Shokri and
+Shmatikov 2015). Its first models, accuracy on validation pictures: a CNN from scratch 72.1 % (SGD), 74.8 % (RMSProp), 77.7 % (Adam); VGG16 with a new last layer 79.6, 81.4, 83.5 %. With 10 to 20 % of the gradients
+it came about as far as training on all pictures in one place; no update was worst. Its code could not be had. *Show: first models* above is its table with ours; docs/gradient_sharing.md says how to build the folder.
+
+Shokri and Shmatikov on MNIST: 99.14 % sharing 10 %, 98.71 % sharing 1 %, 99.17 % with all pictures in one place, 93.16 % alone.
+
+What the report does not say: a fraction of the gradients is no protection. The picture above was rebuilt from gradients.
+"""
+
+SHARING_FORMULAS = r"""
+**A day.** Phone $i$ downloads the model $w$, goes through its own pictures by SGD, $w_i \leftarrow w_i - \eta\, g_i^t$, and adds up what it has seen: $G_i = \sum_t g_i^t$.
+It uploads $u_i = S(G_i)$: the $\theta n$ entries of largest magnitude, or random ones, or those above a threshold. The server takes $w \leftarrow w - \eta\,\eta_s \tfrac1m \sum_i u_i$.
+
+**With a promise.** Each $u_i$ is shortened to $\lVert u_i \rVert_2 \le C$. The server adds $\mathcal N(0, \sigma^2 C^2 I)$ to the sum and divides by the *expected* number of uploads. A participant, added or removed with all
+its pictures, moves the sum by at most $C$: $T$ days are $T$ Gaussian mechanisms on a Poisson sample of the participants, counted exactly (PLD). That holds whatever $S$ is: so choosing fewer gradients buys no privacy,
+and noise goes to all gradients that somebody could have sent. Where *each phone* adds the noise, its pictures replaced by others move its upload by at most $2C$: noise multiplier $\sigma/2$, every day, no sampling.
+
+**The attack** (Geiping et al. 2020) looks for the picture $x$ whose gradient points where the upload does:
+$\min_x\; 1 - \dfrac{\langle \nabla_w \ell(x, y),\, u\rangle}{\lVert \nabla_w \ell(x, y)\rVert\,\lVert u \rVert} + \lambda\, \mathrm{TV}(x)$, on the entries that were sent. Clipping alone changes the length of $u$ and not its
+direction: this attack does not even notice.
+"""

@@ -1,0 +1,313 @@
+"""Page Gradient sharing: phones that keep their pictures and send gradients, day by day; and what those gradients still show."""
+
+import numpy as np
+import streamlit as st
+
+from engine import data, uploads
+from engine.studies.arms import Arms
+from engine.studies.gradient_sharing import ARMS, SHOWN_PHONES, GradientSharing
+from engine.studies.initial_model import Starting
+from engine.studies.inversion import Inversion
+from pages.parts import charts, live, panels, words
+from pages.parts.controls import Controls, Look
+from pages.parts.diagram import diagram
+from pages.parts.scrubber import scrubber
+
+SHOWN = {"arms": "How much to share", "noises": "Accuracy over ε", "policies": "Which gradients", "table": "First models"}
+LEAK = tuple(name for name in Inversion.model_fields if name not in GradientSharing.model_fields and name != "picture")  # the theatre's own: no preset touches them
+NONE, CENTRAL, ALONE = ARMS["none"], ARMS["centralised"], ARMS["alone"]
+
+st.title("Your photos stay on your phone. What do they still give away?", anchor=False)
+st.markdown("A company wants to learn from your photos without having them. So your phone learns from them, and sends only what it has learned: its *gradients*, the directions in which the model should move, or a tenth of them. "
+            "**Press Run and watch twenty phones learn together. Then, below, look at what one upload still shows.**")
+
+controls = Controls(GradientSharing, Inversion, hidden=("arm",), aside=LEAK, looks={"shown": Look(tuple(SHOWN), ("arms",))})
+controls.complain()
+
+
+def switch_dial() -> None:
+    """From a noise multiplier to a budget and back: one follows from the other."""
+    by_budget = st.session_state["gradient_sharing.by"] == "budget"
+    controls.change(target_epsilon=8.0 if by_budget else None, noise_multiplier=None if by_budget else 0.0)
+
+
+st.session_state["gradient_sharing.by"] = "noise" if controls.value("target_epsilon") is None else "budget"
+controls.dial("fraction")
+controls.presets({"quick": "Start", "uneven": "Uneven phones", "private": "A thousand phones, with noise", "shokri": "Shokri and Shmatikov", "report": "As in the report"})
+with st.expander("More settings", icon=":material/tune:", expanded=controls.opens(*(name for name in GradientSharing.model_fields if name not in ("fraction", "noise_multiplier", "target_epsilon")), also=controls.lacks_data())):
+    first, second, third = st.columns(3)
+    with first:
+        st.markdown("**Pictures and first model**")
+        controls.dataset()
+        for name in ("network", "activation", "optimizer"):
+            controls.choice(name)
+        controls.number("initial_epochs")
+        controls.number("initial_rate", "the usual")
+        controls.number("company_share")
+        controls.number("seed")
+    with second:
+        st.markdown("**Phones**")
+        for name, usual in (("participants", ""), ("pictures_each", "all that there are"), ("unevenness", "even"), ("rounds", ""), ("local_epochs", ""), ("batch_size", ""), ("learning_rate", "the usual"), ("participation", ""), ("dropout", "")):
+            controls.number(name, usual)
+        controls.choice("faulty")
+    with third:
+        st.markdown("**What they upload**")
+        controls.choice("policy")
+        if controls.value("policy") == "threshold":
+            controls.number("threshold")
+        controls.switch("keep_rest")
+        for name in ("trained", "order", "noised_by"):
+            controls.choice(name)
+        controls.number("max_grad_norm", "as it is; 1 with noise")
+        controls.number("delta")
+        controls.number("server_rate")
+with st.expander("Noise, and a promise", icon=":material/grain:", expanded=controls.opens("noise_multiplier", "target_epsilon") or controls.value("noise_multiplier") != 0.0):
+    st.segmented_control("The dial sets", ["noise", "budget"], key="gradient_sharing.by", on_change=switch_dial, required=True, format_func={"budget": "the budget ε", "noise": "the noise"}.get)
+    controls.dial("noise_multiplier" if st.session_state["gradient_sharing.by"] == "noise" else "target_epsilon")
+    told = st.empty()
+shown = controls.look("shown", "Show", SHOWN, required=True)[0]
+
+study = controls.ready()
+exhibited = data.exhibits(study.dataset)
+controls.checked(lambda: study.check(exhibited))
+promise = controls.checked(study.guarantee, "promise")
+told.markdown(words.user_level(promise, study.plan(), study.rounds, study.participants))
+private = promise.epsilon is not None
+
+
+# --- learning together ------------------------------------------------------------------------------------------------------------
+
+def show_together() -> None:
+    """A series of arms at once, chart and phones filling while they run."""
+    members = controls.checked(getattr(study, shown), "series")
+    together = {"all arms": Arms(members=tuple(members.values()))}
+    live.run_button(together, unknown="")
+    live.follow(together, lambda views: draw_together(members, views["all arms"]))
+    found = finished(members)
+    if len(found) == len(members):
+        draw_found(members, found)
+
+
+def finished(members: dict) -> dict:
+    """Words → Result of those that are done."""
+    return {name: found for name, member in members.items() if (found := live.look(member, remembered=True).result) is not None}
+
+
+def draw_together(members: dict, view: live.View) -> None:
+    """The series as it is now."""
+    live.progress({f"{len(members)} arms": view})
+    found = finished(members)
+    curves = {name: found[name].curves if name in found else live.of_member(view, number) for number, name in enumerate(members)}
+    left, right = st.columns([1, 1.25])
+    with left:
+        draw_phones(members, found, curves, running=len(found) < len(members))
+    with right:
+        accuracy = {name: each["test_accuracy"] for name, each in curves.items() if each.get("test_accuracy")}
+        if accuracy:
+            st.plotly_chart(charts.days(accuracy, study.rounds, study.chance(), private), key=f"days {shown}", config={"displayModeBar": False}, alt="Accuracy day by day, a line for each arm")
+        else:
+            st.image(study.sample(), width="stretch", alt="Some of the pictures on the phones")
+            st.caption("Some of the pictures that lie on the phones. Here will be a curve for each way of learning from them: how many new pictures the model names correctly, day by day.")
+
+
+def draw_phones(members: dict, found: dict, curves: dict, running: bool) -> None:
+    """Phones and server, of the arm that is furthest among those that share as chosen."""
+    name = chosen(members)
+    curve = curves[name]
+    days = int(max((x for x, _ in curve.get("phone 0", [])), default=0))
+    count = min(study.participants, SHOWN_PHONES)
+    codes = [dict(curve.get(f"phone {i}", [])) for i in range(count)]
+    sent = [[int(each.get(day, 0)) for each in codes] for day in range(1, days + 1)]
+    accuracy = dict(curve.get("test_accuracy", []))
+    named = [f"{words.per_hundred(accuracy[day])} of 100" if day in accuracy else "" for day in range(days + 1)]
+    told_ = [words.day(day, study.rounds, sent[day - 1] if day else [0] * count, accuracy.get(day), study.participants) for day in range(days + 1)]
+    sizes = {str(code): words.size(code) for code in {code for day in sent for code in day if code > 0}}
+    title = f"Sharing {name}" if shown == "arms" else name[0].upper() + name[1:]
+    st.markdown(f"**{title}**", help="The larger the dot, the more bytes. Dashed: a phone without pictures. A line: it dropped out. A cross: the server refused what it sent.")
+    diagram(sent, count, 4 * study.gradients(exhibited), named, told_, sizes, live=running and days > 0, alt=f"{study.participants} phones around a server", key=f"phones {shown}")
+
+
+def chosen(members: dict) -> str:
+    """The arm that shares as the dials say, or the nearest to it."""
+    same = [name for name, member in members.items() if member == study]
+    return same[0] if same else next(name for name, member in members.items() if member.arm == "shared")
+
+
+def draw_found(members: dict, found: dict) -> None:
+    """What came out, when all are done."""
+    metrics = {name: result.metrics for name, result in found.items()}
+    for name, result in found.items():
+        if result.facts["diverged"]:
+            st.warning(f"**{name}** diverged: the model's weights are no numbers any more. A smaller learning rate, or a smaller server's rate, helps.", icon=":material/warning:")
+    if metrics[chosen(members)].get("refused"):
+        m = metrics[chosen(members)]
+        st.info(f"The server refused {m['refused']} of {m['uploads'] + m['refused']} uploads: no numbers, or longer than any phone's upload can be. The others count as if nothing had been sent.", icon=":material/block:")
+    if empty := metrics[chosen(members)]["phones_without_pictures"]:
+        st.info(f"{empty} of {study.participants} phones have no pictures: they have nothing to send.", icon=":material/phone_android:")
+    {"arms": draw_arms, "noises": draw_noises, "policies": draw_policies}[shown](members, found, metrics)
+    with st.expander("All numbers", icon=":material/table_chart:"):
+        st.dataframe([{"": name, **words.sharing(m, study.participants)} for name, m in metrics.items()], hide_index=True)
+        st.caption(f"{metrics[chosen(members)]['gradients']:,} gradients; {metrics[chosen(members)]['pictures_on_phones']:,} pictures on {study.participants:,} phones. Bytes are those of the messages that the server has read, positions included. "
+                   + (f"*{ALONE}*: the mean of {found[ALONE].metrics['phones_trained']:.0f} phones. " if ALONE in found else "") + "One seed: another one moves accuracies by about "
+                   f"{100 * words.margin(metrics[chosen(members)]['test_accuracy'], len(exhibited.test_labels)):.1f} points.")
+    draw_promise(members, found)
+
+
+def draw_arms(members: dict, found: dict, metrics: dict) -> None:
+    """Accuracy against bytes: report 5's question."""
+    st.markdown(words.shared(metrics, chosen(members), study.participants, study.rounds))
+    shared = {name: sent(result) for name, result in found.items() if members[name].arm == "shared"}
+    central = (metrics[CENTRAL]["bytes"] / study.participants, metrics[CENTRAL]["test_accuracy"])
+    st.plotly_chart(charts.by_bytes(shared, {name: metrics[name]["test_accuracy"] for name in (NONE, ALONE)}, central, private), key="bytes", config={"displayModeBar": False},
+                    alt="Accuracy over the bytes that a phone has uploaded, a line for each share")
+    st.caption("Up and left is better: more learned from fewer bytes. The star: what one phone's pictures would weigh, and what all of them together teach. " + words.CHEAP)
+
+
+def sent(result) -> list[tuple[float, float]]:
+    """(bytes a phone so far, accuracy) day by day."""
+    accuracy = dict(result.curves["test_accuracy"])
+    return [(total / study.participants, accuracy[day]) for day, total in result.curves["bytes"] if day in accuracy]
+
+
+def draw_noises(members: dict, found: dict, metrics: dict) -> None:
+    """Accuracy against ε."""
+    paths = {name: [(e, dict(result.curves["test_accuracy"])[day]) for day, e in result.curves["epsilon"]] for name, result in found.items() if "epsilon" in result.curves}
+    ends = {name: (result.guarantee.epsilon, metrics[name]["test_accuracy"]) for name, result in found.items() if result.guarantee.epsilon is not None}
+    st.plotly_chart(charts.by_epsilon(paths, ends, {name: metrics[name]["test_accuracy"] for name in (NONE, "no noise")}), key="epsilon", config={"displayModeBar": False},
+                    alt="Accuracy over the ε of a participant, a line for each strength of noise")
+    st.caption(f"Each thin line is one arm on its way, day by day; its thick point is its end, counted exactly. What is hidden is a whole participant, one of {study.participants:,}: the more take part, the less the same noise "
+               "hurts. With few phones, a promise worth its name leaves nothing to learn.")
+
+
+def draw_policies(members: dict, found: dict, metrics: dict) -> None:
+    """Which gradients are shared."""
+    st.plotly_chart(charts.by_bytes({name: sent(result) for name, result in found.items()}, {}, None, private), key="policies", config={"displayModeBar": False}, alt="Accuracy over bytes, a line for each way to choose")
+    st.caption("*The rest kept*: what was not sent today is added to tomorrow's gradients (Lin et al. 2018). Random ones need no positions, so the same share weighs less; those above a threshold are more on some days than on others.")
+
+
+def draw_promise(members: dict, found: dict) -> None:
+    """What a participant is promised, what goes deeper, how it was made."""
+    name = st.selectbox("What is promised to a participant of", list(found), index=list(found).index(chosen(members)), key=f"gradient_sharing.promise {shown}")
+    result = found[name]
+    for warning in result.facts["warnings"]:
+        st.warning(words.plain(warning), icon=":material/warning:")
+    panels.odds(result.guarantee, "An attacker wants to know whether your phone took part.", "Without looking at the models", "With all the models in hand")
+    panels.guarantee(result.guarantee)
+    changed = "".join(f" --set {field}={text}" for field, text in study.changed().items() if field != "arm")
+    more = {each: (members[each], found[each]) for each in found if each != name}
+    panels.made(members[name], result, more=more, series=f"python -m engine series gradient_sharing {shown}{changed}")
+
+
+# --- the report's table of first models ------------------------------------------------------------------------------------------
+
+def show_table() -> None:
+    """A CNN from scratch and a new last layer, by three optimizers."""
+    models = study.table()
+    live.run_button(models, unknown="")
+    live.follow(models, draw_table)
+
+
+def draw_table(views: dict[str, live.View]) -> None:
+    """Bars of what has been trained."""
+    live.progress(views)
+    done = {name: [view.result.metrics["test_accuracy"]] for name, view in views.items() if view.result}
+    running = {name: view.curves["test_accuracy"][-1][1] for name, view in views.items() if not view.result and view.curves.get("test_accuracy")}
+    if done or running:
+        st.plotly_chart(charts.beside(done, running, dict.fromkeys(views, "not private"), "New pictures named correctly, %"), key="table", config={"displayModeBar": False}, alt="Accuracy of first models")
+    else:
+        st.image(study.sample(), width=420, alt="Some of the pictures")
+    st.caption(f"What the company has before any phone takes part: models trained on its own {round(study.company_share * exhibited.train_size):,} pictures, from scratch or as a new last layer on a network that has learned from ImageNet's photographs.")
+
+
+if shown == "table":
+    show_table()
+else:
+    show_together()
+
+
+# --- the theatre -------------------------------------------------------------------------------------------------------------------
+
+st.header("What one upload still shows", anchor=False)
+st.markdown("A phone has one picture, learns from it once, and uploads. Here is what whoever receives that upload can do: start from noise, and change it until *its* gradient looks like the one that came. Nothing else is known to "
+            "them but the model, which everybody has. **Press Rebuild. Then share less, or add noise, and try again.**")
+own = st.segmented_control("Whose picture", ["theirs", "mine"], default="theirs", required=True, key="gradient_sharing.own", format_func={"theirs": "one of the data set", "mine": "a picture of my own, which is never stored"}.get)
+one, two, three = st.columns(3)
+with one:
+    controls.category("category", exhibited.classes)
+raw = None
+with two:
+    if own == "mine":
+        raw = st.file_uploader("One PNG or JPEG, at most 5 MB", type=["png", "jpg", "jpeg"], max_upload_size=5, key="gradient_sharing.upload")
+    else:
+        controls.below("index", int((exhibited.test_labels == controls.value("category")).sum()), "this class has the pictures")
+        controls.number("index")
+with three:
+    controls.choice("model")
+controls.dial("leak_fraction")
+controls.dial("leak_noise")
+
+
+def as_above() -> None:
+    """What the phones above share."""
+    plan = study.plan()
+    controls.change(leak_fraction=study.fraction, leak_policy=study.policy, leak_threshold=study.threshold, leak_noise=plan["noise_multiplier"], leak_clip=plan["clip"], layers=study.trained, model="initial")
+
+
+with st.expander("More settings of the attack", icon=":material/tune:", expanded=controls.opens("leak_policy", "leak_threshold", "leak_clip", "layers", "attack_steps", "tries", "smoothness")):
+    left, right = st.columns(2)
+    with left:
+        for name in ("leak_policy", "layers"):
+            controls.choice(name)
+        if controls.value("leak_policy") == "threshold":
+            controls.number("leak_threshold")
+        controls.number("leak_clip", "as it is; 1 with noise")
+        st.button("Share as the phones above do", on_click=as_above, icon=":material/content_copy:")
+    with right:
+        controls.number("attack_steps", "the usual")
+        controls.number("tries", "the usual")
+        controls.number("smoothness")
+attack = controls.ready(Inversion)
+if own == "mine" and raw is None:
+    st.info("Choose a picture. It is brought to the size of the others, and never stored.", icon=":material/upload:")
+    st.stop()
+if raw is not None:
+    shape = exhibited.test_images.shape[1:]
+    try:
+        attack = attack.with_picture(uploads.decode(raw.getvalue(), size=shape[0], channels=shape[2], invert=shape[2] == 1))
+    except uploads.Refused as refused:
+        st.error(words.plain(str(refused)), icon=":material/broken_image:")
+        st.stop()
+controls.checked(lambda: attack.pick(exhibited), "picture")
+live.run_button({"the attack": attack}, "Rebuild", unknown="")
+
+
+def draw_attack(views: dict[str, live.View]) -> None:
+    """True picture, rebuilt picture as it is now, and how alike they are."""
+    live.progress(views)
+    view = views["the attack"]
+    true, now, chart = st.columns([1, 1, 1.6])
+    true.image(attack.shown(exhibited), width="stretch", caption="On the phone", alt="The true picture")
+    if view.result is None:
+        if "rebuilt" in view.pictures:
+            now.image(view.pictures["rebuilt"], width="stretch", caption="Rebuilt so far", alt="The rebuilt picture as of now")
+        else:
+            now.caption("What can be rebuilt from the upload will appear here, out of noise.")
+    else:
+        with now:
+            scrubber({words.after(int(name[5:])): png for name, png in sorted(view.pictures.items()) if name.startswith("film_")}, "Attacker's steps", "The rebuilt picture", "rebuilding film")
+    if view.curves.get("psnr_db"):
+        chart.plotly_chart(charts.rebuilding(view.curves, attack.usual("attack_steps") * attack.usual("tries")), key="rebuilding", config={"displayModeBar": False}, alt="Likeness over the attacker's steps")
+        chart.caption(f"{attack.usual('tries')} attempt{'s' if attack.usual('tries') > 1 else ''} from different noise, one after the other. Which one counts is decided by how well it fits the upload: the attacker does not know the true picture.")
+
+
+live.follow({"the attack": attack}, draw_attack)
+result = live.look(attack).result
+if result is not None:
+    m = result.metrics
+    st.markdown(words.rebuilt(m, result.facts, raw is not None))
+    for column, (title, value, help_) in zip(st.columns(4), (("PSNR", f"{m['psnr_db']:.1f} dB", "Peak signal-to-noise ratio. 20 dB and more is a near copy."), ("Likeness (SSIM)", f"{m['ssim']:.2f}", "Structural similarity, 1 for the same picture."),
+                                                            ("Uploaded", f"{words.size(m['bytes'])}", f"{m['sent']:,.0f} of {m['gradients']:,.0f} gradients."), ("Noise, compared with the gradients", f"{words.times(m['noise_to_signal'])} ×", "Expected length of the noise over the length of what was sent."))):
+        column.metric(title, value, help=help_)
+    panels.guarantee(result.guarantee)
+    panels.deeper({"The report": lambda: st.markdown(words.SHARING_REPORT), "Formulas": lambda: st.markdown(words.SHARING_FORMULAS)})
+    panels.made(attack, result, again=raw is None)

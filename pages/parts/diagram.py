@@ -1,0 +1,106 @@
+"""Phones around a server: who sent how much on which day, as a small animation in the browser."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+_HTML = """
+<svg viewBox="0 0 640 300" role="img"></svg>
+<div class="row"><button type="button" aria-label="Play the days"></button><input type="range" min="1" step="1" aria-label="Day" /></div>
+<output aria-live="off"></output>
+"""
+_CSS = """
+svg { width: 100%; display: block; }
+text { font-family: var(--st-font); fill: var(--st-text-color); font-size: 13px; text-anchor: middle; }
+.row { display: flex; gap: 0.75rem; align-items: center; margin-top: 0.25rem; }
+.row[hidden] { display: none; }
+input { flex: 1; accent-color: var(--st-primary-color); }
+output { display: block; font-family: var(--st-font); font-size: 0.9rem; color: var(--st-text-color); min-height: 2.6em; }
+button { border: 1px solid var(--st-border-color); background: transparent; color: inherit; border-radius: 0.5rem; padding: 0.2rem 0.7rem; cursor: pointer; }
+"""
+_JS = """
+const NS = "http://www.w3.org/2000/svg";
+const SERVER = [320, 40];
+const COLOURS = { sent: "#0072B2", nothing: "#9a9a9a", dropped: "#9a9a9a", refused: "#D55E00", away: "#cfcfcf" };
+const state = (code) => (code > 0 ? "sent" : { 0: "nothing", "-1": "dropped", "-2": "refused", "-3": "away" }[code]);
+const place = (i, n) => {
+  const rows = n > 10 ? 2 : 1, inRow = Math.ceil(n / rows), row = Math.floor(i / inRow), count = row === rows - 1 ? n - inRow * (rows - 1) : inRow;
+  return [640 * ((i % inRow) + 0.5) / count, 190 + row * 72];
+};
+const add = (parent, tag, attributes, text) => {
+  const made = document.createElementNS(NS, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  if (text !== undefined) made.textContent = text;
+  parent.appendChild(made);
+  return made;
+};
+export default function ({ data, parentElement }) {
+  const find = (what) => parentElement.querySelector(what);
+  const [svg, row, range, output, button] = ["svg", ".row", "input", "output", "button"].map(find);
+  const memory = (parentElement.veil ??= { day: 0 });
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const days = data.days.length;
+  let timer = null, frame = null;
+  const draw = (day) => {
+    cancelAnimationFrame(frame);
+    svg.replaceChildren();
+    svg.setAttribute("aria-label", data.alt);
+    const codes = day ? data.days[day - 1] : new Array(data.phones).fill(null);
+    add(svg, "rect", { x: SERVER[0] - 62, y: 8, width: 124, height: 58, rx: 8, fill: "none", stroke: "#009E73", "stroke-width": 3 });
+    add(svg, "text", { x: SERVER[0], y: 32, "font-weight": 600 }, "server");
+    add(svg, "text", { x: SERVER[0], y: 52 }, data.named[day] ?? "");
+    codes.forEach((code, i) => {
+      const [x, y] = place(i, codes.length), kind = code === null ? "sent" : state(code);
+      add(svg, "line", { x1: x, y1: y - 4, x2: SERVER[0], y2: 66, stroke: "#9a9a9a", "stroke-width": 0.6, "stroke-opacity": 0.5 });
+      add(svg, "rect", { x: x - 11, y, width: 22, height: 36, rx: 4, fill: kind === "sent" ? "none" : COLOURS[kind], "fill-opacity": 0.35, stroke: COLOURS[kind], "stroke-width": 2, "stroke-dasharray": kind === "nothing" ? "3 3" : "none" });
+      if (kind === "refused" || kind === "dropped") add(svg, "text", { x, y: y + 24, "font-weight": 700 }, kind === "refused" ? "✕" : "–");
+      const told = { sent: code === null ? "" : data.size[String(code)] ?? "", nothing: "nothing", dropped: "dropped out", refused: "refused", away: "not asked" }[kind];
+      if (codes.length <= 10) add(svg, "text", { x, y: y + 52, "font-size": 11 }, told);
+      add(svg, "title", {}, told);
+    });
+    output.value = data.words[day] ?? "";
+    if (!day || calm || !(data.live ? day !== memory.day : timer)) return;
+    const dots = codes.map((code, i) => code > 0 || code === -2 ? add(svg, "circle", { r: Math.max(2.5, 11 * Math.sqrt(Math.min(1, (code > 0 ? code : data.full) / data.full))), fill: code > 0 ? COLOURS.sent : COLOURS.refused, "fill-opacity": 0.75 }) : null);
+    const begun = performance.now();
+    const move = (now) => {
+      const share = Math.min(1, (now - begun) / 550);
+      dots.forEach((dot, i) => {
+        if (!dot) return;
+        const [x, y] = place(i, codes.length);
+        dot.setAttribute("cx", x + (SERVER[0] - x) * share);
+        dot.setAttribute("cy", y - 4 + (70 - y) * share);
+        dot.setAttribute("fill-opacity", share < 1 ? 0.75 : 0);
+      });
+      if (share < 1) frame = requestAnimationFrame(move);
+    };
+    frame = requestAnimationFrame(move);
+  };
+  const stop = () => { clearInterval(timer); timer = null; button.textContent = "▶"; };
+  const play = () => {
+    let day = +range.value >= days ? 0 : +range.value;
+    button.textContent = "❚❚";
+    timer = setInterval(() => {
+      if (day >= days) return stop();
+      range.value = ++day;
+      draw(day);
+    }, 700);
+  };
+  row.hidden = data.live || !days;
+  range.max = Math.max(1, days);
+  range.value = days;
+  range.oninput = () => { stop(); draw(+range.value); };
+  button.onclick = () => (timer ? stop() : play());
+  stop();
+  draw(days);
+  memory.day = days;
+  return () => { stop(); cancelAnimationFrame(frame); };
+}
+"""
+_diagram = st.components.v2.component("veil_phones", html=_HTML, css=_CSS, js=_JS)
+
+
+def diagram(days: list[list[int]], phones: int, full: int, named: list[str], words: list[str], sizes: dict[str, str], live: bool, alt: str, key: str) -> None:
+    """days: of each, what each drawn phone has sent, in bytes, or a code below 1 (engine/federation.py). full: bytes of all gradients. named, words: what stands on the server and below, from
+    day 0 on; sizes: bytes → words.
+    """
+    _diagram(key=key, data={"days": days, "phones": phones, "full": full, "named": named, "words": words, "size": sizes, "live": live, "alt": alt})

@@ -1,0 +1,128 @@
+"""Study `inversion`: what an upload gives away, the attack, and that what is uploaded by a visitor is never stored."""
+
+import base64
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from engine import data, inversion
+from engine.lab import Lab
+from engine.networks import report_cnn
+from engine.studies.inversion import DEFENCES, Inversion
+from engine.study import Failed, Refused, key
+from tests.test_contract import finish
+from tests.test_gradient_sharing import oracle
+
+QUICK = {"company_share": 0.0, "tries": 1}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    from cache import Store
+    return Lab(Store(tmp_path_factory.mktemp("inversion") / "store"))
+
+
+def ran(lab, **changes):
+    return finish(lab.need(Inversion(**QUICK | changes)))[1]
+
+
+def leak(seed=0, label=4):
+    network = report_cnn(1, 28, 10, seed, "tanh")
+    shared = list(network.parameters())
+    picture = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
+    blank = inversion.Leak(lambda x: network(x * 2 - 1), shared, torch.empty(0), torch.empty(0))
+    gradient = blank.gradient(picture, torch.tensor([label])).detach()
+    return network, picture, inversion.Leak(blank.network, shared, gradient, torch.ones_like(gradient, dtype=torch.bool))
+
+
+def test_the_gradient_is_autograds():
+    network, picture, held = leak()
+    F.cross_entropy(network(picture * 2 - 1), torch.tensor([4])).backward()
+    assert torch.allclose(held.upload, torch.cat([p.grad.flatten() for p in network.parameters()]), atol=1e-7)
+
+
+def test_apart_is_one_minus_the_cosine_on_what_was_sent():
+    _, _, held = leak()
+    other = torch.randn_like(held.upload)
+    kept = torch.rand(len(other)) < 0.1
+    part = inversion.Leak(held.network, held.shared, held.upload * kept, kept)
+    a, b = (x[kept].double().numpy() for x in (other, held.upload))
+    assert part.apart(other).item() == pytest.approx(1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
+    assert held.apart(held.upload * 0.01).item() == pytest.approx(0, abs=1e-5)  # clipping alone is not even noticed
+
+
+@pytest.mark.parametrize("label", range(10))
+def test_the_label_stands_in_the_upload(label):
+    for seed in range(5):
+        _, _, held = leak(seed, label)
+        assert inversion.label_of(held.upload, 10, 32) == label
+    assert inversion.label_of(torch.zeros_like(held.upload), 10, 32) is None
+
+
+def test_total_variation_is_numpys():
+    x = torch.rand(1, 2, 5, 6)
+    wanted = np.abs(np.diff(x.numpy(), axis=2)).mean() + np.abs(np.diff(x.numpy(), axis=3)).mean()
+    assert inversion.total_variation(x).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_picture_is_rebuilt_from_all_gradients_and_not_through_noise(lab):
+    """The number that the page promises: 20 dB from the full gradients of an untrained network."""
+    plain, noised = ran(lab), ran(lab, leak_noise=0.1)
+    assert plain.metrics["psnr_db"] >= 20 and plain.metrics["label_found"] == 1 and plain.metrics["named_the_same"] == 1
+    assert noised.metrics["psnr_db"] < 12 and noised.metrics["noise_to_signal"] > 5
+    assert plain.guarantee.epsilon is None
+    frames = [name for name in plain.pictures if name.startswith("film_")]
+    assert len(frames) >= 15 and plain.curves["psnr_db"][0][1] < 10
+
+
+@pytest.mark.parametrize("changes,sent", [({"leak_fraction": 0.1}, 2601), ({"leak_fraction": 0.1, "leak_policy": "random"}, 2601), ({"leak_fraction": 0.1, "leak_noise": 0.01}, 26_010),
+                                          ({"leak_fraction": 0.1, "leak_noise": 0.01, "leak_policy": "random"}, 2601), ({"layers": "last"}, 330), ({"model": "initial", "company_share": 0.05, "initial_epochs": 3}, 26_010)], ids=str)
+def test_the_attacker_gets_what_the_policy_sends(lab, changes, sent):
+    result = ran(lab, attack_steps=20, **changes)
+    assert result.metrics["sent"] == sent and result.metrics["gradients"] == (330 if "layers" in changes else 26_010)
+    assert result.metrics["bytes"] >= 4 * sent
+
+
+def test_clipping_changes_the_length_and_not_the_direction(lab):
+    plain, clipped = ran(lab, attack_steps=20), ran(lab, attack_steps=20, leak_clip=0.01)
+    assert clipped.metrics["upload_norm"] == pytest.approx(0.01, rel=1e-4) and plain.metrics["upload_norm"] > 1
+    assert clipped.curves["apart"][0][1] == pytest.approx(plain.curves["apart"][0][1], abs=1e-3)
+
+
+def test_what_one_upload_promises_is_dp_accountings_number():
+    for noise in (1.0, 4.0):
+        promise = Inversion(leak_noise=noise).guarantee()
+        wanted = oracle(noise / 2, 1.0, 1, 1e-5)
+        assert 0.999 * wanted <= promise.epsilon <= 1.01 * wanted
+    assert Inversion(leak_noise=0.001).guarantee().epsilon > 1e5  # no picture to be seen, and next to nothing promised
+    assert Inversion(leak_clip=0.1, leak_fraction=0.001).guarantee().epsilon is None
+
+
+def test_a_visitors_own_picture_is_never_stored(lab):
+    image = np.random.default_rng(0).integers(0, 256, (28, 28, 1), dtype=np.uint8)
+    study = Inversion(**QUICK, attack_steps=20).with_picture(image)
+    result = finish(lab.need(study))[1]
+    assert key(study) not in lab.store and result.pictures["true"]
+    folder, needle = lab.store.folder, base64.b64encode(image.tobytes())[:60]
+    paths = [p for p in folder.rglob("*") if p.is_file()]
+    assert paths and not any(needle in p.read_bytes() or image.tobytes()[:60] in p.read_bytes() for p in paths)
+    assert key(study) != key(Inversion(**QUICK, attack_steps=20)) and key(study.with_picture(255 - image)) != key(study)
+
+
+def test_a_picture_of_another_format_is_refused():
+    with pytest.raises(Refused, match="another format"):
+        Inversion().with_picture(np.zeros((5, 5, 1), np.uint8)).pick(data.exhibits("mnist-5k"))
+
+
+def test_what_is_not_there_is_said(lab):
+    with pytest.raises(Refused, match="has the classes 0 to 9"):
+        finish(Inversion(category=10).run(lab))
+    with pytest.raises(Failed, match="Nothing is above this threshold"):
+        ran(lab, leak_policy="threshold", leak_threshold=1e6)
+
+
+def test_defences_are_of_one_picture():
+    found = Inversion(category=7, leak_noise=3.0, leak_fraction=0.5).defences()
+    assert list(found) == list(DEFENCES) and {s.category for s in found.values()} == {7} and found["everything"].leak_noise == 0
