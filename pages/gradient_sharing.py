@@ -14,6 +14,7 @@ from pages.parts.diagram import diagram
 from pages.parts.scrubber import scrubber
 
 SHOWN = {"arms": "How much to share", "noises": "Accuracy over ε", "policies": "Which gradients", "table": "First models"}
+COMPARE = {"defences": "The usual defences, beside each other"}
 LEAK = tuple(name for name in Inversion.model_fields if name not in GradientSharing.model_fields and name != "picture")  # the theatre's own: no preset touches them
 NONE, CENTRAL, ALONE = ARMS["none"], ARMS["centralised"], ARMS["alone"]
 
@@ -21,7 +22,7 @@ st.title("Your photos stay on your phone. What do they still give away?", anchor
 st.markdown("A company wants to learn from your photos without having them. So your phone learns from them, and sends only what it has learned: its *gradients*, the directions in which the model should move, or a tenth of them. "
             "**Press Run and watch twenty phones learn together. Then, below, look at what one upload still shows.**")
 
-controls = Controls(GradientSharing, Inversion, hidden=("arm",), aside=LEAK, looks={"shown": Look(tuple(SHOWN), ("arms",))})
+controls = Controls(GradientSharing, Inversion, hidden=("arm",), aside=LEAK, looks={"shown": Look(tuple(SHOWN), ("arms",)), "compare": Look(tuple(COMPARE))})
 controls.complain()
 
 
@@ -104,7 +105,7 @@ def draw_together(members: dict, view: live.View) -> None:
     with right:
         accuracy = {name: each["test_accuracy"] for name, each in curves.items() if each.get("test_accuracy")}
         if accuracy:
-            st.plotly_chart(charts.days(accuracy, study.rounds, study.chance(), private), key=f"days {shown}", config={"displayModeBar": False}, alt="Accuracy day by day, a line for each arm")
+            st.plotly_chart(charts.days(accuracy, study.rounds, study.chance(), private), key=f"days-{shown}", config={"displayModeBar": False}, alt="Accuracy day by day, a line for each arm")
         else:
             st.image(study.sample(), width="stretch", alt="Some of the pictures on the phones")
             st.caption("Some of the pictures that lie on the phones. Here will be a curve for each way of learning from them: how many new pictures the model names correctly, day by day.")
@@ -160,7 +161,7 @@ def draw_arms(members: dict, found: dict, metrics: dict) -> None:
     central = (metrics[CENTRAL]["bytes"] / study.participants, metrics[CENTRAL]["test_accuracy"])
     st.plotly_chart(charts.by_bytes(shared, {name: metrics[name]["test_accuracy"] for name in (NONE, ALONE)}, central, private), key="bytes", config={"displayModeBar": False},
                     alt="Accuracy over the bytes that a phone has uploaded, a line for each share")
-    st.caption("Up and left is better: more learned from fewer bytes. The star: what one phone's pictures would weigh, and what all of them together teach. " + words.CHEAP)
+    st.caption("Up and left is better: more learned from fewer bytes. The star: what one phone's pictures would weigh, and what all of them together teach. " + words.cheap(metrics[chosen(members)]["bytes"], metrics[CENTRAL]["bytes"]))
 
 
 def sent(result) -> list[tuple[float, float]]:
@@ -283,7 +284,7 @@ live.run_button({"the attack": attack}, "Rebuild", unknown="")
 
 def draw_attack(views: dict[str, live.View]) -> None:
     """True picture, rebuilt picture as it is now, and how alike they are."""
-    live.progress(views)
+    live.progress(views, "stop-attack")
     view = views["the attack"]
     true, now, chart = st.columns([1, 1, 1.6])
     true.image(attack.shown(exhibited), width="stretch", caption="On the phone", alt="The true picture")
@@ -300,7 +301,26 @@ def draw_attack(views: dict[str, live.View]) -> None:
         chart.caption(f"{attack.usual('tries')} attempt{'s' if attack.usual('tries') > 1 else ''} from different noise, one after the other. Which one counts is decided by how well it fits the upload: the attacker does not know the true picture.")
 
 
+def draw_defences(views: dict[str, live.View]) -> None:
+    """The same picture under each of the usual defences, and what became of it."""
+    live.progress(views, "stop-defences")
+    names = list(views)
+    for row in (names[:4], names[4:]):
+        for column, name in zip(st.columns(4), row):
+            view = views[name]
+            with column:
+                if "rebuilt" in view.pictures:
+                    st.image(view.pictures["rebuilt"], width="stretch", alt=f"The picture rebuilt from an upload: {name}")
+                st.caption(f"**{name}**" + (words.defended(view.result.metrics, view.result.guarantee) if view.result else ""))
+    st.caption("*Clipped*: the upload is a fortieth as long or so and shows as much as before. *Noise 0.01*: σ, in units of a clip norm of 1; the ε beside it is what that really promises. A picture that cannot be made out may still be "
+               "told from another one: that is what ε is about.")
+
+
 live.follow({"the attack": attack}, draw_attack)
+if controls.look("compare", "Compare", COMPARE):
+    defences = attack.defences()
+    live.run_button(defences, "Rebuild all", unknown="")
+    live.follow(defences, draw_defences)
 result = live.look(attack).result
 if result is not None:
     m = result.metrics

@@ -19,7 +19,7 @@ from engine.study import Guarantee, Phase, Point, Refused, Result, Study
 
 ARMS = {"shared": "phones share gradients", "none": "no update", "alone": "each phone alone", "centralised": "all pictures in one place"}
 FRACTIONS = (0.01, 0.1, 0.2, 1.0)  # the arms of the page
-RATES = {"cnn": 0.2, "features": 0.02}  # of the phones; picked on held-out training pictures (docs/gradient_sharing.md)
+RATES = {"tanh": 0.2, "relu": 0.05, "features": 0.01}  # of the phones; picked on held-out training pictures (docs/gradient_sharing.md)
 CENTRAL_BATCH = 32
 USUAL_CLIP = 1.0
 ALONE = 10  # phones that are trained each by itself: what is shown is their mean
@@ -41,7 +41,7 @@ class GradientSharing(Starting):
         "tiny": {"participants": 4, "pictures_each": 40, "rounds": 2, "initial_epochs": 2},
         "private": {"company_share": 0.2, "participants": 1000, "dataset": "mnist", "rounds": 30, "noise_multiplier": 4.0, "fraction": 1.0},
         "uneven": {"unevenness": 0.3},
-        "shokri": {"dataset": "mnist", "company_share": 0.0, "participants": 100, "pictures_each": 600, "order": "turns", "rounds": 20, "batch_size": 10, "learning_rate": 0.05},
+        "shokri": {"dataset": "mnist", "company_share": 0.0, "participants": 100, "pictures_each": 600, "order": "asynchronous", "rounds": 40, "keep_rest": True},
         "report": {"dataset": "folder:people-and-pets", "company_share": 0.5, "network": "efficientnet_lite0", "participants": 20},
     }
     SERIES = {"arms": "no update, 1 %, 10 %, 20 %, 100 %, each phone alone, and all pictures in one place", "noises": "accuracy over ε: the same sharing under more and less noise",
@@ -327,7 +327,7 @@ class _Arm:
         from engine.training import stream
         study = self.study
         shuffling = torch.Generator(self.task.train.device).manual_seed(stream(f"shuffling of {study.arm}", study.seed))
-        self.rate = RATES["features" if study.backbone else "cnn"] if study.learning_rate is None else study.learning_rate
+        self.rate = RATES[study.learner] if study.learning_rate is None else study.learning_rate
         return federation.Phones(self.task, owned, batch_size=batch_size, epochs=study.local_epochs, learning_rate=self.rate, shuffling=shuffling)
 
     def points(self, day: int):

@@ -12,7 +12,8 @@ from engine.studies.backbone import BACKBONES, Backbone
 from engine.study import Guarantee, Phase, Point, Refused, Result, Study
 
 NETWORKS = {"cnn": "a small CNN, from scratch"} | {name: f"{words}, a new last layer" for name, words in BACKBONES.items()}
-RATES = {"cnn": {"sgd": 0.2, "rmsprop": 0.001, "adam": 0.002}, "features": {"sgd": 0.01, "rmsprop": 0.0002, "adam": 0.0002}}  # picked on held-out training pictures
+# Picked on held-out training pictures (docs/gradient_sharing.md).
+RATES = {"tanh": {"sgd": 0.2, "rmsprop": 0.001, "adam": 0.002}, "relu": {"sgd": 0.1, "rmsprop": 0.001, "adam": 0.002}, "features": {"sgd": 0.01, "rmsprop": 0.0002, "adam": 0.0002}}
 OPTIMIZER_NAMES = {"sgd": "SGD", "rmsprop": "RMSProp", "adam": "Adam"}
 BATCH = 32  # pictures a step of the company's
 
@@ -48,6 +49,11 @@ class Starting(Study):
     def backbone(self) -> Backbone | None:
         """What looks at the pictures first, where only a last layer is trained."""
         return Backbone(dataset=self.dataset, network=self.network) if self.network in BACKBONES else None
+
+    @property
+    def learner(self) -> str:
+        """What learns, as far as its learning rate depends on it."""
+        return "features" if self.backbone else self.activation
 
     def needs(self) -> tuple:
         """The features that a last layer learns from."""
@@ -94,7 +100,7 @@ class InitialModel(Starting):
     @property
     def rate(self) -> float:
         """The learning rate: the chosen one, or the usual one of optimizer and network."""
-        return RATES["features" if self.backbone else "cnn"][self.optimizer] if self.initial_rate is None else self.initial_rate
+        return RATES[self.learner][self.optimizer] if self.initial_rate is None else self.initial_rate
 
     def work(self) -> float:
         """Pixels or features that are learned from."""

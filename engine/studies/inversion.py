@@ -40,11 +40,11 @@ class Inversion(Starting):
     model: str = parameter("The phone trains", "untrained", choices={"untrained": "an untrained model", "initial": "the first model"}, pattern="^(untrained|initial)$",
                            help="What the phone's gradients belong to. A model that has learned already knows most pictures, so that their gradients are small and say less.")
     layers: str = parameter("Uploads gradients of", "all", choices={"all": "all layers", "last": "the last layer"}, pattern="^(all|last)$", help="For the small CNN.")
-    leak_policy: str = parameter("Which gradients", "largest", choices={"largest": "the largest", "random": "random ones", "threshold": "above a threshold"}, pattern="^(largest|random|threshold)$", help="Of this one upload.")
-    leak_fraction: float = parameter("Share of the gradients", 1.0, low=0.0001, high=1.0, unit="fraction", scale="log", ends=("share less", "share all"), help="Of this one upload: so many of its gradients are sent.")
-    leak_threshold: float = parameter("Threshold", 0.01, low=0.0, high=1e6, scale="log", help="For *above a threshold*: a gradient is sent where its magnitude is larger.")
-    leak_clip: float | None = parameter("Clip norm", None, low=1e-4, high=1e4, scale="log", help="The longest that this upload may be. Empty: as it is, and 1 where there is noise.")
-    leak_noise: float = parameter("Noise multiplier σ", 0.0, low=0.0, high=100.0, scale="log", ends=("nothing hidden", "more private"),
+    leak_policy: str = parameter("Which of its gradients", "largest", choices={"largest": "the largest", "random": "random ones", "threshold": "above a threshold"}, pattern="^(largest|random|threshold)$", help="Of this one upload.")
+    leak_fraction: float = parameter("Share of its gradients", 1.0, low=0.0001, high=1.0, unit="fraction", scale="log", ends=("share less", "share all"), help="Of this one upload: so many of its gradients are sent.")
+    leak_threshold: float = parameter("Threshold of the upload", 0.01, low=0.0, high=1e6, scale="log", help="For *above a threshold*: a gradient is sent where its magnitude is larger.")
+    leak_clip: float | None = parameter("Clip norm of the upload", None, low=1e-4, high=1e4, scale="log", help="The longest that this upload may be. Empty: as it is, and 1 where there is noise.")
+    leak_noise: float = parameter("Noise on the upload, σ", 0.0, low=0.0, high=100.0, scale="log", ends=("nothing hidden", "more private"),
                                   help="Gaussian noise on each gradient, in units of the clip norm, added before the upload leaves the phone.")
     delta: float = parameters.delta(1e-5)
     attack_steps: int | None = parameter("Attacker's steps", None, low=10, high=20_000, scale="log", help="Of each attempt. Empty: the usual.")

@@ -186,8 +186,8 @@ def estimate(studies: list[Study], unknown: str = QUICK) -> str:
     return f"Not run here yet. On two processor cores it would take {words.seconds(sum(guessed))}.{far}"
 
 
-def progress(views: dict[str, View]) -> None:
-    """State of each running study: phase, bar, time left, Stop; and why one has ended without a result."""
+def progress(views: dict[str, View], key: str = "stop") -> None:
+    """State of each running study: phase, bar, time left, Stop; and why one has ended without a result. key: of the button, where a page has several panels."""
     active = {who: view for who, view in views.items() if view.state in ("queued", "running")}
     if active and len(views) > FEW:
         _one_bar(views)
@@ -197,7 +197,7 @@ def progress(views: dict[str, View]) -> None:
     _ends(views)
     if active:
         stopping = all(view.cancelling for view in active.values())
-        st.button("Stopping…" if stopping else "Stop", icon=":material/stop:", key="stop", disabled=stopping,
+        st.button("Stopping…" if stopping else "Stop", icon=":material/stop:", key=key, disabled=stopping,
                   on_click=_cancel, args=([view.study for view in active.values()],))
 
 

@@ -489,6 +489,11 @@ def rebuilt(metrics: dict[str, float], facts: dict, own: bool) -> str:
     return f"{label}. The best attempt comes to {quality:.1f} dB ({looks}; 20 dB and more is a near copy). {judge}"
 
 
+def defended(m: dict[str, float], promise: Guarantee) -> str:
+    """What became of a picture under a defence, below it."""
+    return f": {m['psnr_db']:.1f} dB, {size(m['bytes'])}, " + ("nothing promised" if promise.epsilon is None else f"ε = {epsilon(promise.epsilon)}")
+
+
 def sharing(m: dict[str, float], people: int) -> dict[str, str]:
     """A row of the page's table."""
     bytes_ = m.get("bytes")
@@ -505,7 +510,9 @@ def user_level(promise: Guarantee, plan: dict, rounds: int, people: int) -> str:
             f"({promise.accountant.split(' (')[0]}). Attackers who guess whether you took part {how_often(promise.odds_mechanism)}.")
 
 
-CHEAP = "Gradients are as many as the model has weights, each day anew: for small pictures and a model of this size, sending a part of them costs more than the pictures."
+def cheap(sent: float, had: float) -> str:
+    """Why gradients may weigh more than pictures. sent, had: bytes a phone."""
+    return "Gradients are as many as the model has weights, each day anew: for pictures as small as these, sending a part of them costs more than sending the pictures." if sent > had else ""
 
 SHARING_REPORT = """
 Report 5 (Bu, CS230): a company trains a first model on half of its pictures of men, women, dogs and cats, ships it in an app, and goes on learning from users' phones by *distributed selective SGD* (Shokri and
