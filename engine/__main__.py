@@ -15,8 +15,10 @@ from dataclasses import asdict
 from engine import data, parameters, settings
 from engine.lab import Lab, load, open_store
 from engine.studies import STUDIES
+from engine.studies.arms import Arms
 from engine.studies.dp_training import DPTraining
 from engine.studies.fidelity import Fidelity
+from engine.studies.gradient_sharing import GradientSharing
 from engine.studies.side_by_side import SideBySide
 from engine.studies.sweep import Sweep
 from engine.study import Failed, Phase, Point, Refused, Result, Study, key
@@ -116,6 +118,8 @@ def at_once(base: Study, studies: dict[str, Study]) -> Study | None:
     """What computes the trainings of a series together, where that is quicker than one after the other."""
     if all(isinstance(study, DPTraining) for study in studies.values()):
         return Sweep(members=tuple(studies.values()))
+    if all(isinstance(study, GradientSharing) for study in studies.values()):
+        return Arms(members=tuple(studies.values()))
     return SideBySide(members=tuple(base.generators().values())) if isinstance(base, Fidelity) else None
 
 

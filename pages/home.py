@@ -6,6 +6,7 @@ from engine import data
 from engine.studies.bn_synthesis import BNSynthesis
 from engine.studies.dp_training import DPTraining
 from engine.studies.gan import GAN
+from engine.studies.inversion import Inversion
 from engine.studies.kmeans_labels import KMeansLabels
 from engine.studies.noise import STRIP, Noise
 from pages.parts import live, words
@@ -39,7 +40,7 @@ cards = {"DP training": trained, "Clustering": sorted_}
 
 def draw(views: dict[str, live.View]) -> None:
     """One card a study, each with a picture that the study itself has made."""
-    (first, second), (fourth, third), (fifth, _) = st.columns(2), st.columns(2), st.columns(2)
+    (first, second), (fourth, third), (fifth, sixth) = st.columns(2), st.columns(2), st.columns(2)
     with first.container(border=True, height="stretch"):
         st.subheader("Noise", anchor=False)
         for column, epsilon in zip(st.columns(3) + st.columns(3), STRIP):
@@ -66,6 +67,8 @@ def draw(views: dict[str, live.View]) -> None:
         st.page_link("synthesis.py", label="Make pictures out of noise", icon=":material/auto_awesome:")
     with fifth.container(border=True, height="stretch"):
         fidelity()
+    with sixth.container(border=True, height="stretch"):
+        gradient_sharing()
     with third.container(border=True, height="stretch"):
         st.subheader("DP training", anchor=False)
         if card(views["DP training"], "answers", "Forty new digits, those framed that the network names wrongly"):
@@ -88,6 +91,22 @@ def fidelity() -> None:
         st.caption("Real digits. Would a machine that learned to draw them hand some of them out?")
     st.markdown("Does a machine that draws give away the pictures it learned from? Watch three of them learn, catch one that copies, and see which metrics notice.")
     st.page_link("fidelity.py", label="Watch them learn", icon=":material/compare:")
+
+
+def gradient_sharing() -> None:
+    """As above: a picture that was rebuilt from an upload, once somebody has done it."""
+    st.subheader("Gradient sharing", anchor=False)
+    attack = Inversion()
+    attacked = live.look(attack)
+    left, right = st.columns(2)
+    left.image(attack.shown(images), width="stretch", alt="A picture on a phone")
+    if attacked.result is not None:
+        right.image(attacked.result.pictures["rebuilt"], width="stretch", alt="The same picture, rebuilt from what the phone has sent")
+        st.caption(f"Left: on the phone. Right: rebuilt in {attacked.seconds:.0f} s from nothing but the gradients that the phone has sent.")
+    else:
+        st.caption("A picture on a phone. It stays there; what is learned from it is sent. Could one see the picture in that?")
+    st.markdown("Phones learn together and send gradients instead of pictures. Watch twenty of them, count what they send, and see what one upload still shows.")
+    st.page_link("gradient_sharing.py", label="Watch phones learn", icon=":material/share:")
 
 
 def card(view: live.View, picture: str, alt: str) -> bool:

@@ -89,7 +89,7 @@ def test_the_rule_is_able_to_fail(tmp_path):
 DRAW_ALL = """
 import sys
 from streamlit.testing.v1 import AppTest
-for page in ("home", "noise", "clustering", "synthesis", "dp_training"):
+for page in ("home", "noise", "clustering", "synthesis", "dp_training", "fidelity", "gradient_sharing"):
     found = AppTest.from_file("pages/menu.py", default_timeout=60).switch_page(f"{page}.py").run()
     assert not found.exception, (page, found.exception)
 print(sorted({"torch", "torchvision", "opacus", "mlxtend"} & set(sys.modules)))

@@ -1,0 +1,81 @@
+"""Phones that train together against other ways to do the same: `python -m bench.gradient_sharing [--phones 100] [--days 3] [--rounds 5]`.
+
+Each phone has 38 real digits and goes through them once a day, sixteen at a time, on the page's CNN; a day of all phones is timed and scaled to thirty. Beside it the centralised training on the
+same number of examples (batches of 16, as a phone's; of 32, as the page's; of 256), the same phones one after the other by torch's own layers, and torch.func.vmap. The least of interleaved rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+
+import numpy as np
+import torch
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+
+from engine import data, federation
+from engine.federation import Federation, Phones, Task
+from engine.networks import report_cnn
+from engine.studies.gradient_sharing import GradientSharing
+
+DAYS = 30
+
+
+def task() -> Task:
+    images = data.load("mnist-5k")
+    network = report_cnn(1, 28, 10, 0, "tanh")
+    x, y = torch.tensor(images.train_images), torch.tensor(images.train_labels)
+    return Task(network, x, y, x, y, federation.pixels, federation.flat(network))
+
+
+def phones(learned: Task, owned: list[np.ndarray], batch: int) -> Phones:
+    return Phones(learned, owned, batch_size=batch, epochs=1, learning_rate=0.2, shuffling=torch.Generator().manual_seed(0))
+
+
+def by_vmap(learned: Task, owned: list[np.ndarray], batch: int):
+    """A day of all phones with torch.func.vmap over the network's own layers, everybody equally large."""
+    names = [name for name, _ in learned.network.named_parameters()]
+    loss = lambda weights, x, y: F.cross_entropy(functional_call(learned.network, dict(zip(names, weights)), (x,)), y)
+    rows = torch.from_numpy(np.stack(owned))
+
+    def day():
+        weights = [p.detach().expand(len(owned), *p.shape).clone() for p in learned.network.parameters()]
+        for part in rows.split(batch, 1):
+            gradients = vmap(grad(loss))(weights, federation.pixels(learned.train[part]).permute(0, 1, 4, 2, 3), learned.labels[part])
+            weights = [w - 0.2 * g for w, g in zip(weights, gradients)]
+    return day
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--phones", type=int, default=100)
+    parser.add_argument("--days", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    learned, each = task(), 3800 // options.phones
+    owned = [np.arange(i * each, (i + 1) * each) for i in range(options.phones)]
+    everything = np.arange(options.phones * each)
+    study = GradientSharing(participants=options.phones)
+    together, central = phones(learned, owned, 16), {batch: phones(learned, [everything], batch) for batch in (16, 32, 256)}
+    federated = Federation(study, study.plan(), together, learned.start)
+    ways = {"Veil, 10 % shared, server and bytes included": federated.day, "Veil, the phones' own training alone": lambda: together.accumulated(learned.start, list(range(options.phones)))}
+    ways |= {f"centralised, batches of {batch}": (lambda one=one: one.accumulated(learned.start, [0])) for batch, one in central.items()}
+    ways |= {"the phones one after the other": lambda: [together.accumulated(learned.start, [i]) for i in range(options.phones)], "the phones by torch.func.vmap": by_vmap(learned, owned, 16)}
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(options.rounds):
+        for name, day in ways.items():
+            begun = time.perf_counter()
+            for _ in range(options.days):
+                day()
+            best[name] = min(best[name], (time.perf_counter() - begun) / options.days)
+    mine = best["Veil, 10 % shared, server and bytes included"]
+    print(f"{options.phones} phones with {each} digits each, {DAYS} days, {torch.get_num_threads()} threads; the least of {options.rounds} rounds of {options.days} days, scaled")
+    for name, seconds in best.items():
+        print(f"  {name:46s} {DAYS * seconds:6.2f} s   Veil takes {mine / seconds:.2f} x")
+
+
+if __name__ == "__main__":
+    main()
