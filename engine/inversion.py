@@ -38,15 +38,20 @@ class Leak:
         return 1 - (mine @ self.upload) / (mine.norm() * self.upload.norm() + TINY)
 
 
-def label_of(upload: Tensor, classes: int, width: int) -> int | None:
-    """The class that the upload gives away: the row of the last layer's gradient that is longest. None where nothing of that layer came.
+def labels_of(upload: Tensor, kept: Tensor, classes: int, width: int) -> list[int]:
+    """All classes, the one first that the upload points at most; none where nothing of the last layer came.
 
-    upload (n,) ends with the last layer's weights (classes, width) and biases. Row c is (p_c − y_c) times what the layer sees, and |p_c − 1| at the true class is the sum of all other p
-    (after Zhao et al. 2020, who look at signs).
+    upload (n,) ends with the last layer's weights (classes, width) and biases. Row c of their gradient is (p_c − y_c) times (what the layer sees, 1): of rank one, and negative at the true class alone
+    (after Zhao et al. 2020). So the largest singular vector tells the p_c − y_c but for their sign, and the biases, whose input is 1, tell that. Without a bias only lengths are left.
     """
-    biases, weights = upload[-classes:], upload[-classes * (width + 1):-classes].view(classes, width)
-    lengths = torch.cat([weights, biases[:, None]], 1).norm(dim=1)
-    return int(lengths.argmax()) if bool(lengths.any()) else None
+    layer = torch.cat([upload[-classes * (width + 1):-classes].view(classes, width), upload[-classes:, None]], 1)
+    if not bool(layer.any()):
+        return []
+    u, s, v = torch.linalg.svd(layer.double(), full_matrices=False)
+    coefficients = u[:, 0] * s[0]  # p_c − y_c, up to one factor
+    if bool(kept[-classes:].any()) and float(v[0, -1]) != 0:
+        return (coefficients * v[0, -1].sign()).argsort().tolist()
+    return coefficients.abs().argsort(descending=True).tolist()
 
 
 def total_variation(picture: Tensor) -> Tensor:

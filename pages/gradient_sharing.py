@@ -20,7 +20,7 @@ NONE, CENTRAL, ALONE = ARMS["none"], ARMS["centralised"], ARMS["alone"]
 
 st.title("Your photos stay on your phone. What do they still give away?", anchor=False)
 st.markdown("A company wants to learn from your photos without having them. So your phone learns from them, and sends only what it has learned: its *gradients*, the directions in which the model should move, or a tenth of them. "
-            "**Press Run and watch twenty phones learn together. Then, below, look at what one upload still shows.**")
+            "**Press Run and watch phones learn together. Then, below, look at what one upload still shows.**")
 
 controls = Controls(GradientSharing, Inversion, hidden=("arm",), aside=LEAK, looks={"shown": Look(tuple(SHOWN), ("arms",)), "compare": Look(tuple(COMPARE))})
 controls.complain()
@@ -72,7 +72,7 @@ study = controls.ready()
 exhibited = data.exhibits(study.dataset)
 controls.checked(lambda: study.check(exhibited))
 promise = controls.checked(study.guarantee, "promise")
-told.markdown(words.user_level(promise, study.plan(), study.rounds, study.participants))
+told.markdown(words.user_level(promise, study.plan(), study.rounds, study.participants, study.noised_by == "phone"))
 private = promise.epsilon is not None
 
 
@@ -115,17 +115,17 @@ def draw_phones(members: dict, found: dict, curves: dict, running: bool) -> None
     """Phones and server, of the arm that is furthest among those that share as chosen."""
     name = chosen(members)
     curve = curves[name]
-    days = int(max((x for x, _ in curve.get("phone 0", [])), default=0))
     count = min(study.participants, SHOWN_PHONES)
     codes = [dict(curve.get(f"phone {i}", [])) for i in range(count)]
-    sent = [[int(each.get(day, 0)) for each in codes] for day in range(1, days + 1)]
+    days = sorted(codes[-1])  # of many days only some are told
+    sent = [[int(each[day]) for each in codes] for day in days]
     accuracy = dict(curve.get("test_accuracy", []))
-    named = [f"{words.per_hundred(accuracy[day])} of 100" if day in accuracy else "" for day in range(days + 1)]
-    told_ = [words.day(day, study.rounds, sent[day - 1] if day else [0] * count, accuracy.get(day), study.participants) for day in range(days + 1)]
+    named = [f"{words.per_hundred(accuracy[day])} of 100" if day in accuracy else "" for day in (0, *days)]
+    told_ = [words.day(int(day), study.rounds, codes_, accuracy.get(day), study.participants) for day, codes_ in zip((0, *days), ([0] * count, *sent))]
     sizes = {str(code): words.size(code) for code in {code for day in sent for code in day if code > 0}}
     title = f"Sharing {name}" if shown == "arms" else name[0].upper() + name[1:]
     st.markdown(f"**{title}**", help="The larger the dot, the more bytes. Dashed: a phone without pictures. A line: it dropped out. A cross: the server refused what it sent.")
-    diagram(sent, count, 4 * study.gradients(exhibited), named, told_, sizes, live=running and days > 0, alt=f"{study.participants} phones around a server", key=f"phones {shown}")
+    diagram(sent, count, 4 * study.gradients(exhibited), named, told_, sizes, live=running and len(days) > 0, alt=f"{study.participants} phones around a server", key=f"phones {shown}")
 
 
 def chosen(members: dict) -> str:
@@ -139,18 +139,17 @@ def draw_found(members: dict, found: dict) -> None:
     metrics = {name: result.metrics for name, result in found.items()}
     for name, result in found.items():
         if result.facts["diverged"]:
-            st.warning(f"**{name}** diverged: the model's weights are no numbers any more. A smaller learning rate, or a smaller server's rate, helps.", icon=":material/warning:")
+            st.warning(f"**{name}** diverged: weights or uploads ran away. A smaller learning rate, or a smaller server's rate, helps.", icon=":material/warning:")
     if metrics[chosen(members)].get("refused"):
-        m = metrics[chosen(members)]
-        st.info(f"The server refused {m['refused']} of {m['uploads'] + m['refused']} uploads: no numbers, or longer than any phone's upload can be. The others count as if nothing had been sent.", icon=":material/block:")
+        st.info(words.refused(metrics[chosen(members)]), icon=":material/block:")
     if empty := metrics[chosen(members)]["phones_without_pictures"]:
         st.info(f"{empty} of {study.participants} phones have no pictures: they have nothing to send.", icon=":material/phone_android:")
     {"arms": draw_arms, "noises": draw_noises, "policies": draw_policies}[shown](members, found, metrics)
     with st.expander("All numbers", icon=":material/table_chart:"):
         st.dataframe([{"": name, **words.sharing(m, study.participants)} for name, m in metrics.items()], hide_index=True)
-        st.caption(f"{metrics[chosen(members)]['gradients']:,} gradients; {metrics[chosen(members)]['pictures_on_phones']:,} pictures on {study.participants:,} phones. Bytes are those of the messages that the server has read, positions included. "
-                   + (f"*{ALONE}*: the mean of {found[ALONE].metrics['phones_trained']:.0f} phones. " if ALONE in found else "") + "One seed: another one moves accuracies by about "
-                   f"{100 * words.margin(metrics[chosen(members)]['test_accuracy'], len(exhibited.test_labels)):.1f} points.")
+        st.caption(f"{metrics[chosen(members)]['gradients']:,} gradients; {metrics[chosen(members)]['pictures_on_phones']:,} pictures on {study.participants:,} phones. Bytes are those of the messages that the server has accepted, positions included. "
+                   + (f"*{ALONE}*: the mean of {found[ALONE].metrics['phones_trained']:.0f} phones. " if ALONE in found else "") + f"With {len(exhibited.test_labels):,} test pictures, an accuracy is known to within "
+                   f"{100 * words.margin(metrics[chosen(members)]['test_accuracy'], len(exhibited.test_labels)):.1f} points; another seed moves it besides.")
     draw_promise(members, found)
 
 
@@ -161,7 +160,7 @@ def draw_arms(members: dict, found: dict, metrics: dict) -> None:
     central = (metrics[CENTRAL]["bytes"] / study.participants, metrics[CENTRAL]["test_accuracy"])
     st.plotly_chart(charts.by_bytes(shared, {name: metrics[name]["test_accuracy"] for name in (NONE, ALONE)}, central, private), key="bytes", config={"displayModeBar": False},
                     alt="Accuracy over the bytes that a phone has uploaded, a line for each share")
-    st.caption("Up and left is better: more learned from fewer bytes. The star: what one phone's pictures would weigh, and what all of them together teach. " + words.cheap(metrics[chosen(members)]["bytes"], metrics[CENTRAL]["bytes"]))
+    st.caption("Up and left is better: more learned from fewer bytes. The star: what one phone's pictures would weigh, and what all of them together teach. " + words.cheap({name: metrics[name]["bytes"] for name in shared}, metrics[CENTRAL]["bytes"]))
 
 
 def sent(result) -> list[tuple[float, float]]:
@@ -174,7 +173,7 @@ def draw_noises(members: dict, found: dict, metrics: dict) -> None:
     """Accuracy against ε."""
     paths = {name: [(e, dict(result.curves["test_accuracy"])[day]) for day, e in result.curves["epsilon"]] for name, result in found.items() if "epsilon" in result.curves}
     ends = {name: (result.guarantee.epsilon, metrics[name]["test_accuracy"]) for name, result in found.items() if result.guarantee.epsilon is not None}
-    st.plotly_chart(charts.by_epsilon(paths, ends, {name: metrics[name]["test_accuracy"] for name in (NONE, "no noise")}), key="epsilon", config={"displayModeBar": False},
+    st.plotly_chart(charts.by_epsilon(paths, ends, {name: metrics[name]["test_accuracy"] for name in (NONE, "clipped, no noise")}), key="epsilon", config={"displayModeBar": False},
                     alt="Accuracy over the ε of a participant, a line for each strength of noise")
     st.caption(f"Each thin line is one arm on its way, day by day; its thick point is its end, counted exactly. What is hidden is a whole participant, one of {study.participants:,}: the more take part, the less the same noise "
                "hurts. With few phones, a promise worth its name leaves nothing to learn.")
@@ -192,7 +191,9 @@ def draw_promise(members: dict, found: dict) -> None:
     result = found[name]
     for warning in result.facts["warnings"]:
         st.warning(words.plain(warning), icon=":material/warning:")
-    panels.odds(result.guarantee, "An attacker wants to know whether your phone took part.", "Without looking at the models", "With all the models in hand")
+    by_phone = result.guarantee.epsilon is not None and members[name].noised_by == "phone"
+    panels.odds(result.guarantee, "An attacker knows that one of two sets of pictures lies on your phone. Which one?" if by_phone else "An attacker wants to know whether your phone took part.",
+                "Without looking at what is sent" if by_phone else "Without looking at the models", "With all your uploads in hand" if by_phone else "With all the models in hand")
     panels.guarantee(result.guarantee)
     changed = "".join(f" --set {field}={text}" for field, text in study.changed().items() if field != "arm")
     more = {each: (members[each], found[each]) for each in found if each != name}
@@ -251,7 +252,7 @@ controls.dial("leak_noise")
 def as_above() -> None:
     """What the phones above share."""
     plan = study.plan()
-    controls.change(leak_fraction=study.fraction, leak_policy=study.policy, leak_threshold=study.threshold, leak_noise=plan["noise_multiplier"], leak_clip=plan["clip"], layers=study.trained, model="initial")
+    controls.change(leak_fraction=study.fraction, leak_policy=study.policy, leak_threshold=study.threshold, leak_noise=plan["noise_multiplier"] if study.noised_by == "phone" else 0.0, leak_clip=plan["clip"], layers=study.trained, model="initial")
 
 
 with st.expander("More settings of the attack", icon=":material/tune:", expanded=controls.opens("leak_policy", "leak_threshold", "leak_clip", "layers", "attack_steps", "tries", "smoothness")):
@@ -262,7 +263,8 @@ with st.expander("More settings of the attack", icon=":material/tune:", expanded
         if controls.value("leak_policy") == "threshold":
             controls.number("leak_threshold")
         controls.number("leak_clip", "as it is; 1 with noise")
-        st.button("Share as the phones above do", on_click=as_above, icon=":material/content_copy:")
+        st.button("Share as the phones above do", on_click=as_above, icon=":material/content_copy:",
+                  help="The first model, and their share, policy and clip norm. Noise only where each phone adds it: a server that adds noise itself has seen the upload without.")
     with right:
         controls.number("attack_steps", "the usual")
         controls.number("tries", "the usual")
@@ -312,7 +314,7 @@ def draw_defences(views: dict[str, live.View]) -> None:
                 if "rebuilt" in view.pictures:
                     st.image(view.pictures["rebuilt"], width="stretch", alt=f"The picture rebuilt from an upload: {name}")
                 st.caption(f"**{name}**" + (words.defended(view.result.metrics, view.result.guarantee) if view.result else ""))
-    st.caption("*Clipped*: the upload is a fortieth as long or so and shows as much as before. *Noise 0.01*: σ, in units of a clip norm of 1; the ε beside it is what that really promises. A picture that cannot be made out may still be "
+    st.caption("*Clipped*: the upload is shortened to a length of 0.1, which does not turn it. *Noise 0.01*: σ, in units of a clip norm of 1; the ε beside it is what that really promises. A picture that cannot be made out may still be "
                "told from another one: that is what ε is about.")
 
 
@@ -325,7 +327,7 @@ result = live.look(attack).result
 if result is not None:
     m = result.metrics
     st.markdown(words.rebuilt(m, result.facts, raw is not None))
-    for column, (title, value, help_) in zip(st.columns(4), (("PSNR", f"{m['psnr_db']:.1f} dB", "Peak signal-to-noise ratio. 20 dB and more is a near copy."), ("Likeness (SSIM)", f"{m['ssim']:.2f}", "Structural similarity, 1 for the same picture."),
+    for column, (title, value, help_) in zip(st.columns(4), (("PSNR", f"{m['psnr_db']:.1f} dB", f"Peak signal-to-noise ratio. A picture of one colour would reach {m['psnr_flat']:.1f} dB."), ("Likeness (SSIM)", f"{m['ssim']:.2f}", "Structural similarity, 1 for the same picture."),
                                                             ("Uploaded", f"{words.size(m['bytes'])}", f"{m['sent']:,.0f} of {m['gradients']:,.0f} gradients."), ("Noise, compared with the gradients", f"{words.times(m['noise_to_signal'])} ×", "Expected length of the noise over the length of what was sent."))):
         column.metric(title, value, help=help_)
     panels.guarantee(result.guarantee)

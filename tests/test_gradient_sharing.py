@@ -1,6 +1,7 @@
 """Studies `initial_model`, `gradient_sharing` and `arms`: who has which pictures, what each arm is, what a participant is promised, what is refused."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from dp_accounting.pld import pld_privacy_accountant
 
 from engine import data
 from engine.lab import Lab
+from engine.networks import report_cnn
 from engine.studies.arms import Arms
 from engine.studies.gradient_sharing import ALONE, GradientSharing, shares
 from engine.studies.initial_model import InitialModel
@@ -88,7 +90,7 @@ def test_together_they_are_the_results_that_each_would_be_alone(lab):
     events, result = finish(lab.need(Arms(members=members)))
     assert {e.curve for e in events if hasattr(e, "curve")} >= {"0:test_accuracy", "1:test_accuracy", "0:phone 0", "1:bytes"}
     fresh = finish(members[0].run(lab))[1]
-    assert ran(lab, members[0]).metrics["test_accuracy"] == pytest.approx(fresh.metrics["test_accuracy"], abs=0.02)
+    assert np.allclose(ran(lab, members[0]).arrays["weights"], fresh.arrays["weights"], atol=1e-4)  # one core or two
     assert result.guarantee.epsilon is None and "fraction" in result.guarantee.note
 
 
@@ -105,7 +107,18 @@ def test_every_way_to_share_runs(changes, lab):
 
 def test_a_diverging_training_ends_and_says_so(lab):
     result = ran(lab, tiny(learning_rate=100.0, fraction=1.0, rounds=5, activation="relu"))
-    assert result.facts["diverged"] or result.metrics["test_accuracy"] < 0.5
+    assert result.facts["diverged"] and result.metrics["refused_honest"] == result.metrics["refused"] > 0
+    broken = ran(lab, tiny(faulty="huge"))
+    assert not broken.facts["diverged"] and broken.metrics["refused"] == 3 and broken.metrics["refused_honest"] == 0
+
+
+def test_the_chosen_arm_is_among_those_of_every_series():
+    for study in (GradientSharing(target_epsilon=3.0), GradientSharing(noise_multiplier=0.9999), GradientSharing(fraction=0.09999), GradientSharing(policy="threshold", keep_rest=True),
+                  GradientSharing(target_epsilon=0.1, rounds=300, noised_by="phone"), GradientSharing()):
+        for series in ("arms", "policies") + (("noises",) if study.guarantee().epsilon is not None else ()):
+            members = getattr(study, series)()
+            assert study in members.values(), (study, series)
+    assert all(member.plan()["clip"] == 1.0 for member in GradientSharing(target_epsilon=3.0).noises().values() if member.arm == "shared")
 
 
 def test_phones_that_share_a_tenth_learn_nearly_as_much_as_all_pictures_in_one_place(lab):
@@ -181,7 +194,7 @@ def test_two_arms_with_noise_do_not_share_their_draws():
 
 @pytest.mark.parametrize("values,words", [
     ({"fraction": "0"}, "fraction: 0 is not allowed; allowed: a number from 0.0001 to 1"), ({"fraction": "1.5"}, "1.5 is not allowed"), ({"participants": "0"}, "from 1 to 5000"),
-    ({"noise_multiplier": "0.001"}, "allowed: 0 .no promise., or a number from 0.01"), ({"noise_multiplier": "1", "target_epsilon": "3"}, "not both"), ({"noise_multiplier": "none"}, "without target_epsilon"),
+    ({"noise_multiplier": "0.001"}, "allowed: 0 .no promise., or a number from 0.01 to 2000"), ({"noise_multiplier": "1", "target_epsilon": "3"}, "not both"), ({"noise_multiplier": "none"}, "without target_epsilon"),
     ({"unevenness": "0"}, "unevenness"), ({"order": "chaos"}, "one of together, turns, asynchronous"), ({"company_share": "0.95"}, "from 0 to 0.9"), ({"dropout": "1"}, "dropout")], ids=str)
 def test_a_wrong_value_is_refused_in_words(values, words):
     with pytest.raises(Refused, match=words):
@@ -215,5 +228,7 @@ def test_without_a_company_there_is_no_first_model(lab):
 
 
 def test_the_number_of_gradients_is_that_of_the_network(lab):
-    for name in ("mnist-5k",):
-        assert GradientSharing(dataset=name).gradients(data.exhibits(name)) == ran(lab, InitialModel()).metrics["parameters"]
+    assert GradientSharing().gradients(data.exhibits("mnist-5k")) == ran(lab, InitialModel()).metrics["parameters"]
+    for size, channels, classes in ((28, 1, 10), (32, 3, 10), (64, 3, 4), (45, 3, 300)):
+        shown = SimpleNamespace(classes=range(classes), test_images=np.zeros((1, size, size, channels)))
+        assert GradientSharing().gradients(shown) == sum(p.numel() for p in report_cnn(channels, size, classes, 0).parameters())

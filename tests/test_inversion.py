@@ -53,12 +53,19 @@ def test_apart_is_one_minus_the_cosine_on_what_was_sent():
     assert held.apart(held.upload * 0.01).item() == pytest.approx(0, abs=1e-5)  # clipping alone is not even noticed
 
 
-@pytest.mark.parametrize("label", range(10))
-def test_the_label_stands_in_the_upload(label):
-    for seed in range(5):
-        _, _, held = leak(seed, label)
-        assert inversion.label_of(held.upload, 10, 32) == label
-    assert inversion.label_of(torch.zeros_like(held.upload), 10, 32) is None
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_the_label_stands_in_the_upload(classes):
+    for seed in range(20):
+        network = report_cnn(1, 28, classes, seed, "tanh")
+        held = inversion.Leak(lambda x: network(x * 2 - 1), list(network.parameters()), torch.empty(0), torch.empty(0))
+        label = seed % classes
+        gradient = held.gradient(torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(seed)), torch.tensor([label])).detach()
+        assert inversion.labels_of(gradient, torch.ones_like(gradient, dtype=torch.bool), classes, 32)[0] == label
+        without = gradient.clone()  # no bias came: lengths tell, where there are more than two
+        without[-classes:] = 0
+        assert inversion.labels_of(without, without != 0, classes, 32)[0] == label or classes == 2
+        assert sorted(inversion.labels_of(without, without != 0, classes, 32)) == list(range(classes))
+    assert inversion.labels_of(torch.zeros(1000), torch.zeros(1000, dtype=torch.bool), classes, 32) == []
 
 
 def test_total_variation_is_numpys():
@@ -75,6 +82,27 @@ def test_a_picture_is_rebuilt_from_all_gradients_and_not_through_noise(lab):
     assert plain.guarantee.epsilon is None
     frames = [name for name in plain.pictures if name.startswith("film_")]
     assert len(frames) >= 15 and plain.curves["psnr_db"][0][1] < 10
+
+
+@pytest.mark.parametrize("policy", [{}, {"leak_policy": "threshold", "leak_threshold": 0.02}], ids=["largest", "threshold"])
+def test_next_to_no_noise_protects_no_better_than_none(lab, policy):
+    """An attacker knows the policy: noise on what was not sent must not blind it."""
+    first = lambda **changes: ran(lab, leak_fraction=0.1, attack_steps=20, **policy, **changes).curves["apart"][0][1]
+    assert first(leak_noise=1e-7, leak_clip=10.0) == pytest.approx(first(), abs=1e-3)
+
+
+def test_no_two_uploads_share_their_noise():
+    """Or the difference of two would hold none."""
+    defences, purpose = Inversion().defences(), "noise"
+    names = [study.secret(purpose) for study in (*defences.values(), Inversion(index=1), Inversion(leak_noise=0.5), Inversion().with_picture(np.zeros((28, 28, 1), np.uint8)))]
+    assert len(set(names)) == len(names)
+    assert Inversion().secret("noise") != Inversion().secret("public")
+
+
+def test_an_attack_is_the_same_on_one_core_and_on_two(lab):
+    study = Inversion(**QUICK, attack_steps=40, seed=3)
+    one, two = (finish(study.run(Lab(lab.store, threads=threads)))[1] for threads in (1, 2))
+    assert np.array_equal(one.arrays["rebuilt"], two.arrays["rebuilt"]) and one.curves == two.curves
 
 
 @pytest.mark.parametrize("changes,sent", [({"leak_fraction": 0.1}, 2601), ({"leak_fraction": 0.1, "leak_policy": "random"}, 2601), ({"leak_fraction": 0.1, "leak_noise": 0.01}, 26_010),
@@ -105,9 +133,12 @@ def test_a_visitors_own_picture_is_never_stored(lab):
     study = Inversion(**QUICK, attack_steps=20).with_picture(image)
     result = finish(lab.need(study))[1]
     assert key(study) not in lab.store and result.pictures["true"]
-    folder, needle = lab.store.folder, base64.b64encode(image.tobytes())[:60]
+    folder, needles = lab.store.folder, (base64.b64encode(image.tobytes())[:60], image.tobytes()[:60], *(png[20:80] for png in result.pictures.values()))
     paths = [p for p in folder.rglob("*") if p.is_file()]
-    assert paths and not any(needle in p.read_bytes() or image.tobytes()[:60] in p.read_bytes() for p in paths)
+    assert paths and not any(needle in p.read_bytes() for needle in needles for p in paths)
+    kept = Inversion(**QUICK, attack_steps=20, seed=8)
+    shown = finish(lab.need(kept))[1].pictures["rebuilt"][20:80]
+    assert key(kept) in lab.store and any(shown in p.read_bytes() for p in folder.rglob("*") if p.is_file())  # one of the data set is found so
     assert key(study) != key(Inversion(**QUICK, attack_steps=20)) and key(study.with_picture(255 - image)) != key(study)
 
 

@@ -19,6 +19,7 @@ from engine.study import Guarantee, Phase, Point, Refused, Result, Study
 
 ARMS = {"shared": "phones share gradients", "none": "no update", "alone": "each phone alone", "centralised": "all pictures in one place"}
 FRACTIONS = (0.01, 0.1, 0.2, 1.0)  # the arms of the page
+NOISES = (0.5, 1.0, 2.0, 4.0, 8.0)
 RATES = {"tanh": 0.2, "relu": 0.05, "features": 0.01}  # of the phones; picked on held-out training pictures (docs/gradient_sharing.md)
 CENTRAL_BATCH = 32
 USUAL_CLIP = 1.0
@@ -28,6 +29,8 @@ SHOWN_PHONES = 20  # that the page's diagram draws
 MOST_PHONES = 5000
 MOST_UPLOADS = 500_000  # all days together
 MOST_BYTES = 4e9  # of all phones' gradients at once
+BYTES_EACH = 30  # of one gradient on one phone, with its copies on the way (measured)
+SHOWN_DAYS = 100  # on which what each drawn phone has sent is told live
 LEAST_NOISE = 0.01
 
 
@@ -59,7 +62,7 @@ class GradientSharing(Starting):
     learning_rate: float | None = parameters.learning_rate()
     server_rate: float = parameter("Server's rate", 1.0, low=0.01, high=100.0, scale="log", help="How far the server goes along the mean of the uploads, in steps of a phone.")
     policy: str = parameter("Which gradients", "largest", choices={"largest": "the largest", "random": "random ones", "threshold": "above a threshold"}, pattern="^(largest|random|threshold)$",
-                            help="Random ones are drawn anew each day, the same for all phones, so that nobody has to say which.")
+                            help="Random ones are drawn anew for each step of the server, the same for all its phones, so that nobody has to say which.")
     fraction: float = parameter("Share of the gradients", 0.1, low=0.0001, high=1.0, unit="fraction", scale="log", ends=("share less", "share all"), help="Of all gradients, so many are uploaded.")
     threshold: float = parameter("Threshold", 0.1, low=0.0, high=1e6, scale="log", help="For *above a threshold*: a gradient (the sum over the phone's day) is uploaded where its magnitude is larger.")
     keep_rest: bool = parameter("Keep the rest", False, help="What was not uploaded is added to the next day's gradients (as in Lin et al. 2018), instead of being forgotten.")
@@ -69,7 +72,7 @@ class GradientSharing(Starting):
     participation: float = parameter("Asked each day", 1.0, low=0.001, high=1.0, scale="log", help="Each phone is asked by its own coin flip, with this chance. Who is asked stays secret, which ε takes into account.")
     dropout: float = parameter("Drop out", 0.0, low=0.0, high=0.99, help="Of the phones that were asked, so many do not upload after all, by chance. ε does not count on it.")
     faulty: str = parameter("A broken phone", "none", choices={"none": "none", "nan": "sends no numbers", "huge": "sends a gradient of length 10⁹"}, pattern="^(none|nan|huge)$", help="What the first phone sends.")
-    noise_multiplier: float | None = parameter("Noise multiplier σ", 0.0, low=0.0, high=1000.0, scale="log", ends=("more accurate", "more private"), help="Gaussian noise as a multiple of the clip norm. 0: no noise, no promise.")
+    noise_multiplier: float | None = parameter("Noise multiplier σ", 0.0, low=0.0, high=2000.0, scale="log", ends=("more accurate", "more private"), help="Gaussian noise as a multiple of the clip norm. 0: no noise, no promise.")
     target_epsilon: float | None = parameter("Privacy budget ε", None, low=0.1, high=1000.0, scale="log", ends=("more private", "more accurate"),
                                              help="How much all days together may reveal about all pictures of one participant. Instead of a noise multiplier.")
     max_grad_norm: float | None = parameter("Clip norm", None, low=1e-4, high=1e4, scale="log", help="The longest that a phone's upload may be (max_grad_norm, C). Empty: as it is, and 1 where there is noise.")
@@ -93,7 +96,7 @@ class GradientSharing(Starting):
         if self.noise_multiplier is None and self.target_epsilon is None:
             raise Refused("noise_multiplier", "noise_multiplier: none is not allowed without target_epsilon; give one of the two")
         if self.noise_multiplier is not None and 0 < self.noise_multiplier < LEAST_NOISE:
-            raise Refused("noise_multiplier", f"noise_multiplier: {self.noise_multiplier:g} is not allowed; allowed: 0 (no promise), or a number from {LEAST_NOISE} to 1000")
+            raise Refused("noise_multiplier", f"noise_multiplier: {self.noise_multiplier:g} is not allowed; allowed: 0 (no promise), or a number from {LEAST_NOISE} to 2000")
         return self
 
     # --- whose pictures ---------------------------------------------------------------------------------------------------------
@@ -109,8 +112,8 @@ class GradientSharing(Starting):
             raise Refused("pictures_each", f"pictures_each: {self.pictures_each} is not allowed; {self.participants} phones would need {needed}, and {left} pictures of {self.dataset} are not the company's")
         if self.participants * self.rounds > MOST_UPLOADS:
             raise Refused("rounds", f"rounds: {self.rounds} is not allowed with {self.participants} phones; allowed: at most {MOST_UPLOADS:,} uploads, that is {MOST_UPLOADS // self.participants} days")
-        if self.backbone is None and self.participants * self.gradients(shown) * 12 > MOST_BYTES:
-            raise Refused("participants", f"participants: {self.participants} is not allowed; their gradients would take {self.participants * self.gradients(shown) * 12 / 1e9:.0f} GB of memory; take fewer phones")
+        if (size := self.participants * self.gradients(shown) * BYTES_EACH) > MOST_BYTES:
+            raise Refused("participants", f"participants: {self.participants} is not allowed; their gradients would take {size / 1e9:.0f} GB of memory, and {MOST_BYTES / 1e9:.0f} GB are allowed; take fewer phones")
         if self.backbone:
             self.backbone.check(shown)
 
@@ -144,25 +147,25 @@ class GradientSharing(Starting):
 
     def arms(self) -> dict[str, GradientSharing]:
         """All that the page compares, words → study."""
-        shared = {}
-        if self.policy == "threshold":
-            shared["above the threshold"] = self
-        for fraction in sorted({*FRACTIONS, *([] if self.policy == "threshold" else [self.fraction])}):
-            shared[f"{100 * fraction:.3g} %"] = self._like(fraction=fraction, policy="largest" if self.policy == "threshold" else self.policy)
+        policy = "largest" if self.policy == "threshold" else self.policy
+        fractions = {percent(f): self._like(fraction=f, policy=policy) for f in sorted({*FRACTIONS, self.fraction})}
+        shared = {"above the threshold": self} | {percent(f): fractions[percent(f)] for f in FRACTIONS} if self.policy == "threshold" else fractions | {percent(self.fraction): self}
         return {ARMS["none"]: self._against("none"), ARMS["alone"]: self._against("alone")} | shared | {ARMS["centralised"]: self._against("centralised")}
 
     def noises(self) -> dict[str, GradientSharing]:
-        """The chosen sharing under different noise, and without."""
-        shared = self._like(target_epsilon=None, noise_multiplier=0.0)
-        marks = [0.5, 1.0, 2.0, 4.0, 8.0]
-        chosen = self.plan()["noise_multiplier"]
-        marks = sorted({*marks, chosen} - {0.0})
-        return {ARMS["none"]: self._against("none"), "no noise": shared} | {f"σ = {noise:.3g}": self._like(target_epsilon=None, noise_multiplier=noise) for noise in marks}
+        """The chosen sharing under different noise, and without; all clipped alike."""
+        plan = self.plan()
+        clip = plan["clip"] or USUAL_CLIP
+        like = lambda noise: self._like(target_epsilon=None, noise_multiplier=noise, max_grad_norm=clip)
+        chosen = [plan["noise_multiplier"]] if plan["noise_multiplier"] else []
+        noised = {f"σ = {noise:.3g}": like(noise) for noise in sorted({*NOISES, *chosen})} | {f"σ = {noise:.3g}": self for noise in chosen}
+        return {ARMS["none"]: self._against("none"), "clipped, no noise": like(0.0)} | noised
 
     def policies(self) -> dict[str, GradientSharing]:
         """The same share, chosen in each way; and the rest kept."""
-        return {"the largest": self._like(policy="largest", keep_rest=False), "the largest, the rest kept": self._like(policy="largest", keep_rest=True), "random ones": self._like(policy="random", keep_rest=False),
-                "random ones, the rest kept": self._like(policy="random", keep_rest=True), "above a threshold": self._like(policy="threshold", keep_rest=False)}
+        found = {"the largest": self._like(policy="largest", keep_rest=False), "the largest, the rest kept": self._like(policy="largest", keep_rest=True), "random ones": self._like(policy="random", keep_rest=False),
+                 "random ones, the rest kept": self._like(policy="random", keep_rest=True), "above a threshold": self._like(policy="threshold", keep_rest=False)}
+        return found if self in found.values() else found | {"above a threshold, the rest kept": self}
 
     def needs(self) -> tuple:
         """The first model, and the features that a last layer learns from."""
@@ -267,7 +270,8 @@ class GradientSharing(Starting):
             accountant=spent.accountant, sampling="Poisson, by each phone's own coin" if server and rate < 1 else "none: every phone on every day", sample_rate=rate, steps=self.rounds,
             neighbours="one participant with all its pictures added or removed; how many there are is taken to be public" if server else "all pictures of one participant replaced by any others",
             against="anyone who gets all the models that the server hands out, but not the server, which sees each upload as it is" if server else "everyone, the server included, which sees each noised upload",
-            also_released="test accuracies; how many bytes each phone sends in this simulation, which no real server should tell" if server else "test accuracies; which phones take part",
+            also_released="test accuracies. This simulation also shows what a real server must keep to itself, and what ε does not cover: " + ("who was asked, who dropped out and how many bytes each phone has sent; and " * server)
+                          + "how many pictures of each class lie on each phone",
             note="A simulation: the seed is known, so a real system would draw its noise from a secret source. The first model's own pictures are not protected. Settings tried before on the same phones are not counted. "
                  "ε does not shrink because only a fraction is sent.",
             odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(noise / moved, rate, self.rounds))
@@ -284,6 +288,11 @@ class GradientSharing(Starting):
     def chance(self) -> float:
         """The accuracy of guessing."""
         return 1 / len(data.exhibits(self.dataset).classes)
+
+
+def percent(fraction: float) -> str:
+    """'10 %'."""
+    return f"{100 * fraction:.3g} %"
 
 
 def shares(labels: np.ndarray, participants: int, unevenness: float | None, rng: np.random.Generator) -> list[np.ndarray]:
@@ -352,6 +361,7 @@ class _Arm:
         """All of it."""
         study, finite = self.study, bool(self.weights.isfinite().all())
         metrics, arrays, facts = self.more()
+        finite = finite and not metrics.get("refused_honest")
         said = self.task.predictions(self.weights).cpu().numpy() if self.weights.dim() == 1 else None
         tests, classes = self.images.test_labels, self.images.classes
         right = {} if said is None else {c: float((said == tests)[tests == i].mean()) for i, c in enumerate(classes) if (tests == i).any()}
@@ -435,14 +445,16 @@ class _Shared(_Arm):
         found = {"test_accuracy": self.task.accuracy(self.weights), "bytes": self.bytes}
         if self.plan["noise_multiplier"]:
             found["epsilon"] = self.study.spent(day)
-        return found | ({f"phone {i}": said for i, said in enumerate(self.said[:SHOWN_PHONES])} if day else {})
+        told = day and day % max(1, self.study.rounds // SHOWN_DAYS) == 0 or day == self.study.rounds  # not more events than a late visitor can catch up with
+        return found | ({f"phone {i}": said for i, said in enumerate(self.said[:SHOWN_PHONES])} if told else {})
 
     def more(self) -> tuple[dict, dict, dict]:
         """Bytes, who sent what, and what was refused."""
         from engine.federation import DROPPED, NOT_ASKED, REFUSED
         sent = np.array(self.sent)  # (days, people)
         uploads = int((sent > 0).sum())
-        metrics = {"bytes": self.bytes, "bytes_a_day": self.bytes / self.study.rounds, "bytes_an_upload": float(sent[sent > 0].mean()) if uploads else 0.0, "uploads": uploads,
+        honest = (sent == REFUSED)[:, 1 if self.study.faulty != "none" else 0:]  # by what they have learned, not because they are broken
+        metrics = {"refused_honest": int(honest.sum()), "bytes": self.bytes, "bytes_a_day": self.bytes / self.study.rounds, "bytes_an_upload": float(sent[sent > 0].mean()) if uploads else 0.0, "uploads": uploads,
                    "refused": int((sent == REFUSED).sum()), "dropped": int((sent == DROPPED).sum()), "not_asked": int((sent == NOT_ASKED).sum()), "noise_multiplier": self.plan["noise_multiplier"],
                    "clip": self.plan["clip"] or 0.0}
         return metrics, {"sent": sent}, {"bytes_of_all": wire_size(int(self.weights.shape[-1]))}

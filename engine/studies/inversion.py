@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from engine import data, parameters, pictures, privacy
+from engine.lab import Lab
 from engine.parameters import parameter
 from engine.studies.classifier import taught
 from engine.studies.initial_model import Starting
@@ -20,6 +21,8 @@ from engine.study import Failed, Guarantee, Phase, Picture, Point, Refused, Resu
 
 STEPS = {"cnn": 2000, "features": 400}  # of one attempt
 TRIES = {"cnn": 2, "features": 1}
+ABOVE_NOISE = 3.0  # standard deviations of the noise, from which the attacker takes a gradient for sent
+WITHOUT_HINT = 10  # classes that are tried, at most, where the upload says nothing of the label
 FRAMES = 24  # of the film
 SHOWN = 252  # pixels a side of what is shown
 DEFENCES = {"everything": {}, "10 %": {"leak_fraction": 0.1}, "1 %": {"leak_fraction": 0.01}, "random 10 %": {"leak_fraction": 0.1, "leak_policy": "random"}, "clipped": {"leak_clip": 0.1},
@@ -44,7 +47,7 @@ class Inversion(Starting):
     leak_fraction: float = parameter("Share of its gradients", 1.0, low=0.0001, high=1.0, unit="fraction", scale="log", ends=("share less", "share all"), help="Of this one upload: so many of its gradients are sent.")
     leak_threshold: float = parameter("Threshold of the upload", 0.01, low=0.0, high=1e6, scale="log", help="For *above a threshold*: a gradient is sent where its magnitude is larger.")
     leak_clip: float | None = parameter("Clip norm of the upload", None, low=1e-4, high=1e4, scale="log", help="The longest that this upload may be. Empty: as it is, and 1 where there is noise.")
-    leak_noise: float = parameter("Noise on the upload, σ", 0.0, low=0.0, high=100.0, scale="log", ends=("nothing hidden", "more private"),
+    leak_noise: float = parameter("Noise on the upload, σ", 0.0, low=0.0, high=2000.0, scale="log", ends=("nothing hidden", "more private"),
                                   help="Gaussian noise on each gradient, in units of the clip norm, added before the upload leaves the phone.")
     delta: float = parameters.delta(1e-5)
     attack_steps: int | None = parameter("Attacker's steps", None, low=10, high=20_000, scale="log", help="Of each attempt. Empty: the usual.")
@@ -122,16 +125,16 @@ class Inversion(Starting):
 
     def run(self, lab):
         """Yield the picture as it takes shape; return it beside the true one."""
-        import torch
-
         yield Phase("reading the pictures")
         images = lab.images(self.dataset)
         self.check(images)
         image, label = self.pick(images)
-        judge = yield from self._judge(lab, images)
+        for need in self.needs():
+            yield from lab.need(need)
+        alone = Lab(lab.store, threads=1)  # sums in another order soon lead an attempt elsewhere: the same on every machine, however many cores it has
+        judge = yield from self._judge(alone, images)
         yield Phase("computing what the phone uploads")
-        torch.set_num_threads(1)  # sums in another order soon lead an attempt elsewhere: the same on every machine, however many cores it has
-        leak, facts = yield from self._leak(lab, images, image, label)
+        leak, facts = yield from self._leak(alone, images, image, label)
         attack = _Attack(self, leak, facts, image, images.classes, judge)
         yield from attack.all()
         return attack.result()
@@ -156,7 +159,7 @@ class Inversion(Starting):
         blank = inversion.Leak(network, shared, torch.empty(0), torch.empty(0))
         true = torch.tensor(image, device=lab.device).permute(2, 0, 1)[None] / 255
         gradient = blank.gradient(true, torch.tensor([label], device=lab.device)).detach()
-        public, noise = (torch.Generator().manual_seed(stream(f"{purpose} of {self.NAME}", self.seed)) for purpose in ("public", "noise"))
+        public, noise = (torch.Generator().manual_seed(stream(self.secret(purpose), self.seed)) for purpose in ("public", "noise"))
         known = federation.public_positions(n, self.leak_fraction, public).to(lab.device) if self.leak_policy == "random" else None
         chosen = federation.selected(gradient[None], self.leak_policy, self.leak_fraction, self.leak_threshold, known)
         upload, sent = federation.clipped(gradient[None] * chosen, self.clip)[0], chosen[0]
@@ -170,7 +173,19 @@ class Inversion(Starting):
         facts = {"gradients": n, "sent": int(sent.sum()), "bytes": len(message), "gradient_norm": float(gradient.norm()), "upload_norm": float(upload.norm()),
                  "noise_to_signal": self.leak_noise * (self.clip or 0.0) * int(sent.sum()) ** 0.5 / max(signal, 1e-12)}
         read = torch.from_numpy(wire.unpack(message, n, None if known is None else known.cpu().numpy())).to(upload)
-        return inversion.Leak(network, shared, read, sent), facts
+        kept = sent if known is not None or not self.leak_noise else self._signal(read)
+        return inversion.Leak(network, shared, read * kept, kept), facts
+
+    def _signal(self, read):
+        """(n,) bool: where the attacker takes a noised upload, in which all gradients come, to hold more than noise: the policy is no secret."""
+        from engine import federation
+        threshold = max(self.leak_threshold, ABOVE_NOISE * self.leak_noise * self.clip)
+        kept = federation.selected(read[None], self.leak_policy, self.leak_fraction, threshold)[0]
+        return kept if bool(kept.any()) else read != 0
+
+    def secret(self, purpose: str) -> str:
+        """The name of a random stream that no other upload shares: two with the same noise would give each other away."""
+        return f"{purpose} of {self.NAME} {self.model_dump_json()} {data.fingerprint(self.dataset)}"
 
     def _model(self, lab, images):
         """The network as the attacker can run it, (1, c, h, w) in [0, 1] → logits, and the parameters whose gradients are uploaded."""
@@ -210,7 +225,8 @@ class _Attack:
     def __init__(self, study: Inversion, leak, facts: dict, image: np.ndarray, classes: tuple[str, ...], judge):
         from engine import inversion
         self.study, self.leak, self.facts, self.image, self.classes, self.judge = study, leak, facts, image, classes, judge
-        self.guessed = inversion.label_of(leak.upload, len(classes), leak.shared[-2].shape[1])
+        self.ranked = inversion.labels_of(leak.upload, leak.kept, len(classes), leak.shared[-2].shape[1])
+        self.guessed = self.ranked[0] if self.ranked else None
         self.curves: dict[str, list[tuple[float, float]]] = {}
         self.films: list[list[tuple[int, bytes]]] = []
         self.best, self.loss, self.which = None, float("inf"), 0
@@ -223,8 +239,9 @@ class _Attack:
         from engine.training import stream
         study = self.study
         steps, tries = study.usual("attack_steps"), study.usual("tries")
-        for number in range(tries):
-            label = (self.guessed if self.guessed is not None else number) % len(self.classes)  # without a hint one class after the other is tried
+        labels = [self.guessed] * tries if self.ranked else list(range(min(WITHOUT_HINT, len(self.classes))))  # without a hint one class after the other is tried
+        tries = len(labels)
+        for number, label in enumerate(labels):
             draws = torch.Generator().manual_seed(stream(f"attempt {number}", study.seed))
             attempt = inversion.Attempt(self.leak, label, (self.image.shape[2], *self.image.shape[:2]), steps, study.smoothness, draws)
             frames = set(np.unique(np.geomspace(1, steps, FRAMES).round().astype(int)))
@@ -251,10 +268,11 @@ class _Attack:
         """The attempt that fits the upload best; the attacker knows no more than that."""
         study, said = self.study, self.judge(np.stack([self.image, self.best]))
         true, rebuilt = (int(row.argmax()) for row in said)
+        flat = self.image.mean((0, 1)).round().astype(np.uint8)  # what a picture of one colour would reach
         film = {f"film_{step:06d}": png for step, png in self.films[self.which]}
         numbers = {name: self.facts[name] for name in ("gradients", "sent", "bytes", "gradient_norm", "upload_norm", "noise_to_signal")}
         return Result(
-            metrics=numbers | {"psnr_db": pictures.psnr(self.image, self.best), "ssim": pictures.ssim(self.image, self.best), "loss": self.loss, "tries": study.usual("tries"), "steps": study.usual("attack_steps"),
+            metrics=numbers | {"psnr_db": pictures.psnr(self.image, self.best), "ssim": pictures.ssim(self.image, self.best), "psnr_flat": pictures.psnr(self.image, np.broadcast_to(flat, self.image.shape)), "loss": self.loss, "tries": len(self.films), "steps": study.usual("attack_steps"),
                                "label_found": float(self.guessed == study.category), "named_the_same": float(true == rebuilt), "sureness": float(said[1, rebuilt])},
             guarantee=study.guarantee(), curves=self.curves, arrays={"rebuilt": self.best},
             pictures={"true": pictures.png(self.image, SHOWN), "rebuilt": pictures.png(self.best, SHOWN)} | film,

@@ -477,16 +477,30 @@ def day(number: int, rounds: int, codes: list[int], accuracy: float | None, peop
     return f"Day {number} of {rounds}: {len(sent)}{whose} upload, {size(sum(sent))} in all{others}.{named}"
 
 
+FLAT = 3.0  # decibels above a picture of one colour, below which nothing of the picture is there
+
+
 def rebuilt(metrics: dict[str, float], facts: dict, own: bool) -> str:
     """What the attacker has found out."""
-    label = (f"From the upload alone it can be read off that the picture is called **{plain(facts['guessed'])}**" + ("" if metrics["label_found"] else f", which is wrong: it is {plain(facts['label'])}")
-             if facts["guessed"] is not None else "The upload does not give the label away")
+    right = "right" if metrics["label_found"] else f"wrong: it is {plain(facts['label'])}"
+    by_luck = f" (a blind guess is right once in {len(facts['classes'])})" if metrics["noise_to_signal"] else ""
+    label = f"The upload points at the label **{plain(facts['guessed'])}**, which is {right}{by_luck}" if facts["guessed"] is not None else "The upload does not say what the label is, so one after the other was tried"
     same = metrics["named_the_same"] == 1
     judge = (f"A network that knows such pictures calls {'your picture' if own else 'the true one'} **{plain(facts['true_named'])}** and the rebuilt one **{plain(facts['rebuilt_named'])}**"
-             f" ({100 * metrics['sureness']:.0f} % sure){': still recognised' if same else ''}.")
-    quality = metrics["psnr_db"]
-    looks = "a near copy" if quality >= 20 else "recognisable in parts" if quality >= 13 else "not much of the picture"
-    return f"{label}. The best attempt comes to {quality:.1f} dB ({looks}; 20 dB and more is a near copy). {judge}"
+             f"{', so it still recognises it' if same and looks(metrics) != NOTHING else ''}. (It has to name something, whatever it is shown.)")
+    return f"{label}. The attempt that fits best is **{looks(metrics)}**: {metrics['psnr_db']:.1f} dB, where a picture of a single colour would reach {metrics['psnr_flat']:.1f} dB. {judge}"
+
+
+NOTHING = "hardly anything of the picture"
+
+
+def looks(metrics: dict[str, float]) -> str:
+    """How near a rebuilt picture is, in words: by decibels, by structure, and by what a picture of one colour would reach."""
+    if metrics["psnr_db"] < metrics["psnr_flat"] + FLAT:
+        return NOTHING
+    if metrics["psnr_db"] >= 20 and metrics["ssim"] >= 0.7:
+        return "a near copy"
+    return "recognisable" if metrics["psnr_db"] >= 13 or metrics["ssim"] >= 0.4 else "a trace of the picture"
 
 
 def defended(m: dict[str, float], promise: Guarantee) -> str:
@@ -502,12 +516,29 @@ def sharing(m: dict[str, float], people: int) -> dict[str, str]:
             "Best phone": per_hundred(m["best"]) if "best" in m else "–"}
 
 
-def user_level(promise: Guarantee, plan: dict, rounds: int, people: int) -> str:
+def user_level(promise: Guarantee, plan: dict, rounds: int, people: int, by_phone: bool) -> str:
     """The line below the noise dial."""
     if promise.epsilon is None:
         return "No noise: **nothing is promised to anyone**, however small the share is."
+    asked = "what lies on your phone, one of two sets of pictures," if by_phone else "whether you took part"
     return (f"Noise multiplier σ = {plan['noise_multiplier']:.4g}, clip norm {plan['clip']:g}, {rounds} days: **ε = {epsilon(promise.epsilon)}** for all pictures of one participant, one of {people:,} "
-            f"({promise.accountant.split(' (')[0]}). Attackers who guess whether you took part {how_often(promise.odds_mechanism)}.")
+            f"({promise.accountant.split(' (')[0]}). Attackers who guess {asked} {how_often(promise.odds_mechanism)}.")
+
+
+def cheap(sent: dict[str, float], had: float) -> str:
+    """Why gradients may weigh more than pictures. sent: arm → bytes, had: of the pictures."""
+    more = [name for name, count in sent.items() if count > had]
+    if not more:
+        return ""
+    return f"Sharing {_and(more)} here sends more than the pictures themselves weigh: gradients are as many as the model has weights, and they are sent anew every day."
+
+
+def refused(metrics: dict[str, float]) -> str:
+    """Why the server refused uploads."""
+    honest, all_ = metrics["refused_honest"], metrics["refused"]
+    broken = f"{all_ - honest} of {metrics['uploads'] + all_} uploads came from the broken phone and were refused: no numbers, or far longer than the others'." if all_ > honest else ""
+    away = (f" {honest} uploads of phones that are not broken were refused too: what they learned ran away. A smaller learning rate helps." if honest else "")
+    return f"{broken}{away} A refused upload counts as if nothing had been sent.".strip()
 
 
 def cheap(sent: float, had: float) -> str:
@@ -521,7 +552,7 @@ it came about as far as training on all pictures in one place; no update was wor
 
 Shokri and Shmatikov on MNIST: 99.14 % sharing 10 %, 98.71 % sharing 1 %, 99.17 % with all pictures in one place, 93.16 % alone.
 
-What the report does not say: a fraction of the gradients is no protection. The picture above was rebuilt from gradients.
+What the report does not say: a fraction of the gradients is no protection. What can be rebuilt from an upload is what the lower half of this page is about.
 """
 
 SHARING_FORMULAS = r"""

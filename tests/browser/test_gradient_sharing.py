@@ -21,7 +21,7 @@ def seeded(query: str) -> str:
 
 def rebuild(page, seconds: float = 120) -> None:
     page.get_by_role("button", name="Rebuild", exact=True).click()
-    expect(page.get_by_text("The best attempt comes to")).to_be_visible(timeout=1000 * seconds)
+    expect(page.get_by_text("The attempt that fits best")).to_be_visible(timeout=1000 * seconds)
     look.ended(page)
 
 
@@ -82,7 +82,7 @@ def test_noise_shows_its_epsilon_at_once_and_is_promised(visit):
 def test_a_broken_phone_is_refused_and_it_is_said(visit):
     page = visit(seeded(SMALL + "&faulty=huge&order=turns")).page
     look.press_run(page)
-    expect(look.notice(page, "The server refused 3 of 12 uploads")).to_be_visible(timeout=120_000)
+    expect(look.notice(page, "3 of 12 uploads came from the broken phone")).to_be_visible(timeout=120_000)
     expect(page.get_by_text("Day 3 of 3: 3 upload")).to_be_visible()
 
 
@@ -111,7 +111,7 @@ def test_two_panels_run_at_the_same_time(visit):
     expect(look.stop(page)).to_be_visible()
     expect(page.get_by_test_id("stException")).to_have_count(0)
     look.stop(page).click()
-    expect(page.get_by_text("The best attempt comes to")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("The attempt that fits best")).to_be_visible(timeout=120_000)
     look.ended(page)
 
 
