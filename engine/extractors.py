@@ -61,7 +61,7 @@ def _vgg(device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise Failed(f"The file {VGG_FILE} in the data folder is not what it should be ({str(error)[:100]}). Delete it, so that it is downloaded again, or choose another backbone.") from error
+        raise Failed(f"The file {VGG_FILE} in the data folder is not what it should be ({' '.join(str(error).split())[:100]}). Delete it, so that it is downloaded again, or choose another backbone.") from error
     network.classifier[-1] = torch.nn.Identity()
     network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     mean, std = (torch.tensor(numbers, device=device).view(3, 1, 1) * 255 for numbers in (IMAGENET_MEAN, IMAGENET_STD))

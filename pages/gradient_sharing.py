@@ -123,7 +123,7 @@ def draw_phones(members: dict, found: dict, curves: dict, running: bool) -> None
     named = [f"{words.per_hundred(accuracy[day])} of 100" if day in accuracy else "" for day in (0, *days)]
     told_ = [words.day(int(day), study.rounds, codes_, accuracy.get(day), study.participants) for day, codes_ in zip((0, *days), ([0] * count, *sent))]
     sizes = {str(code): words.size(code) for code in {code for day in sent for code in day if code > 0}}
-    title = f"Sharing {name}" if shown == "arms" else name[0].upper() + name[1:]
+    title = f"Sharing {'with ' if shown == 'noises' else ''}{name}"
     st.markdown(f"**{title}**", help="The larger the dot, the more bytes. Dashed: a phone without pictures. A line: it dropped out. A cross: the server refused what it sent.")
     diagram(sent, count, 4 * study.gradients(exhibited), named, told_, sizes, live=running and len(days) > 0, alt=f"{study.participants} phones around a server", key=f"phones {shown}")
 

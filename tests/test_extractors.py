@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from engine import data, efficientnet, extractors, pictures
 from engine.study import Failed
@@ -112,3 +113,65 @@ def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(weights, monkeypa
     with pytest.raises(Failed, match="is not what it should be"):
         extractors.inception(CPU)
     assert not Path("/tmp/veil-was-here").exists()
+
+
+# --- backbones ---------------------------------------------------------------------------------------------------------------------
+
+def test_vgg16_reads_its_file_and_looks_as_torchvision_does(tmp_path, monkeypatch):
+    """With random weights, as the real ones cannot be had here: the same file, read by both; and what is no such file is refused."""
+    from engine.vision import torchvision
+    monkeypatch.setenv("VEIL_DATA", str(tmp_path))
+    path = tmp_path / "weights" / extractors.VGG_FILE
+    path.parent.mkdir()
+    torch.manual_seed(0)
+    network = torchvision.models.vgg16(weights=None).eval()
+    torch.save(network.state_dict(), path)
+    with pytest.raises(Failed, match="its checksum is another.*another backbone"):
+        extractors.backbone("vgg16", CPU)
+    monkeypatch.setattr(extractors, "VGG_DIGEST", data.digest(path)[:8])
+    x = torch.randint(0, 256, (2, 3, 96, 96), generator=torch.Generator().manual_seed(0)).float()
+    normalised = torchvision.models.VGG16_Weights.IMAGENET1K_V1.transforms(crop_size=96, resize_size=96)
+    with torch.no_grad():
+        wanted = network.classifier[:-1](network.avgpool(network.features(normalised(x / 255))).flatten(1))
+        found = extractors.backbone("vgg16", CPU)(x)
+    assert found.shape == (2, 4096) and torch.allclose(found, wanted, atol=1e-4 * float(wanted.abs().max()))
+    torch.save({"features.0.weight": torch.zeros(1)}, path)
+    monkeypatch.setattr(extractors, "VGG_DIGEST", data.digest(path)[:8])
+    with pytest.raises(Failed, match="is not what it should be.*choose another backbone"):
+        extractors.backbone("vgg16", CPU)
+
+
+def test_without_a_network_vgg16_says_so(tmp_path, monkeypatch):
+    from engine.vision import torchvision
+    monkeypatch.setenv("VEIL_DATA", str(tmp_path))
+    weights = torchvision.models.VGG16_Weights.IMAGENET1K_V1
+    monkeypatch.setattr(type(weights), "url", "http://127.0.0.1:9/none.pth", raising=False)  # nobody listens there
+    with pytest.raises(Failed, match="could not be downloaded.*Choose another backbone"):
+        extractors.backbone("vgg16", CPU)
+
+
+def test_gradients_pass_through_a_backbone():
+    x = torch.rand(1, 3, 64, 64).mul(255).requires_grad_()
+    (slope,) = torch.autograd.grad(extractors.backbone("efficientnet_lite0", CPU)(x).sum(), x)
+    assert bool((slope != 0).any())
+
+
+def test_a_backbones_features_are_computed_once_for_all_who_learn_from_them(tmp_path, monkeypatch):
+    from cache import Store
+    from engine.lab import Lab
+    from engine.studies.backbone import Backbone
+    from engine.studies.gradient_sharing import GradientSharing
+    from tests.test_contract import finish
+    monkeypatch.setenv("VEIL_DATA", str(tmp_path / "data"))
+    for name, tone in (("dark", 40), ("light", 220)):
+        folder = tmp_path / "data" / "folders" / "two" / name
+        folder.mkdir(parents=True)
+        for i, noise in enumerate(np.random.default_rng(tone).integers(-30, 30, (20, 64, 64, 3))):
+            Image.fromarray(np.clip(tone + noise, 0, 255).astype(np.uint8)).save(folder / f"{i}.png")
+    lab, looking = Lab(Store(tmp_path / "store")), lambda events: any(getattr(e, "name", "") == "looking at the pictures" for e in events)
+    study = GradientSharing(dataset="folder:two", network="efficientnet_lite0", company_share=0.25, participants=3, rounds=2)
+    events, result = finish(lab.need(study))
+    assert looking(events) and result.metrics["gradients"] == 1281 * 2 and result.metrics["test_accuracy"] == 1.0
+    assert not looking(finish(lab.need(study._like(fraction=1.0)))[0])
+    seen = finish(lab.need(Backbone(dataset="folder:two")))[1].arrays
+    assert seen["train"].shape == (32, 1280) and seen["test"].shape == (8, 1280) and seen["train"].dtype == np.float16

@@ -514,8 +514,14 @@ def ratios(found, yardstick, threshold: float, name: str) -> go.Figure:
 COMPARED = {"no update": ("chance", "dot"), "each phone alone": ("noised", "dash"), "all pictures in one place": ("raw", "solid")}  # arms that share nothing: colour and dash
 
 
+WAYS = {"the largest": ("#E69F00", "solid"), "the largest, the rest kept": ("#E69F00", "dash"), "random ones": ("#8856A7", "solid"), "random ones, the rest kept": ("#8856A7", "dash"),
+        "above a threshold": ("#7A4A00", "solid"), "above a threshold, the rest kept": ("#7A4A00", "dash")}  # which gradients: other hues, as shades could not be told apart
+
+
 def _arm(name: str, shared: list[str], private: bool) -> dict:
     """A line's look: those that share go from pale to dark, orange without a promise, blue with one."""
+    if name in WAYS:
+        return dict(color=WAYS[name][0], dash=WAYS[name][1], width=2.5)
     if name in COMPARED:
         return dict(color=COLOURS[COMPARED[name][0]], dash=COMPARED[name][1], width=2.5)
     place = shared.index(name) / max(1, len(shared) - 1)
