@@ -176,3 +176,59 @@ def test_a_single_networks_curve_begins_where_it_is_no_luck():
 def test_a_crowd_of_outlines_marks_nobody():
     assert charts.crowd(None).count("stroke-dasharray") == 100 and 'fill="none"' in charts.crowd(None)
     assert charts.crowd(64).count(charts.COLOURS["attacker"]) == 64
+
+
+# --- phones that share gradients ---------------------------------------------------------------------------------------------
+
+def attacked(psnr, ssim, flat, noise=0.0, found=1.0):
+    return {"psnr_db": psnr, "ssim": ssim, "psnr_flat": flat, "label_found": found, "named_the_same": 1.0, "noise_to_signal": noise}
+
+
+FOUND = {"label": "3", "guessed": "3", "classes": list("0123456789"), "true_named": "3", "rebuilt_named": "3"}
+
+
+def test_a_flat_picture_is_no_near_copy_however_many_decibels_it_has():
+    assert words.looks(attacked(26.6, 0.9, 26.6)) == words.NOTHING and words.looks(attacked(21.0, 0.2, 12.0)) == "recognisable"
+    assert words.looks(attacked(23.5, 0.82, 10.0)) == "a near copy" and words.looks(attacked(12.0, 0.2, 8.0)) == "a trace of the picture"
+    said = words.rebuilt(attacked(5.0, 0.0, 9.0, noise=16.0), FOUND, own=False)
+    assert words.NOTHING in said and "still recognises" not in said and "blind guess is right once in 10" in said
+    assert "which is wrong: it is 3" in words.rebuilt(attacked(5.0, 0.0, 9.0, found=0.0), FOUND | {"guessed": "8"}, own=True)
+    assert "one after the other was tried" in words.rebuilt(attacked(5.0, 0.0, 9.0), FOUND | {"guessed": None}, own=True)
+
+
+def test_refusals_are_laid_at_the_right_door():
+    broken = words.refused({"refused": 3, "refused_honest": 0, "uploads": 9})
+    assert "3 of 12 uploads came from the broken phone" in broken and "learning rate" not in broken
+    away = words.refused({"refused": 20, "refused_honest": 20, "uploads": 0})
+    assert "broken phone and" not in away and "not broken" in away and "smaller learning rate" in away
+
+
+def test_bytes_are_compared_with_the_pictures_they_stand_for():
+    assert words.cheap({"1 %": 10.0, "10 %": 200.0, "100 %": 900.0}, 100.0).startswith("Sharing 10 % and 100 % here sends more")
+    assert words.cheap({"1 %": 10.0}, 100.0) == ""
+    metrics = {"10 %": {"test_accuracy": 0.967, "bytes": 8_199_600, "bytes_of_pictures": 2_979_200}, "no update": {"test_accuracy": 0.873}, "all pictures in one place": {"test_accuracy": 0.976}}
+    said = words.shared(metrics, "10 %", 20, 30)
+    assert "96.7 of 100" in said and "0.9 fewer than" in said and "2.8 times as much" in said
+    metrics["10 %"] |= {"test_accuracy": 0.98, "bytes": 297_920}
+    assert "0.4 more than" in words.shared(metrics, "10 %", 20, 30) and "10 % of what its pictures" in words.shared(metrics, "10 %", 20, 30)
+
+
+def test_a_day_tells_who_sent_and_who_did_not():
+    said = words.day(2, 30, [100, 200, 0, -1, -2, -3], 0.9, 50)
+    assert "2 of the 6 drawn upload, 300 bytes" in said and all(f"1 {what}" in said for what in ("refused", "dropped out", "not asked", "without pictures")) and "90.0 of 100" in said
+
+
+def test_whose_promise_it_is_decides_what_is_guessed():
+    server, phone = (words.user_level(promise(0.7), {"noise_multiplier": 2.0, "clip": 1.0}, 30, 100, by_phone) for by_phone in (False, True))
+    assert "whether you took part" in server and "two sets of pictures" in phone
+    assert "nothing is promised to anyone" in words.user_level(promise(None, None), {}, 30, 100, False)
+
+
+def test_charts_of_sharing_draw_what_they_are_given():
+    curves = {"no update": [(0, 0.8), (3, 0.8)], "10 %": [(0, 0.8), (3, 0.9)], "100 %": [(0, 0.8), (3, 0.95)]}
+    drawn = charts.days(curves, 3, 0.1, private=False)
+    assert [trace.name for trace in drawn.data] == list(curves) and list(drawn.data[2].y) == [80, 95]
+    by_bytes = charts.by_bytes({"10 %": [(0, 0.8), (1000, 0.9)]}, {"no update": 0.8}, (500.0, 0.97), private=False)
+    assert list(by_bytes.data[0].x) == [1000] and list(by_bytes.data[1].x) == [500]
+    by_epsilon = charts.by_epsilon({"σ = 2": [(0.0, 0.8), (3.0, 0.85)]}, {"σ = 2": (2.9, 0.85)}, {"no update": 0.8})
+    assert list(by_epsilon.data[0].x) == [3.0] and list(by_epsilon.data[1].x) == [2.9]

@@ -42,7 +42,7 @@ class GradientSharing(Starting):
     PRESETS = {
         "quick": {},
         "tiny": {"participants": 4, "pictures_each": 40, "rounds": 2, "initial_epochs": 2},
-        "private": {"company_share": 0.2, "participants": 1000, "dataset": "mnist", "rounds": 30, "noise_multiplier": 4.0, "fraction": 1.0},
+        "private": {"company_share": 0.01, "participants": 1000, "pictures_each": 20, "dataset": "mnist", "noise_multiplier": 8.0, "fraction": 1.0, "server_rate": 4.0},
         "uneven": {"unevenness": 0.3},
         "shokri": {"dataset": "mnist", "company_share": 0.0, "participants": 100, "pictures_each": 600, "order": "asynchronous", "rounds": 40, "keep_rest": True},
         "report": {"dataset": "folder:people-and-pets", "company_share": 0.5, "network": "efficientnet_lite0", "participants": 20},

@@ -541,10 +541,6 @@ def refused(metrics: dict[str, float]) -> str:
     return f"{broken}{away} A refused upload counts as if nothing had been sent.".strip()
 
 
-def cheap(sent: float, had: float) -> str:
-    """Why gradients may weigh more than pictures. sent, had: bytes a phone."""
-    return "Gradients are as many as the model has weights, each day anew: for pictures as small as these, sending a part of them costs more than sending the pictures." if sent > had else ""
-
 SHARING_REPORT = """
 Report 5 (Bu, CS230): a company trains a first model on half of its pictures of men, women, dogs and cats, ships it in an app, and goes on learning from users' phones by *distributed selective SGD* (Shokri and
 Shmatikov 2015). Its first models, accuracy on validation pictures: a CNN from scratch 72.1 % (SGD), 74.8 % (RMSProp), 77.7 % (Adam); VGG16 with a new last layer 79.6, 81.4, 83.5 %. With 10 to 20 % of the gradients
