@@ -1,12 +1,10 @@
 """Page Gradient sharing: phones that keep their pictures and send gradients, day by day; and what those gradients still show."""
 
-import numpy as np
 import streamlit as st
 
 from engine import data, uploads
 from engine.studies.arms import Arms
 from engine.studies.gradient_sharing import ARMS, SHOWN_PHONES, GradientSharing
-from engine.studies.initial_model import Starting
 from engine.studies.inversion import Inversion
 from pages.parts import charts, live, panels, words
 from pages.parts.controls import Controls, Look

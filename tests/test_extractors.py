@@ -119,7 +119,6 @@ def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(weights, monkeypa
 
 def test_vgg16_reads_its_file_and_looks_as_torchvision_does(tmp_path, monkeypatch):
     """With random weights, as the real ones cannot be had here: the same file, read by both; and what is no such file is refused."""
-    from engine.vision import torchvision
     monkeypatch.setenv("VEIL_DATA", str(tmp_path))
     path = tmp_path / "weights" / extractors.VGG_FILE
     path.parent.mkdir()
@@ -142,7 +141,6 @@ def test_vgg16_reads_its_file_and_looks_as_torchvision_does(tmp_path, monkeypatc
 
 
 def test_without_a_network_vgg16_says_so(tmp_path, monkeypatch):
-    from engine.vision import torchvision
     monkeypatch.setenv("VEIL_DATA", str(tmp_path))
     weights = torchvision.models.VGG16_Weights.IMAGENET1K_V1
     monkeypatch.setattr(type(weights), "url", "http://127.0.0.1:9/none.pth", raising=False)  # nobody listens there

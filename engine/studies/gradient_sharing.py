@@ -15,7 +15,7 @@ from engine import data, parameters, pictures, privacy
 from engine.parameters import parameter
 from engine.studies.backbone import DIMENSIONS
 from engine.studies.initial_model import Starting
-from engine.study import Guarantee, Phase, Point, Refused, Result, Study
+from engine.study import Guarantee, Phase, Point, Refused, Result
 
 ARMS = {"shared": "phones share gradients", "none": "no update", "alone": "each phone alone", "centralised": "all pictures in one place"}
 FRACTIONS = (0.01, 0.1, 0.2, 1.0)  # the arms of the page
