@@ -17,7 +17,8 @@ LEAK = tuple(name for name in Inversion.model_fields if name not in GradientShar
 NONE, CENTRAL, ALONE = ARMS["none"], ARMS["centralised"], ARMS["alone"]
 
 st.title("Your photos stay on your phone. What do they still give away?", anchor=False)
-st.markdown("A company wants to learn from your photos without having them. So your phone learns from them, and sends only what it has learned: its *gradients*, the directions in which the model should move, or a tenth of them. "
+st.markdown("A company has a program that names pictures (a *model*: here it names handwritten digits) and wants it to learn from your photos without having them. So your phone learns from them by itself, and sends only what it has "
+            "learned: the *gradients*, numbers that say how the model should change; or a tenth of them. "
             "**Press Run and watch phones learn together. Then, below, look at what one upload still shows.**")
 
 controls = Controls(GradientSharing, Inversion, hidden=("arm",), aside=LEAK, looks={"shown": Look(tuple(SHOWN), ("arms",)), "compare": Look(tuple(COMPARE))})
@@ -28,6 +29,15 @@ def switch_dial() -> None:
     """From a noise multiplier to a budget and back: one follows from the other."""
     by_budget = st.session_state["gradient_sharing.by"] == "budget"
     controls.change(target_epsilon=8.0 if by_budget else None, noise_multiplier=None if by_budget else 0.0)
+
+
+def lacking(name: str) -> str:
+    """Why nothing can run, where Run would be."""
+    try:
+        data.fingerprint(name)
+    except data.Missing as missing:
+        return f"{missing} How to build a folder of your own: docs/gradient_sharing.md. The preset Start works with what is here."
+    return ""
 
 
 st.session_state["gradient_sharing.by"] = "noise" if controls.value("target_epsilon") is None else "budget"
@@ -60,12 +70,14 @@ with st.expander("More settings", icon=":material/tune:", expanded=controls.open
         controls.number("max_grad_norm", "as it is; 1 with noise")
         controls.number("delta")
         controls.number("server_rate")
-with st.expander("Noise, and a promise", icon=":material/grain:", expanded=controls.opens("noise_multiplier", "target_epsilon") or controls.value("noise_multiplier") != 0.0):
+with st.expander("Noise, and a promise", icon=":material/grain:", expanded=controls.opens("noise_multiplier", "target_epsilon", also=controls.value("noise_multiplier") != 0.0)):
     st.segmented_control("The dial sets", ["noise", "budget"], key="gradient_sharing.by", on_change=switch_dial, required=True, format_func={"budget": "the budget ε", "noise": "the noise"}.get)
     controls.dial("noise_multiplier" if st.session_state["gradient_sharing.by"] == "noise" else "target_epsilon")
     told = st.empty()
 shown = controls.look("shown", "Show", SHOWN, required=True)[0]
 
+if controls.missing:
+    st.info(words.plain(lacking(controls.value("dataset"))), icon=":material/download:")
 study = controls.ready()
 exhibited = data.exhibits(study.dataset)
 controls.checked(lambda: study.check(exhibited))
@@ -94,7 +106,7 @@ def finished(members: dict) -> dict:
 
 def draw_together(members: dict, view: live.View) -> None:
     """The series as it is now."""
-    live.progress({f"{len(members)} arms": view})
+    live.progress({f"{len(members)} ways of learning": view})
     found = finished(members)
     curves = {name: found[name].curves if name in found else live.of_member(view, number) for number, name in enumerate(members)}
     left, right = st.columns([1, 1.25])
@@ -103,7 +115,7 @@ def draw_together(members: dict, view: live.View) -> None:
     with right:
         accuracy = {name: each["test_accuracy"] for name, each in curves.items() if each.get("test_accuracy")}
         if accuracy:
-            st.plotly_chart(charts.days(accuracy, study.rounds, study.chance(), private), key=f"days-{shown}", config={"displayModeBar": False}, alt="Accuracy day by day, a line for each arm")
+            st.plotly_chart(charts.days(accuracy, list(members), chosen(members), study.rounds, study.chance(), private), key=f"days-{shown}", config={"displayModeBar": False}, alt="Accuracy day by day, a line for each arm")
         else:
             st.image(study.sample(), width="stretch", alt="Some of the pictures on the phones")
             st.caption("Some of the pictures that lie on the phones. Here will be a curve for each way of learning from them: how many new pictures the model names correctly, day by day.")
@@ -122,14 +134,21 @@ def draw_phones(members: dict, found: dict, curves: dict, running: bool) -> None
     told_ = [words.day(int(day), study.rounds, codes_, accuracy.get(day), study.participants) for day, codes_ in zip((0, *days), ([0] * count, *sent))]
     sizes = {str(code): words.size(code) for code in {code for day in sent for code in day if code > 0}}
     title = f"Sharing {'with ' if shown == 'noises' else ''}{name}"
-    st.markdown(f"**{title}**", help="The larger the dot, the more bytes. Dashed: a phone without pictures. A line: it dropped out. A cross: the server refused what it sent.")
-    diagram(sent, count, 4 * study.gradients(exhibited), named, told_, sizes, live=running and len(days) > 0, alt=f"{study.participants} phones around a server", key=f"phones {shown}")
+    st.markdown(f"**{title}**", help="The larger the dot, the more bytes. Dashed: a phone without pictures. A line: it dropped out. A cross: the server refused what it sent. How full a phone is drawn: how many pictures it has.")
+    diagram(sent, count, 4 * study.gradients(exhibited), named, told_, sizes, live=running and len(days) > 0, alt=f"{study.participants} phones around a server", key=f"phones {shown}", had=pictures_on(found[name]) if name in found else [])
+
+
+def pictures_on(result) -> list[float]:
+    """How full each drawn phone is, the fullest being 1."""
+    counts = result.arrays["pictures"].sum(1)[:SHOWN_PHONES]
+    return [float(count) for count in counts / max(1, counts.max())]
 
 
 def chosen(members: dict) -> str:
     """The arm that shares as the dials say, or the nearest to it."""
     same = [name for name, member in members.items() if member == study]
-    return same[0] if same else next(name for name, member in members.items() if member.arm == "shared")
+    shared = [name for name, member in members.items() if member.arm == "shared"]
+    return same[0] if same else next((name for name in shared if members[name].noise_multiplier), shared[0])
 
 
 def draw_found(members: dict, found: dict) -> None:
@@ -139,7 +158,7 @@ def draw_found(members: dict, found: dict) -> None:
         if result.facts["diverged"]:
             st.warning(f"**{name}** diverged: weights or uploads ran away. A smaller learning rate, or a smaller server's rate, helps.", icon=":material/warning:")
     if metrics[chosen(members)].get("refused"):
-        st.info(words.refused(metrics[chosen(members)]), icon=":material/block:")
+        st.info(words.refused(metrics[chosen(members)], study.faulty), icon=":material/block:")
     if empty := metrics[chosen(members)]["phones_without_pictures"]:
         st.info(f"{empty} of {study.participants} phones have no pictures: they have nothing to send.", icon=":material/phone_android:")
     {"arms": draw_arms, "noises": draw_noises, "policies": draw_policies}[shown](members, found, metrics)
@@ -153,11 +172,13 @@ def draw_found(members: dict, found: dict) -> None:
 
 def draw_arms(members: dict, found: dict, metrics: dict) -> None:
     """Accuracy against bytes: report 5's question."""
-    st.markdown(words.shared(metrics, chosen(members), study.participants, study.rounds))
+    st.markdown(words.shared(metrics, chosen(members), study.participants, study.rounds, len(exhibited.test_labels)))
     shared = {name: sent(result) for name, result in found.items() if members[name].arm == "shared"}
     central = (metrics[CENTRAL]["bytes"] / study.participants, metrics[CENTRAL]["test_accuracy"])
     st.plotly_chart(charts.by_bytes(shared, {name: metrics[name]["test_accuracy"] for name in (NONE, ALONE)}, central, private), key="bytes", config={"displayModeBar": False},
                     alt="Accuracy over the bytes that a phone has uploaded, a line for each share")
+    if private and study.noised_by == "phone" and study.policy != "random":
+        st.markdown("With noise on every phone an upload is as large as all gradients, whatever the share: which of them are the largest would give something away.")
     st.caption("Up and left is better: more learned from fewer bytes. The star: what one phone's pictures would weigh, and what all of them together teach. " + words.cheap({name: metrics[name]["bytes"] for name in shared}, metrics[CENTRAL]["bytes"]))
 
 
@@ -180,7 +201,8 @@ def draw_noises(members: dict, found: dict, metrics: dict) -> None:
 def draw_policies(members: dict, found: dict, metrics: dict) -> None:
     """Which gradients are shared."""
     st.plotly_chart(charts.by_bytes({name: sent(result) for name, result in found.items()}, {}, None, private), key="policies", config={"displayModeBar": False}, alt="Accuracy over bytes, a line for each way to choose")
-    st.caption("*The rest kept*: what was not sent today is added to tomorrow's gradients (Lin et al. 2018). Random ones need no positions, so the same share weighs less; those above a threshold are more on some days than on others.")
+    st.caption("*The rest kept*: what was not sent today is added to tomorrow's gradients (Lin et al. 2018). Random ones need no positions, so the same share weighs less; those above a threshold "
+               f"(here {study.threshold:g}, of the sum over a day) are more on some days than on others. Compare at the same bytes.")
 
 
 def draw_promise(members: dict, found: dict) -> None:
@@ -228,8 +250,8 @@ else:
 # --- the theatre -------------------------------------------------------------------------------------------------------------------
 
 st.header("What one upload still shows", anchor=False)
-st.markdown("A phone has one picture, learns from it once, and uploads. Here is what whoever receives that upload can do: start from noise, and change it until *its* gradient looks like the one that came. Nothing else is known to "
-            "them but the model, which everybody has. **Press Rebuild. Then share less, or add noise, and try again.**")
+st.markdown("A phone has one picture, learns from it once, and uploads. Here is what whoever receives that upload can do: start from noise, and change it until *its* gradient looks like the one that came. They know nothing else but "
+            "the model, which everybody has, and that pictures are mostly smooth. **Press Rebuild. Then share less, or add noise, and try again.**")
 own = st.segmented_control("Whose picture", ["theirs", "mine"], default="theirs", required=True, key="gradient_sharing.own", format_func={"theirs": "one of the data set", "mine": "a picture of my own, which is never stored"}.get)
 one, two, three = st.columns(3)
 with one:
@@ -297,7 +319,7 @@ def draw_attack(views: dict[str, live.View]) -> None:
         with now:
             scrubber({words.after(int(name[5:])): png for name, png in sorted(view.pictures.items()) if name.startswith("film_")}, "Attacker's steps", "The rebuilt picture", "rebuilding film")
     if view.curves.get("psnr_db"):
-        chart.plotly_chart(charts.rebuilding(view.curves, attack.usual("attack_steps") * attack.usual("tries")), key="rebuilding", config={"displayModeBar": False}, alt="Likeness over the attacker's steps")
+        chart.plotly_chart(charts.rebuilding(view.curves, attack.usual("attack_steps")), key="rebuilding", config={"displayModeBar": False}, alt="Likeness over the attacker's steps")
         chart.caption(f"{attack.usual('tries')} attempt{'s' if attack.usual('tries') > 1 else ''} from different noise, one after the other. Which one counts is decided by how well it fits the upload: the attacker does not know the true picture.")
 
 
@@ -317,10 +339,6 @@ def draw_defences(views: dict[str, live.View]) -> None:
 
 
 live.follow({"the attack": attack}, draw_attack)
-if controls.look("compare", "Compare", COMPARE):
-    defences = attack.defences()
-    live.run_button(defences, "Rebuild all", unknown="")
-    live.follow(defences, draw_defences)
 result = live.look(attack).result
 if result is not None:
     m = result.metrics
@@ -328,6 +346,11 @@ if result is not None:
     for column, (title, value, help_) in zip(st.columns(4), (("PSNR", f"{m['psnr_db']:.1f} dB", f"Peak signal-to-noise ratio. A picture of one colour would reach {m['psnr_flat']:.1f} dB."), ("Likeness (SSIM)", f"{m['ssim']:.2f}", "Structural similarity, 1 for the same picture."),
                                                             ("Uploaded", f"{words.size(m['bytes'])}", f"{m['sent']:,.0f} of {m['gradients']:,.0f} gradients."), ("Noise, compared with the gradients", f"{words.times(m['noise_to_signal'])} ×", "Expected length of the noise over the length of what was sent."))):
         column.metric(title, value, help=help_)
+if controls.look("compare", "Compare", COMPARE):
+    defences = attack.defences()
+    live.run_button(defences, "Rebuild all", unknown="")
+    live.follow(defences, draw_defences)
+if result is not None:
     panels.guarantee(result.guarantee)
     panels.deeper({"The report": lambda: st.markdown(words.SHARING_REPORT), "Formulas": lambda: st.markdown(words.SHARING_FORMULAS)})
     panels.made(attack, result, again=raw is None)

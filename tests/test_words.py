@@ -181,36 +181,41 @@ def test_a_crowd_of_outlines_marks_nobody():
 # --- phones that share gradients ---------------------------------------------------------------------------------------------
 
 def attacked(psnr, ssim, flat, noise=0.0, found=1.0):
-    return {"psnr_db": psnr, "ssim": ssim, "psnr_flat": flat, "label_found": found, "named_the_same": 1.0, "noise_to_signal": noise}
+    return {"psnr_db": psnr, "ssim": ssim, "psnr_flat": flat, "ssim_flat": 0.1, "label_found": found, "named_the_same": 1.0, "noise_to_signal": noise}
 
 
 FOUND = {"label": "3", "guessed": "3", "classes": list("0123456789"), "true_named": "3", "rebuilt_named": "3"}
 
 
 def test_a_flat_picture_is_no_near_copy_however_many_decibels_it_has():
-    assert words.looks(attacked(26.6, 0.9, 26.6)) == words.NOTHING and words.looks(attacked(21.0, 0.2, 12.0)) == "recognisable"
+    assert words.looks(attacked(26.6, 0.9, 26.6) | {"ssim_flat": 0.9}) == words.NOTHING and words.looks(attacked(11.7, 0.51, 10.0)) == "recognisable" and words.looks(attacked(21.0, 0.2, 12.0)) == "recognisable"
     assert words.looks(attacked(23.5, 0.82, 10.0)) == "a near copy" and words.looks(attacked(12.0, 0.2, 8.0)) == "a trace of the picture"
     said = words.rebuilt(attacked(5.0, 0.0, 9.0, noise=16.0), FOUND, own=False)
     assert words.NOTHING in said and "still recognises" not in said and "blind guess is right once in 10" in said
-    assert "which is wrong: it is 3" in words.rebuilt(attacked(5.0, 0.0, 9.0, found=0.0), FOUND | {"guessed": "8"}, own=True)
+    assert "which is wrong: you called it 3" in words.rebuilt(attacked(5.0, 0.0, 9.0, found=0.0), FOUND | {"guessed": "8"}, own=True)
     assert "one after the other was tried" in words.rebuilt(attacked(5.0, 0.0, 9.0), FOUND | {"guessed": None}, own=True)
 
 
 def test_refusals_are_laid_at_the_right_door():
-    broken = words.refused({"refused": 3, "refused_honest": 0, "uploads": 9})
+    broken = words.refused({"refused": 3, "refused_honest": 0, "uploads": 9}, "huge")
     assert "3 of 12 uploads came from the broken phone" in broken and "learning rate" not in broken
-    away = words.refused({"refused": 20, "refused_honest": 20, "uploads": 0})
+    away = words.refused({"refused": 20, "refused_honest": 20, "uploads": 0}, "none")
     assert "broken phone and" not in away and "not broken" in away and "smaller learning rate" in away
 
 
 def test_bytes_are_compared_with_the_pictures_they_stand_for():
-    assert words.cheap({"1 %": 10.0, "10 %": 200.0, "100 %": 900.0}, 100.0).startswith("Sharing 10 % and 100 % here sends more")
+    assert words.cheap({"1 %": 10.0, "10 %": 200.0, "100 %": 900.0}, 100.0).startswith("Sharing 10 % and 100 % here send more")
     assert words.cheap({"1 %": 10.0}, 100.0) == ""
-    metrics = {"10 %": {"test_accuracy": 0.967, "bytes": 8_199_600, "bytes_of_pictures": 2_979_200}, "no update": {"test_accuracy": 0.873}, "all pictures in one place": {"test_accuracy": 0.976}}
-    said = words.shared(metrics, "10 %", 20, 30)
+    metrics = {"10 %": {"test_accuracy": 0.967, "bytes": 8_199_600, "bytes_of_pictures": 2_979_200}, "no update": {"test_accuracy": 0.873}, "all pictures in one place": {"test_accuracy": 0.976}, "each phone alone": {"test_accuracy": 0.921}}
+    said = words.shared(metrics, "10 %", 20, 30, 100_000)
     assert "96.7 of 100" in said and "0.9 fewer than" in said and "2.8 times as much" in said
     metrics["10 %"] |= {"test_accuracy": 0.98, "bytes": 297_920}
-    assert "0.4 more than" in words.shared(metrics, "10 %", 20, 30) and "10 % of what its pictures" in words.shared(metrics, "10 %", 20, 30)
+    assert "0.4 more than" in words.shared(metrics, "10 %", 20, 30, 100_000) and "10 % of what its pictures" in words.shared(metrics, "10 %", 20, 30, 100_000)
+    assert "about as many as" in words.shared(metrics, "10 %", 20, 30, 1000)
+    metrics["each phone alone"]["test_accuracy"] = 0.7
+    metrics["10 %"]["test_accuracy"] = 0.7
+    assert "worse than not learning" in words.shared(metrics, "10 %", 20, 30, 1000) and "worse" not in said
+    assert "forgets what the first model knew" in words.shared(metrics, "10 %", 20, 30, 1000) and "forgets" not in said
 
 
 def test_a_day_tells_who_sent_and_who_did_not():
@@ -226,9 +231,13 @@ def test_whose_promise_it_is_decides_what_is_guessed():
 
 def test_charts_of_sharing_draw_what_they_are_given():
     curves = {"no update": [(0, 0.8), (3, 0.8)], "10 %": [(0, 0.8), (3, 0.9)], "100 %": [(0, 0.8), (3, 0.95)]}
-    drawn = charts.days(curves, 3, 0.1, private=False)
+    drawn = charts.days(curves, list(curves), "10 %", 3, 0.1, private=False)
     assert [trace.name for trace in drawn.data] == list(curves) and list(drawn.data[2].y) == [80, 95]
     by_bytes = charts.by_bytes({"10 %": [(0, 0.8), (1000, 0.9)]}, {"no update": 0.8}, (500.0, 0.97), private=False)
     assert list(by_bytes.data[0].x) == [1000] and list(by_bytes.data[1].x) == [500]
+    early = charts.days({"10 %": [(0, 0.8)]}, list(curves), "10 %", 3, 0.1, private=False)
+    assert early.data[0].line.color == drawn.data[1].line.color and early.layout.showlegend  # a line keeps its colour when others come
+    attempts = charts.rebuilding({"psnr_db": [(1, 5.0), (60, 20.0), (61, 6.0), (120, 25.0)]}, 60)
+    assert [list(trace.x) for trace in attempts.data] == [[1, 60], [1, 60]]
     by_epsilon = charts.by_epsilon({"σ = 2": [(0.0, 0.8), (3.0, 0.85)]}, {"σ = 2": (2.9, 0.85)}, {"no update": 0.8})
     assert list(by_epsilon.data[0].x) == [3.0] and list(by_epsilon.data[1].x) == [2.9]

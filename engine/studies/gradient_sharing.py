@@ -187,7 +187,7 @@ class GradientSharing(Starting):
 
     def typical(self) -> float:
         """Seconds on two cores, without what it needs."""
-        return 4.5e-5 * self.work()
+        return 6.5e-5 * self.work()
 
     # --- running --------------------------------------------------------------------------------------------------------------------
 
@@ -253,11 +253,12 @@ class GradientSharing(Starting):
         unit = "all pictures of one participant"
         noise = self.plan()["noise_multiplier"]
         if self.arm != "shared" or not noise:
-            why = {"shared": f"{100 * self.fraction:.3g} % of the gradients, as they are", "none": "the phones send nothing", "alone": "each phone keeps its model to itself",
+            clip = self.plan()["clip"]
+            why = {"shared": ("the gradients above a threshold" if self.policy == "threshold" else f"{percent(self.fraction)} of the gradients") + (", as they are" if clip is None else f", shortened to {clip:g} and not noised"), "none": "the phones send nothing", "alone": "each phone keeps its model to itself",
                    "centralised": "the pictures themselves are sent"}[self.arm]
             return Guarantee(unit=unit, epsilon=None, delta=None, mechanism=f"none: {why}", accountant="none", sampling="none", sample_rate=None, steps=self.rounds if self.arm == "shared" else None,
-                             note={"shared": "A fraction of the gradients promises nothing to anyone, however small it is: what is sent depends on the pictures without bound, and pictures can be rebuilt from it. "
-                                             "Clipping alone promises nothing either.",
+                             note={"shared": "A fraction of the gradients promises nothing to anyone, however small it is: pictures can be rebuilt from it. Clipping alone promises nothing either: without noise, whoever knows "
+                                             "all other uploads knows this one.",
                                    "none": "Nothing leaves a phone, so nothing is learned from it either. The company's own pictures are not protected: the first model was trained on them without privacy.",
                                    "alone": "Nothing leaves a phone. What it learns helps nobody else.", "centralised": "Whoever runs the server has all the pictures."}[self.arm])
         (moved, rate), clip = self.exposure, self.plan()["clip"]

@@ -9,6 +9,7 @@ import math
 
 import pandas  # noqa: F401  plotly looks for it in sys.modules, where a second thread would find it half imported
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 
 from pages.parts import words
 
@@ -511,29 +512,28 @@ def ratios(found, yardstick, threshold: float, name: str) -> go.Figure:
 
 # --- phones that share gradients ---------------------------------------------------------------------------------------------
 
-COMPARED = {"no update": ("chance", "dot"), "each phone alone": ("noised", "dash"), "all pictures in one place": ("raw", "solid")}  # arms that share nothing: colour and dash
-
-
+COMPARED = {"no update": ("chance", "dot"), "each phone alone": ("noised", "dash"), "all pictures in one place": ("raw", "solid"), "clipped, no noise": ("not private", "dash")}  # arms without a shade: colour and dash
 WAYS = {"the largest": ("#E69F00", "solid"), "the largest, the rest kept": ("#E69F00", "dash"), "random ones": ("#8856A7", "solid"), "random ones, the rest kept": ("#8856A7", "dash"),
         "above a threshold": ("#7A4A00", "solid"), "above a threshold, the rest kept": ("#7A4A00", "dash")}  # which gradients: other hues, as shades could not be told apart
 
 
-def _arm(name: str, shared: list[str], private: bool) -> dict:
-    """A line's look: those that share go from pale to dark, orange without a promise, blue with one."""
+def _arm(name: str, names: list[str], private: bool) -> dict:
+    """A line's look, the same while others are still to come: those that share go from pale to dark, orange without a promise, blue with one. names: of all arms."""
     if name in WAYS:
         return dict(color=WAYS[name][0], dash=WAYS[name][1], width=2.5)
     if name in COMPARED:
         return dict(color=COLOURS[COMPARED[name][0]], dash=COMPARED[name][1], width=2.5)
-    place = shared.index(name) / max(1, len(shared) - 1)
-    return dict(color=f"hsl(204, 100%, {65 - 40 * place:.0f}%)" if private else f"hsl(38, 95%, {68 - 36 * place:.0f}%)", width=2.5)
+    shades = [each for each in names if each not in COMPARED]
+    at = 0.3 + 0.7 * shades.index(name) / max(1, len(shades) - 1)
+    return dict(color=sample_colorscale("Blues" if private else "YlOrBr", [at])[0], width=2.5)
 
 
-def days(curves: dict[str, Curve], rounds: int, chance: float, private: bool) -> go.Figure:
-    """Accuracy day by day, a line for each arm. curves: words → (day, accuracy in [0, 1])."""
+def days(curves: dict[str, Curve], names: list[str], chosen: str, rounds: int, chance: float, private: bool) -> go.Figure:
+    """Accuracy day by day, a line for each arm. curves: words → (day, accuracy in [0, 1]); names: of all arms, those too that have not begun; chosen: the thick one."""
     chart = figure("Days", "New pictures named correctly, %", height=380)
-    shared = [name for name in curves if name not in COMPARED]
     for name, points in curves.items():
-        chart.add_scatter(x=[x for x, _ in points], y=[100 * y for _, y in points], name=name, mode="lines", line=_arm(name, shared, private), hovertemplate="%{y:.1f} %")
+        chart.add_scatter(x=[x for x, _ in points], y=[100 * y for _, y in points], name=name, mode="lines", line=_arm(name, names, private) | ({"width": 4.5} if name == chosen else {}), hovertemplate="%{y:.1f} %")
+    chart.update_layout(showlegend=True)
     chart.add_hline(y=100 * chance, line=dict(color=COLOURS["chance"], dash="dot", width=1), annotation=dict(text="guessing", font=dict(color=COLOURS["chance"])))
     values = [100 * y for points in curves.values() for _, y in points]
     worst, best = min(values, default=0.0), max(values, default=100.0)
@@ -545,10 +545,10 @@ def days(curves: dict[str, Curve], rounds: int, chance: float, private: bool) ->
 def by_bytes(curves: dict[str, Curve], levels: dict[str, float], centralised: tuple[float, float] | None, private: bool) -> go.Figure:
     """Accuracy over bytes uploaded a phone. curves: words → (bytes, accuracy); levels: of arms that send nothing; centralised: bytes of a phone's pictures, and the accuracy with all of them."""
     chart = figure("Uploaded by a phone so far, on average", "New pictures named correctly, %", height=380)
-    shared = list(curves)
+    names = list(curves)
     for name, points in curves.items():
         sent = [(x, y) for x, y in points if x > 0]
-        chart.add_scatter(x=[x for x, _ in sent], y=[100 * y for _, y in sent], name=name, mode="lines+markers", marker=dict(size=4), line=_arm(name, shared, private),
+        chart.add_scatter(x=[x for x, _ in sent], y=[100 * y for _, y in sent], name=name, mode="lines+markers", marker=dict(size=4), line=_arm(name, names, private),
                           text=[words.size(x) for x, _ in sent], hovertemplate="%{y:.1f} % after %{text}")
     if centralised is not None:
         chart.add_scatter(x=[centralised[0]], y=[100 * centralised[1]], name="the pictures themselves", mode="markers", marker=dict(symbol="star", size=15, color=COLOURS["raw"]),
@@ -570,22 +570,27 @@ def by_epsilon(paths: dict[str, Curve], ends: dict[str, tuple[float, float]], le
     chart = figure("ε of a participant (smaller is more private)", "New pictures named correctly, %", height=400)
     for name, points in paths.items():
         kept = [(x, y) for x, y in points if 0 < x < math.inf]
-        chart.add_scatter(x=[x for x, _ in kept], y=[100 * y for _, y in kept], mode="lines", line=dict(color=COLOURS["spent"], width=1), showlegend=False, hoverinfo="skip")
+        chart.add_scatter(x=[x for x, _ in kept], y=[100 * y for _, y in kept], mode="lines", line=_arm(name, list(paths), True) | {"width": 1.2}, showlegend=False, hoverinfo="skip")
     done = sorted((x, y, name) for name, (x, y) in ends.items())
     chart.add_scatter(x=[x for x, *_ in done], y=[100 * y for _, y, _ in done], mode="lines+markers+text", name="at the end", line=dict(color=COLOURS["private"], width=3), marker=dict(size=9),
                       text=[name for *_, name in done], textposition="bottom center", hovertemplate="%{y:.1f} % at ε = %{x:.3g} (%{text})")
     for name, level in levels.items():
         colour = COMPARED.get(name, ("not private", "dash"))
-        chart.add_hline(y=100 * level, line=dict(color=COLOURS[colour[0]], dash=colour[1], width=1.5), annotation=dict(text=name, font=dict(color=COLOURS[colour[0]])), annotation_position="top left")
+        chart.add_hline(y=100 * level, line=dict(color=COLOURS[colour[0]], dash=colour[1], width=1.5), annotation=dict(text=name, font=dict(color=COLOURS[colour[0]])), annotation_position="top left" if name == "no update" else "bottom right")
     chart.update_xaxes(type="log", tickvals=[0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000])
     chart.update_layout(hovermode="closest")
     return chart
 
 
 def rebuilding(curves: dict[str, Curve], steps: int) -> go.Figure:
-    """How like the true picture the rebuilt one is, over the attacker's steps. curves: psnr_db over steps, all attempts."""
-    chart = figure("Attacker's steps", "Likeness to the picture (PSNR, dB)", height=260)
-    points = curves.get("psnr_db", [])
-    chart.add_scatter(x=[x for x, _ in points], y=[y for _, y in points], mode="lines+markers", line=dict(color=COLOURS["attacker"], width=3), marker=dict(size=5), showlegend=False, hovertemplate="%{y:.1f} dB")
+    """How like the true picture the rebuilt one is, over the attacker's steps. curves: psnr_db over steps, all attempts one after the other, each of `steps`."""
+    chart = figure("Attacker's steps", "Likeness to the picture (PSNR, dB)", height=280)
+    attempts: dict[int, Curve] = {}
+    for x, y in curves.get("psnr_db", []):
+        attempts.setdefault(int((x - 1) // steps), []).append(((x - 1) % steps + 1, y))
+    for number, points in attempts.items():
+        chart.add_scatter(x=[x for x, _ in points], y=[y for _, y in points], mode="lines+markers", name=f"attempt {number + 1}", line=dict(color=COLOURS["attacker"], width=3, dash=("solid", "dot", "dash")[number % 3]),
+                          marker=dict(size=5), hovertemplate="%{y:.1f} dB")
+    chart.update_layout(showlegend=len(attempts) > 1)
     chart.update_xaxes(range=[0, 1.02 * steps])
     return chart

@@ -5,14 +5,14 @@ from __future__ import annotations
 import streamlit as st
 
 _HTML = """
-<svg viewBox="0 0 640 300" role="img"></svg>
+<svg viewBox="0 0 640 312" role="img"></svg>
 <div class="row"><button type="button" aria-label="Play the days"></button><input type="range" min="1" step="1" aria-label="Day" /></div>
 <output aria-live="off"></output>
 """
 _CSS = """
 svg { width: 100%; display: block; }
 text { font-family: var(--st-font); fill: var(--st-text-color); font-size: 13px; text-anchor: middle; }
-.row { display: flex; gap: 0.75rem; align-items: center; margin-top: 0.25rem; }
+.row { display: flex; gap: 0.75rem; align-items: center; margin: 0.9rem 0 0.4rem; }
 .row[hidden] { display: none; }
 input { flex: 1; accent-color: var(--st-primary-color); }
 output { display: block; font-family: var(--st-font); font-size: 0.9rem; color: var(--st-text-color); min-height: 2.6em; }
@@ -53,6 +53,7 @@ export default function ({ data, parentElement }) {
       const [x, y] = place(i, codes.length), kind = code === null ? "sent" : state(code);
       add(svg, "line", { x1: x, y1: y - 4, x2: SERVER[0], y2: 66, stroke: "#9a9a9a", "stroke-width": 0.6, "stroke-opacity": 0.5 });
       add(svg, "rect", { x: x - 11, y, width: 22, height: 36, rx: 4, fill: kind === "sent" ? "none" : COLOURS[kind], "fill-opacity": 0.35, stroke: COLOURS[kind], "stroke-width": 2, "stroke-dasharray": kind === "nothing" ? "3 3" : "none" });
+      if (data.had[i] !== undefined && kind !== "nothing") add(svg, "rect", { x: x - 9, y: y + 34 - 32 * data.had[i], width: 18, height: 32 * data.had[i], rx: 2, fill: "#56B4E9", "fill-opacity": 0.35 });
       if (kind === "refused" || kind === "dropped") add(svg, "text", { x, y: y + 24, "font-weight": 700 }, kind === "refused" ? "✕" : "–");
       const told = { sent: code === null ? "" : data.size[String(code)] ?? "", nothing: "nothing", dropped: "dropped out", refused: "refused", away: "not asked" }[kind];
       if (codes.length <= 10) add(svg, "text", { x, y: y + 52, "font-size": 11 }, told);
@@ -99,8 +100,8 @@ export default function ({ data, parentElement }) {
 _diagram = st.components.v2.component("veil_phones", html=_HTML, css=_CSS, js=_JS)
 
 
-def diagram(days: list[list[int]], phones: int, full: int, named: list[str], words: list[str], sizes: dict[str, str], live: bool, alt: str, key: str) -> None:
+def diagram(days: list[list[int]], phones: int, full: int, named: list[str], words: list[str], sizes: dict[str, str], live: bool, alt: str, key: str, had: list[float]) -> None:
     """days: of each, what each drawn phone has sent, in bytes, or a code below 1 (engine/federation.py). full: bytes of all gradients. named, words: what stands on the server and below, from
-    day 0 on; sizes: bytes → words.
+    day 0 on; sizes: bytes → words; had: how full each phone is, where that is known.
     """
-    _diagram(key=key, data={"days": days, "phones": phones, "full": full, "named": named, "words": words, "size": sizes, "live": live, "alt": alt})
+    _diagram(key=key, data={"days": days, "phones": phones, "full": full, "named": named, "words": words, "size": sizes, "live": live, "alt": alt, "had": had})

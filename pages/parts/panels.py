@@ -64,7 +64,7 @@ def made(study: Study, result: Result, again: bool = True, more: dict[str, tuple
     facts, more = result.made, more or {}
     with st.expander("How this was made", icon=":material/receipt_long:"):
         if facts:
-            st.markdown(f"Computed in **{facts['seconds']:.2g} s** on {facts['device']}, {facts['finished']}. "
+            st.markdown(f"Computed in **{facts['seconds']:{'.0f' if facts['seconds'] >= 10 else '.2g'}} s** on {facts['device']}, {facts['finished']}. "
                         f"Key `{facts['key'][:16]}…`")
             if more:
                 st.markdown(f"That is for `{study.NAME}` alone; the {len(more)} others on this page took {sum(r.made.get('seconds', 0.0) for _, r in more.values()):.0f} s.")

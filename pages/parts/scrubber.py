@@ -14,7 +14,7 @@ _CSS = """
 .film img { width: 100%; image-rendering: pixelated; display: block; border-radius: 4px; }
 .row { display: flex; gap: 0.75rem; align-items: center; margin-top: 0.5rem; font-family: var(--st-font); color: var(--st-text-color); }
 input { flex: 1; accent-color: var(--st-primary-color); }
-output { min-width: 8rem; text-align: right; font-size: 0.9rem; }
+output { min-width: 4.5rem; text-align: right; font-size: 0.9rem; }
 button { border: 1px solid var(--st-border-color); background: transparent; color: inherit; border-radius: 0.5rem; padding: 0.2rem 0.7rem; cursor: pointer; }
 """
 _JS = """

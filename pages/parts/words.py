@@ -454,15 +454,19 @@ def per_hundred(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def shared(metrics: dict[str, dict[str, float]], name: str, people: int, rounds: int) -> str:
-    """What came out of sharing, in two sentences. metrics: arm → its numbers; name: the arm that is told of."""
-    mine, none, everything = metrics[name], metrics["no update"], metrics["all pictures in one place"]
+def shared(metrics: dict[str, dict[str, float]], name: str, people: int, rounds: int, tested: int) -> str:
+    """What came out of sharing. metrics: arm → its numbers; name: the arm that is told of; tested: test pictures."""
+    mine, none, everything, alone = metrics[name], metrics["no update"], metrics["all pictures in one place"], metrics["each phone alone"]
     gap = 100 * (everything["test_accuracy"] - mine["test_accuracy"])
-    beside = f"{abs(gap):.1f} {'fewer' if gap > 0 else 'more'} than" if abs(gap) >= 0.05 else "as many as"
+    chance = 100 * margin(everything["test_accuracy"], tested)
+    beside = "about as many as" if abs(gap) < chance else f"{abs(gap):.1f} {'fewer' if gap > 0 else 'more'} than"
     sent, had = mine["bytes"] / people, mine["bytes_of_pictures"] / people
     more = f"**{times(sent / had)} times as much** as its pictures would have been" if sent > had else f"{times(100 * sent / had)} % of what its pictures would have been"
+    worse = " **That is worse than not learning at all.**" if mine["test_accuracy"] < none["test_accuracy"] - chance / 100 else ""
+    by_itself = " A phone that learns alone forgets what the first model knew, for it sees nothing but its own few pictures: it names" if alone["test_accuracy"] < none["test_accuracy"] else " A phone that learns alone names"
     return (f"Sharing **{name}** names **{per_hundred(mine['test_accuracy'])} of 100** new pictures correctly, {beside} with all pictures in one place ({per_hundred(everything['test_accuracy'])}); "
-            f"the first model alone names {per_hundred(none['test_accuracy'])}. In {rounds} day{'s' if rounds > 1 else ''} a phone uploads {size(sent)}: {more} ({size(had)}, uncompressed).")
+            f"the first model alone names {per_hundred(none['test_accuracy'])}.{worse}{by_itself} {per_hundred(alone['test_accuracy'])}. "
+            f"In {rounds} day{'s' if rounds > 1 else ''} a phone uploads {size(sent)}: {more} ({size(had)}, uncompressed).")
 
 
 def day(number: int, rounds: int, codes: list[int], accuracy: float | None, people: int) -> str:
@@ -477,18 +481,19 @@ def day(number: int, rounds: int, codes: list[int], accuracy: float | None, peop
     return f"Day {number} of {rounds}: {len(sent)}{whose} upload, {size(sum(sent))} in all{others}.{named}"
 
 
-FLAT = 3.0  # decibels above a picture of one colour, below which nothing of the picture is there
+FLAT, STRUCTURE = 3.0, 0.25  # decibels and SSIM above a picture of one colour, below which nothing of the picture is there
 
 
 def rebuilt(metrics: dict[str, float], facts: dict, own: bool) -> str:
     """What the attacker has found out."""
-    right = "right" if metrics["label_found"] else f"wrong: it is {plain(facts['label'])}"
+    right = ("the one that you gave it" if own else "right") if metrics["label_found"] else f"wrong: {'you called it' if own else 'it is'} {plain(facts['label'])}"
     by_luck = f" (a blind guess is right once in {len(facts['classes'])})" if metrics["noise_to_signal"] else ""
     label = f"The upload points at the label **{plain(facts['guessed'])}**, which is {right}{by_luck}" if facts["guessed"] is not None else "The upload does not say what the label is, so one after the other was tried"
     same = metrics["named_the_same"] == 1
     judge = (f"A network that knows such pictures calls {'your picture' if own else 'the true one'} **{plain(facts['true_named'])}** and the rebuilt one **{plain(facts['rebuilt_named'])}**"
              f"{', so it still recognises it' if same and looks(metrics) != NOTHING else ''}. (It has to name something, whatever it is shown.)")
-    return f"{label}. The attempt that fits best is **{looks(metrics)}**: {metrics['psnr_db']:.1f} dB, where a picture of a single colour would reach {metrics['psnr_flat']:.1f} dB. {judge}"
+    failed = " **That this attack fails does not mean that all do**: nothing is promised." if looks(metrics) == NOTHING and not metrics["noise_to_signal"] else ""
+    return f"{label}. The attempt that fits best is **{looks(metrics)}**: {metrics['psnr_db']:.1f} dB, where a picture of a single colour would reach {metrics['psnr_flat']:.1f} dB.{failed} {judge}"
 
 
 NOTHING = "hardly anything of the picture"
@@ -496,7 +501,7 @@ NOTHING = "hardly anything of the picture"
 
 def looks(metrics: dict[str, float]) -> str:
     """How near a rebuilt picture is, in words: by decibels, by structure, and by what a picture of one colour would reach."""
-    if metrics["psnr_db"] < metrics["psnr_flat"] + FLAT:
+    if metrics["psnr_db"] < metrics["psnr_flat"] + FLAT and metrics["ssim"] < metrics["ssim_flat"] + STRUCTURE:
         return NOTHING
     if metrics["psnr_db"] >= 20 and metrics["ssim"] >= 0.7:
         return "a near copy"
@@ -530,14 +535,16 @@ def cheap(sent: dict[str, float], had: float) -> str:
     more = [name for name, count in sent.items() if count > had]
     if not more:
         return ""
-    return f"Sharing {_and(more)} here sends more than the pictures themselves weigh: gradients are as many as the model has weights, and they are sent anew every day."
+    sends = "send" if len(more) > 1 else "sends"
+    return f"Sharing {_and(more)} here {sends} more than the pictures themselves weigh: gradients are as many as the model has weights, and they are sent anew every day. That is the price of not handing over the pictures."
 
 
-def refused(metrics: dict[str, float]) -> str:
-    """Why the server refused uploads."""
+def refused(metrics: dict[str, float], faulty: str) -> str:
+    """Why the server refused uploads. faulty: what the broken phone sends, if there is one."""
     honest, all_ = metrics["refused_honest"], metrics["refused"]
-    broken = f"{all_ - honest} of {metrics['uploads'] + all_} uploads came from the broken phone and were refused: no numbers, or far longer than the others'." if all_ > honest else ""
-    away = (f" {honest} uploads of phones that are not broken were refused too: what they learned ran away. A smaller learning rate helps." if honest else "")
+    what = {"nan": "it sends what is no number", "huge": "its gradient is far longer than the others'"}.get(faulty, "")
+    broken = f"{all_ - honest} of {metrics['uploads'] + all_} uploads came from the broken phone and were refused: {what}." if all_ > honest else ""
+    away = f" {honest} uploads of phones that are not broken were refused: what they learned ran away. A smaller learning rate helps." if honest else ""
     return f"{broken}{away} A refused upload counts as if nothing had been sent.".strip()
 
 
