@@ -352,5 +352,6 @@ if controls.look("compare", "Compare", COMPARE):
     live.follow(defences, draw_defences)
 if result is not None:
     panels.guarantee(result.guarantee)
-    panels.deeper({"The report": lambda: st.markdown(words.SHARING_REPORT), "Formulas": lambda: st.markdown(words.SHARING_FORMULAS)})
+panels.deeper({"The report": lambda: st.markdown(words.SHARING_REPORT), "Formulas": lambda: st.markdown(words.SHARING_FORMULAS)})
+if result is not None:
     panels.made(attack, result, again=raw is None)
