@@ -13,6 +13,16 @@ from engine.study import Event, Failed, Phase, Picture, Point, Result, Study, ke
 LOOK = 0.1  # seconds between two looks at what the threads have said
 
 
+def needed(members: tuple[Study, ...], lab: Lab):
+    """What the members need, with all cores and once for all of them; yields its events and returns the seconds that it takes, by the estimate, for Crew's `before`."""
+    before = 0.0
+    for need in dict.fromkeys(need for member in members for need in member.needs()):
+        before += 0.0 if key(need) in lab.store else need.typical() or 0.0
+        for event in lab.need(need):
+            yield Phase(event.name) if isinstance(event, Phase) else event  # how far it is says nothing of how far all is
+    return before
+
+
 @dataclass
 class Crew:
     """Threads that each take a member, train it to its end and take the next. Arithmetic releases Python's lock, so that two cores train two members."""

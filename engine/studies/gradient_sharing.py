@@ -264,14 +264,14 @@ class GradientSharing(Starting):
         (moved, rate), clip = self.exposure, self.plan()["clip"]
         spent = privacy.dp_sgd_epsilon(noise / moved, rate, self.rounds, self.delta)
         server = self.noised_by == "server"
+        noised = "each upload, before it leaves the phone" if not server else "the sum of a day's uploads" if self.order == "together" else "each sum of uploads that the server adds"
         return Guarantee(
             unit=unit, epsilon=spent.epsilon, delta=self.delta,
-            mechanism=f"each upload shortened to {clip:g}; Gaussian noise of {noise:.4g} times that on " + ("the sum of a day's uploads" if self.order == "together" else "each sum of uploads that the server adds") * server
-                      + "each upload, before it leaves the phone" * (not server) + f", {self.rounds} times",
+            mechanism=f"each upload shortened to {clip:g}; Gaussian noise of {noise:.4g} times that on {noised}, {self.rounds} times",
             accountant=spent.accountant, sampling="Poisson, by each phone's own coin" if server and rate < 1 else "none: every phone on every day", sample_rate=rate, steps=self.rounds,
             neighbours="one participant with all its pictures added or removed; how many there are is taken to be public" if server else "all pictures of one participant replaced by any others",
             against="anyone who gets all the models that the server hands out, but not the server, which sees each upload as it is" if server else "everyone, the server included, which sees each noised upload",
-            also_released="test accuracies. This simulation also shows what a real server must keep to itself, and what ε does not cover: " + ("who was asked, who dropped out and how many bytes each phone has sent; and " * server)
+            also_released="test accuracies. This simulation also shows what a real server must keep to itself, and what ε does not cover: " + ("who was asked, who dropped out and how many bytes each phone has sent; and " if server else "")
                           + "how many pictures of each class lie on each phone",
             note="A simulation: the seed is known, so a real system would draw its noise from a secret source. The first model's own pictures are not protected. Settings tried before on the same phones are not counted. "
                  "ε does not shrink because only a fraction is sent.",
@@ -458,10 +458,4 @@ class _Shared(_Arm):
         metrics = {"refused_honest": int(honest.sum()), "bytes": self.bytes, "bytes_a_day": self.bytes / self.study.rounds, "bytes_an_upload": float(sent[sent > 0].mean()) if uploads else 0.0, "uploads": uploads,
                    "refused": int((sent == REFUSED).sum()), "dropped": int((sent == DROPPED).sum()), "not_asked": int((sent == NOT_ASKED).sum()), "noise_multiplier": self.plan["noise_multiplier"],
                    "clip": self.plan["clip"] or 0.0}
-        return metrics, {"sent": sent}, {"bytes_of_all": wire_size(int(self.weights.shape[-1]))}
-
-
-def wire_size(gradients: int) -> int:
-    """Bytes of an upload of all gradients."""
-    from engine import wire
-    return wire.HEADER.size + 4 * gradients
+        return metrics, {"sent": sent}, {}

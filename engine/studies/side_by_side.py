@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import field_validator
 
 from engine import privacy
-from engine.crew import Crew
+from engine.crew import Crew, needed
 from engine.studies.dp_merf import DPMERF
 from engine.studies.gan import GAN, NOT_COVERED
-from engine.study import Guarantee, Phase, Refused, Result, Study, key
+from engine.study import Guarantee, Phase, Refused, Result, Study
 
 
 class SideBySide(Study):
@@ -37,11 +37,7 @@ class SideBySide(Study):
 
     def run(self, lab):
         """Yield what the members tell; return what those with privacy promise together. Raises Failed where one of them failed, when all others are done."""
-        before = 0.0
-        for need in dict.fromkeys(need for member in self.members for need in member.needs()):  # with all cores, and once for all members
-            before += 0.0 if key(need) in lab.store else need.typical() or 0.0
-            for event in lab.need(need):
-                yield Phase(event.name) if isinstance(event, Phase) else event  # how far it is says nothing of how far all is
+        before = yield from needed(self.members, lab)
         results = yield from Crew(self.members, lab, "grown", "growing", shows=True, before=before).all()
         yield Phase("adding up what those with privacy spend together")
         return Result(metrics={"generators": len(results)}, guarantee=together(self.members, results))
