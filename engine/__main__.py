@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the run failed, 2 a wrong value (one line names the field,
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import math
 import sys
@@ -53,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("study")
         if command is series:
             command.add_argument("series", help="which one; `list` names them")
+            command.add_argument("--seeds", type=int, choices=range(1, 10), default=1, metavar="N", help="each at so many seeds, where the series has it: 1 to 9")
         command.add_argument("--preset", default="quick", help="quick, report or best, where the study has it")
         command.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="changes")
         command.add_argument("--json", action="store_true", help="exactly one JSON object on stdout" + (" a line" if command is series else ""))
@@ -98,7 +100,10 @@ def run_series(options) -> None:
     base = chosen_study(options.study, options.preset, options.changes)
     if options.series not in base.SERIES:
         raise Refused("series", f"series: {options.series[:40]!r} is not known; {base.NAME} has {', '.join(base.SERIES) or 'none'}")
-    store, studies = open_store(), getattr(base, options.series)()
+    make = getattr(base, options.series)
+    if options.seeds > 1 and "seeds" not in inspect.signature(make).parameters:
+        raise Refused("seeds", f"seeds: {options.seeds} is not allowed; {options.series} of {base.NAME} has one")
+    store, studies = open_store(), make(seeds=options.seeds) if options.seeds > 1 else make()
     if ahead := at_once(base, studies):
         try:
             compute(ahead, store)  # several at once; below each is read from the store

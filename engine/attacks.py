@@ -51,8 +51,10 @@ def _mean_and_spread(shadows: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray,
 def each_against_the_others(shadows: np.ndarray, members: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """(n, k) the score of each shadow, attacked with the help of the others. Its members are known, and were drawn by coin flips.
 
-    groups (k,): shadows of one group were trained with the same batches, which no attacker would know; they do not help against each other.
+    groups (k,): shadows of one group were trained with the same batches, which no attacker would know; they do not help against each other. Raises ValueError where all are of one group.
     """
+    if len(np.unique(groups)) < 2:
+        raise ValueError("shadows of a single group: there is nobody to help against any of them")
     rest = lambda k: np.flatnonzero(groups != groups[k])
     return np.stack([likelihood_ratio(shadows[:, k], shadows[:, rest(k)], members[:, rest(k)]) for k in range(shadows.shape[1])], 1)
 

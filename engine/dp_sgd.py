@@ -201,7 +201,10 @@ class Contributions(Protocol):
         """(batch,): over all of the layer's parameters."""
 
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
-        """Σ_i weights_i · gradient_i for each parameter, in its shape. A weight of 0 silences even NaN and Inf."""
+        """Σ_i weights_i · gradient_i for each parameter, in its shape. A weight of 0 silences even NaN and Inf.
+
+        weights (batch,); or (members, batch of each), where the examples of several networks lie one after the other: then a sum for each, (members, *shape).
+        """
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,8 @@ class Explicit:
         return vector_norm(torch.cat(rows, 1), dim=1).square()
 
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
-        return [(weights @ _silenced(g, weights).flatten(1)).view(g.shape[1:]) for g in self.gradients]
+        rows = [_silenced(g, weights).flatten(1).unflatten(0, weights.shape) for g in self.gradients]
+        return [(weights.unsqueeze(-2) @ g).view(*weights.shape[:-1], *one.shape[1:]) for g, one in zip(rows, self.gradients)]
 
 
 @dataclass(frozen=True)
@@ -238,9 +242,10 @@ class Product:
         return terms.sum((1, 2)).abs() + lost  # abs: what overflowed to -Inf must not pass for short
 
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
-        grads = _silenced(self.grads, weights) * weights[:, None, None]
-        weight = grads.flatten(0, 1).mT @ _silenced(self.inputs, weights).flatten(0, 1)  # (fan_out, fan_in)
-        return [weight, grads.sum((0, 1))] if self.bias else [weight]
+        grads = _silenced(self.grads, weights) * weights.flatten()[:, None, None]
+        grads, inputs = (x.unflatten(0, weights.shape).flatten(-3, -2) for x in (grads, _silenced(self.inputs, weights)))  # (..., batch · T, features)
+        weight = grads.mT @ inputs  # (..., fan_out, fan_in)
+        return [weight, grads.sum(-2)] if self.bias else [weight]
 
 
 @dataclass(frozen=True)
@@ -257,8 +262,8 @@ class Kernels:
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
         sums = self.parts.weighted_sum(weights)
         count, (fan_out, channels, height, width) = len(sums) - self.bias, self.shape
-        weight = torch.cat(sums[:count], 1).view(fan_out, height, width, channels)
-        return [weight.permute(0, 3, 1, 2), *sums[count:]]
+        weight = torch.cat(sums[:count], -1).reshape(*weights.shape[:-1], fan_out, height, width, channels)
+        return [weight.movedim(-1, -3), *sums[count:]]
 
 
 def affine(inputs: list[Tensor], grads: Tensor, bias: bool, copies: int) -> Contributions:
@@ -277,8 +282,9 @@ def affine(inputs: list[Tensor], grads: Tensor, bias: bool, copies: int) -> Cont
 
 def _silenced(x: Tensor, weights: Tensor) -> Tensor:
     """x (batch, ...) with zeros for the examples of weight 0, since 0 · Inf is not 0."""
-    # Looking is free on a CPU and saves a pass over x. On a GPU the pass is cheap and looking would wait for the device.
-    if x.device.type == "cpu" and weights.all():
+    # Looking is free on a CPU and saves a pass over x. On a GPU the pass is cheap and looking would wait for the device; the batches
+    # of several networks are padded with weights of 0 anyway.
+    if x.device.type == "cpu" and weights.dim() == 1 and weights.all():
         return x
     return x.masked_fill((weights == 0).view(-1, *[1] * (x.dim() - 1)), 0)
 

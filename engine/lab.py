@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import time
 from collections.abc import Generator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from cache import Store
 from engine import data, parameters, settings
 from engine.study import Event, Phase, Result, Study, key
 
+WAITING = "waiting: the same study is running elsewhere"
 SHORT = 3.0  # seconds: most of a shorter run is starting and reading
 VERSIONS_OF = ("torch", "torchvision", "opacus", "dp-accounting", "numpy", "scikit-learn")
 
@@ -24,8 +26,8 @@ _REMEMBERED: dict[str, Result] = {}  # the last Result of a study that asks for 
 class Lab:
     """The place where studies run: one device, one store. `need` is how a study asks for another study's result."""
 
-    def __init__(self, store: Store, threads: int | None = None):
-        self.store = store
+    def __init__(self, store: Store, threads: int | None = None, group=None):
+        self.store, self.group = store, group  # an engine.batched.Group: a training that runs here takes its steps with it
         self.threads = threads or os.cpu_count() or 1
 
     @property
@@ -44,7 +46,7 @@ class Lab:
         name = key(study)
         with self.store.computing(name) as turn:
             while not turn.acquired and name not in self.store:
-                yield Phase("waiting: the same study is running elsewhere")
+                yield Phase(WAITING)
                 turn.poll()
             stored = _REMEMBERED.get(name) or load(self.store, name)
             result = stored if stored is not None else (yield from self._compute(study, name))
@@ -56,12 +58,14 @@ class Lab:
     def _compute(self, study: Study, name: str) -> Generator[Event, None, Result]:
         begun = time.perf_counter()
         result = yield from study.run(self)
-        seconds = time.perf_counter() - begun
+        beside = max(1, len(self.group.learners)) if self.group else 1
+        seconds = (time.perf_counter() - begun) / beside  # its share, where several took their steps together
         result = replace(result, made=made(study, name, seconds) | result.made)
         try:
             if study.stored():
                 save(self.store, name, result)
-            save_speed(self.store, study, seconds)
+            if beside == 1:  # alone it would take longer than its share
+                save_speed(self.store, study, seconds)
         except OSError as error:  # a full disk, a folder that is gone: what was computed is shown all the same
             result = replace(result, made=result.made | {"not_stored": str(error)})
         return result
@@ -79,8 +83,12 @@ def command(study: Study) -> str:
     """The command line that computes the same study; empty for one that is made of others and has no parameters."""
     if not parameters.specs(type(study)):
         return ""
-    settings_ = "".join(f" --set {name}={text}" for name, text in study.changed().items())
-    return f"python -m engine run {study.NAME}{settings_}"
+    return f"python -m engine run {study.NAME}{settings_of(study)}"
+
+
+def settings_of(study: Study, without: tuple[str, ...] = ()) -> str:
+    """The --set options for all that differs from the defaults, as a shell takes them."""
+    return "".join(f" --set {shlex.quote(f'{name}={text}')}" for name, text in study.changed().items() if name not in without)
 
 
 def device_name() -> str:

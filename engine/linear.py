@@ -33,11 +33,14 @@ class LinearTraining(Learner):
         # Filled anew for every part: asking the system for memory would take half of a step's time.
         self.half, self.full = torch.empty(CHUNK, d, dtype=torch.float16, device=device), torch.empty(CHUNK, d, device=device)
         self.weight, self.bias = torch.zeros(classes, d, device=device), torch.zeros(classes, device=device)
-        self.noise = torch.Generator(device).manual_seed(stream(study.secret("noise"), study.seed))
         self.bind(study.clip, plan["noise_multiplier"])
         self.mean = self._mean()
         self.lengths = self._lengths()
         self.begin([self.weight, self.bias])
+
+    def share(self, other: LinearTraining) -> None:
+        """Look at the same rows in memory as another learner of the same data."""
+        self.rows, self.test_rows, self.labels, self.test_labels = other.rows, other.test_rows, other.labels, other.test_labels
 
     def bind(self, max_grad_norm: float, noise_multiplier: float) -> None:
         """Clip and noise so from now on; only audits, which plant errors, say anything else than the plan."""
@@ -132,7 +135,6 @@ class LinearShadows(Learner):
         self.rows, self.members = torch.from_numpy(rows).to(device), torch.from_numpy(members).to(device).float()
         self.models, self.classes, d = members.shape[1], len(images.classes), rows.shape[1]
         self.weight, self.bias = torch.zeros(self.models * self.classes, d, device=device), torch.zeros(self.models, self.classes, device=device)
-        self.noise = torch.Generator(device).manual_seed(stream(study.secret("noise"), study.seed))
         self._release_means()
         self.begin([self.weight, self.bias])
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-_GROUPED, _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?"), re.compile(",")  # 1,925 as the pages write it
+_GROUPED = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 1,925 as the pages write it
+_COMMA = re.compile(r"\d+,\d+(e[+-]?\d+)?", re.IGNORECASE)  # 0,5 as half of the world writes it
 MAX_TEXT = 80  # no parameter needs longer text; a URL with 10,000 characters is refused before it is parsed
 
 
@@ -63,7 +64,7 @@ class Spec:
         if self.kind == "switch":
             return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
         if self.kind in ("int", "float"):
-            value = float(_THOUSANDS.sub("", text) if _GROUPED.fullmatch(text.strip()) else text)
+            value = numeral(text)
             return int(value) if math.isfinite(value) and value == int(value) and self.kind == "int" else value
         return text
 
@@ -74,6 +75,14 @@ class Spec:
         if isinstance(value, bool):
             return str(value).lower()
         return number(value) if isinstance(value, (int, float)) else str(value)
+
+
+def numeral(text: str) -> float:
+    """A number as people write it: 1925, 1,925, 0.5, 0,5 or 1e-5. Raises ValueError, also for what only Python takes for one (1_0)."""
+    text = text.strip()
+    if "_" in text:
+        raise ValueError("an underscore")
+    return float(text.replace(",", "") if _GROUPED.fullmatch(text) else text.replace(",", ".") if _COMMA.fullmatch(text) else text)
 
 
 def number(value: float | None) -> str:

@@ -8,6 +8,7 @@ convolutions and torch.func.vmap were measured at half the speed, docs/gradient_
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,33 @@ def forward(network: nn.Sequential, weights: Weights, x: Tensor) -> Tensor:
     return x
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What one layer with weights saw and gave in one pass: all that its weights' gradients are made of."""
+
+    layer: nn.Module
+    inputs: Tensor  # (participants · batch, positions, fan_in), the patches in (height, width, channel) order
+    output: Tensor  # (participants, batch, ..., fan_out), to be asked for its gradient
+
+
+def recorded(network: nn.Sequential, weights: Weights, x: Tensor) -> tuple[Tensor, list[Seen]]:
+    """As `forward`, by the rules for any number of participants, and what each layer saw. A backward pass goes to the outputs only."""
+    left, seen = [weight.detach() for weight in weights], []
+    for layer in network:
+        own, left = left[:len(list(layer.parameters()))], left[len(list(layer.parameters())):]
+        if not own:
+            x = RULES[type(layer)](layer, own, x)
+            continue
+        people, batch = x.shape[:2]
+        if isinstance(layer, nn.Conv2d):
+            x, inputs = _convolved(layer, own, x)
+        else:
+            inputs, x = x, RULES[type(layer)](layer, own, x)
+        x.requires_grad_()
+        seen.append(Seen(layer, inputs.detach().reshape(people * batch, -1, inputs.shape[-1]), x))
+    return x, seen
+
+
 # --- the layers' rules: (layer, its weights, x) → x, pictures with their channels last ---------------------------------------------
 
 def linear(layer: nn.Linear, own: Weights, x: Tensor) -> Tensor:
@@ -44,14 +72,21 @@ def linear(layer: nn.Linear, own: Weights, x: Tensor) -> Tensor:
 
 def convolution(layer: nn.Conv2d, own: Weights, x: Tensor) -> Tensor:
     """x (participants, batch, h, w, in) → (participants, batch, h', w', out)."""
+    return _convolved(layer, own, x)[0]
+
+
+def _convolved(layer: nn.Conv2d, own: Weights, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, and the patches, (participants, batch · h' · w', kernel)."""
     plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and layer.bias is not None
     if not plain or layer.stride[0] != layer.stride[1] or layer.padding[0] != layer.padding[1]:
         raise NotImplementedError(f"no rule for {layer}: groups, dilation and padding must be plain, and it needs a bias")
     return Convolution.apply(x, own[0], own[1], layer.stride[0], layer.padding[0])
 
 
-def pooling(layer: nn.MaxPool2d, own: Weights, x: Tensor) -> Tensor:
-    """Each channel by itself: whose it is does not matter."""
+def pictures(layer: nn.Module, own: Weights, x: Tensor) -> Tensor:
+    """Each picture by itself: whose it is does not matter."""
+    if own:
+        raise NotImplementedError(f"no rule for {layer}: it has weights of its own")
     return layer(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
 
@@ -66,13 +101,13 @@ def flatten(layer: nn.Flatten, own: Weights, x: Tensor) -> Tensor:
 
 
 RULES: dict[type[nn.Module], Callable[[nn.Module, Weights, Tensor], Tensor]] = {
-    nn.Linear: linear, nn.Conv2d: convolution, nn.MaxPool2d: pooling, nn.Tanh: pointwise, nn.ReLU: pointwise, nn.Flatten: flatten}
+    nn.Linear: linear, nn.Conv2d: convolution, nn.MaxPool2d: pictures, nn.GroupNorm: pictures, nn.Tanh: pointwise, nn.ReLU: pointwise, nn.Flatten: flatten}
 
 
 class Convolution(torch.autograd.Function):
     """A convolution with other kernels for each participant, as a matrix product over patches; its gradients are two more.
 
-    x (P, b, h, w, c), weight (P, out, c, k, l), bias (P, out) → (P, b, h', w', out).
+    x (P, b, h, w, c), weight (P, out, c, k, l), bias (P, out) → (P, b, h', w', out), and the patches (P, b·h'·w', k·l·c), which have no gradient.
     """
 
     @staticmethod
@@ -85,19 +120,22 @@ class Convolution(torch.autograd.Function):
         kernels = weight.permute(0, 3, 4, 2, 1).reshape(people, high * wide * channels, out)
         ctx.save_for_backward(patches, kernels)
         ctx.of = x.shape, weight.shape, stride, padding, rows, columns
-        return torch.baddbmm(bias[:, None], patches, kernels).view(people, batch, rows, columns, out)
+        ctx.mark_non_differentiable(patches)
+        return torch.baddbmm(bias[:, None], patches, kernels).view(people, batch, rows, columns, out), patches
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx, grad: Tensor, _: Tensor | None):
         patches, kernels = ctx.saved_tensors
         seen, (people, out, channels, high, wide), stride, padding, rows, columns = ctx.of
         grad = grad.reshape(people, -1, out)
-        weight = torch.bmm(patches.mT, grad).view(people, high, wide, channels, out).permute(0, 4, 3, 1, 2)
-        x = None
+        x = weight = bias = None
+        if ctx.needs_input_grad[1]:
+            weight = torch.bmm(patches.mT, grad).view(people, high, wide, channels, out).permute(0, 4, 3, 1, 2)
+            bias = grad.sum(1)
         if ctx.needs_input_grad[0]:
             x = _put_back(torch.bmm(grad, kernels.mT).view(people, -1, rows, columns, high, wide, channels), grad.new_zeros(seen), stride)
             x = x[:, :, padding:-padding, padding:-padding] if padding else x
-        return x, weight, grad.sum(1), None, None
+        return x, weight, bias, None, None
 
 
 def _put_back(patches: Tensor, x: Tensor, stride: int) -> Tensor:

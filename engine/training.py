@@ -28,10 +28,26 @@ def stream(purpose: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{purpose} {seed}".encode()).digest()[:8], "big") >> 1
 
 
+def shifts(count: int, copies: int, generator: torch.Generator) -> torch.Tensor:
+    """(2, count, copies) moves down and right of each picture's copies on a canvas with SHIFT pixels of black around it; the first copy is the picture itself."""
+    moves = torch.randint(0, 2 * SHIFT + 1, (2, count, copies), generator=generator, device=generator.device)
+    moves[:, :, 0] = SHIFT
+    return moves
+
+
+def shifted(images: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
+    """(b, h, w, c) and moves (2, b, copies) → (b·copies, h, w, c): each picture's copies in a row, shifted by up to two pixels each way."""
+    (b, h, w, c), copies = images.shape, moves.shape[2]
+    padded = F.pad(images, (0, 0, SHIFT, SHIFT, SHIFT, SHIFT))
+    y, x = (torch.arange(side, device=images.device) + moves[i][:, :, None] for i, side in enumerate((h, w)))  # (b, copies, h), (b, copies, w)
+    picture = torch.arange(b, device=images.device)[:, None, None, None]
+    return padded[picture, y[:, :, :, None], x[:, :, None, :]].view(b * copies, h, w, c)
+
+
 class Learner:
     """What a study's training has in common, whatever learns: Poisson batches, one step after the other, what is measured and shown.
 
-    A subclass sets the gradients of its parameters in `learn` and gives logits.
+    A subclass sets the gradients of its parameters in `learn` and gives logits. In a `group` (engine/batched.py) its steps are taken with those of others.
     """
 
     def __init__(self, study, plan: dict, images, device: torch.device):
@@ -40,7 +56,10 @@ class Learner:
         self.test_pictures, self.test_labels = images.test_images, torch.tensor(images.test_labels).to(device)
         self.shown = min(SHOWN_ROWS, len(self.labels))
         self.sampling = torch.Generator(device).manual_seed(stream(study.secret("sampling"), study.seed))
-        self.diverged, self.steps, self.averaged = False, 0, None
+        self.noise = torch.Generator(device).manual_seed(stream(study.secret("noise"), study.seed))
+        self.fingerprint = images.fingerprint
+        self.diverged, self.steps, self.averaged, self.group, self.asked = False, 0, None, None, 0
+        self.among: torch.Tensor | None = None  # rows that it learns from, ascending; None: all
 
     def begin(self, parameters: list[torch.Tensor]) -> None:
         """What is learned, and by which optimizer."""
@@ -49,13 +68,26 @@ class Learner:
         self.optimizer = OPTIMIZERS[self.study.optimizer](parameters, lr=self.plan["learning_rate"], **more)
 
     def step(self) -> None:
-        """One Poisson batch, one step."""
+        """One Poisson batch, one step; in a group, when all of it have asked."""
+        if self.group:
+            self.asked += 1
+            return self.group.step()
         self.learn(self.draw())
         self.advance()
 
+    def share(self, other: Learner) -> None:
+        """Look at the same pictures in memory as another learner of the same data."""
+        raise NotImplementedError
+
     def draw(self) -> torch.Tensor:
         """The rows of the next batch."""
-        return dp_sgd.poisson_batch(len(self.labels), self.plan["sample_rate"], self.sampling)
+        rows = dp_sgd.poisson_batch(self.count, self.plan["sample_rate"], self.sampling)
+        return rows if self.among is None else self.among[rows]
+
+    @property
+    def count(self) -> int:
+        """How many pictures it learns from."""
+        return len(self.labels) if self.among is None else len(self.among)
 
     def advance(self) -> None:
         """One step along the gradients that `learn` has set."""
@@ -74,7 +106,9 @@ class Learner:
             mean.add_(p.detach() - mean, alpha=1 / (self.steps - begun))
 
     def released(self) -> list[torch.Tensor]:
-        """The parameters as they would be published now: the last ones, or their mean so far."""
+        """The parameters as they would be published now: the last ones, or their mean so far. Raises RuntimeError where a step that was asked for was never taken."""
+        if self.group and self.steps != self.asked:
+            raise RuntimeError(f"{self.asked} steps were asked for, and {self.steps} taken: {self.group.broken or 'the others have not asked'}") from self.group.broken
         return self.averaged or [p.detach() for p in self.parameters]
 
     def learn(self, rows: torch.Tensor) -> None:
@@ -116,8 +150,8 @@ class Training(Learner):
         self.network = self.build(images).to(device)
         self.private_gradient = dp_sgd.PrivateGradient(
             self.network, expected_batch=study.batch_size, max_grad_norm=study.clip, noise_multiplier=plan["noise_multiplier"], copies=study.augmentations,
-            generator=torch.Generator(device).manual_seed(stream(study.secret("noise"), study.seed)))
-        self.shifts = torch.Generator().manual_seed(stream(study.secret("augmentations"), study.seed))
+            generator=self.noise)
+        self.shifts = torch.Generator(device).manual_seed(stream(study.secret("augmentations"), study.seed))
         self.begin(list(self.network.parameters()))
 
     def build(self, images) -> torch.nn.Module:
@@ -125,31 +159,29 @@ class Training(Learner):
         h, _, channels = images.train_images.shape[1:]
         return networks.report_cnn(channels, h, len(images.classes), stream("init", self.study.seed), self.study.activation, self.study.norm)
 
+    def share(self, other: Training) -> None:
+        """Look at the same pictures in memory as another learner of the same data."""
+        self.images, self.test_images, self.labels, self.test_labels = other.images, other.test_images, other.labels, other.test_labels
+
     def bind(self, max_grad_norm: float, noise_multiplier: float) -> None:
         """Clip and noise otherwise from now on. For audits, which plant errors; no ε knows of it."""
         self.private_gradient.max_grad_norm, self.private_gradient.noise_multiplier = max_grad_norm, noise_multiplier
 
     def learn(self, rows: torch.Tensor) -> None:
         """Set the gradients of a batch: private, or those of its twin, nothing clipped and nothing noised."""
-        images, labels = self._copies(self.images[rows]), self.labels[rows].repeat_interleave(self.study.augmentations)
+        copies = self.study.augmentations
+        images, labels = self._copies(self.images[rows]), self.labels[rows].repeat_interleave(copies)
         if self.study.private:
             self.private_gradient(scaled(images), labels)
         else:
             self.optimizer.zero_grad()
-            expected = self.study.batch_size * self.study.augmentations
+            expected = self.study.batch_size * copies
             (F.cross_entropy(self.network(scaled(images)), labels, reduction="sum") / expected).backward()
 
     def _copies(self, images: torch.Tensor) -> torch.Tensor:
-        """(b, h, w, c) → (b·copies, h, w, c): of each picture first itself, then copies shifted at random by up to two pixels each way."""
-        copies, (b, h, w, c) = self.study.augmentations, images.shape
-        if copies == 1:
-            return images
-        padded = F.pad(images, (0, 0, SHIFT, SHIFT, SHIFT, SHIFT))
-        moves = torch.randint(0, 2 * SHIFT + 1, (2, b, copies), generator=self.shifts).to(self.device)
-        moves[:, :, 0] = SHIFT  # itself
-        y, x = (torch.arange(side, device=self.device) + moves[i][:, :, None] for i, side in enumerate((h, w)))  # (b, copies, h), (b, copies, w)
-        picture = torch.arange(b, device=self.device)[:, None, None, None]
-        return padded[picture, y[:, :, :, None], x[:, :, None, :]].view(b * copies, h, w, c)
+        """(b, h, w, c) → (b·copies, h, w, c)."""
+        copies = self.study.augmentations
+        return shifted(images, shifts(len(images), copies, self.shifts)) if copies > 1 else images
 
     @torch.no_grad()
     def logits(self, images: torch.Tensor) -> torch.Tensor:
@@ -164,7 +196,8 @@ class Training(Learner):
 
     @torch.no_grad()
     def restore(self, weights: np.ndarray) -> None:
-        """Set what `weights` gave."""
+        """Set what `weights` gave, as it was published."""
+        self.averaged = None
         torch.nn.utils.vector_to_parameters(torch.from_numpy(weights).to(self.device), self.network.parameters())
 
     def test_logits(self) -> torch.Tensor:

@@ -4,24 +4,27 @@ import numpy as np
 import streamlit as st
 
 from engine import data, pictures
+from engine.lab import settings_of
 from engine.studies.audit import Audit
 from engine.studies.dp_training import DPTraining
 from engine.studies.membership import Membership
 from engine.studies.sweep import Sweep
 from engine.study import Refused
 from pages.parts import attacked, charts, live, panels, words
-from pages.parts.controls import Controls, Look
+from pages.parts.controls import Asked, Controls, Look
 
 SHOWN = {"frontier": "The whole trade-off", "one": "One training, live", "clips": "Clip norms", "optimizers": "Optimizers", "spending": "ε over epochs"}
 HARD = 40  # pictures on which networks differ, from which on these are shown
 SEEDS = {"1": "one seed", "3": "three seeds"}
+MOST = 27  # trainings in the longest series: nine at three seeds
 
 st.title("Can a machine learn from you without remembering you?", anchor=False)
 st.markdown("Here a machine learns to read pictures while noise hides what each single picture taught it. "
             "**Press Run and watch what it still learns at eight strengths of noise; or choose how much privacy and watch one training closely.**")
 
 controls = Controls(DPTraining, Audit, Membership, hidden=("private",), aside=attacked.FIELDS,  # its twin without privacy has a switch of its own
-                    looks={"shown": Look(tuple(SHOWN), ("frontier",)), "seeds": Look(tuple(SEEDS), ("1",))})
+                    looks={"shown": Look(tuple(SHOWN), ("frontier",)), "seeds": Look(tuple(SEEDS), ("1",)), "compare": Look(("yes", "no"), ("yes",)),
+                           "attacked": Look((attacked.ALL, *map(str, range(1, MOST + 1))), (attacked.ALL,)), "need": Asked(10.0, 100.0), "have": Asked(0.01, 1000.0)})
 controls.opening("mnist")
 controls.complain()
 
@@ -60,6 +63,7 @@ shown = controls.look("shown", "Show", SHOWN, required=True)[0]
 
 study = controls.ready()
 controls.checked(lambda: study.check(data.exhibits(study.dataset)))
+WHO = attacked.who_of(study)  # 'private', or 'no noise' where nothing is hidden
 
 
 # --- many trainings: what a setting does ---------------------------------------------------------------------------------------------
@@ -72,7 +76,13 @@ def show_sweep() -> None:
     live.run_button(sweep)
     live.follow(sweep, lambda views: draw_sweep(members, views["all of them"]))
     if live.look(sweep["all of them"]).state == "done":
-        attacked.panel_of_series(controls, members, {name: live.look(member, remembered=True).result for name, member in members.items()})
+        finished = {name: live.look(member, remembered=True).result for name, member in members.items()}
+        offered = attacked.panel_of_series(controls, members, finished)
+        attacks = found_by(offered)
+        besides = f" Audits and attacks took {sum(result.made.get('seconds', 0.0) for _, result in attacks.values()):.0f} s besides; their commands stand above, or follow from these with `run audit` and `run membership`." if attacks else ""
+        panels.made(study, live.look(sweep["all of them"]).result, more={name: (members[name], finished[name]) for name in members} | attacks,
+                    series=f"python -m engine series dp_training {shown}{f' --seeds {count}' if count > 1 else ''}{settings_of(study, without=DPTraining.EXCLUSIVE if shown == 'frontier' else ())}",
+                    told=f"That is for the {len(members)} trainings together, as many of them as had not run before.{besides}")
 
 
 def draw_sweep(members: dict[str, DPTraining], view: live.View) -> None:
@@ -99,11 +109,11 @@ def draw_frontier(members: dict[str, DPTraining], finished: dict, curves: dict) 
     st.plotly_chart(charts.frontier(paths, ends, twins, charts.KNOWN.get(study.dataset, ()), study.target_epsilon, study.chance()), key="frontier",
                     config={"displayModeBar": False}, alt="Accuracy over the ε spent, a point for each noise multiplier, beside the network without privacy")
     st.caption("Each thin line is one training on its way: every epoch learns more and spends more. Its thick point is the finished network, its ε counted exactly. "
-               "The left end has much noise, the right end little. To train at exactly your ε, see *One training, live*." + (" Crosses: what others published, at δ = 1e-5." if study.dataset in charts.KNOWN else ""))
+               "The lines are counted by a faster accountant, which is never below the truth, so a line may run on to the right of its point. The left end has much noise, the right end little. To train at exactly your ε, see *One training, live*." + (" Crosses: what others published, at δ = 1e-5." if study.dataset in charts.KNOWN else ""))
     if twins and ends and max(sum(y for _, y in found) / len(found) for found in ends.values()) > sum(twins) / len(twins) + 0.001:
         st.caption("Some private networks do better than the one without privacy. Clipping may do that: no single odd picture pulls hard. Their learning rates differ, too.")
     if len(finished) == len(members) and ends:
-        draw_solved(ends)
+        draw_solved(ends, twins)
 
 
 def draw_strengths(members: dict[str, DPTraining], finished: dict) -> None:
@@ -130,7 +140,7 @@ def draw_strengths(members: dict[str, DPTraining], finished: dict) -> None:
             n = words.of_hundred(promise.odds_mechanism) if promise.odds_mechanism is not None else None
             st.image(charts.crowd(n), width="stretch", alt="100 small figures, " + (f"{n} of them marked" if n else "all of them outlines: nobody knows"))
             risk = f"they {words.how_often(promise.odds_mechanism)}" if n else "**nothing is promised**: they may be certain"
-            st.markdown(f"{100 * finished[name].metrics['test_accuracy']:.1f} of 100 pictures named correctly. When attackers guess whether *your* picture was among those learned from, {risk}.")
+            st.markdown(f"{100 * finished[name].metrics['test_accuracy']:.1f} of 100 pictures named correctly. When attackers who start from even odds guess whether *your* picture was among those learned from, {risk}.")
     st.caption(("Forty *hard* new pictures: each is named wrongly by at least one of these networks" if len(hard) else "Forty new pictures")
                + "; those framed are named wrongly. Below them: the guesses of 100 attackers, the right ones marked, at most; outlines where nobody knows. A coin flip would make 50 right.")
 
@@ -151,32 +161,38 @@ def merged(curves: dict) -> list[tuple[float, float]]:
     return [(epsilon, accuracy[epoch]) for epoch, epsilon in curves["epsilon"] if epoch in accuracy]
 
 
-def draw_solved(ends: dict[float, list[tuple[float, float]]]) -> None:
-    """The two questions that practitioners come with, answered from what has run."""
+def draw_solved(ends: dict[float, list[tuple[float, float]]], twins: list[float]) -> None:
+    """The two questions that practitioners come with, answered from what has run. twins: accuracies without privacy."""
     st.markdown("**Solve for it**")
     left, right = st.columns(2)
     means = sorted((found[0][0], sum(y for _, y in found) / len(found), noise) for noise, found in ends.items())
     with left:
-        wanted = st.number_input("I need at least, in per cent", 10.0, 100.0, round(100 * means[len(means) // 2][1] - 0.5, 1), 0.1, format="%.1f", key="dp_training.need")
-        st.markdown(words.least_epsilon(means, ends, wanted / 100))
+        wanted = controls.asked("need", "I need at least, in per cent", round(100 * means[len(means) // 2][1] - 0.5, 1))
+        st.markdown(words.least_epsilon(means, ends, wanted / 100, sum(twins) / len(twins) if twins else None))
     with right:
-        budget = st.number_input("I have at most ε =", 0.01, 1000.0, float(study.target_epsilon or 1.0), 0.1, key=f"dp_training.have {study.target_epsilon}")
+        budget = controls.asked("have", "I have at most ε =", float(study.target_epsilon or 1.0))
         st.markdown(words.most_accuracy(means, ends, budget))
-        if st.button("Find the noise that spends exactly this", key="dp_training.solve"):
+        dial = controls.specs["target_epsilon"]
+        if dial.low <= budget <= dial.high:
+            st.button("Train one at this ε, live", key="dp_training.train", icon=":material/play_arrow:", on_click=lambda: controls.change(shown=("one",), target_epsilon=budget, noise_multiplier=None))
+        if st.button("Find the noise that spends this", key="dp_training.solve", help="The noise is rounded up, so that what is spent stays just within."):
             try:
                 exact = study.exactly(budget)
                 st.markdown(f"σ = **{exact['noise_multiplier']:.4g}**" + (f", with noise of {exact['mean_noise']:.4g} on the mean" if exact["mean_noise"] else "") +
                             f", spends ε = {words.epsilon(exact['epsilon'])} in {exact['steps']:,} steps.")
             except Refused as refused:
                 st.warning(words.plain(words.named(str(refused), controls.specs)), icon=":material/edit:")
-    st.caption("Looking at several networks and taking the best one spends what all of them spend: see *What is guaranteed* below.")
+    tested = len(data.exhibits(study.dataset).test_labels)
+    st.caption(f"Measured on {tested:,} test pictures: give or take {100 * words.margin(means[-1][1], tested):.1f} points, and another seed moves it about as much. "
+               "Looking at several networks and taking the best one spends what all of them spend: see *What is guaranteed* below.")
 
 
 def draw_clips(members: dict[str, DPTraining], finished: dict, curves: dict) -> None:
     """The clip norm: report 3's figure 3."""
     draw_bars(members, finished, curves, {name: "private" if member.private else "not private" for name, member in members.items()}, "clips")
     st.caption("How far one picture may pull at most (the clip norm C), all else the same, the noise grown with it. Small: pictures are cut short and learn slowly. Large: more noise. "
-               + ("The report saw about 90 % for 1, 2 and 4, and a drop at 8." if study.network == "cnn" else "The usual learning rate of the linear model shrinks as C grows, unless you set one."))
+               + ("The report saw about 90 % for 1, 2 and 4, and a drop at 8." if study.network == "cnn" else "Here the learning rate is chosen so that the noise carries the weights equally far whatever C is, so C alone changes little: set a learning rate to see more of it."
+                  if study.learning_rate is None else ""))
 
 
 def draw_optimizers(members: dict[str, DPTraining], finished: dict, curves: dict) -> None:
@@ -205,6 +221,7 @@ def draw_promise(members: dict, finished: dict, view: live.View) -> None:
              "σ": f"{found.metrics['noise_multiplier']:.4g}", "learning rate": f"{found.metrics['learning_rate']:.3g}", "seconds": f"{found.made.get('seconds', 0):.1f}"}
             for name, found in finished.items()]
     st.dataframe(rows, hide_index=True)
+    st.caption("ε is rounded up here; the download has all digits.")
     if view.result is not None:
         panels.guarantee(view.result.guarantee)
         st.caption("That is the price of all of them together. One of them alone, chosen beforehand, spends what stands in its row.")
@@ -220,16 +237,21 @@ def show_spending() -> None:
 
 def show_one() -> None:
     """One network beside its twin without privacy."""
-    compare = st.toggle("Beside it, the same without privacy", value=True, key="dp_training.compare",
-                        help="Its twin: the same pictures, nothing clipped, nothing noised, at the learning rate "
-                             "that its optimizer usually has without privacy.")
-    studies = {"private": study} | ({"not private": study.twin()} if compare else {})
+    compare = controls.flag("compare", "Beside it, the same without privacy", "Its twin: the same pictures, nothing clipped, nothing noised, at the learning rate that its optimizer usually has without privacy.")
+    studies = {WHO: study} | ({"not private": study.twin()} if compare else {})
+    if study.noise_multiplier == 0 and live.look(study).result is None:
+        st.warning("The noise multiplier is 0: pictures are clipped, but nothing is hidden. ε is infinite, and nothing is promised to anyone.", icon=":material/warning:")
     live.run_button(studies)
     live.follow(studies, draw_one)
     if all(live.look(each).state == "done" for each in studies.values()):
         finished = {who: live.look(each).result for who, each in studies.items()}
-        attacked.panel(controls, study, finished["private"].guarantee, twin=compare)
-        draw_deeper(finished)
+        offered = attacked.panel(controls, study, finished[WHO].guarantee, twin=compare)
+        draw_deeper(finished, {"not private": (study.twin(), finished["not private"])} | found_by(offered) if compare else found_by(offered))
+
+
+def found_by(offered: dict) -> dict:
+    """Of the audits and attacks that the page offers those that have run: words → study and Result, for the download."""
+    return {who: (each, result) for who, each in offered.items() if (result := live.look(each, remembered=True).result) is not None}
 
 
 def draw_one(views: dict[str, live.View]) -> None:
@@ -240,7 +262,7 @@ def draw_one(views: dict[str, live.View]) -> None:
         draw_pictures(views)
     with learned:
         draw_learned(views)
-    result = views["private"].result
+    result = views[WHO].result
     if result is not None:
         draw_finished(views, result)
 
@@ -275,7 +297,7 @@ def draw_learned(views: dict[str, live.View]) -> None:
 
 def draw_numbers(views: dict[str, live.View]) -> None:
     """Accuracy beside the twin's, spent so far, speed and time of the private training."""
-    view, against = views["private"], None
+    view, against = views[WHO], None
     if view.state == "empty":
         st.caption("The network without privacy is here already; the private one has not run yet.")
         return
@@ -302,7 +324,7 @@ def draw_finished(views: dict[str, live.View], result) -> None:
     accuracy, tested = result.metrics["test_accuracy"], len(result.arrays["predictions"])
     rates = {who: f"{view.result.metrics['learning_rate']:.3g}" for who, view in views.items() if view.result is not None}
     st.caption(f"Measured on {tested:,} test pictures: give or take {100 * words.margin(accuracy, tested):.1f} points, and another seed moves it "
-               f"about as much. Learning rates: {rates['private']} with privacy" + (f", {rates['not private']} without" if "not private" in rates else "") + f". Training accuracy and loss are measured on the "
+               f"about as much. Learning rates: {rates[WHO]} {words.WHO[WHO]}" + (f", {rates['not private']} without" if "not private" in rates else "") + f". Training accuracy and loss are measured on the "
                f"first {result.facts['train_accuracy_on']:,} training pictures.")
     if result.facts["diverged"]:
         st.warning("The training diverged: its loss is no longer a number. A smaller learning rate helps.", icon=":material/warning:")
@@ -311,21 +333,21 @@ def draw_finished(views: dict[str, live.View], result) -> None:
     panels.guarantee(result.guarantee)
 
 
-def draw_deeper(finished: dict) -> None:
-    """What goes deeper, and how it was made. finished: words → Result."""
-    result = finished["private"]
+def draw_deeper(finished: dict, more: dict) -> None:
+    """What goes deeper, and how it was made. finished: words → Result; more: what else is in the download."""
+    result = finished[WHO]
     tabs = {"Who pays": lambda: draw_classes(finished), "Right and wrong": lambda: draw_examples(result),
             "Loss": lambda: draw_loss(finished), "Budget": lambda: draw_budget(result),
             "The report": lambda: st.markdown(words.DP_TRAINING_REPORT), "Formulas": lambda: st.markdown(words.DP_TRAINING_FORMULAS)}
     panels.deeper(tabs)
-    panels.made(study, result)
+    panels.made(study, result, more=more)
 
 
 def draw_classes(finished: dict) -> None:
     """Who pays: accuracy by class, with and without privacy."""
     st.plotly_chart(charts.per_class({who: r.facts["per_class"] for who, r in finished.items()}), key="classes",
                     alt="Accuracy by class, with and without privacy", config={"displayModeBar": False})
-    fewest = min(finished["private"].facts["test_pictures"].values()) if "private" in finished else 0
+    fewest = min(finished[WHO].facts["test_pictures"].values()) if WHO in finished else 0
     if fewest:
         st.caption(f"The smallest class has {fewest:,} test pictures: differences of less than {200 * words.margin(0.9, fewest):.0f} points between "
                    "two bars may be chance.")

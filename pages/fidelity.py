@@ -5,6 +5,7 @@ import math
 import streamlit as st
 
 from engine import data
+from engine.lab import settings_of
 from engine.studies.fidelity import CONTROLS, GENERATORS, Fidelity
 from engine.studies.real_features import EXTRACTORS
 from engine.studies.side_by_side import SideBySide
@@ -169,7 +170,7 @@ def draw_finished(found: dict) -> None:
     panels.guarantee(promise)
     panels.deeper({"Where MiFID misleads": lambda: st.markdown(words.MIFID), "The report": draw_report, "Formulas": lambda: st.markdown(words.FIDELITY_FORMULAS)})
     more = {name: (each, result) for name, each in sets.items() if (result := live.look(each, remembered=True).result)} | {f"training: {name}": (generators[name], result) for name, result in found.items()}
-    changed = "".join(f" --set {name}={text}" for name, text in study.changed().items() if name not in ("source", "private"))
+    changed = settings_of(study, without=("source", "private"))
     first = sets["private GAN"]
     panels.made(first, live.look(first, remembered=True).result, more={name: pair for name, pair in more.items() if name != "private GAN"}, series=f"python -m engine series fidelity table{changed}")
 

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from engine import data, uploads
+from engine.lab import settings_of
 from engine.studies.arms import Arms
 from engine.studies.gradient_sharing import ARMS, SHOWN_PHONES, GradientSharing
 from engine.studies.inversion import Inversion
@@ -116,6 +117,8 @@ def draw_together(members: dict, view: live.View) -> None:
         accuracy = {name: each["test_accuracy"] for name, each in curves.items() if each.get("test_accuracy")}
         if accuracy:
             st.plotly_chart(charts.days(accuracy, list(members), chosen(members), study.rounds, study.chance(), private), key=f"days-{shown}", config={"displayModeBar": False}, alt="Accuracy day by day, a line for each arm")
+            if why := words.dip(accuracy.get(chosen(members), []), study.optimizer, private):
+                st.caption(why)
         else:
             st.image(study.sample(), width="stretch", alt="Some of the pictures on the phones")
             st.caption("Some of the pictures that lie on the phones. Here will be a curve for each way of learning from them: how many new pictures the model names correctly, day by day.")
@@ -215,7 +218,7 @@ def draw_promise(members: dict, found: dict) -> None:
     panels.odds(result.guarantee, "An attacker knows that one of two sets of pictures lies on your phone. Which one?" if by_phone else "An attacker wants to know whether your phone took part.",
                 "Without looking at what is sent" if by_phone else "Without looking at the models", "With all your uploads in hand" if by_phone else "With all the models in hand")
     panels.guarantee(result.guarantee)
-    changed = "".join(f" --set {field}={text}" for field, text in study.changed().items() if field != "arm")
+    changed = settings_of(study, without=("arm",))
     more = {each: (members[each], found[each]) for each in found if each != name}
     panels.made(members[name], result, more=more, series=f"python -m engine series gradient_sharing {shown}{changed}")
 

@@ -5,6 +5,7 @@ import math
 import streamlit as st
 
 from engine import data
+from engine.lab import settings_of
 from engine.studies.bn_synthesis import SPACES
 from engine.studies.student import Student
 from pages.parts import charts, live, panels, words
@@ -187,7 +188,7 @@ def draw_finished(result) -> None:
     panels.deeper({"What would give a promise": lambda: st.markdown(words.SYNTHESIS_PROMISE), "The report": draw_report,
                    "Formulas": lambda: st.markdown(words.SYNTHESIS_FORMULAS)})
     also = {name: (study, found) for name, study in (teachers | pupils).items() if (found := live.look(study, remembered=True).result)}
-    changed = "".join(f" --set {name}={text}" for name, text in student.changed().items() if name not in ("after", "source", "soft_share"))
+    changed = settings_of(student, without=("after", "source", "soft_share"))
     panels.made(studies["pictures"], result, more=also, series=f"python -m engine series student table{changed}")
 
 

@@ -155,6 +155,22 @@ def test_a_network_that_remembers_is_found_out_and_a_private_one_stays_below_its
     assert closed.pictures and len(closed.facts["surest_of"]) == 10
 
 
+@pytest.mark.parametrize("shadows", [8, 9, 13, 40])
+def test_every_shadow_has_several_others_to_help_against_it(shadows):
+    study = Membership(shadows=shadows)
+    groups = np.arange(shadows) // study.at_once
+    helpers = [(groups != group).sum() for group in groups]
+    assert min(helpers) >= max(6, shadows // 2) and study.at_once <= 8
+
+
+def test_few_shadows_find_something_too(lab):
+    """Eight were once all of one group, and the attack on networks like this one found exactly nothing."""
+    found = finish(lab.need(Membership(private=False, epochs=40, learning_rate=0.5, shadows=8)))[1].metrics
+    assert found["area_like_it"] > 0.52 and found["area_margin"] > 0
+    with pytest.raises(ValueError, match="single group"):
+        attacks.each_against_the_others(np.zeros((4, 3)), np.eye(4, 3) > 0, np.zeros(3))
+
+
 def test_the_cnn_is_attacked_too(store):
     _, result = finish(Lab(store).need(Membership(network="cnn", batch_size=400, epochs=1, noise_multiplier=1.0, shadows=8)))
     assert 0.45 < result.metrics["area_like_it"] < 0.55 and result.metrics["shadows"] == 8
@@ -164,3 +180,57 @@ def test_the_attackers_draws_are_his_own():
     study = Membership(noise_multiplier=1.0)
     assert study.secret("noise") != study.trained().secret("noise")
     assert Membership(private=False).secret("sampling") != Membership(private=False).trained().secret("sampling")
+
+
+# --- shadow networks beside each other -----------------------------------------------------------------------------------------------------
+
+def test_a_shadow_learns_from_its_own_pictures_alone_and_as_alone():
+    """Among all pictures, those that it was given: the same draws, batches and network as a training that has no others."""
+    from dataclasses import replace
+
+    from engine.training import Training
+    study = Membership(network="cnn", batch_size=200, epochs=1, noise_multiplier=1.0)
+    images, plan = data.load("mnist-5k"), study.plan(4000)
+    inside = np.flatnonzero(np.random.default_rng(0).random(4000) < 0.5)
+    among, alone = (Training(study, plan, found, CPU) for found in (images, replace(images, train_images=images.train_images[inside], train_labels=images.train_labels[inside])))
+    among.among = torch.from_numpy(inside)
+    drawn = among.draw()
+    assert np.isin(drawn.numpy(), inside).all() and torch.equal(drawn, torch.from_numpy(inside)[alone.draw()])
+    for training in (among, alone):
+        for _ in range(3):
+            training.step()
+    assert np.allclose(among.weights(), alone.weights(), atol=1e-6)
+
+
+def test_the_target_is_what_was_published_not_a_mean_of_the_last_shadow():
+    from engine.training import Training
+    study = Membership(network="cnn", batch_size=400, epochs=1, noise_multiplier=1.0, averaging=1.0)
+    images = data.load("mnist-5k")
+    training, published = (Training(study, study.plan(4000), images, CPU) for _ in range(2))
+    for each, steps in ((training, 4), (published, 2)):
+        for _ in range(steps):
+            each.step()
+    assert not np.allclose(training.weights(), published.weights(), atol=1e-4)
+    training.restore(published.weights())
+    assert np.array_equal(training.weights(), published.weights())
+    assert torch.equal(training.test_logits(), published.test_logits())
+
+
+def test_shadows_in_one_step_are_the_shadows(store):
+    """What a GPU does, on this machine: half of the pictures each, batches from those alone."""
+    from engine.batched import Group
+    from engine.training import Training
+    study = Membership(network="cnn", batch_size=400, epochs=1, noise_multiplier=1.0)
+    images, plan, group = data.load("mnist-5k"), study.plan(4000), Group(3)
+    shadows, insides = [], [np.flatnonzero(np.random.default_rng(k).random(4000) < 0.5) for k in range(3)]
+    for k, inside in enumerate(insides):
+        training = Training(study.model_copy(update={"seed": k}), plan, images, CPU)
+        training.among = torch.from_numpy(inside)
+        group.join(training)
+        shadows.append(training)
+    for _ in range(4):
+        for training in shadows:
+            training.step()
+    counted = [np.unique(group.stacked.drawn_rows[:, k][group.stacked.drawn_counted[:, k] > 0].numpy()) for k in range(3)]
+    assert all(np.isin(rows, inside).all() and len(rows) > 500 for rows, inside in zip(counted, insides))
+    assert all(training.steps == 4 for training in shadows) and len({training.weights()[0] for training in shadows}) == 3

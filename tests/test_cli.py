@@ -89,3 +89,17 @@ def test_cache_stats_verify_and_clear():
 def test_data_lists_what_is_here_and_how_to_get_the_rest():
     found = engine("data", env={"VEIL_DATA": "/nowhere"}).stdout
     assert "mnist-5k" in found and "5,000 pictures" in found and "data fetch cifar10" in found
+
+
+def test_the_command_that_is_shown_is_what_a_shell_takes():
+    """Values with spaces too: split as a shell splits them, they give the same study."""
+    import shlex
+
+    from engine.__main__ import chosen_study, parser
+    from engine.lab import command
+    from engine.studies.audit import Audit
+    study = Audit(noise_multiplier=1.3, cheat="no clipping", canaries=300)
+    words = shlex.split(command(study))
+    assert words[:4] == ["python", "-m", "engine", "run"] and "cheat=no clipping" in words
+    options = parser().parse_args(words[3:])
+    assert chosen_study(options.study, options.preset, options.changes) == study

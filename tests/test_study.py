@@ -104,6 +104,17 @@ def test_numbers_survive_the_url_exactly(value):
     assert spec.parse(spec.format(value)) == value
 
 
+@pytest.mark.parametrize(("text", "value"), [("1925", 1925), ("1,925", 1925), ("12,345,678.5", 12_345_678.5), ("0,5", 0.5), ("0,125", 0.125), ("3,25", 3.25), ("1,5e-5", 1.5e-5), (" 1e-5 ", 1e-5)])
+def test_numbers_are_understood_as_people_write_them(text, value):
+    assert parameters.numeral(text) == value
+
+
+@pytest.mark.parametrize("text", ["1_0", "1,2,3", "1,23,456", "", "five", "0,5,5", "1,925,00"])
+def test_what_nobody_means_by_a_number_is_none(text):
+    with pytest.raises(ValueError):
+        parameters.numeral(text)
+
+
 def test_unknown_fields_are_named_with_what_there_is():
     with pytest.raises(Refused, match="noise has no such parameter.*epsilon"):
         build(Noise, {"epsilonn": "3"})

@@ -241,3 +241,20 @@ def test_charts_of_sharing_draw_what_they_are_given():
     assert [list(trace.x) for trace in attempts.data] == [[1, 60], [1, 60]]
     by_epsilon = charts.by_epsilon({"σ = 2": [(0.0, 0.8), (3.0, 0.85)]}, {"σ = 2": (2.9, 0.85)}, {"no update": 0.8})
     assert list(by_epsilon.data[0].x) == [3.0] and list(by_epsilon.data[1].x) == [2.9]
+
+
+def test_the_first_days_dip_is_explained_only_where_it_is_one():
+    falls, rises = [(0.0, 0.87), (1.0, 0.86), (2.0, 0.9)], [(0.0, 0.87), (1.0, 0.88)]
+    assert "Adam" in words.dip(falls, "adam", False)
+    assert not any((words.dip(rises, "adam", False), words.dip(falls, "sgd", False), words.dip(falls, "adam", True), words.dip(falls[:1], "adam", False), words.dip([], "adam", False)))
+
+
+def test_what_nobody_reaches_without_privacy_is_not_put_down_to_noise():
+    means, ends = [(1.0, 0.90, 4.0), (3.0, 0.95, 2.0)], {4.0: [(1.0, 0.90)], 2.0: [(3.0, 0.95)]}
+    assert "less noise, more epochs" in words.least_epsilon(means, ends, 0.96, 0.98) and "less noise, more epochs" in words.least_epsilon(means, ends, 0.96)
+    told = words.least_epsilon(means, ends, 0.99, 0.98)
+    assert "Without privacy it is 98.00 %" in told and "Take less noise" not in told
+
+
+def test_a_bound_is_never_rounded_below_itself():
+    assert [words.at_most(value) for value in (15.9434, 2.0, 0.0001, 2.9951)] == ["15.944", "2.000", "0.001", "2.996"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import field_validator
 
 from engine import privacy
-from engine.crew import Crew, needed
+from engine.crew import Threads, needed
 from engine.studies.gradient_sharing import GradientSharing
 from engine.study import Guarantee, Refused, Result, Study
 
@@ -40,7 +40,7 @@ class Arms(Study):
     def run(self, lab):
         """Yield what the members tell; return what those with noise promise together. Raises Failed where one of them failed, when all others are done."""
         before = yield from needed(self.members, lab)
-        results = yield from Crew(self.members, lab, "trained", "training", before=before).all()
+        results = yield from Threads(self.members, lab, "trained", "training", before=before).all()
         return Result(metrics={"arms": len(results)}, guarantee=together(self.members, results))
 
 

@@ -130,6 +130,10 @@ class DPTraining(Study):
             raise Refused("epochs", f"epochs: {self.epochs} at batch size {self.batch_size} is not allowed: {steps:,} steps; allowed: "
                                     f"at most {MOST_STEPS:,}, so fewer epochs or larger batches")
 
+    def alike(self) -> tuple:
+        """What trainings must have in common to take their steps together (engine/batched.py)."""
+        return (self.dataset, self.network, self.straighten, self.activation, self.norm, self.augmentations, self.optimizer, self.batch_size, self.epochs)
+
     def twin(self) -> DPTraining:
         """The same training without privacy. What only privacy uses keeps its default, so that all share one twin."""
         shared = ("dataset", "network", "straighten", "activation", "norm", "augmentations", "optimizer", "momentum", "averaging", "batch_size", "epochs", "seed")
@@ -257,7 +261,14 @@ class DPTraining(Study):
     def run(self, lab):
         """Yield accuracy, loss and spent ε an epoch; return the finished network's figures."""
         images, plan, training = yield from self.prepared(lab)
+        own = None
+        if lab.group or lab.device.type != "cpu":  # a GPU wants its steps recorded, also of one training alone
+            from engine.batched import Group
+            own = None if lab.group else Group()
+            (lab.group or own).join(training)
         curves = yield from self._train(training, plan)
+        if own:
+            own.end()
         yield Phase("adding up the exact ε")
         guarantee = self.guarantee(plan)
         return self._result(images, training, curves, guarantee, plan)

@@ -18,14 +18,15 @@ from engine.study import Guarantee, Phase, Result
 
 CANDIDATES = 2500  # members, and as many others
 SHADOWS = {"scattering": 32, "cnn": 8}
-TOGETHER = 8  # shadows that are trained together share their batches; other groups draw others
+TOGETHER = 8  # shadows at a time, at most; linear ones that are trained together share their batches, other groups draw others
+GROUPS = 4  # of linear shadows at least: those of one group do not help against each other
 SHOWN = 10  # pictures on the page
 
 
 class Membership(DPTraining):
     """Attack the finished training of the same settings, private or not."""
 
-    NAME, VERSION = "membership", 100 * DPTraining.VERSION + 2  # whatever changes a training changes the attack on it
+    NAME, VERSION = "membership", 100 * DPTraining.VERSION + 4  # whatever changes a training changes the attack on it
     TITLE = "Who was in the data? An attack on a finished training"
     PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 2, "shadows": 8}}
     SERIES: ClassVar[dict[str, str]] = {}
@@ -37,6 +38,11 @@ class Membership(DPTraining):
     def count(self) -> int:
         """Shadow networks: as chosen, or the usual number."""
         return self.shadows or SHADOWS[self.network]
+
+    @property
+    def at_once(self) -> int:
+        """Shadows of one group."""
+        return TOGETHER if self.network == "cnn" else min(TOGETHER, self.count // GROUPS)
 
     def trained(self) -> DPTraining:
         """The training that is attacked."""
@@ -99,38 +105,48 @@ class Membership(DPTraining):
         from engine.attacks import confidence
         from engine.training import stream
         found = []
-        for begun in range(0, self.count, TOGETHER):
-            study, group = self.model_copy(update={"seed": stream(f"shadows from {begun}", self.seed) % 2**31}), inside[:, begun:begun + TOGETHER]
+        for begun in range(0, self.count, self.at_once):
+            study, group = self.model_copy(update={"seed": stream(f"shadows from {begun}", self.seed) % 2**31}), inside[:, begun:begun + self.at_once]
             training = linear.LinearShadows(study, plan, images, lab.device, pool, everybody, group)
             for step in range(plan["steps"]):
                 training.step()
-                yield Phase(f"training {self.count} shadow networks, {TOGETHER} at a time", begun + (step + 1) / plan["steps"] * group.shape[1], self.count)
+                yield Phase(f"training {self.count} shadow networks, {group.shape[1]} at a time", begun + (step + 1) / plan["steps"] * group.shape[1], self.count)
             logits = training.logits_of(len(labels)).cpu().numpy()
             found += [confidence(logits[:, k], labels) for k in range(group.shape[1])]
         return np.stack(found, 1), confidence(linear.logits(weights, pool[:len(labels)], lab.device).cpu().numpy(), labels)
 
     def _networks(self, lab, images, plan: dict, pool: np.ndarray, everybody: np.ndarray, inside: np.ndarray, labels: np.ndarray, weights: np.ndarray):
-        """One shadow after the other."""
+        """A group of shadows at a time: on a GPU in one step, elsewhere each its own."""
         import torch
 
         from engine.attacks import confidence
+        from engine.batched import Group
         from engine.training import Training, stream
         candidates, found = torch.tensor(pool[:len(labels)]).to(lab.device), []
         sure = lambda training: confidence(training.logits(candidates).cpu().numpy(), labels)
-        for k in range(self.count):
-            study = self.model_copy(update={"seed": stream(f"shadow {k}", self.seed) % 2**31})
-            training = Training(study, plan, replace(images, train_images=pool[inside[:, k]], train_labels=everybody[inside[:, k]]), lab.device)
+        for begun in range(0, self.count, self.at_once):
+            shadows, group = [], Group(min(self.at_once, self.count - begun))
+            for k in range(begun, begun + group.size):
+                study = self.model_copy(update={"seed": stream(f"shadow {k}", self.seed) % 2**31})
+                training = Training(study, plan, replace(images, train_images=pool, train_labels=everybody), lab.device)
+                training.among = torch.tensor(np.flatnonzero(inside[:, k])).to(lab.device)
+                training.share(shadows[0] if shadows else training)
+                if lab.device.type != "cpu":
+                    group.join(training)
+                shadows.append(training)
             for step in range(plan["steps"]):
-                training.step()
-                yield Phase(f"training shadow network {k + 1} of {self.count}", k + (step + 1) / plan["steps"], self.count)
-            found.append(sure(training))
+                for training in shadows:
+                    training.step()
+                yield Phase(f"training {self.count} shadow networks, {len(shadows)} at a time", begun + (step + 1) / plan["steps"] * len(shadows), self.count)
+            found += [sure(training) for training in shadows]
+            group.end()
         training.restore(weights)
         return np.stack(found, 1), sure(training)
 
     def _found(self, images, members: np.ndarray, labels: np.ndarray, coins: np.ndarray, shadows: np.ndarray, sure: np.ndarray, target: Result) -> Result:
         from engine import attacks
         truth = np.arange(len(labels)) < len(members)
-        groups = np.arange(self.count) // (TOGETHER if self.network == "scattering" else 1)
+        groups = np.arange(self.count) // (self.at_once if self.network == "scattering" else 1)
         score, among = attacks.likelihood_ratio(sure, shadows, coins), attacks.each_against_the_others(shadows, coins, groups)
         rocs = {"roc": attacks.roc(score, truth), "roc_like_it": attacks.roc(among, coins)}
         apart = lambda measure: 1.96 * float(np.std([measure(among[:, k], coins[:, k]) for k in range(self.count)], ddof=1)) / self.count**0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import field_validator
 
 from engine import privacy
-from engine.crew import Crew, needed
+from engine.crew import Threads, needed
 from engine.studies.dp_merf import DPMERF
 from engine.studies.gan import GAN, NOT_COVERED
 from engine.study import Guarantee, Phase, Refused, Result, Study
@@ -38,7 +38,7 @@ class SideBySide(Study):
     def run(self, lab):
         """Yield what the members tell; return what those with privacy promise together. Raises Failed where one of them failed, when all others are done."""
         before = yield from needed(self.members, lab)
-        results = yield from Crew(self.members, lab, "grown", "growing", shows=True, before=before).all()
+        results = yield from Threads(self.members, lab, "grown", "growing", shows=True, before=before).all()
         yield Phase("adding up what those with privacy spend together")
         return Result(metrics={"generators": len(results)}, guarantee=together(self.members, results))
 

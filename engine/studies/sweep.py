@@ -1,5 +1,6 @@
-"""Study `sweep`: several trainings at once, as many as the processor has cores. Each Result is stored under its own key, and is the one it would have been alone, up to the
-rounding of sums on one core or several.
+"""Study `sweep`: several trainings at once. Each Result is stored under its own key, and is the one it would have been alone, up to the rounding of sums.
+
+On a CPU they run as many at a time as there are cores; on a GPU those that are alike take their steps together (engine/crew.py).
 
 A sweep that was stopped keeps what was finished: started again, it trains what is missing. It is no study of its own on any page, so it has no
 parameters but its members.
@@ -10,7 +11,7 @@ from __future__ import annotations
 from pydantic import field_validator
 
 from engine import privacy
-from engine.crew import Crew
+from engine.crew import Lockstep, Threads
 from engine.studies.dp_training import DPTraining
 from engine.study import Guarantee, Phase, Refused, Result, Study
 
@@ -46,7 +47,7 @@ class Sweep(Study):
         """Yield what the members tell; return what they promise together. Raises Failed where one of them failed, when all others are done."""
         for need in dict.fromkeys(need for member in self.members for need in member.needs()):
             yield from lab.need(need)  # with all cores, and once for all members
-        results = yield from Crew(self.members, lab, "trained", "training").all()
+        results = yield from (Threads if lab.device.type == "cpu" else Lockstep)(self.members, lab, "trained", "training").all()
         yield Phase("adding up what all of them spend together")
         return Result(metrics={"trainings": len(results)}, guarantee=together(self.members, results))
 

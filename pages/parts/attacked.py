@@ -14,11 +14,12 @@ from pages.parts import charts, live, words
 from pages.parts.controls import Controls
 
 AUDIT, ATTACK, TWIN = "the audit", "the attack", "the attack without privacy"
+ALL = "all"
 FIELDS = ("canaries", "cheat", "shadows")  # of the attacks alone
 
 
-def panel(controls: Controls, member: DPTraining, promise: Guarantee, twin: bool, title: str = "What does this ε buy? Attack it") -> None:
-    """Audit and attack one finished training; with its twin's attack beside it, where that has run."""
+def panel(controls: Controls, member: DPTraining, promise: Guarantee, twin: bool, title: str = "What does this ε buy? Attack it") -> dict[str, Study]:
+    """Audit and attack one finished training; with its twin's attack beside it, where that has run. Returns what it offers to run."""
     if title:
         st.subheader(title, anchor=False)
     st.markdown("An **auditor** trains once more with made-up examples (*canaries*) among the pictures, each put in or left out by a coin flip, and guesses which were in from all that the training "
@@ -30,6 +31,7 @@ def panel(controls: Controls, member: DPTraining, promise: Guarantee, twin: bool
     check(controls, studies)
     live.run_button(studies, "Attack it")
     live.follow(studies, lambda views: draw(views, promise))
+    return studies
 
 
 def check(controls: Controls, studies: dict[str, Study]) -> None:
@@ -73,13 +75,13 @@ def draw(views: dict[str, live.View], promise: Guarantee) -> None:
     live.progress(views)
     attacks = {who_of(view.study): view.result for who, view in views.items() if who != AUDIT and view.result is not None}
     if attacks:
-        st.markdown(words.tied(promise, {who: result.metrics for who, result in attacks.items()}))
+        st.markdown(words.tied(promise, {who: result.metrics for who, result in attacks.items()}, views[AUDIT].study.cheat if AUDIT in views else "none"))
     left, right = st.columns(2)
     if AUDIT in views:
         with left:
             draw_audit(views[AUDIT])
     with right if AUDIT in views else left:
-        draw_attack(attacks)
+        draw_attack(attacks, promise)
     draw_surest(attacks)
     draw_exact({who: view for who, view in views.items() if view.result is not None})
 
@@ -114,11 +116,11 @@ def draw_audit(view: live.View) -> None:
 
 # --- the attack -----------------------------------------------------------------------------------------------------------------------------
 
-def draw_attack(attacks: dict[str, Result]) -> None:
+def draw_attack(attacks: dict[str, Result], promise: Guarantee) -> None:
     """ROC curves on log axes under what is guaranteed, and the sentence that they carry."""
     st.markdown("**The attacker: which pictures has it learned from?**")
     if not attacks:
-        st.caption("Here will stand how many of the pictures that it learned from are found, at how many false alarms, under the bound that the noise guarantees.")
+        st.caption("Here will stand how many of the pictures that it learned from are found, at how many false alarms" + (", under the bound that the noise guarantees." if promise.epsilon is not None else "."))
         return
     st.plotly_chart(charts.roc({who: result.arrays for who, result in attacks.items()}), key="roc", config={"displayModeBar": False},
                     alt="Share of members found over false alarms, on logarithmic axes, with the bounds that are guaranteed")
@@ -145,7 +147,7 @@ def draw_exact(views: dict[str, live.View]) -> None:
             st.markdown(f"**{name}**")
             if isinstance(view.study, Audit):
                 rows = [{"": "floor on ε (95 %)", "value": f"{metrics['floor']:.3f}", "how": f"δ = {view.study.delta:g}, {metrics['right']:.0f} of {metrics['guesses']:.0f} guesses right"},
-                        {"": "ceiling on ε", "value": f"{metrics['ceiling']:.3f}", "how": "PLD accountant"}]
+                        {"": "ceiling on ε", "value": words.at_most(metrics["ceiling"]), "how": "PLD accountant, rounded up"}]
                 rows += [{"": f"p: {check['name']}", "value": f"{check['p']:.3g}", "how": f"would find “{check['error']}” in about {100 * check['power']:.0f} of 100"} for check in view.result.facts["checks"]]
             else:
                 how = f"{metrics['shadows']:.0f} networks, {metrics['candidates']:,.0f} pictures each; 95 % margin over networks"
@@ -159,15 +161,16 @@ def draw_exact(views: dict[str, live.View]) -> None:
 
 # --- all of a series ----------------------------------------------------------------------------------------------------------------------------
 
-def panel_of_series(controls: Controls, members: dict[str, DPTraining], finished: dict[str, Result]) -> None:
-    """Below a finished series: audit all of it, or attack one of its trainings."""
+def panel_of_series(controls: Controls, members: dict[str, DPTraining], finished: dict[str, Result]) -> dict[str, Study]:
+    """Below a finished series: audit all of it, or attack one of its trainings. Returns what it offers to run."""
     st.subheader("What do these ε buy? Attack them", anchor=False)
     audited = {name: member for name, member in members.items() if member.private and member.noise_multiplier != 0}
-    names = {"all": f"all {len(audited)} private ones: audit each"} | {name: f"{name}: ε = {words.epsilon(finished[name].guarantee.epsilon)}, audit and attack" if name in audited else f"{name}: attack"
-                                                                     for name in members}
-    chosen = st.selectbox("Which of them", list(names), format_func=names.get, key="dp_training.attacked")
-    if chosen != "all":
-        return panel(controls, members[chosen], finished[chosen].guarantee, twin=False, title="")
+    told = lambda name: f"{name}: ε = {words.epsilon(finished[name].guarantee.epsilon)}, audit and attack" if name in audited else f"{name}: attack"
+    names = list(members)
+    chosen = controls.listed("attacked", "Which of them", {ALL: f"all {len(audited)} private ones: audit each"} | {str(number): told(name) for number, name in enumerate(names, 1)})
+    if chosen != ALL:
+        name = names[int(chosen) - 1]
+        return panel(controls, members[name], finished[name].guarantee, twin=False, title="")
     st.markdown("An **auditor** trains each of them once more with made-up examples (*canaries*) among the pictures, and guesses which were in. What the accountant promises is a ceiling; what right "
                 "guesses prove is a floor.")
     settings(controls, next(iter(audited.values())), audited=True, attacked=False)
@@ -175,6 +178,7 @@ def panel_of_series(controls: Controls, members: dict[str, DPTraining], finished
     check(controls, studies)
     live.run_button(studies, "Audit them")
     live.follow(studies, lambda views: draw_all(views, controls.value("cheat")))
+    return {f"audit of {name}": each for name, each in studies.items()}
 
 
 def draw_all(views: dict[str, live.View], cheat: str) -> None:
@@ -187,7 +191,7 @@ def draw_all(views: dict[str, live.View], cheat: str) -> None:
                     key="floors", config={"displayModeBar": False}, alt="For each training the ε that was promised and the least that was shown to be spent")
     blind = [name for name, result in found.items() if any(check["blind"] and check["error"] == cheat for check in result.facts["checks"])]
     st.markdown(words.audited_all({name: result.metrics for name, result in found.items()}, blind, len(views), cheat))
-    st.dataframe([{"": name, "promised, at most": f"{result.metrics['ceiling']:.3f}", "shown, at least": f"{result.metrics['floor']:.3f}",
+    st.dataframe([{"": name, "promised, at most": words.at_most(result.metrics["ceiling"]), "shown, at least": f"{result.metrics['floor']:.3f}",
                    "guesses right": f"{result.metrics['right']:,.0f} of {result.metrics['guesses']:,.0f}",
                    "broken": ", ".join([check["name"] for check in result.facts["checks"] if not check["kept"]] + ["floor above ceiling"] * bool(result.metrics["beyond"])) or "nothing",
                    "cannot see": ", ".join(check["error"] for check in result.facts["checks"] if check["blind"]) or "–"} for name, result in found.items()], hide_index=True)

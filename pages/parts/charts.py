@@ -17,6 +17,7 @@ COLOURS = {
     "private": "#0072B2", "not private": "#E69F00", "raw": "#009E73", "noised": "#CC79A7", "attacker": "#D55E00",
     "spent": "#56B4E9", "chance": "#7F7F7F",
 }
+WHO_COLOURS = {"private": "private", "not private": "not private", "no noise": "noised"}  # of trainings beside each other
 Curve = list[tuple[float, float]]
 
 
@@ -41,8 +42,8 @@ def accuracy(curves: dict[str, dict[str, Curve]], epochs: int, chance: float) ->
     """Accuracy over epochs. curves: 'private' / 'not private' → the study's curves, accuracies in [0, 1]."""
     chart = figure("Epochs (passes over the training pictures)", "Pictures named correctly, %")
     for who, found in curves.items():
-        line(chart, f"new pictures, {who}", percent(found.get("test_accuracy", [])), who, unit=" %")
-        line(chart, f"training pictures, {who}", percent(found.get("train_accuracy", [])), who, dash="dot", unit=" %")
+        line(chart, f"new pictures, {who}", percent(found.get("test_accuracy", [])), WHO_COLOURS[who], unit=" %")
+        line(chart, f"training pictures, {who}", percent(found.get("train_accuracy", [])), WHO_COLOURS[who], dash="dot", unit=" %")
     chart.add_hline(y=100 * chance, line=dict(color=COLOURS["chance"], dash="dot"),
                     annotation=dict(text="guessing", font=dict(color=COLOURS["chance"])))
     worst = 100 * min((y for found in curves.values() for name in ("test_accuracy", "train_accuracy") for _, y in found.get(name, [])), default=0.0)
@@ -55,7 +56,7 @@ def loss(curves: dict[str, dict[str, Curve]], epochs: int) -> go.Figure:
     """Mean loss on the training pictures over epochs."""
     chart = figure("Epochs (passes over the training pictures)", "Loss on training pictures (nats)", height=260)
     for who, found in curves.items():
-        line(chart, who, found.get("train_loss", []), who, digits=".3f")
+        line(chart, who, found.get("train_loss", []), WHO_COLOURS[who], digits=".3f")
     chart.update_xaxes(range=[0, epochs * 1.02])
     return chart
 
@@ -73,12 +74,13 @@ def spent(points: Curve, epochs: int, limit: float | None, delta: float) -> go.F
 
 def per_class(accuracies: dict[str, dict[str, float]]) -> go.Figure:
     """Accuracy by class. accuracies: 'private' / 'not private' → class name → accuracy in [0, 1]. With both, the class that loses most stands first."""
-    both = {"private", "not private"} <= set(accuracies)
+    both = len(accuracies) == 2 and "not private" in accuracies
+    first = next(iter(accuracies))
     chart = figure("Class, those that lose most to privacy first" if both else "Class", "Named correctly, %", height=300)
     for who, by_class in accuracies.items():
         chart.add_bar(x=list(by_class), y=[100 * a for a in by_class.values()], name=who,
-                      marker=dict(color=COLOURS[who]), hovertemplate="%{y:.1f} %")
-    order = sorted(accuracies["private"], key=lambda c: accuracies["private"][c] - accuracies["not private"].get(c, 0.0)) if both else None
+                      marker=dict(color=COLOURS[WHO_COLOURS[who]]), hovertemplate="%{y:.1f} %")
+    order = sorted(accuracies[first], key=lambda c: accuracies[first][c] - accuracies["not private"].get(c, 0.0)) if both else None
     chart.update_xaxes(type="category", **({"categoryorder": "array", "categoryarray": order} if order else {}))
     chart.update_yaxes(range=[0, 102])
     return chart
@@ -226,7 +228,7 @@ def percent(points: Curve) -> Curve:
 def crowd(right: int | None) -> str:
     """100 small figures as SVG, the first `right` of them in the attacker's colour and filled; None: outlines, as nobody knows."""
     people = "".join(_outline(i) if right is None else _person(i, i < right) for i in range(100))
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 130" width="400" height="130">{people}</svg>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 134" width="400" height="134">{people}</svg>'
 
 
 def _person(i: int, found: bool) -> str:
@@ -374,7 +376,6 @@ def floors_and_ceilings(found: dict[str, tuple[float, float, bool]], names: list
     return chart
 
 
-ROC_COLOURS = {"private": "private", "not private": "not private", "no noise": "noised"}
 BOUND = "#444444"
 FEWEST = 10  # false alarms below which the curve of a single network is luck
 
@@ -385,13 +386,13 @@ def roc(found: dict[str, dict]) -> go.Figure:
     first = next(iter(found.values()))
     alarms, others = first["false_alarms"][1:], len(first["score"]) / 2
     for arrays in found.values():
-        for name, words_, dash in (("bound_any", "at most, by ε and δ", "dot"), ("bound_mechanism", "at most, by this noise", "solid")):
+        for name, words_, dash in (("bound_any", "at most, by ε and δ", "dash"), ("bound_mechanism", "at most, by this noise", "solid")):
             if name in arrays:
                 chart.add_scatter(x=100 * alarms, y=100 * arrays[name][1:], name=words_, mode="lines", line=dict(color=BOUND, dash=dash, width=1.5), hovertemplate="%{y:.3g} %")
     for who, arrays in found.items():
         for name, words_, width, least in (("roc_like_it", f"{who}: networks like this", 3, 0.0), ("roc", f"{who}: this very one", 1, FEWEST / others)):
             shown = (arrays[name][1:] > 0) & (alarms >= least)
-            chart.add_scatter(x=100 * alarms[shown], y=100 * arrays[name][1:][shown], name=words_, mode="lines", line=dict(color=COLOURS[ROC_COLOURS[who]], width=width), hovertemplate="%{y:.3g} %")
+            chart.add_scatter(x=100 * alarms[shown], y=100 * arrays[name][1:][shown], name=words_, mode="lines", line=dict(color=COLOURS[WHO_COLOURS[who]], width=width), hovertemplate="%{y:.3g} %")
     chart.add_scatter(x=100 * alarms, y=100 * alarms, name="guessing", mode="lines", line=dict(color=COLOURS["chance"], dash="dot"), hoverinfo="skip")
     ticks = dict(type="log", tickvals=[0.01, 0.1, 1, 10, 100], range=[-2, 2])
     chart.update_xaxes(**ticks)

@@ -45,13 +45,36 @@ class Look:
         return chosen
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A number that the page is asked about, such as an accuracy that somebody needs: in the URL, in no study. Empty: as the page suggests."""
+
+    low: float
+    high: float
+    default: tuple[str, ...] = ()
+
+    def text(self, chosen: tuple[str, ...]) -> str:
+        """As it stands in a URL."""
+        return "".join(chosen)
+
+    def parse(self, name: str, text: str) -> tuple[str, ...]:
+        """What a URL asks for; raises Refused for what is no number or out of range."""
+        try:
+            number = parameters.numeral(text)
+        except ValueError:
+            number = math.nan
+        if not self.low <= number <= self.high:
+            raise Refused(name, f"{name}: {text[:80]} is not allowed; allowed: a number from {self.low:g} to {self.high:g}")
+        return (parameters.number(number),)
+
+
 class Controls:
     """The widgets of a page's studies. What the session holds is always allowed: a wrong text never gets in.
 
     The first study names the page. A field that several studies have is one widget, with the first one's words and default.
     """
 
-    def __init__(self, study: type[Study], *more: type[Study], hidden: tuple[str, ...] = (), looks: dict[str, Look] | None = None, aside: tuple[str, ...] = ()):
+    def __init__(self, study: type[Study], *more: type[Study], hidden: tuple[str, ...] = (), looks: dict[str, Look | Asked] | None = None, aside: tuple[str, ...] = ()):
         self.looks, self.aside = looks or {}, aside  # aside: fields that no preset touches
         self.study, self.studies = study, (study, *more)
         specs = {name: spec for each in reversed(self.studies) for name, spec in parameters.specs(each).items()}
@@ -269,9 +292,11 @@ class Controls:
     def _typed(self, name: str, needed: bool) -> None:
         """needed: an emptied field takes its last value back, as the page is about it."""
         text = st.session_state[self.slot(name, "#")]
-        if self._echo() or (needed and not text.strip()):
+        if self._echo():
             return
         self._forget_messages()
+        if needed and not text.strip():
+            return
         if self._allows(name, text):
             self.change(**{name: parse(self.specs[name], text)})
 
@@ -305,6 +330,44 @@ class Controls:
                  on_change=self._looked, args=(name,))
         self.complain(name)
         return chosen
+
+    def listed(self, name: str, title: str, words_: dict[str, str]) -> str:
+        """A list of what is looked at, one at a time; words_ maps what there is now to its words. Returns what is chosen, or the default where that is gone."""
+        slot, (chosen,) = self.slot(name, "#"), self.value(name)
+        if chosen not in words_:
+            (chosen,) = self.looks[name].default
+            self.set(**{name: (chosen,)})
+            self.finish()
+        st.session_state[slot] = chosen
+        st.selectbox(title, list(words_), key=slot, format_func=words_.get, on_change=self._looked, args=(name,))
+        self.complain(name)
+        return chosen
+
+    def flag(self, name: str, title: str, help: str) -> bool:
+        """On or off, of a Look with the options yes and no."""
+        slot = self.slot(name, "#")
+        st.session_state[slot] = self.value(name) == ("yes",)
+        st.toggle(title, key=slot, help=help, on_change=self._flagged, args=(name,))
+        self.complain(name)
+        return self.value(name) == ("yes",)
+
+    def _flagged(self, name: str) -> None:
+        self.change(**{name: ("yes" if st.session_state[self.slot(name, "#")] else "no",)})
+
+    def asked(self, name: str, title: str, suggested: float) -> float:
+        """A field for a number that the page is asked about; what the page suggests where it is empty."""
+        asked, slot = self.looks[name], self.slot(name, "#")
+        st.session_state[slot] = shown = next(iter(self.value(name)), parameters.number(min(max(suggested, asked.low), asked.high)))
+        st.text_input(title, key=slot, on_change=self._answered, args=(name,))
+        self.complain(name)
+        return float(shown)
+
+    def _answered(self, name: str) -> None:
+        text = st.session_state[self.slot(name, "#")]
+        try:
+            self.change(**{name: self.looks[name].parse(name, text) if text.strip() else ()})
+        except Refused as refused:
+            st.session_state[self.slot(name, "!")] = f"{refused}."
 
     def _looked(self, name: str) -> None:
         chosen = st.session_state[self.slot(name, "#")]

@@ -56,17 +56,20 @@ def deeper(tabs: dict[str, Callable[[], None]]) -> None:
                 draw()
 
 
-def made(study: Study, result: Result, again: bool = True, more: dict[str, tuple[Study, Result]] | None = None, series: str = "") -> None:
+def made(study: Study, result: Result, again: bool = True, more: dict[str, tuple[Study, Result]] | None = None, series: str = "", told: str = "") -> None:
     """How this was made: parameters, versions, seconds, downloads, the command that makes it again, if one can.
 
-    more: what else the page shows, words → study and result, for the download; series: the command for all of it.
+    more: what else the page shows, words → study and result, for the download; series: the command for all of it; told: what the
+    seconds and the key are of, where that is not the study alone.
     """
     facts, more = result.made, more or {}
     with st.expander("How this was made", icon=":material/receipt_long:"):
         if facts:
             st.markdown(f"Computed in **{facts['seconds']:{'.0f' if facts['seconds'] >= 10 else '.2g'}} s** on {facts['device']}, {facts['finished']}. "
                         f"Key `{facts['key'][:16]}…`")
-            if more:
+            if told:
+                st.markdown(told)
+            elif more:
                 st.markdown(f"That is for `{study.NAME}` alone; the {len(more)} others on this page took {sum(r.made.get('seconds', 0.0) for _, r in more.values()):.0f} s.")
         if again:
             st.markdown("The command that makes it again; the address of this page is a link to it:")
@@ -87,10 +90,11 @@ def made(study: Study, result: Result, again: bool = True, more: dict[str, tuple
 
 
 def export(study: Study, result: Result, more: dict[str, tuple[Study, Result]]) -> str:
-    """Everything but the pictures, as JSON text; of what else the page shows the parameters, metrics and guarantees."""
+    """Everything but the pictures, as JSON text; of what else the page shows the parameters, metrics, guarantees, facts, curves and short arrays."""
     plain, arrays = result.parts()
     small = {n.removeprefix("array:"): a.tolist() for n, a in arrays.items() if n.startswith("array:") and a.size <= 20_000}
-    others = {name: {"study": other.NAME, "params": other.model_dump(mode="json"), "metrics": found.metrics, "guarantee": asdict(found.guarantee)}
+    others = {name: {"study": other.NAME, "params": other.model_dump(mode="json"), "metrics": found.metrics, "guarantee": asdict(found.guarantee), "facts": found.facts, "curves": found.curves,
+                     "arrays": {each: array.tolist() for each, array in found.arrays.items() if array.size <= 2000}}
               for name, (other, found) in more.items()}
-    return json.dumps({"study": study.NAME, "params": study.model_dump(mode="json")} | plain | {"arrays": small} | ({"more": others} if others else {}), indent=1)
+    return json.dumps({"study": result.made.get("study", study.NAME), "params": study.model_dump(mode="json")} | plain | {"arrays": small} | ({"more": others} if others else {}), indent=1)
 

@@ -114,16 +114,23 @@ def epsilon(value: float | None) -> str:
     return f"{math.ceil(value * 10**digits - 1e-9) / 10**digits:,.{digits}f}"
 
 
+def at_most(value: float) -> str:
+    """A bound with three digits after the point, never below the value."""
+    return f"{math.ceil(1000 * value) / 1000:.3f}"
+
+
 Ends = dict[float, list[tuple[float, float]]]  # noise multiplier → (ε, accuracy) of its finished seeds
 
 
-def least_epsilon(means: list[tuple[float, float, float]], ends: Ends, wanted: float) -> str:
-    """What reached an accuracy with the least ε, and what to try next. means: (ε, mean accuracy, noise multiplier), by ε."""
+def least_epsilon(means: list[tuple[float, float, float]], ends: Ends, wanted: float, open_: float | None = None) -> str:
+    """What reached an accuracy with the least ε, and what to try next. means: (ε, mean accuracy, noise multiplier), by ε; open_: accuracy without privacy."""
     reached = [(epsilon_, accuracy, noise) for epsilon_, accuracy, noise in means if accuracy >= wanted]
     if not reached:
         best = max(means, key=lambda found: found[1])
-        return (f"None of what has run reached {100 * wanted:.1f} %: the best was {100 * best[1]:.2f} % at ε = {epsilon(best[0])}. Take less noise, more epochs, or a data set with "
-                "more pictures.")
+        told = f"None of what has run reached {100 * wanted:.1f} %: the best was {100 * best[1]:.2f} % at ε = {epsilon(best[0])}. "
+        if open_ is not None and open_ < wanted:
+            return f"{told}Without privacy it is {100 * open_:.2f} %, so less noise will hardly do: take a data set with more pictures, or another network."
+        return f"{told}Take less noise, more epochs, or a data set with more pictures."
     least = reached[0]
     below = [found for found in means if found[0] < least[0]]
     told = f"ε = **{epsilon(least[0])}** (σ = {least[2]:g}) reached {spread([y for _, y in ends[least[2]]])}."
@@ -158,11 +165,12 @@ CHEATS = {
 WHO = {"private": "with privacy", "not private": "without privacy", "no noise": "clipped, without noise"}
 
 
-def tied(promise: Guarantee, found: dict[str, dict[str, float]]) -> str:
-    """What is promised beside what was found, in one line. found: a key of WHO → metrics of the attack."""
+def tied(promise: Guarantee, found: dict[str, dict[str, float]], cheat: str = "none") -> str:
+    """What is promised beside what was found, in one line. found: a key of WHO → metrics of the attack; cheat: of the auditor's training, not of the one attacked."""
     parts = [f"promised: at most **{of_hundred(promise.odds_mechanism)}**"] if promise.odds_mechanism is not None else ["promised: **nothing**"]
     parts += [f"this attack, {WHO[who]}: **{100 * metrics['right_guesses_like_it']:.1f}**" for who, metrics in found.items()]
-    return f"Of 100 guesses whether a picture was in, so many are right: a coin **50**; {'; '.join(parts)}."
+    honest = "" if cheat == "none" else "**For the honest training**, which is the one attacked: "
+    return f"{honest}{'of' if honest else 'Of'} 100 guesses whether a picture was in, so many are right: a coin **50**; {'; '.join(parts)}."
 
 
 def audited(metrics: dict[str, float], facts: dict, cheat: str, delta: float) -> str:
@@ -528,6 +536,14 @@ def user_level(promise: Guarantee, plan: dict, rounds: int, people: int, by_phon
     asked = "what lies on your phone, one of two sets of pictures," if by_phone else "whether you took part"
     return (f"Noise multiplier σ = {plan['noise_multiplier']:.4g}, clip norm {plan['clip']:g}, {rounds} days: **ε = {epsilon(promise.epsilon)}** for all pictures of one participant, one of {people:,} "
             f"({promise.accountant.split(' (')[0]}). Attackers who guess {asked} {how_often(promise.odds_mechanism)}.")
+
+
+def dip(accuracy: list[tuple[float, float]], optimizer: str, noised: bool) -> str:
+    """Why the first day may be below the first model, where it is: measured on the bundled digits, two seeds for each optimizer."""
+    below = len(accuracy) > 1 and accuracy[1][1] < accuracy[0][1]
+    if not below or optimizer != "adam" or noised:
+        return ""
+    return ("The first day falls below the first model, perhaps because that was made by the optimizer Adam and the phones go on with plain steps: on the bundled digits it did not, in two trials each, where SGD or RMSProp had made it.")
 
 
 def cheap(sent: dict[str, float], had: float) -> str:

@@ -1,6 +1,8 @@
 """Audit and attack of a finished training in a real browser: what is promised beside what is found, a cheat that is planted and told, a series."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -38,6 +40,7 @@ def test_floor_ceiling_and_curve_stand_beside_what_is_promised(trained):
     told = main.get_by_text(re.compile("Of 100 guesses whether a picture was in")).inner_text()
     coin, most, private, _ = (float(number) for number in re.findall(r"(\d+(?:\.\d)?)(?=[;.]| ?$)", told)[-4:])
     assert coin == 50 and 45 < private < most <= 100
+    expect(main).not_to_contain_text("± 0.0 times")  # what nobody has measured
     for words in ("the noise is as large as said: kept", "no picture pulls harder than the clip norm: kept", "each step draws afresh", "LiRA (Carlini et al. 2022) on 8 networks"):
         expect(main).to_contain_text(words)
     expect(look.picture(page, "Ten training pictures, with privacy")).to_be_visible()
@@ -68,6 +71,7 @@ def test_without_noise_nothing_is_called_private(visit):
     expect(main).to_contain_text("promised: nothing")
     expect(main).to_contain_text("clipped, without noise")
     expect(main).to_contain_text("nothing is promised here")
+    assert not any("private" in name and "not private" not in name for name in look.curves(page))
 
 
 def test_all_of_a_series_are_audited(visit):
@@ -83,6 +87,54 @@ def test_all_of_a_series_are_audited(visit):
     page.get_by_role("option", name=re.compile("σ = .*audit and attack")).first.click()
     expect(page.get_by_role("textbox", name="Shadow networks")).to_be_visible()
     visitor.shot("dp_training_audited")
+
+
+def test_what_was_asked_and_attacked_is_a_link_and_a_download(visit):
+    visitor = visit("dp_training?epochs=2&batch_size=500&canaries=200&shadows=8&attacked=2&need=91.5&have=2.5")
+    page, main = visitor.page, visitor.page.get_by_test_id("stMain")
+    if look.run(page).count():
+        look.press_run(page)
+    look.ended(page, 150)
+    expect(page.get_by_role("textbox", name="I need at least, in per cent")).to_have_value("91.5")
+    expect(page.get_by_role("textbox", name="I have at most ε =")).to_have_value("2.5")
+    expect(page.get_by_role("textbox", name="Shadow networks")).to_have_value("8")  # the second of them is attacked
+    if page.get_by_role("button", name="Attack it").count():
+        attack(page)
+    expect(main).to_contain_text("No promise was found broken")
+    need = page.get_by_role("textbox", name="I need at least, in per cent")
+    need.fill("60")
+    need.press("Enter")
+    look.until(page, lambda: "need=60" in page.url and "have=2.5" in page.url and "attacked=2" in page.url, 20, "a new address")
+    look.unfold(page, "How this was made")
+    expect(main).to_contain_text("python -m engine series dp_training frontier")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download all numbers").click()
+    whole = json.loads(Path(download.value.path()).read_text())
+    told = whole["more"]
+    audit, attacker = told["the audit"], told["the attack"]
+    assert audit["study"] == "audit" and {check["kept"] for check in audit["facts"]["checks"]} == {True} and 0 <= audit["metrics"]["floor"] <= audit["metrics"]["ceiling"]
+    assert attacker["study"] == "membership" and attacker["params"]["shadows"] == 8 and 0.4 < attacker["metrics"]["area_like_it"] < 0.6
+    assert sum(each["study"] == "dp_training" for each in told.values()) == 9
+    assert whole["study"] == "sweep" and whole["guarantee"]["epsilon"] > max(each["guarantee"]["epsilon"] or 0 for each in told.values())
+    assert all(each["curves"]["test_accuracy"] for each in told.values() if each["study"] == "dp_training") and len(attacker["arrays"]["roc"]) == len(attacker["arrays"]["false_alarms"])
+    field = page.get_by_role("textbox", name="I have at most ε =")
+    field.fill("0,5")
+    field.press("Enter")
+    look.until(page, lambda: "have=0.5" in page.url, 20, "half in the address")
+    field.fill("x")
+    field.press("Enter")
+    expect(look.notice(page, "have: x is not allowed; allowed: a number from 0.01 to 1000")).to_be_visible()
+    expect(field).to_have_value("0.5")
+
+
+def test_without_its_twin_is_a_link_too(visit):
+    visitor = visit("dp_training?shown=one&epochs=1&compare=no")
+    page = visitor.page
+    toggle = page.get_by_role("switch", name="Beside it, the same without privacy")
+    expect(toggle).not_to_be_checked()
+    page.get_by_test_id("stMain").get_by_text("Beside it, the same without privacy").click()
+    expect(toggle).to_be_checked()
+    look.until(page, lambda: "compare" not in page.url, 20, "the default in the address")
 
 
 @pytest.mark.parametrize(("typed", "words"), [("5", "canaries: 5 is not allowed"), ("many", "is not allowed")])
