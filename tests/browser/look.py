@@ -7,6 +7,15 @@ from playwright.sync_api import Locator, Page, expect
 CURVES = """key => { const chart = document.querySelector(`.st-key-${key} .js-plotly-plot`);
                      return chart && chart.data ? Object.fromEntries(chart.data.map(d => [d.name, Array.from(d.x || [], (x, i) => [x, d.y[i]])])) : {} }"""
 PRIVATE = "new pictures, private"
+# Streamlit's app says that the script has ended some 60 ms before it has drawn the last of it (seen here), and after a click says so
+# for 200 ms before the script begins: so a page is ready when nothing has come or gone for a while.
+QUIET = """milliseconds => {
+    if (!window.lastChange) {
+        window.lastChange = {at: performance.now()};
+        const watched = {subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ["data-test-script-state"]};
+        new MutationObserver(() => { window.lastChange.at = performance.now(); }).observe(document.body, watched);
+    }
+    return document.querySelector("[data-testid=stApp][data-test-script-state=notRunning]") && performance.now() - window.lastChange.at > milliseconds; }"""
 
 
 def slider(page: Page, title: str) -> Locator:
@@ -63,6 +72,11 @@ def until(page: Page, condition, seconds: float, what: str) -> float:
     return time.monotonic() - begun
 
 
+def settled(page: Page, seconds: float = 30) -> None:
+    """Wait until the page's script has ended and nothing comes or goes any more."""
+    page.wait_for_function(QUIET, arg=400, timeout=1000 * seconds)
+
+
 def notice(page: Page, words: str) -> Locator:
     """A message box with these words in it."""
     return page.get_by_test_id("stAlert").filter(has_text=words).first
@@ -80,6 +94,12 @@ def unfold(page: Page, title: str) -> None:
 
 def run(page: Page) -> Locator:
     return page.get_by_role("button", name="Run", exact=False).filter(has_text="Run").first
+
+
+def offered(button: Locator) -> bool:
+    """Whether the page has this button, once all is drawn."""
+    settled(button.page)
+    return button.count() > 0
 
 
 def stop(page: Page) -> Locator:
@@ -101,21 +121,19 @@ def finished(page: Page, seconds: float = 120) -> None:
     """Wait for the private network's figures, and for the twin's too: then nothing ticks any more."""
     expect(page.get_by_role("heading", name="What is guaranteed").first).to_be_visible(timeout=1000 * seconds)
     expect(stop(page)).to_have_count(0, timeout=1000 * seconds)
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    settled(page)
     until(page, lambda: points(page) > 0, 20, "the drawn chart")  # plotly draws after the script has ended
 
 
 def ended(page: Page, seconds: float = 150) -> None:
     """Wait until nothing runs any more and all is drawn."""
     expect(stop(page)).to_have_count(0, timeout=1000 * seconds)
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    settled(page)
 
 
 def trained(page: Page) -> None:
     """Have a result on the page, from the cache or from a run."""
-    heading = page.get_by_role("heading", name="What is guaranteed")
-    expect(run(page).or_(heading).first).to_be_visible()  # one of them: the page may still be drawing
-    if run(page).count():
+    if offered(run(page)):
         press_run(page)
     finished(page)
 

@@ -30,7 +30,7 @@ def trained(visit):
 
 def test_floor_ceiling_and_curve_stand_beside_what_is_promised(trained):
     page, main = trained.page, trained.page.get_by_test_id("stMain")
-    if page.get_by_role("button", name="Attack it").count():
+    if look.offered(page.get_by_role("button", name="Attack it")):
         attack(page)
     expect(main).to_contain_text("No promise was found broken")
     bounds = look.curves(page, "roc")
@@ -54,8 +54,7 @@ def test_a_cheat_is_planted_and_found(trained, cheat, words):
     page, main = trained.page, trained.page.get_by_test_id("stMain")
     main.get_by_text(words, exact=True).click()
     expect(main).to_contain_text("the cheat concerns the auditor alone")
-    look.ended(page)
-    if page.get_by_role("button", name="Attack it").count():
+    if look.offered(page.get_by_role("button", name="Attack it")):
         attack(page)
     expect(main).to_contain_text(f"Here an error was planted: {cheat}. The auditor found it")
     assert "cheat=" in page.url
@@ -92,13 +91,13 @@ def test_all_of_a_series_are_audited(visit):
 def test_what_was_asked_and_attacked_is_a_link_and_a_download(visit):
     visitor = visit("dp_training?epochs=2&batch_size=500&canaries=200&shadows=8&attacked=2&need=91.5&have=2.5")
     page, main = visitor.page, visitor.page.get_by_test_id("stMain")
-    if look.run(page).count():
+    if look.offered(look.run(page)):
         look.press_run(page)
     look.ended(page, 150)
     expect(page.get_by_role("textbox", name="I need at least, in per cent")).to_have_value("91.5")
     expect(page.get_by_role("textbox", name="I have at most ε =")).to_have_value("2.5")
     expect(page.get_by_role("textbox", name="Shadow networks")).to_have_value("8")  # the second of them is attacked
-    if page.get_by_role("button", name="Attack it").count():
+    if look.offered(page.get_by_role("button", name="Attack it")):
         attack(page)
     expect(main).to_contain_text("No promise was found broken")
     need = page.get_by_role("textbox", name="I need at least, in per cent")

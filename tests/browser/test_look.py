@@ -27,7 +27,7 @@ def shown(visit, name: str, **options):
     if name == "dp_training":
         look.trained(visitor.page)
     elif name in ("clustering", "synthesis", "fidelity"):
-        if look.run(visitor.page).count():
+        if look.offered(look.run(visitor.page)):
             look.press_run(visitor.page)
         look.ended(visitor.page)
     elif name == "home":
