@@ -129,7 +129,7 @@ def draw_strengths(members: dict[str, DPTraining], finished: dict) -> None:
     exhibited = data.exhibits(study.dataset)
     right = {name: finished[name].arrays["predictions"] == exhibited.test_labels for name in names}
     hard = np.flatnonzero(~np.all(list(right.values()), axis=0))  # that not all of them name correctly: on others they look alike
-    hard = hard if len(hard) >= HARD else np.array([], int)
+    hard = hard if len(hard) >= HARD and len(finished) == len(members) else np.array([], int)  # while networks are still coming in, the pictures stay the same
     shown_pictures = exhibited.test_images[hard] if len(hard) else exhibited.test_images
     right = {name: found[hard] if len(hard) else found for name, found in right.items()}
     for column, name in zip(st.columns(4), names):

@@ -49,7 +49,7 @@ def test_real_pictures_are_nearest_then_noised_copies_then_what_an_untrained_gen
 
 
 def test_a_generator_that_has_seen_twenty_pictures_learns_them_by_heart(store):
-    base = Fidelity(samples=300, examples=20, batch_size=20, steps=1200)
+    base = Fidelity(samples=300, examples=20, batch_size=20, steps=800)
     heart, copies = measured(store, "gan", base, private=False).metrics, measured(store, "copies", base).metrics
     assert heart["copies_pixels"] > 0.7 and heart["ratio_pixels"] < 0.5 and heart["again_pixels"] >= 3
     assert copies["copies_pixels"] == 1 and copies["again_pixels"] == 20 and copies["mifid_bai"] > 1e6

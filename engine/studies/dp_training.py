@@ -391,7 +391,7 @@ class DPTraining(Study):
                  "tried before this run on the same pictures are not counted in ε. ε counts all planned steps.",
             neighbours="one training picture added or removed; how many there are is taken to be public",
             against="anyone who gets the trained network, or every step of its training, whatever else they know",
-            also_released="the curves of training accuracy and loss on this page look at the training pictures directly; "
+            also_released="the curves of training accuracy and loss, which are kept with the result, look at the training pictures directly; "
                           "they are not covered by ε and would not be published. The test pictures are not protected",
             odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(sigma, q, steps, release_noise=plan["mean_noise"]))
 

@@ -17,8 +17,10 @@ import pytest
 from tests.conftest import ROOT
 
 playwright = pytest.importorskip("playwright.sync_api") if not os.environ.get("CI") else __import__("playwright.sync_api").sync_api
+from tests.browser import look  # noqa: E402  after the line above, which skips these tests where there is no playwright
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
+# Chromium without a window system starts and draws a third faster (measured: docs/architecture.md); either will do.
+CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
 CI = os.environ.get("CI", "").lower() in ("1", "true")
 # A camera that shows a green pattern, and nobody to ask for leave to use it.
 FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
@@ -28,7 +30,7 @@ DRAWN = """() => { const found = selector => [...document.querySelectorAll(selec
 PICTURES_LOADED = "() => Array.from(document.images).every(i => i.complete && i.naturalWidth > 0)"
 SCREENS = ROOT / "tests" / "screens"
 PATIENCE = 20_000  # milliseconds: the machine may be busy with other things
-WIDE = {"width": 1280, "height": 900}
+PLAIN = {"viewport": {"width": 1280, "height": 900}, "permissions": ["camera"]}
 
 
 def pytest_collection_modifyitems(items):
@@ -130,13 +132,18 @@ def chromium():
         browser.close()
 
 
-class Visitor:
-    """One browser profile with one page, and everything that went wrong in it."""
+@pytest.fixture(scope="package")
+def profile(chromium):
+    """A browser profile that has been here before: it has Streamlit's scripts already, which saves a second a visit."""
+    return chromium.new_context(**PLAIN)
 
-    def __init__(self, browser, url: str, **options):
+
+class Visitor:
+    """One page in a browser profile, and everything that went wrong in it."""
+
+    def __init__(self, context, url: str):
         self.url, self.errors = url, []
-        self.context = browser.new_context(**{"viewport": WIDE, "permissions": ["camera"]} | options)
-        self.page = self.context.new_page()
+        self.page = context.new_page()
         self.page.set_default_timeout(PATIENCE)
         self.page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
         self.page.on("console", self._listen)
@@ -156,6 +163,7 @@ class Visitor:
     def drawn(self):
         """Until the script has run to its end and the browser has drawn all that it was sent."""
         self.page.wait_for_function(DRAWN)
+        look.settled(self.page, 200)  # a key that is pressed while elements still come is lost
         return self.page
 
     def shot(self, name: str, folder: Path = SCREENS) -> None:
@@ -175,7 +183,7 @@ class Visitor:
         try:
             self.page.wait_for_function(PICTURES_LOADED, timeout=PATIENCE)
         finally:
-            self.context.close()
+            self.page.close()
         assert not self.errors and not boxes, (self.errors, boxes)
 
 
@@ -189,15 +197,17 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture
-def visit(chromium, server, request):
+def visit(chromium, profile, server, request):
     """A function that lets one more visitor in: visit(path, at=another server, **options of the browser context).
 
-    Where the test fails, what its visitors saw is kept in tests/screens/.
+    The first comes in the profile of earlier tests' visitors, unless there are options; every other has one of their own. Where the test fails, what its visitors saw is kept in tests/screens/.
     """
-    visitors = []
+    visitors, own = [], []
 
     def one_more(path: str = "", at: Server = None, **options) -> Visitor:
-        visitors.append(Visitor(chromium, (at or server).url, **options))
+        if visitors or options:
+            own.append(chromium.new_context(**PLAIN | options))
+        visitors.append(Visitor(own[-1] if visitors or options else profile, (at or server).url))
         visitors[-1].open(path)
         return visitors[-1]
 
@@ -205,5 +215,9 @@ def visit(chromium, server, request):
     if getattr(request.node, "failed", False):
         for i, visitor in enumerate(visitors):
             visitor.shot(f"failed_{request.node.name}_{i}".replace("/", "_"))
-    for visitor in visitors:
-        visitor.leave()
+    try:
+        for visitor in visitors:
+            visitor.leave()
+    finally:
+        for context in own:
+            context.close()

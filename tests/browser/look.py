@@ -16,6 +16,8 @@ QUIET = """milliseconds => {
         new MutationObserver(() => { window.lastChange.at = performance.now(); }).observe(document.body, watched);
     }
     return document.querySelector("[data-testid=stApp][data-test-script-state=notRunning]") && performance.now() - window.lastChange.at > milliseconds; }"""
+# An expander slides open, and a click meanwhile lands beside what it was meant for.
+OPENED = "box => Promise.all(box.getAnimations({subtree: true}).map(animation => animation.finished.catch(() => null)))"
 
 
 def slider(page: Page, title: str) -> Locator:
@@ -72,9 +74,9 @@ def until(page: Page, condition, seconds: float, what: str) -> float:
     return time.monotonic() - begun
 
 
-def settled(page: Page, seconds: float = 30) -> None:
-    """Wait until the page's script has ended and nothing comes or goes any more."""
-    page.wait_for_function(QUIET, arg=400, timeout=1000 * seconds)
+def settled(page: Page, quiet: int = 400) -> None:
+    """Wait until the page's script has ended and nothing has come or gone for so many milliseconds."""
+    page.wait_for_function(QUIET, arg=quiet)
 
 
 def notice(page: Page, words: str) -> Locator:
@@ -88,6 +90,7 @@ def unfold(page: Page, title: str) -> None:
     if box.locator("details").get_attribute("open") is None:
         box.locator("summary").click()
         expect(box.locator("details")).to_have_attribute("open", "")
+        box.evaluate(OPENED)
 
 
 # --- a training --------------------------------------------------------------------------------------------------------------

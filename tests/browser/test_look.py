@@ -9,9 +9,10 @@ from tests.browser import look
 from tests.conftest import ROOT
 
 PAGES = {"home": "", "noise": "noise", "dp_training": "dp_training?shown=one&epochs=2&batch_size=500",
-         "clustering": "clustering?images=raw&epochs=12&batch_size=200&views=2&sub_heads=2&over_clusters=20&learning_rate=0.003&starts=1",
+         "clustering": "clustering?images=raw&epochs=12&batch_size=200&views=2&sub_heads=2&over_clusters=20&learning_rate=0.003&starts=1&seed=5",
          "synthesis": "synthesis?epochs=1&batch_size=200&images=40&together=20&steps=6&snapshots=2,6&student_epochs=2",
-         "fidelity": "fidelity?width=4&judge_width=4&batch_size=20&discriminator_steps=2&steps=3&samples=40&latent=8&frequencies=50&imitator_width=4&imitator_steps=3&imitator_batch=20"}
+         "fidelity": "fidelity?width=4&judge_width=4&batch_size=20&discriminator_steps=2&steps=3&samples=40&latent=8&frequencies=50&imitator_width=4&imitator_steps=3&imitator_batch=20",
+         "gradient_sharing": "gradient_sharing?participants=4&pictures_each=50&rounds=3&initial_epochs=3&seed=5"}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 TOO_WIDE = """() => [document.scrollingElement, document.querySelector('[data-testid=stMain]')]
     .map(e => e.scrollWidth - e.clientWidth)"""
@@ -26,7 +27,7 @@ def shown(visit, name: str, **options):
     visitor = visit(PAGES[name], **options)
     if name == "dp_training":
         look.trained(visitor.page)
-    elif name in ("clustering", "synthesis", "fidelity"):
+    elif name in ("clustering", "synthesis", "fidelity", "gradient_sharing"):
         if look.offered(look.run(visitor.page)):
             look.press_run(visitor.page)
         look.ended(visitor.page)
@@ -63,10 +64,10 @@ def test_every_picture_and_chart_can_be_read_aloud(visit, name):
 
 @pytest.mark.skipif(not os.environ.get("VEIL_SCREENSHOTS"), reason="writes docs/*.png only with VEIL_SCREENSHOTS=1")
 def test_screenshots_for_the_docs(visit):
-    pages = {"home": "", "noise": "noise?epsilon=600", "dp_training": "dp_training", "clustering": "clustering", "synthesis": "synthesis", "fidelity": "fidelity"}
+    pages = {"home": "", "noise": "noise?epsilon=600", "dp_training": "dp_training", "clustering": "clustering", "synthesis": "synthesis", "fidelity": "fidelity", "gradient_sharing": "gradient_sharing"}
     for name, path in pages.items():
         visitor = visit(path, device_scale_factor=1)
-        if name in ("clustering", "synthesis", "dp_training", "fidelity"):
+        if name not in ("home", "noise"):
             look.press_run(visitor.page)
             look.ended(visitor.page, 400)
         if name == "home":

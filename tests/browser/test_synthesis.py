@@ -26,7 +26,7 @@ def test_pictures_come_about_live_and_the_film_is_dragged_without_the_server(vis
     last = film(page).get_attribute("src")
     asked = []
     page.on("websocket", lambda socket: asked.append(socket))
-    page.context.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: asked.append(request.url))
     slider = page.get_by_role("slider", name="Steps of making the pictures")
     slider.focus()
     slider.press("Home")
