@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import ImageColor
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
@@ -50,6 +51,24 @@ def test_the_crowd_marks_as_many_as_it_says(right):
 
 def test_one_colour_means_one_thing_and_colours_differ():
     assert len(set(charts.COLOURS.values())) == len(charts.COLOURS)
+
+
+def contrast(first: str, second: str) -> float:
+    """Of two colours, by the Web Content Accessibility Guidelines 2.1: from 1 to 21."""
+    channels = lambda colour: [c / 255 for c in ImageColor.getrgb(colour)]
+    light = lambda colour: sum(weight * (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4) for weight, c in zip((0.2126, 0.7152, 0.0722), channels(colour)))
+    brighter, darker = sorted((light(first), light(second)), reverse=True)
+    return (brighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("count", [2, 5, 9])
+def test_every_line_stands_out_from_a_white_and_from_a_dark_page(count):
+    white, dark = "#FFFFFF", "#0E1117"  # Streamlit's two grounds
+    lines = [charts.shade(i, count, ends) for ends in (charts.BLUES, charts.ORANGES) for i in range(count)]
+    lines += [*charts.COLOURS.values(), *(colour for colour, _ in charts.WAYS.values())]
+    assert min(contrast(line, white) for line in lines) > 1.5 and min(contrast(line, dark) for line in lines) > 2.5
+    assert len({charts.shade(i, count) for i in range(count)}) == count
+    assert contrast("hsl(210, 65%, 23%)", dark) < 2 and contrast(white, "#000000") == pytest.approx(21)  # a line that could not be seen is found
 
 
 def test_curves_reach_the_chart_unchanged():
@@ -212,6 +231,8 @@ def test_bytes_are_compared_with_the_pictures_they_stand_for():
     metrics["10 %"] |= {"test_accuracy": 0.98, "bytes": 297_920}
     assert "0.4 more than" in words.shared(metrics, "10 %", 20, 30, 100_000) and "10 % of what its pictures" in words.shared(metrics, "10 %", 20, 30, 100_000)
     assert "about as many as" in words.shared(metrics, "10 %", 20, 30, 1000)
+    metrics["10 %"]["bytes"] = 3_000_000
+    assert "**about as much** as its pictures" in words.shared(metrics, "10 %", 20, 30, 1000)
     metrics["each phone alone"]["test_accuracy"] = 0.7
     metrics["10 %"]["test_accuracy"] = 0.7
     assert "worse than not learning" in words.shared(metrics, "10 %", 20, 30, 1000) and "worse" not in said

@@ -9,7 +9,6 @@ import math
 
 import pandas  # noqa: F401  plotly looks for it in sys.modules, where a second thread would find it half imported
 import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
 
 from pages.parts import words
 
@@ -18,7 +17,15 @@ COLOURS = {
     "spent": "#56B4E9", "chance": "#7F7F7F",
 }
 WHO_COLOURS = {"private": "private", "not private": "not private", "no noise": "noised"}  # of trainings beside each other
+BLUES, ORANGES = ((190, 72), (215, 42)), ((44, 60), (12, 40))  # (hue, lightness in %) from pale to strong
 Curve = list[tuple[float, float]]
+
+
+def shade(number: int, count: int, ends: tuple[tuple[int, int], tuple[int, int]] = BLUES) -> str:
+    """The colour of one of `count` lines, from pale to strong; the palest stands out from a white page and the strongest from a dark one."""
+    at = number / max(1, count - 1)
+    hue, light = (round(first + at * (last - first)) for first, last in zip(*ends))
+    return f"hsl({hue}, 70%, {light}%)"
 
 
 def figure(x_title: str, y_title: str, height: int = 320) -> go.Figure:
@@ -144,7 +151,7 @@ def walk(steps: dict[str, tuple[str, float | None]], published: tuple[float, flo
         before = accuracy
     if published:
         chart.add_hrect(100 * published[0], 100 * published[1], fillcolor=COLOURS["chance"], opacity=0.4, line_width=0,
-                        annotation=dict(text=f"the report: {100 * published[0]:.0f} to {100 * published[1]:.0f} %", font=dict(color="#444444")),
+                        annotation=dict(text=f"the report: {100 * published[0]:.0f} to {100 * published[1]:.0f} %"),
                         annotation_position="top right")
     chart.update_xaxes(type="category")
     chart.update_yaxes(range=[0, 118])
@@ -174,8 +181,8 @@ def survival(shares: dict[str, dict[str, float]]) -> go.Figure:
     chart = figure("Class", "Test pictures, %", height=320)
     names = list(next(iter(shares.values()), {}))
     for i, budget in enumerate(names):
-        shade = {"never": COLOURS["attacker"], "off and on": COLOURS["not private"]}.get(budget, f"hsl(210, 60%, {30 + 55 * i // max(1, len(names) - 1)}%)")
-        chart.add_bar(x=list(shares), y=[100 * found[budget] for found in shares.values()], name=budget, marker=dict(color=shade),
+        colour = {"never": COLOURS["attacker"], "off and on": COLOURS["not private"]}.get(budget, f"hsl(210, 60%, {30 + 55 * i // max(1, len(names) - 1)}%)")
+        chart.add_bar(x=list(shares), y=[100 * found[budget] for found in shares.values()], name=budget, marker=dict(color=colour),
                       hovertemplate="%{y:.1f} %")
     chart.update_layout(barmode="stack")
     chart.update_xaxes(type="category")
@@ -201,7 +208,7 @@ def budgets(curves: dict[str, Curve], epochs: int) -> go.Figure:
     chart = figure("Epochs", "Matched error, %", height=320)
     for i, (name, points) in enumerate(curves.items()):
         chart.add_scatter(x=[x for x, _ in points], y=[100 * y for _, y in points], name=name, mode="lines",
-                          line=dict(color=f"hsl(210, 65%, {75 - 55 * i // max(1, len(curves) - 1)}%)", width=3), hovertemplate="%{y:.1f} %")
+                          line=dict(color=shade(i, len(curves)), width=3), hovertemplate="%{y:.1f} %")
     chart.update_xaxes(range=[0, 1.02 * epochs])
     chart.update_yaxes(range=[0, 102])
     return chart
@@ -300,7 +307,7 @@ def beside(found: dict[str, list[float]], running: dict[str, float], colours: di
         chart.add_bar(x=[name], y=[100 * shown], marker=dict(color=COLOURS[colours[name]], opacity=1.0 if values else 0.35), showlegend=False, hovertemplate="%{y:.2f} %")
         if len(values) > 1:  # the band of its seeds
             chart.add_bar(x=[name], y=[100 * (max(values) - min(values))], base=[100 * min(values)], width=0.5, marker=dict(color="rgba(40,40,40,0.35)"), showlegend=False, hoverinfo="skip")
-        chart.add_scatter(x=[name] * len(values), y=[100 * v for v in values], mode="markers", showlegend=False, marker=dict(color="#333333", size=6), hoverinfo="skip")
+        chart.add_scatter(x=[name] * len(values), y=[100 * v for v in values], mode="markers", showlegend=False, marker=dict(color="#333333", size=6, line=dict(color="#FFFFFF", width=1)), hoverinfo="skip")
         chart.add_annotation(x=name, y=100 * shown, text=f"{100 * shown:.1f}", showarrow=False, yshift=12)
     chart.update_layout(barmode="overlay")
     chart.update_xaxes(type="category")
@@ -313,9 +320,9 @@ def learning(curves: dict[str, Curve], colours: dict[str, str], epochs: int, cha
     chart = figure("Epochs (passes over the training pictures)", "New pictures named correctly, %", height=340)
     private = [name for name in curves if colours[name] == "private"]
     for name, points in curves.items():
-        shade = f"hsl(210, 65%, {78 - 55 * private.index(name) // max(1, len(private) - 1)}%)" if name in private else COLOURS[colours[name]]
+        colour = shade(private.index(name), len(private)) if name in private else COLOURS[colours[name]]
         chart.add_scatter(x=[x for x, _ in points], y=[100 * y for _, y in points], name=name, mode="lines", hovertemplate="%{y:.2f} %",
-                          line=dict(color=shade, width=2.5, dash="solid" if name in private else "dash"))
+                          line=dict(color=colour, width=2.5, dash="solid" if name in private else "dash"))
     chart.add_hline(y=100 * chance, line=dict(color=COLOURS["chance"], dash="dot"), annotation=dict(text="guessing", font=dict(color=COLOURS["chance"])))
     worst = 100 * min((y for points in curves.values() for _, y in points), default=0.0)
     chart.update_xaxes(range=[0, 1.02 * epochs])
@@ -329,7 +336,7 @@ def spending(curves: dict[float, Curve], chosen: float | None) -> go.Figure:
     chart = figure("Epochs (passes over the training pictures)", "ε spent by then, at most", height=400)
     for i, (noise, points) in enumerate(curves.items()):
         chart.add_scatter(x=[x for x, _ in points], y=[y for _, y in points], name=f"σ = {noise:g}", mode="lines+markers",
-                          line=dict(color=f"hsl(210, 65%, {78 - 55 * i // max(1, len(curves) - 1)}%)", width=3), hovertemplate="%{y:.3g}")
+                          line=dict(color=shade(i, len(curves)), width=3), hovertemplate="%{y:.3g}")
     if chosen is not None and curves:  # a trace: plotly puts the words of a line elsewhere on a log axis
         last = max(x for points in curves.values() for x, _ in points)
         chart.add_scatter(x=[0, last], y=[chosen] * 2, mode="lines", name="your ε", line=dict(color=COLOURS["chance"], dash="dot"), hoverinfo="skip")
@@ -515,7 +522,7 @@ def ratios(found, yardstick, threshold: float, name: str) -> go.Figure:
 
 COMPARED = {"no update": ("chance", "dot"), "each phone alone": ("noised", "dash"), "all pictures in one place": ("raw", "solid"), "clipped, no noise": ("not private", "dash")}  # arms without a shade: colour and dash
 WAYS = {"the largest": ("#E69F00", "solid"), "the largest, the rest kept": ("#E69F00", "dash"), "random ones": ("#8856A7", "solid"), "random ones, the rest kept": ("#8856A7", "dash"),
-        "above a threshold": ("#7A4A00", "solid"), "above a threshold, the rest kept": ("#7A4A00", "dash")}  # which gradients: other hues, as shades could not be told apart
+        "above a threshold": ("#9A5B00", "solid"), "above a threshold, the rest kept": ("#9A5B00", "dash")}  # which gradients: other hues, as shades could not be told apart
 
 
 def _arm(name: str, names: list[str], private: bool) -> dict:
@@ -525,8 +532,7 @@ def _arm(name: str, names: list[str], private: bool) -> dict:
     if name in COMPARED:
         return dict(color=COLOURS[COMPARED[name][0]], dash=COMPARED[name][1], width=2.5)
     shades = [each for each in names if each not in COMPARED]
-    at = 0.3 + 0.7 * shades.index(name) / max(1, len(shades) - 1)
-    return dict(color=sample_colorscale("Blues" if private else "YlOrBr", [at])[0], width=2.5)
+    return dict(color=shade(shades.index(name), len(shades), BLUES if private else ORANGES), width=2.5)
 
 
 def days(curves: dict[str, Curve], names: list[str], chosen: str, rounds: int, chance: float, private: bool) -> go.Figure:

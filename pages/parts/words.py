@@ -469,7 +469,7 @@ def shared(metrics: dict[str, dict[str, float]], name: str, people: int, rounds:
     chance = 100 * margin(everything["test_accuracy"], tested)
     beside = "about as many as" if abs(gap) < chance else f"{abs(gap):.1f} {'fewer' if gap > 0 else 'more'} than"
     sent, had = mine["bytes"] / people, mine["bytes_of_pictures"] / people
-    more = f"**{times(sent / had)} times as much** as its pictures would have been" if sent > had else f"{times(100 * sent / had)} % of what its pictures would have been"
+    more = "**about as much** as its pictures would have been" if 0.95 < sent / had < 1.05 else f"**{times(sent / had)} times as much** as its pictures would have been" if sent > had else f"{times(100 * sent / had)} % of what its pictures would have been"
     worse = " **That is worse than not learning at all.**" if mine["test_accuracy"] < none["test_accuracy"] - chance / 100 else ""
     by_itself = " A phone that learns alone forgets what the first model knew, for it sees nothing but its own few pictures: it names" if alone["test_accuracy"] < none["test_accuracy"] else " A phone that learns alone names"
     return (f"Sharing **{name}** names **{per_hundred(mine['test_accuracy'])} of 100** new pictures correctly, {beside} with all pictures in one place ({per_hundred(everything['test_accuracy'])}); "
