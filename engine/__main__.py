@@ -86,6 +86,7 @@ def list_studies(options) -> None:
 def run_study(options) -> None:
     """Run one study and print it."""
     study = chosen_study(options.study, options.preset, options.changes)
+    say_notes(study)
     store, begun = open_store(), time.perf_counter()
     cached = load(store, key(study)) is not None
     result = compute(study, store)
@@ -100,6 +101,7 @@ def run_series(options) -> None:
     base = chosen_study(options.study, options.preset, options.changes)
     if options.series not in base.SERIES:
         raise Refused("series", f"series: {options.series[:40]!r} is not known; {base.NAME} has {', '.join(base.SERIES) or 'none'}")
+    say_notes(base)
     make = getattr(base, options.series)
     if options.seeds > 1 and "seeds" not in inspect.signature(make).parameters:
         raise Refused("seeds", f"seeds: {options.seeds} is not allowed; {options.series} of {base.NAME} has one")
@@ -117,6 +119,13 @@ def run_series(options) -> None:
             print(json.dumps({"step": words} | described(study, result, seconds, cached)), flush=True)
         else:
             print(f"{words:40} {'  '.join(f'{name} {value:.4f}' for name, value in result.metrics.items())}  ({seconds:.1f} s)", flush=True)
+
+
+def say_notes(study: Study) -> None:
+    """What to know about its pictures, on stderr."""
+    for name in dict.fromkeys((study.dataset, getattr(study, "source", ""))):
+        for note in data.exhibits(name).notes if name.startswith("folder:") else ():
+            print(f"{name}: {note}", file=sys.stderr)
 
 
 def at_once(base: Study, studies: dict[str, Study]) -> Study | None:
@@ -216,9 +225,13 @@ def show_data(options) -> None:
     if options.action == "fetch":
         return fetch(options.name)
     print(f"data folder: {settings.data_folder()}")
-    for found in data.available():
-        state = f"{found.count:,} pictures, {found.bytes / 1e6:.1f} MB" if found.present else f"not here. {found.how}"
+    for found in data.available(thorough=True):
+        state = f"{found.count:,} pictures, {found.bytes / 1e6:.1f} MB" if found.present else found.told()
         print(f"  {found.name:16} {found.title}: {state}")
+        for note in found.notes:
+            print(f"  {'':16} {note}")
+    for name in data.unnamed():
+        print(f"  {name:16} is passed over: {data.NAMES}")
 
 
 def fetch(name: str | None) -> None:

@@ -19,6 +19,7 @@ import re
 import socket
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -37,7 +38,11 @@ RECIPE = 1  # raised whenever the same files would be read, split or cropped in 
 SIZE = 64  # pixels a side of the pictures that are cropped and scaled here: CelebA and folders
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 FOLDER = re.compile(r"[A-Za-z0-9_-]{1,64}")
-ENDINGS = (".png", ".jpg", ".jpeg")
+NAMES = "a folder's name has up to 64 letters, digits, - and _"
+ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+FOLDER_RECIPE = 2  # as RECIPE, of folders alone
+PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "val", "valid": "val", "validation": "val"}
+NAMED = 3  # files that a sentence names, at most
 MOST_CLASSES, MOST_PICTURES = 300, 100_000  # of a folder: 1.2 GB as pixels
 MOST_BYTES = 50_000_000  # of one of its files
 DIGITS = tuple("0123456789")
@@ -45,6 +50,7 @@ NO_ANSWER = 15.0  # seconds after which a server that sends nothing is given up
 _FETCHING = threading.Lock()
 _LOADING: dict[str, threading.RLock] = {}  # a lock a name: nobody waits for another's data set, nobody loads twice
 _TREES: dict[Path, tuple[str, str]] = {}  # folder → (state, checksum) when it was last read
+_VERDICTS: dict[Path, tuple[str, str]] = {}  # folder → (state, why it cannot be used, or nothing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +58,9 @@ class Images:
     """A data set in memory. The arrays are shared between all who load it, and cannot be written to.
 
     train_images (n, h, w, c) uint8, train_labels (n,) int64, test_images and test_labels likewise; classes: the word
-    for each label; fingerprint: see fingerprint(); skipped: files of a folder that could not be read; train_size: how many
-    training pictures the whole set has (exhibits() holds fewer).
+    for each label; fingerprint: see fingerprint(); skipped: picture files of a folder that are not used; train_size: how many
+    training pictures the whole set has (exhibits() holds fewer); notes: what to know about a folder, in sentences: what
+    was skipped and why, and which pictures stand in it more than once.
     """
 
     name: str
@@ -65,6 +72,7 @@ class Images:
     fingerprint: str
     skipped: int = 0
     train_size: int = 0
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "train_size", self.train_size or len(self.train_images))
@@ -74,7 +82,10 @@ class Images:
 
 @dataclass(frozen=True)
 class Available:
-    """A data set that one can name. bytes: on disk, or to be downloaded where it is not present; how: to get it."""
+    """A data set that one can name. bytes: on disk, or to be downloaded where it is not present; how: to get it.
+
+    damaged: it lies here and cannot be used; how says what to change. notes: as Images', where its pictures were read.
+    """
 
     name: str
     title: str
@@ -82,12 +93,19 @@ class Available:
     count: int
     bytes: int
     how: str
+    damaged: bool = False
+    notes: tuple[str, ...] = ()
+
+    def told(self) -> str:
+        """What the command line and the pages say of one that is not present."""
+        return f"{'cannot be used' if self.damaged else 'not here'}. {self.how}"
 
 
 class Missing(Exception):
     """A data set that is not here. The message says how to get it."""
 
     def __init__(self, name: str, how: str):
+        how = _text(how)  # it may quote a file's name of any bytes, and is printed
         super().__init__(name, how)  # both, so that it travels between processes
         self.name, self.how = name, how
 
@@ -143,9 +161,23 @@ def fingerprint(name: str) -> str:
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
 
-def available() -> list[Available]:
-    """All data sets that one can name here: the known ones, then each folder of one's own. Reads no pictures."""
-    return [_source(name).available() for name in (*SOURCES, *_own_folders())]
+def available(thorough: bool = False) -> list[Available]:
+    """All data sets that one can name here: the known ones, then each folder of one's own.
+
+    Of a folder as many pictures are read as it takes to know that it can be used. thorough: everything is read and
+    checked, so that what is present loads, and what is skipped is counted.
+    """
+    return [_available(name, thorough) for name in (*SOURCES, *_own_folders())]
+
+
+def _available(name: str, thorough: bool) -> Available:
+    source = _source(name)
+    try:
+        with _told(name):
+            found = source.available()
+        return source.examined(found) if thorough and found.present else found
+    except Missing as missing:
+        return Available(name, source.title, False, 0, 0, missing.how, damaged=isinstance(missing, Unusable))
 
 
 def fetch(name: str, progress: Callable[[int, int], object] | None = None) -> None:
@@ -251,33 +283,39 @@ def _tree_digest(folder: Path, paths: list[Path], state: str) -> str:
     if _TREES.get(folder, ("", ""))[0] != state:
         total = hashlib.sha256()
         for path in paths:
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").digest()
+            try:
+                with path.open("rb") as file:
+                    content = hashlib.file_digest(file, "sha256").digest()
+            except PermissionError:  # skipped when it is read, with this reason
+                content = b"locked"
             total.update(os.fsencode(path.relative_to(folder)) + b"\0" + content)
         _TREES[folder] = state, total.hexdigest()
     return _TREES[folder][1]
 
 
-def _decode_all(paths: list[Path], pixels: np.ndarray) -> np.ndarray:
-    """Decode files into pixels (n, SIZE, SIZE, 3) uint8, in threads; returns which ones could be read: (n,) bool."""
-    read, rows = np.zeros(len(paths), bool), iter(range(len(paths)))
+def _decode_all(paths: list[Path], pixels: np.ndarray) -> list[str]:
+    """Decode files into pixels (n, SIZE, SIZE, 3) uint8, in threads; returns why each could not be read, or nothing."""
+    why, rows = [""] * len(paths), iter(range(len(paths)))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         while block := list(islice(rows, 1000)):
-            for row, picture in zip(block, pool.map(_decode, (paths[row] for row in block))):
+            for row, (picture, reason) in zip(block, pool.map(_decode, (paths[row] for row in block))):
+                why[row] = reason
                 if picture is not None:
-                    pixels[row], read[row] = picture, True
-    return read
+                    pixels[row] = picture
+    return why
 
 
-def _decode(path: Path) -> np.ndarray | None:
-    """The middle of a picture, (SIZE, SIZE, 3) uint8; None where it cannot be read."""
+def _decode(path: Path) -> tuple[np.ndarray | None, str]:
+    """The middle of a picture, (SIZE, SIZE, 3) uint8, or None and why it cannot be read."""
     from engine import uploads
     try:
         if path.stat().st_size > MOST_BYTES:
-            return None
-        return uploads.picture(path.read_bytes(), SIZE, 3)
-    except (OSError, uploads.Refused):
-        return None
+            return None, f"The file is larger than {MOST_BYTES / 1e6:.0f} MB."
+        return uploads.picture(path.read_bytes(), SIZE, 3, uploads.OWN_FORMATS), ""
+    except OSError as error:
+        return None, f"{error.strerror or error}."
+    except uploads.Refused as refused:
+        return None, str(refused)
 
 
 # --- the bundled digits ---------------------------------------------------------------------------------------------
@@ -300,7 +338,13 @@ class Source:
         raise NotImplementedError
 
     def available(self) -> Available:
+        """Whether it is here, by a quick look. Raises Missing, OSError."""
         raise NotImplementedError
+
+    def examined(self, found: Available) -> Available:
+        """The same after everything was read and checked. Raises Missing."""
+        fingerprint(self.name)
+        return found
 
 
 class Bundled(Source):
@@ -560,15 +604,29 @@ class CelebA(Published):
             for start in range(0, len(paths), 5000):
                 block = paths[start:start + 5000]
                 pixels = np.empty((len(block), SIZE, SIZE, 3), np.uint8)
-                if not (read := _decode_all(block, pixels)).all():
-                    raise Unusable(self.name, f"{block[int(np.argmin(read))]} cannot be read.")
+                for path, reason in zip(block, _decode_all(block, pixels)):
+                    if reason:
+                        raise Unusable(self.name, f"{path} cannot be read: {reason}")
                 file.write(pixels.tobytes())
 
 
 # --- folders of one's own -------------------------------------------------------------------------------------------
 
+@dataclass(frozen=True)
+class Own:
+    """A picture file of one's own: its path, its class as the folder is named, and its part: train, test or none."""
+
+    path: Path
+    label: str
+    part: str = ""
+
+
 class Folder(Source):
-    """VEIL_DATA/folders/NAME/<class>/*.png, *.jpg, *.jpeg: the middle square of each as 64x64 RGB, a class a folder."""
+    """VEIL_DATA/folders/NAME/<class>/*.png and other pictures: the middle square of each as 64x64 RGB, a class a folder.
+
+    Or NAME/train/<class> and NAME/test/<class>: then that is the split. A part for validation takes the place of a
+    missing test part; beside one, it joins the training part, so that all pictures are used (as CelebA's does).
+    """
 
     @property
     def title(self) -> str:
@@ -580,23 +638,44 @@ class Folder(Source):
 
     @property
     def how(self) -> str:
-        return f"Put PNG or JPEG pictures into {self.folder}, in a folder for each class (2 to {MOST_CLASSES})."
+        return (f"Put pictures (PNG, JPEG, WebP, BMP, TIFF or GIF) into {self.folder}, in a folder for each class "
+                f"(2 to {MOST_CLASSES}).")
 
-    def files(self) -> dict[str, list[Path]]:
-        """Class → its picture files, both sorted by name. Raises Missing, or Unusable with what to change."""
+    # --- what lies there ------------------------------------------------------------------------------------------
+
+    def files(self) -> list[Own]:
+        """Its picture files, sorted by part, class and name. Raises Missing, or Unusable with what to change."""
         if not self.folder.is_dir():
             raise Missing(self.name, self.how)
         self._check_inside(self.folder, self.folder.parent)
-        classes = {entry.name: self._pictures(entry) for entry in _entries(self.folder) if entry.is_dir()}
-        found = {name: paths for name, paths in classes.items() if paths}
-        if not 2 <= len(found) <= MOST_CLASSES:
-            raise Unusable(self.name, f"{self.folder} has {len(found)} folders with pictures. {self.how}")
-        if (total := sum(map(len, found.values()))) > MOST_PICTURES:
-            raise Unusable(self.name, f"It has {total:,} pictures; at most {MOST_PICTURES:,} fit.")
+        parts = self._parts()
+        found = [own for folder, part in parts for own in self._classes(folder, part)]
+        if not 2 <= (classes := len({own.label for own in found})) <= MOST_CLASSES:
+            raise Unusable(self.name, f"{self.folder} has {classes} folders with pictures. {self.how}")
+        if len(found) > MOST_PICTURES:
+            raise Unusable(self.name, f"It has {len(found):,} pictures; at most {MOST_PICTURES:,} fit.")
         return found
 
-    def _pictures(self, folder: os.DirEntry) -> list[Path]:
-        self._check_inside(Path(folder.path), self.folder)
+    def _parts(self) -> list[tuple[Path, str]]:
+        """(folder of classes, its part): the folder itself, or its folders for training and testing."""
+        named = {PARTS[entry.name.lower()]: Path(entry.path) for entry in _entries(self.folder)
+                 if entry.is_dir() and entry.name.lower() in PARTS}
+        if "train" not in named or len(named) < 2 or not all(self._holds_classes(path) for path in named.values()):
+            return [(self.folder, "")]
+        part = {"train": "train", "test": "test", "val": "train" if "test" in named else "test"}
+        return sorted((path, part[name]) for name, path in named.items())
+
+    def _holds_classes(self, folder: Path) -> bool:
+        """Has it pictures in its folders and none beside them? Otherwise it is a class, whatever its name."""
+        self._check_inside(folder, self.folder)
+        return not self._pictures(folder) and bool(self._classes(folder, ""))
+
+    def _classes(self, folder: Path, part: str) -> list[Own]:
+        classes = [entry for entry in _entries(folder) if entry.is_dir()]
+        return [Own(path, entry.name, part) for entry in classes for path in self._pictures(Path(entry.path))]
+
+    def _pictures(self, folder: Path) -> list[Path]:
+        self._check_inside(folder, self.folder)
         files = [entry for entry in _entries(folder) if entry.name.lower().endswith(ENDINGS) and entry.is_file()]
         for entry in files:
             if entry.is_symlink():
@@ -609,53 +688,209 @@ class Folder(Source):
             raise Unusable(self.name, f"{path} is a link that leads outside of {root}. Put the pictures there "
                                       "themselves.")
 
+    def state(self, files: list[Own]) -> str:
+        """Changes whenever one of the files has changed, without reading any."""
+        state = hashlib.sha256()
+        for own in files:
+            stat = own.path.stat()
+            line = f"{str(own.path)!r} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino} {stat.st_mode}\n"
+            state.update(line.encode())
+        return state.hexdigest()
+
     def digests(self) -> list[str]:
         """One checksum, of names and contents; the files are read again only when one of them has changed."""
-        paths, state = [path for of_class in self.files().values() for path in of_class], hashlib.sha256()
-        for path in paths:
-            stat = path.stat()
-            state.update(f"{str(path)!r} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}\n".encode())
-        return [_tree_digest(self.folder, paths, state.hexdigest())]
+        files = self.files()
+        found = _tree_digest(self.folder, [own.path for own in files], self.state(files))
+        return [f"recipe of folders {FOLDER_RECIPE}", found]
+
+    # --- reading it -----------------------------------------------------------------------------------------------
 
     def read(self, fingerprint: str) -> Images:
-        """Four fifths of each class to train, one to test, by the hash of the file's name; then in the hash's order."""
+        """The split that the folders give, or four fifths of each class to train and one to test (see _split).
+
+        Pictures that are copies of each other (engine/twins.py) come to the same part.
+        """
+        from engine import twins
         files = self.files()
-        paths = [path for of_class in files.values() for path in of_class]
-        pixels = np.empty((len(paths), SIZE, SIZE, 3), np.uint8)
-        read = _decode_all(paths, pixels)
-        owner = np.repeat(np.arange(len(files)), [len(of_class) for of_class in files.values()])
-        kept, labels = np.unique(owner[read], return_inverse=True)  # a class none of which can be read is none
-        if len(kept) < 2:
-            raise Unusable(self.name, f"{len(paths) - read.sum()} of its {len(paths)} files cannot be read, and fewer "
+        pixels = np.empty((len(files), SIZE, SIZE, 3), np.uint8)
+        why = _decode_all([own.path for own in files], pixels)
+        read = np.array([not reason for reason in why])
+        pixels, kept = pixels[read], [own for own, ok in zip(files, read) if ok]
+        self._check_classes(kept, len(files))
+        found = twins.find(pixels)
+        train, test, left_out = self._parted(kept, found.group)
+        self._check_parts(kept, train, test, len(files), found.copies)
+        named = sorted({kept[row].label for row in train})  # a class none of which can be learned from is none
+        label = {name: number for number, name in enumerate(named)}
+        labels = np.array([label.get(own.label, -1) for own in kept], np.int64)
+        why = {own.path: reason for own, reason in zip(files, why) if reason} | left_out
+        notes = (*self._of_skipped(len(files), why), *self._of_copies(kept, found, np.r_[train, test]))
+        return Images(self.name, pixels[train], labels[train], pixels[test], labels[test], _apart(named), fingerprint,
+                      skipped=len(why), notes=notes)
+
+    def _check_classes(self, kept: list[Own], total: int) -> None:
+        """Raises Unusable for fewer than two classes with a picture that can be read."""
+        if len({own.label for own in kept}) < 2:
+            raise Unusable(self.name, f"{total - len(kept)} of its {total} files cannot be read, and fewer "
                                       f"than two classes are left. {self.how}")
-        pixels, kept_paths = pixels[read], [path for path, ok in zip(paths, read) if ok]
-        train, test = _split(kept_paths, labels)
+
+    def _parted(self, kept: list[Own], group: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[Path, str]]:
+        """Rows to train and to test, mixed; and files of a given split that are left out, with the reason."""
+        order = np.array(sorted(range(len(kept)), key=lambda row: hashlib.sha256(os.fsencode(kept[row].path.name)).digest()))
+        names = np.unique([own.label for own in kept], return_inverse=True)[1]
+        if not kept[0].part:
+            return *_split(order, names, group), {}
+        parts = np.array([own.part for own in kept])
+        train = order[parts[order] == "train"]
+        test = order[parts[order] == "test"]
+        known, seen = np.isin(names[test], names[train]), np.isin(group[test], group[train])
+        left_out = {kept[row].path: "It stands in the training part too." for row in test[known & seen]}
+        left_out |= {kept[row].path: "The training part has no picture of its class." for row in test[~known]}
+        return train, test[known & ~seen], left_out
+
+    def _check_parts(self, kept: list[Own], train: np.ndarray, test: np.ndarray, total: int, copies: int) -> None:
+        """Raises Unusable where there is nothing to learn, or nothing to test with."""
+        self._check_classes([kept[row] for row in train], total)
         if not len(test):
-            raise Unusable(self.name, "Each class has a single picture; to test, one class at least needs two.")
-        return Images(self.name, pixels[train], labels[train].astype(np.int64), pixels[test],
-                      labels[test].astype(np.int64), tuple(_text(list(files)[i]) for i in kept), fingerprint,
-                      skipped=int(len(paths) - read.sum()))
+            aside = ", copies aside" if copies else ""
+            told = f"No test picture can be used{aside}." if kept[0].part else \
+                f"Each class has a single picture{aside}; to test, one class at least needs two."
+            raise Unusable(self.name, told)
+
+    def _of_skipped(self, total: int, why: dict[Path, str]) -> list[str]:
+        """What of its files is not used, and why."""
+        reasons: dict[str, list[Path]] = {}
+        for path, reason in why.items():
+            reasons.setdefault(reason, []).append(path)
+        told = " ".join(f"{len(paths):,} skipped ({self._names(paths)}): {reason}" for reason, paths in reasons.items())
+        return [f"Of {total:,} picture files {total - len(why):,} are used. {told}"] if why else []
+
+    def _of_copies(self, kept: list[Own], found, used: np.ndarray) -> list[str]:
+        """Which pictures are copies of others, and what that means for the promise."""
+        group, exact = found.group[used], found.exact[used]
+        numbers, count = np.unique(group, return_counts=True)
+        copies = len(used) - len(numbers)
+        if not copies:
+            return []
+        several = [kept[row].path for row in used[np.isin(group, numbers[count > 1])]]
+        again = copies - min(copies, int(exact.sum()))
+        anew = f", {again:,} of them saved anew" if again else ""
+        return [f"{copies:,} of the {len(used):,} pictures are copies of others{anew} ({self._names(sorted(several))}). Copies stay together, "
+                "in the training part or in the test part. " + GROUPS]
+
+    def _names(self, paths: list[Path]) -> str:
+        more = f" and {len(paths) - NAMED:,} more" if len(paths) > NAMED else ""
+        return ", ".join(_text(str(path.relative_to(self.folder))) for path in paths[:NAMED]) + more
+
+    # --- a quick look -----------------------------------------------------------------------------------------------
 
     def available(self) -> Available:
+        files = self.files()
+        state = self.state(files)
+        if _VERDICTS.get(self.folder, ("", ""))[0] != state:
+            _VERDICTS[self.folder] = state, "" if self._proof(files) else self._trouble()
+        if trouble := _VERDICTS[self.folder][1]:
+            return Available(self.name, self.title, False, 0, 0, trouble, damaged=True)
+        size = sum(own.path.stat().st_size for own in files)
+        return Available(self.name, self.title, True, len(files), size, "")
+
+    def _proof(self, files: list[Own]) -> bool:
+        """Can so much be read that it can be used? Reads two pictures a class, as a rule."""
+        seen: dict[tuple[str, str], set[bytes]] = {}
+        for own in files:
+            pictures = seen.setdefault((own.label, own.part), set())
+            if len(pictures) < 2 and (picture := _decode(own.path)[0]) is not None:
+                pictures.add(picture.tobytes())
+                if _enough(seen):
+                    return True
+        return False
+
+    def _trouble(self) -> str:
+        """Why it cannot be used; nothing where it can be all the same."""
         try:
-            paths = [path for of_class in self.files().values() for path in of_class]
-            size = sum(path.stat().st_size for path in paths)
+            load(self.name)
+            return ""
         except Missing as missing:
-            return Available(self.name, self.title, False, 0, 0, missing.how)
-        except OSError as error:
-            return Available(self.name, self.title, False, 0, 0, f"{error.filename}: {error.strerror}.")
-        return Available(self.name, self.title, True, len(paths), size, "")
+            return missing.how
+
+    def examined(self, found: Available) -> Available:
+        """With pictures counted, not names."""
+        images = load(self.name)
+        return replace(found, count=len(images.train_images) + len(images.test_images), notes=images.notes)
 
 
-def _split(paths: list[Path], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train and to test. Of each class the fifth with the lowest hashes is for testing: one at least, where
-    there are two. Both come in the order of the hashes, which mixes the classes."""
-    order = np.array(sorted(range(len(paths)), key=lambda row: hashlib.sha256(os.fsencode(paths[row].name)).digest()))
-    is_test = np.zeros(len(paths), bool)
-    for label in np.unique(labels):
-        rows = order[labels[order] == label]
-        is_test[rows[:max(len(rows) // 5, 1) if len(rows) > 1 else 0]] = True
-    return order[~is_test[order]], order[is_test[order]]
+GROUPS = ("ε protects one picture: where k pictures show one person, they are protected together with k·ε and "
+          "k·exp((k − 1)·ε)·δ only.")  # group privacy (Dwork and Roth 2014, theorem 2.2; Vadhan 2017, lemma 2.2)
+
+
+def _enough(seen: dict[tuple[str, str], set[bytes]]) -> bool:
+    """Two classes to train, and one of them to test with, among the pictures that were read of each class and part."""
+    train = {label: len(pictures) for (label, part), pictures in seen.items() if pictures and part != "test"}
+    tests = [label for (label, part), pictures in seen.items()
+             if label in train and (part == "test" and pictures or not part and len(pictures) > 1)]
+    return len(train) > 1 and bool(tests)
+
+
+def _split(order: np.ndarray, labels: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train and to test, both in the order given, that of the hashes of the files' names, which mixes the classes.
+
+    Of each class the fifth that comes first is for testing: one at least, where there are two. Copies (of one `group`)
+    go together; so that they do not fill the test part, those are passed over that are more than it still wants, and
+    those without which a class would have nothing to train with.
+    """
+    units: dict[int, list[int]] = {}
+    for row in order:
+        units.setdefault(group[row], []).append(row)
+    mine: dict[int, list[list[int]]] = {}
+    for unit in units.values():
+        for label in dict.fromkeys(labels[unit].tolist()):
+            mine.setdefault(label, []).append(unit)
+    parts = _Parts(labels)
+    for label in sorted(mine):
+        parts.fill(label, mine[label])
+    return order[~parts.is_test[order]], order[parts.is_test[order]]
+
+
+class _Parts:
+    """Pictures going over to the test part, unit by unit; labels (n,), of all pictures."""
+
+    def __init__(self, labels: np.ndarray):
+        self.labels, self.is_test = labels, np.zeros(len(labels), bool)
+        self.left, self.tested = Counter(labels.tolist()), Counter()  # of each class
+
+    def fill(self, label: int, units: list[list[int]]) -> None:
+        """Take a fifth of a class from its units, in their order."""
+        of_class = self.left[label] + self.tested[label]
+        wanted = max(of_class // 5, 1) if of_class > 1 else 0
+        for unit in units:
+            if wanted <= self.tested[label]:
+                return
+            if len(unit) <= wanted - self.tested[label] and self.spares(unit):
+                self.take(unit)
+        if not self.tested[label] and (spared := [unit for unit in units if self.spares(unit)]) and wanted:
+            self.take(min(spared, key=len))  # all are larger
+
+    def spares(self, unit: list[int]) -> bool:
+        """Is it not taken, and keeps each class a picture to train with without it?"""
+        return not self.is_test[unit[0]] and all(self.left[label] > count for label, count in self.of(unit).items())
+
+    def take(self, unit: list[int]) -> None:
+        self.is_test[unit] = True
+        self.left.subtract(self.of(unit))
+        self.tested.update(self.of(unit))
+
+    def of(self, unit: list[int]) -> Counter:
+        """How many of a unit are of each class."""
+        return Counter(self.labels[unit].tolist())
+
+
+def _apart(names: list[str]) -> tuple[str, ...]:
+    """Classes' names as texts, a number behind those that would be one text: they stay two classes."""
+    texts: list[str] = []
+    for name in map(_text, names):
+        numbered = (f"{name} ({number})" for number in range(2, len(names) + 2))
+        texts.append(name if name not in texts else next(text for text in numbered if text not in texts))
+    return tuple(texts)
 
 
 def _own_folders() -> list[str]:
@@ -664,6 +899,14 @@ def _own_folders() -> list[str]:
         return [f"folder:{entry.name}" for entry in _entries(folder)
                 if FOLDER.fullmatch(entry.name) and entry.is_dir()]
     except OSError:
+        return []
+
+
+def unnamed() -> list[str]:
+    """Folders of one's own that cannot be named, as they are called."""
+    try:
+        return [_text(entry.name) for entry in _entries(settings.data_folder() / "folders") if entry.is_dir() and not FOLDER.fullmatch(entry.name)]
+    except OSError:  # there are none
         return []
 
 
@@ -676,8 +919,8 @@ def _entries(folder: Path | os.DirEntry) -> list[os.DirEntry]:
 
 
 def _text(name: str) -> str:
-    """A file's name as text, whatever bytes it has."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    """A file's name as text, whatever bytes it has: what is not UTF-8 as \\xe9, so that names stay apart."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 # --- downloading ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -406,8 +407,12 @@ def test_celeba_without_its_pictures(celeba):
 # --- folders of one's own -------------------------------------------------------------------------------------------
 
 def picture(path: Path, colour, size=(80, 70)) -> Path:
+    """A picture of one colour, but for some spots that only a picture of that name in that folder has."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path)
+    pixels = np.asarray(Image.new("RGB", size, colour)).astype(int)
+    spots = np.random.default_rng(zlib.crc32(os.fsencode(path))).integers(0, 60, (4, 4))
+    pixels[-4 * (size[1] // 8):, -4 * (size[0] // 8):] += spots.repeat(size[1] // 8, 0).repeat(size[0] // 8, 1)[..., None]
+    Image.fromarray(np.where(pixels > 255, 510 - pixels, pixels).astype(np.uint8)).save(path)
     return path
 
 
@@ -565,15 +570,13 @@ def test_too_many_pictures_is_said_not_cut(own, monkeypatch):
 
 
 def test_odd_names(veil_data):
-    os.makedirs(os.fsencode(veil_data / "folders" / "odd") + b"/caf\xe9")
-    Image.new("RGB", (9, 9)).save(veil_data / "folders" / "odd" / "x.png")
-    for name in (b"caf\xe9", "日本".encode(), b"<b>"):
-        os.makedirs(os.fsencode(veil_data / "folders" / "odd") + b"/" + name, exist_ok=True)
+    odd = os.fsencode(veil_data / "folders" / "odd")
+    for name in (b"caf\xe9", b"caf\xe8", "caf\\xe9".encode(), "日本".encode(), b"<b>"):
         for file in (b"\xff.png", b"b c.png"):
-            target = os.fsencode(veil_data / "folders" / "odd") + b"/" + name + b"/" + file
-            with open(target, "wb") as out:
-                out.write((veil_data / "folders" / "odd" / "x.png").read_bytes())
-    assert data.load("folder:odd").classes == ("<b>", "caf�", "日本")
+            picture(Path(os.fsdecode(odd + b"/" + name + b"/" + file)), 0)
+    images = data.load("folder:odd")
+    assert images.classes == ("<b>", "caf\\xe9", "caf\\xe8", "caf\\xe9 (2)", "日本")  # no two are merged
+    assert np.bincount(images.train_labels).tolist() == [1] * 5
     (veil_data / "folders" / "not a name").mkdir()
     assert [a.name for a in data.available()][5:] == ["folder:odd"]
 

@@ -22,6 +22,7 @@ from pages.parts import words
 
 T = TypeVar("T")
 MOST_LETTERS = 40  # of all choices that stand side by side in a third of the page
+TO_FETCH = " (to be fetched)"
 STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # marks a decade on a log slider
 
 
@@ -80,6 +81,7 @@ class Controls:
         specs = {name: spec for each in reversed(self.studies) for name, spec in parameters.specs(each).items()}
         self.specs = {name: spec for name, spec in specs.items() if name not in hidden}
         self.missing = False  # the chosen data set is not here
+        self.told: set[str] = set()  # data sets of which the page has said what to know
         self.moved = st.session_state.pop(f"{study.NAME}?moved", None)  # the field whose slider has brought this run about
         self._restore()
 
@@ -198,7 +200,21 @@ class Controls:
         self.finish()
         if self.missing:
             st.stop()
+        self._tell_notes(study)
         return study
+
+    def _tell_notes(self, study: Study) -> None:
+        """What to know about a folder of one's own, once a page; ends the page where it cannot be used after all."""
+        if study.dataset in self.told:
+            return
+        try:
+            notes = data.exhibits(study.dataset).notes
+        except data.Missing as missing:
+            st.error(words.plain(str(missing)), icon=":material/folder_off:")
+            st.stop()
+        self.told.add(study.dataset)
+        for note in notes:
+            st.info(words.plain(f"{study.dataset}: {note}"), icon=":material/folder:")
 
     def checked(self, check: Callable[[], T], what: str = "data") -> T:
         """What `check` gives; the page ends where it refuses how values stand together, with the message at the widget where it can be mended.
@@ -232,7 +248,7 @@ class Controls:
         slot = f"{self.study.NAME}?preset"
         st.session_state[slot] = next((n for n in names if self._is_at(n)), None)
         here = {found.name for found in data.available() if found.present}
-        lacks = {n: " (to be fetched)" for n in names if self.study.preset(n).dataset not in here}
+        lacks = {n: TO_FETCH for n in names if self.study.preset(n).dataset not in here}
         st.pills("Presets", list(names), key=slot, format_func=lambda n: names[n] + lacks.get(n, ""), on_change=self._apply, args=(slot,))
 
     def _apply(self, slot: str) -> None:
@@ -402,12 +418,21 @@ class Controls:
         options = list(dict.fromkeys([*here, self.value(name)]))
         st.session_state[self.slot(name, "#")] = self.value(name)
         st.selectbox(self.specs[name].title, options, key=self.slot(name, "#"), on_change=self._picked, args=(name,),
-                     format_func=lambda n: here[n].title + ("" if here[n].present else " (to be fetched)") if n in here else n)
+                     format_func=lambda n: here[n].title + _lack(here[n]) if n in here else n)
         self.complain(name)
         if self.lacks_data():
             chosen = here.get(self.value(name))
-            st.info(words.plain(chosen.how if chosen else f"There is no data set {self.value(name)} here."), icon=":material/download:")
+            told = chosen.how if chosen else f"There is no data set {self.value(name)} here."
+            if chosen and chosen.damaged:
+                st.error(words.plain(str(data.Unusable(chosen.name, told))), icon=":material/folder_off:")
+            else:
+                st.info(words.plain(told), icon=":material/download:")
             self.missing = True
+
+
+def _lack(found: data.Available) -> str:
+    """What stands behind a data set's title in the list."""
+    return "" if found.present else " (cannot be used)" if found.damaged else TO_FETCH
 
 
 def grid(spec: Spec) -> list[float]:

@@ -17,7 +17,7 @@ import numpy as np
 import streamlit as st
 
 from cache import Store
-from engine import parameters, pictures
+from engine import data, parameters, pictures
 from engine.lab import expected_seconds, load, open_store
 from engine.runner import ENDED, Run, Runner
 from engine.study import Phase, Picture, Point, Result, Study, key
@@ -141,7 +141,11 @@ def follow(studies: dict[str, Study], draw: Callable[[dict[str, View]], None]) -
 
 
 def _tick(studies: dict[str, Study], draw: Callable[[dict[str, View]], None]) -> None:
-    views = _look_all(studies)
+    try:
+        views = _look_all(studies)
+    except data.Missing as missing:  # its pictures are gone, or have changed, while it runs
+        st.error(words.plain(str(missing)), icon=":material/folder_off:")
+        return
     draw(views)
     if not any(v.state in ("queued", "running") for v in views.values()):
         st.rerun()
