@@ -22,7 +22,7 @@ from engine.studies.fidelity import Fidelity
 from engine.studies.gradient_sharing import GradientSharing
 from engine.studies.side_by_side import SideBySide
 from engine.studies.sweep import Sweep
-from engine.study import Failed, Phase, Point, Refused, Result, Study, key
+from engine.study import Failed, Phase, Point, Refused, Result, Study, fitted, key
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -85,8 +85,7 @@ def list_studies(options) -> None:
 
 def run_study(options) -> None:
     """Run one study and print it."""
-    study = chosen_study(options.study, options.preset, options.changes)
-    say_notes(study)
+    study = fit(chosen_study(options.study, options.preset, options.changes), options.changes)
     store, begun = open_store(), time.perf_counter()
     cached = load(store, key(study)) is not None
     result = compute(study, store)
@@ -98,10 +97,9 @@ def run_study(options) -> None:
 
 def run_series(options) -> None:
     """Run all studies of a series, together where they can be; what was stored before is not run again."""
-    base = chosen_study(options.study, options.preset, options.changes)
+    base = fit(chosen_study(options.study, options.preset, options.changes), options.changes)
     if options.series not in base.SERIES:
         raise Refused("series", f"series: {options.series[:40]!r} is not known; {base.NAME} has {', '.join(base.SERIES) or 'none'}")
-    say_notes(base)
     make = getattr(base, options.series)
     if options.seeds > 1 and "seeds" not in inspect.signature(make).parameters:
         raise Refused("seeds", f"seeds: {options.seeds} is not allowed; {options.series} of {base.NAME} has one")
@@ -121,11 +119,15 @@ def run_series(options) -> None:
             print(f"{words:40} {'  '.join(f'{name} {value:.4f}' for name, value in result.metrics.items())}  ({seconds:.1f} s)", flush=True)
 
 
-def say_notes(study: Study) -> None:
-    """What to know about its pictures, on stderr."""
+def fit(study: Study, changes: list[str]) -> Study:
+    """The study with defaults that fit its pictures; says on stderr which, and what else to know about a folder of one's own."""
     for name in dict.fromkeys((study.dataset, getattr(study, "source", ""))):
         for note in data.exhibits(name).notes if name.startswith("folder:") else ():
             print(f"{name}: {note}", file=sys.stderr)
+    study, said = fitted(study, {change.partition("=")[0] for change in changes})
+    for sentence in said:
+        print(f"{sentence}.", file=sys.stderr)
+    return study
 
 
 def at_once(base: Study, studies: dict[str, Study]) -> Study | None:

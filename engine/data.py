@@ -170,6 +170,12 @@ def available(thorough: bool = False) -> list[Available]:
     return [_available(name, thorough) for name in (*SOURCES, *_own_folders())]
 
 
+def tested_class(images: Images, category: int) -> int:
+    """A class, or the nearest one before it that has a test picture; the first one that has, where there is none before."""
+    tested = np.unique(images.test_labels)
+    return int(max(tested[tested <= category], default=tested[0]))
+
+
 def _available(name: str, thorough: bool) -> Available:
     source = _source(name)
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -158,6 +158,14 @@ class Study(BaseModel):
         """Fingerprints of the files that `run` reads besides its data set: another file is another key. Raises data.Missing."""
         return {}
 
+    def fitting(self, shown) -> dict[str, Any]:
+        """What takes the place of values that nobody has chosen and that the data set is too small for. shown: its exhibits.
+
+        A batch is at most all of the training pictures.
+        """
+        usual = getattr(self, "batch_size", None)
+        return {"batch_size": shown.train_size} if usual is not None and usual > shown.train_size else {}
+
     def stored(self) -> bool:
         """May its Result be kept on disk? Not where it holds what a visitor has uploaded."""
         return True
@@ -166,6 +174,19 @@ class Study(BaseModel):
         """Fields that differ from their default, as text: what goes into a URL or after --set."""
         known = parameters.specs(type(self))
         return {n: s.format(getattr(self, n)) for n, s in known.items() if getattr(self, n) != s.default}
+
+
+def fitted(study: Study, given: Collection[str] = ()) -> tuple[Study, list[str]]:
+    """The study with defaults that fit its data set, and a sentence for each value that was replaced.
+
+    given: fields that somebody has chosen, which stay as they are (a wrong one is refused by the study's check). Raises
+    data.Missing.
+    """
+    changes = {name: value for name, value in study.fitting(data.exhibits(study.dataset)).items() if name not in given}
+    spec = parameters.specs(type(study))
+    said = [f"{name}: {spec[name].format(getattr(study, name))}, the usual value, does not fit {study.dataset}; {spec[name].format(value)} is taken"
+            for name, value in changes.items()]
+    return study.model_copy(update=changes), said
 
 
 def key(study: Study) -> str:

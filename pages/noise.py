@@ -64,7 +64,7 @@ with st.expander("More settings", icon=":material/tune:",
         controls.number("seed")
 
 study = controls.ready()
-picked, label = study.pick(images)
+picked, label = controls.checked(lambda: study.pick(images), "picture")
 if raw is not None:
     try:
         picked = uploads.decode(raw.getvalue(), size=OWN_SIZE, channels=3)

@@ -47,6 +47,11 @@ class Forging(Drawing):
         if steps > MOST_STEPS:
             raise Refused("steps", f"steps: {self.usual('steps')} is not allowed with {self.usual('discriminator_steps')} steps of the discriminator to each: {steps:,} in all; allowed: at most {MOST_STEPS:,}")
 
+    def fitting(self, shown) -> dict:
+        """A batch is at most all that it learns from."""
+        count = self.count(shown)
+        return {"batch_size": count} if self.batch_size is not None and self.batch_size > count else {}
+
     def gan(self, **changes) -> GAN:
         """The training by itself; what does not matter goes back to its default."""
         values = {name: getattr(self, name) for name in Forging.model_fields} | changes

@@ -101,6 +101,15 @@ class GradientSharing(Starting):
 
     # --- whose pictures ---------------------------------------------------------------------------------------------------------
 
+    def fitting(self, shown) -> dict:
+        """Each phone has one picture at least."""
+        found = super().fitting(shown)
+        left = shown.train_size - round(found.get("company_share", self.company_share) * shown.train_size)
+        if 2 <= left < self.participants:
+            found["participants"] = left
+        each = left // found.get("participants", self.participants)
+        return found | ({"pictures_each": each} if self.pictures_each is not None and 1 <= each < self.pictures_each else {})
+
     def check(self, shown) -> None:
         """Refuse what does not fit the data set. shown: the data set's exhibits or images."""
         super().check(shown)

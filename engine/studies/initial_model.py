@@ -39,6 +39,11 @@ class Starting(Study):
         if 0 < self.company_share * shown.train_size < 1:
             raise Refused("company_share", f"company_share: {self.company_share:g} is not allowed; of {shown.train_size} training pictures it is not even one")
 
+    def fitting(self, shown) -> dict:
+        """The company has one picture at least."""
+        n = shown.train_size
+        return {"company_share": math.ceil(1e4 / n) / 1e4} if 0 < self.company_share * n < 1 else {}
+
     def split(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the company's training pictures, and of all others."""
         order = np.random.default_rng([self.seed, 5]).permutation(n)

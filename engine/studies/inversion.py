@@ -65,6 +65,12 @@ class Inversion(Starting):
         """Not where a visitor's own picture is in it."""
         return not self.picture
 
+    def fitting(self, shown) -> dict:
+        """A class and a picture that there are, besides."""
+        category = data.tested_class(shown, self.category)
+        found = {"category": category, "index": min(self.index, int((shown.test_labels == category).sum()) - 1)}
+        return super().fitting(shown) | {name: value for name, value in found.items() if value != getattr(self, name)}
+
     def pick(self, images) -> tuple[np.ndarray, int]:
         """The picture (h, w, c) uint8 and its label. Raises Refused where the class has no such picture."""
         if self.category >= len(images.classes):
@@ -76,6 +82,8 @@ class Inversion(Starting):
                 raise Refused("dataset", f"dataset: {self.dataset} is not allowed with this picture; it has another format")
             return pixels.reshape(shape), self.category
         rows = np.flatnonzero(images.test_labels == self.category)
+        if not len(rows):
+            raise Refused("category", f"category: {self.category} is not allowed; {self.dataset} has no test picture of class {images.classes[self.category]}")
         if self.index >= len(rows):
             raise Refused("index", f"index: {self.index} is not allowed; class {images.classes[self.category]} of {self.dataset} has the pictures 0 to {len(rows) - 1}")
         return images.test_images[rows[self.index]], self.category

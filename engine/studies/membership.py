@@ -14,9 +14,10 @@ import numpy as np
 from engine import data, pictures, privacy
 from engine.parameters import parameter
 from engine.studies.dp_training import DPTraining
-from engine.study import Guarantee, Phase, Result
+from engine.study import Guarantee, Phase, Refused, Result
 
 CANDIDATES = 2500  # members, and as many others
+LEAST = 20  # of either: with fewer, a shadow may have seen all of them or none, and no curve says anything
 SHADOWS = {"scattering": 32, "cnn": 8}
 TOGETHER = 8  # shadows at a time, at most; linear ones that are trained together share their batches, other groups draw others
 GROUPS = 4  # of linear shadows at least: those of one group do not help against each other
@@ -48,6 +49,18 @@ class Membership(DPTraining):
         """The training that is attacked."""
         return DPTraining(**{name: getattr(self, name) for name in DPTraining.model_fields})
 
+    def check(self, shown) -> None:
+        """As the training's, and: there must be enough pictures to tell apart."""
+        super().check(shown)
+        if (found := self.candidates_of(shown.train_size, len(shown.test_labels))) < LEAST:
+            raise Refused("dataset", f"dataset: {self.dataset} is not allowed; of its {shown.train_size} training and {len(shown.test_labels)} test pictures {found} each could be asked for, and an attack "
+                                     f"needs {LEAST}: {2 * LEAST} training and {LEAST} test pictures at least")
+
+    @staticmethod
+    def candidates_of(train: int, test: int) -> int:
+        """Members that are asked for, and as many others, by how many training and test pictures there are."""
+        return min(CANDIDATES, test, train // 2)
+
     def needs(self) -> tuple:
         """The training, and what it needs."""
         return (self.trained(), *super().needs())
@@ -70,6 +83,7 @@ class Membership(DPTraining):
 
     def run(self, lab):
         """Yield how well the attack does on its own shadows as they learn; return what it finds in the target."""
+        self.check(data.exhibits(self.dataset))
         target = yield from lab.need(self.trained())
         images = lab.images(self.dataset)
         rng = np.random.default_rng(int(self.seed))
@@ -83,7 +97,7 @@ class Membership(DPTraining):
 
     def _candidates(self, images, rng) -> tuple[np.ndarray, np.ndarray]:
         """Rows of training pictures, and of as many test pictures."""
-        count = min(CANDIDATES, len(images.test_labels), len(images.train_labels) // 2)
+        count = self.candidates_of(len(images.train_labels), len(images.test_labels))
         pick = lambda n: np.sort(rng.choice(n, count, replace=False))
         return pick(len(images.train_labels)), pick(len(images.test_labels))
 

@@ -45,12 +45,21 @@ class Noise(Gaussian):
         yield Picture("noised", result.pictures["noised"])
         return result
 
+    def fitting(self, shown) -> dict:
+        """A class and a picture that there are."""
+        category = data.tested_class(shown, self.category)
+        found = {"category": category, "index": min(self.index, int((shown.test_labels == category).sum()) - 1)}
+        return {name: value for name, value in found.items() if value != getattr(self, name)}
+
     def pick(self, images: data.Images) -> tuple[np.ndarray, int]:
         """The chosen test picture (h, w, c) uint8 and its label; Refused where the class has no such picture."""
         if self.category >= len(images.classes):
             raise Refused("category", f"category: {self.category} is not allowed; {self.dataset} has the classes "
                                       f"0 to {len(images.classes) - 1}")
         rows = np.flatnonzero(images.test_labels == self.category)
+        if not len(rows):
+            raise Refused("category", f"category: {self.category} is not allowed; {self.dataset} has no test picture of "
+                                      f"class {images.classes[self.category]}")
         if self.index >= len(rows):
             raise Refused("index", f"index: {self.index} is not allowed; class {images.classes[self.category]} of "
                                    f"{self.dataset} has the pictures 0 to {len(rows) - 1}")

@@ -16,7 +16,7 @@ from engine.local_noise import LocalNoise, error
 from engine.parameters import parameter
 from engine.studies.iic import IIC
 from engine.studies.kmeans_labels import KMeansLabels
-from engine.study import Guarantee, Phase, Picture, Point, Refused, Result, Study
+from engine.study import Guarantee, Phase, Picture, Point, Refused, Result, Study, fitted
 
 SHOWN = 40  # test pictures shown with the network's answers
 LABELS = {"true": "true labels", "randomised": "labels told by a biased coin", "kmeans": "K-means' clusters", "iic": "IIC's clusters"}
@@ -66,7 +66,7 @@ class NoisyTraining(LocalNoise):
         if self.labels == "kmeans":
             return KMeansLabels(**shared)
         if self.labels == "iic":
-            return IIC(**shared)
+            return fitted(IIC(**shared))[0]
         return None
 
     def needs(self) -> tuple[Study, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from engine import data
+from engine import data, parameters
 from engine.lab import command
 from engine.studies.audit import Audit
 from engine.studies.dp_training import DPTraining
 from engine.studies.membership import SHADOWS, Membership
-from engine.study import Guarantee, Result, Study
+from engine.study import Guarantee, Refused, Result, Study
 from pages.parts import charts, live, words
 from pages.parts.controls import Controls
 
@@ -28,10 +28,25 @@ def panel(controls: Controls, member: DPTraining, promise: Guarantee, twin: bool
     settings(controls, member, audited, attacked=True)
     studies = {AUDIT: audit_of(controls, member)} if audited else {}
     studies |= {ATTACK: attack_on(controls, member)} | ({TWIN: attack_on(controls, member.twin())} if twin and member.private else {})
+    studies = possible(studies)
     check(controls, studies)
     live.run_button(studies, "Attack it")
     live.follow(studies, lambda views: draw(views, promise))
     return studies
+
+
+def possible(studies: dict[str, Study]) -> dict[str, Study]:
+    """Those that the data set is large enough for; says why the others are not offered. The training stands without them."""
+    found = {}
+    for who, study in studies.items():
+        try:
+            study.check(data.exhibits(study.dataset))
+        except Refused as refused:
+            if refused.field == "dataset":
+                st.info(words.plain(f"{who[0].upper()}{who[1:]} cannot run: {words.named(str(refused), parameters.specs(type(study)))}."), icon=":material/groups:")
+                continue
+        found[who] = study
+    return found
 
 
 def check(controls: Controls, studies: dict[str, Study]) -> None:

@@ -17,7 +17,7 @@ import streamlit as st
 
 from engine import data, parameters
 from engine.parameters import Spec
-from engine.study import Refused, Study, build, parse
+from engine.study import Refused, Study, build, fitted, parse
 from pages.parts import words
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class Controls:
         specs = {name: spec for each in reversed(self.studies) for name, spec in parameters.specs(each).items()}
         self.specs = {name: spec for name, spec in specs.items() if name not in hidden}
         self.missing = False  # the chosen data set is not here
-        self.told: set[str] = set()  # data sets of which the page has said what to know
+        self.told: set[str] = set()  # data sets of which the page has said what to know, and sentences
         self.moved = st.session_state.pop(f"{study.NAME}?moved", None)  # the field whose slider has brought this run about
         self._restore()
 
@@ -201,7 +201,21 @@ class Controls:
         if self.missing:
             st.stop()
         self._tell_notes(study)
+        return self._fitted(study)
+
+    def _fitted(self, study: Study) -> Study:
+        """The study with defaults that fit its data set, as the command line's; what was replaced is said, once a page."""
+        chosen = {name for name in self.specs if self.value(name) not in self._usual(name, type(study))}
+        study, said = fitted(study, chosen)
+        for sentence in said:
+            if sentence not in self.told:
+                st.info(words.plain(words.named(f"{sentence}.", self.specs)), icon=":material/fit_screen:")
+            self.told.add(sentence)
         return study
+
+    def _usual(self, name: str, study: type[Study]) -> list:
+        """Values of a field that nobody has typed: its default, and those of presets."""
+        return [self.specs[name].default, *(preset[name] for each in (study, self.study) for preset in each.PRESETS.values() if name in preset)]
 
     def _tell_notes(self, study: Study) -> None:
         """What to know about a folder of one's own, once a page; ends the page where it cannot be used after all."""
@@ -392,7 +406,7 @@ class Controls:
 
     def below(self, name: str, count: int, words_: str) -> None:
         """Where the data set has fewer than the value needs: say so, and take the default, or the last one there is."""
-        if self.value(name) >= count:
+        if 0 < count <= self.value(name):  # where there is none at all, the study says so
             instead = min(self.specs[name].default, count - 1)
             st.session_state[self.slot(name, "!")] = (f"{name}: {self.value(name)} is not allowed; {words_} 0 to {count - 1}. "
                                                       f"Using {instead} instead.")
