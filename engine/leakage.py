@@ -71,6 +71,16 @@ def copies(pictures: torch.Tensor, training: torch.Tensor, held_out: torch.Tenso
     return Copies(ratios, yardstick, float(np.quantile(yardstick, CHANCE)), len(references))
 
 
+def found_again(training: torch.Tensor, references: torch.Tensor, threshold: float) -> float:
+    """Share of exact copies of training pictures (t, d) whose ratio is below a threshold, beside held-out references (m, d).
+
+    The answer is known: all. It is less where the same pictures are held out too, where all look alike, and where the
+    held-out pictures' own ratios have set a threshold of 0. Then the test cannot see copies, and what it says of other
+    pictures says nothing.
+    """
+    return float((_ratio(torch.zeros(len(training)), nearest(training, references)[1].cpu()) < threshold).mean())
+
+
 def _ratio(near: torch.Tensor, far: torch.Tensor) -> np.ndarray:
     """near over far; 1 where a picture is in both sets alike (0 over 0)."""
     both = (near == 0) & (far == 0)

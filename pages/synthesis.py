@@ -141,6 +141,8 @@ def draw_answer(accuracy: dict[str, float]) -> None:
 def draw_given_away(result) -> None:
     """What the pictures give away: nearest real pictures, copies, membership, against accuracy."""
     st.subheader("What do they give away?", anchor=False)
+    for doubt in result.facts["doubts"]:
+        st.warning(doubt, icon=":material/visibility_off:")
     left, right = st.columns([1.2, 1])
     with left:
         space = controls.look("space", "Beside each picture the nearest real one, by", SPACES, required=True)[0]
@@ -179,9 +181,11 @@ def _row(found: dict[str, float]) -> dict[str, float]:
 def draw_finished(result) -> None:
     """What is promised, what goes deeper, how it was made."""
     for warning in result.facts["warnings"]:
-        st.warning(warning, icon=":material/warning:")
-    st.markdown(f"The attack above was right **{100 * result.metrics['membership_features']:.0f}** times in 100 (50 is a coin flip). That is what one attack found; what follows is what "
-                "*every* attack is held to.")
+        if warning not in result.facts["doubts"]:  # said above
+            st.warning(warning, icon=":material/warning:")
+    if not result.facts["doubts"]:
+        st.markdown(f"The attack above was right **{100 * result.metrics['membership_features']:.0f}** times in 100 (50 is a coin flip). That is what one attack found; what follows is what "
+                    "*every* attack is held to.")
     panels.odds(result.guarantee, "An attacker wants to know whether your picture was among those that the teacher learned from.",
                 "Without looking at the made-up pictures", "With them in hand")
     panels.guarantee(result.guarantee)

@@ -62,3 +62,15 @@ def test_membership_is_the_area_under_the_curve():
     assert leakage.membership(members, members) == 0.5
     best = max(((members >= t).mean() + (others < t).mean()) / 2 for t in np.r_[members, others])
     assert leakage.advantage(members, others) == pytest.approx(best)
+
+
+def test_exact_copies_are_found_again_and_a_test_that_is_blind_says_so():
+    training, held = rows(1000, 1), rows(300, 2)
+    threshold = np.quantile(leakage.copies(training[:300], training, held).yardstick, 0.01) / 3
+    assert leakage.found_again(training, held, threshold) == 1
+    twice = torch.cat([training[:150], held[150:]])  # half of the held-out pictures were learned from
+    assert leakage.found_again(training[:300], twice, threshold) == pytest.approx(0.5, abs=0.02)
+    blinded = np.quantile(leakage.copies(training[:300], training, twice).yardstick, 0.01) / 3
+    assert blinded == 0 and leakage.found_again(training, twice, blinded) == 0
+    alike = torch.ones(50, 20)
+    assert leakage.found_again(alike, alike, threshold) == 0

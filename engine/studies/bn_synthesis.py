@@ -26,6 +26,7 @@ COMPARED = 2_000  # pictures whose neighbours are looked for
 REFERENCES = 20_000  # training pictures among which they are looked for, at most
 BY_SSIM = 5_000  # and by structural similarity, which is slow
 NOISED = 0.3  # standard deviation of the noise on the noised copies, as a share of the range of pixels
+ALL_FOUND = 0.9  # of exact copies so large a share must be found, and their members be told so often; otherwise no verdict is given
 SPACES = {"pixels": "pixels", "ssim": "structure (SSIM)", "features": "what the teacher sees"}
 
 
@@ -116,7 +117,7 @@ class Synthesis(Teaching):
 class BNSynthesis(Synthesis):
     """Optimise pictures until a network's statistics are those of its training data; compare them with real pictures."""
 
-    NAME, VERSION = "bn_synthesis", 2
+    NAME, VERSION = "bn_synthesis", 3
     TITLE = "Pictures from statistics"
     PRESETS = {
         "quick": {},
@@ -273,7 +274,8 @@ class Making:
         """Compare each snapshot with training and held-out pictures; return it all."""
         from engine.study import Result as R
         neighbours = Neighbours(self)
-        shown = {}
+        shown, controls = {}, neighbours.controls()
+        doubts = doubt(controls, len(neighbours.held) // 2)
         for number, step in enumerate(self.study.kept):
             for name, value in (neighbours.measures(self.shots[step]) | self.of_released(step)).items():
                 self.curves.setdefault(name, []).append((float(step), value))
@@ -287,8 +289,8 @@ class Making:
         return R(metrics=metrics, guarantee=self.study.guarantee(teacher.guarantee), curves=self.curves,
                  arrays={f"pictures_{step}": shot for step, shot in self.shots.items()} | {"labels": self.labels.cpu().numpy().astype(np.int16)},
                  pictures={f"film_{step:05d}": png for step, png in self.film.items()} | shown | {"gallery": self.film[max(self.film)]},
-                 facts={"classes": list(self.images.classes), "controls": neighbours.controls(), "compared": neighbours.compared,
-                        "references": len(neighbours.train), "held_out": len(neighbours.held), "warnings": self._warnings()})
+                 facts={"classes": list(self.images.classes), "controls": controls, "doubts": doubts, "compared": neighbours.compared,
+                        "references": len(neighbours.train), "held_out": len(neighbours.held), "warnings": doubts + self._warnings()})
 
     def _warnings(self) -> list[str]:
         found = []
@@ -297,6 +299,18 @@ class Making:
         if self.study.together < self.classes:
             found.append(f"Only {self.study.together} pictures share their statistics: too few for {self.classes} classes.")
         return found + list(self.found[0][1].facts["warnings"])
+
+
+def doubt(controls: dict[str, dict[str, float]], compared: int) -> list[str]:
+    """Why nothing can be said of what the pictures give away: controls whose answer is known and does not come out. compared: held-out pictures, and as many members, of the last control."""
+    copies, unseen = controls["copies of training pictures"], controls["held-out pictures"]
+    by = {"pixels": "by pixels", "features": "by what the teacher sees"}
+    found = [f"Compared {by[space]}, exact copies of training pictures are not found: {100 * copies[f'copies_{space}']:.0f} in 100 look like copies and members are told in {100 * copies[f'membership_{space}']:.0f} of "
+             "100 cases, where both should be 100." for space in by if min(copies[f"copies_{space}"], copies[f"membership_{space}"]) < ALL_FOUND]
+    chance = 4 * math.sqrt((2 * compared + 1) / (12 * compared**2))  # four standard deviations of the area under a curve that tells nothing
+    found += [f"Compared {by[space]}, pictures that nobody learned from seem to give members away in {100 * unseen[f'membership_{space}']:.0f} of 100 cases, where 50 is chance." for space in by
+              if abs(unseen[f"membership_{space}"] - 0.5) > max(0.1, chance)]
+    return [f"{each} No verdict is given on what these pictures give away: pictures that stand in the training part and in the test part, or that all look alike, make the tests blind." for each in found]
 
 
 class Neighbours:

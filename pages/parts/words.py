@@ -6,6 +6,7 @@ import math
 import re
 
 from engine.parameters import Spec
+from engine.studies.fidelity import doubt
 from engine.study import Guarantee
 
 
@@ -269,17 +270,21 @@ def suspicious(metrics: dict[str, float], space: str = "pixels") -> bool:
 def copied(metrics: dict[str, dict[str, float]], made: tuple[str, ...]) -> str:
     """The answer to the page's question from all sets' metrics: whose training pictures come back, what was learned, and which metric sees it. made: the generators."""
     again = {name: f"**{found['again_pixels']:,}**" for name, found in metrics.items()}
+    doubted = doubt(metrics[CONTROLS["copies"]], metrics[CONTROLS["held-out"]])
     unseen = metrics[CONTROLS["held-out"]]["again_pixels"]  # duplicates within the data
-    guilty = [name for name in made if metrics[name]["again_pixels"] > 2 * unseen]
+    guilty = [] if doubted else [name for name in made if metrics[name]["again_pixels"] > 2 * unseen]
     uneasy = [name for name in made if name not in guilty and suspicious(metrics[name])]
     blind = [name for name in made if name not in guilty and metrics[name].get("precision", 1.0) < 0.05]
     told = (f"- **Are there copies?** Of the {metrics[made[0]]['learned']:,} pictures that they learned from, so many come back: {_each(made, again)} (unseen real pictures {again[CONTROLS['held-out']]}, exact "
             f"copies {again[CONTROLS['copies']]}). ")
+    if doubted:
+        told += (f"**That says nothing here, so no verdict is given**: {doubted}. Pictures that stand both among those learned from and among the held-out ones, or that all look alike, make this test blind. ")
+        uneasy = blind = []
     if guilty:
         told += f"**The {_and(guilty)} hands out pictures that it learned from.** "
     if uneasy:
         told += (f"Of the {_and(uneasy)}, more pictures than chance explains lie nearer to those learned from than to unseen ones: some may have been learned by heart, or few kinds are drawn, which look alike. ")
-    if not guilty and not uneasy:
+    if not guilty and not uneasy and not doubted:
         told += f"**In none of them does this test find a picture again{', beyond what duplicates within the data give' if unseen else ''}.** With fewer pictures to learn from it may. "
     if blind:
         told += f"The {_and(blind)} drew nothing that could pass for a real picture, so that says little. "

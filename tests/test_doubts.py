@@ -1,0 +1,98 @@
+"""Where a control of which the answer is known does not come out, no verdict is given, and it is said why."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cache import Store
+from engine import data
+from engine.lab import Lab
+from engine.studies.bn_synthesis import BNSynthesis, doubt
+from engine.studies.fidelity import Fidelity
+from engine.studies.fidelity import doubt as fidelity_doubt
+from pages.parts import words
+from tests.test_contract import finish
+
+GENERATORS = ("GAN without privacy", "private GAN", "private DP-MERF")
+
+
+def idx(array: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def twice(tmp_path, monkeypatch):
+    """The data set `mnist` with 600 digits to learn from, and as test digits the first 150 of these. (Folders keep copies on one side; published sets are taken as they are.)"""
+    digits = data.load("mnist-5k")
+    images, labels = digits.train_images[:600, ..., 0], digits.train_labels[:600]
+    arrays = (images, labels, images[:150], labels[:150])
+    monkeypatch.setenv("VEIL_DATA", str(tmp_path / "twice"))
+    source = data.SOURCES["mnist"]
+    files = {file: hashlib.sha256(idx(array)).hexdigest() for file, array in zip(source.files, arrays)}
+    monkeypatch.setitem(data.SOURCES, "mnist", replace(source, files=files))
+    for file, array in zip(files, arrays):
+        path = tmp_path / "twice" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(idx(array))
+    return "mnist"
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def table(dataset: str, store) -> dict[str, dict[str, float]]:
+    base = Fidelity.preset("tiny", dataset=dataset, samples=100)
+    return {name: finish(Lab(store).need(study))[1] for name, study in base.table().items()}
+
+
+def test_fidelity_gives_no_verdict_on_copies_where_it_cannot_find_exact_ones(twice, store):
+    found = table(twice, store)
+    metrics = {name: result.metrics for name, result in found.items()}
+    assert metrics["exact copies"]["known_pixels"] == 0 and metrics["exact copies"]["again_pixels"] == 0
+    told = words.copied(metrics, GENERATORS)
+    assert "no verdict is given" in told and "In none of them" not in told and "hands out" not in told
+    for result in found.values():  # each set by itself says so too, for the command line
+        assert any("cannot be trusted here" in warning for warning in result.facts["warnings"])
+
+
+def test_fidelity_gives_its_verdict_where_controls_come_out(store):
+    found = table("mnist-5k", store)
+    metrics = {name: result.metrics for name, result in found.items()}
+    assert metrics["exact copies"]["known_pixels"] == metrics["private GAN"]["known_features"] == 1
+    assert "no verdict" not in words.copied(metrics, GENERATORS)
+    assert not any("cannot be trusted" in warning for result in found.values() for warning in result.facts["warnings"])
+
+
+def test_unseen_pictures_that_come_back_withhold_the_verdict_too():
+    copies = {"again_pixels": 100, "distinct_pixels": 100, "known_pixels": 1.0}
+    assert not fidelity_doubt(copies, {"again_pixels": 2, "distinct_pixels": 90})
+    assert "unseen real pictures" in fidelity_doubt(copies, {"again_pixels": 40, "distinct_pixels": 90})
+    assert "exact copies" in fidelity_doubt(copies | {"again_pixels": 60}, {"again_pixels": 0, "distinct_pixels": 90})
+
+
+def test_synthesis_says_that_its_controls_do_not_come_out(twice, store):
+    tiny = {name: value for name, value in BNSynthesis.PRESETS["tiny"].items()}
+    _, blind = finish(Lab(store).need(BNSynthesis(**tiny, dataset=twice)))
+    assert blind.facts["doubts"] and set(blind.facts["doubts"]) <= set(blind.facts["warnings"])
+    assert any("exact copies of training pictures are not found" in said for said in blind.facts["doubts"])
+    _, seeing = finish(Lab(store).need(BNSynthesis(**tiny)))
+    assert seeing.facts["doubts"] == []
+
+
+def test_chance_alone_raises_no_doubt_and_a_planted_leak_does():
+    """Held-out pictures give nobody away: of 500 honest controls none is doubted; where the test pictures were learned from, all are."""
+    draws, good = np.random.default_rng(0), {"copies_pixels": 1.0, "copies_features": 1.0, "membership_pixels": 1.0, "membership_features": 1.0}
+    from engine.leakage import membership
+    for half in (10, 75, 500):
+        honest = [membership(draws.normal(size=half), draws.normal(size=half)) for _ in range(170)]
+        doubted = [doubt({"copies of training pictures": good, "held-out pictures": {"membership_pixels": value, "membership_features": 0.5}}, half) for value in honest]
+        assert sum(map(bool, doubted)) <= 1
+    leak = {"membership_pixels": 0.95, "membership_features": 0.5}
+    assert all(doubt({"copies of training pictures": good, "held-out pictures": leak}, half) for half in (75, 500))
