@@ -31,7 +31,7 @@ from diskcache.core import DBNAME, MODE_BINARY, UNKNOWN
 
 from cache import codec
 
-DEFAULT_GIB = 10.0
+DEFAULT_BYTES = 10 * 2**30
 KEPT_DAMAGED = 100  # files in damaged/, the newest
 USED_AFTER = 60.0  # seconds between two notes of a value's last use: reading is then all but free of writing
 PATIENCE = 60.0  # seconds to wait for another process that is writing
@@ -314,13 +314,13 @@ def _is_at(file: int, path: Path) -> bool:
 class Store:
     """Results by key. Safe to use from many threads and processes at once; can be sent to another process.
 
-    `Store(folder)` makes the folder (0700) where it is missing. The limit is VEIL_CACHE_GB (in GiB, default 10).
+    `Store(folder)` makes the folder (0700) where it is missing. The limit is 10 GiB unless told otherwise.
     Raises Unusable where the folder cannot be used; a broken index is set aside and built anew, without a word.
     """
 
     def __init__(self, folder: Path | str, size_limit_bytes: int | None = None):
         self.folder = Path(folder).absolute()
-        self.limit = _default_limit() if size_limit_bytes is None else int(size_limit_bytes)
+        self.limit = DEFAULT_BYTES if size_limit_bytes is None else int(size_limit_bytes)
         self._lock = threading.RLock()
         self._index, self._inode = self._open()
 
@@ -589,14 +589,6 @@ def _check_key(key: str) -> str:
     if type(key) is not str or not 0 < len(key) <= 500 or not key.isprintable():
         raise ValueError(f"not a key: {key!r:.60}")
     return key
-
-
-def _default_limit() -> int:
-    text = os.environ.get("VEIL_CACHE_GB") or str(DEFAULT_GIB)
-    with suppress(ValueError, OverflowError):
-        if (limit := int(float(text) * 2**30)) > 0:
-            return limit
-    raise ValueError(f"VEIL_CACHE_GB is {text!r}: it must be a number of GiB above 0")
 
 
 def _private(folder: Path) -> Path:

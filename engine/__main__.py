@@ -1,6 +1,7 @@
 """The command line: the same studies without a browser. `python -m engine --help` lists the commands.
 
-Exit codes: 0 done, 1 the run failed, 2 a wrong value (one line names the field, the value and what is allowed).
+Exit codes: 0 done, 1 the run failed, 2 a wrong value (one line names the field or the
+environment variable, the value and what is allowed).
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import logging
 import math
 import sys
 import time
 from dataclasses import asdict
 
+from cache.store import Unusable
 from engine import data, parameters, settings
 from engine.lab import Lab, load, open_store
 from engine.studies import STUDIES
@@ -29,8 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse, run, and turn every expected trouble into one line on stderr."""
     options = parser().parse_args(arguments)
     try:
+        settings.check()
         return options.command(options) or 0
-    except (Refused, data.Missing) as refused:
+    except (Refused, data.Missing, settings.Wrong, Unusable) as refused:
         print(refused, file=sys.stderr)
         return 2
     except (Failed, data.FetchFailed, OSError) as failed:
@@ -157,6 +161,7 @@ def compute(study: Study, store) -> Result:
     if not settings.scheduler():
         return show_progress(Lab(store).need(study))
     from engine.runner import Runner
+    logging.getLogger("veil").setLevel(logging.CRITICAL)  # what goes wrong is said once, below
     runner = Runner(store)
     try:
         run = runner.submit(study)

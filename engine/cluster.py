@@ -30,6 +30,10 @@ CONFIG = {
 }
 
 
+class Unreachable(OSError):
+    """There is no scheduler where one should be; in the user's words."""
+
+
 def gpus() -> list[str]:
     """Names for CUDA_VISIBLE_DEVICES, one a GPU, without importing torch."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -75,10 +79,30 @@ def connect(introduction: dict):
     return Client(introduction["address"], security=security, set_as_default=False, timeout=20)
 
 
-def join(address: str, timeout: float = 20):
-    """A client of somebody else's cluster (VEIL_SCHEDULER). Raises OSError where there is none in `timeout` seconds."""
+def join(address: str, timeout: float = 4):
+    """A client of somebody else's cluster (VEIL_SCHEDULER). Raises Unreachable where nothing answers in `timeout` seconds."""
+    import asyncio
+
     from distributed import Client
-    return Client(address, set_as_default=False, timeout=timeout)
+    try:
+        asyncio.run(asyncio.wait_for(_greet(address, timeout), timeout))
+        return Client(address, set_as_default=False, timeout=20)
+    except Exception as error:  # what answers there may be anything
+        raise Unreachable(f"No dask scheduler answers at {address} (VEIL_SCHEDULER). Start one there, correct the address, or leave it out to use "
+                          f"workers on this machine. ({type(error).__name__})") from error
+
+
+async def _greet(address: str, timeout: float) -> None:
+    """Ask once who is there: a Client would ask again and again, and take as long to give up. Raises whatever goes wrong."""
+    from distributed import Security
+    from distributed.core import connect
+    comm = await connect(address, timeout=timeout, **Security().get_connection_args("client"))
+    try:
+        await comm.write({"op": "identity", "reply": True})
+        if (answer := await comm.read())["type"] != "Scheduler":
+            raise TypeError(f"a {answer['type']}")
+    finally:
+        comm.abort()
 
 
 # --- asked of the scheduler, on its own event loop: one at a time, so each is atomic --------------------------------

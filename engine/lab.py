@@ -125,8 +125,8 @@ def expected_seconds(store: Store, study: Study) -> float | None:
 
 
 def open_store() -> Store:
-    """The store under VEIL_HOME."""
-    return Store(settings.home() / "store")
+    """The store under VEIL_HOME, of at most VEIL_CACHE_GB. Raises settings.Wrong, cache.store.Unusable."""
+    return Store(settings.home() / "store", settings.cache_limit())
 
 
 def _version(package: str) -> str:

@@ -139,6 +139,9 @@ class Runner:
                 self.process, self.introduction = cluster.start()
                 self.client = cluster.connect(self.introduction)
                 self._warm = self.client.submit(_warm_up, pure=False, key=f"warm-up-{uuid.uuid4().hex}", priority=-1)
+        except cluster.Unreachable as error:  # reported when somebody runs something, on the page or here
+            self.trouble = str(error)
+            log.warning("%s", error)
         except Exception as error:  # reported on the page when somebody presses Run
             log.exception("no workers")
             self.trouble = f"The workers could not be reached ({type(error).__name__}: {error})."
