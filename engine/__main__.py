@@ -125,9 +125,8 @@ def run_series(options) -> None:
 
 def fit(study: Study, changes: list[str]) -> Study:
     """The study with defaults that fit its pictures; says on stderr which, and what else to know about a folder of one's own."""
-    for name in dict.fromkeys((study.dataset, getattr(study, "source", ""))):
-        for note in data.exhibits(name).notes if name.startswith("folder:") else ():
-            print(f"{name}: {note}", file=sys.stderr)
+    for note in data.exhibits(study.dataset).notes:
+        print(f"{study.dataset}: {note}", file=sys.stderr)
     study, said = fitted(study, {change.partition("=")[0] for change in changes})
     for sentence in said:
         print(f"{sentence}.", file=sys.stderr)

@@ -140,6 +140,15 @@ def load(name: str) -> Images:
         return _load(name, settings.data_folder(), fingerprint(name))
 
 
+def everything(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """All pictures of a folder of one's own, (n, SIZE, SIZE, 3) uint8, mixed, with no split: a set to be compared may be
+    all copies. And what to know about it, in sentences. Raises Missing, or its kind Unusable.
+    """
+    _source(name)
+    with _LOADING.setdefault(name, threading.RLock()), _told(name):
+        return _everything(name, settings.data_folder(), fingerprint(name))
+
+
 def exhibits(name: str) -> Images:
     """The test pictures and only the first EXHIBITED training pictures: what the web process keeps of a data set.
 
@@ -216,6 +225,11 @@ def _download(source: Published, progress: Callable[[int, int], object] | None) 
 @lru_cache(maxsize=3)
 def _load(name: str, folder: Path, fingerprint: str) -> Images:
     return _source(name).read(fingerprint)
+
+
+@lru_cache(maxsize=1)
+def _everything(name: str, folder: Path, fingerprint: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    return _source(name).everything()
 
 
 @lru_cache(maxsize=6)
@@ -346,6 +360,9 @@ class Source:
     def available(self) -> Available:
         """Whether it is here, by a quick look. Raises Missing, OSError."""
         raise NotImplementedError
+
+    def everything(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        raise Unusable(self.name, "Only a folder of your own is taken as it is.")
 
     def examined(self, found: Available) -> Available:
         """The same after everything was read and checked. Raises Missing."""
@@ -717,11 +734,7 @@ class Folder(Source):
         Pictures that are copies of each other (engine/twins.py) come to the same part.
         """
         from engine import twins
-        files = self.files()
-        pixels = np.empty((len(files), SIZE, SIZE, 3), np.uint8)
-        why = _decode_all([own.path for own in files], pixels)
-        read = np.array([not reason for reason in why])
-        pixels, kept = pixels[read], [own for own, ok in zip(files, read) if ok]
+        files, pixels, kept, why = self._decoded()
         self._check_classes(kept, len(files))
         found = twins.find(pixels)
         train, test, left_out = self._parted(kept, found.group)
@@ -729,10 +742,25 @@ class Folder(Source):
         named = sorted({kept[row].label for row in train})  # a class none of which can be learned from is none
         label = {name: number for number, name in enumerate(named)}
         labels = np.array([label.get(own.label, -1) for own in kept], np.int64)
-        why = {own.path: reason for own, reason in zip(files, why) if reason} | left_out
+        why |= left_out
         notes = (*self._of_skipped(len(files), why), *self._of_copies(kept, found, np.r_[train, test]))
         return Images(self.name, pixels[train], labels[train], pixels[test], labels[test], _apart(named), fingerprint,
                       skipped=len(why), notes=notes)
+
+    def _decoded(self) -> tuple[list[Own], np.ndarray, list[Own], dict[Path, str]]:
+        """All files; the pixels (n, SIZE, SIZE, 3) uint8 of those that can be read, and which these are; why the others cannot."""
+        files = self.files()
+        pixels = np.empty((len(files), SIZE, SIZE, 3), np.uint8)
+        why = _decode_all([own.path for own in files], pixels)
+        read = np.array([not reason for reason in why])
+        return files, pixels[read], [own for own, ok in zip(files, read) if ok], {own.path: reason for own, reason in zip(files, why) if reason}
+
+    def everything(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """As the function everything."""
+        files, pixels, kept, why = self._decoded()
+        if not kept:
+            raise Unusable(self.name, f"{len(files)} of its {len(files)} files cannot be read. {self.how}")
+        return pixels[_mixed(kept)], tuple(self._of_skipped(len(files), why))
 
     def _check_classes(self, kept: list[Own], total: int) -> None:
         """Raises Unusable for fewer than two classes with a picture that can be read."""
@@ -742,7 +770,7 @@ class Folder(Source):
 
     def _parted(self, kept: list[Own], group: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[Path, str]]:
         """Rows to train and to test, mixed; and files of a given split that are left out, with the reason."""
-        order = np.array(sorted(range(len(kept)), key=lambda row: hashlib.sha256(os.fsencode(kept[row].path.name)).digest()))
+        order = _mixed(kept)
         names = np.unique([own.label for own in kept], return_inverse=True)[1]
         if not kept[0].part:
             return *_split(order, names, group), {}
@@ -827,6 +855,11 @@ class Folder(Source):
 
 GROUPS = ("ε protects one picture: where k pictures show one person, they are protected together with k·ε and "
           "k·exp((k − 1)·ε)·δ only.")  # group privacy (Dwork and Roth 2014, theorem 2.2; Vadhan 2017, lemma 2.2)
+
+
+def _mixed(files: list[Own]) -> np.ndarray:
+    """Rows in the order of the hashes of the files' names."""
+    return np.array(sorted(range(len(files)), key=lambda row: hashlib.sha256(os.fsencode(files[row].path.name)).digest()))
 
 
 def _enough(seen: dict[tuple[str, str], set[bytes]]) -> bool:

@@ -360,3 +360,15 @@ def test_pictures_of_one_colour_are_twins_only_where_they_are_equal():
     flat = np.stack([np.full((64, 64, 3), value, np.uint8) for value in (10, 11, 10, 200)])
     found_ = twins.find(flat)
     assert found_.copies == 1 and found_.exact.tolist() == [False, False, True, False] and found_.group[0] == found_.group[2]
+
+
+def test_a_set_to_be_compared_may_be_all_copies(folders):
+    """A generator that has collapsed draws one picture again and again: no data set to learn from, but a set to measure."""
+    for path in two_classes(folders / "same", 5).rglob("*.png"):
+        path.write_bytes(saved(tones(7)))
+    put(folders / "same" / "a" / "broken.png", b"broken")
+    with pytest.raises(data.Unusable):
+        data.load("folder:same")
+    pictures, notes = data.everything("folder:same")
+    assert pictures.shape == (10, 64, 64, 3) and len(np.unique(pictures.reshape(10, -1), axis=0)) == 1
+    assert len(notes) == 1 and notes[0].startswith("Of 11 picture files 10 are used.")

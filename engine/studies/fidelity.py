@@ -116,7 +116,7 @@ class Fidelity(Comparing):
         yield Phase("looking for copies", 2, 4)
         found, sheets, arrays = measuring.copies()
         yield Phase("making the report's mistake", 3, 4)
-        warnings += blind(found)
+        warnings += [*blind(found), *(data.everything(self.source)[1] if self.source.startswith("folder:") else ())]
         metrics |= found | measuring.as_published()
         return Result(metrics=metrics, guarantee=promise, arrays=arrays, pictures=sheets | {"sample": pictures.png(pictures.gallery(made[:64], 8))},
                       facts={"extractor": self.extractor, "warnings": warnings, "source": self.source})
@@ -160,9 +160,8 @@ class Fidelity(Comparing):
             return np.concatenate([as_bytes(generator.to(device)(part.to(device))) for part in torch.cat([noise, labels], 1).split(500)])
 
     def _folder(self, lab) -> np.ndarray:
-        """Pictures of one's own, training and test parts alike."""
-        found, real = lab.images(self.source), lab.images(self.dataset).test_images
-        both = np.concatenate([found.train_images, found.test_images])[:self.samples]
+        """Pictures of one's own, all of them: copies too, as a generator may have made them."""
+        both, real = data.everything(self.source)[0][:self.samples], lab.images(self.dataset).test_images
         if self.colour == "kept" and both.shape[3] != real.shape[3]:
             raise Refused("colour", f"colour: kept is not allowed; the pictures of {self.source} have {both.shape[3]} channel{'s' if both.shape[3] > 1 else ''}, those of {self.dataset} {real.shape[3]}; "
                                     "compare them in grey")
