@@ -743,7 +743,7 @@ class Folder(Source):
         label = {name: number for number, name in enumerate(named)}
         labels = np.array([label.get(own.label, -1) for own in kept], np.int64)
         why |= left_out
-        notes = (*self._of_skipped(len(files), why), *self._of_copies(kept, found, np.r_[train, test]))
+        notes = (*self._of_skipped(len(files), why), *self._of_passed(), *self._of_copies(kept, found, np.r_[train, test]))
         return Images(self.name, pixels[train], labels[train], pixels[test], labels[test], _apart(named), fingerprint,
                       skipped=len(why), notes=notes)
 
@@ -798,6 +798,13 @@ class Folder(Source):
             reasons.setdefault(reason, []).append(path)
         told = " ".join(f"{len(paths):,} skipped ({self._names(paths)}): {reason}" for reason, paths in reasons.items())
         return [f"Of {total:,} picture files {total - len(why):,} are used. {told}"] if why else []
+
+    def _of_passed(self) -> list[str]:
+        """What lies among the pictures and is none by its name."""
+        classes = [Path(entry.path) for folder, _ in self._parts() for entry in _entries(folder) if entry.is_dir()]
+        passed = [Path(entry.path) for folder in classes for entry in _entries(folder)
+                  if not (entry.is_file() and entry.name.lower().endswith(ENDINGS))]
+        return [f"{len(passed):,} passed over, as no pictures by their names ({self._names(passed)})."] if passed else []
 
     def _of_copies(self, kept: list[Own], found, used: np.ndarray) -> list[str]:
         """Which pictures are copies of others, and what that means for the promise."""

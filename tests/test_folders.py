@@ -244,6 +244,14 @@ def test_skipped_files_are_counted_with_their_reasons(folders):
     assert found("folder:own", thorough=True).count == 20 and data.exhibits("folder:own").notes == images.notes
 
 
+def test_what_is_no_picture_by_its_name_is_mentioned(folders):
+    own = two_classes(folders / "own", 10)
+    put(own / "a" / "1.heic", b"x")
+    put(own / "b" / "deeper" / "2.png", saved(tones(77)))
+    (note,) = data.load("folder:own").notes
+    assert note == "2 passed over, as no pictures by their names (a/1.heic, b/deeper)."
+
+
 def engine(*arguments):
     return subprocess.run([sys.executable, "-m", "engine", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=200)
 

@@ -434,6 +434,8 @@ class Controls:
         st.selectbox(self.specs[name].title, options, key=self.slot(name, "#"), on_change=self._picked, args=(name,),
                      format_func=lambda n: here[n].title + _lack(here[n]) if n in here else n)
         self.complain(name)
+        if passed := data.unnamed():
+            st.caption(words.plain(f"Passed over: {', '.join(passed[:3])}{' …' if len(passed) > 3 else ''}. {data.NAMES[0].upper()}{data.NAMES[1:]}."))
         if self.lacks_data():
             chosen = here.get(self.value(name))
             told = chosen.how if chosen else f"There is no data set {self.value(name)} here."
