@@ -156,6 +156,8 @@ def spread(values: list[float]) -> str:
     return f"{mean} ({len(values)} seeds, {100 * min(values):.2f} to {100 * max(values):.2f} %)"
 
 
+SEVERAL_RELEASES = ("Each strength of noise is a release of the pictures by itself, with noise of its own. "
+                    "Publishing several of them, or what was learned from them, spends the sum of their ε.")
 CHEATS = {
     "none": "Choose a way to cheat, and see whether the auditor finds it.",
     "no clipping": "Nobody's pull is cut short: a single odd picture can steer the network, and the noise no longer hides it.",
