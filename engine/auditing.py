@@ -173,7 +173,8 @@ def circles(noise: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarra
                     for part in np.moveaxis(found[:whole * BLOCK].reshape(whole, 2, APART), 1, 0))
     steps = UNIFORM * np.exp(-(x**2 + y**2) / 2)
     blur = 2 * (np.pi * steps) ** 2 * ((x * dx) ** 2 + (y * dy) ** 2)
-    seen = blur < 3  # elsewhere the circles are too close to tell
+    # Elsewhere the circles are too close to tell; near 0 nothing is, and noise that is lost in rounding is 0.
+    seen = (blur < 3) & (x**2 + y**2 > 4)
     return np.cos(2 * np.pi * steps[seen]), np.exp(-blur[seen])
 
 
