@@ -7,7 +7,7 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from engine.training import stream
+from engine.streams import derive_seed
 
 CHUNK = 500  # pictures at a time
 SETTLING = 10  # steps that the moving average forgets quickly at first
@@ -68,7 +68,7 @@ def as_bytes(made: torch.Tensor) -> np.ndarray:
 
 def walk(rows: int, columns: int, size: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Noise (rows·columns, size) and labels: each row goes from one point to another along a great circle, so that neighbours are alike. The same for every generator of a seed."""
-    draws = torch.Generator().manual_seed(stream("walk", seed))
+    draws = torch.Generator().manual_seed(derive_seed("walk", seed))
     begin, end = torch.randn(2, rows, 1, size, generator=draws)
     angle = torch.linspace(0, torch.pi / 2, columns)[None, :, None]
     labels = torch.arange(rows).repeat_interleave(columns) % classes

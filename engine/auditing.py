@@ -146,8 +146,80 @@ class Check:
         return self.p > LEVEL
 
 
-CHECKS = 5  # at most
+CHECKS = 6  # at most
 LEVEL = FALSE_ALARM / CHECKS
+
+
+# --- is the noise Gaussian where δ is counted? ----------------------------------------------------------------------------------
+
+BLOCK, APART = 16, 8  # torch's float32 normal numbers come in blocks, whose entries j and j + 8 are one pair
+UNIFORM = 2**24  # values of the uniform number that such a pair's radius is made of
+FAR_OUT = (3.0, 4.0, 5.0)  # standard deviations
+FLOAT32 = 2.0**-24  # half the distance of two float32 numbers, relatively
+
+
+def circles(noise: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Do pairs of draws lie on the few circles that Box and Muller's method has far out, in float32?
+
+    noise (n,): one call's draws in their order, in standard deviations; error (n,): the standard error
+    of each. For normal x and y, u = e^−(x² + y²)/2 is uniform on (0, 1), so the phase of 2²⁴·u is uniform on
+    the circle; with 24-bit uniforms 2²⁴·u is a whole number, and the cosine of its phase is 1.
+    Returns (pairs,) cosines and (pairs,) weights: the cosine to expect of such noise, as error blurs it.
+    """
+    whole = len(noise) // BLOCK - (len(noise) % BLOCK > 0)  # what does not fill a block is drawn again
+    if whole < 1:
+        return np.empty(0), np.empty(0)
+    x, y, dx, dy = (part for found in (noise, error)
+                    for part in np.moveaxis(found[:whole * BLOCK].reshape(whole, 2, APART), 1, 0))
+    steps = UNIFORM * np.exp(-(x**2 + y**2) / 2)
+    blur = 2 * (np.pi * steps) ** 2 * ((x * dx) ** 2 + (y * dy) ** 2)
+    # Elsewhere the circles are too close to tell; near 0 nothing is, and noise that is lost in rounding is 0.
+    seen = (blur < 3) & (x**2 + y**2 > 4)
+    return np.cos(2 * np.pi * steps[seen]), np.exp(-blur[seen])
+
+
+class Tails:
+    """Adds up what a training's noise looks like far out, taken where it is added: float64."""
+
+    def __init__(self):
+        self.draws, self.beyond = 0, np.zeros(len(FAR_OUT))
+        self.on_circles, self.weight, self.pairs = 0.0, 0.0, 0
+
+    def see(self, noise: np.ndarray, error: np.ndarray) -> None:
+        """The noise of one release, (n,) in standard deviations, and each number's standard error."""
+        self.draws += len(noise)
+        self.beyond += [(~(np.abs(noise) <= far)).sum() for far in FAR_OUT]  # what is no number is far
+        cosines, weights = circles(noise, error)
+        self.on_circles += float((weights * cosines).sum())
+        self.weight += float((weights**2).sum())
+        self.pairs += len(weights)
+
+    def p_value(self) -> float:
+        """At most so likely does normal noise look like this or worse.
+
+        Counts beyond FAR_OUT by exact binomial tests, on both sides. Circles: for a uniform phase
+        E e^{λ cos} ≤ e^{λ²/4}, so P[Σ w cos ≥ t] ≤ e^{−t²/Σw²}. All four by a union bound.
+        """
+        chances = 2 * stats.norm.sf(FAR_OUT)
+        found = [stats.binomtest(int(k), self.draws, p).pvalue for k, p in zip(self.beyond, chances)]
+        if self.weight > 0 and self.on_circles > 0:
+            found.append(math.exp(-self.on_circles**2 / self.weight))
+        return float(min(1.0, (len(FAR_OUT) + 1) * min(found)))
+
+    def power(self, level: float) -> float:
+        """About how likely float32 noise would be found: then the sum is Σw² on average."""
+        if not self.weight > 0:
+            return 0.0
+        needed = math.sqrt(self.weight * math.log((len(FAR_OUT) + 1) / level))
+        return float(stats.norm.cdf((self.weight - needed) / math.sqrt(self.weight / 2)))
+
+    def words(self) -> str:
+        """What was seen."""
+        expected = 2 * stats.norm.sf(FAR_OUT[1]) * self.draws
+        share = 100 * self.on_circles / self.weight if self.weight > 0 else 0.0
+        return (f"of {self.draws:,} draws {int(self.beyond[1]):,} lie beyond {FAR_OUT[1]:g} standard "
+                f"deviations, {expected:,.1f} expected; {self.pairs:,} pairs lie on the circles of float32 "
+                f"noise to {min(share, 100):.0f} % (about 0 by chance, 100 for such noise)")
 
 
 class Witness:
@@ -165,6 +237,7 @@ class Witness:
         self.excess, self.expected, self.by_draws, self.by_noise = 0.0, 0.0, 0.0, 0.0  # how much more canaries pulled than their rate allows, and what it varies by
         self.products: list[float] = []  # of a step's surprise and that of the steps before it in its epoch
         self.shuffled = 0.0  # what the products would add up to in shuffled batches
+        self.tails = Tails()  # of the noise itself, which only whoever trains can take
         self.released: tuple[float, int] | None = None  # of a Gaussian release: sum of squares where only noise is, and of how many
         self.counts = marks.counts()
         self._new_epoch()
@@ -249,6 +322,7 @@ class Witness:
         """The promises of the mechanism, one after the other."""
         found = [self._noise("the noise is as large as said", self.squares, self.entries)]
         found += [self._noise("the mean's noise is as large as said", *self.released)] if self.released else []
+        found += [self._shape()] if self.tails.draws else []
         clipping = self._clipping()
         rest = [self._rate(), self._independence()]
         if not clipping.kept:  # they count on pulls of the clip norm at most
@@ -262,6 +336,11 @@ class Witness:
         power = float(stats.chi2.cdf(4 * stats.chi2.ppf(LEVEL, entries), entries))
         least = 100 * math.sqrt(stats.chi2.ppf(LEVEL, entries) / entries)
         return Check(name, _number(float(stats.chi2.cdf(squares, entries))), f"{100 * math.sqrt(squares / entries):.2f} % of what was said; chance alone stays above {least:.2f}", "half the noise", power)
+
+    def _shape(self) -> Check:
+        """Noise of float32 draws is not normal far out, where δ is counted."""
+        name = "the noise is Gaussian in its tails"
+        return Check(name, _number(self.tails.p_value()), self.tails.words(), "float32 noise", self.tails.power(LEVEL))
 
     def _clipping(self) -> Check:
         """No canary ever pulled further than a clipped one can with noise on it."""

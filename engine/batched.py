@@ -93,18 +93,19 @@ class Stacked:
     def __init__(self, learners: list[Learner], room: int | None = None):
         self.learners, one = learners, learners[0]
         self.device, self.n, rate = one.device, max(learner.count for learner in learners), one.plan["sample_rate"]
-        column = lambda values: torch.tensor(list(values), dtype=torch.float32, device=self.device)[:, None]  # (members, 1)
+        column = lambda values, dtype=torch.float32: torch.tensor(list(values), dtype=dtype, device=self.device)[:, None]  # (members, 1)
         studies, plans = [learner.study for learner in learners], [learner.plan for learner in learners]
         self.private = column(study.private for study in studies) > 0
         self.clip, self.rate = column(study.clip for study in studies), column(plan["learning_rate"] for plan in plans)
-        self.scale = column(plan["noise_multiplier"] * study.clip if study.private else 0.0 for study, plan in zip(studies, plans))
+        self.scale = column((plan["noise_multiplier"] * study.clip if study.private else 0.0 for study, plan in zip(studies, plans)), torch.float64)
         self.momentum, self.begun = column(study.momentum for study in studies), [round((1 - study.averaging) * plan["steps"]) for study, plan in zip(studies, plans)]
         self.expected, self.average_from = float(studies[0].batch_size), column(self.begun)
         self.copies = studies[0].augmentations if isinstance(one, Training) else 1
         self.pulls: Pulls = OF[type(one)](learners)
 
         self.weights = torch.stack([torch.cat([p.detach().flatten() for p in learner.parameters]) for learner in learners])
-        self.total, self.noise, self.mean = (torch.zeros_like(self.weights) for _ in range(3))
+        self.total, self.mean = (torch.zeros_like(self.weights) for _ in range(2))
+        self.noise = torch.zeros_like(self.weights, dtype=torch.float64)  # of the next release
         self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)  # what the optimizer remembers
         self.count = torch.zeros((), device=self.device)  # steps so far
         self.state = [self.weights, self.total, self.mean, self.first, self.second, self.count]
@@ -172,7 +173,8 @@ class Stacked:
             self.drawn_rows[step, member, place], self.drawn_counted[step, member, place] = row, 1.0
             if self.copies > 1:
                 self.drawn_moves[step, member, place] = shifts(len(row), self.copies, self.learners[member].shifts).permute(1, 2, 0).to(torch.int8)
-        self.drawn_noise = torch.stack([torch.randn(ahead, self.weights.shape[1], generator=learner.noise, device=self.device) for learner in self.learners], 1) * self.scale
+        drawn = [learner.noise.tensor(ahead, self.weights.shape[1]) for learner in self.learners]
+        self.drawn_noise = torch.stack(drawn, 1).mul_(self.scale)  # float64, by engine.noise
         self.at = 0
 
     def _batches(self, learner: Learner, steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -195,7 +197,8 @@ class Stacked:
     @torch.no_grad()
     def _release(self) -> None:
         self.count.add_(1)
-        {"sgd": self._sgd, "adam": self._adam, "adagrad": self._adagrad}[self.optimizer](self.total.add_(self.noise).div_(self.expected))
+        released = (self.noise + self.total).div_(self.expected).to(self.total.dtype)  # rounded once
+        {"sgd": self._sgd, "adam": self._adam, "adagrad": self._adagrad}[self.optimizer](released)
         share = (self.count > self.average_from) / (self.count - self.average_from).clamp(min=1)
         self.mean.add_((self.weights - self.mean) * share)
         self.total.zero_()

@@ -14,14 +14,27 @@ from torch import nn
 from torch.func import functional_call, jacrev
 
 from engine import networks
-from engine.auditing import Marks, Seen, Witness
+from engine.auditing import FLOAT32, Marks, Seen, Witness
 from engine.features import longest
 from engine.linear import LinearTraining
-from engine.training import Training, stream
+from engine.noise import GaussianNoise
+from engine.training import Training
 
 LIGHT = 50.0  # a mark's entry: far longer than what else is in its gradient, and short enough that noise does not settle what it is named
 CODES = (200, 100)  # in a picture's byte for a mark: a positive entry, a negative one; 0 is none
 FAR = 1e6  # times the clip norm: as good as none
+
+
+class Float32Noise(GaussianNoise):
+    """A planted error: float32 draws by torch's generator for the CPU, as most code has them."""
+
+    def __init__(self, seed: int, device: torch.device):
+        super().__init__(seed)
+        self.generator, self.where = torch.Generator().manual_seed(seed), device
+
+    def tensor(self, *shape: int) -> torch.Tensor:
+        """float64 copies of float32 draws."""
+        return torch.randn(shape, generator=self.generator).double().to(self.where)
 
 
 class Auditing:
@@ -36,10 +49,24 @@ class Auditing:
             self.bind(study.clip * FAR, plan["noise_multiplier"] / FAR)
         elif cheat == "half the noise":
             self.bind(study.clip, plan["noise_multiplier"] / 2)
+        elif cheat == "float32 noise":
+            self.use(Float32Noise(study.derive_seed("noise"), self.device))
         elif cheat == "shuffled batches":
-            self.shuffling = torch.Generator(self.device).manual_seed(stream(study.secret("shuffling"), study.seed))
+            self.shuffling = torch.Generator(self.device).manual_seed(study.derive_seed("shuffling"))
             self.waiting: list[torch.Tensor] = []
             self.draw = self._next_of_shuffled
+
+    def see_noise(self, total: torch.Tensor, released: torch.Tensor) -> None:
+        """The noise of one release: what was released less the exact sum it was added to, both (n,).
+
+        Only whoever trains has that sum. Released numbers are rounded to float32, which blurs the noise.
+        """
+        unit = self.plan["noise_multiplier"] * self.study.clip
+        sums, noised = (found.detach().double().flatten().cpu().numpy() / unit
+                        for found in (total, released.double() * self.study.batch_size))
+        noise = noised - sums
+        error = FLOAT32 / np.sqrt(3) * (np.abs(sums) + 2 * np.abs(noise))  # √3: of a uniform error
+        self.witness.tails.see(noise, error)
 
     def _next_of_shuffled(self) -> torch.Tensor:
         """Every row once an epoch, as ordinary trainings do."""
@@ -93,6 +120,16 @@ class MarkedLinear(Auditing, LinearTraining):
             m, noise = len(marks.included), plan["mean_noise"] * longest(rows.shape[1]) / LIGHT
             self.witness.release(self.mark_means()[:m].double().cpu().numpy() * n / LIGHT, noise)
 
+    def use(self, noise: GaussianNoise) -> None:
+        """Draw noise from there from now on."""
+        self.noise = noise
+
+    def release(self, totals: tuple[torch.Tensor, ...]) -> None:
+        """As any training's, watched."""
+        super().release(totals)
+        for parameter, total in zip(self.parameters, totals):
+            self.see_noise(total, parameter.grad)
+
     def mark_means(self) -> torch.Tensor:
         return self.mean[self.first:]
 
@@ -125,10 +162,22 @@ class MarkedCNN(Auditing, Training):
         super().__init__(study, plan, replace(images, train_images=train, train_labels=np.r_[images.train_labels, labels], test_images=test), device)
         self.black = torch.full((1, self.shape[2], *self.shape[:2]), -1.0, device=device)
         self.prepare(marks, cheat)
+        self.release, self.private_gradient.release = self.private_gradient.release, self._watched_release
+
+    def use(self, noise: GaussianNoise) -> None:
+        """Draw noise from there from now on."""
+        self.private_gradient.noise = noise
+
+    def _watched_release(self, total: torch.Tensor) -> None:
+        """As any training's, watched."""
+        self.release(total)
+        layers = self.private_gradient.layers
+        gradients = [p.grad.flatten() for layer in layers for p in layer.parameters(recurse=False)]
+        self.see_noise(total, torch.cat(gradients))
 
     def build(self, images) -> nn.Module:
         h, _, channels = self.shape
-        network = networks.report_cnn(channels, h, len(images.classes), stream(self.study.secret("init"), self.study.seed), self.study.activation, self.study.norm)
+        network = networks.report_cnn(channels, h, len(images.classes), self.study.derive_seed("init"), self.study.activation, self.study.norm)
         return Marked(network, self.shape, self.columns_of_marks, len(images.classes))
 
     def _copies(self, images: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,9 @@ from torch.nn import functional as F
 
 from engine import dp_sgd, networks
 from engine.artist import Artist
-from engine.training import scaled, stream
+from engine.noise import GaussianNoise
+from engine.streams import derive_seed
+from engine.training import scaled
 
 BETAS = (0.5, 0.999)  # of Adam (Radford et al. 2016)
 REAL, MADE = -1.0, 1.0  # signs in softplus(sign · logit)
@@ -31,16 +33,16 @@ class Adversaries(Artist):
     """
 
     def __init__(self, study, plan: dict, images: np.ndarray, labels: np.ndarray, classes: int, device: torch.device):
-        seeded = lambda purpose: torch.Generator(device).manual_seed(stream(study.secret(purpose), study.seed))
+        seeded = lambda purpose: torch.Generator(device).manual_seed(study.derive_seed(purpose))
         super().__init__(study.latent, classes, study.averaging, seeded("latents"), device)
         self.study, self.plan, self.sampling, self.images = study, plan, seeded("sampling"), torch.tensor(images).to(device)
         self.labels = torch.tensor(labels).long().to(device)
         told = classes if classes > 1 else 0
-        generator, discriminator = networks.dcgan(plan["width"], plan["judge_width"], images.shape[3], images.shape[1], study.latent + told, 1 + told, stream("init", study.seed))
+        generator, discriminator = networks.dcgan(plan["width"], plan["judge_width"], images.shape[3], images.shape[1], study.latent + told, 1 + told, derive_seed("init", study.seed))
         self.begin(generator)
         self.discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
         self.noised = dp_sgd.PrivateGradient(self.discriminator, expected_batch=plan["batch_size"], max_grad_norm=study.max_grad_norm, noise_multiplier=plan["noise_multiplier"],
-                                             generator=seeded("noise"), loss=partial(logistic, sign=REAL))
+                                             noise=GaussianNoise(study.derive_seed("noise"), device), loss=partial(logistic, sign=REAL))
         self.layers = dp_sgd.trainable_layers(self.discriminator)
         self.learns = {who: torch.optim.Adam(who.parameters(), lr=plan[rate], betas=BETAS) for who, rate in ((self.generator, "generator_rate"), (self.discriminator, "discriminator_rate"))}
 

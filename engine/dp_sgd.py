@@ -1,6 +1,6 @@
 """One step of DP-SGD (Abadi et al. 2016, "Deep Learning with Differential Privacy", Algorithm 1), without the optimizer.
 
-    private = PrivateGradient(network, expected_batch=256, max_grad_norm=1.0, noise_multiplier=1.1, generator=noise)
+    private = PrivateGradient(network, expected_batch=256, max_grad_norm=1.0, noise_multiplier=1.1, noise=GaussianNoise(seed))
     for _ in range(steps):
         batch = poisson_batch(len(pictures), 256 / len(pictures), sampling)
         private(pictures[batch], labels[batch])  # sets p.grad of every parameter
@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.linalg import vector_norm
+
+from engine.noise import GaussianNoise
 
 # Norms are float32 and may come out a little short. Each is taken this much longer, relatively, so that no rounding
 # lets an example pull harder than max_grad_norm.
@@ -70,17 +72,17 @@ class PrivateGradient:
     factor could bound it. Divided by the expected batch size, for the drawn one is itself private. An empty batch is
     noised like any other.
 
-    `loss(outputs, targets)` returns one value an example, (batch,). `generator` lives on the network's device.
+    `loss(outputs, targets)` returns one value an example, (batch,). `noise` is of the network's device.
     copies: each example comes so many times in a row, transformed, and g_i is the mean over its copies: more to learn from
     at the same sensitivity (De et al. 2022, "augmentation multiplicity").
     Raises NotImplementedError for layers without a rule, and for those in which examples meet.
     """
 
     def __init__(self, network: nn.Module, *, expected_batch: float, max_grad_norm: float, noise_multiplier: float,
-                 generator: torch.Generator, loss: Callable[[Tensor, Tensor], Tensor] | None = None, copies: int = 1):
+                 noise: GaussianNoise, loss: Callable[[Tensor, Tensor], Tensor] | None = None, copies: int = 1):
         if not (expected_batch > 0 and 0 < max_grad_norm < float("inf") and noise_multiplier >= 0):
             raise ValueError("expected_batch and max_grad_norm must be positive, noise_multiplier not negative")
-        self.network, self.generator = network, generator
+        self.network, self.noise = network, noise
         self.expected_batch, self.max_grad_norm = expected_batch, max_grad_norm
         self.noise_multiplier = noise_multiplier
         self.loss, self.copies = loss or _cross_entropy, copies
@@ -93,13 +95,16 @@ class PrivateGradient:
         norms = torch.stack(squares).sum(0).sqrt() * (1 + ROUNDING)  # (batch,)
         factors = clip_factors(norms, self.max_grad_norm)
         sums = {layer: one.weighted_sum(factors) for layer, one in contributions.items()}
-        self._release(torch.cat([total.flatten() for layer in self.layers for total in sums[layer]]))
+        self.release(torch.cat([total.flatten() for layer in self.layers for total in sums[layer]]))
         return Summary(losses, norms, self.max_grad_norm)
 
-    def _release(self, total: Tensor) -> None:
-        """The clipped sum (all parameters,) → its noised mean in p.grad. As much noise is drawn at every step."""
-        noise = torch.randn(total.shape, generator=self.generator, device=total.device)
-        mean = (total + noise * (self.noise_multiplier * self.max_grad_norm)) / self.expected_batch
+    def release(self, total: Tensor) -> None:
+        """The clipped sum (all parameters,) → its noised mean in p.grad. As much noise is drawn at every step.
+
+        Drawn and added in float64 by engine.noise, and rounded once.
+        """
+        noised = self.noise.added_to(total, self.noise_multiplier * self.max_grad_norm)
+        mean = noised.div_(self.expected_batch).to(total.dtype)
         parameters = [p for layer in self.layers for p in layer.parameters(recurse=False)]
         for p, part in zip(parameters, mean.split([p.numel() for p in parameters])):
             p.grad = part.view_as(p)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine import together, wire
-from engine.training import EVALUATE, stream
+from engine.noise import GaussianNoise
+from engine.training import EVALUATE
 
 AT_ONCE = 1000  # examples in one pass over many phones: more no longer fit into a processor's caches
 ON_CARD = 20_000  # the same where there is a graphics card
@@ -210,8 +211,9 @@ class Federation:
         self.group = {"together": self.people, "turns": 1, "asynchronous": -(-self.people // SHIFTS)}[study.order]
         device = start.device
         self.lengths: list[float] = []  # of accepted uploads
-        generator = lambda purpose, where="cpu": torch.Generator(where).manual_seed(stream(study.secret(purpose), study.seed))
-        self.coins, self.noise, self.public = generator("participation"), generator("noise", device), generator("public")
+        generator = lambda purpose: torch.Generator().manual_seed(study.derive_seed(purpose))
+        self.coins, self.public = generator("participation"), generator("public")
+        self.noise = GaussianNoise(study.derive_seed("noise"), device)
 
     def day(self) -> np.ndarray:
         """Everybody once, in the study's order. (people,) int64: bytes that each has sent, or why none."""
@@ -244,7 +246,7 @@ class Federation:
         updates, sent = clipped(gradients * chosen, self.plan["clip"]), chosen
         if noised:  # which of them are the largest would give something away: so all of them go, unless everybody knows which ones
             sent = chosen if known is not None else torch.ones_like(chosen)
-            updates = updates + sent * self._noise(updates.shape)
+            updates = torch.where(sent, self._noised(updates), updates)
         if self.rest is not None:
             gone = chosen & torch.tensor(there, dtype=torch.bool, device=chosen.device)[:, None]
             self.rest[who] = gradients.masked_fill(gone, 0.0).nan_to_num(nan=0.0)
@@ -281,10 +283,10 @@ class Federation:
         usual = np.median([x for x in (*self.lengths[-1000:], *lengths) if np.isfinite(x)] or [0.0])
         return min(LONGEST, TOO_LONG * float(usual)) if usual else LONGEST
 
-    def _noise(self, shape) -> Tensor:
-        """Gaussian noise of noise_multiplier times the clip norm."""
-        draws = torch.randn(shape, generator=self.noise, device=self.weights.device, dtype=self.weights.dtype)
-        return draws * (self.plan["noise_multiplier"] * self.plan["clip"])
+    def _noised(self, sums: Tensor) -> Tensor:
+        """sums with Gaussian noise of noise_multiplier times the clip norm: float64 draws, rounded once."""
+        deviation = self.plan["noise_multiplier"] * self.plan["clip"]
+        return self.noise.added_to(sums, deviation).to(sums.dtype)
 
     def _move(self, accepted: list[Tensor], known: Tensor | None, group: int) -> None:
         """One step of the server along the mean of what it accepted.
@@ -296,7 +298,7 @@ class Federation:
         for update in accepted:
             total += update
         if study.noised_by == "server" and self.plan["noise_multiplier"] > 0:
-            count, noise = group * study.participation, self._noise(total.shape)
-            total += noise if known is None else noise * known
+            count, noised = group * study.participation, self._noised(total)
+            total = noised if known is None else torch.where(known, noised, total)
         if count:
             self.weights = self.weights - self.phones.learning_rate * study.server_rate * (total / count)

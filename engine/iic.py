@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine.scattering import MAPS, Scattering
-from engine.training import stream
+from engine.streams import derive_seed
 
 SIDE = 32  # larger pictures are averaged down to so many pixels a side
 COMPONENTS = 128  # of the whitened scattering features
@@ -107,7 +107,7 @@ class ScatteredViews:
 
     def __init__(self, views: int, seed: int, device: torch.device):
         self.views, self.scattering = views, Scattering().to(device)
-        self.draws = torch.Generator().manual_seed(stream("iic views", seed))
+        self.draws = torch.Generator().manual_seed(derive_seed("iic views", seed))
         self.whitening: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def prepare(self, release) -> Iterator[tuple[int, int]]:
@@ -146,7 +146,7 @@ class ScatteredViews:
 
     def network(self, seed: int) -> Trunk:
         """An untrained network for what `seen` gives."""
-        width, draws = 256, torch.Generator().manual_seed(stream("iic trunk", seed))
+        width, draws = 256, torch.Generator().manual_seed(derive_seed("iic trunk", seed))
         return Trunk([linear(self.pool.shape[2], width, draws), nn.ReLU(), linear(width, width, draws), nn.ReLU()], width)
 
     def epoch(self) -> None:
@@ -187,7 +187,7 @@ class PictureViews:
 
     def __init__(self, views: int, width: int, fresh: bool, seed: int):
         self.views, self.width, self.fresh = views, width, fresh
-        self.draws = torch.Generator().manual_seed(stream("iic views", seed))
+        self.draws = torch.Generator().manual_seed(derive_seed("iic views", seed))
 
     def prepare(self, release) -> Iterator[tuple[int, int]]:
         """Take the pictures (n, c, h, w) that release(0) gives; release(draw) gives others where every view has noise of its
@@ -210,7 +210,7 @@ class PictureViews:
 
     def network(self, seed: int) -> Trunk:
         """The paper's network for digits, narrower where asked for."""
-        draws = torch.Generator().manual_seed(stream("iic trunk", seed))
+        draws = torch.Generator().manual_seed(derive_seed("iic trunk", seed))
         return convolutions(self.pictures.shape[1], self.size, self.width, draws)
 
     def batch(self, rows: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
@@ -297,11 +297,11 @@ class Clustering:
 
     def __init__(self, study, views, clusters: int, turns: bool, device: torch.device):
         self.study, self.views, self.device = study, views, device
-        self.draws = torch.Generator().manual_seed(stream("iic batches", study.seed))
+        self.draws = torch.Generator().manual_seed(derive_seed("iic batches", study.seed))
         self.trunk = views.network(study.seed).to(device)
         with torch.no_grad():
             sample = self.trunk(views.originals()[:CHUNK])
-        start = torch.Generator().manual_seed(stream("iic heads", study.seed))
+        start = torch.Generator().manual_seed(derive_seed("iic heads", study.seed))
         self.main = Heads(sample, study.sub_heads, clusters, start)
         self.over = Heads(sample, min(study.sub_heads, MOST_OVER), max(clusters, study.over_clusters), start)
         parameters = [*self.trunk.parameters(), *self.main.parameters(), *self.over.parameters()]

@@ -16,7 +16,8 @@ import torch
 
 from engine import dp_sgd
 from engine.features import longest
-from engine.training import Learner, stream
+from engine.noise import GaussianNoise
+from engine.training import Learner
 
 SHOWN = 2000  # training pictures that accuracy is measured on: looking at more would take as long as learning
 CHUNK = 256  # rows at a time: they stay in the processor's cache between forward and backward
@@ -63,8 +64,8 @@ class LinearTraining(Learner):
         for x in self._parts(self.rows):
             total += (x * (most / (x.norm(dim=1, keepdim=True) * (1 + dp_sgd.ROUNDING))).clamp(max=1)).double().sum(0)  # no row is longer: the sum relies on it
         if self.study.private and self.plan["noise_multiplier"] > 0:
-            generator = torch.Generator(self.device).manual_seed(stream(self.study.secret("noise on the mean"), self.study.seed))
-            total += torch.randn(total.shape, generator=generator, device=self.device) * (self.plan["mean_noise"] * most)
+            noise = GaussianNoise(self.study.derive_seed("noise on the mean"), self.device)
+            total = noise.added_to(total, self.plan["mean_noise"] * most)
         return (total / self.plan["n"]).float()
 
     def _lengths(self) -> torch.Tensor:
@@ -89,11 +90,14 @@ class LinearTraining(Learner):
 
     def learn(self, rows: torch.Tensor) -> None:
         """Set the gradients: noised once a step, over the expected batch size."""
-        for parameter, total in zip((self.weight, self.bias), self.gradient(rows)):
+        self.release(self.gradient(rows))
+
+    def release(self, totals: tuple[torch.Tensor, ...]) -> None:
+        """Clipped sums (classes, d) and (classes,) → .grad. Float64 noise by engine.noise, rounded once."""
+        for parameter, total in zip(self.parameters, totals):
             if self.study.private:
-                noise = torch.randn(total.shape, generator=self.noise, device=self.device)
-                total = total + noise * (self.noise_multiplier * self.max_grad_norm)
-            parameter.grad = total / self.study.batch_size
+                total = self.noise.added_to(total, self.noise_multiplier * self.max_grad_norm)
+            parameter.grad = (total / self.study.batch_size).to(parameter.dtype)
 
     def logits_of(self, rows: torch.Tensor) -> torch.Tensor:
         """(n, d) → (n, classes)."""
@@ -147,8 +151,8 @@ class LinearShadows(Learner):
         """means (k, d) as LinearTraining's, and lengths (n, k) of every row less every mean."""
         total = sum(self.members[place].T @ x for place, x in self._parts())
         if self.study.private and self.plan["noise_multiplier"] > 0:
-            total = total + torch.randn(total.shape, generator=self.noise, device=self.device) * (self.plan["mean_noise"] * longest(total.shape[1]))
-        self.means = total / self.plan["n"]
+            total = self.noise.added_to(total, self.plan["mean_noise"] * longest(total.shape[1]))
+        self.means = (total / self.plan["n"]).float()
         squares = [x.square().sum(1, keepdim=True) - 2 * x @ self.means.T for _, x in self._parts()]
         self.lengths = (torch.cat(squares) + self.means.square().sum(1) + 1).clamp_min(1).sqrt() * (1 + dp_sgd.ROUNDING)
 
@@ -177,8 +181,8 @@ class LinearShadows(Learner):
         """Set the gradients, each model's noised by itself."""
         for parameter, total in zip((self.weight, self.bias), self.gradient(rows)):
             if self.study.private:
-                total = total + torch.randn(total.shape, generator=self.noise, device=self.device) * (self.plan["noise_multiplier"] * self.study.clip)
-            parameter.grad = total / self.study.batch_size
+                total = self.noise.added_to(total, self.plan["noise_multiplier"] * self.study.clip)
+            parameter.grad = (total / self.study.batch_size).to(parameter.dtype)
 
     def logits_of(self, count: int) -> torch.Tensor:
         """(count, k, classes) of the first rows."""

@@ -13,10 +13,13 @@ import math
 import numpy as np
 
 from engine import data, parameters, pictures, privacy
+from engine.noise import GaussianNoise
 from engine.parameters import parameter
+from engine.streams import derive_seed
 from engine.study import Guarantee, Study
 
 REPLACE_ONE = math.sqrt(2)  # the farthest two non-negative unit vectors can be apart
+CHUNK = 1000  # images noised at a time
 REPORT_BATCH = 700  # pictures that shared one norm in the report's IIC code
 ERRORS = {"corrected": "corrected", "as_published": "as published"}
 
@@ -76,14 +79,27 @@ class LocalNoise(Gaussian):
         """(n, h, w, c) uint8 → float32 of the same shape, not negative: what leaves the phones.
 
         Noised: unit length plus noise, below 0 set to 0. Raw: pixels in [0, 1]. `part` ("train", "test") and `draw` have noise of their own.
+        Noise is drawn and added in float64 by engine.noise, and each pixel is rounded once.
         """
         if self.images == "raw":
             return shown.astype(np.float32) / 255
-        generator = np.random.default_rng([self.seed, {"train": 0, "test": 1}[part], draw])
-        noised = generator.standard_normal(shown.shape, np.float32)
-        noised *= np.float32(self.sigma(self.epsilon))
-        noised += self.clean(shown)
-        return np.maximum(noised, 0, out=noised)
+        sampler = GaussianNoise(self.release_seed(f"{part} images, draw {draw}"))
+        sigma, clean = self.sigma(self.epsilon), self.clean(shown)
+        for place in (slice(start, start + CHUNK) for start in range(0, len(clean), CHUNK)):
+            noised = sampler.array(clean[place].shape)
+            noised *= sigma
+            noised += clean[place]
+            clean[place] = np.maximum(noised, 0, out=noised)
+        return clean
+
+    def release_seed(self, purpose: str) -> int:
+        """The seed of what hides one release, named by all that the release depends on.
+
+        Studies that only use the images otherwise get the very same release, which is then charged once;
+        a release at another ε, or of other images, shares no draw with it.
+        """
+        name = f"{data.fingerprint(self.dataset)} σ {self.sigma(self.epsilon)!r} {self.normalisation}"
+        return derive_seed(f"local noise on {purpose}", self.seed, name)
 
     def sample(self, noised: bool = True) -> bytes:
         """PNG of the first 60 training pictures: as they leave the phones, or before."""

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from engine import networks
 from engine.artist import Artist
-from engine.training import stream
+from engine.noise import GaussianNoise
+from engine.streams import derive_seed
 
 COUNTED = 0.1  # what a picture adds to its class's size: more would cost the embedding, less would drown in noise
 ROUNDING = 1e-6  # φ(x) in float32 may come out a little longer than 1
@@ -28,7 +29,7 @@ class Features:
     """φ: pictures (n, c, h, w) in [0, 1] → (n, 2·count), each at most of length 1."""
 
     def __init__(self, pixels: int, count: int, length: float, seed: int, device: torch.device):
-        draws = torch.Generator().manual_seed(stream("frequencies", seed))
+        draws = torch.Generator().manual_seed(derive_seed("frequencies", seed))
         self.frequencies = (torch.randn(pixels, count, generator=draws) / length).to(device)
 
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -46,9 +47,12 @@ def embedding(features: Features, images: torch.Tensor, labels: torch.Tensor, cl
     return sums.index_add_(0, labels, torch.cat(rows).double())
 
 
-def released(sums: torch.Tensor, noise_multiplier: float, generator: torch.Generator) -> torch.Tensor:
-    """The sums with noise of standard deviation noise_multiplier · SENSITIVITY on every number: the only look at the data."""
-    return sums + noise_multiplier * SENSITIVITY * torch.randn(sums.shape, generator=generator, dtype=sums.dtype, device=sums.device)
+def released(sums: torch.Tensor, noise_multiplier: float, noise: GaussianNoise) -> torch.Tensor:
+    """The sums with noise of standard deviation noise_multiplier · SENSITIVITY on every number: the only look at the data.
+
+    Drawn and added in float64 by engine.noise, and rounded once, to float32.
+    """
+    return noise.added_to(sums, noise_multiplier * SENSITIVITY).float().double()
 
 
 class Imitator(Artist):
@@ -56,10 +60,10 @@ class Imitator(Artist):
 
     def __init__(self, study, sums: torch.Tensor, n: int, features: Features, size: int, channels: int, device: torch.device):
         classes = len(sums)
-        super().__init__(study.latent, classes, study.averaging, torch.Generator(device).manual_seed(stream("latents", study.seed)), device)
+        super().__init__(study.latent, classes, study.averaging, torch.Generator(device).manual_seed(derive_seed("latents", study.seed)), device)
         self.study, self.features = study, features
         told = classes if classes > 1 else 0
-        self.begin(networks.dcgan(study.imitator_width, study.imitator_width, channels, size, study.latent + told, 1, stream("init", study.seed))[0])
+        self.begin(networks.dcgan(study.imitator_width, study.imitator_width, channels, size, study.latent + told, 1, derive_seed("init", study.seed))[0])
         self.wanted = (sums[:, :-1] / n).float()  # (classes, 2·count)
         self.shares = (sums[:, -1] / COUNTED / n).clamp_min(LEAST_SHARE).float()  # (classes,) of what is made
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=study.imitator_rate)

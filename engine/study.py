@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from engine import data, parameters
+from engine import data, parameters, streams
 
 
 # --- what a study says while it runs, and at the end -------------------------------------------------------------
@@ -169,6 +169,17 @@ class Study(BaseModel):
     def stored(self) -> bool:
         """May its Result be kept on disk? Not where it holds what a visitor has uploaded."""
         return True
+
+    def stream_name(self) -> str:
+        """What random streams of this study are named by: its key, so that no other study shares a draw.
+
+        A study that protects nobody may return "", so that runs with other settings draw alike.
+        """
+        return key(self)
+
+    def derive_seed(self, purpose: str) -> int:
+        """The seed of one random stream of this study; all that protects is drawn from such a stream."""
+        return streams.derive_seed(purpose, self.seed, self.stream_name())
 
     def changed(self) -> dict[str, str]:
         """Fields that differ from their default, as text: what goes into a URL or after --set."""

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from engine.noise import GaussianNoise
+from engine.streams import derive_seed
 from engine.teaching import Scale
-from engine.training import stream
 
 CHUNK = 250  # pictures whose activations in all layers are held at once
 BLUR = 1.0  # pixels: standard deviation of the blur that smooth pictures are seen through
@@ -110,14 +111,14 @@ def spread(found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 # --- statistics under differential privacy ---------------------------------------------------------------------------------------
 
 @torch.no_grad()
-def private_statistics(network: nn.Module, images: torch.Tensor, noise_multiplier: float, clip: float, generator: torch.Generator,
+def private_statistics(network: nn.Module, images: torch.Tensor, noise_multiplier: float, clip: float, sampler: GaussianNoise,
                        scale: Scale = Scale()) -> Statistics:
     """Noised mean and variance of what each norm layer of a group-norm network gives, over images (n, h, w, c) uint8.
 
     Each picture gives one vector: for each layer, its channels' means and mean squares over √(2·layers·channels), shortened to length
     `clip`, and a 1 that counts it. One picture more or less moves the sum by at most S = √(clip² + 1), and N(0, (noise_multiplier·S)²)
-    is added to each entry: one Gaussian release of sensitivity 1 and that noise multiplier. All the rest is post-processing. Proof in
-    docs/synthesis.md. Noise is drawn on the generator's device.
+    is added to each entry: one Gaussian release of sensitivity 1 and that noise multiplier, drawn by
+    engine.noise and rounded once. All the rest is post-processing. Proof in docs/synthesis.md.
     """
     total, sizes = None, {}
     network.eval()
@@ -130,8 +131,7 @@ def private_statistics(network: nn.Module, images: torch.Tensor, noise_multiplie
             vectors *= torch.where(lengths.isfinite(), (clip * (1 - 1e-6) / lengths.clamp_min(1e-12)).clamp_max(1), 0)
             vectors = torch.cat([vectors.nan_to_num(), torch.ones_like(lengths)], 1)
             total = vectors.sum(0) + (0 if total is None else total)
-    noise = torch.randn(len(total), generator=generator, dtype=torch.float64, device=generator.device).to(total.device)
-    total = total + noise_multiplier * (clip**2 + 1) ** 0.5 * noise
+    total = sampler.added_to(total, noise_multiplier * (clip**2 + 1) ** 0.5).float()
     means = (total[:-1] / total[-1].clamp_min(1)).float()
     parts = means.split([2 * channels for channels in sizes.values()])
     return {name: spread(part / weight(len(sizes), sizes[name])) for name, part in zip(sizes, parts)}
@@ -279,7 +279,7 @@ class Batch:
 
     def __init__(self, settings: Settings, teachers: list[Teacher], labels: torch.Tensor, shape: tuple[int, int, int], seed: int, number: int):
         self.settings, self.teachers, self.labels = settings, teachers, labels
-        self.draws = torch.Generator().manual_seed(stream(f"synthesis {number}", seed))
+        self.draws = torch.Generator().manual_seed(derive_seed(f"synthesis {number}", seed))
         self.free = torch.randn(len(labels), *shape, generator=self.draws).to(labels.device).requires_grad_()
         self._bound()
         self.optimizer = torch.optim.Adam([self.free], lr=settings.rate, betas=(0.5, 0.9))

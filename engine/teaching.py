@@ -11,7 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine import dp_sgd
-from engine.training import EVALUATE, OPTIMIZERS, stream
+from engine.noise import GaussianNoise
+from engine.streams import derive_seed
+from engine.training import EVALUATE, OPTIMIZERS
 
 BLACK = -1.0  # as Scale() shows it
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
@@ -60,8 +62,8 @@ class Fit:
         self.images, self.labels, self.logits = images, labels, logits
         self.size = min(recipe.batch_size, len(images))
         self.steps = len(images) // self.size  # an epoch; the rest of the pictures waits for the next
-        self.draws = torch.Generator().manual_seed(stream("fit", seed))
-        self.mixing = np.random.default_rng(stream("mixup", seed))
+        self.draws = torch.Generator().manual_seed(derive_seed("fit", seed))
+        self.mixing = np.random.default_rng(derive_seed("mixup", seed))
         kind, more = OPTIMIZERS[recipe.optimizer], {"momentum": 0.9, "nesterov": True} if recipe.optimizer == "sgd" else {}
         self.optimizer = kind(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **more)
         # cycle_momentum off: the schedule changes the rate and nothing else
@@ -119,15 +121,17 @@ class Fit:
 class PrivateFit:
     """The same under DP-SGD: Poisson batches, each picture's gradient clipped, noise added; plain SGD, since steps are few."""
 
-    def __init__(self, network: nn.Module, recipe: Recipe, images: torch.Tensor, labels: torch.Tensor, seed: int, sample_rate: float,
-                 noise_multiplier: float, max_grad_norm: float):
-        self.network, self.images, self.labels, self.rate = network, images, labels, sample_rate
-        self.steps, self.loss = round(1 / sample_rate), float("nan")
-        self.sampling = torch.Generator(images.device).manual_seed(stream("sampling", seed))
-        noise = torch.Generator(images.device).manual_seed(stream("noise", seed))
+    def __init__(self, network: nn.Module, recipe: Recipe, images: torch.Tensor, labels: torch.Tensor,
+                 study, plan: dict):
+        self.network, self.images, self.labels = network, images, labels
+        self.rate = plan["sample_rate"]
+        self.steps, self.loss = round(1 / self.rate), float("nan")
+        self.sampling = torch.Generator(images.device).manual_seed(study.derive_seed("sampling"))
         self.optimizer = torch.optim.SGD(network.parameters(), lr=recipe.learning_rate)
-        self.gradient = dp_sgd.PrivateGradient(network, expected_batch=sample_rate * len(images), max_grad_norm=max_grad_norm,
-                                               noise_multiplier=noise_multiplier, generator=noise)
+        self.gradient = dp_sgd.PrivateGradient(
+            network, expected_batch=self.rate * len(images), max_grad_norm=study.max_grad_norm,
+            noise_multiplier=plan["noise_multiplier"],
+            noise=GaussianNoise(study.derive_seed("noise"), images.device))
 
     def epoch(self) -> Iterator[int]:
         """As many Poisson batches as show each picture once on average; yields the steps done."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import torch
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from engine import dp_sgd, networks, pictures
+from engine.noise import GaussianNoise
+from engine.streams import derive_seed
 
 EVALUATE = 2000  # pictures a forward pass when nothing is learned
 SHOWN_ROWS = 10_000  # training accuracy is measured on at most so many training pictures
@@ -21,11 +21,6 @@ OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adagrad": torch
 def scaled(images: torch.Tensor) -> torch.Tensor:
     """(n, h, w, c) uint8 → (n, c, h, w) float32 in [-1, 1]. Fixed numbers: the data's own mean and spread would leak."""
     return images.permute(0, 3, 1, 2).to(torch.float32).mul_(2 / 255).sub_(1)
-
-
-def stream(purpose: str, seed: int) -> int:
-    """A seed of its own for each purpose: with one stream for all, the initial weights would foretell batches and noise."""
-    return int.from_bytes(hashlib.sha256(f"{purpose} {seed}".encode()).digest()[:8], "big") >> 1
 
 
 def shifts(count: int, copies: int, generator: torch.Generator) -> torch.Tensor:
@@ -55,8 +50,8 @@ class Learner:
         self.labels = torch.tensor(images.train_labels).to(device)
         self.test_pictures, self.test_labels = images.test_images, torch.tensor(images.test_labels).to(device)
         self.shown = min(SHOWN_ROWS, len(self.labels))
-        self.sampling = torch.Generator(device).manual_seed(stream(study.secret("sampling"), study.seed))
-        self.noise = torch.Generator(device).manual_seed(stream(study.secret("noise"), study.seed))
+        self.sampling = torch.Generator(device).manual_seed(study.derive_seed("sampling"))
+        self.noise = GaussianNoise(study.derive_seed("noise"), device)
         self.fingerprint = images.fingerprint
         self.diverged, self.steps, self.averaged, self.group, self.asked = False, 0, None, None, 0
         self.among: torch.Tensor | None = None  # rows that it learns from, ascending; None: all
@@ -150,14 +145,14 @@ class Training(Learner):
         self.network = self.build(images).to(device)
         self.private_gradient = dp_sgd.PrivateGradient(
             self.network, expected_batch=study.batch_size, max_grad_norm=study.clip, noise_multiplier=plan["noise_multiplier"], copies=study.augmentations,
-            generator=self.noise)
-        self.shifts = torch.Generator(device).manual_seed(stream(study.secret("augmentations"), study.seed))
+            noise=self.noise)
+        self.shifts = torch.Generator(device).manual_seed(study.derive_seed("augmentations"))
         self.begin(list(self.network.parameters()))
 
     def build(self, images) -> torch.nn.Module:
         """The network as it is before its first step."""
         h, _, channels = images.train_images.shape[1:]
-        return networks.report_cnn(channels, h, len(images.classes), stream("init", self.study.seed), self.study.activation, self.study.norm)
+        return networks.report_cnn(channels, h, len(images.classes), derive_seed("init", self.study.seed), self.study.activation, self.study.norm)
 
     def share(self, other: Training) -> None:
         """Look at the same pictures in memory as another learner of the same data."""
@@ -220,11 +215,11 @@ class Supervised:
         self.images, self.labels = _pixels_last(images, device), torch.tensor(labels).long().to(device)
         self.tests = {name: _pixels_last(found, device) for name, found in tests.items()}
         _, h, _, channels = images.shape
-        network = networks.keras_cnn(study.network, study.width, channels, h, outputs, stream("init", study.seed))
+        network = networks.keras_cnn(study.network, study.width, channels, h, outputs, derive_seed("init", study.seed))
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.parameters = sum(p.numel() for p in network.parameters())
         self.optimizer = torch.optim.Adadelta(self.network.parameters(), lr=study.learning_rate, rho=0.95, eps=1e-7)  # as Keras 2
-        self.shuffling = torch.Generator().manual_seed(stream("sampling", study.seed))
+        self.shuffling = torch.Generator().manual_seed(derive_seed("sampling", study.seed))
         self.loss = self.agreement = 0.0  # of the last epoch, while it learned
         self._predicted: dict[str, np.ndarray] = {}
 

@@ -173,6 +173,7 @@ def draw(views: dict[str, live.View]) -> None:
     if more:
         st.subheader(CLOSER[closer], anchor=False)
         {"walk": draw_walk, "sweep": draw_sweep, "survival": draw_survival}[closer](more)
+        st.caption(words.SEVERAL_RELEASES)
     draw_promise({who: view for who, view in views.items() if who in arms})
 
 

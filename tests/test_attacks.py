@@ -178,8 +178,8 @@ def test_the_cnn_is_attacked_too(store):
 
 def test_the_attackers_draws_are_his_own():
     study = Membership(noise_multiplier=1.0)
-    assert study.secret("noise") != study.trained().secret("noise")
-    assert Membership(private=False).secret("sampling") != Membership(private=False).trained().secret("sampling")
+    assert study.derive_seed("noise") != study.trained().derive_seed("noise")
+    assert Membership(private=False).derive_seed("sampling") != Membership(private=False).trained().derive_seed("sampling")
 
 
 # --- shadow networks beside each other -----------------------------------------------------------------------------------------------------

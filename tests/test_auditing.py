@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
-from engine.auditing import Marks, Seen, Witness, floor, least_epsilon, p_value
+from engine.auditing import FLOAT32, LEVEL, Marks, Seen, Tails, Witness, circles, floor, least_epsilon, p_value
 
 CLASSES = 10
 
@@ -184,3 +185,62 @@ def test_beyond_the_clip_norm_other_checks_say_nothing():
     lost = watched(0, epochs=1)
     lost.see(seen)
     assert not lost.checks()[0].kept and not lost.checks()[1].kept and lost.floor(1e-5).epsilon == 0.0  # what diverged passes nowhere
+
+
+# --- the noise's tails -----------------------------------------------------------------------------------------------------------
+
+def noise_seen(draw, steps=3, size=8_000, signal=20.0, seed=0):
+    """Tails of noise that was added in float32 to sums of that size, in standard deviations."""
+    rng, tails = np.random.default_rng(seed), Tails()
+    for _ in range(steps):
+        sums = (signal * rng.standard_normal(size)).astype(np.float32)
+        noised = (sums.astype(float) + draw(rng, size)).astype(np.float32)
+        noise = noised.astype(float) - sums
+        tails.see(noise, FLOAT32 / math.sqrt(3) * (np.abs(sums) + 2 * np.abs(noise)))
+    return tails
+
+
+def float32_noise(rng, size):
+    generator = torch.Generator().manual_seed(int(rng.integers(2**40)))
+    return torch.randn(size, generator=generator).double().numpy()
+
+
+def normal_noise(rng, size):
+    return rng.standard_normal(size)
+
+
+def test_the_check_of_tails_raises_no_false_alarm():
+    p = np.array([noise_seen(normal_noise, seed=seed).p_value() for seed in range(300)])
+    assert (p <= 0.05).sum() <= 26  # 15 are expected at most; more than 26 in 1 of 300 tries
+    assert (p <= LEVEL).sum() <= 4
+
+
+@pytest.mark.parametrize(("signal", "steps"), [(0.0, 2), (20.0, 6), (1000.0, 60)])
+def test_float32_noise_is_found_where_the_check_says_that_it_can_be(signal, steps):
+    found = [noise_seen(float32_noise, steps, signal=signal, seed=seed) for seed in range(20)]
+    assert all(tails.power(LEVEL) > 0.9 for tails in found)
+    assert all(tails.p_value() <= LEVEL for tails in found)
+
+
+def test_the_check_says_where_it_can_see_nothing():
+    few = noise_seen(float32_noise, steps=1, size=128)
+    loud = [noise_seen(float32_noise, steps=1, signal=signal) for signal in (1e5, 1e6, 1e7, 1e8)]
+    assert all(tails.power(LEVEL) < 0.5 for tails in (few, *loud))
+    assert all(tails.on_circles**2 <= 8 * tails.weight + 8 for tails in loud)  # nor does it find what is not there
+
+
+@pytest.mark.parametrize("size", [40, 8000])
+def test_pairs_are_those_of_torch_whatever_the_length(size):
+    """What does not fill a block of 16 is drawn again over the last 16, and so is no pair."""
+    rng, on, pairs = np.random.default_rng(3), [], 0
+    while pairs < 200:
+        z = float32_noise(rng, size)
+        cosines, weights = circles(z, FLOAT32 * np.abs(z))
+        on += cosines[weights > 0.9].tolist()
+        pairs = pairs + (weights > 0.9).sum()
+    assert np.mean(on) > 0.9
+
+
+@pytest.mark.parametrize("wrong", [lambda z: z.clip(-3.9, 3.9), lambda z: z * 1.05, lambda z: np.where(np.abs(z) > 3, np.nan, z)])
+def test_other_tails_than_normal_ones_are_found(wrong):
+    assert noise_seen(lambda rng, size: wrong(rng.standard_normal(size)), steps=100).p_value() < LEVEL

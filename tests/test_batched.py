@@ -130,7 +130,7 @@ def test_noise_is_added_once_however_many_parts_a_batch_has(images):
     studies = [DPTraining(**CNN, noise_multiplier=noise, seed=3) for noise in (1.0, 4.0)]
     whole, parts, twice = (stacked(studies, images, room=room) for room in (None, 20, 20))
     start = whole.weights.clone()
-    twice.accumulate = lambda: (twice._accumulate(), twice.noise.copy_(twice.drawn_noise[twice.at]), twice.total.add_(twice.noise))  # planted: noise for every part
+    twice.accumulate = lambda: (twice._accumulate(), twice.noise.copy_(twice.drawn_noise[twice.at]), twice.total.add_(twice.noise.float()))  # planted: noise for every part
     for stack in (whole, parts, twice):
         for _ in range(3):
             stack.step()

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from engine import networks
 from engine.dcgan import MADE, REAL, Adversaries, logistic
+from engine.streams import derive_seed
 
 CPU = torch.device("cpu")
 CLASSES = 3
@@ -18,7 +19,7 @@ of = lambda batch: torch.arange(len(batch)) % CLASSES  # the labels of a batch i
 def adversaries(images=None, **changes):
     """Two small networks over random pictures, before their first step."""
     settings = {"private": True, "latent": 16, "max_grad_norm": 0.5, "averaging": 0.9, "seed": 0} | changes
-    study = SimpleNamespace(**settings, secret=lambda purpose: purpose)
+    study = SimpleNamespace(**settings, derive_seed=lambda purpose: derive_seed(purpose, settings["seed"]))
     images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 1), dtype=np.uint8) if images is None else images
     plan = {"width": 8, "judge_width": 8, "batch_size": 10, "discriminator_steps": 2, "generator_rate": 1e-3, "discriminator_rate": 1e-3}
     return Adversaries(study, plan | {"noise_multiplier": settings.get("sigma", 0.0), "sample_rate": 10 / len(images)}, images, np.arange(len(images)) % CLASSES, CLASSES, CPU)

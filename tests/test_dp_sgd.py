@@ -17,6 +17,7 @@ from torch import nn
 from engine import dp_sgd
 from engine.dp_sgd import PrivateGradient, poisson_batch
 from engine.networks import initialised, report_cnn
+from engine.noise import GaussianNoise
 
 SHARP, WIDE = 0.5, 1e4  # a clip norm that shortens every example, and one that shortens none
 
@@ -44,7 +45,7 @@ def batch(size, channels=1, classes=10, seed=0):
 def gradient(network, x, y, *, clip=1.0, noise=0.0, expected=32, seed=0, loss=None):
     """All of a network's private gradient in one vector."""
     private = PrivateGradient(network, expected_batch=expected, max_grad_norm=clip, noise_multiplier=noise,
-                              generator=generator(seed), loss=loss)
+                              noise=GaussianNoise(seed), loss=loss)
     private(x, y)
     return flat(network)
 
@@ -123,7 +124,7 @@ def test_equals_a_loop_over_the_examples(name, clip):
 def test_an_example_with_copies_is_clipped_once_by_its_mean_gradient(norm, clip):
     (x, y), copies = batch(30), 3
     ours, theirs = (report_cnn(1, 28, 10, seed=0, activation="tanh", norm=norm) for _ in range(2))
-    private = PrivateGradient(ours, expected_batch=32, max_grad_norm=clip, noise_multiplier=0.0, generator=generator(), copies=copies)
+    private = PrivateGradient(ours, expected_batch=32, max_grad_norm=clip, noise_multiplier=0.0, noise=GaussianNoise(0), copies=copies)
     summary = private(x, y)
     assert summary.norms.shape == summary.losses.shape == (10,)
     groups = x.view(10, copies, 1, 28, 28), y.view(10, copies)
@@ -265,7 +266,7 @@ def noise_p_value(noise_given, noise_claimed, clip=2.0, expected=64, steps=3):
     network, (x, y) = report_cnn(1, 28, 10, seed=0), batch(8)
     quiet = gradient(network, x, y, clip=clip, expected=expected)
     private = PrivateGradient(network, expected_batch=expected, max_grad_norm=clip, noise_multiplier=noise_given,
-                              generator=generator(11))
+                              noise=GaussianNoise(11))
     draws = []
     for _ in range(steps):
         private(x, y)
@@ -287,7 +288,7 @@ def test_the_check_rejects_another_scale(given):
 
 def test_noise_is_normal_fresh_at_each_step_and_everywhere():
     network, (x, y) = report_cnn(1, 28, 10, seed=0), batch(0)
-    private = PrivateGradient(network, expected_batch=1, max_grad_norm=1.0, noise_multiplier=1.0, generator=generator(5))
+    private = PrivateGradient(network, expected_batch=1, max_grad_norm=1.0, noise_multiplier=1.0, noise=GaussianNoise(5))
     private(x, y)
     first = flat(network)
     private(x, y)
@@ -319,7 +320,7 @@ def test_an_empty_batch_is_pure_noise():
     assert not gradient(network, x, y, noise=0.0).any()
     empty = gradient(network, x, y, noise=1.0, clip=2.0, expected=4)
     assert empty.std().item() == pytest.approx(0.5, rel=0.03)
-    private = PrivateGradient(network, expected_batch=4, max_grad_norm=1.0, noise_multiplier=1.0, generator=generator())
+    private = PrivateGradient(network, expected_batch=4, max_grad_norm=1.0, noise_multiplier=1.0, noise=GaussianNoise(0))
     assert math.isnan(private(x, y).loss)
 
 
@@ -442,7 +443,7 @@ def test_the_network_stays_an_ordinary_network():
 def test_any_optimizer_steps_and_learns(optimizer):
     network, (x, y) = report_cnn(1, 28, 10, seed=0), batch(64)
     x += F.one_hot(y, 28)[:, None, :, None]  # one bright row, which tells the class
-    private = PrivateGradient(network, expected_batch=64, max_grad_norm=1.0, noise_multiplier=0.1, generator=generator())
+    private = PrivateGradient(network, expected_batch=64, max_grad_norm=1.0, noise_multiplier=0.1, noise=GaussianNoise(0))
     steps = optimizer(network.parameters(), lr={"SGD": 1.0, "Adam": 0.003, "Adagrad": 0.01}[optimizer.__name__])
     losses = []
     for _ in range(30):
@@ -454,7 +455,7 @@ def test_any_optimizer_steps_and_learns(optimizer):
 def test_the_summary_counts_what_was_clipped():
     network, (x, y) = report_cnn(1, 28, 10, seed=0), batch(8)
     x[0, 0, 0, 0] = math.nan
-    private = PrivateGradient(network, expected_batch=8, max_grad_norm=WIDE, noise_multiplier=0.0, generator=generator())
+    private = PrivateGradient(network, expected_batch=8, max_grad_norm=WIDE, noise_multiplier=0.0, noise=GaussianNoise(0))
     assert private(x, y).clipped == pytest.approx(1 / 8)
     assert private(x[1:], y[1:]).loss == pytest.approx(F.cross_entropy(network(x[1:]), y[1:]).item(), rel=1e-5)
 
@@ -465,7 +466,7 @@ def test_the_same_on_a_gpu():
     ours = gradient(network, x, y, clip=SHARP)
     twin = report_cnn(1, 28, 10, seed=0).cuda()
     private = PrivateGradient(twin, expected_batch=32, max_grad_norm=SHARP, noise_multiplier=0.0,
-                              generator=torch.Generator("cuda").manual_seed(0))
+                              noise=GaussianNoise(0, "cuda"))
     with torch.backends.cudnn.flags(allow_tf32=False):
         private(x.cuda(), y.cuda())
     assert_close(flat(twin).cpu(), ours)

@@ -12,6 +12,7 @@ from torch import nn
 from engine import federation, wire
 from engine.federation import DROPPED, NOT_ASKED, NOTHING, REFUSED, Federation, Phones, Task
 from engine.networks import initialised, report_cnn
+from engine.streams import derive_seed
 
 PLAIN = {"policy": "largest", "fraction": 1.0, "threshold": 0.0, "keep_rest": False, "order": "together", "participation": 1.0, "dropout": 0.0, "faulty": "none", "noised_by": "server", "server_rate": 1.0, "seed": 0}
 QUIET = {"noise_multiplier": 0.0, "clip": None}
@@ -26,7 +27,8 @@ def one_thread():
 
 
 def study(**changes):
-    return SimpleNamespace(**PLAIN | changes, secret=lambda purpose: purpose)
+    fields = PLAIN | changes
+    return SimpleNamespace(**fields, derive_seed=lambda purpose: derive_seed(purpose, fields["seed"]))
 
 
 def small_task(n=60, d=12, classes=4, dtype=torch.float64):
@@ -125,7 +127,7 @@ def test_the_server_goes_along_the_mean():
 def test_in_turns_everybody_begins_with_what_the_last_one_left():
     task = small_task()
     federated, _ = run(task, thirds(), order="turns")
-    order = torch.randperm(6, generator=torch.Generator().manual_seed(federation.stream("public", 0))).tolist()
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(derive_seed("public", 0))).tolist()
     weights = task.start
     for i in order:
         weights = weights - 0.1 * phones(task, thirds()).accumulated(weights, [i])[0]
@@ -137,7 +139,7 @@ def test_in_turns_everybody_begins_with_what_the_last_one_left():
 def test_a_shift_begins_before_the_last_ones_uploads_are_in():
     task = small_task()
     federated, _ = run(task, thirds(count=4), order="asynchronous")
-    order = torch.randperm(4, generator=torch.Generator().manual_seed(federation.stream("public", 0))).tolist()
+    order = torch.randperm(4, generator=torch.Generator().manual_seed(derive_seed("public", 0))).tolist()
     weights = before = task.start
     for i in order:
         base, before = before, weights
@@ -245,7 +247,7 @@ def test_one_participant_moves_a_days_sum_by_at_most_the_clip_norm(policy, order
     """The first to come is taken out, so that all others begin where they did; noise is there and the same."""
     task, plan = small_task(), {"noise_multiplier": 1e-9, "clip": 0.05}
     settings = {"plan": plan, "policy": policy, "fraction": 0.5, "order": order}
-    first = torch.randperm(6, generator=torch.Generator().manual_seed(federation.stream("public", 0))).tolist()
+    first = torch.randperm(6, generator=torch.Generator().manual_seed(derive_seed("public", 0))).tolist()
     whose = first[-1]  # of those who come last nobody's gradient depends on
     without = [[] if i == whose else rows for i, rows in enumerate(thirds())]
     far = float((run(task, thirds(), **settings)[0].weights - run(task, without, **settings)[0].weights).norm())

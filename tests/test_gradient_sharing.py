@@ -187,7 +187,7 @@ def test_arms_with_noise_together_spend_more_than_each(lab):
 
 def test_two_arms_with_noise_do_not_share_their_draws():
     one, other = tiny(noise_multiplier=2.0), tiny(noise_multiplier=2.0, fraction=0.2)
-    assert one.secret("noise") != other.secret("noise") and one.secret("noise") != one.secret("participation")
+    assert one.derive_seed("noise") != other.derive_seed("noise") and one.derive_seed("noise") != one.derive_seed("participation")
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------------------------

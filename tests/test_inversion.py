@@ -94,9 +94,9 @@ def test_next_to_no_noise_protects_no_better_than_none(lab, policy):
 def test_no_two_uploads_share_their_noise():
     """Or the difference of two would hold none."""
     defences, purpose = Inversion().defences(), "noise"
-    names = [study.secret(purpose) for study in (*defences.values(), Inversion(index=1), Inversion(leak_noise=0.5), Inversion().with_picture(np.zeros((28, 28, 1), np.uint8)))]
+    names = [study.derive_seed(purpose) for study in (*defences.values(), Inversion(index=1), Inversion(leak_noise=0.5), Inversion().with_picture(np.zeros((28, 28, 1), np.uint8)))]
     assert len(set(names)) == len(names)
-    assert Inversion().secret("noise") != Inversion().secret("public")
+    assert Inversion().derive_seed("noise") != Inversion().derive_seed("public")
 
 
 def test_an_attack_is_the_same_on_one_core_and_on_two(lab):

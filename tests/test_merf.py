@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from engine import merf
+from engine.noise import GaussianNoise
 
 CPU = torch.device("cpu")
 SETTINGS = {"latent": 8, "averaging": 0.0, "seed": 0, "imitator_width": 4, "imitator_rate": 0.01, "imitator_steps": 40, "imitator_batch": 30}
@@ -56,7 +57,7 @@ def test_one_picture_moves_the_sums_by_at_most_the_sensitivity_and_nearly_by_tha
 
 
 def test_noise_is_as_large_as_charged():
-    sums, draws = torch.zeros(10, 2001, dtype=torch.float64), torch.Generator().manual_seed(0)
+    sums, draws = torch.zeros(10, 2001, dtype=torch.float64), GaussianNoise(0)
     noise = merf.released(sums, 2.0, draws)
     assert float(noise.std()) == pytest.approx(2.0 * merf.SENSITIVITY, rel=0.02)
     assert float((0.9 * noise).std()) != pytest.approx(2.0 * merf.SENSITIVITY, rel=0.02)

@@ -66,8 +66,8 @@ def test_a_sweep_of_nothing_is_refused():
 class Careless(DPTraining):
     """Draws by the seed alone, as they were before a review."""
 
-    def secret(self, purpose):
-        return purpose
+    def stream_name(self):
+        return ""
 
 
 @pytest.mark.parametrize("kind", [DPTraining, Careless])

@@ -8,6 +8,7 @@ import torch
 
 from engine import data, networks, synthesis, teaching
 from engine.lab import Lab
+from engine.noise import GaussianNoise
 from engine.studies.bn_synthesis import BNSynthesis
 from engine.studies.classifier import Classifier, load_arrays, read_arrays
 from engine.studies.student import Student
@@ -164,7 +165,7 @@ def test_smooth_pictures_have_smaller_steps_between_neighbours_than_free_ones():
 # --- statistics under differential privacy ----------------------------------------------------------------------------------------
 
 def released(network, images, noise=1e-9, seed=0, clip=1.0):
-    return synthesis.private_statistics(network, images, noise, clip, torch.Generator().manual_seed(seed))
+    return synthesis.private_statistics(network, images, noise, clip, GaussianNoise(seed))
 
 
 def test_one_picture_moves_the_released_sum_by_no_more_than_the_sensitivity(digits):

@@ -18,20 +18,21 @@ from engine.studies.features import MAPS, MOST_BYTES
 from engine.study import Guarantee, Phase, Point, Refused, Result
 
 MARKERS, GROUPS = 1500, 2  # rows that are always in, and the columns that they share
-CHEATS = {"none": "nobody cheats", "no clipping": "clipping is left out", "half the noise": "half of the noise", "shuffled batches": "shuffled batches"}
+CHEATS = {"none": "nobody cheats", "no clipping": "clipping is left out", "half the noise": "half of the noise", "shuffled batches": "shuffled batches",
+          "float32 noise": "noise of float32 draws"}
 
 
 class Audit(DPTraining):
     """DP-SGD with canaries: the floor on ε that right guesses prove, and checks of the mechanism."""
 
-    NAME, VERSION = "audit", 100 * DPTraining.VERSION + 2  # whatever changes a training changes its audit
+    NAME, VERSION = "audit", 100 * DPTraining.VERSION + 3  # whatever changes a training changes its audit
     TITLE = "An audit of training under differential privacy"
     PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 3, "canaries": 300, "noise_multiplier": 1.0}}
     SERIES: ClassVar[dict[str, str]] = {}
 
     canaries: int = parameter("Canaries", 2000, low=20, high=20_000, scale="log",
                               help="Made-up examples that nobody else resembles, each put among the pictures or left out by a coin flip. More of them show more.")
-    cheat: str = parameter("Does the trainer cheat?", "none", choices=CHEATS, pattern="^(none|no clipping|half the noise|shuffled batches)$",
+    cheat: str = parameter("Does the trainer cheat?", "none", choices=CHEATS, pattern="^(none|no clipping|half the noise|shuffled batches|float32 noise)$",
                            help="An error that is planted behind the accountant's back. The auditor should find it.")
 
     def check(self, shown) -> None:
@@ -69,8 +70,7 @@ class Audit(DPTraining):
         """The training with canaries among its pictures, ready for its first step."""
         from engine.auditing import Marks
         from engine.canaries import MarkedCNN, MarkedLinear
-        from engine.training import stream
-        rng = np.random.default_rng(stream(self.secret("canaries"), self.seed))
+        rng = np.random.default_rng(self.derive_seed("canaries"))
         marks = Marks.drawn(self.canaries, MARKERS, GROUPS, len(images.classes), rng)
         if self.network == "cnn":
             return MarkedCNN(self, plan, images, lab.device, marks, self.cheat)

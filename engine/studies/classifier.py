@@ -15,6 +15,7 @@ import numpy as np
 
 from engine import data, parameters, pictures, privacy, settings
 from engine.parameters import parameter
+from engine.streams import derive_seed
 from engine.study import Failed, Guarantee, Phase, Point, Refused, Result, Study
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of colours that given weights were trained with; grey ones: 0.5
@@ -92,7 +93,7 @@ class Teaching(Study):
 class Classifier(Teaching):
     """Train a residual network, or read its weights; say how well it names pictures, and how well it keeps who was in the data."""
 
-    NAME, VERSION = "classifier", 1
+    NAME, VERSION = "classifier", 2
     TITLE = "A network that names pictures"
     PRESETS = {
         "quick": {},
@@ -126,6 +127,10 @@ class Classifier(Teaching):
     def kind(self) -> str:
         """Runs of one kind take time in proportion to their work."""
         return f"{self.NAME}:{self.network}:{self.private}"
+
+    def stream_name(self) -> str:
+        """The key, where there is privacy: several private teachers may be published together."""
+        return super().stream_name() if self.private else ""
 
     # --- running --------------------------------------------------------------------------------------------------------
 
@@ -199,11 +204,10 @@ class _Pupil:
 
         from engine import networks
         from engine.teaching import Scale
-        from engine.training import stream
         self.study, self.images, self.device = study, images, device
         h, _, channels = images.train_images.shape[1:]
         self.network = networks.resnet(study.network, "plain group" if study.private else "batch", channels, h, len(images.classes),
-                                       stream("init", study.seed)).to(device)
+                                       derive_seed("init", study.seed)).to(device)
         self.seen, self.labels = torch.tensor(images.train_images).to(device), torch.tensor(images.train_labels).long().to(device)
         self.scale, self.curves = Scale(*IMAGENET) if study.weights == "given" and channels == 3 else Scale(), {}
 
@@ -216,8 +220,7 @@ class _Pupil:
         from engine import teaching
         study, recipe = self.study, self.study.recipe()
         if study.private:
-            fit = teaching.PrivateFit(self.network, recipe, self.seen, self.labels, study.seed, plan["sample_rate"], plan["noise_multiplier"],
-                                      study.max_grad_norm)
+            fit = teaching.PrivateFit(self.network, recipe, self.seen, self.labels, study, plan)
         else:
             fit = teaching.Fit(self.network, recipe, self.seen, self.labels, study.seed)
         for epoch in range(1, study.epochs + 1):
@@ -247,13 +250,11 @@ class _Pupil:
 
     def record(self, plan: dict) -> None:
         """The statistics that pictures are made of: of all training pictures, or noised once."""
-        import torch
-
         from engine import synthesis
-        from engine.training import stream
+        from engine.noise import GaussianNoise
         study, classes = self.study, len(self.images.classes)
         if study.private:
-            noise = torch.Generator(self.device).manual_seed(stream("statistics", study.seed))
+            noise = GaussianNoise(study.derive_seed("statistics"), self.device)
             self.statistics = synthesis.private_statistics(self.network, self.seen, study.statistics_noise, STATISTICS_CLIP, noise)
             self.of_classes = {}
             return

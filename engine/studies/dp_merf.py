@@ -29,7 +29,7 @@ class Imitating(Drawing):
 class DPMERF(Imitating):
     """Noise the mean embedding once, then train freely; keep what `gan` keeps."""
 
-    NAME, VERSION = "dp_merf", 1
+    NAME, VERSION = "dp_merf", 2
     TITLE = "A generator that has one noised mean"
     PRESETS = {"quick": {}, "tiny": {"frequencies": 50, "imitator_width": 4, "imitator_steps": 3, "imitator_batch": 20, "samples": 40, "latent": 8}}
 
@@ -51,7 +51,7 @@ class DPMERF(Imitating):
         import torch
 
         from engine import merf
-        from engine.training import stream
+        from engine.noise import GaussianNoise
         yield Phase("reading the pictures")
         images = lab.images(self.dataset)
         self.check(images)
@@ -63,7 +63,7 @@ class DPMERF(Imitating):
         seen = torch.tensor(self.canvas(images.train_images[rows])).to(device)
         features = merf.Features(seen[0].numel(), self.frequencies, self.length, self.seed, device)
         exact = merf.embedding(features, seen, torch.tensor(images.train_labels[rows]).long().to(device), len(images.classes))
-        noise = torch.Generator(device).manual_seed(stream(self.secret("noise"), self.seed))
+        noise = GaussianNoise(self.derive_seed("noise"), device)
         sums = merf.released(exact, self.noise_multiplier(), noise)
         growing = Growing(self, merf.Imitator(self, sums, len(rows), features, self.side, seen.shape[3], device), self.imitator_steps, real, see)
         yield from growing.all_steps((lambda step: self.target_epsilon) if self.private else None)

@@ -40,7 +40,7 @@ MOST_STEPS = 100_000  # half an hour to an hour on two cores: the most that one 
 class DPTraining(Study):
     """Train the report's network under DP-SGD, DP-Adam or DP-Adagrad; say what was learned and what ε was spent."""
 
-    NAME, VERSION = "dp_training", 5
+    NAME, VERSION = "dp_training", 6
     TITLE = "Training under differential privacy"
     PRESETS = {
         "quick": {},
@@ -191,14 +191,9 @@ class DPTraining(Study):
             found[noise] = [(float(e), privacy.rdp_epsilon(noise, plan["sample_rate"], e * plan["steps_per_epoch"], self.delta, plan["mean_noise"])) for e in marks]
         return found
 
-    def secret(self, purpose: str) -> str:
-        """The name of a random stream that no other private training shares, whatever it differs in.
-
-        Two trainings with the same noise would give each other away: one network less the other holds no noise at all. The composition of several
-        (engine/studies/sweep.py) counts on independent draws, of batches too.
-        """
-        whose = f" {data.fingerprint(self.dataset)}" if self.dataset.startswith("folder:") else ""  # a folder may change, and be learned from again
-        return f"{purpose} of {self.model_dump_json()}{whose}" if self.private else purpose
+    def stream_name(self) -> str:
+        """The key, where there is privacy: several private trainings may be published together."""
+        return super().stream_name() if self.private else ""
 
     def features(self) -> Features:
         """What the linear model looks at."""

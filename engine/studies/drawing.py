@@ -45,9 +45,9 @@ class Drawing(Seeing):
         """(n,) rows of the training pictures that it learns from: the first of the permutation."""
         return permutation(len(images.train_images))[:self.count(images)]
 
-    def secret(self, purpose: str) -> str:
-        """The name of a random stream that no other private training shares (as DPTraining's): several may be published together."""
-        return f"{purpose} of {self.NAME} {self.model_dump_json()} {data.fingerprint(self.dataset)}" if self.private else purpose
+    def stream_name(self) -> str:
+        """The key, where there is privacy: several private generators may be published together."""
+        return super().stream_name() if self.private else ""
 
     def real(self, **changes) -> RealFeatures:
         """What its pictures are compared with, by its extractor unless told otherwise."""

@@ -150,10 +150,10 @@ class Fidelity(Comparing):
 
         from engine import networks
         from engine.artist import as_bytes
-        from engine.training import stream
+        from engine.streams import derive_seed
         channels = 1 if self.colour == "grey" else images.test_images.shape[3]
         told = len(images.classes) if self.labelled else 0
-        generator, _ = networks.dcgan(self.usual("width"), self.usual("width"), channels, self.side, self.latent + told, 1, stream("init", self.seed))
+        generator, _ = networks.dcgan(self.usual("width"), self.usual("width"), channels, self.side, self.latent + told, 1, derive_seed("init", self.seed))
         noise = torch.randn(self.samples, self.latent, generator=torch.Generator().manual_seed(self.seed))
         labels = torch.eye(told)[torch.arange(self.samples) % told] if told else noise[:, :0]
         with torch.no_grad():

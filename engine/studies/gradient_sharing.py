@@ -37,7 +37,7 @@ LEAST_NOISE = 0.01
 class GradientSharing(Starting):
     """Let phones learn together from gradients; say how accurate the model became, how many bytes that took, and what was promised to whom."""
 
-    NAME = "gradient_sharing"
+    NAME, VERSION = "gradient_sharing", 2
     TITLE = "Sharing gradients instead of pictures"
     PRESETS = {
         "quick": {},
@@ -253,10 +253,6 @@ class GradientSharing(Starting):
             return privacy.gaussian_epsilon(noise / moved, self.delta, math.sqrt(days))
         return privacy.rdp_epsilon(noise / moved, rate, days, self.delta)
 
-    def secret(self, purpose: str) -> str:
-        """The name of a random stream that no other arm shares: two with the same noise would give each other away."""
-        return f"{purpose} of {self.NAME} {self.model_dump_json()} {data.fingerprint(self.dataset)}"
-
     def guarantee(self) -> Guarantee:
         """What a participant is promised, all pictures on the phone together."""
         unit = "all pictures of one participant"
@@ -343,9 +339,9 @@ class _Arm:
         import torch
 
         from engine import federation
-        from engine.training import stream
+        from engine.streams import derive_seed
         study = self.study
-        shuffling = torch.Generator(self.task.train.device).manual_seed(stream(f"shuffling of {study.arm}", study.seed))
+        shuffling = torch.Generator(self.task.train.device).manual_seed(derive_seed(f"shuffling of {study.arm}", study.seed))
         self.rate = RATES[study.learner] if study.learning_rate is None else study.learning_rate
         return federation.Phones(self.task, owned, batch_size=batch_size, epochs=study.local_epochs, learning_rate=self.rate, shuffling=shuffling)
 

@@ -80,16 +80,16 @@ class Starting(Study):
         import torch
 
         from engine import federation, networks
-        from engine.training import stream
+        from engine.streams import derive_seed
         labels, test_labels = (torch.tensor(found).long().to(lab.device) for found in (images.train_labels, images.test_labels))
         if self.backbone is None:
             h, _, channels = images.train_images.shape[1:]
-            network = networks.report_cnn(channels, h, len(images.classes), stream("init", self.seed), self.activation).to(lab.device)
+            network = networks.report_cnn(channels, h, len(images.classes), derive_seed("init", self.seed), self.activation).to(lab.device)
             train, test, prepare = torch.tensor(images.train_images).to(lab.device), torch.tensor(images.test_images).to(lab.device), federation.pixels
         else:
             found = yield from lab.need(self.backbone)
             train, test = (torch.from_numpy(found.arrays[part]).to(lab.device) for part in ("train", "test"))
-            network = networks.initialised(torch.nn.Sequential(torch.nn.Linear(train.shape[1], len(images.classes))), stream("init", self.seed)).to(lab.device)
+            network = networks.initialised(torch.nn.Sequential(torch.nn.Linear(train.shape[1], len(images.classes))), derive_seed("init", self.seed)).to(lab.device)
             prepare = federation.standardised(train[self.split(len(train))[0]])
         return federation.Task(network, train, labels, test, test_labels, prepare, federation.flat(network))
 
@@ -144,9 +144,9 @@ class InitialModel(Starting):
         import torch
         from torch.nn import functional as F
 
-        from engine.training import stream
+        from engine.streams import derive_seed
         optimizer = {"sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam}[self.optimizer](task.network.parameters(), lr=self.rate)
-        shuffling, mine = torch.Generator().manual_seed(stream("company", self.seed)), torch.from_numpy(rows)
+        shuffling, mine = torch.Generator().manual_seed(derive_seed("company", self.seed)), torch.from_numpy(rows)
         steps = math.ceil(len(rows) / BATCH)
         for epoch in range(1, self.initial_epochs + 1):
             for step, part in enumerate(mine[torch.randperm(len(mine), generator=shuffling)].to(task.train.device).split(BATCH), 1):

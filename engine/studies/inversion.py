@@ -17,6 +17,7 @@ from engine.parameters import parameter
 from engine.studies.classifier import taught
 from engine.studies.initial_model import Starting
 from engine.studies.real_features import RealFeatures
+from engine.streams import derive_seed
 from engine.study import Failed, Guarantee, Phase, Picture, Point, Refused, Result, Study
 
 STEPS = {"cnn": 2000, "features": 400}  # of one attempt
@@ -33,7 +34,7 @@ USUAL_CLIP = 1.0
 class Inversion(Starting):
     """Attack one upload; return what came out, step by step, and how like the picture it is."""
 
-    NAME = "inversion"
+    NAME, VERSION = "inversion", 2
     TITLE = "A picture rebuilt from gradients"
     PRESETS = {"quick": {}, "tiny": {"attack_steps": 60, "tries": 1, "company_share": 0.0}}
     SERIES = {"defences": "the same picture under the usual ways to share less"}
@@ -162,13 +163,13 @@ class Inversion(Starting):
         import torch
 
         from engine import federation, inversion, wire
-        from engine.training import stream
+        from engine.noise import GaussianNoise
         network, shared = yield from self._model(lab, images)
         n = sum(p.numel() for p in shared)
         blank = inversion.Leak(network, shared, torch.empty(0), torch.empty(0))
         true = torch.tensor(image, device=lab.device).permute(2, 0, 1)[None] / 255
         gradient = blank.gradient(true, torch.tensor([label], device=lab.device)).detach()
-        public, noise = (torch.Generator().manual_seed(stream(self.secret(purpose), self.seed)) for purpose in ("public", "noise"))
+        public = torch.Generator().manual_seed(self.derive_seed("public"))
         known = federation.public_positions(n, self.leak_fraction, public).to(lab.device) if self.leak_policy == "random" else None
         chosen = federation.selected(gradient[None], self.leak_policy, self.leak_fraction, self.leak_threshold, known)
         upload, sent = federation.clipped(gradient[None] * chosen, self.clip)[0], chosen[0]
@@ -177,7 +178,9 @@ class Inversion(Starting):
         signal = float(upload.norm())
         if self.leak_noise:
             sent = sent if known is not None else torch.ones_like(sent)
-            upload = upload + sent * torch.randn(n, generator=noise).to(upload) * (self.leak_noise * self.clip)
+            noise = GaussianNoise(self.derive_seed("noise"), upload.device)
+            noised = noise.added_to(upload, self.leak_noise * self.clip).to(upload.dtype)
+            upload = torch.where(sent, noised, upload)
         message = wire.pack(upload.cpu().numpy(), sent.cpu().numpy(), known is not None)
         facts = {"gradients": n, "sent": int(sent.sum()), "bytes": len(message), "gradient_norm": float(gradient.norm()), "upload_norm": float(upload.norm()),
                  "noise_to_signal": self.leak_noise * (self.clip or 0.0) * int(sent.sum()) ** 0.5 / max(signal, 1e-12)}
@@ -191,10 +194,6 @@ class Inversion(Starting):
         threshold = max(self.leak_threshold, ABOVE_NOISE * self.leak_noise * self.clip)
         kept = federation.selected(read[None], self.leak_policy, self.leak_fraction, threshold)[0]
         return kept if bool(kept.any()) else read != 0
-
-    def secret(self, purpose: str) -> str:
-        """The name of a random stream that no other upload shares: two with the same noise would give each other away."""
-        return f"{purpose} of {self.NAME} {self.model_dump_json()} {data.fingerprint(self.dataset)}"
 
     def _model(self, lab, images):
         """The network as the attacker can run it, (1, c, h, w) in [0, 1] → logits, and the parameters whose gradients are uploaded."""
@@ -245,13 +244,12 @@ class _Attack:
         import torch
 
         from engine import inversion
-        from engine.training import stream
         study = self.study
         steps, tries = study.usual("attack_steps"), study.usual("tries")
         labels = [self.guessed] * tries if self.ranked else list(range(min(WITHOUT_HINT, len(self.classes))))  # without a hint one class after the other is tried
         tries = len(labels)
         for number, label in enumerate(labels):
-            draws = torch.Generator().manual_seed(stream(f"attempt {number}", study.seed))
+            draws = torch.Generator().manual_seed(derive_seed(f"attempt {number}", study.seed))
             attempt = inversion.Attempt(self.leak, label, (self.image.shape[2], *self.image.shape[:2]), steps, study.smoothness, draws)
             frames = set(np.unique(np.geomspace(1, steps, FRAMES).round().astype(int)))
             self.films.append([])

@@ -14,7 +14,8 @@ import numpy as np
 from engine import data, pictures, privacy
 from engine.parameters import parameter
 from engine.studies.dp_training import DPTraining
-from engine.study import Guarantee, Phase, Refused, Result
+from engine.streams import derive_seed
+from engine.study import Guarantee, Phase, Refused, Result, key
 
 CANDIDATES = 2500  # members, and as many others
 LEAST = 20  # of either: with fewer, a shadow may have seen all of them or none, and no curve says anything
@@ -65,9 +66,9 @@ class Membership(DPTraining):
         """The training, and what it needs."""
         return (self.trained(), *super().needs())
 
-    def secret(self, purpose: str) -> str:
-        """Random streams of the attacker's own, without privacy too."""
-        return f"{purpose} of the shadows of {self.model_dump_json()}"
+    def stream_name(self) -> str:
+        """The attacker's own streams, without privacy too: they share no draw with the training."""
+        return f"shadows {key(self)}"
 
     def work(self) -> float:
         """That of all shadows."""
@@ -117,10 +118,9 @@ class Membership(DPTraining):
         """A group of shadows at a time."""
         from engine import linear
         from engine.attacks import confidence
-        from engine.training import stream
         found = []
         for begun in range(0, self.count, self.at_once):
-            study, group = self.model_copy(update={"seed": stream(f"shadows from {begun}", self.seed) % 2**31}), inside[:, begun:begun + self.at_once]
+            study, group = self.model_copy(update={"seed": derive_seed(f"shadows from {begun}", self.seed) % 2**31}), inside[:, begun:begun + self.at_once]
             training = linear.LinearShadows(study, plan, images, lab.device, pool, everybody, group)
             for step in range(plan["steps"]):
                 training.step()
@@ -135,13 +135,13 @@ class Membership(DPTraining):
 
         from engine.attacks import confidence
         from engine.batched import Group
-        from engine.training import Training, stream
+        from engine.training import Training
         candidates, found = torch.tensor(pool[:len(labels)]).to(lab.device), []
         sure = lambda training: confidence(training.logits(candidates).cpu().numpy(), labels)
         for begun in range(0, self.count, self.at_once):
             shadows, group = [], Group(min(self.at_once, self.count - begun))
             for k in range(begun, begun + group.size):
-                study = self.model_copy(update={"seed": stream(f"shadow {k}", self.seed) % 2**31})
+                study = self.model_copy(update={"seed": derive_seed(f"shadow {k}", self.seed) % 2**31})
                 training = Training(study, plan, replace(images, train_images=pool, train_labels=everybody), lab.device)
                 training.among = torch.tensor(np.flatnonzero(inside[:, k])).to(lab.device)
                 training.share(shadows[0] if shadows else training)

@@ -6,13 +6,16 @@ what falls below 0 is set to 0, which is post-processing. The label goes through
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import numpy as np
 
 from engine import data, pictures, privacy
 from engine.local_noise import REPLACE_ONE, Gaussian
+from engine.noise import GaussianNoise
 from engine.parameters import dataset, parameter, seed
+from engine.streams import derive_seed
 from engine.study import Guarantee, Picture, Refused, Result
 
 STRIP = (10.0, 150.0, 500.0, 3000.0, 5000.0, 200_000.0)  # the report's figure 1
@@ -22,7 +25,7 @@ SHOWN = 280  # side of a shown picture in screen pixels
 class Noise(Gaussian):
     """Release one picture under the Gaussian mechanism and its label under randomised response."""
 
-    NAME, VERSION, INSTANT = "noise", 2, True
+    NAME, VERSION, INSTANT = "noise", 3, True
     TITLE = "Noise on one picture"
     PRESETS = {
         "quick": {},
@@ -67,10 +70,10 @@ class Noise(Gaussian):
 
     def release(self, image: np.ndarray, label: int, classes: tuple[str, ...]) -> Result:
         """image (h, w, c) uint8 and its label → what is released, what it reveals, and how alike it is."""
-        generator = np.random.default_rng(self.seed)
-        unit, draw = unit_length(image), generator.standard_normal(image.shape)
-        released = {e: np.maximum(unit + self.sigma(e) * draw, 0) for e in {*STRIP, self.epsilon}}
-        told = int(privacy.sample_randomized_response(label, self.label_epsilon, len(classes), generator))
+        unit = unit_length(image)
+        released = {e: self._noised(unit, e) for e in {*STRIP, self.epsilon}}
+        coins = np.random.default_rng(self._seed(unit, f"label at ε {self.label_epsilon!r}"))
+        told = int(privacy.sample_randomized_response(label, self.label_epsilon, len(classes), coins))
         noised = released[self.epsilon]
         shown = {"original": pictures.png(image, SHOWN), "noised": pictures.png(pictures.stretch(noised), SHOWN)}
         shown |= {f"strip_{e:g}": pictures.png(pictures.stretch(released[e]), 112) for e in STRIP}
@@ -78,6 +81,16 @@ class Noise(Gaussian):
                       arrays={"released": noised.astype(np.float32)}, pictures=shown,
                       facts={"label": classes[label], "told_label": classes[told], "classes": len(classes),
                              "shape": list(image.shape)})
+
+    def _noised(self, unit: np.ndarray, epsilon: float) -> np.ndarray:
+        """The release at one ε, float64, not negative: noise of its own at each ε, by engine.noise."""
+        sigma = self.sigma(epsilon)
+        sampler = GaussianNoise(self._seed(unit, f"image at σ {sigma!r}"))
+        return np.maximum(unit + sigma * sampler.array(unit.shape), 0)
+
+    def _seed(self, unit: np.ndarray, purpose: str) -> int:
+        """A stream that no other release shares: not of another image, and not at another strength."""
+        return derive_seed(purpose, self.seed, hashlib.sha256(unit.tobytes()).hexdigest())
 
     def _metrics(self, unit: np.ndarray, noised: np.ndarray, classes: int) -> dict[str, float]:
         sigma = self.sigma(self.epsilon)
@@ -102,8 +115,8 @@ class Noise(Gaussian):
             sampling="none: every picture is released", sample_rate=None, steps=1, note=self._note(),
             neighbours="the picture and its label replaced by any other picture and label (distance at most √2)",
             against="anyone who sees the released picture and label, whatever else they know",
-            also_released="the size of the picture. This page also shows the original and the same noise at other strengths, "
-                          "which together give the picture away: a real release would show one noised picture only",
+            also_released="the size of the picture. This page also shows the original and releases at other strengths, which "
+                          "add up: a real release would show one noised picture only",
             odds_any=privacy.odds_any(total, self.delta),
             odds_mechanism=privacy.odds_pair(sigma, REPLACE_ONE, self.label_epsilon, classes))
 

@@ -32,7 +32,7 @@ PUBLISHED = {"calibration": "textbook", "sensitivity": "report", "division": "as
 class NoisyTraining(LocalNoise):
     """Train the report's shallow or deep network on what left the phones; test it on raw and on equally noised pictures."""
 
-    NAME, VERSION = "noisy_training", 1
+    NAME, VERSION = "noisy_training", 2
     TITLE = "Learning from noised pictures"
     PRESETS = {
         "quick": {},
@@ -180,7 +180,11 @@ class NoisyTraining(LocalNoise):
         """True labels → what the phones say: the same, or randomised response unless the report's rounding left them true."""
         if self.labels != "randomised" or self.label_noise == "as_published":
             return labels
-        return privacy.sample_randomized_response(labels, self.label_epsilon, classes, np.random.default_rng([self.seed, 2]))
+        return privacy.sample_randomized_response(labels, self.label_epsilon, classes, np.random.default_rng(self._label_seed()))
+
+    def _label_seed(self) -> int:
+        """The coins' own: named by the label's ε and, where the images are noised, by their release."""
+        return self.release_seed(f"labels at ε {self.label_epsilon!r}, images {self.images}")
 
     # --- running --------------------------------------------------------------------------------------------------------
 

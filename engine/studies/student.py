@@ -141,10 +141,10 @@ class Student(Synthesis):
         import torch
 
         from engine import teaching
-        from engine.training import stream
+        from engine.streams import derive_seed
         h, _, channels = images.train_images.shape[1:]
         if self.source == "real":
-            rows = np.random.default_rng(stream("real pictures", self.seed)).permutation(len(images.train_images))[:self.images]
+            rows = np.random.default_rng(derive_seed("real pictures", self.seed)).permutation(len(images.train_images))[:self.images]
             seen, labels = images.train_images[rows], images.train_labels[rows]
             promise = NOT_PROMISED
         else:
@@ -162,9 +162,9 @@ class Student(Synthesis):
 
     def _fit(self, images, seen, labels, logits):
         from engine import networks, teaching
-        from engine.training import stream
+        from engine.streams import derive_seed
         h, _, channels = images.train_images.shape[1:]
-        network = networks.resnet(self.network, self.student_norm, channels, h, len(images.classes), stream("student", self.seed)).to(seen.device)
+        network = networks.resnet(self.network, self.student_norm, channels, h, len(images.classes), derive_seed("student", self.seed)).to(seen.device)
         recipe = teaching.Recipe(
             self.student_epochs, self.student_batch, self.student_rate, self.student_optimizer, 5e-4 if self.student_optimizer == "sgd" else 0.0,
             shift=self.shift, flip=self.student_flip, mixup=self.mixup, temperature=self.temperature, soft_share=self.soft_share)

@@ -157,11 +157,15 @@ def spread(values: list[float]) -> str:
     return f"{mean} ({len(values)} seeds, {100 * min(values):.2f} to {100 * max(values):.2f} %)"
 
 
+SEVERAL_RELEASES = ("Each strength of noise is a release of the pictures by itself, with noise of its own. "
+                    "Publishing several of them, or what was learned from them, spends the sum of their ε.")
 CHEATS = {
     "none": "Choose a way to cheat, and see whether the auditor finds it.",
     "no clipping": "Nobody's pull is cut short: a single odd picture can steer the network, and the noise no longer hides it.",
     "half the noise": "Half of the noise that ε is charged for.",
     "shuffled batches": "Every picture is used exactly once an epoch, as trainings without privacy do. ε counts on the luck of being drawn or not, which the others cannot foresee.",
+    "float32 noise": "Noise of the right size from an ordinary generator, as most code draws it. Far out it takes few "
+                     "values only, and one picture can show as a value that noise alone never takes.",
 }
 WHO = {"private": "with privacy", "not private": "without privacy", "no noise": "clipped, without noise"}
 
