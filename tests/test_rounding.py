@@ -1,0 +1,65 @@
+"""Bounds as text: never on the wrong side, and never by any other way than engine/rounding.py."""
+
+import math
+import random
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine import rounding
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def number(text: str) -> Fraction:
+    return Fraction(text.replace(",", ""))
+
+
+def step(text: str, leading: bool, digits: int) -> Fraction:
+    """One unit in the last digit that the text may have."""
+    value = Decimal(text.replace(",", ""))
+    return Fraction(10) ** (value.adjusted() - digits + 1 if leading and value else -digits)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(NUMBERS, st.integers(0, 8), st.booleans())
+def test_a_bound_is_never_on_the_wrong_side_and_no_further_off_than_its_digits(value, digits, leading):
+    digits += leading  # no leading digits at all would say nothing
+    up, down = rounding.at_most(value, digits, leading=leading), rounding.at_least(value, digits, leading=leading)
+    exact = Fraction(value)
+    assert number(down) <= exact <= number(up)
+    assert number(up) - exact < step(up, leading, digits) and exact - number(down) < step(down, leading, digits)
+    assert not any(text.startswith("-") and not number(text) for text in (up, down))
+
+
+def test_ten_thousand_epsilons_odds_and_floors_are_told_on_the_honest_side():
+    draw = random.Random(0)
+    for _ in range(10_000):
+        epsilon, odds = math.exp(draw.uniform(-7, 13)), draw.uniform(0.5, 1)
+        exact, hundred = Fraction(epsilon), 100 * Fraction(odds)
+        assert number(rounding.floor(epsilon)) <= exact <= number(rounding.epsilon(epsilon))
+        assert hundred <= rounding.of_hundred(odds) < hundred + 1
+        assert hundred <= number(rounding.at_most(odds, 2, times=100)) < hundred + Fraction("0.01")
+        assert exact <= number(rounding.sufficient(epsilon)) <= exact * Fraction("1.001")
+    wrong = [e for e in (draw.uniform(0, 10) for _ in range(1000)) if Fraction(f"{e:.3f}") < Fraction(e)]
+    assert len(wrong) > 400  # rounding as usual would have been found
+
+
+@pytest.mark.parametrize(("told", "text"), [
+    (rounding.at_most(0.665946, 2, times=100), "66.60"), (rounding.at_most(15.332, 1), "15.4"), (rounding.at_least(0.6616, 2), "0.66"),
+    (rounding.at_most(2.0), "2.000"), (rounding.at_most(2.0, 4, leading=True), "2"), (rounding.at_most(0.0), "0.000"), (rounding.at_least(0.0, 2), "0.00"),
+    (rounding.at_least(-0.0001), "-0.001"), (rounding.at_most(-0.0001), "0.000"), (rounding.at_most(math.inf), "∞"), (rounding.at_least(-math.inf), "−∞"),
+    (rounding.at_most(math.nan), "unknown"), (rounding.at_least(math.nan), "unknown"), (rounding.at_most(1.0000000005), "1.001"),
+    (rounding.at_most(139_151.2, 0), "139,152"), (rounding.at_most(1.15e-20, 1, leading=True), "2e-20"), (rounding.at_most(9.996, 2), "10.00"),
+    (rounding.at_most(999.96, 3, leading=True), "1,000"), (rounding.epsilon(None), "none"), (rounding.epsilon(math.inf), "∞ (no privacy)"),
+    (rounding.epsilon(math.nan), "unknown"), (rounding.epsilon(15.332), "15.4"), (rounding.epsilon(1.1e-7), "0.001"), (rounding.floor(12.39), "12.3"),
+    (rounding.chosen(1e-5), "1e-05"), (rounding.chosen(1925.0), "1,925"), (rounding.chosen(0.1), "0.1"), (rounding.chosen(1 / 784**2), "1.63e-06"),
+    (rounding.chosen(0.0), "0"), (rounding.described(2.34567891), "2.34568"), (rounding.of_hundred(0.5), 50), (rounding.of_hundred(1.0), 100),
+    (rounding.told("floor", 0.66666666), "0.666666"), (rounding.told("ceiling", 2.99511111), "2.99512"), (rounding.told("epsilon_picture", 150.0), "150"),
+    (rounding.told("test_accuracy", 0.66666666), "0.666667"), (rounding.told("membership_odds", 0.51111166, 4), "0.5111"),
+])
+def test_bounds_as_text(told, text):
+    assert told == text
