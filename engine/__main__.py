@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import asdict
 
-from engine import data, parameters, settings
+from engine import data, parameters, rounding, settings
 from engine.lab import Lab, load, open_store
 from engine.studies import STUDIES
 from engine.studies.arms import Arms
@@ -116,7 +116,8 @@ def run_series(options) -> None:
         if options.json:
             print(json.dumps({"step": words} | described(study, result, seconds, cached)), flush=True)
         else:
-            print(f"{words:40} {'  '.join(f'{name} {value:.4f}' for name, value in result.metrics.items())}  ({seconds:.1f} s)", flush=True)
+            print(f"{words:40} {'  '.join(f'{name} {rounding.told(name, value)}' for name, value in result.metrics.items())}  ({seconds:.1f} s)")
+            print_warnings(result)
 
 
 def at_once(base: Study, studies: dict[str, Study]) -> Study | None:
@@ -187,7 +188,7 @@ def print_json(study: Study, result: Result, seconds: float, cached: bool) -> No
 def described(study: Study, result: Result, seconds: float, cached: bool) -> dict:
     """A study and its result without pictures and arrays, fit for JSON."""
     found = {"study": study.NAME, "key": key(study), "params": study.model_dump(mode="json"), "metrics": result.metrics,
-             "guarantee": asdict(result.guarantee), "seconds": seconds, "cached": cached}
+             "guarantee": asdict(result.guarantee), "warnings": result.warnings, "seconds": seconds, "cached": cached}
     return strict(found)
 
 
@@ -204,9 +205,16 @@ def print_words(study: Study, result: Result, seconds: float, cached: bool) -> N
     """Metrics and guarantee for a reader."""
     print(f"{study.NAME}  {key(study)[:16]}  {seconds:.2f} s{'  (cached)' if cached else ''}")
     for name, value in result.metrics.items():
-        print(f"  {name:28} {value:.6g}")
+        print(f"  {name:28} {rounding.told(name, value)}")
     for name, value in asdict(result.guarantee).items():
         print(f"  guarantee.{name:18} {value}")
+    print_warnings(result)
+
+
+def print_warnings(result: Result) -> None:
+    """What one should know before believing the numbers, a line each: the same that the pages show."""
+    for warning in result.warnings:
+        print(f"  warning: {warning}", flush=True)
 
 
 # --- data and cache --------------------------------------------------------------------------------------------------------

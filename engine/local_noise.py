@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from engine import data, parameters, pictures, privacy
+from engine import data, parameters, pictures, privacy, rounding
 from engine.parameters import parameter
 from engine.study import Guarantee, Study
 
@@ -113,13 +113,13 @@ class LocalNoise(Gaussian):
         sigma, total = self.sigma(self.epsilon), self.earned(self.epsilon, releases)
         distance = REPLACE_ONE * math.sqrt(releases)
         times = "once" if releases == 1 else f"{releases:,} times, each with fresh noise"
-        named = "" if self.proved else f"The chosen formula names ε = {self.epsilon:,.6g}; the ε stated here is the one that its σ really gives."
+        named = "" if self.proved else f"The chosen formula names ε = {rounding.chosen(self.epsilon)}; the ε stated here is the one that its σ really gives."
         shared = ("700 pictures share one length here: the bound of √2 still holds, and a typical picture is hidden far better than ε says; "
                   "but somebody must see all 700 to compute that length, so the noise is not added on the phones any more."
                   if self.normalisation == "as_published" else "")
         return Guarantee(
             unit=unit, epsilon=total, delta=self.delta,
-            mechanism=f"Gaussian noise, σ = {sigma:.4g} on each pixel of {'700 pictures of unit length together' if shared else 'the unit-length picture'}, "
+            mechanism=f"Gaussian noise, σ = {rounding.described(sigma)} on each pixel of {'700 pictures of unit length together' if shared else 'the unit-length picture'}, "
                       f"released {times}",
             accountant="exact Gaussian curve (Balle and Wang 2018)" + (f", {releases:,} releases composed exactly" if releases > 1 else ""),
             sampling="none: every picture is released", sample_rate=None, steps=releases,

@@ -33,6 +33,7 @@ def at_least(value: float, digits: int = 3, *, leading: bool = False, times: int
 
 
 def _rounded(value: float, digits: int, leading: bool, times: int, direction: str) -> str:
+    value = float(value)
     if math.isnan(value):
         return "unknown"
     if math.isinf(value):
@@ -73,7 +74,7 @@ def floor(value: float) -> str:
 
 def of_hundred(odds: float) -> int:
     """Odds in [0.5, 1] → guesses in 100 that are right at most: 0.5601 is 57."""
-    return min(100, int((_WIDE.multiply(Decimal(odds), Decimal(100))).to_integral_value(rounding=ROUND_CEILING)))
+    return min(100, int((_WIDE.multiply(Decimal(float(odds)), Decimal(100))).to_integral_value(rounding=ROUND_CEILING)))
 
 
 def chosen(value: float) -> str:
@@ -97,16 +98,13 @@ def described(noise: float) -> str:
 
 # --- numbers of a Result by name: for the command line ------------------------------------------------------------------
 
-MEASURED_ODDS = ("membership_odds", "teacher_membership_odds")  # how often an attack was right: no bound
-
-
 def is_bound(name: str) -> bool:
-    """Is this metric or curve an upper bound on privacy?"""
+    """Is this metric an upper bound? (membership_odds says how often an attack was right: measured.)"""
     return name == "ceiling" or name.startswith("epsilon") or name.startswith("odds")
 
 
 def told(name: str, value: float, digits: int = 6) -> str:
-    """A metric as text with so many leading digits: bounds rounded to the honest side, all others to the nearest."""
-    if name == "floor":
-        return at_least(value, digits, leading=True)
-    return at_most(value, digits, leading=True) if is_bound(name) else f"{value:.{digits}g}"
+    """A metric as text with so many leading digits, fit for scripts: bounds rounded to the honest side, all others to the nearest."""
+    if name == "floor" or is_bound(name):
+        return (at_least if name == "floor" else at_most)(value, digits, leading=True).replace(",", "")
+    return f"{value:.{digits}g}"

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from engine import data
+from engine import data, rounding
 from engine.studies.iic import IIC
 from engine.studies.kmeans_labels import KMeansLabels
 from pages.parts import charts, live, panels, words
@@ -131,7 +131,7 @@ def draw_budgets(views: dict[str, live.View]) -> None:
     for (name, view), epsilon in zip(views.items(), REPORT_SET):
         best = f"error_head_{view.result.facts['chosen_head']}" if view.result else None
         curves[name] = view.curves.get(best, []) if best else []
-        rows.append({"ε (named)": f"{epsilon:,g}", "ε (earned)": words.epsilon(iic.earned(epsilon, view.study.release_count)),
+        rows.append({"ε (named)": rounding.chosen(epsilon), "ε (earned)": words.epsilon(iic.earned(epsilon, view.study.release_count)),
                      "matched error": "not run" if not view.result else f"{100 * (1 - view.result.metrics['matched_accuracy']):.1f} %",
                      "in the report": f"about {100 * REPORT_ERRORS[epsilon]:.0f} %"})
     st.plotly_chart(charts.budgets(curves, iic.epochs), key="budgets", config={"displayModeBar": False}, alt="Matched error over epochs for each of the five budgets")

@@ -1,15 +1,20 @@
 """Bounds as text: never on the wrong side, and never by any other way than engine/rounding.py."""
 
+import ast
 import math
 import random
+import re
 from decimal import Decimal
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import rounding
+from pages.parts import charts
+from tests.conftest import ROOT
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -58,8 +63,65 @@ def test_ten_thousand_epsilons_odds_and_floors_are_told_on_the_honest_side():
     (rounding.epsilon(math.nan), "unknown"), (rounding.epsilon(15.332), "15.4"), (rounding.epsilon(1.1e-7), "0.001"), (rounding.floor(12.39), "12.3"),
     (rounding.chosen(1e-5), "1e-05"), (rounding.chosen(1925.0), "1,925"), (rounding.chosen(0.1), "0.1"), (rounding.chosen(1 / 784**2), "1.63e-06"),
     (rounding.chosen(0.0), "0"), (rounding.described(2.34567891), "2.34568"), (rounding.of_hundred(0.5), 50), (rounding.of_hundred(1.0), 100),
-    (rounding.told("floor", 0.66666666), "0.666666"), (rounding.told("ceiling", 2.99511111), "2.99512"), (rounding.told("epsilon_picture", 150.0), "150"),
+    (rounding.told("floor", 0.66666666), "0.666666"), (rounding.told("ceiling", 2.99511111), "2.99512"), (rounding.told("epsilon_picture", 1925.0), "1925"),
     (rounding.told("test_accuracy", 0.66666666), "0.666667"), (rounding.told("membership_odds", 0.51111166, 4), "0.5111"),
 ])
 def test_bounds_as_text(told, text):
     assert told == text
+
+
+# --- nothing is shown another way -----------------------------------------------------------------------------------------
+
+SOURCES = [*sorted((ROOT / "pages").rglob("*.py")), *sorted((ROOT / "engine" / "studies").glob("*.py")),
+           *(ROOT / "engine" / name for name in ("__main__.py", "local_noise.py", "privacy.py"))]
+BOUND = re.compile(r"epsilon|odds|floor|ceiling|delta|spent|budget|sigma|noise_multiplier|mean_noise", re.IGNORECASE)
+ROUNDS = re.compile(r"[gfeGFE%]$|\.\d")
+SIGNS = re.compile(r"(ε|δ|at most|at least)[^%]*$", re.IGNORECASE)  # what stands before a number that plotly formats
+ALLOWED = {("engine/privacy.py", "math.exp(_central_limit(epsilon, sample_rate, steps, delta))"): "a suggestion, never promised",
+           ("pages/parts/charts.py", "100 * odds"): "how often attacks were right: measured"}
+
+
+def rounded_otherwise(source: str) -> list[str]:
+    """Expressions that name a bound and are rounded by a format or a function of Python's, or by plotly."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FormattedValue) and node.format_spec and ROUNDS.search(ast.unparse(node.format_spec).strip("f'\"")):
+            found.append(ast.unparse(node.value))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("round", "math.ceil", "math.floor", "format") and node.args:
+            found.append(ast.unparse(node.args[0]))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found += [f"plotly's {part}" for before, part in re.findall(r"([^{}]*)%\{([xyz]:[^}]*)\}", node.value) if SIGNS.search(before)]
+    return [text for text in found if BOUND.search(re.sub(r"words\.\w+|rounding\.\w+|\[\w+\]", "", text)) or text.startswith("plotly's")]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_bound_is_rounded_any_other_way(path):
+    name = str(path.relative_to(ROOT))
+    assert [text for text in rounded_otherwise(path.read_text()) if (name, text) not in ALLOWED and "log" not in text] == []
+
+
+@pytest.mark.parametrize("planted", ['f"ε = {guarantee.epsilon:.2f}"', 'f"{100 * found.odds_mechanism:.0f}"', 'f"{m[\'floor\']:.3f}"', "round(promise.delta, 3)",
+                                     "math.ceil(100 * ceiling) / 100", 'dict(hovertemplate="at ε = %{x:.3g}")', 'dict(hovertemplate="at least %{y:.2f}")',
+                                     'f"σ = {plan[\'noise_multiplier\']:.4g}"', 'f"{spent:,g}"'])
+def test_a_bound_that_is_rounded_another_way_is_found(planted):
+    assert rounded_otherwise(planted) and not rounded_otherwise('f"{accuracy:.2f} {epsilon} {rounding.epsilon(x)}"; round(seconds)')
+
+
+CURVE = [(1.0, 0.70049), (2.0, 2.99511)]
+
+
+@pytest.mark.parametrize(("chart", "told"), [
+    (charts.spent(CURVE, 2, None, 1e-5), ["0.701", "2.996"]),
+    (charts.spending({0.9: CURVE}, None), ["0.701", "2.996"]),
+    (charts.floor_and_ceiling({"ceiling": CURVE, "floor": CURVE}), ["0.701", "2.996", "0.700", "2.995"]),
+    (charts.floors_and_ceilings({"a": (0.70049, 2.99511, False)}, ["a"]), ["0.700", "2.996"]),
+    (charts.between(0.70049, 2.99511), ["at least 0.700", "0.700 to 2.996", "promised: at most 2.996"]),
+    (charts.between(3.70049, 2.99511), ["at least 3.700", "promised: at most 2.996"]),
+    (charts.by_epsilon({}, {"σ = 2": (2.99511, 0.9)}, {}), ["2.996"]),
+    (charts.frontier({}, {2.0: [(2.99511, 0.9)]}, [], (), None, 0.1), ["ε = 2.996 (σ = 2)"]),
+    (charts.roc({"private": {"false_alarms": np.array([0.0, 0.01, 1.0]), "score": np.zeros(20), "roc": np.array([0.0, 0.01, 1.0]), "roc_like_it": np.array([0.0, 0.01, 1.0]),
+                             "bound_any": np.array([0.0, 0.0123411, 1.0])}}), ["1.24"]),
+])
+def test_what_a_chart_says_on_hover_is_rounded_to_the_honest_side(chart, told):
+    said = [text for trace in chart.data for texts in (trace.text, trace.customdata, [trace.hovertemplate, trace.name]) if texts is not None for text in texts]
+    assert all(text in said for text in told), said

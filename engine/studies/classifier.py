@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from engine import data, parameters, pictures, privacy, settings
+from engine import data, parameters, pictures, privacy, rounding, settings
 from engine.parameters import parameter
 from engine.study import Failed, Guarantee, Phase, Point, Refused, Result, Study
 
@@ -83,7 +83,7 @@ class Teaching(Study):
         if self.weights == "given" and self.private:
             raise Refused("weights", "weights: given is not allowed for a private teacher; nobody knows what those weights have seen")
         if self.private and (spent := privacy.gaussian_epsilon(self.statistics_noise, self.delta)) >= self.target_epsilon:
-            raise Refused("target_epsilon", f"target_epsilon: {self.target_epsilon:g} is not allowed; the noised statistics alone spend {spent:.3g} of it, and the "
+            raise Refused("target_epsilon", f"target_epsilon: {rounding.chosen(self.target_epsilon)} is not allowed; the noised statistics alone spend {rounding.epsilon(spent)} of it, and the "
                                             "training must spend some too; take a larger ε, or more noise on the statistics")
         if self.weights == "trained" and self.batch_size > shown.train_size:
             raise Refused("batch_size", f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {shown.train_size} training pictures")
@@ -178,7 +178,7 @@ class Classifier(Teaching):
         spent = privacy.dp_sgd_epsilon(sigma, rate, steps, self.delta, release_noise=self.statistics_noise)
         return Guarantee(
             unit=unit, epsilon=spent.epsilon, delta=self.delta,
-            mechanism=f"DP-SGD: gradients clipped to {self.max_grad_norm:g}, noise of {sigma:.4g} times that on their sum, {steps} times; and one Gaussian "
+            mechanism=f"DP-SGD: gradients clipped to {self.max_grad_norm:g}, noise of {rounding.described(sigma)} times that on their sum, {steps} times; and one Gaussian "
                       f"release of the layers' statistics, noise multiplier {self.statistics_noise:g}",
             accountant=f"{spent.accountant}, DP-SGD and statistics composed", sampling="Poisson", sample_rate=rate, steps=steps,
             neighbours="one training picture added or removed; how many there are is taken to be public",

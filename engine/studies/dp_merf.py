@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine import privacy
+from engine import privacy, rounding
 from engine.parameters import parameter
 from engine.studies.drawing import Drawing, Growing, one_core
 from engine.studies.gan import NEIGHBOURS, NOT_COVERED
@@ -84,7 +84,7 @@ class DPMERF(Imitating):
         sigma = self.noise_multiplier()
         return Guarantee(
             unit=unit, epsilon=privacy.gaussian_epsilon(sigma, self.delta), delta=self.delta,
-            mechanism=f"Gaussian mechanism, once: sums over all pictures of {2 * self.frequencies:,} random features in each class and of the classes' sizes, noise of {sigma:.4g} times what one picture can "
+            mechanism=f"Gaussian mechanism, once: sums over all pictures of {2 * self.frequencies:,} random features in each class and of the classes' sizes, noise of {rounding.described(sigma)} times what one picture can "
                       "change; the generator learns from those numbers alone",
             accountant="exact (analytic Gaussian mechanism)", sampling="none: all pictures, once", sample_rate=None, steps=1,
             neighbours=NEIGHBOURS, against="anyone who gets the noised mean, the generator, and all pictures made",

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import model_validator
 
-from engine import data, parameters, pictures, privacy
+from engine import data, parameters, pictures, privacy, rounding
 from engine.parameters import parameter
 from engine.studies.features import Features
 from engine.study import Event, Guarantee, Phase, Picture, Point, Refused, Result, Study, build
@@ -102,7 +102,7 @@ class DPTraining(Study):
         if self.private and self.noise_multiplier is None and self.target_epsilon is None:
             raise Refused("noise_multiplier", "noise_multiplier: none is not allowed without target_epsilon; give one of the two")
         if self.noise_multiplier is not None and 0 < self.noise_multiplier < LEAST_NOISE:
-            raise Refused("noise_multiplier", f"noise_multiplier: {self.noise_multiplier:g} is not allowed; allowed: 0 (no privacy), "
+            raise Refused("noise_multiplier", f"noise_multiplier: {rounding.chosen(self.noise_multiplier)} is not allowed; allowed: 0 (no privacy), "
                                               f"or a number from {LEAST_NOISE} to 1000")
         return self
 
@@ -381,11 +381,11 @@ class DPTraining(Study):
             return self._no_guarantee(plan)
         sigma, q, steps = plan["noise_multiplier"], plan["sample_rate"], plan["steps"]
         spent = privacy.dp_sgd_epsilon(sigma, q, steps, self.delta, release_noise=plan["mean_noise"])
-        mean = f"; before that the mean of all pictures' features, once, under noise of {plan['mean_noise']:.4g} times the longest" if plan["mean_noise"] else ""
+        mean = f"; before that the mean of all pictures' features, once, under noise of {rounding.described(plan['mean_noise'])} times the longest" if plan["mean_noise"] else ""
         return Guarantee(
             unit="one training picture with its label", epsilon=spent.epsilon, delta=self.delta,
             mechanism=f"{self.optimizer_name}: each picture's gradient clipped to {self.clip:g}, Gaussian noise "
-                      f"of {sigma:.4g} times that added to their sum, {steps} times{mean}",
+                      f"of {rounding.described(sigma)} times that added to their sum, {steps} times{mean}",
             accountant=spent.accountant, sampling="Poisson", sample_rate=q, steps=steps,
             note="A simulation: the seed is known, so a real release would draw its noise from a secret source. Settings "
                  "tried before this run on the same pictures are not counted in ε. ε counts all planned steps.",

@@ -5,7 +5,7 @@ Settings that are left empty are the usual ones, with privacy or without: what s
 
 from __future__ import annotations
 
-from engine import parameters, privacy
+from engine import parameters, privacy, rounding
 from engine.parameters import parameter
 from engine.studies.drawing import Drawing, Growing, one_core
 from engine.study import Guarantee, Phase, Refused, Result
@@ -126,7 +126,7 @@ class GAN(Forging):
         spent = privacy.dp_sgd_epsilon(sigma, rate, steps, self.delta)
         return Guarantee(
             unit=unit, epsilon=spent.epsilon, delta=self.delta,
-            mechanism=f"DP-Adam on the discriminator: each real picture's gradient clipped to {self.max_grad_norm:g}, Gaussian noise of {sigma:.4g} times that added to their sum, {steps:,} times; "
+            mechanism=f"DP-Adam on the discriminator: each real picture's gradient clipped to {self.max_grad_norm:g}, Gaussian noise of {rounding.described(sigma)} times that added to their sum, {steps:,} times; "
                       "the generator learns from the discriminator alone",
             accountant=spent.accountant, sampling="Poisson", sample_rate=rate, steps=steps, neighbours=NEIGHBOURS,
             against="anyone who gets the generator, the discriminator, every step of both, and all pictures made", also_released=NOT_COVERED,

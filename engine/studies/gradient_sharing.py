@@ -11,7 +11,7 @@ import math
 import numpy as np
 from pydantic import model_validator
 
-from engine import data, parameters, pictures, privacy
+from engine import data, parameters, pictures, privacy, rounding
 from engine.parameters import parameter
 from engine.studies.backbone import DIMENSIONS
 from engine.studies.initial_model import Starting
@@ -96,7 +96,7 @@ class GradientSharing(Starting):
         if self.noise_multiplier is None and self.target_epsilon is None:
             raise Refused("noise_multiplier", "noise_multiplier: none is not allowed without target_epsilon; give one of the two")
         if self.noise_multiplier is not None and 0 < self.noise_multiplier < LEAST_NOISE:
-            raise Refused("noise_multiplier", f"noise_multiplier: {self.noise_multiplier:g} is not allowed; allowed: 0 (no promise), or a number from {LEAST_NOISE} to 2000")
+            raise Refused("noise_multiplier", f"noise_multiplier: {rounding.chosen(self.noise_multiplier)} is not allowed; allowed: 0 (no promise), or a number from {LEAST_NOISE} to 2000")
         return self
 
     # --- whose pictures ---------------------------------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ class GradientSharing(Starting):
         noised = "each upload, before it leaves the phone" if not server else "the sum of a day's uploads" if self.order == "together" else "each sum of uploads that the server adds"
         return Guarantee(
             unit=unit, epsilon=spent.epsilon, delta=self.delta,
-            mechanism=f"each upload shortened to {clip:g}; Gaussian noise of {noise:.4g} times that on {noised}, {self.rounds} times",
+            mechanism=f"each upload shortened to {clip:g}; Gaussian noise of {rounding.described(noise)} times that on {noised}, {self.rounds} times",
             accountant=spent.accountant, sampling="Poisson, by each phone's own coin" if server and rate < 1 else "none: every phone on every day", sample_rate=rate, steps=self.rounds,
             neighbours="one participant with all its pictures added or removed; how many there are is taken to be public" if server else "all pictures of one participant replaced by any others",
             against="anyone who gets all the models that the server hands out, but not the server, which sees each upload as it is" if server else "everyone, the server included, which sees each noised upload",

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engine import data, parameters, pictures, privacy
+from engine import data, parameters, pictures, privacy, rounding
 from engine.local_noise import LocalNoise, error
 from engine.parameters import parameter
 from engine.studies.iic import IIC
@@ -161,12 +161,12 @@ class NoisyTraining(LocalNoise):
 
     def sweep(self) -> dict[str, NoisyTraining]:
         """ε × depth × width, with true labels: does depth amplify noise?"""
-        return {f"ε = {epsilon:,g}, {depth}, width {width:g}": self.corrected(images="noised", labels="true", epsilon=epsilon, network=depth, width=width)
+        return {f"ε = {rounding.chosen(epsilon)}, {depth}, width {width:g}": self.corrected(images="noised", labels="true", epsilon=epsilon, network=depth, width=width)
                 for epsilon in BUDGETS for width in WIDTHS for depth in DEPTHS}
 
     def survival(self) -> dict[str, NoisyTraining]:
         """One training for each budget, from much noise to little: which test pictures are still named correctly?"""
-        return {f"ε = {epsilon:,g}": self.corrected(images="noised", labels="true", epsilon=epsilon) for epsilon in BUDGETS}
+        return {f"ε = {rounding.chosen(epsilon)}": self.corrected(images="noised", labels="true", epsilon=epsilon) for epsilon in BUDGETS}
 
     # --- what leaves the phones ---------------------------------------------------------------------------------------
 
@@ -262,10 +262,10 @@ class NoisyTraining(LocalNoise):
 
     def _pair(self, classes: int) -> Guarantee:
         """Noised picture and noised label together; or only the label, where the picture is raw."""
-        unit, told = "one training picture and its label", f"randomised response with ε = {self.label_epsilon:g} on the label"
+        unit, told = "one training picture and its label", f"randomised response with ε = {rounding.chosen(self.label_epsilon)} on the label"
         promise = self.picture_guarantee(unit=unit)
         if self.images == "raw":
-            return replace(promise, note=f"Nothing is promised about the picture, which is not noised. Its label alone has ε = {self.label_epsilon:g} "
+            return replace(promise, note=f"Nothing is promised about the picture, which is not noised. Its label alone has ε = {rounding.chosen(self.label_epsilon)} "
                                          "(randomised response).")
         total = privacy.pair_epsilon(promise.epsilon, self.label_epsilon)
         return replace(promise, epsilon=total, mechanism=f"{promise.mechanism}; {told}",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 
+from engine import rounding
 from engine.parameters import Spec
+from engine.rounding import at_most, epsilon, of_hundred  # bounds, rounded to the honest side
 from engine.study import Guarantee
 
 
@@ -44,11 +46,6 @@ def size(count: float) -> str:
         count /= 1000
 
 
-def of_hundred(odds: float) -> int:
-    """Odds in [0.5, 1] → guesses in 100 that are right, never rounded in our favour (56.01 is 57)."""
-    return min(100, math.ceil(round(100 * odds, 6)))
-
-
 def odds(guarantee: Guarantee, blind: str, seeing: str) -> str:
     """The odds sentence: how often an attacker is right when blind, by a coin flip, and when seeing what was released."""
     start = f"{blind}, an attacker who has no idea is right 50 times in 100: a coin flip."
@@ -62,7 +59,7 @@ def how_often(odds: float) -> str:
     n = of_hundred(odds)
     if n < 100:
         return f"are right at most **{n} times in 100**"
-    return "can be **all but certain**" if odds > 1 - 1e-6 else "are right more than **99 times in 100**"
+    return "can be **all but certain**" if odds > 1 - 1e-6 else "may be right more than **99 times in 100**"
 
 
 def times(value: float) -> str:
@@ -76,10 +73,10 @@ def times(value: float) -> str:
 def odds_detail(guarantee: Guarantee) -> str:
     """Both odds, exact: for any method with this (ε, δ), and for this one."""
     if guarantee.odds_mechanism > 1 - 5e-5:
-        return f"At ε = {epsilon(guarantee.epsilon)} the noise protects nobody against such an attacker: they err less than once in 20,000 times."
-    return (f"Two bounds, for whoever starts from even odds. Some method with ε = {epsilon(guarantee.epsilon)}, δ = {guarantee.delta:.3g} "
-            f"might leave {100 * guarantee.odds_any:.2f} in 100; this one, whose noise is known exactly, leaves at most "
-            f"{100 * guarantee.odds_mechanism:.2f}.{_by_chance(guarantee)}")
+        return f"At ε = {epsilon(guarantee.epsilon)} the noise protects nobody against such an attacker: they may err less than once in 20,000 times."
+    return (f"Two bounds, for whoever starts from even odds. Some method with ε = {epsilon(guarantee.epsilon)}, δ = {rounding.chosen(guarantee.delta)} "
+            f"might leave {at_most(guarantee.odds_any, 2, times=100)} in 100; this one, whose noise is known exactly, leaves at most "
+            f"{at_most(guarantee.odds_mechanism, 2, times=100)}.{_by_chance(guarantee)}")
 
 
 def _by_chance(guarantee: Guarantee) -> str:
@@ -89,8 +86,8 @@ def _by_chance(guarantee: Guarantee) -> str:
     never = (1 - guarantee.sample_rate) ** guarantee.steps
     if never < 0.01:
         return ""
-    return (f" Steps draw pictures at random, and {100 * never:.0f} in 100 pictures were never drawn at all: that alone keeps the attacker below "
-            f"{100 - 50 * never:.0f} in 100.")
+    return (f" Steps draw pictures at random, and {rounding.at_least(never, 0, times=100)} in 100 pictures were never drawn at all: that alone keeps the attacker below "
+            f"{at_most(1 - never / 2, 0, times=100)} in 100.")
 
 
 def margin_of_ranks(members: int, others: int) -> float:
@@ -102,21 +99,6 @@ def margin(share: float, count: int) -> float:
     """Half the width of the 95 % interval of a share seen in `count` draws (Wilson 1927), in [0, 1]."""
     z = 1.96
     return z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-
-
-def epsilon(value: float | None) -> str:
-    """ε in words: 'none' where nothing is promised, never rounded down."""
-    if value is None:
-        return "none"
-    if math.isinf(value):
-        return "∞ (no privacy)"
-    digits = 3 if value < 10 else 1 if value < 1000 else 0
-    return f"{math.ceil(value * 10**digits - 1e-9) / 10**digits:,.{digits}f}"
-
-
-def at_most(value: float) -> str:
-    """A bound with three digits after the point, never below the value."""
-    return f"{math.ceil(1000 * value) / 1000:.3f}"
 
 
 Ends = dict[float, list[tuple[float, float]]]  # noise multiplier → (ε, accuracy) of its finished seeds
@@ -177,8 +159,8 @@ def audited(metrics: dict[str, float], facts: dict, cheat: str, delta: float) ->
     """What an audit has found, in sentences."""
     floor, ceiling, broken = metrics["floor"], metrics["ceiling"], [check["name"] for check in facts["checks"] if not check["kept"]]
     guesses = f"right {metrics['right']:,.0f} of {metrics['guesses']:,.0f} times about which of the made-up examples were in"
-    shown = f"with {100 * facts['confidence']:.0f} % confidence **at least ε = {floor:.2f}** is spent by training so" if floor else "which may be luck: nothing was shown to be spent"
-    told = f"The auditor guessed {guesses}: {shown}. Promised is **at most {epsilon(ceiling)}**, both at δ = {delta:g}."
+    shown = f"with {100 * facts['confidence']:.0f} % confidence **at least ε = {rounding.floor(floor)}** is spent by training so" if floor else "which may be luck: nothing was shown to be spent"
+    told = f"The auditor guessed {guesses}: {shown}. Promised is **at most {epsilon(ceiling)}**, both at δ = {rounding.chosen(delta)}."
     verdict = "No promise was found broken. What is really spent lies between the two, unless this is one of the 5 in 100 audits whose floor is too high."
     if metrics["beyond"]:
         verdict = "**That cannot be**: so many right guesses happen to a training that keeps its promise in less than one of 1,000 audits."
@@ -534,7 +516,7 @@ def user_level(promise: Guarantee, plan: dict, rounds: int, people: int, by_phon
     if promise.epsilon is None:
         return "No noise: **nothing is promised to anyone**, however small the share is."
     asked = "what lies on your phone, one of two sets of pictures," if by_phone else "whether you took part"
-    return (f"Noise multiplier σ = {plan['noise_multiplier']:.4g}, clip norm {plan['clip']:g}, {rounds} days: **ε = {epsilon(promise.epsilon)}** for all pictures of one participant, one of {people:,} "
+    return (f"Noise multiplier σ = {rounding.described(plan['noise_multiplier'])}, clip norm {plan['clip']:g}, {rounds} days: **ε = {epsilon(promise.epsilon)}** for all pictures of one participant, one of {people:,} "
             f"({promise.accountant.split(' (')[0]}). Attackers who guess {asked} {how_often(promise.odds_mechanism)}.")
 
 
