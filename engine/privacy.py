@@ -122,7 +122,7 @@ def _require(condition: bool, words: str, values: object) -> None:
         raise ValueError(f"needs {words}; got {values}")
 
 
-# --- DP-SGD: many releases, each on a Poisson sample; one picture added or removed ---------------------------------
+# --- DP-SGD: many releases, each on a Poisson sample; one picture blanked ----------------------------------------
 
 FRACTIONAL = 1 + np.geomspace(0.002, 10, 80)  # (80,) Rényi orders
 INTEGER = np.unique(np.geomspace(2, 2**14, 90).astype(int))  # large ones for small ε

@@ -328,7 +328,7 @@ def draw_finished(views: dict[str, live.View], result) -> None:
                f"first {result.facts['train_accuracy_on']:,} training pictures.")
     if result.facts["diverged"]:
         st.warning("The training diverged: its loss is no longer a number. A smaller learning rate helps.", icon=":material/warning:")
-    panels.odds(result.guarantee, "An attacker wants to know whether your picture was among the training pictures.", "Without looking at the network",
+    panels.odds(result.guarantee, "An attacker wants to know whether your picture was among the training pictures, or its place was left blank.", "Without looking at the network",
                 "With the network in hand")
     panels.guarantee(result.guarantee)
 

@@ -166,7 +166,7 @@ def draw_finished(found: dict) -> None:
     """What is promised, what goes deeper, how it was made."""
     promises = {name: result.guarantee for name, result in found.items()} | {"both": live.look(together, remembered=True).result.guarantee}
     promise = promises[controls.look("released", "What if you publish the pictures of", RELEASED, required=True)[0]]
-    panels.odds(promise, "An attacker wants to know whether your picture was among those that the generator learned from.", "Without looking at the generated pictures", "With the generator in hand")
+    panels.odds(promise, "An attacker wants to know whether your picture was among those that the generator learned from, or its place was left blank.", "Without looking at the generated pictures", "With the generator in hand")
     panels.guarantee(promise)
     panels.deeper({"Where MiFID misleads": lambda: st.markdown(words.MIFID), "The report": draw_report, "Formulas": lambda: st.markdown(words.FIDELITY_FORMULAS)})
     more = {name: (each, result) for name, each in sets.items() if (result := live.look(each, remembered=True).result)} | {f"training: {name}": (generators[name], result) for name, result in found.items()}

@@ -215,7 +215,7 @@ def draw_promise(members: dict, found: dict) -> None:
     for warning in result.facts["warnings"]:
         st.warning(words.plain(warning), icon=":material/warning:")
     by_phone = result.guarantee.epsilon is not None and members[name].noised_by == "phone"
-    panels.odds(result.guarantee, "An attacker knows that one of two sets of pictures lies on your phone. Which one?" if by_phone else "An attacker wants to know whether your phone took part.",
+    panels.odds(result.guarantee, "An attacker knows that one of two sets of pictures lies on your phone. Which one?" if by_phone else "An attacker wants to know whether your phone took part, or sent nothing on any day.",
                 "Without looking at what is sent" if by_phone else "Without looking at the models", "With all your uploads in hand" if by_phone else "With all the models in hand")
     panels.guarantee(result.guarantee)
     changed = settings_of(study, without=("arm",))

@@ -182,7 +182,7 @@ def draw_finished(result) -> None:
         st.warning(warning, icon=":material/warning:")
     st.markdown(f"The attack above was right **{100 * result.metrics['membership_features']:.0f}** times in 100 (50 is a coin flip). That is what one attack found; what follows is what "
                 "*every* attack is held to.")
-    panels.odds(result.guarantee, "An attacker wants to know whether your picture was among those that the teacher learned from.",
+    panels.odds(result.guarantee, "An attacker wants to know whether your picture was among those that the teacher learned from, or its place was left blank.",
                 "Without looking at the made-up pictures", "With them in hand")
     panels.guarantee(result.guarantee)
     panels.deeper({"What would give a promise": lambda: st.markdown(words.SYNTHESIS_PROMISE), "The report": draw_report,

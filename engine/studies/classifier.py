@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from engine import data, parameters, pictures, privacy, rounding, settings
+from engine import data, neighbours, parameters, pictures, privacy, rounding, settings
 from engine.parameters import parameter
 from engine.study import Failed, Guarantee, Phase, Point, Refused, Result, Study
 
@@ -181,7 +181,7 @@ class Classifier(Teaching):
             mechanism=f"DP-SGD: gradients clipped to {self.max_grad_norm:g}, noise of {rounding.described(sigma)} times that on their sum, {steps} times; and one Gaussian "
                       f"release of the layers' statistics, noise multiplier {self.statistics_noise:g}",
             accountant=f"{spent.accountant}, DP-SGD and statistics composed", sampling="Poisson", sample_rate=rate, steps=steps,
-            neighbours="one training picture added or removed; how many there are is taken to be public",
+            neighbours=neighbours.ONE_PICTURE,
             against="anyone who gets the network, its statistics, and whatever is made of them",
             also_released="accuracies, membership and distance figures, the real pictures beside made-up ones and those of the empty page: they look at the training "
                           "pictures directly, are not covered by ε and would not be published",

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import model_validator
 
-from engine import data, parameters, pictures, privacy, rounding
+from engine import data, neighbours, parameters, pictures, privacy, rounding
 from engine.parameters import parameter
 from engine.studies.features import Features
 from engine.study import Event, Guarantee, Phase, Picture, Point, Refused, Result, Study, build
@@ -389,7 +389,7 @@ class DPTraining(Study):
             accountant=spent.accountant, sampling="Poisson", sample_rate=q, steps=steps,
             note="A simulation: the seed is known, so a real release would draw its noise from a secret source. Settings "
                  "tried before this run on the same pictures are not counted in ε. ε counts all planned steps.",
-            neighbours="one training picture added or removed; how many there are is taken to be public",
+            neighbours=neighbours.ONE_PICTURE,
             against="anyone who gets the trained network, or every step of its training, whatever else they know",
             also_released="the curves of training accuracy and loss, which are kept with the result, look at the training pictures directly; "
                           "they are not covered by ε and would not be published. The test pictures are not protected",

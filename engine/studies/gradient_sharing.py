@@ -11,7 +11,7 @@ import math
 import numpy as np
 from pydantic import model_validator
 
-from engine import data, parameters, pictures, privacy, rounding
+from engine import data, neighbours, parameters, pictures, privacy, rounding
 from engine.parameters import parameter
 from engine.studies.backbone import DIMENSIONS
 from engine.studies.initial_model import Starting
@@ -269,7 +269,7 @@ class GradientSharing(Starting):
             unit=unit, epsilon=spent.epsilon, delta=self.delta,
             mechanism=f"each upload shortened to {clip:g}; Gaussian noise of {rounding.described(noise)} times that on {noised}, {self.rounds} times",
             accountant=spent.accountant, sampling="Poisson, by each phone's own coin" if server and rate < 1 else "none: every phone on every day", sample_rate=rate, steps=self.rounds,
-            neighbours="one participant with all its pictures added or removed; how many there are is taken to be public" if server else "all pictures of one participant replaced by any others",
+            neighbours=neighbours.ONE_PARTICIPANT if server else "all pictures of one participant replaced by any others",
             against="anyone who gets all the models that the server hands out, but not the server, which sees each upload as it is" if server else "everyone, the server included, which sees each noised upload",
             also_released="test accuracies. This simulation also shows what a real server must keep to itself, and what ε does not cover: " + ("who was asked, who dropped out and how many bytes each phone has sent; and " if server else "")
                           + "how many pictures of each class lie on each phone",

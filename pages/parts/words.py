@@ -409,7 +409,7 @@ held-out pictures themselves are below.
 **Members told**: area under the ROC curve of minus the distance from a real picture to the nearest released one; training pictures against held-out ones.
 
 **Noised statistics**: with $v_i$ the vector of picture $i$, $\lVert v_i \rVert_2 \le C$, released is
-$\sum_i (v_i, 1) + \mathcal N(0, \sigma^2 (C^2 + 1) I)$, a Gaussian mechanism with noise multiplier $\sigma$.
+$\sum_i (v_i, 1) + \mathcal N(0, \sigma^2 (C^2 + 1) I)$, a Gaussian mechanism with noise multiplier $\sigma$: a blanked picture adds $(0, 0)$.
 """
 
 DP_TRAINING_FORMULAS = r"""
@@ -418,7 +418,7 @@ Each step draws a batch $B$, every picture joining with probability $q$ by its o
 $$\tilde g = \frac{1}{q n}\Big(\sum_{i \in B} g_i \cdot \min\!\big(1, \tfrac{C}{\lVert g_i \rVert_2}\big) + \mathcal N(0, \sigma^2 C^2 I)\Big).$$
 
 $C$ is the clip norm (max_grad_norm), $\sigma$ the noise multiplier, $q n$ the *expected* batch size. The training is
-$(\varepsilon, \delta)$-differentially private: for every set $S$ of networks and all data sets $D, D'$ that differ in one picture,
+$(\varepsilon, \delta)$-differentially private: for every set $S$ of networks and all data sets $D, D'$ of $n$ pictures, one of which is blanked in one of them (it adds nothing to any sum; $n$ is public),
 $P[M(D) \in S] \le e^{\varepsilon} P[M(D') \in S] + \delta$ (Abadi et al. 2016). $\varepsilon$ is added up over the steps with Rényi
 divergences while it runs and from the privacy loss distribution at the end.
 
@@ -560,8 +560,8 @@ SHARING_FORMULAS = r"""
 **A day.** Phone $i$ downloads the model $w$, goes through its own pictures by SGD, $w_i \leftarrow w_i - \eta\, g_i^t$, and adds up what it has seen: $G_i = \sum_t g_i^t$.
 It uploads $u_i = S(G_i)$: the $\theta n$ entries of largest magnitude, or random ones, or those above a threshold. The server takes $w \leftarrow w - \eta\,\eta_s \tfrac1m \sum_i u_i$.
 
-**With a promise.** Each $u_i$ is shortened to $\lVert u_i \rVert_2 \le C$. The server adds $\mathcal N(0, \sigma^2 C^2 I)$ to the sum and divides by the *expected* number of uploads. A participant, added or removed with all
-its pictures, moves the sum by at most $C$: $T$ days are $T$ Gaussian mechanisms on a Poisson sample of the participants, counted exactly (PLD). That holds whatever $S$ is: so choosing fewer gradients buys no privacy,
+**With a promise.** Each $u_i$ is shortened to $\lVert u_i \rVert_2 \le C$. The server adds $\mathcal N(0, \sigma^2 C^2 I)$ to the sum and divides by the *expected* number of uploads. A participant, blanked with all
+its pictures (their number stays the same and is public), moves the sum by at most $C$: $T$ days are $T$ Gaussian mechanisms on a Poisson sample of the participants, counted exactly (PLD). That holds whatever $S$ is: so choosing fewer gradients buys no privacy,
 and noise goes to all gradients that somebody could have sent. Where *each phone* adds the noise, its pictures replaced by others move its upload by at most $2C$: noise multiplier $\sigma/2$, every day, no sampling.
 
 **The attack** (Geiping et al. 2020) looks for the picture $x$ whose gradient points where the upload does:
