@@ -56,6 +56,13 @@ class Gaussian(Study):
         """
         return privacy.gaussian_epsilon(self.sigma(epsilon), self.delta, REPLACE_ONE * math.sqrt(releases))
 
+    def formula_warnings(self, releases: int = 1) -> list[str]:
+        """Where a formula names another ε than its noise gives."""
+        if self.proved:
+            return []
+        return [f"This formula names ε = {rounding.chosen(self.epsilon)}, but its σ = {rounding.described(self.sigma(self.epsilon))} really gives "
+                f"ε = {rounding.epsilon(self.earned(self.epsilon, releases))} when one picture is replaced by another."]
+
     @property
     def proved(self) -> bool:
         """Does the noise really give the ε that is named?"""
@@ -102,6 +109,10 @@ class LocalNoise(Gaussian):
         # stand farther apart than √2.
         pixels /= np.sqrt(np.maximum(squares, 1e-30))[:, None] * np.float32(1 + 1e-6)
         return pixels.reshape(shown.shape)
+
+    def formula_warnings(self, releases: int = 1) -> list[str]:
+        """As above; none where nothing is noised."""
+        return [] if self.images == "raw" else super().formula_warnings(releases)
 
     def picture_guarantee(self, releases: int = 1, unit: str = "the pixels of one training picture", more: str = "") -> Guarantee:
         """What one owner of a picture is promised by its noise; `more` is added to the note."""

@@ -120,7 +120,7 @@ def draw_numbers(result) -> None:
     two.metric("If heap 3 meant the digit 3", f"{100 * result.metrics['unmatched_accuracy']:.1f} %",
                help="The same without matching, with heap number 3 taken for the class number 3, and so on, as the report did. Numbers of heaps mean nothing.")
     three.metric("New pictures, right heap", f"{100 * result.metrics['test_accuracy']:.1f} %", help="Test pictures, by the matching found on the training pictures.")
-    st.caption(f"NMI {result.metrics['nmi']:.3f} · ARI {result.metrics['ari']:.3f}: how much heaps and classes tell of each other, without any matching; "
+    st.caption(f"Matched on the training pictures{words.balanced(result.metrics, 'matched_accuracy')}. NMI {result.metrics['nmi']:.3f} · ARI {result.metrics['ari']:.3f}: how much heaps and classes tell of each other, without any matching; "
                "1 is all, 0 nothing.")
 
 
@@ -145,8 +145,7 @@ def draw_finished(views: dict[str, live.View]) -> None:
     done = [name for name in ("IIC", "K-means") if views[name].result]
     method = st.segmented_control("What follows is stated for", done, default=done[0], required=True, key="clustering.promise") if len(done) > 1 else done[0]
     view, result = views[method], views[method].result
-    for warning in result.facts.get("warnings", []):
-        st.warning(warning, icon=":material/warning:")
+    panels.warnings({name: v.result for name, v in views.items() if v.result})
     panels.odds(result.guarantee, "An attacker knows that your picture is one of two. Which one?", "Without looking", "Seeing what left your phone")
     panels.guarantee(result.guarantee)
     done = {name: v.result for name, v in views.items() if name in METHODS and v.result}

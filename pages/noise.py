@@ -92,9 +92,7 @@ with numbers:
     two.metric("Signal to noise", f"{metrics['snr_db']:.1f} dB", help="Power of the picture over the power of the noise.")
     one.metric("Likeness (SSIM)", f"{metrics['ssim'] + 0:.3f}".replace("-0.000", "0.000"), help="Structural similarity, 1 for the same picture.")
     two.metric("PSNR", f"{metrics['psnr_db']:.1f} dB", help="Peak signal-to-noise ratio of the released picture.")
-if not study.proved:
-    st.warning(f"This formula names ε = {rounding.chosen(study.epsilon)}, but its σ = {rounding.described(metrics['sigma'])} really gives "
-               f"**ε = {words.epsilon(metrics['epsilon_picture'])}** when one picture is replaced by another.", icon=":material/calculate:")
+panels.warnings({"": result})
 
 st.markdown("**The same picture at six budgets**", help="Those of figure 1 in the student report that this page re-examines: Green, Hodson and Hanoian 2020.")
 for column, epsilon in zip(st.columns(len(STRIP)), STRIP):
@@ -185,7 +183,8 @@ def draw_arms(views: dict[str, live.View]) -> None:
             st.plotly_chart(charts.arms(curves, base.epochs, base.chance()), key=f"arms {network}", config={"displayModeBar": False},
                             alt=f"Accuracy of {title.lower()} over epochs, for each kind of pictures and labels")
             ends = {arm: found["test_accuracy"][-1] for arm, found in curves.items() if found.get("test_accuracy")}
-            st.caption(" · ".join(f"{arm}: {100 * value:.1f} %" + (f" (epoch {at:.0f} of {base.epochs})" if at < base.epochs else "")
+            results = {arm: views[f"{arm}, {network}"].result for arm in chosen}
+            st.caption(" · ".join(f"{arm}: {100 * value:.1f} %" + (f" (epoch {at:.0f} of {base.epochs})" if at < base.epochs else "") + (words.balanced(results[arm].metrics) if results[arm] else "")
                                   for arm, (at, value) in ends.items()) or
                        "Here each kind of pictures and labels will have its curve: how many new pictures are named correctly.")
     st.caption("Solid: new pictures treated like those learned from. Dotted: the same pictures raw.")
@@ -199,6 +198,7 @@ def draw_promise(views: dict[str, live.View]) -> None:
     first = next((i for i, who in enumerate(done) if not who.startswith("raw")), 0)
     who = st.selectbox("What is guaranteed to whoever is in the data of", list(done), index=first, key="noise.promise",
                        help="Each kind of pictures and labels promises something else: look at each.")
+    panels.warnings({name: view.result for name, view in done.items()})
     panels.guarantee(done[who].result.guarantee)
     panels.made(done[who].study, done[who].result)
 

@@ -178,8 +178,8 @@ def _row(found: dict[str, float]) -> dict[str, float]:
 
 def draw_finished(result) -> None:
     """What is promised, what goes deeper, how it was made."""
-    for warning in result.facts["warnings"]:
-        st.warning(warning, icon=":material/warning:")
+    pupils_done = {name: found for name, study in pupils.items() if (found := live.look(study, remembered=True).result)}
+    panels.warnings({"the pictures": result} | pupils_done)
     st.markdown(f"The attack above was right **{100 * result.metrics['membership_features']:.0f}** times in 100 (50 is a coin flip). That is what one attack found; what follows is what "
                 "*every* attack is held to.")
     panels.odds(result.guarantee, "An attacker wants to know whether your picture was among those that the teacher learned from, or its place was left blank.",

@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from engine import data, neighbours, parameters, pictures, privacy, rounding, settings
+from engine import data, neighbours, parameters, pictures, privacy, rounding, scores, settings
 from engine.parameters import parameter
 from engine.study import Failed, Guarantee, Phase, Point, Refused, Result, Study
 
@@ -66,8 +66,8 @@ class Teaching(Study):
         return pictures.png(pictures.gallery(data.exhibits(self.dataset).train_images, columns=10))
 
     def chance(self) -> float:
-        """The accuracy of guessing."""
-        return 1 / len(data.exhibits(self.dataset).classes)
+        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        return scores.guessing(data.exhibits(self.dataset).test_labels)
 
     def check_shape(self, shown) -> None:
         """Refuse pictures that these networks cannot look at, or of which there is nothing to tell. shown: the data set's exhibits or images."""
@@ -275,15 +275,17 @@ class _Pupil:
         for kind, found in (("statistics", self.statistics), ("class", self.of_classes)):
             for name, (mean, variance) in found.items():
                 arrays |= {f"{kind}:mean:{name}": mean.cpu().numpy(), f"{kind}:variance:{name}": variance.cpu().numpy()}
-        right = self.logits_of_tests().argmax(1).cpu().numpy() == self.images.test_labels
+        said, tests = self.logits_of_tests().argmax(1).cpu().numpy(), self.images.test_labels
+        right, beside = said == tests, scores.beside(tests, said)
+        warnings = [w for w in [privacy.delta_warning(self.study.delta, plan["n"])] if w and self.study.private]
         agreed = (train.argmax(1) == self.labels[:SCORED]).float().mean()
         return Result(
             metrics={"test_accuracy": float(right.mean()), "train_accuracy": float(agreed), "membership_auc": leakage.membership(*scores),
                      "membership_odds": leakage.advantage(*scores), "parameters": sum(p.numel() for p in self.network.parameters())}
-            | ({"noise_multiplier": plan["noise_multiplier"]} if self.study.private else {}),
+            | beside | ({"noise_multiplier": plan["noise_multiplier"]} if self.study.private else {}),
             guarantee=self.study.guarantee(plan), curves=self.curves, arrays=arrays, pictures={"answers": pictures.answers(self.images.test_images, right)},
             facts={"classes": list(self.images.classes), "mean": list(self.scale.mean), "std": list(self.scale.std),
-                   "warnings": [w for w in [privacy.delta_warning(self.study.delta, plan["n"])] if w] if self.study.private else []})
+                   "warnings": warnings + scores.warnings(tests, self.images.classes)})
 
 
 # --- weights as plain arrays ------------------------------------------------------------------------------------------------

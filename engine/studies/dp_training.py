@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import model_validator
 
-from engine import data, neighbours, parameters, pictures, privacy, rounding
+from engine import data, neighbours, parameters, pictures, privacy, rounding, scores
 from engine.parameters import parameter
 from engine.studies.features import Features
 from engine.study import Event, Guarantee, Phase, Picture, Point, Refused, Result, Study, build
@@ -253,8 +253,8 @@ class DPTraining(Study):
         return pictures.png(pictures.gallery(data.exhibits(self.dataset).train_images, columns=10))
 
     def chance(self) -> float:
-        """The accuracy of guessing."""
-        return 1 / len(data.exhibits(self.dataset).classes)
+        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        return scores.guessing(data.exhibits(self.dataset).test_labels)
 
     # --- running ------------------------------------------------------------------------------------------------------
 
@@ -345,6 +345,8 @@ class DPTraining(Study):
         metrics = {name: points[-1][1] for name, points in curves.items() if name != "epsilon"}
         classes = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes)
                    if (images.test_labels == i).any()}
+        metrics |= scores.beside(images.test_labels, predictions)
+        warnings = self._warnings(plan, training.diverged) + scores.warnings(images.test_labels, images.classes)
         return Result(
             metrics=metrics | {"noise_multiplier": plan["noise_multiplier"], "learning_rate": plan["learning_rate"]} | ({"mean_noise": plan["mean_noise"]} if plan["mean_noise"] else {}),
             guarantee=guarantee, curves=curves,
@@ -352,7 +354,7 @@ class DPTraining(Study):
             pictures={"answers": training.answers()} | self._examples(images, predictions, right),
             facts={"per_class": classes, "classes": list(images.classes), "diverged": training.diverged,
                    "train_accuracy_on": training.shown,
-                   "test_pictures": {c: int((images.test_labels == i).sum()) for i, c in enumerate(images.classes) if c in classes}, "warnings": self._warnings(plan),
+                   "test_pictures": {c: int((images.test_labels == i).sum()) for i, c in enumerate(images.classes) if c in classes}, "warnings": warnings,
                    "wrong": self._names(images, predictions, ~right)})
 
     def _examples(self, images, predictions, right) -> dict[str, bytes]:
@@ -369,10 +371,13 @@ class DPTraining(Study):
 
     # --- what is promised --------------------------------------------------------------------------------------------
 
-    def _warnings(self, plan: dict) -> list[str]:
+    def _warnings(self, plan: dict, diverged: bool = False) -> list[str]:
+        """What to know before one believes the promise or the numbers."""
         found = [privacy.delta_warning(self.delta, plan["n"])] if self.private else []
         if self.private and plan["noise_multiplier"] == 0:
             found.append("The noise multiplier is 0: nothing is hidden, ε is infinite.")
+        if diverged:
+            found.append("The training diverged: its loss is no longer a number. A smaller learning rate helps.")
         return [w for w in found if w]
 
     def guarantee(self, plan: dict) -> Guarantee:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from engine import data, parameters
+from engine import data, parameters, scores
 from engine.parameters import parameter
 from engine.studies.backbone import BACKBONES, Backbone
 from engine.study import Guarantee, Phase, Point, Refused, Result, Study
@@ -131,8 +131,10 @@ class InitialModel(Starting):
         if not bool(weights.isfinite().all()):
             from engine.study import Failed
             raise Failed("The first model's training diverged: its weights are not numbers any more. Take a smaller learning rate for it.")
-        return Result(metrics={"test_accuracy": curve[-1][1], "pictures": len(rows), "parameters": len(weights), "learning_rate": self.rate}, guarantee=NOTHING_PROMISED,
-                      curves={"test_accuracy": curve}, arrays={"weights": weights.cpu().numpy()}, facts={"classes": list(images.classes)})
+        beside = scores.beside(images.test_labels, task.predictions(weights).cpu().numpy())
+        return Result(metrics={"test_accuracy": curve[-1][1], "pictures": len(rows), "parameters": len(weights), "learning_rate": self.rate} | beside, guarantee=NOTHING_PROMISED,
+                      curves={"test_accuracy": curve}, arrays={"weights": weights.cpu().numpy()},
+                      facts={"classes": list(images.classes), "warnings": scores.warnings(images.test_labels, images.classes)})
 
     def _train(self, task, rows: np.ndarray, curve: list):
         """All epochs, in shuffled batches."""

@@ -160,7 +160,7 @@ class Membership(DPTraining):
         return Result(
             metrics=metrics, guarantee=self._none(), arrays={"score": score.astype(np.float32), "false_alarms": attacks.FALSE_ALARMS} | rocs | self._bounds(attacks.FALSE_ALARMS, target.guarantee),
             pictures={"surest_of": pictures.png(pictures.gallery(images.train_images[top], columns=SHOWN), 84)},
-            facts={"surest_of": [images.classes[images.train_labels[row]] for row in top]})
+            facts={"surest_of": [images.classes[images.train_labels[row]] for row in top], "warnings": target.warnings})
 
     def _bounds(self, alarms: np.ndarray, promise: Guarantee) -> dict[str, np.ndarray]:
         """The most members that any attacker finds at each share of false alarms: by (ε, δ) alone, and against this mechanism. Nothing where nothing is promised."""

@@ -68,7 +68,7 @@ class Noise(Gaussian):
         return Result(metrics=self._metrics(unit, noised, len(classes)), guarantee=self.guarantee(len(classes)),
                       arrays={"released": noised.astype(np.float32)}, pictures=shown,
                       facts={"label": classes[label], "told_label": classes[told], "classes": len(classes),
-                             "shape": list(image.shape)})
+                             "shape": list(image.shape), "warnings": self.formula_warnings()})
 
     def _metrics(self, unit: np.ndarray, noised: np.ndarray, classes: int) -> dict[str, float]:
         sigma = self.sigma(self.epsilon)

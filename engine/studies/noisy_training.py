@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engine import data, parameters, pictures, privacy, rounding
+from engine import data, parameters, pictures, privacy, rounding, scores
 from engine.local_noise import LocalNoise, error
 from engine.parameters import parameter
 from engine.studies.iic import IIC
@@ -95,8 +95,8 @@ class NoisyTraining(LocalNoise):
         return f"{self.NAME}:{self.dataset}:{self.network}:{self.width:g}"
 
     def chance(self) -> float:
-        """The accuracy of guessing."""
-        return 1 / len(data.exhibits(self.dataset).classes)
+        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        return scores.guessing(data.exhibits(self.dataset).test_labels)
 
     # --- several of them ------------------------------------------------------------------------------------------------
 
@@ -239,11 +239,13 @@ class NoisyTraining(LocalNoise):
         main = predictions.get("noised", predictions["raw"])
         right = main == images.test_labels
         classes = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes) if (images.test_labels == i).any()}
+        beside = scores.beside(images.test_labels, main)
+        warnings = self.formula_warnings() + scores.warnings(images.test_labels, images.classes)
         return Result(
-            metrics={name: points[-1][1] for name, points in curves.items()}, guarantee=self.guarantee(len(images.classes)), curves=curves,
+            metrics={name: points[-1][1] for name, points in curves.items()} | beside, guarantee=self.guarantee(len(images.classes)), curves=curves,
             arrays={f"predictions_{name}": found.astype(np.int16) for name, found in predictions.items()},
             pictures={"answers": self._answers(learner, images, standing_for)},
-            facts={"per_class": classes, "classes": list(images.classes), "parameters": learner.parameters, "outputs": len(standing_for)})
+            facts={"per_class": classes, "classes": list(images.classes), "parameters": learner.parameters, "outputs": len(standing_for), "warnings": warnings})
 
     # --- what is promised -----------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from engine.studies.audit import Audit
 from engine.studies.dp_training import DPTraining
 from engine.studies.membership import SHADOWS, Membership
 from engine.study import Guarantee, Result, Study
-from pages.parts import charts, live, words
+from pages.parts import charts, live, panels, words
 from pages.parts.controls import Controls
 
 AUDIT, ATTACK, TWIN = "the audit", "the attack", "the attack without privacy"
@@ -106,6 +106,7 @@ def draw_audit(view: live.View) -> None:
     st.plotly_chart(charts.between(found.metrics["floor"], found.metrics["ceiling"]), key="between", config={"displayModeBar": False},
                     alt=f"An axis of ε: at least {rounding.floor(found.metrics['floor'])} was shown, at most {words.epsilon(found.metrics['ceiling'])} promised")
     st.markdown(words.audited(found.metrics, found.facts, view.study.cheat, view.study.delta))
+    panels.warnings({"": found})
     st.markdown("Each promise of the method, tested by itself:\n" + "\n".join(
         f"- {check['name']}: **{words.kept(check)}**  \n  :small[{words.plain(check['measured'])}]" for check in found.facts["checks"]))
     st.caption(words.powers(found.facts))
@@ -191,6 +192,7 @@ def draw_all(views: dict[str, live.View], cheat: str) -> None:
                     key="floors", config={"displayModeBar": False}, alt="For each training the ε that was promised and the least that was shown to be spent")
     blind = [name for name, result in found.items() if any(check["blind"] and check["error"] == cheat for check in result.facts["checks"])]
     st.markdown(words.audited_all({name: result.metrics for name, result in found.items()}, blind, len(views), cheat))
+    panels.warnings(found)
     st.dataframe([{"": name, "promised, at most": words.at_most(result.metrics["ceiling"]), "shown, at least": rounding.at_least(result.metrics["floor"]),
                    "guesses right": f"{result.metrics['right']:,.0f} of {result.metrics['guesses']:,.0f}",
                    "broken": ", ".join([check["name"] for check in result.facts["checks"] if not check["kept"]] + ["floor above ceiling"] * bool(result.metrics["beyond"])) or "nothing",

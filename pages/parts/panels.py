@@ -26,6 +26,13 @@ def odds(guarantee: Guarantee, question: str, blind: str, seeing: str) -> None:
         left.caption(words.odds_detail(guarantee))
 
 
+def warnings(found: dict[str, Result]) -> None:
+    """All that one should know before believing the numbers, each sentence once, with whose it is: words → Result ("" where there is one)."""
+    for warning, names in words.warned(found).items():
+        whose = f"**{words.plain(', '.join(names))}**: " if any(names) and len(found) > 1 else ""
+        st.warning(f"{whose}{words.plain(warning)}", icon=":material/warning:")
+
+
 def guarantee(promise: Guarantee) -> None:
     """The guarantee strip: the same fields on every page, 'none' included."""
     st.subheader("What is guaranteed", anchor=False)

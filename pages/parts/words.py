@@ -8,7 +8,7 @@ import re
 from engine import rounding
 from engine.parameters import Spec
 from engine.rounding import at_most, epsilon, of_hundred  # bounds, rounded to the honest side
-from engine.study import Guarantee
+from engine.study import Guarantee, Result
 
 
 def plain(text: str) -> str:
@@ -138,6 +138,26 @@ def spread(values: list[float]) -> str:
     return f"{mean} ({len(values)} seeds, {100 * min(values):.2f} to {100 * max(values):.2f} %)"
 
 
+def balanced(metrics: dict[str, float], of: str = "test_accuracy") -> str:
+    """' (balanced accuracy 50.0 %; guessing reaches 99.0 %)' beside an accuracy, where classes are so uneven that it misleads; else nothing."""
+    name = f"balanced_{of}"
+    return f" (balanced accuracy {100 * metrics[name]:.1f} %; always saying the most frequent class reaches {100 * metrics['guessing']:.1f} %)" if name in metrics else ""
+
+
+def balanced_column(metrics: dict[str, float]) -> dict[str, str]:
+    """The same for a table."""
+    return {"balanced, %": f"{100 * metrics['balanced_test_accuracy']:.2f}", "guessing, %": f"{100 * metrics['guessing']:.2f}"} if "balanced_test_accuracy" in metrics else {}
+
+
+def warned(found: dict[str, Result]) -> dict[str, list[str]]:
+    """Warning → the names of the results that carry it, in order."""
+    said: dict[str, list[str]] = {}
+    for name, result in found.items():
+        for warning in result.warnings:
+            said.setdefault(warning, []).append(name)
+    return said
+
+
 CHEATS = {
     "none": "Choose a way to cheat, and see whether the auditor finds it.",
     "no clipping": "Nobody's pull is cut short: a single odd picture can steer the network, and the noise no longer hides it.",
@@ -191,11 +211,9 @@ def kept(check: dict) -> str:
 
 
 def powers(facts: dict) -> str:
-    """How likely a false alarm is, how guesses are counted, and what could not have been seen."""
-    blind = [check["error"] for check in facts["checks"] if check["kept"] and check["blind"]]
-    told = f" This audit could miss: {'; '.join(blind)}." if blind else ""
+    """How likely a false alarm is, and how guesses are counted."""
     return (f"A promise of a correct training is called broken in at most {100 * facts['false_alarm']:.0f} of 100 audits. Guesses: the best of four numbers of them, fixed beforehand, each at its share of the "
-            f"5 % (Steinke, Nasr and Jagielski 2023).{told}")
+            "5 % (Steinke, Nasr and Jagielski 2023).")
 
 
 def attacked(found: dict[str, dict[str, float]]) -> str:
@@ -506,7 +524,7 @@ def defended(m: dict[str, float], promise: Guarantee) -> str:
 def sharing(m: dict[str, float], people: int) -> dict[str, str]:
     """A row of the page's table."""
     bytes_ = m.get("bytes")
-    return {"Correct, of 100": per_hundred(m["test_accuracy"]), "Uploaded by a phone, all days": "nothing" if bytes_ is None else size(bytes_ / people), "One upload": size(m["bytes_an_upload"]) if m.get("uploads") else "–",
+    return {"Correct, of 100": per_hundred(m["test_accuracy"]), **balanced_column(m), "Uploaded by a phone, all days": "nothing" if bytes_ is None else size(bytes_ / people), "One upload": size(m["bytes_an_upload"]) if m.get("uploads") else "–",
             "Uploads": f"{m['uploads']:,}" if "uploads" in m else "–", "Refused": f"{m.get('refused', 0):,}", "Dropped out": f"{m.get('dropped', 0):,}", "Worst phone": per_hundred(m["worst"]) if "worst" in m else "–",
             "Best phone": per_hundred(m["best"]) if "best" in m else "–"}
 
@@ -535,15 +553,6 @@ def cheap(sent: dict[str, float], had: float) -> str:
         return ""
     sends = "send" if len(more) > 1 else "sends"
     return f"Sharing {_and(more)} here {sends} more than the pictures themselves weigh: gradients are as many as the model has weights, and they are sent anew every day. That is the price of not handing over the pictures."
-
-
-def refused(metrics: dict[str, float], faulty: str) -> str:
-    """Why the server refused uploads. faulty: what the broken phone sends, if there is one."""
-    honest, all_ = metrics["refused_honest"], metrics["refused"]
-    what = {"nan": "it sends what is no number", "huge": "its gradient is far longer than the others'"}.get(faulty, "")
-    broken = f"{all_ - honest} of {metrics['uploads'] + all_} uploads came from the broken phone and were refused: {what}." if all_ > honest else ""
-    away = f" {honest} uploads of phones that are not broken were refused: what they learned ran away. A smaller learning rate helps." if honest else ""
-    return f"{broken}{away} A refused upload counts as if nothing had been sent.".strip()
 
 
 SHARING_REPORT = """
