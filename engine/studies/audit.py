@@ -24,7 +24,7 @@ CHEATS = {"none": "nobody cheats", "no clipping": "clipping is left out", "half 
 class Audit(DPTraining):
     """DP-SGD with canaries: the floor on ε that right guesses prove, and checks of the mechanism."""
 
-    NAME, VERSION = "audit", 100 * DPTraining.VERSION + 2  # whatever changes a training changes its audit
+    NAME, VERSION = "audit", 100 * DPTraining.VERSION + 3  # whatever changes a training changes its audit
     TITLE = "An audit of training under differential privacy"
     PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 3, "canaries": 300, "noise_multiplier": 1.0}}
     SERIES: ClassVar[dict[str, str]] = {}

@@ -116,7 +116,7 @@ class Synthesis(Teaching):
 class BNSynthesis(Synthesis):
     """Optimise pictures until a network's statistics are those of its training data; compare them with real pictures."""
 
-    NAME, VERSION = "bn_synthesis", 2
+    NAME, VERSION = "bn_synthesis", 3
     TITLE = "Pictures from statistics"
     PRESETS = {
         "quick": {},

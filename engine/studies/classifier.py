@@ -92,7 +92,7 @@ class Teaching(Study):
 class Classifier(Teaching):
     """Train a residual network, or read its weights; say how well it names pictures, and how well it keeps who was in the data."""
 
-    NAME, VERSION = "classifier", 1
+    NAME, VERSION = "classifier", 2
     TITLE = "A network that names pictures"
     PRESETS = {
         "quick": {},
@@ -269,7 +269,7 @@ class _Pupil:
         from engine import leakage, teaching
         train = teaching.outputs(self.network, self.seen[:SCORED], self.scale)
         test = self.logits_of_tests()[:SCORED]
-        scores = [-F.cross_entropy(logits, labels, reduction="none").cpu().numpy() for logits, labels in
+        sure = [-F.cross_entropy(logits, labels, reduction="none").cpu().numpy() for logits, labels in
                   ((train, self.labels[:SCORED]), (test, self.labels.new_tensor(self.images.test_labels[:SCORED])))]
         arrays = {f"weight:{name}": value.cpu().numpy() for name, value in self.network.state_dict().items() if "num_batches" not in name}
         for kind, found in (("statistics", self.statistics), ("class", self.of_classes)):
@@ -280,8 +280,8 @@ class _Pupil:
         warnings = [w for w in [privacy.delta_warning(self.study.delta, plan["n"])] if w and self.study.private]
         agreed = (train.argmax(1) == self.labels[:SCORED]).float().mean()
         return Result(
-            metrics={"test_accuracy": float(right.mean()), "train_accuracy": float(agreed), "membership_auc": leakage.membership(*scores),
-                     "membership_odds": leakage.advantage(*scores), "parameters": sum(p.numel() for p in self.network.parameters())}
+            metrics={"test_accuracy": float(right.mean()), "train_accuracy": float(agreed), "membership_auc": leakage.membership(*sure),
+                     "membership_odds": leakage.advantage(*sure), "parameters": sum(p.numel() for p in self.network.parameters())}
             | beside | ({"noise_multiplier": plan["noise_multiplier"]} if self.study.private else {}),
             guarantee=self.study.guarantee(plan), curves=self.curves, arrays=arrays, pictures={"answers": pictures.answers(self.images.test_images, right)},
             facts={"classes": list(self.images.classes), "mean": list(self.scale.mean), "std": list(self.scale.std),

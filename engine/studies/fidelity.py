@@ -70,7 +70,7 @@ class Comparing(Forging, Imitating):
 class Fidelity(Comparing):
     """Measure one set of pictures against the real ones."""
 
-    NAME, VERSION = "fidelity", 4
+    NAME, VERSION = "fidelity", 5
     TITLE = "How far pictures are from real ones, and whether they copy"
     PRESETS = {"quick": {}, "tiny": GAN.PRESETS["tiny"] | DPMERF.PRESETS["tiny"], "few": {"examples": 50}, "fashion": {"dataset": "fashion-mnist"},
                "report": GAN.PRESETS["report"] | {"extractor": "inception64"}}

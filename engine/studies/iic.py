@@ -27,7 +27,7 @@ NETWORKS = {"scattering": "fixed wavelets and a small network", "conv": "the pap
 class IIC(LocalNoise):
     """Cluster pictures by invariant information; say which cluster each is in, and how well clusters fit the classes."""
 
-    NAME, VERSION = "iic", 1
+    NAME, VERSION = "iic", 2
     TITLE = "Clusters that a network finds by itself (IIC)"
     PRESETS = {
         "quick": {},

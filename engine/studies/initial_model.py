@@ -92,7 +92,7 @@ class Starting(Study):
 class InitialModel(Starting):
     """Train on the company's pictures alone; return the weights that the phones begin with."""
 
-    NAME = "initial_model"
+    NAME, VERSION = "initial_model", 2
     TITLE = "The model that an app is shipped with"
     PRESETS = {"quick": {}, "tiny": {"initial_epochs": 2}}
     SERIES = {"table": "report 5's table: a CNN from scratch and a new last layer, each by SGD, RMSProp and Adam"}

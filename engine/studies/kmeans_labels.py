@@ -23,7 +23,7 @@ NO_PROMISE = "Labels found by clustering pictures that were not noised carry no 
 class KMeansLabels(LocalNoise):
     """Cluster the training pictures; judge the clusters by the true labels, before and after matching."""
 
-    NAME, VERSION = "kmeans_labels", 1
+    NAME, VERSION = "kmeans_labels", 2
     TITLE = "Labels by K-means"
     PRESETS = {
         "quick": {},

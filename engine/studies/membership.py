@@ -26,7 +26,7 @@ SHOWN = 10  # pictures on the page
 class Membership(DPTraining):
     """Attack the finished training of the same settings, private or not."""
 
-    NAME, VERSION = "membership", 100 * DPTraining.VERSION + 4  # whatever changes a training changes the attack on it
+    NAME, VERSION = "membership", 100 * DPTraining.VERSION + 5  # whatever changes a training changes the attack on it
     TITLE = "Who was in the data? An attack on a finished training"
     PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 2, "shadows": 8}}
     SERIES: ClassVar[dict[str, str]] = {}

@@ -22,7 +22,7 @@ SHOWN = 280  # side of a shown picture in screen pixels
 class Noise(Gaussian):
     """Release one picture under the Gaussian mechanism and its label under randomised response."""
 
-    NAME, VERSION, INSTANT = "noise", 2, True
+    NAME, VERSION, INSTANT = "noise", 3, True
     TITLE = "Noise on one picture"
     PRESETS = {
         "quick": {},

@@ -32,7 +32,7 @@ PUBLISHED = {"calibration": "textbook", "sensitivity": "report", "division": "as
 class NoisyTraining(LocalNoise):
     """Train the report's shallow or deep network on what left the phones; test it on raw and on equally noised pictures."""
 
-    NAME, VERSION = "noisy_training", 1
+    NAME, VERSION = "noisy_training", 2
     TITLE = "Learning from noised pictures"
     PRESETS = {
         "quick": {},

@@ -22,7 +22,7 @@ NOT_PROMISED = Guarantee(
 class Student(Synthesis):
     """Train a network from scratch on one snapshot, or on as many real pictures, with hard or soft labels."""
 
-    NAME, VERSION = "student", 1
+    NAME, VERSION = "student", 2
     TITLE = "A network that learns from synthetic pictures"
     PRESETS = {
         "quick": {},
