@@ -121,6 +121,8 @@ def draw_students(views: dict[str, live.View]) -> None:
         levels |= {f"a student of {student.images:,} real pictures": done["real pictures"]}
     if len(done) == len(pupils):
         draw_answer(done)
+        if told := words.balanced(views[f"hard labels, {student.kept[-1]} steps"].result.metrics):
+            st.caption(f"The one with hard labels{told}.")
     st.plotly_chart(charts.students(found, learning, levels, student.chance(), student.kept[-1]), key="students", config={"displayModeBar": False},
                     alt="Accuracy of networks that learned from synthetic pictures, over the steps that the pictures took")
     st.caption("Networks that have seen nothing but made-up pictures, tested on real ones. *Hard* labels: told the class that was wanted. *Soft* labels: told "

@@ -2,6 +2,8 @@
 
 import ast
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -125,3 +127,39 @@ SHOWS = {"dp_training.py": 2, "noise.py": 2, "clustering.py": 1, "synthesis.py":
 @pytest.mark.parametrize("name", SHOWS)
 def test_every_page_shows_the_warnings_of_its_results(name):
     assert (ROOT / "pages" / name).read_text().count("panels.warnings(") >= SHOWS[name]
+
+
+ON_PAGES = """
+import contextlib, io, json, sys
+from streamlit.testing.v1 import AppTest
+from engine.__main__ import main
+from pages.parts.live import services
+
+def told(study, changes):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
+        assert main(["run", study, "--json", *(part for name, value in changes.items() for part in ("--set", f"{name}={value}"))]) == 0
+    return json.loads(said.getvalue())["warnings"]
+
+for page, studies, changes, looks in json.loads(sys.argv[1]):
+    wanted = [warning for study in studies for warning in told(study, changes[study])]
+    app = AppTest.from_file("pages/menu.py", default_timeout=120).switch_page(f"{page}.py")
+    for name, value in ({k: v for each in changes.values() for k, v in each.items()} | looks).items():
+        app.query_params[name] = str(value)
+    app.run()
+    assert not app.exception, (page, app.exception)
+    shown = " ".join(found.value.replace("\\\\", "") for found in app.warning)
+    print(page, len(wanted), [warning for warning in wanted if warning not in shown])
+services().runner.close()
+"""
+
+
+def test_a_page_shows_what_the_command_line_says():
+    lopsided = {"dataset": "folder:lopsided"}
+    network = lopsided | {"images": "raw", "clusters": 4, "batch_size": 50, "epochs": 1, "views": 2, "sub_heads": 2, "over_clusters": 20}
+    heaps = lopsided | {"images": "raw", "clusters": 4, "starts": 1}
+    asked_ = [("noise", ["noise"], {"noise": {"calibration": "textbook"}}, {}),
+              ("dp_training", ["dp_training"], {"dp_training": lopsided | {"batch_size": 50, "epochs": 2, "delta": 0.01, "straighten": "false"}}, {"shown": "one", "compare": "no"}),
+              ("clustering", ["iic", "kmeans_labels"], {"iic": network, "kmeans_labels": heaps}, {})]
+    found = subprocess.run([sys.executable, "-c", ON_PAGES, json.dumps(asked_)], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert found.stdout.splitlines() == ["noise 1 []", "dp_training 3 []", "clustering 4 []"], found.stdout + found.stderr

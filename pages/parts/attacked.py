@@ -149,7 +149,7 @@ def draw_exact(views: dict[str, live.View]) -> None:
             if isinstance(view.study, Audit):
                 rows = [{"": "floor on ε (95 %)", "value": rounding.at_least(metrics["floor"]), "how": f"δ = {rounding.chosen(view.study.delta)}, {metrics['right']:.0f} of {metrics['guesses']:.0f} guesses right"},
                         {"": "ceiling on ε", "value": words.at_most(metrics["ceiling"]), "how": "PLD accountant, rounded up"}]
-                rows += [{"": f"p: {check['name']}", "value": f"{check['p']:.3g}", "how": f"would find “{check['error']}” in about {100 * check['power']:.0f} of 100"} for check in view.result.facts["checks"]]
+                rows += [{"": f"p: {check['name']}", "value": rounding.at_most(check["p"], leading=True), "how": f"would find “{check['error']}” in about {100 * check['power']:.0f} of 100"} for check in view.result.facts["checks"]]
             else:
                 how = f"{metrics['shadows']:.0f} networks, {metrics['candidates']:,.0f} pictures each; 95 % margin over networks"
                 rows = [{"": label, "value": f"{metrics[key]:.4f} ± {metrics[margin]:.4f}", "how": how} for label, key, margin in (

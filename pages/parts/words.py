@@ -472,7 +472,7 @@ def shared(metrics: dict[str, dict[str, float]], name: str, people: int, rounds:
     more = "**about as much** as its pictures would have been" if 0.95 < sent / had < 1.05 else f"**{times(sent / had)} times as much** as its pictures would have been" if sent > had else f"{times(100 * sent / had)} % of what its pictures would have been"
     worse = " **That is worse than not learning at all.**" if mine["test_accuracy"] < none["test_accuracy"] - chance / 100 else ""
     by_itself = " A phone that learns alone forgets what the first model knew, for it sees nothing but its own few pictures: it names" if alone["test_accuracy"] < none["test_accuracy"] else " A phone that learns alone names"
-    return (f"Sharing **{name}** names **{per_hundred(mine['test_accuracy'])} of 100** new pictures correctly, {beside} with all pictures in one place ({per_hundred(everything['test_accuracy'])}); "
+    return (f"Sharing **{name}** names **{per_hundred(mine['test_accuracy'])} of 100** new pictures correctly{balanced(mine)}, {beside} with all pictures in one place ({per_hundred(everything['test_accuracy'])}); "
             f"the first model alone names {per_hundred(none['test_accuracy'])}.{worse}{by_itself} {per_hundred(alone['test_accuracy'])}. "
             f"In {rounds} day{'s' if rounds > 1 else ''} a phone uploads {size(sent)}: {more} ({size(had)}, uncompressed).")
 
