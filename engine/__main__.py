@@ -113,6 +113,8 @@ def run_series(options) -> None:
         begun, cached = time.perf_counter(), load(store, key(study)) is not None
         result = compute(study, store)
         seconds = time.perf_counter() - begun
+        if "not_stored" in result.made:
+            print(result.made["not_stored"], file=sys.stderr)
         if options.json:
             print(json.dumps({"step": words} | described(study, result, seconds, cached)), flush=True)
         else:
