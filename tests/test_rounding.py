@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import rounding
+from engine import auditing, rounding
 from pages.parts import charts
 from tests.conftest import ROOT
 
@@ -125,3 +125,12 @@ CURVE = [(1.0, 0.70049), (2.0, 2.99511)]
 def test_what_a_chart_says_on_hover_is_rounded_to_the_honest_side(chart, told):
     said = [text for trace in chart.data for texts in (trace.text, trace.customdata, [trace.hovertemplate, trace.name]) if texts is not None for text in texts]
     assert all(text in said for text in told), said
+
+
+def test_every_floor_that_is_shown_is_itself_refuted():
+    outcomes = [(guesses, right) for guesses in (60, 200, 600, 2000) for right in range(guesses // 2, guesses + 1, guesses // 20)]
+    floors = {each: auditing.least_epsilon(2000, *each, 1e-5, 0.0125) for each in outcomes}
+    refuted = lambda each, text: auditing.p_value(2000, *each, float(text), 1e-5) <= 0.0125
+    found = {each: floor for each, floor in floors.items() if 0 < floor < auditing.MOST_EPSILON}
+    assert len(found) > 20 and all(refuted(each, rounding.floor(floor)) and refuted(each, rounding.at_least(floor)) for each, floor in found.items())
+    assert sum(not refuted(each, f"{floor:.2f}") for each, floor in found.items()) > 5  # as they were shown
