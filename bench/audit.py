@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 
+from engine import rounding
 from engine.lab import Lab, device_name, open_store
 from engine.studies.audit import CHEATS, Audit
 from engine.study import build
@@ -38,7 +39,7 @@ def main() -> None:
         names = [check["name"] for check in found[0].facts["checks"]]
         broken = {name: sum(not check["kept"] for result in found for check in result.facts["checks"] if check["name"] == name) for name in names}
         print(f"{cheat}: {len(found)} audits in {time.perf_counter() - begun:.0f} s; a violation is reported in {sum(int(r.metrics['violated']) for r in found)}; "
-              f"floor {min(floors):.2f} to {max(floors):.2f}, above the ceiling {found[0].metrics['ceiling']:.3f} in {sum(f > r.metrics['ceiling'] for f, r in zip(floors, found))}")
+              f"floor {rounding.at_least(min(floors), 2)} to {rounding.at_least(max(floors), 2)}, above the ceiling {rounding.at_most(found[0].metrics['ceiling'])} in {sum(f > r.metrics['ceiling'] for f, r in zip(floors, found))}")
         for name, count in broken.items():
             ps = sorted(check["p"] for result in found for check in result.facts["checks"] if check["name"] == name)
             print(f"    {name}: broken in {count}; p from {ps[0]:.2g} to {ps[-1]:.2g}")

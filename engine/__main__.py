@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict
 
 from cache.store import Unusable
-from engine import data, parameters, settings
+from engine import data, parameters, rounding, settings
 from engine.lab import Lab, load, open_store
 from engine.studies import STUDIES
 from engine.studies.arms import Arms
@@ -117,10 +117,13 @@ def run_series(options) -> None:
         begun, cached = time.perf_counter(), load(store, key(study)) is not None
         result = compute(study, store)
         seconds = time.perf_counter() - begun
+        if "not_stored" in result.made:
+            print(result.made["not_stored"], file=sys.stderr)
         if options.json:
             print(json.dumps({"step": words} | described(study, result, seconds, cached)), flush=True)
         else:
-            print(f"{words:40} {'  '.join(f'{name} {value:.4f}' for name, value in result.metrics.items())}  ({seconds:.1f} s)", flush=True)
+            print(f"{words:40} {'  '.join(f'{name} {rounding.told(name, value)}' for name, value in result.metrics.items())}  ({seconds:.1f} s)")
+            print_warnings(result)
 
 
 def fit(study: Study, changes: list[str]) -> Study:
@@ -202,7 +205,7 @@ def print_json(study: Study, result: Result, seconds: float, cached: bool) -> No
 def described(study: Study, result: Result, seconds: float, cached: bool) -> dict:
     """A study and its result without pictures and arrays, fit for JSON."""
     found = {"study": study.NAME, "key": key(study), "params": study.model_dump(mode="json"), "metrics": result.metrics,
-             "guarantee": asdict(result.guarantee), "seconds": seconds, "cached": cached}
+             "guarantee": asdict(result.guarantee), "warnings": result.warnings, "seconds": seconds, "cached": cached}
     return strict(found)
 
 
@@ -219,9 +222,16 @@ def print_words(study: Study, result: Result, seconds: float, cached: bool) -> N
     """Metrics and guarantee for a reader."""
     print(f"{study.NAME}  {key(study)[:16]}  {seconds:.2f} s{'  (cached)' if cached else ''}")
     for name, value in result.metrics.items():
-        print(f"  {name:28} {value:.6g}")
+        print(f"  {name:28} {rounding.told(name, value)}")
     for name, value in asdict(result.guarantee).items():
         print(f"  guarantee.{name:18} {value}")
+    print_warnings(result)
+
+
+def print_warnings(result: Result) -> None:
+    """What one should know before believing the numbers, a line each: the same that the pages show."""
+    for warning in result.warnings:
+        print(f"  warning: {warning}", flush=True)
 
 
 # --- data and cache --------------------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special, stats
 
+from engine import rounding
+
 CONFIDENCE = 0.95  # of the floor
 ALARM = 0.999  # confidence of the floor that must lie above the ceiling before a training is said to be wrong
 SHARES = (0.03, 0.1, 0.3, 1.0)  # of the canaries that are guessed at: fixed beforehand, and paid for by a union bound
@@ -350,7 +352,7 @@ class Witness:
         p = min(1.0, self.looks * float(stats.norm.sf(self.furthest)))
         most = float(stats.norm.isf(LEVEL / self.looks))
         far = f"{self.furthest:.1f}" if self.furthest < 1000 else "more than 1,000"
-        return Check(name, _number(p), f"with its noise the hardest of {self.looks:,} pulls is {far} standard deviations beyond the clip norm; chance alone stays below {most:.1f}", error,
+        return Check(name, _number(p), f"with its noise the hardest of {self.looks:,} pulls is {far} standard deviations beyond the clip norm; chance alone stays below {rounding.at_most(most, 1)}", error,
                      float(stats.norm.sf(most - self.unclipped)))
 
     def _rate(self) -> Check:
@@ -366,7 +368,7 @@ class Witness:
         p = math.exp(min(0.0, charged - steep * self.excess)) if math.isfinite(self.excess) else 0.0
         needed = (math.log(1 / LEVEL) + charged) / steep
         power, share, most = float(stats.norm.sf((needed - self.expected) / math.sqrt(varies))), 100 * (1 + self.excess / self.expected), 100 * (1 + needed / self.expected)
-        seen = f"{share:.0f} % of the draws that were charged; chance alone stays below {most:.0f}" if most < 1000 else "under this much noise draws cannot be counted"
+        seen = f"{share:.0f} % of the draws that were charged; chance alone stays below {rounding.at_most(most, 0)}" if most < 1000 else "under this much noise draws cannot be counted"
         return Check(name, _number(p), seen, error, power)
 
     def _independence(self) -> Check:
@@ -378,7 +380,7 @@ class Witness:
         z, freedom = float(products.sum()) / size, max(1, len(products) - 1)
         most = float(stats.t.isf(LEVEL / 2, freedom))
         return Check(name, _number(float(2 * stats.t.sf(abs(z), freedom))),
-                     f"{z:+.1f} standard deviations from independent draws; chance alone stays within {most:.1f}, shuffled batches would be at about {self.shuffled / size:+.1f}", error,
+                     f"{z:+.1f} standard deviations from independent draws; chance alone stays within {rounding.at_most(most, 1)}, shuffled batches would be at about {self.shuffled / size:+.1f}", error,
                      float(stats.norm.cdf(abs(self.shuffled) / size - most)))
 
 

@@ -55,6 +55,15 @@ def match(table: np.ndarray) -> np.ndarray:
     return matching
 
 
+def warnings(classes: int, count: int) -> list[str]:
+    """What a reader should know before believing how well `count` clusters fit the classes."""
+    if classes == 1 or count == 1:
+        return ["With a single class or cluster there is nothing to find: the accuracy means nothing."]
+    if classes == count:
+        return []
+    return [f"{count} clusters for {classes} classes: the {'clusters' if count > classes else 'classes'} left over count as wrong."]
+
+
 def order(matching: np.ndarray) -> np.ndarray:
     """Clusters in the order of their classes, unmatched ones last."""
     return np.lexsort((np.arange(len(matching)), np.where(matching < 0, np.iinfo(int).max, matching)))

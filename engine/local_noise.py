@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from engine import data, parameters, pictures, privacy
+from engine import data, parameters, pictures, privacy, rounding
 from engine.noise import GaussianNoise
 from engine.parameters import parameter
 from engine.streams import derive_seed
@@ -58,6 +58,13 @@ class Gaussian(Study):
         Of `releases` independent draws on the same picture: together they tell as much as one with σ/√releases.
         """
         return privacy.gaussian_epsilon(self.sigma(epsilon), self.delta, REPLACE_ONE * math.sqrt(releases))
+
+    def formula_warnings(self, releases: int = 1) -> list[str]:
+        """Where a formula names another ε than its noise gives."""
+        if self.proved:
+            return []
+        return [f"This formula names ε = {rounding.chosen(self.epsilon)}, but its σ = {rounding.described(self.sigma(self.epsilon))} really gives "
+                f"ε = {rounding.epsilon(self.earned(self.epsilon, releases))} when one picture is replaced by another."]
 
     @property
     def proved(self) -> bool:
@@ -119,6 +126,10 @@ class LocalNoise(Gaussian):
         pixels /= np.sqrt(np.maximum(squares, 1e-30))[:, None] * np.float32(1 + 1e-6)
         return pixels.reshape(shown.shape)
 
+    def formula_warnings(self, releases: int = 1) -> list[str]:
+        """As above; none where nothing is noised."""
+        return [] if self.images == "raw" else super().formula_warnings(releases)
+
     def picture_guarantee(self, releases: int = 1, unit: str = "the pixels of one training picture", more: str = "") -> Guarantee:
         """What one owner of a picture is promised by its noise; `more` is added to the note."""
         if self.images == "raw":
@@ -129,13 +140,13 @@ class LocalNoise(Gaussian):
         sigma, total = self.sigma(self.epsilon), self.earned(self.epsilon, releases)
         distance = REPLACE_ONE * math.sqrt(releases)
         times = "once" if releases == 1 else f"{releases:,} times, each with fresh noise"
-        named = "" if self.proved else f"The chosen formula names ε = {self.epsilon:,.6g}; the ε stated here is the one that its σ really gives."
+        named = "" if self.proved else f"The chosen formula names ε = {rounding.chosen(self.epsilon)}; the ε stated here is the one that its σ really gives."
         shared = ("700 pictures share one length here: the bound of √2 still holds, and a typical picture is hidden far better than ε says; "
                   "but somebody must see all 700 to compute that length, so the noise is not added on the phones any more."
                   if self.normalisation == "as_published" else "")
         return Guarantee(
             unit=unit, epsilon=total, delta=self.delta,
-            mechanism=f"Gaussian noise, σ = {sigma:.4g} on each pixel of {'700 pictures of unit length together' if shared else 'the unit-length picture'}, "
+            mechanism=f"Gaussian noise, σ = {rounding.described(sigma)} on each pixel of {'700 pictures of unit length together' if shared else 'the unit-length picture'}, "
                       f"released {times}",
             accountant="exact Gaussian curve (Balle and Wang 2018)" + (f", {releases:,} releases composed exactly" if releases > 1 else ""),
             sampling="none: every picture is released", sample_rate=None, steps=releases,

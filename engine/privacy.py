@@ -22,6 +22,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
+from engine import rounding
+
 ROUND_UP = 1 + 1e-9  # float arithmetic errs below this, relatively: checked against 60 digits in the tests
 
 
@@ -120,7 +122,7 @@ def _require(condition: bool, words: str, values: object) -> None:
         raise ValueError(f"needs {words}; got {values}")
 
 
-# --- DP-SGD: many releases, each on a Poisson sample; one picture added or removed ---------------------------------
+# --- DP-SGD: many releases, each on a Poisson sample; one picture blanked ----------------------------------------
 
 FRACTIONAL = 1 + np.geomspace(0.002, 10, 80)  # (80,) Rényi orders
 INTEGER = np.unique(np.geomspace(2, 2**14, 90).astype(int))  # large ones for small ε
@@ -398,9 +400,9 @@ def _close_in(excess: Callable[[float], float], least: float, most: float, x: fl
 def _unreachable(epsilon: float, rate: float, steps: int, delta: float, release: float | None) -> str:
     spent = dp_sgd_epsilon(MOST_NOISE, rate, steps, delta, release_noise=release).epsilon
     if release is not None and gaussian_epsilon(release, delta) > epsilon / 2:
-        return (f"ε = {epsilon:g} is out of reach: one release with noise multiplier {release:g} alone spends "
-                f"ε = {gaussian_epsilon(release, delta):.3g}; take more noise there or a larger ε.")
-    return (f"ε = {epsilon:g} is out of reach: even a noise multiplier of {MOST_NOISE:g} spends ε = {spent:.3g} in "
+        return (f"ε = {rounding.chosen(epsilon)} is out of reach: one release with noise multiplier {rounding.described(release)} alone spends "
+                f"ε = {rounding.epsilon(gaussian_epsilon(release, delta))}; take more noise there or a larger ε.")
+    return (f"ε = {rounding.chosen(epsilon)} is out of reach: even a noise multiplier of {MOST_NOISE:g} spends ε = {rounding.epsilon(spent)} in "
             f"{steps:,} steps; take fewer steps, smaller batches or a larger ε.")
 
 
@@ -529,5 +531,5 @@ def delta_warning(delta: float, n: int) -> str | None:
     """None, or one sentence where δ is not below one in the n units protected: then it promises next to nothing."""
     if delta < 1 / n:
         return None
-    return (f"δ = {delta:g} is not below 1 in {n:,}: publishing one of the {n:,} in full, picked at random, would keep "
-            f"this promise; choose δ well below {1 / n:.1g}.")
+    return (f"δ = {rounding.chosen(delta)} is not below 1 in {n:,}: publishing one of the {n:,} in full, picked at random, would keep "
+            f"this promise; choose δ well below {rounding.at_least(1 / n, 1, leading=True)}.")

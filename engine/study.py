@@ -87,6 +87,11 @@ class Result:
     facts: dict[str, Any] = field(default_factory=dict)  # JSON values: sizes, names, warnings
     made: dict[str, Any] = field(default_factory=dict)  # filled by the lab: seconds, device, versions, time
 
+    @property
+    def warnings(self) -> list[str]:
+        """What one should know before believing the numbers, in sentences: pages and command line show all of them."""
+        return list(self.facts.get("warnings", []))
+
     def parts(self) -> tuple[dict, dict[str, np.ndarray]]:
         """(JSON-able dict, arrays): what the codec stores."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("arrays", "pictures", "guarantee")}

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from engine import data
+from engine import data, rounding
 from engine.studies.iic import IIC
 from engine.studies.kmeans_labels import KMeansLabels
 from pages.parts import charts, live, panels, words
@@ -120,7 +120,7 @@ def draw_numbers(result) -> None:
     two.metric("If heap 3 meant the digit 3", f"{100 * result.metrics['unmatched_accuracy']:.1f} %",
                help="The same without matching, with heap number 3 taken for the class number 3, and so on, as the report did. Numbers of heaps mean nothing.")
     three.metric("New pictures, right heap", f"{100 * result.metrics['test_accuracy']:.1f} %", help="Test pictures, by the matching found on the training pictures.")
-    st.caption(f"NMI {result.metrics['nmi']:.3f} · ARI {result.metrics['ari']:.3f}: how much heaps and classes tell of each other, without any matching; "
+    st.caption(f"Matched on the training pictures{words.balanced(result.metrics, 'matched_accuracy')}. NMI {result.metrics['nmi']:.3f} · ARI {result.metrics['ari']:.3f}: how much heaps and classes tell of each other, without any matching; "
                "1 is all, 0 nothing.")
 
 
@@ -131,7 +131,7 @@ def draw_budgets(views: dict[str, live.View]) -> None:
     for (name, view), epsilon in zip(views.items(), REPORT_SET):
         best = f"error_head_{view.result.facts['chosen_head']}" if view.result else None
         curves[name] = view.curves.get(best, []) if best else []
-        rows.append({"ε (named)": f"{epsilon:,g}", "ε (earned)": words.epsilon(iic.earned(epsilon, view.study.release_count)),
+        rows.append({"ε (named)": rounding.chosen(epsilon), "ε (earned)": words.epsilon(iic.earned(epsilon, view.study.release_count)),
                      "matched error": "not run" if not view.result else f"{100 * (1 - view.result.metrics['matched_accuracy']):.1f} %",
                      "in the report": f"about {100 * REPORT_ERRORS[epsilon]:.0f} %"})
     st.plotly_chart(charts.budgets(curves, iic.epochs), key="budgets", config={"displayModeBar": False}, alt="Matched error over epochs for each of the five budgets")
@@ -145,8 +145,7 @@ def draw_finished(views: dict[str, live.View]) -> None:
     done = [name for name in ("IIC", "K-means") if views[name].result]
     method = st.segmented_control("What follows is stated for", done, default=done[0], required=True, key="clustering.promise") if len(done) > 1 else done[0]
     view, result = views[method], views[method].result
-    for warning in result.facts.get("warnings", []):
-        st.warning(warning, icon=":material/warning:")
+    panels.warnings({name: v.result for name, v in views.items() if v.result})
     panels.odds(result.guarantee, "An attacker knows that your picture is one of two. Which one?", "Without looking", "Seeing what left your phone")
     panels.guarantee(result.guarantee)
     done = {name: v.result for name, v in views.items() if name in METHODS and v.result}

@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from engine import data, pictures
+from engine import data, pictures, rounding
 from engine.lab import settings_of
 from engine.studies.audit import Audit
 from engine.studies.dp_training import DPTraining
@@ -178,7 +178,7 @@ def draw_solved(ends: dict[float, list[tuple[float, float]]], twins: list[float]
         if st.button("Find the noise that spends this", key="dp_training.solve", help="The noise is rounded up, so that what is spent stays just within."):
             try:
                 exact = study.exactly(budget)
-                st.markdown(f"σ = **{exact['noise_multiplier']:.4g}**" + (f", with noise of {exact['mean_noise']:.4g} on the mean" if exact["mean_noise"] else "") +
+                st.markdown(f"σ = **{rounding.sufficient(exact['noise_multiplier'])}**" + (f", with noise of {rounding.sufficient(exact['mean_noise'])} on the mean" if exact["mean_noise"] else "") +
                             f", spends ε = {words.epsilon(exact['epsilon'])} in {exact['steps']:,} steps.")
             except Refused as refused:
                 st.warning(words.plain(words.named(str(refused), controls.specs)), icon=":material/edit:")
@@ -215,10 +215,9 @@ def draw_bars(members: dict, finished: dict, curves: dict, colours: dict[str, st
 
 def draw_promise(members: dict, finished: dict, view: live.View) -> None:
     """What each network promises, and what all of them do together."""
-    for warning in dict.fromkeys(warning for found in finished.values() for warning in found.facts["warnings"]):
-        st.warning(warning, icon=":material/warning:")
-    rows = [{"": name + (" (diverged)" if found.facts["diverged"] else ""), "named correctly, %": f"{100 * found.metrics['test_accuracy']:.2f}", "ε, by itself": words.epsilon(found.guarantee.epsilon) if members[name].private else "none",
-             "σ": f"{found.metrics['noise_multiplier']:.4g}", "learning rate": f"{found.metrics['learning_rate']:.3g}", "seconds": f"{found.made.get('seconds', 0):.1f}"}
+    panels.warnings(finished)
+    rows = [{"": name + (" (diverged)" if found.facts["diverged"] else ""), "named correctly, %": f"{100 * found.metrics['test_accuracy']:.2f}", **words.balanced_column(found.metrics), "ε, by itself": words.epsilon(found.guarantee.epsilon) if members[name].private else "none",
+             "σ": rounding.described(found.metrics["noise_multiplier"]), "learning rate": f"{found.metrics['learning_rate']:.3g}", "seconds": f"{found.made.get('seconds', 0):.1f}"}
             for name, found in finished.items()]
     st.dataframe(rows, hide_index=True)
     st.caption("ε is rounded up here; the download has all digits.")
@@ -319,16 +318,13 @@ def draw_numbers(views: dict[str, live.View]) -> None:
 
 def draw_finished(views: dict[str, live.View], result) -> None:
     """What is shown once the private network is done."""
-    for warning in result.facts["warnings"]:
-        st.warning(warning, icon=":material/warning:")
+    panels.warnings({who: view.result for who, view in views.items() if view.result is not None})
     accuracy, tested = result.metrics["test_accuracy"], len(result.arrays["predictions"])
     rates = {who: f"{view.result.metrics['learning_rate']:.3g}" for who, view in views.items() if view.result is not None}
-    st.caption(f"Measured on {tested:,} test pictures: give or take {100 * words.margin(accuracy, tested):.1f} points, and another seed moves it "
+    st.caption(f"Measured on {tested:,} test pictures{words.balanced(result.metrics)}: give or take {100 * words.margin(accuracy, tested):.1f} points, and another seed moves it "
                f"about as much. Learning rates: {rates[WHO]} {words.WHO[WHO]}" + (f", {rates['not private']} without" if "not private" in rates else "") + f". Training accuracy and loss are measured on the "
                f"first {result.facts['train_accuracy_on']:,} training pictures.")
-    if result.facts["diverged"]:
-        st.warning("The training diverged: its loss is no longer a number. A smaller learning rate helps.", icon=":material/warning:")
-    panels.odds(result.guarantee, "An attacker wants to know whether your picture was among the training pictures.", "Without looking at the network",
+    panels.odds(result.guarantee, "An attacker wants to know whether your picture was among the training pictures, or its place was left blank.", "Without looking at the network",
                 "With the network in hand")
     panels.guarantee(result.guarantee)
 
@@ -364,7 +360,7 @@ def draw_budget(result) -> None:
     st.plotly_chart(charts.spent(result.curves.get("epsilon", []), study.epochs, study.target_epsilon, study.delta), key="spent",
                     alt="Spent epsilon over epochs", config={"displayModeBar": False})
     if result.guarantee.epsilon is not None:
-        st.caption(f"Noise multiplier σ = {result.metrics['noise_multiplier']:.4g}. The curve is the fast upper bound (RDP); the final "
+        st.caption(f"Noise multiplier σ = {rounding.described(result.metrics['noise_multiplier'])}. The curve is the fast upper bound (RDP); the final "
                    f"ε = {words.epsilon(result.guarantee.epsilon)} comes from the tight accountant (PLD).")
 
 

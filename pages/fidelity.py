@@ -133,12 +133,7 @@ def draw_measured(views: dict[str, live.View]) -> None:
     for column, some, alt in zip(st.columns(2), (names[:2], names[2:]), ("Fréchet distance and share of copies", "Two kinds of MiFID")):
         column.plotly_chart(charts.sets(metrics, tuple(some), study.extractor), key=f"sets {some[0]}", config={"displayModeBar": False}, alt=f"{alt} for each set of pictures")
     st.caption(words.sets(study.extractor, study.samples))
-    said: dict[str, list[str]] = {}
-    for name, result in found.items():
-        for warning in result.facts["warnings"]:
-            said.setdefault(warning, []).append(name)
-    for warning, names in said.items():
-        st.warning(f"**{', '.join(names)}**: {words.plain(warning)}", icon=":material/warning:")
+    panels.warnings(found)
     with st.expander("All numbers", icon=":material/table_chart:"):
         st.dataframe([{"Pictures": name, **words.measured(m)} for name, m in metrics.items()], hide_index=True)
         st.caption(f"Features: {named}. *MiFID, torchmetrics* averages over real pictures the nearest generated one, *MiFID, Bai* over generated pictures the nearest real one; both from the pictures learned "
@@ -166,7 +161,7 @@ def draw_finished(found: dict) -> None:
     """What is promised, what goes deeper, how it was made."""
     promises = {name: result.guarantee for name, result in found.items()} | {"both": live.look(together, remembered=True).result.guarantee}
     promise = promises[controls.look("released", "What if you publish the pictures of", RELEASED, required=True)[0]]
-    panels.odds(promise, "An attacker wants to know whether your picture was among those that the generator learned from.", "Without looking at the generated pictures", "With the generator in hand")
+    panels.odds(promise, "An attacker wants to know whether your picture was among those that the generator learned from, or its place was left blank.", "Without looking at the generated pictures", "With the generator in hand")
     panels.guarantee(promise)
     panels.deeper({"Where MiFID misleads": lambda: st.markdown(words.MIFID), "The report": draw_report, "Formulas": lambda: st.markdown(words.FIDELITY_FORMULAS)})
     more = {name: (each, result) for name, each in sets.items() if (result := live.look(each, remembered=True).result)} | {f"training: {name}": (generators[name], result) for name, result in found.items()}

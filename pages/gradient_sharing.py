@@ -157,13 +157,7 @@ def chosen(members: dict) -> str:
 def draw_found(members: dict, found: dict) -> None:
     """What came out, when all are done."""
     metrics = {name: result.metrics for name, result in found.items()}
-    for name, result in found.items():
-        if result.facts["diverged"]:
-            st.warning(f"**{name}** diverged: weights or uploads ran away. A smaller learning rate, or a smaller server's rate, helps.", icon=":material/warning:")
-    if metrics[chosen(members)].get("refused"):
-        st.info(words.refused(metrics[chosen(members)], study.faulty), icon=":material/block:")
-    if empty := metrics[chosen(members)]["phones_without_pictures"]:
-        st.info(f"{empty} of {study.participants} phones have no pictures: they have nothing to send.", icon=":material/phone_android:")
+    panels.warnings(found)
     {"arms": draw_arms, "noises": draw_noises, "policies": draw_policies}[shown](members, found, metrics)
     with st.expander("All numbers", icon=":material/table_chart:"):
         st.dataframe([{"": name, **words.sharing(m, study.participants)} for name, m in metrics.items()], hide_index=True)
@@ -212,10 +206,8 @@ def draw_promise(members: dict, found: dict) -> None:
     """What a participant is promised, what goes deeper, how it was made."""
     name = st.selectbox("What is promised to a participant of", list(found), index=list(found).index(chosen(members)), key=f"gradient_sharing.promise {shown}")
     result = found[name]
-    for warning in result.facts["warnings"]:
-        st.warning(words.plain(warning), icon=":material/warning:")
     by_phone = result.guarantee.epsilon is not None and members[name].noised_by == "phone"
-    panels.odds(result.guarantee, "An attacker knows that one of two sets of pictures lies on your phone. Which one?" if by_phone else "An attacker wants to know whether your phone took part.",
+    panels.odds(result.guarantee, "An attacker knows that one of two sets of pictures lies on your phone. Which one?" if by_phone else "An attacker wants to know whether your phone took part, or sent nothing on any day.",
                 "Without looking at what is sent" if by_phone else "Without looking at the models", "With all your uploads in hand" if by_phone else "With all the models in hand")
     panels.guarantee(result.guarantee)
     changed = settings_of(study, without=("arm",))
@@ -235,6 +227,7 @@ def show_table() -> None:
 def draw_table(views: dict[str, live.View]) -> None:
     """Bars of what has been trained."""
     live.progress(views)
+    panels.warnings({name: view.result for name, view in views.items() if view.result})
     done = {name: [view.result.metrics["test_accuracy"]] for name, view in views.items() if view.result}
     running = {name: view.curves["test_accuracy"][-1][1] for name, view in views.items() if not view.result and view.curves.get("test_accuracy")}
     if done or running:

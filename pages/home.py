@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from engine import data
+from engine import data, parameters, rounding
 from engine.studies.bn_synthesis import BNSynthesis
 from engine.studies.dp_training import DPTraining
 from engine.studies.gan import GAN
@@ -31,7 +31,7 @@ with st.container(border=True):
                     f"pictures, and flip a coin, are right 50 times in 100. Seeing this, they {odds}.")
         st.caption("The eye fails long before such an attacker does: for one picture on its own, only very strong noise hides it. Hiding *one among "
                    "thousands* costs far less: that is what DP training does.")
-    picture.image(release.pictures["noised"], width="stretch", alt=f"A handwritten three under the noise of ε = {budget:g}")
+    picture.image(release.pictures["noised"], width="stretch", alt=f"A handwritten three under the noise of ε = {rounding.chosen(budget)}")
 
 # --- the studies ----------------------------------------------------------------------------------------------------------------
 trained, sorted_ = DPTraining.preset("tiny"), KMeansLabels(starts=1)
@@ -44,13 +44,13 @@ def draw(views: dict[str, live.View]) -> None:
     with first.container(border=True, height="stretch"):
         st.subheader("Noise", anchor=False)
         for column, epsilon in zip(st.columns(3) + st.columns(3), STRIP):
-            column.image(release.pictures[f"strip_{epsilon:g}"], width="stretch", alt=f"The same three at ε = {epsilon:g}")
+            column.image(release.pictures[f"strip_{parameters.number(epsilon)}"], width="stretch", alt=f"The same three at ε = {rounding.chosen(epsilon)}")
         st.markdown("What does noise do to one picture, what can an attacker still tell, and what can a network still learn? Take a picture of your own.")
         st.page_link("noise.py", label="Drown a picture", icon=":material/grain:")
     with second.container(border=True, height="stretch"):
         st.subheader("Clustering", anchor=False)
         if card(views["Clustering"], "clusters", "Ten rows of digits, each a heap, those framed that are in the wrong one"):
-            st.caption(f"4,000 digits sorted in {views['Clustering'].seconds:.1f} s, noised with ε = {sorted_.epsilon:,g}: "
+            st.caption(f"4,000 digits sorted in {views['Clustering'].seconds:.1f} s, noised with ε = {rounding.chosen(sorted_.epsilon)}: "
                        f"{100 * views['Clustering'].result.metrics['matched_accuracy']:.0f} of 100 in the right heap. Framed: in the wrong one.")
         st.markdown("Can a machine sort noised pictures that nobody has labelled? Two methods, and what the report got wrong.")
         st.page_link("clustering.py", label="Sort pictures", icon=":material/bubble_chart:")

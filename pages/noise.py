@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import streamlit as st
 
-from engine import data, pictures, uploads
+from engine import data, parameters, pictures, rounding, uploads
 from engine.lab import made
 from engine.studies.noise import STRIP, Noise
 from engine.studies.noisy_training import ARMS, BUDGETS, DEPTHS, WIDTHS, NoisyTraining, least_budgets
@@ -88,19 +88,17 @@ with numbers:
     st.metric("Noise, compared with the picture", f"{words.times(metrics['noise_norm'])} ×",
               help="Expected length of the noise, the picture's own length being 1.")
     one, two = st.columns(2)
-    one.metric("σ on each pixel", f"{metrics['sigma']:.4g}", help="Standard deviation of the noise on each pixel of the unit-length picture.")
+    one.metric("σ on each pixel", f"{rounding.described(metrics['sigma'])}", help="Standard deviation of the noise on each pixel of the unit-length picture.")
     two.metric("Signal to noise", f"{metrics['snr_db']:.1f} dB", help="Power of the picture over the power of the noise.")
     one.metric("Likeness (SSIM)", f"{metrics['ssim'] + 0:.3f}".replace("-0.000", "0.000"), help="Structural similarity, 1 for the same picture.")
     two.metric("PSNR", f"{metrics['psnr_db']:.1f} dB", help="Peak signal-to-noise ratio of the released picture.")
-if not study.proved:
-    st.warning(f"This formula names ε = {study.epsilon:,.6g}, but its σ = {metrics['sigma']:.3g} really gives "
-               f"**ε = {words.epsilon(metrics['epsilon_picture'])}** when one picture is replaced by another.", icon=":material/calculate:")
+panels.warnings({"": result})
 
 st.markdown("**The same picture at six budgets**", help="Those of figure 1 in the student report that this page re-examines: Green, Hodson and Hanoian 2020.")
 for column, epsilon in zip(st.columns(len(STRIP)), STRIP):
     really = "" if study.proved else f" by name, really {words.epsilon(study.earned(epsilon))}"
-    column.image(result.pictures[f"strip_{epsilon:g}"], caption=f"ε = {epsilon:,g}{really}", width="stretch",
-                 alt=f"The picture under the noise of ε = {epsilon:g}")
+    column.image(result.pictures[f"strip_{parameters.number(epsilon)}"], caption=f"ε = {rounding.chosen(epsilon)}{really}", width="stretch",
+                 alt=f"The picture under the noise of ε = {rounding.chosen(epsilon)}")
 
 # --- the label ---------------------------------------------------------------------------------------------------------------
 st.subheader("And what is written on it", anchor=False)
@@ -113,8 +111,8 @@ said.markdown(f"It tells the truth with a chance of {100 * metrics['label_keep_p
               "The smaller ε, the better one can blame the coin.")
 chart.plotly_chart(charts.label_odds(list(images.classes), metrics["label_keep_probability"], facts["label"]), key="label odds",
                    alt="Bars: the chance of each label to be told", config={"displayModeBar": False})
-st.markdown(f"Picture (ε = {words.epsilon(metrics['epsilon_picture'])}) and label (ε = {metrics['epsilon_label']:g}) together: "
-            f"**ε = {words.epsilon(result.guarantee.epsilon)}**, δ = {study.delta:.3g}.")
+st.markdown(f"Picture (ε = {words.epsilon(metrics['epsilon_picture'])}) and label (ε = {rounding.chosen(metrics['epsilon_label'])}) together: "
+            f"**ε = {words.epsilon(result.guarantee.epsilon)}**, δ = {rounding.chosen(study.delta)}.")
 
 panels.odds(result.guarantee, "An attacker knows that it is one of two pictures, each with its label. Which one?",
             "Without looking", "Seeing what left the phone")
@@ -186,7 +184,8 @@ def draw_arms(views: dict[str, live.View]) -> None:
             st.plotly_chart(charts.arms(curves, base.epochs, base.chance()), key=f"arms {network}", config={"displayModeBar": False},
                             alt=f"Accuracy of {title.lower()} over epochs, for each kind of pictures and labels")
             ends = {arm: found["test_accuracy"][-1] for arm, found in curves.items() if found.get("test_accuracy")}
-            st.caption(" · ".join(f"{arm}: {100 * value:.1f} %" + (f" (epoch {at:.0f} of {base.epochs})" if at < base.epochs else "")
+            results = {arm: views[f"{arm}, {network}"].result for arm in chosen}
+            st.caption(" · ".join(f"{arm}: {100 * value:.1f} %" + (f" (epoch {at:.0f} of {base.epochs})" if at < base.epochs else "") + (words.balanced(results[arm].metrics) if results[arm] else "")
                                   for arm, (at, value) in ends.items()) or
                        "Here each kind of pictures and labels will have its curve: how many new pictures are named correctly.")
     st.caption("Solid: new pictures treated like those learned from. Dotted: the same pictures raw.")
@@ -200,6 +199,7 @@ def draw_promise(views: dict[str, live.View]) -> None:
     first = next((i for i, who in enumerate(done) if not who.startswith("raw")), 0)
     who = st.selectbox("What is guaranteed to whoever is in the data of", list(done), index=first, key="noise.promise",
                        help="Each kind of pictures and labels promises something else: look at each.")
+    panels.warnings({name: view.result for name, view in done.items()})
     panels.guarantee(done[who].result.guarantee)
     panels.made(done[who].study, done[who].result)
 

@@ -121,6 +121,8 @@ def draw_students(views: dict[str, live.View]) -> None:
         levels |= {f"a student of {student.images:,} real pictures": done["real pictures"]}
     if len(done) == len(pupils):
         draw_answer(done)
+        if told := words.balanced(views[f"hard labels, {student.kept[-1]} steps"].result.metrics):
+            st.caption(f"The one with hard labels{told}.")
     st.plotly_chart(charts.students(found, learning, levels, student.chance(), student.kept[-1]), key="students", config={"displayModeBar": False},
                     alt="Accuracy of networks that learned from synthetic pictures, over the steps that the pictures took")
     st.caption("Networks that have seen nothing but made-up pictures, tested on real ones. *Hard* labels: told the class that was wanted. *Soft* labels: told "
@@ -180,13 +182,12 @@ def _row(found: dict[str, float]) -> dict[str, float]:
 
 def draw_finished(result) -> None:
     """What is promised, what goes deeper, how it was made."""
-    for warning in result.facts["warnings"]:
-        if warning not in result.facts["doubts"]:  # said above
-            st.warning(warning, icon=":material/warning:")
+    pupils_done = {name: found for name, study in pupils.items() if (found := live.look(study, remembered=True).result)}
+    panels.warnings({"the pictures": result} | pupils_done, said=result.facts["doubts"])
     if not result.facts["doubts"]:
         st.markdown(f"The attack above was right **{100 * result.metrics['membership_features']:.0f}** times in 100 (50 is a coin flip). That is what one attack found; what follows is what "
                     "*every* attack is held to.")
-    panels.odds(result.guarantee, "An attacker wants to know whether your picture was among those that the teacher learned from.",
+    panels.odds(result.guarantee, "An attacker wants to know whether your picture was among those that the teacher learned from, or its place was left blank.",
                 "Without looking at the made-up pictures", "With them in hand")
     panels.guarantee(result.guarantee)
     panels.deeper({"What would give a promise": lambda: st.markdown(words.SYNTHESIS_PROMISE), "The report": draw_report,

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 # What pages may use of the engine: studies, the runner, and the light modules that only describe or look up.
-LIGHT = {"engine.studies", "engine.runner", "engine.study", "engine.parameters", "engine.data", "engine.uploads", "engine.lab", "engine.pictures", "engine"}
+LIGHT = {"engine.studies", "engine.runner", "engine.study", "engine.parameters", "engine.data", "engine.uploads", "engine.lab", "engine.pictures", "engine.rounding", "engine"}
 HEAVY = {"torch", "torchvision", "opacus"}
 
 

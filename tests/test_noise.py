@@ -33,7 +33,7 @@ def test_published_settings_are_charged_what_they_really_give():
     truth = privacy.gaussian_epsilon(result.metrics["sigma"], 1 / 784**2, math.sqrt(2))
     assert result.metrics["epsilon_picture"] == pytest.approx(truth) and truth > 70_000
     assert result.guarantee.epsilon == pytest.approx(truth + 75)
-    assert "names ε = 2000" in result.guarantee.note
+    assert "names ε = 2,000" in result.guarantee.note
 
 
 def test_the_exact_formula_is_charged_its_own_epsilon():

@@ -95,13 +95,14 @@ class Audit(DPTraining):
         witness, marks, ceiling = training.witness, training.marks, promise.epsilon
         found, checks = witness.floor(self.delta), witness.checks()
         beyond = floor(witness.loss, marks.included, self.delta, ALARM).epsilon > ceiling
+        facts = {"confidence": CONFIDENCE, "alarm": ALARM, "false_alarm": FALSE_ALARM,
+                 "checks": [{"name": c.name, "p": c.p, "kept": c.kept, "measured": c.measured, "error": c.error, "power": c.power, "blind": c.power < SEEN} for c in checks]}
         return Result(
             metrics={"floor": found.epsilon, "ceiling": ceiling, "guesses": found.guesses, "right": found.right, "beyond": float(beyond), "violated": float(beyond or not all(c.kept for c in checks)),
                      "test_accuracy": training.measure()["test_accuracy"], "noise_multiplier": plan["noise_multiplier"], "canaries_in": float(marks.included.sum())},
             guarantee=self._attack_promise(promise), curves=curves,
             arrays={"scores": witness.loss.astype(np.float32), "included": marks.included},
-            facts={"confidence": CONFIDENCE, "alarm": ALARM, "false_alarm": FALSE_ALARM,
-                   "checks": [{"name": c.name, "p": c.p, "kept": c.kept, "measured": c.measured, "error": c.error, "power": c.power, "blind": c.power < SEEN} for c in checks]})
+            facts=facts | {"warnings": self._warnings(plan, training.diverged) + verdicts(facts["checks"], beyond)})
 
     def _attack_promise(self, promise: Guarantee) -> Guarantee:
         """The network with canaries inside is for looking at only."""
@@ -109,3 +110,12 @@ class Audit(DPTraining):
                          sampling=promise.sampling, sample_rate=promise.sample_rate, steps=promise.steps,
                          note="What an audit finds is about the way of training, watched once with canaries inside. The floor is wrong for at most 5 in 100 audits of a correct training; "
                               "whoever runs many and picks one has less to go by.")
+
+
+def verdicts(checks: list[dict], beyond: bool) -> list[str]:
+    """What an audit has found against the training, and what it could not have seen."""
+    found = [f"A promise of the method is broken: {check['name']} ({check['measured']})." for check in checks if not check["kept"]]
+    if beyond:
+        found.append("The guesses prove more than was promised: so many right ones happen to a training that keeps its promise in less than one of 1,000 audits.")
+    blind = [check["error"] for check in checks if check["kept"] and check["blind"]]
+    return found + ([f"This audit could miss: {'; '.join(blind)}."] if blind else [])

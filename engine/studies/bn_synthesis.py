@@ -298,7 +298,7 @@ class Making:
             found.append("The teacher sees the wanted class in fewer than half of the pictures: take more steps, or let the labels count more.")
         if self.study.together < self.classes:
             found.append(f"Only {self.study.together} pictures share their statistics: too few for {self.classes} classes.")
-        return found + list(self.found[0][1].facts["warnings"])
+        return found + [f"Of the teacher: {warning}" for warning in self.found[0][1].warnings]
 
 
 def doubt(controls: dict[str, dict[str, float]], compared: int) -> list[str]:

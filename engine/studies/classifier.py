@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from engine import data, parameters, pictures, privacy, settings
+from engine import data, neighbours, parameters, pictures, privacy, rounding, scores, settings
 from engine.parameters import parameter
 from engine.streams import derive_seed
 from engine.study import Failed, Guarantee, Phase, Point, Refused, Result, Study
@@ -67,8 +67,8 @@ class Teaching(Study):
         return pictures.png(pictures.gallery(data.exhibits(self.dataset).train_images, columns=10))
 
     def chance(self) -> float:
-        """The accuracy of guessing."""
-        return 1 / len(data.exhibits(self.dataset).classes)
+        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        return scores.guessing(data.exhibits(self.dataset).test_labels)
 
     def check_shape(self, shown) -> None:
         """Refuse pictures that these networks cannot look at, or of which there is nothing to tell. shown: the data set's exhibits or images."""
@@ -84,7 +84,7 @@ class Teaching(Study):
         if self.weights == "given" and self.private:
             raise Refused("weights", "weights: given is not allowed for a private teacher; nobody knows what those weights have seen")
         if self.private and (spent := privacy.gaussian_epsilon(self.statistics_noise, self.delta)) >= self.target_epsilon:
-            raise Refused("target_epsilon", f"target_epsilon: {self.target_epsilon:g} is not allowed; the noised statistics alone spend {spent:.3g} of it, and the "
+            raise Refused("target_epsilon", f"target_epsilon: {rounding.chosen(self.target_epsilon)} is not allowed; the noised statistics alone spend {rounding.epsilon(spent)} of it, and the "
                                             "training must spend some too; take a larger ε, or more noise on the statistics")
         if self.weights == "trained" and self.batch_size > shown.train_size:
             raise Refused("batch_size", f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {shown.train_size} training pictures")
@@ -183,10 +183,10 @@ class Classifier(Teaching):
         spent = privacy.dp_sgd_epsilon(sigma, rate, steps, self.delta, release_noise=self.statistics_noise)
         return Guarantee(
             unit=unit, epsilon=spent.epsilon, delta=self.delta,
-            mechanism=f"DP-SGD: gradients clipped to {self.max_grad_norm:g}, noise of {sigma:.4g} times that on their sum, {steps} times; and one Gaussian "
+            mechanism=f"DP-SGD: gradients clipped to {self.max_grad_norm:g}, noise of {rounding.described(sigma)} times that on their sum, {steps} times; and one Gaussian "
                       f"release of the layers' statistics, noise multiplier {self.statistics_noise:g}",
             accountant=f"{spent.accountant}, DP-SGD and statistics composed", sampling="Poisson", sample_rate=rate, steps=steps,
-            neighbours="one training picture added or removed; how many there are is taken to be public",
+            neighbours=neighbours.ONE_PICTURE,
             against="anyone who gets the network, its statistics, and whatever is made of them",
             also_released="accuracies, membership and distance figures, the real pictures beside made-up ones and those of the empty page: they look at the training "
                           "pictures directly, are not covered by ε and would not be published",
@@ -270,21 +270,23 @@ class _Pupil:
         from engine import leakage, teaching
         train = teaching.outputs(self.network, self.seen[:SCORED], self.scale)
         test = self.logits_of_tests()[:SCORED]
-        scores = [-F.cross_entropy(logits, labels, reduction="none").cpu().numpy() for logits, labels in
+        sure = [-F.cross_entropy(logits, labels, reduction="none").cpu().numpy() for logits, labels in
                   ((train, self.labels[:SCORED]), (test, self.labels.new_tensor(self.images.test_labels[:SCORED])))]
         arrays = {f"weight:{name}": value.cpu().numpy() for name, value in self.network.state_dict().items() if "num_batches" not in name}
         for kind, found in (("statistics", self.statistics), ("class", self.of_classes)):
             for name, (mean, variance) in found.items():
                 arrays |= {f"{kind}:mean:{name}": mean.cpu().numpy(), f"{kind}:variance:{name}": variance.cpu().numpy()}
-        right = self.logits_of_tests().argmax(1).cpu().numpy() == self.images.test_labels
+        said, tests = self.logits_of_tests().argmax(1).cpu().numpy(), self.images.test_labels
+        right, beside = said == tests, scores.beside(tests, said)
+        warnings = [w for w in [privacy.delta_warning(self.study.delta, plan["n"])] if w and self.study.private]
         agreed = (train.argmax(1) == self.labels[:SCORED]).float().mean()
         return Result(
-            metrics={"test_accuracy": float(right.mean()), "train_accuracy": float(agreed), "membership_auc": leakage.membership(*scores),
-                     "membership_odds": leakage.advantage(*scores), "parameters": sum(p.numel() for p in self.network.parameters())}
-            | ({"noise_multiplier": plan["noise_multiplier"]} if self.study.private else {}),
+            metrics={"test_accuracy": float(right.mean()), "train_accuracy": float(agreed), "membership_auc": leakage.membership(*sure),
+                     "membership_odds": leakage.advantage(*sure), "parameters": sum(p.numel() for p in self.network.parameters())}
+            | beside | ({"noise_multiplier": plan["noise_multiplier"]} if self.study.private else {}),
             guarantee=self.study.guarantee(plan), curves=self.curves, arrays=arrays, pictures={"answers": pictures.answers(self.images.test_images, right)},
             facts={"classes": list(self.images.classes), "mean": list(self.scale.mean), "std": list(self.scale.std),
-                   "warnings": [w for w in [privacy.delta_warning(self.study.delta, plan["n"])] if w] if self.study.private else []})
+                   "warnings": warnings + scores.warnings(tests, self.images.classes)})
 
 
 # --- weights as plain arrays ------------------------------------------------------------------------------------------------

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from engine import privacy
+from engine import neighbours, privacy, rounding
 from engine.parameters import parameter
 from engine.studies.drawing import Drawing, Growing, one_core
-from engine.studies.gan import NEIGHBOURS, NOT_COVERED
+from engine.studies.gan import NOT_COVERED
 from engine.study import Guarantee, Phase, Result
 
 
@@ -84,9 +84,9 @@ class DPMERF(Imitating):
         sigma = self.noise_multiplier()
         return Guarantee(
             unit=unit, epsilon=privacy.gaussian_epsilon(sigma, self.delta), delta=self.delta,
-            mechanism=f"Gaussian mechanism, once: sums over all pictures of {2 * self.frequencies:,} random features in each class and of the classes' sizes, noise of {sigma:.4g} times what one picture can "
+            mechanism=f"Gaussian mechanism, once: sums over all pictures of {2 * self.frequencies:,} random features in each class and of the classes' sizes, noise of {rounding.described(sigma)} times what one picture can "
                       "change; the generator learns from those numbers alone",
             accountant="exact (analytic Gaussian mechanism)", sampling="none: all pictures, once", sample_rate=None, steps=1,
-            neighbours=NEIGHBOURS, against="anyone who gets the noised mean, the generator, and all pictures made",
+            neighbours=neighbours.ONE_PICTURE, against="anyone who gets the noised mean, the generator, and all pictures made",
             also_released=NOT_COVERED, note="A simulation: the seed is known. Settings tried before this run on the same pictures, the usual ones included, are not counted in ε.",
             odds_any=privacy.odds_any(self.target_epsilon, self.delta), odds_mechanism=privacy.odds_gaussian(sigma))

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import model_validator
 
-from engine import data, parameters, pictures, privacy
+from engine import data, neighbours, parameters, pictures, privacy, rounding, scores
 from engine.parameters import parameter
 from engine.studies.features import Features
 from engine.study import Event, Guarantee, Phase, Picture, Point, Refused, Result, Study, build
@@ -102,7 +102,7 @@ class DPTraining(Study):
         if self.private and self.noise_multiplier is None and self.target_epsilon is None:
             raise Refused("noise_multiplier", "noise_multiplier: none is not allowed without target_epsilon; give one of the two")
         if self.noise_multiplier is not None and 0 < self.noise_multiplier < LEAST_NOISE:
-            raise Refused("noise_multiplier", f"noise_multiplier: {self.noise_multiplier:g} is not allowed; allowed: 0 (no privacy), "
+            raise Refused("noise_multiplier", f"noise_multiplier: {rounding.chosen(self.noise_multiplier)} is not allowed; allowed: 0 (no privacy), "
                                               f"or a number from {LEAST_NOISE} to 1000")
         return self
 
@@ -248,8 +248,8 @@ class DPTraining(Study):
         return pictures.png(pictures.gallery(data.exhibits(self.dataset).train_images, columns=10))
 
     def chance(self) -> float:
-        """The accuracy of guessing."""
-        return 1 / len(data.exhibits(self.dataset).classes)
+        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        return scores.guessing(data.exhibits(self.dataset).test_labels)
 
     # --- running ------------------------------------------------------------------------------------------------------
 
@@ -340,6 +340,8 @@ class DPTraining(Study):
         metrics = {name: points[-1][1] for name, points in curves.items() if name != "epsilon"}
         classes = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes)
                    if (images.test_labels == i).any()}
+        metrics |= scores.beside(images.test_labels, predictions)
+        warnings = self._warnings(plan, training.diverged) + scores.warnings(images.test_labels, images.classes)
         return Result(
             metrics=metrics | {"noise_multiplier": plan["noise_multiplier"], "learning_rate": plan["learning_rate"]} | ({"mean_noise": plan["mean_noise"]} if plan["mean_noise"] else {}),
             guarantee=guarantee, curves=curves,
@@ -347,7 +349,7 @@ class DPTraining(Study):
             pictures={"answers": training.answers()} | self._examples(images, predictions, right),
             facts={"per_class": classes, "classes": list(images.classes), "diverged": training.diverged,
                    "train_accuracy_on": training.shown,
-                   "test_pictures": {c: int((images.test_labels == i).sum()) for i, c in enumerate(images.classes) if c in classes}, "warnings": self._warnings(plan),
+                   "test_pictures": {c: int((images.test_labels == i).sum()) for i, c in enumerate(images.classes) if c in classes}, "warnings": warnings,
                    "wrong": self._names(images, predictions, ~right)})
 
     def _examples(self, images, predictions, right) -> dict[str, bytes]:
@@ -364,10 +366,13 @@ class DPTraining(Study):
 
     # --- what is promised --------------------------------------------------------------------------------------------
 
-    def _warnings(self, plan: dict) -> list[str]:
+    def _warnings(self, plan: dict, diverged: bool = False) -> list[str]:
+        """What to know before one believes the promise or the numbers."""
         found = [privacy.delta_warning(self.delta, plan["n"])] if self.private else []
         if self.private and plan["noise_multiplier"] == 0:
             found.append("The noise multiplier is 0: nothing is hidden, ε is infinite.")
+        if diverged:
+            found.append("The training diverged: its loss is no longer a number. A smaller learning rate helps.")
         return [w for w in found if w]
 
     def guarantee(self, plan: dict) -> Guarantee:
@@ -376,15 +381,15 @@ class DPTraining(Study):
             return self._no_guarantee(plan)
         sigma, q, steps = plan["noise_multiplier"], plan["sample_rate"], plan["steps"]
         spent = privacy.dp_sgd_epsilon(sigma, q, steps, self.delta, release_noise=plan["mean_noise"])
-        mean = f"; before that the mean of all pictures' features, once, under noise of {plan['mean_noise']:.4g} times the longest" if plan["mean_noise"] else ""
+        mean = f"; before that the mean of all pictures' features, once, under noise of {rounding.described(plan['mean_noise'])} times the longest" if plan["mean_noise"] else ""
         return Guarantee(
             unit="one training picture with its label", epsilon=spent.epsilon, delta=self.delta,
             mechanism=f"{self.optimizer_name}: each picture's gradient clipped to {self.clip:g}, Gaussian noise "
-                      f"of {sigma:.4g} times that added to their sum, {steps} times{mean}",
+                      f"of {rounding.described(sigma)} times that added to their sum, {steps} times{mean}",
             accountant=spent.accountant, sampling="Poisson", sample_rate=q, steps=steps,
             note="A simulation: the seed is known, so a real release would draw its noise from a secret source. Settings "
                  "tried before this run on the same pictures are not counted in ε. ε counts all planned steps.",
-            neighbours="one training picture added or removed; how many there are is taken to be public",
+            neighbours=neighbours.ONE_PICTURE,
             against="anyone who gets the trained network, or every step of its training, whatever else they know",
             also_released="the curves of training accuracy and loss, which are kept with the result, look at the training pictures directly; "
                           "they are not covered by ε and would not be published. The test pictures are not protected",

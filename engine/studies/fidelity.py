@@ -108,7 +108,7 @@ class Fidelity(Comparing):
         images = lab.images(self.dataset)
         self.check(images)
         real = yield from lab.need(self.real())
-        made, promise = yield from self._pictures(lab, images)
+        made, promise, known = yield from self._pictures(lab, images)
         see = yield from self.eyes(lab)
         yield Phase("looking at the pictures", 1, 4)
         measuring = Measuring(self, images, real, made, see(made), see)
@@ -119,19 +119,19 @@ class Fidelity(Comparing):
         warnings += [*blind(found), *(data.everything(self.source)[1] if self.source.startswith("folder:") else ())]
         metrics |= found | measuring.as_published()
         return Result(metrics=metrics, guarantee=promise, arrays=arrays, pictures=sheets | {"sample": pictures.png(pictures.gallery(made[:64], 8))},
-                      facts={"extractor": self.extractor, "warnings": warnings, "source": self.source})
+                      facts={"extractor": self.extractor, "warnings": known + warnings, "source": self.source})
 
     def _pictures(self, lab, images):
-        """The set, (n, side, side, c) uint8, and what is promised of it."""
+        """The set, (n, side, side, c) uint8; what is promised of it, and what to know of its making."""
         if self.source in TRAINED:
             trained = yield from lab.need(self.generator())
-            return trained.arrays["pictures"], replace(trained.guarantee, also_released=NOT_COVERED)
+            return trained.arrays["pictures"], replace(trained.guarantee, also_released=NOT_COVERED), trained.warnings
         yield Phase("gathering the pictures")
         if self.source == "untrained":
-            return self._untrained(images, lab.device), UNSEEN
+            return self._untrained(images, lab.device), UNSEEN, []
         if self.source.startswith("folder:"):
-            return self._folder(lab), replace(NOTHING, mechanism="none known: pictures from a folder", note="Nothing is known here of how these pictures were made, so nothing is promised.")
-        return self._real(images), replace(NOTHING, mechanism=f"none: {CONTROLS[self.source]}")
+            return self._folder(lab), replace(NOTHING, mechanism="none known: pictures from a folder", note="Nothing is known here of how these pictures were made, so nothing is promised."), []
+        return self._real(images), replace(NOTHING, mechanism=f"none: {CONTROLS[self.source]}"), []
 
     def _real(self, images) -> np.ndarray:
         """Held-out pictures, or copies."""

@@ -5,7 +5,7 @@ Settings that are left empty are the usual ones, with privacy or without: what s
 
 from __future__ import annotations
 
-from engine import parameters, privacy
+from engine import neighbours, parameters, privacy, rounding
 from engine.parameters import parameter
 from engine.studies.drawing import Drawing, Growing, one_core
 from engine.study import Guarantee, Phase, Refused, Result
@@ -131,14 +131,13 @@ class GAN(Forging):
         spent = privacy.dp_sgd_epsilon(sigma, rate, steps, self.delta)
         return Guarantee(
             unit=unit, epsilon=spent.epsilon, delta=self.delta,
-            mechanism=f"DP-Adam on the discriminator: each real picture's gradient clipped to {self.max_grad_norm:g}, Gaussian noise of {sigma:.4g} times that added to their sum, {steps:,} times; "
+            mechanism=f"DP-Adam on the discriminator: each real picture's gradient clipped to {self.max_grad_norm:g}, Gaussian noise of {rounding.described(sigma)} times that added to their sum, {steps:,} times; "
                       "the generator learns from the discriminator alone",
-            accountant=spent.accountant, sampling="Poisson", sample_rate=rate, steps=steps, neighbours=NEIGHBOURS,
+            accountant=spent.accountant, sampling="Poisson", sample_rate=rate, steps=steps, neighbours=neighbours.ONE_PICTURE,
             against="anyone who gets the generator, the discriminator, every step of both, and all pictures made", also_released=NOT_COVERED,
             note="A simulation: the seed is known. Settings tried before this run on the same pictures, the usual ones included, are not counted in ε. ε counts all planned steps.",
             odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(sigma, rate, steps))
 
 
-NEIGHBOURS = "one picture added to or removed from those that are learned from; how many there are is taken to be public"
 NOT_COVERED = ("the distances, and the real pictures shown beside generated ones: they look at the training pictures directly, partly through a network that was trained on them without "
                "privacy, are not covered by ε and would not be published")

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from pydantic import model_validator
 
-from engine import data, parameters, pictures, privacy
+from engine import data, neighbours, parameters, pictures, privacy, rounding, scores
 from engine.parameters import parameter
 from engine.studies.backbone import DIMENSIONS
 from engine.studies.initial_model import Starting
@@ -96,7 +96,7 @@ class GradientSharing(Starting):
         if self.noise_multiplier is None and self.target_epsilon is None:
             raise Refused("noise_multiplier", "noise_multiplier: none is not allowed without target_epsilon; give one of the two")
         if self.noise_multiplier is not None and 0 < self.noise_multiplier < LEAST_NOISE:
-            raise Refused("noise_multiplier", f"noise_multiplier: {self.noise_multiplier:g} is not allowed; allowed: 0 (no promise), or a number from {LEAST_NOISE} to 2000")
+            raise Refused("noise_multiplier", f"noise_multiplier: {rounding.chosen(self.noise_multiplier)} is not allowed; allowed: 0 (no promise), or a number from {LEAST_NOISE} to 2000")
         return self
 
     # --- whose pictures ---------------------------------------------------------------------------------------------------------
@@ -272,9 +272,9 @@ class GradientSharing(Starting):
         noised = "each upload, before it leaves the phone" if not server else "the sum of a day's uploads" if self.order == "together" else "each sum of uploads that the server adds"
         return Guarantee(
             unit=unit, epsilon=spent.epsilon, delta=self.delta,
-            mechanism=f"each upload shortened to {clip:g}; Gaussian noise of {noise:.4g} times that on {noised}, {self.rounds} times",
+            mechanism=f"each upload shortened to {clip:g}; Gaussian noise of {rounding.described(noise)} times that on {noised}, {self.rounds} times",
             accountant=spent.accountant, sampling="Poisson, by each phone's own coin" if server and rate < 1 else "none: every phone on every day", sample_rate=rate, steps=self.rounds,
-            neighbours="one participant with all its pictures added or removed; how many there are is taken to be public" if server else "all pictures of one participant replaced by any others",
+            neighbours=neighbours.ONE_PARTICIPANT if server else "all pictures of one participant replaced by any others",
             against="anyone who gets all the models that the server hands out, but not the server, which sees each upload as it is" if server else "everyone, the server included, which sees each noised upload",
             also_released="test accuracies. This simulation also shows what a real server must keep to itself, and what ε does not cover: " + ("who was asked, who dropped out and how many bytes each phone has sent; and " if server else "")
                           + "how many pictures of each class lie on each phone",
@@ -282,23 +282,39 @@ class GradientSharing(Starting):
                  "ε does not shrink because only a fraction is sent.",
             odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(noise / moved, rate, self.rounds))
 
-    def warnings(self) -> list[str]:
-        """What should be said beside the result."""
+    def warnings(self, metrics: dict[str, float], finite: bool) -> list[str]:
+        """What should be said beside the result. finite: are all weights numbers, and was no honest upload refused?"""
         noisy = self.arm == "shared" and self.plan()["noise_multiplier"]
-        return [w for w in [privacy.delta_warning(self.delta, self.participants)] if w and noisy]
+        found = [w for w in [privacy.delta_warning(self.delta, self.participants)] if w and noisy]
+        if not finite:
+            found.append("It diverged: weights or uploads ran away. A smaller learning rate, or a smaller server's rate, helps.")
+        if metrics.get("refused"):
+            found.append(refusals(metrics, self.faulty))
+        if (empty := metrics["phones_without_pictures"]) and self.arm in ("shared", "alone"):
+            found.append(f"{empty} of {self.participants} phones have no pictures: they have nothing to send.")
+        return found
 
     def sample(self) -> bytes:
         """PNG of the first pictures: what lies on the phones."""
         return pictures.png(pictures.gallery(data.exhibits(self.dataset).train_images[:40], columns=10), 0)
 
     def chance(self) -> float:
-        """The accuracy of guessing."""
-        return 1 / len(data.exhibits(self.dataset).classes)
+        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        return scores.guessing(data.exhibits(self.dataset).test_labels)
 
 
 def percent(fraction: float) -> str:
     """'10 %'."""
     return f"{100 * fraction:.3g} %"
+
+
+def refusals(metrics: dict[str, float], faulty: str) -> str:
+    """Why the server refused uploads. faulty: what the broken phone sends, if there is one."""
+    honest, all_ = metrics["refused_honest"], metrics["refused"]
+    what = {"nan": "it sends what is no number", "huge": "its gradient is far longer than the others'"}.get(faulty, "")
+    broken = f"{all_ - honest} of {metrics['uploads'] + all_} uploads came from the broken phone and were refused: {what}." if all_ > honest else ""
+    away = f" {honest} uploads of phones that are not broken were refused: what they learned ran away. A smaller learning rate helps." if honest else ""
+    return f"{broken}{away} A refused upload counts as if nothing had been sent.".strip()
 
 
 def shares(labels: np.ndarray, participants: int, unevenness: float | None, rng: np.random.Generator) -> list[np.ndarray]:
@@ -370,14 +386,23 @@ class _Arm:
         finite = finite and not metrics.get("refused_honest")
         said = self.task.predictions(self.weights).cpu().numpy() if self.weights.dim() == 1 else None
         tests, classes = self.images.test_labels, self.images.classes
+        beside = self.beside(tests)
         right = {} if said is None else {c: float((said == tests)[tests == i].mean()) for i, c in enumerate(classes) if (tests == i).any()}
         sizes = [len(rows) for rows in self.owned]
+        metrics |= {"phones_without_pictures": sizes.count(0)} | beside
+        warnings = study.warnings(metrics, finite) + scores.warnings(tests, classes)
         return Result(
             metrics={"test_accuracy": self.curves["test_accuracy"][-1][1], "initial_accuracy": self.curves["test_accuracy"][0][1], "gradients": int(self.weights.shape[-1]),
-                     "pictures_on_phones": sum(sizes), "bytes_of_pictures": self.bytes_of_pictures(), "phones_without_pictures": sizes.count(0)} | metrics,
+                     "pictures_on_phones": sum(sizes), "bytes_of_pictures": self.bytes_of_pictures()} | metrics,
             guarantee=study.guarantee(), curves=self.curves,
             arrays={"weights": self.weights.cpu().numpy(), "pictures": np.array([np.bincount(self.images.train_labels[rows], minlength=len(classes)) for rows in self.owned])} | arrays,
-            facts={"classes": list(classes), "per_class": right, "diverged": not finite, "warnings": study.warnings()} | facts)
+            facts={"classes": list(classes), "per_class": right, "diverged": not finite, "warnings": warnings} | facts)
+
+    def beside(self, tests: np.ndarray) -> dict[str, float]:
+        """What guessing reaches, and balanced accuracy where classes are uneven; of several models the mean."""
+        models = self.weights if self.weights.dim() > 1 else self.weights[None]
+        found = [scores.beside(tests, self.task.predictions(weights).cpu().numpy()) for weights in models]
+        return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
 
 
 class _Nothing(_Arm):

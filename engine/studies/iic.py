@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from engine import clusters, data, parameters, pictures
+from engine import clusters, data, parameters, pictures, scores
 from engine.local_noise import LocalNoise, error
 from engine.parameters import parameter
 from engine.study import Failed, Phase, Picture, Point, Refused, Result
@@ -113,8 +113,8 @@ class IIC(LocalNoise):
         return f"{self.NAME}:{self.dataset}:{self.network}"
 
     def chance(self) -> float:
-        """The accuracy of guessing."""
-        return 1 / len(data.exhibits(self.dataset).classes)
+        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        return scores.guessing(data.exhibits(self.dataset).test_labels)
 
     def guarantee(self):
         """What the owner of a training picture is promised by the noise, over all releases of it."""
@@ -224,7 +224,8 @@ class Run:
         test = self.clustering.assigned(self.seen_test()).cpu().numpy()[head]
         accuracies = [matched_share(labels, each, self.classes, self.count) for each in self.assigned]
         right = judged.matching[test] == self.images.test_labels
-        metrics = {"matched_accuracy": judged.accuracy, "test_accuracy": float(right.mean()), "nmi": judged.nmi, "ari": judged.ari, "unmatched_accuracy": judged.unmatched_accuracy, "loss": losses[head],
+        beside = scores.beside(labels, judged.matching[found], "matched_accuracy")
+        metrics = beside | {"matched_accuracy": judged.accuracy, "test_accuracy": float(right.mean()), "nmi": judged.nmi, "ari": judged.ari, "unmatched_accuracy": judged.unmatched_accuracy, "loss": losses[head],
                    "best_matched_accuracy": max(accuracies), "releases": self.study.release_count}
         return Result(
             metrics=metrics, guarantee=self.study.guarantee(), curves=self.curves, pictures=self.drawn(head),
@@ -248,13 +249,9 @@ class Run:
 
     def warnings(self) -> list[str]:
         """What a reader should know before believing the numbers."""
-        found = []
-        if self.classes == 1 or self.count == 1:
-            found.append("With a single class or cluster there is nothing to find: the accuracy means nothing.")
-        if 1 < self.classes != self.count:
-            found.append(f"{self.count} clusters for {self.classes} classes: " + (
-                "the clusters left over count as wrong." if self.count > self.classes else "the classes left over count as wrong."))
-        return found
+        labels, names = self.images.train_labels, self.images.classes
+        return [*self.study.formula_warnings(self.study.release_count), *clusters.warnings(self.classes, self.count),
+                *scores.warnings(labels, names, "training")]
 
 
 # --- judging and drawing ---------------------------------------------------------------------------------------------------

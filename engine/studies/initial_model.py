@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from engine import data, parameters
+from engine import data, parameters, scores
 from engine.parameters import parameter
 from engine.studies.backbone import BACKBONES, Backbone
 from engine.study import Guarantee, Phase, Point, Refused, Result, Study
@@ -97,7 +97,7 @@ class Starting(Study):
 class InitialModel(Starting):
     """Train on the company's pictures alone; return the weights that the phones begin with."""
 
-    NAME = "initial_model"
+    NAME, VERSION = "initial_model", 2
     TITLE = "The model that an app is shipped with"
     PRESETS = {"quick": {}, "tiny": {"initial_epochs": 2}}
     SERIES = {"table": "report 5's table: a CNN from scratch and a new last layer, each by SGD, RMSProp and Adam"}
@@ -136,8 +136,10 @@ class InitialModel(Starting):
         if not bool(weights.isfinite().all()):
             from engine.study import Failed
             raise Failed("The first model's training diverged: its weights are not numbers any more. Take a smaller learning rate for it.")
-        return Result(metrics={"test_accuracy": curve[-1][1], "pictures": len(rows), "parameters": len(weights), "learning_rate": self.rate}, guarantee=NOTHING_PROMISED,
-                      curves={"test_accuracy": curve}, arrays={"weights": weights.cpu().numpy()}, facts={"classes": list(images.classes)})
+        beside = scores.beside(images.test_labels, task.predictions(weights).cpu().numpy())
+        return Result(metrics={"test_accuracy": curve[-1][1], "pictures": len(rows), "parameters": len(weights), "learning_rate": self.rate} | beside, guarantee=NOTHING_PROMISED,
+                      curves={"test_accuracy": curve}, arrays={"weights": weights.cpu().numpy()},
+                      facts={"classes": list(images.classes), "warnings": scores.warnings(images.test_labels, images.classes)})
 
     def _train(self, task, rows: np.ndarray, curve: list):
         """All epochs, in shuffled batches."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine import clusters, data, pictures
+from engine import clusters, data, pictures, scores
 from engine.local_noise import LocalNoise
 from engine.parameters import parameter
 from engine.study import Failed, Phase, Picture, Point, Refused, Result
@@ -102,14 +102,17 @@ class KMeansLabels(LocalNoise):
         test_right = float((matching[test_found] == images.test_labels).mean()) if len(test_found) else 0.0
         gallery = self._gallery(images.train_images, rows, model.cluster_centers_[arranged],
                                 _rows_of_labels(images.train_labels, matching[arranged]))
+        beside = scores.beside(images.train_labels, matching[found], "matched_accuracy")
+        warnings = [*self.formula_warnings(), *clusters.warnings(len(images.classes), count),
+                    *scores.warnings(images.train_labels, images.classes, "training")]
         return Result(
-            metrics={"matched_accuracy": judged.accuracy, "unmatched_accuracy": judged.unmatched_accuracy, "test_accuracy": test_right,
+            metrics=beside | {"matched_accuracy": judged.accuracy, "unmatched_accuracy": judged.unmatched_accuracy, "test_accuracy": test_right,
                      "nmi": judged.nmi, "ari": judged.ari, "inertia": float(model.inertia_ / len(found))},
             guarantee=self.picture_guarantee(more=FREE if self.images == "noised" else NO_PROMISE),
             curves=curves, pictures={"clusters": gallery},
             arrays={"labels": found.astype(np.int16), "test_labels": test_found.astype(np.int16), "confusion": judged.confusion,
                     "matching": judged.matching, "centres": model.cluster_centers_.astype(np.float32)},
-            facts={"classes": list(images.classes), "clusters": count, "shape": list(images.train_images.shape[1:])})
+            facts={"classes": list(images.classes), "clusters": count, "warnings": warnings, "shape": list(images.train_images.shape[1:])})
 
 
 def _rows_of_labels(labels: np.ndarray, standing_for: np.ndarray) -> np.ndarray:

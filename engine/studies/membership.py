@@ -28,7 +28,7 @@ SHOWN = 10  # pictures on the page
 class Membership(DPTraining):
     """Attack the finished training of the same settings, private or not."""
 
-    NAME, VERSION = "membership", 100 * DPTraining.VERSION + 4  # whatever changes a training changes the attack on it
+    NAME, VERSION = "membership", 100 * DPTraining.VERSION + 5  # whatever changes a training changes the attack on it
     TITLE = "Who was in the data? An attack on a finished training"
     PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 2, "shadows": 8}}
     SERIES: ClassVar[dict[str, str]] = {}
@@ -174,7 +174,7 @@ class Membership(DPTraining):
         return Result(
             metrics=metrics, guarantee=self._none(), arrays={"score": score.astype(np.float32), "false_alarms": attacks.FALSE_ALARMS} | rocs | self._bounds(attacks.FALSE_ALARMS, target.guarantee),
             pictures={"surest_of": pictures.png(pictures.gallery(images.train_images[top], columns=SHOWN), 84)},
-            facts={"surest_of": [images.classes[images.train_labels[row]] for row in top]})
+            facts={"surest_of": [images.classes[images.train_labels[row]] for row in top], "warnings": target.warnings})
 
     def _bounds(self, alarms: np.ndarray, promise: Guarantee) -> dict[str, np.ndarray]:
         """The most members that any attacker finds at each share of false alarms: by (ε, δ) alone, and against this mechanism. Nothing where nothing is promised."""

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from engine import data, pictures, privacy
+from engine import data, parameters, pictures, privacy, rounding
 from engine.local_noise import REPLACE_ONE, Gaussian
 from engine.noise import GaussianNoise
 from engine.parameters import dataset, parameter, seed
@@ -76,11 +76,11 @@ class Noise(Gaussian):
         told = int(privacy.sample_randomized_response(label, self.label_epsilon, len(classes), coins))
         noised = released[self.epsilon]
         shown = {"original": pictures.png(image, SHOWN), "noised": pictures.png(pictures.stretch(noised), SHOWN)}
-        shown |= {f"strip_{e:g}": pictures.png(pictures.stretch(released[e]), 112) for e in STRIP}
+        shown |= {f"strip_{parameters.number(e)}": pictures.png(pictures.stretch(released[e]), 112) for e in STRIP}
         return Result(metrics=self._metrics(unit, noised, len(classes)), guarantee=self.guarantee(len(classes)),
                       arrays={"released": noised.astype(np.float32)}, pictures=shown,
                       facts={"label": classes[label], "told_label": classes[told], "classes": len(classes),
-                             "shape": list(image.shape)})
+                             "shape": list(image.shape), "warnings": self.formula_warnings()})
 
     def _noised(self, unit: np.ndarray, epsilon: float) -> np.ndarray:
         """The release at one ε, float64, not negative: noise of its own at each ε, by engine.noise."""
@@ -110,7 +110,7 @@ class Noise(Gaussian):
         total = self.earned(self.epsilon) + self.label_epsilon
         return Guarantee(
             unit="one picture and its label", epsilon=total, delta=self.delta,
-            mechanism=f"Gaussian noise, σ = {sigma:.4g} on the unit-length picture; randomised response on the label",
+            mechanism=f"Gaussian noise, σ = {rounding.described(sigma)} on the unit-length picture; randomised response on the label",
             accountant="exact Gaussian curve (Balle and Wang 2018) plus the label's ε (basic composition)",
             sampling="none: every picture is released", sample_rate=None, steps=1, note=self._note(),
             neighbours="the picture and its label replaced by any other picture and label (distance at most √2)",
@@ -124,7 +124,7 @@ class Noise(Gaussian):
         simulated = "A simulation: whoever knows the seed can take the noise away again."
         if self.proved:
             return simulated
-        return (f"The chosen formula names ε = {self.epsilon:g} for the picture; the ε stated here is the one that its "
+        return (f"The chosen formula names ε = {rounding.chosen(self.epsilon)} for the picture; the ε stated here is the one that its "
                 f"σ really gives when one picture is replaced by another. {simulated}")
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engine import data, parameters, pictures, privacy
+from engine import data, parameters, pictures, privacy, rounding, scores
 from engine.local_noise import LocalNoise, error
 from engine.parameters import parameter
 from engine.studies.iic import IIC
@@ -95,8 +95,8 @@ class NoisyTraining(LocalNoise):
         return f"{self.NAME}:{self.dataset}:{self.network}:{self.width:g}"
 
     def chance(self) -> float:
-        """The accuracy of guessing."""
-        return 1 / len(data.exhibits(self.dataset).classes)
+        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        return scores.guessing(data.exhibits(self.dataset).test_labels)
 
     # --- several of them ------------------------------------------------------------------------------------------------
 
@@ -161,12 +161,12 @@ class NoisyTraining(LocalNoise):
 
     def sweep(self) -> dict[str, NoisyTraining]:
         """ε × depth × width, with true labels: does depth amplify noise?"""
-        return {f"ε = {epsilon:,g}, {depth}, width {width:g}": self.corrected(images="noised", labels="true", epsilon=epsilon, network=depth, width=width)
+        return {f"ε = {rounding.chosen(epsilon)}, {depth}, width {width:g}": self.corrected(images="noised", labels="true", epsilon=epsilon, network=depth, width=width)
                 for epsilon in BUDGETS for width in WIDTHS for depth in DEPTHS}
 
     def survival(self) -> dict[str, NoisyTraining]:
         """One training for each budget, from much noise to little: which test pictures are still named correctly?"""
-        return {f"ε = {epsilon:,g}": self.corrected(images="noised", labels="true", epsilon=epsilon) for epsilon in BUDGETS}
+        return {f"ε = {rounding.chosen(epsilon)}": self.corrected(images="noised", labels="true", epsilon=epsilon) for epsilon in BUDGETS}
 
     # --- what leaves the phones ---------------------------------------------------------------------------------------
 
@@ -243,11 +243,13 @@ class NoisyTraining(LocalNoise):
         main = predictions.get("noised", predictions["raw"])
         right = main == images.test_labels
         classes = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes) if (images.test_labels == i).any()}
+        beside = scores.beside(images.test_labels, main)
+        warnings = self.formula_warnings() + scores.warnings(images.test_labels, images.classes)
         return Result(
-            metrics={name: points[-1][1] for name, points in curves.items()}, guarantee=self.guarantee(len(images.classes)), curves=curves,
+            metrics={name: points[-1][1] for name, points in curves.items()} | beside, guarantee=self.guarantee(len(images.classes)), curves=curves,
             arrays={f"predictions_{name}": found.astype(np.int16) for name, found in predictions.items()},
             pictures={"answers": self._answers(learner, images, standing_for)},
-            facts={"per_class": classes, "classes": list(images.classes), "parameters": learner.parameters, "outputs": len(standing_for)})
+            facts={"per_class": classes, "classes": list(images.classes), "parameters": learner.parameters, "outputs": len(standing_for), "warnings": warnings})
 
     # --- what is promised -----------------------------------------------------------------------------------------------
 
@@ -266,10 +268,10 @@ class NoisyTraining(LocalNoise):
 
     def _pair(self, classes: int) -> Guarantee:
         """Noised picture and noised label together; or only the label, where the picture is raw."""
-        unit, told = "one training picture and its label", f"randomised response with ε = {self.label_epsilon:g} on the label"
+        unit, told = "one training picture and its label", f"randomised response with ε = {rounding.chosen(self.label_epsilon)} on the label"
         promise = self.picture_guarantee(unit=unit)
         if self.images == "raw":
-            return replace(promise, note=f"Nothing is promised about the picture, which is not noised. Its label alone has ε = {self.label_epsilon:g} "
+            return replace(promise, note=f"Nothing is promised about the picture, which is not noised. Its label alone has ε = {rounding.chosen(self.label_epsilon)} "
                                          "(randomised response).")
         total = privacy.pair_epsilon(promise.epsilon, self.label_epsilon)
         return replace(promise, epsilon=total, mechanism=f"{promise.mechanism}; {told}",

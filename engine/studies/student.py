@@ -7,7 +7,7 @@ import math
 import numpy as np
 from pydantic import model_validator
 
-from engine import data, pictures
+from engine import data, pictures, scores
 from engine.parameters import parameter
 from engine.studies.bn_synthesis import Synthesis
 from engine.studies.classifier import PRIVATE, taught
@@ -22,7 +22,7 @@ NOT_PROMISED = Guarantee(
 class Student(Synthesis):
     """Train a network from scratch on one snapshot, or on as many real pictures, with hard or soft labels."""
 
-    NAME, VERSION = "student", 1
+    NAME, VERSION = "student", 2
     TITLE = "A network that learns from synthetic pictures"
     PRESETS = {
         "quick": {},
@@ -114,7 +114,7 @@ class Student(Synthesis):
         yield Phase("reading the pictures")
         images = lab.images(self.dataset)
         self.check(images)
-        seen, labels, logits, promise = yield from self._lesson(lab, images)
+        seen, labels, logits, promise, warnings = yield from self._lesson(lab, images)
         fit = self._fit(images, torch.tensor(seen).to(lab.device), torch.tensor(labels).long().to(lab.device), logits)
         test = torch.tensor(images.test_images).to(lab.device)
         curves: dict[str, list[tuple[float, float]]] = {}
@@ -132,12 +132,14 @@ class Student(Synthesis):
                     yield Point(name, float(epoch), value)
         right = predictions == images.test_labels
         per_class = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes) if (images.test_labels == i).any()}
-        return Result(metrics={"test_accuracy": accuracy, "train_loss": fit.loss, "pictures": len(seen)}, guarantee=promise, curves=curves,
+        beside = scores.beside(images.test_labels, predictions)
+        warnings = list(dict.fromkeys(warnings + scores.warnings(images.test_labels, images.classes)))
+        return Result(metrics={"test_accuracy": accuracy, "train_loss": fit.loss, "pictures": len(seen)} | beside, guarantee=promise, curves=curves,
                       arrays={"predictions": predictions.astype(np.int16)}, pictures={"answers": pictures.answers(images.test_images, right)},
-                      facts={"classes": list(images.classes), "per_class": per_class, "warnings": []})
+                      facts={"classes": list(images.classes), "per_class": per_class, "warnings": warnings})
 
     def _lesson(self, lab, images):
-        """What the student learns: pictures (n, h, w, c) uint8, labels (n,), the teacher's logits or None, and what is promised."""
+        """What the student learns: pictures (n, h, w, c) uint8, labels (n,), the teacher's logits or None; what is promised, and what to know of the pictures."""
         import torch
 
         from engine import teaching
@@ -146,10 +148,11 @@ class Student(Synthesis):
         if self.source == "real":
             rows = np.random.default_rng(derive_seed("real pictures", self.seed)).permutation(len(images.train_images))[:self.images]
             seen, labels = images.train_images[rows], images.train_labels[rows]
-            promise = NOT_PROMISED
+            promise, warnings = NOT_PROMISED, []
         else:
             made = yield from lab.need(self.synthesis())
             seen, labels, promise = made.arrays[f"pictures_{self.after}"], made.arrays["labels"].astype(np.int64), made.guarantee
+            warnings = made.warnings
         logits = None
         if self.soft_share:
             heard = []
@@ -158,7 +161,7 @@ class Student(Synthesis):
                 network, scale = taught(teacher, (yield from lab.need(teacher)), channels, h, lab.device)
                 heard.append(teaching.outputs(network, torch.tensor(seen).to(lab.device), scale))
             logits = sum(heard) / len(heard)
-        return seen, labels, logits, promise
+        return seen, labels, logits, promise, warnings
 
     def _fit(self, images, seen, labels, logits):
         from engine import networks, teaching

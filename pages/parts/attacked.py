@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from engine import data, parameters
+from engine import data, parameters, rounding
 from engine.lab import command
 from engine.studies.audit import Audit
 from engine.studies.dp_training import DPTraining
 from engine.studies.membership import SHADOWS, Membership
 from engine.study import Guarantee, Refused, Result, Study
-from pages.parts import charts, live, words
+from pages.parts import charts, live, panels, words
 from pages.parts.controls import Controls
 
 AUDIT, ATTACK, TWIN = "the audit", "the attack", "the attack without privacy"
@@ -119,8 +119,9 @@ def draw_audit(view: live.View) -> None:
         return
     found = view.result
     st.plotly_chart(charts.between(found.metrics["floor"], found.metrics["ceiling"]), key="between", config={"displayModeBar": False},
-                    alt=f"An axis of ε: at least {found.metrics['floor']:.2f} was shown, at most {found.metrics['ceiling']:.2f} promised")
+                    alt=f"An axis of ε: at least {rounding.floor(found.metrics['floor'])} was shown, at most {words.epsilon(found.metrics['ceiling'])} promised")
     st.markdown(words.audited(found.metrics, found.facts, view.study.cheat, view.study.delta))
+    panels.warnings({"": found})
     st.markdown("Each promise of the method, tested by itself:\n" + "\n".join(
         f"- {check['name']}: **{words.kept(check)}**  \n  :small[{words.plain(check['measured'])}]" for check in found.facts["checks"]))
     st.caption(words.powers(found.facts))
@@ -161,9 +162,9 @@ def draw_exact(views: dict[str, live.View]) -> None:
             metrics, name = view.result.metrics, view.study.TITLE if isinstance(view.study, Audit) else f"Membership, {words.WHO[who_of(view.study)]}"
             st.markdown(f"**{name}**")
             if isinstance(view.study, Audit):
-                rows = [{"": "floor on ε (95 %)", "value": f"{metrics['floor']:.3f}", "how": f"δ = {view.study.delta:g}, {metrics['right']:.0f} of {metrics['guesses']:.0f} guesses right"},
+                rows = [{"": "floor on ε (95 %)", "value": rounding.at_least(metrics["floor"]), "how": f"δ = {rounding.chosen(view.study.delta)}, {metrics['right']:.0f} of {metrics['guesses']:.0f} guesses right"},
                         {"": "ceiling on ε", "value": words.at_most(metrics["ceiling"]), "how": "PLD accountant, rounded up"}]
-                rows += [{"": f"p: {check['name']}", "value": f"{check['p']:.3g}", "how": f"would find “{check['error']}” in about {100 * check['power']:.0f} of 100"} for check in view.result.facts["checks"]]
+                rows += [{"": f"p: {check['name']}", "value": rounding.at_most(check["p"], leading=True), "how": f"would find “{check['error']}” in about {100 * check['power']:.0f} of 100"} for check in view.result.facts["checks"]]
             else:
                 how = f"{metrics['shadows']:.0f} networks, {metrics['candidates']:,.0f} pictures each; 95 % margin over networks"
                 rows = [{"": label, "value": f"{metrics[key]:.4f} ± {metrics[margin]:.4f}", "how": how} for label, key, margin in (
@@ -206,7 +207,8 @@ def draw_all(views: dict[str, live.View], cheat: str) -> None:
                     key="floors", config={"displayModeBar": False}, alt="For each training the ε that was promised and the least that was shown to be spent")
     blind = [name for name, result in found.items() if any(check["blind"] and check["error"] == cheat for check in result.facts["checks"])]
     st.markdown(words.audited_all({name: result.metrics for name, result in found.items()}, blind, len(views), cheat))
-    st.dataframe([{"": name, "promised, at most": words.at_most(result.metrics["ceiling"]), "shown, at least": f"{result.metrics['floor']:.3f}",
+    panels.warnings(found)
+    st.dataframe([{"": name, "promised, at most": words.at_most(result.metrics["ceiling"]), "shown, at least": rounding.at_least(result.metrics["floor"]),
                    "guesses right": f"{result.metrics['right']:,.0f} of {result.metrics['guesses']:,.0f}",
                    "broken": ", ".join([check["name"] for check in result.facts["checks"] if not check["kept"]] + ["floor above ceiling"] * bool(result.metrics["beyond"])) or "nothing",
                    "cannot see": ", ".join(check["error"] for check in result.facts["checks"] if check["blind"]) or "–"} for name, result in found.items()], hide_index=True)

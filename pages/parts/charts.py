@@ -6,10 +6,12 @@ One colour means one thing on every page (Okabe and Ito's palette, which colour-
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pandas  # noqa: F401  plotly looks for it in sys.modules, where a second thread would find it half imported
 import plotly.graph_objects as go
 
+from engine import rounding
 from pages.parts import words
 
 COLOURS = {
@@ -37,12 +39,15 @@ def figure(x_title: str, y_title: str, height: int = 320) -> go.Figure:
 
 
 def line(chart: go.Figure, name: str, points: Curve, colour: str, *, dash: str = "solid", unit: str = "",
-         digits: str = ".2f") -> None:
-    """One curve with its points visible. SVG, because browsers allow only a few WebGL charts a page."""
+         digits: str = ".2f", told: Callable[[float], str] | None = None) -> None:
+    """One curve with its points visible. SVG, because browsers allow only a few WebGL charts a page.
+
+    told: makes the text on hover, for what plotly must not round by itself: bounds.
+    """
     chart.add_scatter(
         x=[x for x, _ in points], y=[y for _, y in points], name=name, mode="lines+markers",
         line=dict(color=COLOURS[colour], width=3, dash=dash), marker=dict(size=6, color=COLOURS[colour]),
-        hovertemplate=f"%{{y:{digits}}}{unit}")
+        text=[told(y) for _, y in points] if told else None, hovertemplate=f"%{{text}}{unit}" if told else f"%{{y:{digits}}}{unit}")
 
 
 def accuracy(curves: dict[str, dict[str, Curve]], epochs: int, chance: float) -> go.Figure:
@@ -70,8 +75,8 @@ def loss(curves: dict[str, dict[str, Curve]], epochs: int) -> go.Figure:
 
 def spent(points: Curve, epochs: int, limit: float | None, delta: float) -> go.Figure:
     """ε spent so far over epochs, with the budget as a dotted line where there is one."""
-    chart = figure("Epochs (passes over the training pictures)", f"ε spent so far (δ = {delta:g})", height=260)
-    line(chart, "at most so much was spent (RDP, while it runs)", points, "spent", digits=".3f")
+    chart = figure("Epochs (passes over the training pictures)", f"ε spent so far (δ = {rounding.chosen(delta)})", height=260)
+    line(chart, "at most so much was spent (RDP, while it runs)", points, "spent", told=rounding.epsilon)
     if limit is not None:
         chart.add_hline(y=limit, line=dict(color=COLOURS["chance"], dash="dot"), annotation=dict(text="budget"), annotation_position="top left")
     chart.update_xaxes(range=[0, epochs * 1.02])
@@ -164,7 +169,7 @@ def heat(cells: dict[tuple[float, str, float], float | None], budgets: tuple, de
     chart = make_subplots(1, len(depths), subplot_titles=depths, shared_yaxes=True, horizontal_spacing=0.03)
     for i, depth in enumerate(depths, 1):
         z = [[None if (found := cells.get((e, depth, w))) is None else 100 * found for w in widths] for e in budgets]
-        chart.add_heatmap(z=z, x=[f"{w:g} ×" for w in widths], y=[f"{e:,g}" for e in budgets], zmin=0, zmax=100, colorscale="Cividis",
+        chart.add_heatmap(z=z, x=[f"{w:g} ×" for w in widths], y=[rounding.chosen(e) for e in budgets], zmin=0, zmax=100, colorscale="Cividis",
                           showscale=i == len(depths), colorbar=dict(title="%"), row=1, col=i, xgap=2, ygap=2, texttemplate="%{z:.0f}",
                           hovertemplate=f"{depth}, ε = %{{y}}, width %{{x}}: %{{z:.1f}} %<extra></extra>")
         chart.update_xaxes(title="Width", type="category", row=1, col=i)
@@ -280,10 +285,11 @@ def frontier(paths: dict[str, Curve], ends: dict[float, list[tuple[float, float]
                           fillcolor="rgba(0,114,178,0.18)")
     chart.add_scatter(x=[e for e, *_ in middle], y=[100 * y for _, y, *_ in middle], name="private, mean of its seeds" if len(twins) > 1 else "private",
                       mode="lines+markers", line=dict(color=COLOURS["private"], width=3), marker=dict(size=9),
-                      text=[f"σ = {noise:g}" + (f", {count} seeds" if count > 1 else "") for _, _, noise, count in middle], hovertemplate="%{y:.2f} % at ε = %{x:.3g} (%{text})")
+                      text=[f"ε = {rounding.epsilon(e)} (σ = {rounding.chosen(noise)}" + (f", {count} seeds)" if count > 1 else ")") for e, _, noise, count in middle],
+                      hovertemplate="%{y:.2f} % at %{text}")
     if known:
-        chart.add_scatter(x=[e for e, *_ in known], y=[y for _, y, _ in known], name="published elsewhere", mode="markers", text=[who for *_, who in known],
-                          marker=dict(symbol="x", size=9, color=COLOURS["chance"]), hovertemplate="%{y:.1f} % at ε = %{x:.3g}: %{text}")
+        chart.add_scatter(x=[e for e, *_ in known], y=[y for _, y, _ in known], name="published elsewhere", mode="markers", text=[f"ε = {rounding.chosen(e)}: {who}" for e, _, who in known],
+                          marker=dict(symbol="x", size=9, color=COLOURS["chance"]), hovertemplate="%{y:.1f} % at %{text}")
     if twins:
         chart.add_hline(y=100 * sum(twins) / len(twins), line=dict(color=COLOURS["not private"], dash="dash"),
                         annotation=dict(text=f"not private: {100 * sum(twins) / len(twins):.2f} %", font=dict(color=COLOURS["not private"])), annotation_position="bottom left")
@@ -335,8 +341,8 @@ def spending(curves: dict[float, Curve], chosen: float | None) -> go.Figure:
     """ε over epochs, a line for each noise multiplier, from little noise (dark) to much."""
     chart = figure("Epochs (passes over the training pictures)", "ε spent by then, at most", height=400)
     for i, (noise, points) in enumerate(curves.items()):
-        chart.add_scatter(x=[x for x, _ in points], y=[y for _, y in points], name=f"σ = {noise:g}", mode="lines+markers",
-                          line=dict(color=shade(i, len(curves)), width=3), hovertemplate="%{y:.3g}")
+        chart.add_scatter(x=[x for x, _ in points], y=[y for _, y in points], name=f"σ = {rounding.chosen(noise)}", mode="lines+markers",
+                          line=dict(color=shade(i, len(curves)), width=3), text=[rounding.epsilon(y) for _, y in points], hovertemplate="%{text}")
     if chosen is not None and curves:  # a trace: plotly puts the words of a line elsewhere on a log axis
         last = max(x for points in curves.values() for x, _ in points)
         chart.add_scatter(x=[0, last], y=[chosen] * 2, mode="lines", name="your ε", line=dict(color=COLOURS["chance"], dash="dot"), hoverinfo="skip")
@@ -350,10 +356,11 @@ def between(floor: float, ceiling: float) -> go.Figure:
     """One axis of ε: shown to be spent, may be spent, promised not to be."""
     end = 1.25 * max(floor, ceiling, 0.1)
     chart = figure("", "", height=150)
-    parts = (("shown by right guesses", 0.0, floor, COLOURS["attacker"]), ("not settled", floor, max(floor, ceiling), "#D9D9D9"))
-    for name, start, stop, colour in parts:
-        chart.add_bar(y=["ε"], x=[stop - start], base=[start], orientation="h", name=name, marker=dict(color=colour), hovertemplate=f"{start:.2f} to {stop:.2f}")
-    chart.add_scatter(x=[ceiling] * 2, y=[-0.45, 0.45], mode="lines", name=f"promised: at most {math.ceil(100 * ceiling) / 100:.2f}", line=dict(color=COLOURS["private"], width=4), yaxis="y2", hoverinfo="skip")
+    least, most = rounding.floor(floor), rounding.epsilon(ceiling)
+    parts = (("shown by right guesses", 0.0, floor, COLOURS["attacker"], f"at least {least}"), ("not settled", floor, max(floor, ceiling), "#D9D9D9", f"{least} to {most}"))
+    for name, start, stop, colour, told in parts:
+        chart.add_bar(y=["ε"], x=[stop - start], base=[start], orientation="h", name=name, marker=dict(color=colour), hovertemplate=told)
+    chart.add_scatter(x=[ceiling] * 2, y=[-0.45, 0.45], mode="lines", name=f"promised: at most {most}", line=dict(color=COLOURS["private"], width=4), yaxis="y2", hoverinfo="skip")
     chart.update_layout(barmode="overlay", hovermode="closest", yaxis2=dict(overlaying="y", range=[-0.5, 0.5], visible=False))
     chart.update_xaxes(range=[0, end])
     chart.update_layout(legend=dict(orientation="h", y=-0.35, yanchor="top"))
@@ -363,8 +370,8 @@ def between(floor: float, ceiling: float) -> go.Figure:
 def floor_and_ceiling(curves: dict[str, Curve]) -> go.Figure:
     """How what was shown and what was charged grew over the epochs."""
     chart = figure("Epochs (passes over the training pictures)", "ε", height=260)
-    line(chart, "charged by the accountant", curves.get("ceiling", []), "private", digits=".3f")
-    line(chart, "shown by the auditor", curves.get("floor", []), "attacker", digits=".3f")
+    line(chart, "charged by the accountant", curves.get("ceiling", []), "private", told=rounding.epsilon)
+    line(chart, "shown by the auditor", curves.get("floor", []), "attacker", told=rounding.floor)
     chart.update_yaxes(rangemode="tozero")
     return chart
 
@@ -373,8 +380,9 @@ def floors_and_ceilings(found: dict[str, tuple[float, float, bool]], names: list
     """words → (floor, ceiling, violated): an upright bar for each training, from what was shown up to what was promised. names: all that there will be."""
     chart = figure("", "ε", height=380)
     chart.add_bar(x=list(found), y=[floor for floor, *_ in found.values()], name="shown by the auditor, at least", marker=dict(color=COLOURS["attacker"]),
-                  hovertemplate="at least %{y:.2f}")
-    chart.add_scatter(x=list(found), y=[ceiling for _, ceiling, _ in found.values()], mode="markers+text", name="promised, at most", hovertemplate="at most %{y:.2f}",
+                  customdata=[rounding.floor(floor) for floor, *_ in found.values()], hovertemplate="at least %{customdata}")
+    chart.add_scatter(x=list(found), y=[ceiling for _, ceiling, _ in found.values()], mode="markers+text", name="promised, at most", hovertemplate="at most %{customdata}",
+                      customdata=[rounding.epsilon(ceiling) for _, ceiling, _ in found.values()],
                       marker=dict(symbol="line-ew-open", size=34, line=dict(width=4), color=COLOURS["private"]), textposition="top center",
                       text=["broken" if violated else "" for *_, violated in found.values()])
     top = max(max(floor, ceiling) for floor, ceiling, _ in found.values())
@@ -395,7 +403,8 @@ def roc(found: dict[str, dict]) -> go.Figure:
     for arrays in found.values():
         for name, words_, dash in (("bound_any", "at most, by ε and δ", "dash"), ("bound_mechanism", "at most, by this noise", "solid")):
             if name in arrays:
-                chart.add_scatter(x=100 * alarms, y=100 * arrays[name][1:], name=words_, mode="lines", line=dict(color=BOUND, dash=dash, width=1.5), hovertemplate="%{y:.3g} %")
+                chart.add_scatter(x=100 * alarms, y=100 * arrays[name][1:], name=words_, mode="lines", line=dict(color=BOUND, dash=dash, width=1.5),
+                                  text=[rounding.at_most(y, leading=True, times=100) for y in arrays[name][1:]], hovertemplate="%{text} %")
     for who, arrays in found.items():
         for name, words_, width, least in (("roc_like_it", f"{who}: networks like this", 3, 0.0), ("roc", f"{who}: this very one", 1, FEWEST / others)):
             shown = (arrays[name][1:] > 0) & (alarms >= least)
@@ -580,7 +589,7 @@ def by_epsilon(paths: dict[str, Curve], ends: dict[str, tuple[float, float]], le
         chart.add_scatter(x=[x for x, _ in kept], y=[100 * y for _, y in kept], mode="lines", line=_arm(name, list(paths), True) | {"width": 1.2}, showlegend=False, hoverinfo="skip")
     done = sorted((x, y, name) for name, (x, y) in ends.items())
     chart.add_scatter(x=[x for x, *_ in done], y=[100 * y for _, y, _ in done], mode="lines+markers+text", name="at the end", line=dict(color=COLOURS["private"], width=3), marker=dict(size=9),
-                      text=[name for *_, name in done], textposition="bottom center", hovertemplate="%{y:.1f} % at ε = %{x:.3g} (%{text})")
+                      text=[name for *_, name in done], textposition="bottom center", customdata=[rounding.epsilon(x) for x, *_ in done], hovertemplate="%{y:.1f} % at ε = %{customdata} (%{text})")
     for name, level in levels.items():
         colour = COMPARED.get(name, ("not private", "dash"))
         chart.add_hline(y=100 * level, line=dict(color=COLOURS[colour[0]], dash=colour[1], width=1.5), annotation=dict(text=name, font=dict(color=COLOURS[colour[0]])), annotation_position="top left" if name == "no update" else "bottom right")

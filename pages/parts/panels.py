@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 
 import streamlit as st
 
+from engine import rounding
 from engine.lab import command
 from engine.study import Guarantee, Result, Study
 from pages.parts import charts, words
@@ -25,6 +26,18 @@ def odds(guarantee: Guarantee, question: str, blind: str, seeing: str) -> None:
         left.caption(words.odds_detail(guarantee))
 
 
+def warnings(found: dict[str, Result], said: Collection[str] = ()) -> None:
+    """All that one should know before believing the numbers, each sentence once, with whose it is where it is not everybody's.
+
+    found: words → Result. said: sentences that the page has shown already.
+    """
+    for warning, names in words.warned(found).items():
+        if warning in said:
+            continue
+        whose = f"**{words.plain(', '.join(names))}**: " if len(names) < len(found) else ""
+        st.warning(f"{whose}{words.plain(warning)}", icon=":material/warning:")
+
+
 def guarantee(promise: Guarantee) -> None:
     """The guarantee strip: the same fields on every page, 'none' included."""
     st.subheader("What is guaranteed", anchor=False)
@@ -33,7 +46,7 @@ def guarantee(promise: Guarantee) -> None:
         first.metric("ε (privacy loss)", words.epsilon(promise.epsilon),
                      help="How much the released thing may reveal about one unit of the data; smaller is more private. "
                           "Every added 0.7 may double the odds of an attacker.")
-        second.metric("δ (slack beside ε)", "none" if promise.delta is None else f"{promise.delta:.3g}")
+        second.metric("δ (slack beside ε)", "none" if promise.delta is None else rounding.chosen(promise.delta))
         third.markdown(f":small[Protected]  \n**{promise.unit if promise.epsilon is not None else 'nobody'}**")
         rows = {"Mechanism": promise.mechanism, "Accountant": promise.accountant, "Sampling": sampling(promise),
                 "Neighbours": promise.neighbours, "Against": promise.against, "Also released": promise.also_released,
@@ -43,7 +56,7 @@ def guarantee(promise: Guarantee) -> None:
 
 def sampling(promise: Guarantee) -> str:
     """How units were chosen, with rate and number of steps where they matter."""
-    rate = f", rate {promise.sample_rate:.4g}" if promise.sample_rate is not None else ""
+    rate = f", rate {rounding.described(promise.sample_rate)}" if promise.sample_rate is not None else ""
     steps = f", {promise.steps:,} step{'s' if promise.steps != 1 else ''}" if promise.steps is not None else ""
     return promise.sampling + rate + steps
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 
+from engine import rounding
 from engine.parameters import Spec
+from engine.rounding import at_most, epsilon, of_hundred  # bounds, rounded to the honest side
 from engine.studies.fidelity import doubt
-from engine.study import Guarantee
+from engine.study import Guarantee, Result
 
 
 def plain(text: str) -> str:
@@ -45,11 +47,6 @@ def size(count: float) -> str:
         count /= 1000
 
 
-def of_hundred(odds: float) -> int:
-    """Odds in [0.5, 1] → guesses in 100 that are right, never rounded in our favour (56.01 is 57)."""
-    return min(100, math.ceil(round(100 * odds, 6)))
-
-
 def odds(guarantee: Guarantee, blind: str, seeing: str) -> str:
     """The odds sentence: how often an attacker is right when blind, by a coin flip, and when seeing what was released."""
     start = f"{blind}, an attacker who has no idea is right 50 times in 100: a coin flip."
@@ -63,7 +60,7 @@ def how_often(odds: float) -> str:
     n = of_hundred(odds)
     if n < 100:
         return f"are right at most **{n} times in 100**"
-    return "can be **all but certain**" if odds > 1 - 1e-6 else "are right more than **99 times in 100**"
+    return "can be **all but certain**" if odds > 1 - 1e-6 else "may be right more than **99 times in 100**"
 
 
 def times(value: float) -> str:
@@ -77,10 +74,10 @@ def times(value: float) -> str:
 def odds_detail(guarantee: Guarantee) -> str:
     """Both odds, exact: for any method with this (ε, δ), and for this one."""
     if guarantee.odds_mechanism > 1 - 5e-5:
-        return f"At ε = {epsilon(guarantee.epsilon)} the noise protects nobody against such an attacker: they err less than once in 20,000 times."
-    return (f"Two bounds, for whoever starts from even odds. Some method with ε = {epsilon(guarantee.epsilon)}, δ = {guarantee.delta:.3g} "
-            f"might leave {100 * guarantee.odds_any:.2f} in 100; this one, whose noise is known exactly, leaves at most "
-            f"{100 * guarantee.odds_mechanism:.2f}.{_by_chance(guarantee)}")
+        return f"At ε = {epsilon(guarantee.epsilon)} the noise protects nobody against such an attacker: they may err less than once in 20,000 times."
+    return (f"Two bounds, for whoever starts from even odds. Some method with ε = {epsilon(guarantee.epsilon)}, δ = {rounding.chosen(guarantee.delta)} "
+            f"might leave {at_most(guarantee.odds_any, 2, times=100)} in 100; this one, whose noise is known exactly, leaves at most "
+            f"{at_most(guarantee.odds_mechanism, 2, times=100)}.{_by_chance(guarantee)}")
 
 
 def _by_chance(guarantee: Guarantee) -> str:
@@ -90,8 +87,8 @@ def _by_chance(guarantee: Guarantee) -> str:
     never = (1 - guarantee.sample_rate) ** guarantee.steps
     if never < 0.01:
         return ""
-    return (f" Steps draw pictures at random, and {100 * never:.0f} in 100 pictures were never drawn at all: that alone keeps the attacker below "
-            f"{100 - 50 * never:.0f} in 100.")
+    return (f" Steps draw pictures at random, and {rounding.at_least(never, 0, times=100)} in 100 pictures were never drawn at all: that alone keeps the attacker below "
+            f"{at_most(1 - never / 2, 0, times=100)} in 100.")
 
 
 def margin_of_ranks(members: int, others: int) -> float:
@@ -103,21 +100,6 @@ def margin(share: float, count: int) -> float:
     """Half the width of the 95 % interval of a share seen in `count` draws (Wilson 1927), in [0, 1]."""
     z = 1.96
     return z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-
-
-def epsilon(value: float | None) -> str:
-    """ε in words: 'none' where nothing is promised, never rounded down."""
-    if value is None:
-        return "none"
-    if math.isinf(value):
-        return "∞ (no privacy)"
-    digits = 3 if value < 10 else 1 if value < 1000 else 0
-    return f"{math.ceil(value * 10**digits - 1e-9) / 10**digits:,.{digits}f}"
-
-
-def at_most(value: float) -> str:
-    """A bound with three digits after the point, never below the value."""
-    return f"{math.ceil(1000 * value) / 1000:.3f}"
 
 
 Ends = dict[float, list[tuple[float, float]]]  # noise multiplier → (ε, accuracy) of its finished seeds
@@ -157,6 +139,26 @@ def spread(values: list[float]) -> str:
     return f"{mean} ({len(values)} seeds, {100 * min(values):.2f} to {100 * max(values):.2f} %)"
 
 
+def balanced(metrics: dict[str, float], of: str = "test_accuracy") -> str:
+    """' (balanced accuracy 50.0 %; guessing reaches 99.0 %)' beside an accuracy, where classes are so uneven that it misleads; else nothing."""
+    name = f"balanced_{of}"
+    return f" (balanced accuracy {100 * metrics[name]:.1f} %; always saying the most frequent class reaches {100 * metrics['guessing']:.1f} %)" if name in metrics else ""
+
+
+def balanced_column(metrics: dict[str, float]) -> dict[str, str]:
+    """The same for a table."""
+    return {"balanced, %": f"{100 * metrics['balanced_test_accuracy']:.2f}", "guessing, %": f"{100 * metrics['guessing']:.2f}"} if "balanced_test_accuracy" in metrics else {}
+
+
+def warned(found: dict[str, Result]) -> dict[str, list[str]]:
+    """Warning → the names of the results that carry it, in order."""
+    said: dict[str, list[str]] = {}
+    for name, result in found.items():
+        for warning in result.warnings:
+            said.setdefault(warning, []).append(name)
+    return said
+
+
 SEVERAL_RELEASES = ("Each strength of noise is a release of the pictures by itself, with noise of its own. "
                     "Publishing several of them, or what was learned from them, spends the sum of their ε.")
 CHEATS = {
@@ -182,8 +184,8 @@ def audited(metrics: dict[str, float], facts: dict, cheat: str, delta: float) ->
     """What an audit has found, in sentences."""
     floor, ceiling, broken = metrics["floor"], metrics["ceiling"], [check["name"] for check in facts["checks"] if not check["kept"]]
     guesses = f"right {metrics['right']:,.0f} of {metrics['guesses']:,.0f} times about which of the made-up examples were in"
-    shown = f"with {100 * facts['confidence']:.0f} % confidence **at least ε = {floor:.2f}** is spent by training so" if floor else "which may be luck: nothing was shown to be spent"
-    told = f"The auditor guessed {guesses}: {shown}. Promised is **at most {epsilon(ceiling)}**, both at δ = {delta:g}."
+    shown = f"with {100 * facts['confidence']:.0f} % confidence **at least ε = {rounding.floor(floor)}** is spent by training so" if floor else "which may be luck: nothing was shown to be spent"
+    told = f"The auditor guessed {guesses}: {shown}. Promised is **at most {epsilon(ceiling)}**, both at δ = {rounding.chosen(delta)}."
     verdict = "No promise was found broken. What is really spent lies between the two, unless this is one of the 5 in 100 audits whose floor is too high."
     if metrics["beyond"]:
         verdict = "**That cannot be**: so many right guesses happen to a training that keeps its promise in less than one of 1,000 audits."
@@ -214,11 +216,9 @@ def kept(check: dict) -> str:
 
 
 def powers(facts: dict) -> str:
-    """How likely a false alarm is, how guesses are counted, and what could not have been seen."""
-    blind = [check["error"] for check in facts["checks"] if check["kept"] and check["blind"]]
-    told = f" This audit could miss: {'; '.join(blind)}." if blind else ""
+    """How likely a false alarm is, and how guesses are counted."""
     return (f"A promise of a correct training is called broken in at most {100 * facts['false_alarm']:.0f} of 100 audits. Guesses: the best of four numbers of them, fixed beforehand, each at its share of the "
-            f"5 % (Steinke, Nasr and Jagielski 2023).{told}")
+            "5 % (Steinke, Nasr and Jagielski 2023).")
 
 
 def attacked(found: dict[str, dict[str, float]]) -> str:
@@ -436,7 +436,7 @@ held-out pictures themselves are below.
 **Members told**: area under the ROC curve of minus the distance from a real picture to the nearest released one; training pictures against held-out ones.
 
 **Noised statistics**: with $v_i$ the vector of picture $i$, $\lVert v_i \rVert_2 \le C$, released is
-$\sum_i (v_i, 1) + \mathcal N(0, \sigma^2 (C^2 + 1) I)$, a Gaussian mechanism with noise multiplier $\sigma$.
+$\sum_i (v_i, 1) + \mathcal N(0, \sigma^2 (C^2 + 1) I)$, a Gaussian mechanism with noise multiplier $\sigma$: a blanked picture adds $(0, 0)$.
 """
 
 DP_TRAINING_FORMULAS = r"""
@@ -445,7 +445,7 @@ Each step draws a batch $B$, every picture joining with probability $q$ by its o
 $$\tilde g = \frac{1}{q n}\Big(\sum_{i \in B} g_i \cdot \min\!\big(1, \tfrac{C}{\lVert g_i \rVert_2}\big) + \mathcal N(0, \sigma^2 C^2 I)\Big).$$
 
 $C$ is the clip norm (max_grad_norm), $\sigma$ the noise multiplier, $q n$ the *expected* batch size. The training is
-$(\varepsilon, \delta)$-differentially private: for every set $S$ of networks and all data sets $D, D'$ that differ in one picture,
+$(\varepsilon, \delta)$-differentially private: for every set $S$ of networks and all data sets $D, D'$ of $n$ pictures, one of which is blanked in one of them (it adds nothing to any sum; $n$ is public),
 $P[M(D) \in S] \le e^{\varepsilon} P[M(D') \in S] + \delta$ (Abadi et al. 2016). $\varepsilon$ is added up over the steps with Rényi
 divergences while it runs and from the privacy loss distribution at the end.
 
@@ -481,7 +481,7 @@ def shared(metrics: dict[str, dict[str, float]], name: str, people: int, rounds:
     more = "**about as much** as its pictures would have been" if 0.95 < sent / had < 1.05 else f"**{times(sent / had)} times as much** as its pictures would have been" if sent > had else f"{times(100 * sent / had)} % of what its pictures would have been"
     worse = " **That is worse than not learning at all.**" if mine["test_accuracy"] < none["test_accuracy"] - chance / 100 else ""
     by_itself = " A phone that learns alone forgets what the first model knew, for it sees nothing but its own few pictures: it names" if alone["test_accuracy"] < none["test_accuracy"] else " A phone that learns alone names"
-    return (f"Sharing **{name}** names **{per_hundred(mine['test_accuracy'])} of 100** new pictures correctly, {beside} with all pictures in one place ({per_hundred(everything['test_accuracy'])}); "
+    return (f"Sharing **{name}** names **{per_hundred(mine['test_accuracy'])} of 100** new pictures correctly{balanced(mine)}, {beside} with all pictures in one place ({per_hundred(everything['test_accuracy'])}); "
             f"the first model alone names {per_hundred(none['test_accuracy'])}.{worse}{by_itself} {per_hundred(alone['test_accuracy'])}. "
             f"In {rounds} day{'s' if rounds > 1 else ''} a phone uploads {size(sent)}: {more} ({size(had)}, uncompressed).")
 
@@ -533,7 +533,7 @@ def defended(m: dict[str, float], promise: Guarantee) -> str:
 def sharing(m: dict[str, float], people: int) -> dict[str, str]:
     """A row of the page's table."""
     bytes_ = m.get("bytes")
-    return {"Correct, of 100": per_hundred(m["test_accuracy"]), "Uploaded by a phone, all days": "nothing" if bytes_ is None else size(bytes_ / people), "One upload": size(m["bytes_an_upload"]) if m.get("uploads") else "–",
+    return {"Correct, of 100": per_hundred(m["test_accuracy"]), **balanced_column(m), "Uploaded by a phone, all days": "nothing" if bytes_ is None else size(bytes_ / people), "One upload": size(m["bytes_an_upload"]) if m.get("uploads") else "–",
             "Uploads": f"{m['uploads']:,}" if "uploads" in m else "–", "Refused": f"{m.get('refused', 0):,}", "Dropped out": f"{m.get('dropped', 0):,}", "Worst phone": per_hundred(m["worst"]) if "worst" in m else "–",
             "Best phone": per_hundred(m["best"]) if "best" in m else "–"}
 
@@ -543,7 +543,7 @@ def user_level(promise: Guarantee, plan: dict, rounds: int, people: int, by_phon
     if promise.epsilon is None:
         return "No noise: **nothing is promised to anyone**, however small the share is."
     asked = "what lies on your phone, one of two sets of pictures," if by_phone else "whether you took part"
-    return (f"Noise multiplier σ = {plan['noise_multiplier']:.4g}, clip norm {plan['clip']:g}, {rounds} days: **ε = {epsilon(promise.epsilon)}** for all pictures of one participant, one of {people:,} "
+    return (f"Noise multiplier σ = {rounding.described(plan['noise_multiplier'])}, clip norm {plan['clip']:g}, {rounds} days: **ε = {epsilon(promise.epsilon)}** for all pictures of one participant, one of {people:,} "
             f"({promise.accountant.split(' (')[0]}). Attackers who guess {asked} {how_often(promise.odds_mechanism)}.")
 
 
@@ -564,15 +564,6 @@ def cheap(sent: dict[str, float], had: float) -> str:
     return f"Sharing {_and(more)} here {sends} more than the pictures themselves weigh: gradients are as many as the model has weights, and they are sent anew every day. That is the price of not handing over the pictures."
 
 
-def refused(metrics: dict[str, float], faulty: str) -> str:
-    """Why the server refused uploads. faulty: what the broken phone sends, if there is one."""
-    honest, all_ = metrics["refused_honest"], metrics["refused"]
-    what = {"nan": "it sends what is no number", "huge": "its gradient is far longer than the others'"}.get(faulty, "")
-    broken = f"{all_ - honest} of {metrics['uploads'] + all_} uploads came from the broken phone and were refused: {what}." if all_ > honest else ""
-    away = f" {honest} uploads of phones that are not broken were refused: what they learned ran away. A smaller learning rate helps." if honest else ""
-    return f"{broken}{away} A refused upload counts as if nothing had been sent.".strip()
-
-
 SHARING_REPORT = """
 Report 5 (Bu, CS230): a company trains a first model on half of its pictures of men, women, dogs and cats, ships it in an app, and goes on learning from users' phones by *distributed selective SGD* (Shokri and
 Shmatikov 2015). Its first models, accuracy on validation pictures: a CNN from scratch 72.1 % (SGD), 74.8 % (RMSProp), 77.7 % (Adam); VGG16 with a new last layer 79.6, 81.4, 83.5 %. With 10 to 20 % of the gradients
@@ -587,8 +578,8 @@ SHARING_FORMULAS = r"""
 **A day.** Phone $i$ downloads the model $w$, goes through its own pictures by SGD, $w_i \leftarrow w_i - \eta\, g_i^t$, and adds up what it has seen: $G_i = \sum_t g_i^t$.
 It uploads $u_i = S(G_i)$: the $\theta n$ entries of largest magnitude, or random ones, or those above a threshold. The server takes $w \leftarrow w - \eta\,\eta_s \tfrac1m \sum_i u_i$.
 
-**With a promise.** Each $u_i$ is shortened to $\lVert u_i \rVert_2 \le C$. The server adds $\mathcal N(0, \sigma^2 C^2 I)$ to the sum and divides by the *expected* number of uploads. A participant, added or removed with all
-its pictures, moves the sum by at most $C$: $T$ days are $T$ Gaussian mechanisms on a Poisson sample of the participants, counted exactly (PLD). That holds whatever $S$ is: so choosing fewer gradients buys no privacy,
+**With a promise.** Each $u_i$ is shortened to $\lVert u_i \rVert_2 \le C$. The server adds $\mathcal N(0, \sigma^2 C^2 I)$ to the sum and divides by the *expected* number of uploads. A participant, blanked with all
+its pictures (their number stays the same and is public), moves the sum by at most $C$: $T$ days are $T$ Gaussian mechanisms on a Poisson sample of the participants, counted exactly (PLD). That holds whatever $S$ is: so choosing fewer gradients buys no privacy,
 and noise goes to all gradients that somebody could have sent. Where *each phone* adds the noise, its pictures replaced by others move its upload by at most $2C$: noise multiplier $\sigma/2$, every day, no sampling.
 
 **The attack** (Geiping et al. 2020) looks for the picture $x$ whose gradient points where the upload does:
