@@ -92,7 +92,7 @@ class Teaching(Study):
 class Classifier(Teaching):
     """Train a residual network, or read its weights; say how well it names pictures, and how well it keeps who was in the data."""
 
-    NAME, VERSION = "classifier", 1
+    NAME, VERSION = "classifier", 2
     TITLE = "A network that names pictures"
     PRESETS = {
         "quick": {},
@@ -188,7 +188,7 @@ class Classifier(Teaching):
             note="Releasing the statistics with noise is Veil's own addition (proof in docs/synthesis.md). A simulation: the seed is known. Settings tried before "
                  "this run on the same pictures, those of the preset included, are not counted in ε.",
             odds_any=privacy.odds_any(spent.epsilon, self.delta),
-            odds_mechanism=privacy.odds_dp_sgd(sigma, rate, steps, release_noise=self.statistics_noise))
+            odds_mechanism=privacy.odds_dp_sgd(sigma, rate, steps, release_noise=self.statistics_noise, delta=self.delta))
 
 
 class _Pupil:

@@ -40,7 +40,7 @@ MOST_STEPS = 100_000  # half an hour to an hour on two cores: the most that one 
 class DPTraining(Study):
     """Train the report's network under DP-SGD, DP-Adam or DP-Adagrad; say what was learned and what ε was spent."""
 
-    NAME, VERSION = "dp_training", 5
+    NAME, VERSION = "dp_training", 6
     TITLE = "Training under differential privacy"
     PRESETS = {
         "quick": {},
@@ -393,7 +393,7 @@ class DPTraining(Study):
             against="anyone who gets the trained network, or every step of its training, whatever else they know",
             also_released="the curves of training accuracy and loss, which are kept with the result, look at the training pictures directly; "
                           "they are not covered by ε and would not be published. The test pictures are not protected",
-            odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(sigma, q, steps, release_noise=plan["mean_noise"]))
+            odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(sigma, q, steps, release_noise=plan["mean_noise"], delta=self.delta))
 
     def _no_guarantee(self, plan: dict) -> Guarantee:
         why = "trained without clipping and noise" if not self.private else "the noise multiplier is 0"

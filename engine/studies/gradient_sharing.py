@@ -37,7 +37,7 @@ LEAST_NOISE = 0.01
 class GradientSharing(Starting):
     """Let phones learn together from gradients; say how accurate the model became, how many bytes that took, and what was promised to whom."""
 
-    NAME = "gradient_sharing"
+    NAME, VERSION = "gradient_sharing", 2
     TITLE = "Sharing gradients instead of pictures"
     PRESETS = {
         "quick": {},
@@ -275,7 +275,7 @@ class GradientSharing(Starting):
                           + "how many pictures of each class lie on each phone",
             note="A simulation: the seed is known, so a real system would draw its noise from a secret source. The first model's own pictures are not protected. Settings tried before on the same phones are not counted. "
                  "ε does not shrink because only a fraction is sent.",
-            odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(noise / moved, rate, self.rounds))
+            odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(noise / moved, rate, self.rounds, delta=self.delta))
 
     def warnings(self) -> list[str]:
         """What should be said beside the result."""
