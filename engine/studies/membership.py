@@ -26,7 +26,7 @@ SHOWN = 10  # pictures on the page
 class Membership(DPTraining):
     """Attack the finished training of the same settings, private or not."""
 
-    NAME, VERSION = "membership", 100 * DPTraining.VERSION + 4  # whatever changes a training changes the attack on it
+    NAME, VERSION = "membership", 100 * DPTraining.VERSION + 5  # whatever changes a training changes the attack on it
     TITLE = "Who was in the data? An attack on a finished training"
     PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 2, "shadows": 8}}
     SERIES: ClassVar[dict[str, str]] = {}
@@ -149,13 +149,14 @@ class Membership(DPTraining):
         groups = np.arange(self.count) // (self.at_once if self.network == "scattering" else 1)
         score, among = attacks.likelihood_ratio(sure, shadows, coins), attacks.each_against_the_others(shadows, coins, groups)
         rocs = {"roc": attacks.roc(score, truth), "roc_like_it": attacks.roc(among, coins)}
-        apart = lambda measure: 1.96 * float(np.std([measure(among[:, k], coins[:, k]) for k in range(self.count)], ddof=1)) / self.count**0.5
-        at = lambda share: lambda scores, mask: float(np.interp(share, attacks.FALSE_ALARMS, attacks.roc(scores, mask)))
-        metrics = {"area": attacks.area(score, truth), "right_guesses": attacks.right_guesses(score, truth), "area_like_it": attacks.area(among, coins),
-                   "right_guesses_like_it": attacks.right_guesses(among, coins),
-                   "area_margin": apart(attacks.area), "right_guesses_margin": apart(attacks.right_guesses), "shadows": self.count, "candidates": len(labels)}
+        apart = lambda found: attacks.margin(found, groups)
+        area, guesses = attacks.area_of(among, coins), attacks.guesses_of(among, coins)
+        metrics = {"area": attacks.area(score, truth), "right_guesses": attacks.right_guesses(score, truth), "area_like_it": area.value,
+                   "right_guesses_like_it": guesses.value,
+                   "area_margin": apart(area), "right_guesses_margin": apart(guesses), "shadows": self.count, "candidates": len(labels)}
         for share in (0.001, 0.01):
-            metrics |= {f"found_at_{share:g}": at(share)(among, coins), f"found_at_{share:g}_margin": apart(at(share))}
+            found = attacks.found_of(among, coins, share)
+            metrics |= {f"found_at_{share:g}": found.value, f"found_at_{share:g}_margin": apart(found)}
         top = members[np.argsort(-score[:len(members)], kind="stable")[:SHOWN]]
         return Result(
             metrics=metrics, guarantee=self._none(), arrays={"score": score.astype(np.float32), "false_alarms": attacks.FALSE_ALARMS} | rocs | self._bounds(attacks.FALSE_ALARMS, target.guarantee),

@@ -229,7 +229,7 @@ def shadowed(found: dict[str, dict[str, float]], bounded: bool) -> str:
     first = next(iter(found.values()))
     own = [f"{100 * metrics['right_guesses']:.1f} ({WHO[who]})" for who, metrics in found.items()]
     promise = "The dark lines are what no attack can beat; that this one finds little is no promise." if bounded else "That this attack finds little is no promise: nothing is promised here, and another may find more."
-    return (f"LiRA (Carlini et al. 2022) on {first['shadows']:.0f} networks like it, each attacked with the help of others, {first['candidates']:,.0f} pictures each: thick lines, ± over networks, 95 %. Thin: "
+    return (f"LiRA (Carlini et al. 2022) on {first['shadows']:.0f} networks like it, each attacked with the help of others, {first['candidates']:,.0f} pictures each: thick lines, ± 95 % over networks and pictures. Thin: "
             f"this very network, half of the pictures its training pictures and half test pictures, right {', '.join(own)} times in 100, give or take "
             f"{100 * margin(0.5, int(first['candidates'])):.1f}. {promise}")
 
