@@ -65,7 +65,7 @@ def measured(sure: np.ndarray, coins: np.ndarray, groups: np.ndarray) -> dict[st
     among = attacks.each_against_the_others(sure, coins, groups)
     found = dict(zip(TRUTH, (attacks.area_of(among, coins), attacks.guesses_of(among, coins),
                              attacks.found_of(among, coins, 0.001), attacks.found_of(among, coins, 0.01))))
-    told = {name: (one.value, attacks.margin(one, groups)) for name, one in found.items()}
+    told = {name: (one.value, attacks.margin(one)) for name, one in found.items()}
     return told | {"area, as before": (found["area"].value, as_before(among, coins))}
 
 

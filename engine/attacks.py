@@ -128,21 +128,20 @@ def _off(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return (values - values[chosen].mean()) / chosen.sum()
 
 
-def margin(found: Measured, groups: np.ndarray) -> float:
-    """Half the width of a 95 % interval of a figure over pictures and networks. groups (k,) as in each_against_the_others.
+def margin(found: Measured) -> float:
+    """Half the width of a 95 % interval of a figure over pictures and networks; NaN where what it rests on is no number.
 
-    Networks attacked with each other's help are not independent: one pair's chance likeness on a picture speaks for both. So
-    variances are added up over pictures, with all networks on one picture as a unit, and over groups of networks, with what
-    both count taken off once (two-way clusters; Cameron, Gelbach and Miller 2011). Student's t, with as many degrees of
-    freedom as the groups' part of the variance leaves (Satterthwaite 1946).
+    Networks attacked with each other's help are not independent: one pair's chance likeness on a picture speaks for both, and
+    those that share batches have had the same luck with a picture. So variances are added up over pictures, with all networks
+    on one picture as a unit, and over networks, with what both count taken off once (two-way clusters; Cameron, Gelbach and
+    Miller 2011). Student's t, with as many degrees of freedom as the networks' part of the variance leaves (Satterthwaite 1946).
     """
-    moved, pictures, names = found.moved, len(found.moved), np.unique(groups)
-    cells = np.stack([moved[:, groups == name].sum(1) for name in names], 1)  # (n, groups)
+    moved, (pictures, networks) = found.moved, found.moved.shape
     by_picture = pictures / (pictures - 1) * float((moved.sum(1) ** 2).sum())
-    by_group = len(names) / (len(names) - 1) * float((cells.sum(0) ** 2).sum())
-    more = by_group - float((cells**2).sum())
+    by_network = networks / (networks - 1) * float((moved.sum(0) ** 2).sum())
+    more = by_network - float((moved**2).sum())
     variance = by_picture + found.rare + (more if not more <= 0 else 0.0)  # what is no number stays none
     if not variance > 0:
         return variance
-    freedom = (len(names) - 1) * (variance / max(by_group, 1e-300)) ** 2
+    freedom = (networks - 1) * (variance / max(by_network, 1e-300)) ** 2
     return float(stats.t.isf(0.025, freedom)) * variance**0.5

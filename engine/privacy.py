@@ -166,7 +166,8 @@ def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: 
     if -math.expm1(-rdp.min()) <= delta**2:  # total variation ≤ sqrt(1 − e^−KL) ≤ δ (Bretagnolle and Huber 1979)
         return 0.0
     epsilon = rdp + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
-    return max(0.0, float(epsilon.min())) * ROUND_UP
+    least = float(epsilon.min())
+    return math.inf if math.isnan(least) else max(0.0, least) * ROUND_UP
 
 
 @lru_cache(maxsize=1024)
@@ -539,6 +540,34 @@ def tradeoff_dp_sgd(alpha: np.ndarray, noise_multiplier: float, sample_rate: flo
     epsilons = np.linspace(0, highest, 200)
     deltas = [float(delta) + spare for delta in composed.get_delta_for_epsilon(epsilons)]
     return np.max([tradeoff_any(alpha, epsilon, min(1.0, delta)) for epsilon, delta in zip(epsilons, deltas)], axis=0)
+
+
+def area_any(epsilon: float, delta: float) -> float:
+    """The largest area under a ROC curve that (ε, δ) allows: 1 − (1 − δ)²/(1 + e^ε), which is ∫ (1 − f) of tradeoff_any.
+
+    The area is how often a picture that was in scores higher than one that was not, a bound of its own: it may lie far
+    above odds_any, which is about yes-or-no guesses. Raises ValueError.
+    """
+    _require(epsilon >= 0 and 0 <= delta <= 1, "ε ≥ 0, 0 ≤ δ ≤ 1", (epsilon, delta))
+    return 1 - (1 - delta) ** 2 * float(special.expit(-epsilon))
+
+
+def area_gaussian(mu: float) -> float:
+    """The same for one Gaussian release, μ = Δ/σ: Φ(μ/√2)."""
+    _require(mu >= 0, "μ ≥ 0", mu)
+    return float(special.ndtr(mu / math.sqrt(2)))
+
+
+@lru_cache(maxsize=256)
+def area_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int, release_noise: float | None = None) -> float:
+    """The same for DP-SGD: ∫ (1 − f) of tradeoff_dp_sgd, rounded up. 1 where no PLD can be computed. Raises ValueError.
+
+    f is convex, so its value in the middle of a cell, times the cell's width, is at most its integral there.
+    """
+    edges = np.concatenate([[0.0], np.geomspace(1e-9, 1.0, 2000)])
+    middles = (edges[1:] + edges[:-1]) / 2
+    missed = tradeoff_dp_sgd(middles, noise_multiplier, sample_rate, steps, release_noise)
+    return float(1 - missed @ np.diff(edges))
 
 
 # --- randomised response over k labels -----------------------------------------------------------------------------

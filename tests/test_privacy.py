@@ -517,6 +517,38 @@ def test_the_noise_for_a_budget_leaves_room_for_the_release():
         privacy.dp_sgd_epsilon(1.0, 0.02, 300, DELTA, release_noise=0.0)
 
 
+# --- areas under ROC curves ---------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("epsilon, delta", [(0.0, 0.0), (0.5, 1e-5), (2.0, 0.05), (7.988, 1e-5), (800.0, 1e-5), (1.0, 1.0)])
+def test_the_area_of_any_method_is_the_integral_of_its_curve(epsilon, delta):
+    alarms = np.linspace(0, 1, 2_000_001)
+    missed = privacy.tradeoff_any(alarms, epsilon, delta)
+    assert privacy.area_any(epsilon, delta) == pytest.approx(1 - np.trapezoid(missed, alarms), abs=1e-6)
+    assert privacy.area_any(epsilon, delta) >= privacy.odds_any(epsilon, delta) - 1e-12  # the best yes-or-no guess is on the curve
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.1, 1.0, 3.0])
+def test_the_area_of_a_gaussian_release_is_known(mu):
+    alarms = np.linspace(0, 1, 200_001)
+    assert privacy.area_gaussian(mu) == pytest.approx(1 - np.trapezoid(privacy.tradeoff_gaussian(alarms, mu), alarms), abs=1e-5)
+    if mu:
+        area = privacy.area_dp_sgd(10 / mu, 1.0, 100)  # a hundred steps of a tenth: one Gaussian release
+        assert privacy.area_gaussian(mu) <= area <= privacy.area_gaussian(mu) + 2e-3
+        both = privacy.area_dp_sgd(10 / mu, 1.0, 100, 1 / mu)
+        assert privacy.area_gaussian(mu * math.sqrt(2)) <= both <= privacy.area_gaussian(mu * math.sqrt(2)) + 2e-3
+
+
+def test_the_area_of_dp_sgd_lies_above_its_odds_and_no_simulated_attack_beats_it():
+    rng, sigma, q, steps, n = np.random.default_rng(0), 1.0, 0.2, 30, 40_000
+    score = lambda x: np.log1p(q * np.expm1((2 * x - 1) / (2 * sigma**2))).sum(1)
+    noise = lambda: sigma * rng.normal(size=(n, steps))
+    out, inside = score(noise()), score(noise() + (rng.random((n, steps)) < q))
+    found = stats.mannwhitneyu(inside, out).statistic / n**2
+    area, odds = privacy.area_dp_sgd(sigma, q, steps), privacy.odds_dp_sgd(sigma, q, steps)
+    assert odds + 0.04 < found < area < found + 0.02  # the odds are no bound on an area
+    assert privacy.area_dp_sgd(0.0, 0.1, 200) == 1 and privacy.area_dp_sgd(1.0, 0.1, 0) == pytest.approx(0.5, abs=1e-9)
+
+
 # --- DP-SGD's own trade-off curve --------------------------------------------------------------------------------------------------
 
 ALARMS = np.geomspace(1e-4, 0.999, 60)

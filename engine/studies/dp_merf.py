@@ -29,7 +29,7 @@ class Imitating(Drawing):
 class DPMERF(Imitating):
     """Noise the mean embedding once, then train freely; keep what `gan` keeps."""
 
-    NAME, VERSION = "dp_merf", 1
+    NAME, VERSION = "dp_merf", 2
     TITLE = "A generator that has one noised mean"
     PRESETS = {"quick": {}, "tiny": {"frequencies": 50, "imitator_width": 4, "imitator_steps": 3, "imitator_batch": 20, "samples": 40, "latent": 8}}
 

@@ -70,7 +70,7 @@ class Comparing(Forging, Imitating):
 class Fidelity(Comparing):
     """Measure one set of pictures against the real ones."""
 
-    NAME, VERSION = "fidelity", 4
+    NAME, VERSION = "fidelity", 5
     TITLE = "How far pictures are from real ones, and whether they copy"
     PRESETS = {"quick": {}, "tiny": GAN.PRESETS["tiny"] | DPMERF.PRESETS["tiny"], "few": {"examples": 50}, "fashion": {"dataset": "fashion-mnist"},
                "report": GAN.PRESETS["report"] | {"extractor": "inception64"}}
@@ -232,7 +232,7 @@ class Measuring:
             copies = leakage.copies(seen, train, held, MOST_YARDSTICK)
             nearest, real = (leakage.nearest(seen, others_)[0].cpu().numpy() for others_ in (train, held[:copies.references]))
             again = nearest[copies.ratios < AGAIN * np.quantile(copies.yardstick, UNSEEN_BELOW)]
-            found |= {f"copies_{space}": copies.share, f"ratio_{space}": copies.median, f"threshold_{space}": copies.threshold, f"again_{space}": len(np.unique(again)),
+            found |= {f"copies_{space}": copies.share, f"ratio_{space}": copies.median, f"threshold_{space}": copies.threshold, f"again_{space}": len(np.unique(again)) if copies.told else float("nan"),
                       f"distinct_{space}": len(np.unique(nearest)), f"searched_{space}": len(train), f"yardstick_{space}": len(copies.yardstick)}
             sheets[f"nearest_{space}"] = self._sheet(shown, nearest, others[real], copies.ratios)
             arrays |= {f"ratios_{space}": copies.ratios, f"yardstick_{space}": copies.yardstick}

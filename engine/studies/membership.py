@@ -149,14 +149,13 @@ class Membership(DPTraining):
         groups = np.arange(self.count) // (self.at_once if self.network == "scattering" else 1)
         score, among = attacks.likelihood_ratio(sure, shadows, coins), attacks.each_against_the_others(shadows, coins, groups)
         rocs = {"roc": attacks.roc(score, truth), "roc_like_it": attacks.roc(among, coins)}
-        apart = lambda found: attacks.margin(found, groups)
         area, guesses = attacks.area_of(among, coins), attacks.guesses_of(among, coins)
         metrics = {"area": attacks.area(score, truth), "right_guesses": attacks.right_guesses(score, truth), "area_like_it": area.value,
                    "right_guesses_like_it": guesses.value,
-                   "area_margin": apart(area), "right_guesses_margin": apart(guesses), "shadows": self.count, "candidates": len(labels)}
+                   "area_margin": attacks.margin(area), "right_guesses_margin": attacks.margin(guesses), "shadows": self.count, "candidates": len(labels)}
         for share in (0.001, 0.01):
             found = attacks.found_of(among, coins, share)
-            metrics |= {f"found_at_{share:g}": found.value, f"found_at_{share:g}_margin": apart(found)}
+            metrics |= {f"found_at_{share:g}": found.value, f"found_at_{share:g}_margin": attacks.margin(found)}
         top = members[np.argsort(-score[:len(members)], kind="stable")[:SHOWN]]
         return Result(
             metrics=metrics, guarantee=self._none(), arrays={"score": score.astype(np.float32), "false_alarms": attacks.FALSE_ALARMS} | rocs | self._bounds(attacks.FALSE_ALARMS, target.guarantee),

@@ -22,7 +22,7 @@ NOT_PROMISED = Guarantee(
 class Student(Synthesis):
     """Train a network from scratch on one snapshot, or on as many real pictures, with hard or soft labels."""
 
-    NAME, VERSION = "student", 1
+    NAME, VERSION = "student", 2
     TITLE = "A network that learns from synthetic pictures"
     PRESETS = {
         "quick": {},
@@ -171,5 +171,5 @@ class Student(Synthesis):
         return teaching.Fit(network, recipe, seen, labels, self.seed + 1, logits)
 
     def _predictions(self, fit, test) -> np.ndarray:
-        from engine import teaching
-        return teaching.outputs(fit.network, test).argmax(1).cpu().numpy()
+        from engine import networks, teaching
+        return networks.named(teaching.outputs(fit.network, test)).cpu().numpy()
