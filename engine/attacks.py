@@ -18,9 +18,9 @@ LEAST_SPREAD = 1e-3  # of log odds: below it all shadows say the same
 def confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Log odds of the right class, (n, classes) and (n,) → (n,): log p/(1 − p), which is nearly normal over networks (Carlini et al. 2022, section IV).
 
-    A network that diverged says nothing: 0.
+    NaN where an answer is none: a network that diverged.
     """
-    logits = np.nan_to_num(np.asarray(logits, np.float64), nan=0.0, posinf=1e30, neginf=-1e30)
+    logits = np.nan_to_num(np.asarray(logits, np.float64), nan=np.nan, posinf=1e30, neginf=-1e30)
     right = np.take_along_axis(logits, labels[:, None], 1)[:, 0]
     others = logits.copy()
     np.put_along_axis(others, labels[:, None], -np.inf, 1)

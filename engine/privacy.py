@@ -163,11 +163,17 @@ def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: 
         return math.inf
     rdp = steps * _one_step(float(noise_multiplier), float(sample_rate))  # (orders,)
     rdp = rdp if release_noise is None else rdp + ORDERS / (2 * release_noise**2)
+    return _from_renyi(rdp, delta)
+
+
+def _from_renyi(rdp: np.ndarray, delta: float) -> float:
+    """The least ε at δ that Rényi divergences at ORDERS leave; math.inf where one is no number."""
+    if np.isnan(rdp).any():
+        return math.inf
     if -math.expm1(-rdp.min()) <= delta**2:  # total variation ≤ sqrt(1 − e^−KL) ≤ δ (Bretagnolle and Huber 1979)
         return 0.0
     epsilon = rdp + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
-    least = float(epsilon.min())
-    return math.inf if math.isnan(least) else max(0.0, least) * ROUND_UP
+    return max(0.0, float(epsilon.min())) * ROUND_UP
 
 
 @lru_cache(maxsize=1024)

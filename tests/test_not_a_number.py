@@ -9,6 +9,7 @@ import torch
 from engine import attacks, federation, leakage, metrics, networks, privacy
 from engine.auditing import Marks, Witness
 from engine.studies.iic import least_of
+from engine.studies.membership import told
 from engine.studies.noisy_training import called
 from engine.study import Failed
 from pages.parts import words
@@ -103,9 +104,25 @@ def test_an_audit_of_numbers_that_broke_ends_in_no_clean_verdict():
         assert watch._rate().p == 0
 
 
-def test_no_epsilon_from_a_bound_that_is_no_number(monkeypatch):
-    monkeypatch.setattr(privacy, "_one_step", lambda noise, rate: np.full(len(privacy.ORDERS), math.nan))
-    assert privacy.rdp_epsilon(1.0, 0.1, 10, 1e-5) == math.inf
+def test_no_epsilon_from_a_bound_that_is_no_number():
+    """max(0.0, NaN) is 0.0: nothing spent."""
+    found = np.full(len(privacy.ORDERS), 0.01)
+    assert 0 < privacy._from_renyi(found, 1e-5) < 1
+    found[7] = math.nan
+    assert privacy._from_renyi(found, 1e-5) == math.inf
+
+
+def test_an_attack_on_answers_that_are_no_numbers_is_refused():
+    """They stood for 'says nothing', and the attack found as little as behind the strongest noise."""
+    logits, labels = np.random.default_rng(0).normal(size=(5, 3)), np.zeros(5, int)
+    assert np.isfinite(attacks.confidence(logits, labels)).all()
+    logits[2, 1] = math.nan
+    assert np.isnan(attacks.confidence(logits, labels)).tolist() == [False, False, True, False, False]
+    sure = np.zeros((5, 8))
+    told(sure, sure[:, 0])
+    for shadows, target in [(np.where(np.arange(8) == 2, math.nan, sure), sure[:, 0]), (sure, np.full(5, math.nan))]:
+        with pytest.raises(Failed, match="no numbers"):
+            told(shadows, target)
 
 
 def test_a_margin_of_what_is_no_number_is_none():

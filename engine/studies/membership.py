@@ -14,7 +14,7 @@ import numpy as np
 from engine import data, pictures, privacy
 from engine.parameters import parameter
 from engine.studies.dp_training import DPTraining
-from engine.study import Guarantee, Phase, Result
+from engine.study import Failed, Guarantee, Phase, Result
 
 CANDIDATES = 2500  # members, and as many others
 SHADOWS = {"scattering": 32, "cnn": 8}
@@ -78,6 +78,7 @@ class Membership(DPTraining):
         coins = rng.random((2 * len(members), self.count)) < 0.5
         labels = np.r_[images.train_labels[members], images.test_labels[others]]
         shadows, sure = yield from self._attack(lab, images, (members, others, rest), coins, labels, target.arrays["weights"])
+        told(shadows, sure)
         yield Phase("drawing up the bound")
         return self._found(images, members, labels, coins, shadows, sure, target)
 
@@ -173,3 +174,11 @@ class Membership(DPTraining):
     def _none(self) -> Guarantee:
         return Guarantee(unit="one training picture with its label", epsilon=None, delta=None, mechanism="none: an attack, made by one who holds all pictures", accountant="none",
                          sampling="Poisson", sample_rate=None, steps=None, note="That one attack finds little is no promise: another may find more. Only ε bounds them all.")
+
+
+def told(shadows: np.ndarray, target: np.ndarray) -> None:
+    """Raises Failed where a network's answers are no numbers: an attack would find nothing then, whatever was given away. (n, k) and (n,) confidences."""
+    lost = int(np.isnan(shadows).any(0).sum())
+    if lost or np.isnan(target).any():
+        who = "the attacked network" if not lost else f"{lost} of {shadows.shape[1]} shadow networks"
+        raise Failed(f"Answers of {who} are no numbers: the training diverged, and an attack would find nothing, whatever was given away. Take a smaller learning rate.")
