@@ -6,6 +6,8 @@ when they knew it, and when they did not, gives two bell curves; how sure the ta
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import stats
 
@@ -16,9 +18,9 @@ LEAST_SPREAD = 1e-3  # of log odds: below it all shadows say the same
 def confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Log odds of the right class, (n, classes) and (n,) → (n,): log p/(1 − p), which is nearly normal over networks (Carlini et al. 2022, section IV).
 
-    A network that diverged says nothing: 0.
+    NaN where an answer is none: a network that diverged.
     """
-    logits = np.nan_to_num(np.asarray(logits, np.float64), nan=0.0, posinf=1e30, neginf=-1e30)
+    logits = np.nan_to_num(np.asarray(logits, np.float64), nan=np.nan, posinf=1e30, neginf=-1e30)
     right = np.take_along_axis(logits, labels[:, None], 1)[:, 0]
     others = logits.copy()
     np.put_along_axis(others, labels[:, None], -np.inf, 1)
@@ -80,3 +82,66 @@ def right_guesses(scores: np.ndarray, members: np.ndarray) -> float:
     scores, members = scores.ravel(), members.ravel()
     tie = 0.5 * (scores == 0)
     return float((((scores > 0) + tie)[members].mean() + ((scores < 0) + tie)[~members].mean()) / 2)
+
+
+# --- how far chance alone moves what was measured over networks and pictures -----------------------------------------------
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure over (pictures, networks), and how far each entry of the table moved it, (n, k), in all 0.
+
+    rare: variance besides, where few are counted, so that none at all has a margin too (Agresti and Coull 1998).
+    """
+
+    value: float
+    moved: np.ndarray
+    rare: float = 0.0
+
+
+def area_of(scores: np.ndarray, members: np.ndarray) -> Measured:
+    """Area under the ROC curve of all entries together, (n, k) both; an entry moves it by its rank among the others."""
+    value, inside, outside = area(scores, members), np.sort(scores[members]), np.sort(scores[~members])
+    among = lambda found: (np.searchsorted(found, scores, "left") + np.searchsorted(found, scores, "right")) / (2 * len(found))
+    return Measured(value, np.where(members, (among(outside) - value) / len(inside), (1 - among(inside) - value) / len(outside)))
+
+
+def guesses_of(scores: np.ndarray, members: np.ndarray) -> Measured:
+    """`right_guesses` of all entries together, (n, k) both."""
+    right = np.where(scores == 0, 0.5, (scores > 0) == members)
+    return Measured(right_guesses(scores, members), np.where(members, _off(right, members), _off(right, ~members)) / 2)
+
+
+def found_of(scores: np.ndarray, members: np.ndarray, share: float) -> Measured:
+    """Share of members found at this share of false alarms, (n, k) both. A false alarm more moves the threshold: by the curve's slope there."""
+    curve = roc(scores, members)
+    at = lambda alarms: float(np.interp(alarms, FALSE_ALARMS, curve))
+    twice, found = min(1.0, 2 * share), at(share)
+    level = (1 - found) / (1 - share)  # a concave curve is no flatter here than on from here, and no steeper than up to here
+    slope = min(max((at(twice) - at(share / 2)) / (twice - share / 2), level), max(found / share, level))
+    over = (scores > np.quantile(scores[~members], 1 - share)).astype(float)
+    moved = np.where(members, _off(over, members), -slope * _off(over, ~members))
+    return Measured(found, moved, 2 / float(members.sum()) ** 2)
+
+
+def _off(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Each value's part of the chosen ones' mean, less that mean's own."""
+    return (values - values[chosen].mean()) / chosen.sum()
+
+
+def margin(found: Measured) -> float:
+    """Half the width of a 95 % interval of a figure over pictures and networks; NaN where what it rests on is no number.
+
+    Networks attacked with each other's help are not independent: one pair's chance likeness on a picture speaks for both, and
+    those that share batches have had the same luck with a picture. So variances are added up over pictures, with all networks
+    on one picture as a unit, and over networks, with what both count taken off once (two-way clusters; Cameron, Gelbach and
+    Miller 2011). Student's t, with as many degrees of freedom as the networks' part of the variance leaves (Satterthwaite 1946).
+    """
+    moved, (pictures, networks) = found.moved, found.moved.shape
+    by_picture = pictures / (pictures - 1) * float((moved.sum(1) ** 2).sum())
+    by_network = networks / (networks - 1) * float((moved.sum(0) ** 2).sum())
+    more = by_network - float((moved**2).sum())
+    variance = by_picture + found.rare + (more if not more <= 0 else 0.0)  # what is no number stays none
+    if not variance > 0:
+        return variance
+    freedom = (networks - 1) * (variance / max(by_network, 1e-300)) ** 2
+    return float(stats.t.isf(0.025, freedom)) * variance**0.5

@@ -361,11 +361,13 @@ class Witness:
         E e^{λ(B − q)c} ≤ e^{q(1−q)c²(e^λ − 1 − λ)} for c ≤ 1, and noise is normal. λ is chosen by the variance alone.
         """
         name, error, varies = "pictures are drawn as often as charged", "every picture drawn twice as often", self.by_draws + self.by_noise
+        if not math.isfinite(varies + self.expected + self.excess):
+            return Check(name, 0.0, "not a number", error, 0.0)
         if not (varies > 0 and self.expected > 0):
-            return Check(name, 1.0 if math.isfinite(self.excess) else 0.0, "no canary was put in: nothing to tell", error, 0.0)
+            return Check(name, 1.0, "no canary was put in: nothing to tell", error, 0.0)
         steep = math.sqrt(2 * math.log(1 / LEVEL) / varies)
         charged = self.by_draws * (math.exp(min(50.0, steep)) - 1 - steep) + steep**2 / 2 * self.by_noise
-        p = math.exp(min(0.0, charged - steep * self.excess)) if math.isfinite(self.excess) else 0.0
+        p = math.exp(min(0.0, charged - steep * self.excess))
         needed = (math.log(1 / LEVEL) + charged) / steep
         power, share, most = float(stats.norm.sf((needed - self.expected) / math.sqrt(varies))), 100 * (1 + self.excess / self.expected), 100 * (1 + needed / self.expected)
         seen = f"{share:.0f} % of the draws that were charged; chance alone stays below {rounding.at_most(most, 0)}" if most < 1000 else "under this much noise draws cannot be counted"

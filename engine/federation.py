@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine import together, wire
+from engine.networks import named
 from engine.noise import GaussianNoise
 from engine.training import EVALUATE
 
@@ -59,7 +60,7 @@ class Task:
 
     def predictions(self, weights: Tensor) -> Tensor:
         """(m,) what a network with weights (n,) calls the test pictures."""
-        return outputs(self.network, weights, self.test, self.prepare).argmax(1)
+        return named(outputs(self.network, weights, self.test, self.prepare))
 
     def accuracy(self, weights: Tensor) -> float:
         """Share of the test pictures that are named correctly."""

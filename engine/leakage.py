@@ -44,8 +44,13 @@ class Copies:
     def share(self) -> float:
         """Share of pictures with a ratio below the threshold: 1 for copies, 0.05 for real pictures that were never learned from.
 
-        Pictures far from all real ones have ratios near 1, and so a share near 0, whatever they hide."""
-        return float((self.ratios < self.threshold).mean())
+        Pictures far from all real ones have ratios near 1, and so a share near 0, whatever they hide. NaN where a ratio is no number."""
+        return float((self.ratios < self.threshold).mean()) if self.told else float("nan")
+
+    @property
+    def told(self) -> bool:
+        """Are all ratios numbers? Otherwise nothing looks like a copy, and that says nothing."""
+        return not (np.isnan(self.ratios).any() or np.isnan(self.yardstick).any())
 
     @property
     def median(self) -> float:

@@ -1,6 +1,7 @@
 """How far one set of pictures is from another, and whether it copies: metrics on feature vectors. numpy and scipy, float64; no extractor here.
 
 Real and generated features are (n, d) and (m, d). A value is worth comparing only with others over the same extractor and the same n: so results name both.
+Where a feature is no number (NaN or infinite), neither is any figure: all of them are NaN then, and never the best there is.
 Sources: Heusel et al. 2017 (Fréchet distance), Bińkowski et al. 2018 (kernel distance), Kynkäänniemi et al. 2019 (precision and recall), Bai et al. 2021
 (memorisation-informed FID), and torchmetrics 1.9, whose memorisation-informed FID differs from the paper's.
 """
@@ -33,6 +34,8 @@ def moments(features: np.ndarray) -> Moments:
     if n < 2:
         raise ValueError("a covariance needs at least two pictures")
     features = np.asarray(features, np.float64)
+    if not np.isfinite(features).all():
+        return Moments(np.full(d, np.nan), np.full((d, 1), np.nan), n)
     mean = features.mean(0)
     centred = (features - mean) / (n - 1) ** 0.5
     if n <= d:
@@ -49,12 +52,14 @@ def frechet_distance(one: Moments, other: Moments) -> float:
     With Σ = R Rᵀ the last trace is the sum of the singular values of R₁ᵀR₂: their squares are the eigenvalues of Σ₁Σ₂. Taken from the eigenvalues of the
     smaller Gram matrix: no square root of a matrix, and with n < d nothing larger than n × n.
     """
+    if not all(np.isfinite(found.mean).all() and np.isfinite(found.root).all() for found in (one, other)):
+        return float("nan")
     cross = one.root.T @ other.root
     gram = cross @ cross.T if cross.shape[0] <= cross.shape[1] else cross.T @ cross
     values = linalg.eigvalsh(gram, check_finite=False)
     shared = np.sqrt(np.maximum(values, 0.0)).sum()
     apart = ((one.mean - other.mean) ** 2).sum()
-    return float(max(0.0, apart + (one.root**2).sum() + (other.root**2).sum() - 2 * shared))
+    return float(np.maximum(0.0, apart + (one.root**2).sum() + (other.root**2).sum() - 2 * shared))  # unlike max, keeps NaN
 
 
 def kernel_distance(real: np.ndarray, generated: np.ndarray) -> float:
@@ -89,8 +94,10 @@ def precision_and_recall(real: np.ndarray, generated: np.ndarray, neighbours: in
 
 
 def _inside(points: np.ndarray, others: np.ndarray, neighbours: int) -> float:
-    """Share of points that lie in the ball of at least one of the others."""
+    """Share of points that lie in the ball of at least one of the others; NaN where a distance is no number, or without end."""
     reach = np.concatenate([np.partition(_squares(others[i:i + BLOCK], others), neighbours, axis=1)[:, neighbours] for i in range(0, len(others), BLOCK)])  # 0 is itself
+    if not (np.isfinite(reach).all() and np.isfinite(points).all()):
+        return float("nan")
     found = [(_squares(points[i:i + BLOCK], others) <= reach).any(1) for i in range(0, len(points), BLOCK)]
     return float(np.concatenate(found).mean())
 
@@ -112,7 +119,8 @@ def nearest_cosine(of: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 def _unit(x: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(x, axis=1)
-    return x[lengths > 0] / lengths[lengths > 0, None]
+    kept = ~(lengths == 0)  # what is no number stays, so that it shows
+    return x[kept] / lengths[kept, None]
 
 
 @dataclass(frozen=True)
@@ -132,5 +140,5 @@ def memorised(real: np.ndarray, generated: np.ndarray, distance: float) -> Memor
     of the data grows without bound by the paper's definition; by torchmetrics' only where no training picture is left out.
     """
     backward, forward = float(nearest_cosine(real, generated).mean()), float(nearest_cosine(generated, real).mean())
-    punished = lambda mean: mean if mean < COPY else 1.0
-    return Memorised(distance / (punished(backward) + 10e-15) if distance > 1e-8 else 0.0, distance / (punished(forward) + 1e-15), backward, forward)
+    punished = lambda mean: 1.0 if mean >= COPY else mean
+    return Memorised(0.0 if distance <= 1e-8 else distance / (punished(backward) + 10e-15), distance / (punished(forward) + 1e-15), backward, forward)

@@ -10,6 +10,14 @@ from torch import nn
 from torch.nn import functional as F
 
 
+def named(logits: torch.Tensor) -> torch.Tensor:
+    """(..., classes) outputs → (...) the class of the largest; -1, no class at all, where one of them is NaN.
+
+    argmax takes NaN for the largest: a network that diverged would name the first class, and be right as often as that occurs.
+    """
+    return logits.argmax(-1).masked_fill(logits.isnan().any(-1), -1)
+
+
 def report_cnn(channels: int, size: int, classes: int, seed: int, activation: str = "relu", norm: str = "none") -> nn.Sequential:
     """The small CNN of the DP-SGD tutorials: (batch, channels, size, size) → (batch, classes) logits.
 

@@ -61,7 +61,10 @@ def gaussian_hockey_stick(epsilon: float, sigma: float, sensitivity: float = 1.0
     u, t = half - shift, half + shift
     density = math.exp(-u * u / 2) / math.sqrt(2 * math.pi)
     if u <= 0 <= t:
-        return max(0.0, density * (_mills(-u) - _mills(t)))
+        return max(0.0, density * _mills_between(-u, t, 2 * half))
+    if u > 0 and 0 <= epsilon < 1:  # both halves of Φ(u) − Φ(−t) have one sign: nothing cancels where noise is strong
+        apart = (math.erf(u / math.sqrt(2)) + math.erf(t / math.sqrt(2))) / 2
+        return max(0.0, apart - math.expm1(epsilon) * float(special.ndtr(-t)))
     second = density * _mills(t) if t >= 0 else math.exp(epsilon + special.log_ndtr(-t))
     return min(1.0, max(0.0, float(special.ndtr(u)) - second))
 
@@ -105,6 +108,25 @@ def _mills(x: float) -> float:
     return math.sqrt(math.pi / 2) * float(special.erfcx(x / math.sqrt(2)))
 
 
+def _mills_between(a: float, b: float, gap: float) -> float:
+    """The Mills ratio at a less that at b = a + gap, for 0 ≤ a ≤ b, without their cancelling where the gap is small.
+
+    There by its derivative, x·mills(x) − 1, halfway: the next term is the gap squared times smaller.
+    """
+    if gap > 3e-5:
+        return _mills(a) - _mills(b)
+    middle = a + gap / 2
+    return gap * (1 - middle * _mills(middle)) if middle < 10 else gap * _tail_of_mills(middle)
+
+
+def _tail_of_mills(x: float) -> float:
+    """1 − x·mills(x) for x ≥ 10, where the two are nearly alike: its continued fraction (Laplace), 60 levels of it."""
+    fraction = x
+    for level in range(60, 1, -1):
+        fraction = x + level / fraction
+    return 1 / (x * fraction + 1)
+
+
 def _least(good: Callable[[float], bool], low: float, high: float, tolerance: float = 0.0) -> float:
     """The least x in [low, high] with good(x), where good turns true once and is true at high.
 
@@ -143,46 +165,83 @@ def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: 
         return math.inf
     rdp = steps * _one_step(float(noise_multiplier), float(sample_rate))  # (orders,)
     rdp = rdp if release_noise is None else rdp + ORDERS / (2 * release_noise**2)
+    return _from_renyi(rdp, delta)
+
+
+def _from_renyi(rdp: np.ndarray, delta: float) -> float:
+    """The least ε at δ that Rényi divergences at ORDERS leave; math.inf where one is no number."""
+    if np.isnan(rdp).any():
+        return math.inf
     if -math.expm1(-rdp.min()) <= delta**2:  # total variation ≤ sqrt(1 − e^−KL) ≤ δ (Bretagnolle and Huber 1979)
         return 0.0
     epsilon = rdp + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
-    return max(0.0, float(epsilon.min()))
+    return max(0.0, float(epsilon.min())) * ROUND_UP
 
 
 @lru_cache(maxsize=1024)
 def _one_step(noise: float, rate: float) -> np.ndarray:
-    """Rényi divergence of one step at ORDERS, shape (orders,)."""
+    """Rényi divergence of one step at ORDERS, shape (orders,): never below the truth, and never 0.
+
+    A moment is 1 and a little more; the little is added up by itself, in logs, from terms of one sign. Next to the 1 it
+    would be rounded away where noise is strong, and many steps would seem to cost nothing.
+    """
     if rate == 1:
         return ORDERS / (2 * noise**2)
     fractional = _convexity if noise < SMALL_NOISE else _quadrature
-    integers = [special.logsumexp(_binomial_terms(order, noise, rate)) for order in INTEGER.tolist()]
-    moments = np.concatenate([fractional(noise, rate), integers])
-    return np.maximum(0.0, moments) / (ORDERS - 1)
+    integers = [_whole_order(order, noise, rate) for order in INTEGER.tolist()]
+    return np.concatenate([fractional(noise, rate), integers]) / (ORDERS - 1) * ROUND_UP
 
 
-def _binomial_terms(order: int, noise: float, rate: float) -> np.ndarray:
-    """Log terms of the moment at a whole order, exact (Mironov, Talwar and Zhang 2019, Section 3.3), (order + 1,)."""
-    k = np.arange(order + 1)
+def _whole_order(order: int, noise: float, rate: float) -> float:
+    """Log moment at a whole order, exact (Mironov, Talwar and Zhang 2019, Section 3.3).
+
+    The binomial weights sum to 1, so the moment less 1 is the same sum with e^y − 1 in place of e^y.
+    """
+    k = np.arange(2, order + 1)  # no e^y − 1 for 0 and 1
     choose = special.gammaln(order + 1) - special.gammaln(k + 1) - special.gammaln(order - k + 1)
-    return choose + k * math.log(rate) + (order - k) * math.log1p(-rate) + k * (k - 1) / (2 * noise**2)
+    y = k * (k - 1) / (2 * noise**2)
+    terms = choose + k * math.log(rate) + (order - k) * math.log1p(-rate) + y + np.log(-np.expm1(-y))
+    return float(np.logaddexp(0.0, special.logsumexp(terms)))
 
 
 def _quadrature(noise: float, rate: float) -> np.ndarray:
     """Log moments E[(1 − q + q·e^((2z−1)/2σ²))^α], z ~ N(0, σ²), at FRACTIONAL: shape (80,).
 
-    The trapezoid rule errs by less than e^−39: its step is half of σ, and half of σ², the width of the turn.
+    With u the log of what is raised to α = 1 + β, and E[e^u] = 1, the moment less 1 is E[e^(αu) − 1 − α(e^u − 1)], which
+    is E[β·e^u·r(−u) + e^u·r(βu)] with r(y) = e^y − 1 − y ≥ 0. The trapezoid rule errs by less than e^−39: its step is
+    half of σ, and half of σ², the width of the turn.
     """
     step = min(noise, noise**2) / 2
-    z = np.arange(-10 * noise, FRACTIONAL[-1] + 10 * noise, step)  # (nodes,)
+    z = np.arange(-10 * noise, FRACTIONAL[-1] + 10 * noise, step)[:, None]  # (nodes, 1)
     density = -(z**2) / (2 * noise**2) + math.log(step / noise / math.sqrt(2 * math.pi))
-    loss = np.logaddexp(math.log1p(-rate), math.log(rate) + (2 * z - 1) / (2 * noise**2))
-    return special.logsumexp(density[:, None] + loss[:, None] * FRACTIONAL, axis=0)
+    u, beta = _log_mixed((2 * z - 1) / (2 * noise**2), rate), FRACTIONAL - 1
+    beyond = np.logaddexp(np.log(beta) + _log_rest(-u), _log_rest(beta * u))
+    return np.logaddexp(0.0, special.logsumexp(density + u + beyond, axis=0))
+
+
+def _log_mixed(t: np.ndarray, rate: float) -> np.ndarray:
+    """log(1 − q + q·e^t), exact where it is small; any shape."""
+    small = np.log1p(rate * np.expm1(np.minimum(t, 600.0)))
+    return np.where(t < 600, small, np.logaddexp(math.log1p(-rate), math.log(rate) + t))
+
+
+def _log_rest(y: np.ndarray) -> np.ndarray:
+    """log(e^y − 1 − y), any shape; −inf at 0. Below 0.3 by its series, as the difference would cancel."""
+    near = np.where(np.abs(y) < 0.3, y, 0.0)
+    series = np.ones_like(near)
+    for k in range(14, 2, -1):  # 1 + y/3·(1 + y/4·(…)): the next factor is below 0.3^13/10^12
+        series = 1 + series * near / k
+    far = np.where(np.abs(y) < 0.3, 1.0, y)
+    up, down = np.maximum(far, 0.3), np.minimum(far, -0.3)
+    with np.errstate(divide="ignore"):
+        close = 2 * np.log(np.abs(near)) - math.log(2) + np.log(series)
+    beyond = np.where(far > 0, up + np.log1p(-(1 + up) * np.exp(-up)), np.log(np.expm1(down) - down))
+    return np.where(np.abs(y) < 0.3, close, beyond)
 
 
 def _convexity(noise: float, rate: float) -> np.ndarray:
     """Upper bound of the same moments, as x^α is convex: log(1 − q + q·e^(α(α−1)/2σ²)), shape (80,)."""
-    unsampled = FRACTIONAL * (FRACTIONAL - 1) / (2 * noise**2)
-    return np.logaddexp(math.log1p(-rate), math.log(rate) + unsampled)
+    return _log_mixed(FRACTIONAL * (FRACTIONAL - 1) / (2 * noise**2), rate)
 
 
 INTERVAL = 1e-4  # dp_accounting's own default: privacy losses are rounded to multiples of it, pessimistically
@@ -213,16 +272,17 @@ def dp_sgd_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delt
 
 
 def _bounds(noise: float, rate: float, steps: int, delta: float, seconds: float, release: float | None = None) -> Iterator[Spent]:
-    """The ε that hold: dp_accounting's PLD alone at its default interval, else the Rényi bound beside or instead."""
+    """The ε that hold: dp_accounting's PLD where it can be computed, and the Rényi bound. The least of them counts.
+
+    The Rényi bound is the better one where ε is far below a PLD's interval."""
     interval, spare = _interval(noise, rate, steps, seconds), delta - _rounding(steps + (release is not None))
     renyi = rdp_epsilon(noise, rate, steps, delta, release)
     usable = interval <= WIDEST and spare > 0.9 * delta
     if usable:
         epsilon = _epsilon_of(_composed(noise, rate, steps, interval, release), spare, renyi)
-        if interval == INTERVAL:
-            yield Spent(epsilon, "PLD (dp_accounting)")
-            return
-        yield Spent(epsilon * COARSE, f"PLD (dp_accounting), losses rounded up to multiples of {interval:g}")
+        rounded = f", losses rounded up to multiples of {interval:g}"
+        fine = interval == INTERVAL
+        yield Spent(epsilon * (1 if fine else COARSE), "PLD (dp_accounting)" + ("" if fine else rounded))
     yield Spent(renyi, "RDP, an upper bound")
 
 
@@ -250,8 +310,16 @@ def dp_sgd_epsilon_of_all(runs: tuple[Run, ...], delta: float) -> Spent:
 
 
 @lru_cache(maxsize=256)
-def odds_of_all(runs: tuple[Run, ...]) -> float:
-    """As odds_dp_sgd, for an attacker who sees several independent runs on the same data. 1 where no PLD can be computed. Raises ValueError."""
+def odds_of_all(runs: tuple[Run, ...], delta: float) -> float:
+    """As odds_dp_sgd, for an attacker who sees several independent runs on the same data.
+
+    Never above what their (ε, δ) allows, which is all that is known where no PLD can be computed. Raises ValueError.
+    """
+    return min(_odds_of_all(runs), odds_any(dp_sgd_epsilon_of_all(runs, delta).epsilon, delta))
+
+
+def _odds_of_all(runs: tuple[Run, ...]) -> float:
+    """By the PLD; 1 without one."""
     interval = max(_interval(noise, rate, steps, 0.3) if noise > 0 else math.inf for noise, rate, steps, _ in runs)
     if interval > WIDEST:
         return 1.0
@@ -422,13 +490,17 @@ def odds_gaussian(sigma: float, sensitivity: float = 1.0) -> float:
 
 
 @lru_cache(maxsize=4096)
-def odds_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int, seconds: float = 3.0, release_noise: float | None = None) -> float:
+def odds_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int, seconds: float = 3.0,
+                release_noise: float | None = None, delta: float | None = None) -> float:
     """The best attacker on DP-SGD who must tell whether one picture was in the data: (1 + δ(ε = 0))/2 from the PLD.
 
-    Never above the odds that remain without any noise, where being drawn once gives a picture away. Rounded up.
-    Raises ValueError.
+    Never above the odds that remain without any noise, where being drawn once gives a picture away, nor, where `delta` is
+    given, above what (ε, δ) allows to any method. Rounded up. Raises ValueError.
     """
     _check(noise_multiplier, sample_rate, steps, 0.5)
+    if delta is not None:
+        epsilon = dp_sgd_epsilon(noise_multiplier, sample_rate, steps, delta, seconds, release_noise).epsilon
+        return min(odds_any(epsilon, delta), odds_dp_sgd(noise_multiplier, sample_rate, steps, seconds, release_noise))
     drawn = float(steps > 0) if sample_rate == 1 else -math.expm1(steps * math.log1p(-sample_rate))
     if release_noise is not None:  # two releases at once are at most so far apart
         drawn = 1 - (1 - drawn) * (2 - 2 * odds_gaussian(release_noise))
@@ -476,6 +548,34 @@ def tradeoff_dp_sgd(alpha: np.ndarray, noise_multiplier: float, sample_rate: flo
     epsilons = np.linspace(0, highest, 200)
     deltas = [float(delta) + spare for delta in composed.get_delta_for_epsilon(epsilons)]
     return np.max([tradeoff_any(alpha, epsilon, min(1.0, delta)) for epsilon, delta in zip(epsilons, deltas)], axis=0)
+
+
+def area_any(epsilon: float, delta: float) -> float:
+    """The largest area under a ROC curve that (ε, δ) allows: 1 − (1 − δ)²/(1 + e^ε), which is ∫ (1 − f) of tradeoff_any.
+
+    The area is how often a picture that was in scores higher than one that was not, a bound of its own: it may lie far
+    above odds_any, which is about yes-or-no guesses. Raises ValueError.
+    """
+    _require(epsilon >= 0 and 0 <= delta <= 1, "ε ≥ 0, 0 ≤ δ ≤ 1", (epsilon, delta))
+    return 1 - (1 - delta) ** 2 * float(special.expit(-epsilon))
+
+
+def area_gaussian(mu: float) -> float:
+    """The same for one Gaussian release, μ = Δ/σ: Φ(μ/√2)."""
+    _require(mu >= 0, "μ ≥ 0", mu)
+    return float(special.ndtr(mu / math.sqrt(2)))
+
+
+@lru_cache(maxsize=256)
+def area_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int, release_noise: float | None = None) -> float:
+    """The same for DP-SGD: ∫ (1 − f) of tradeoff_dp_sgd, rounded up. 1 where no PLD can be computed. Raises ValueError.
+
+    f is convex, so its value in the middle of a cell, times the cell's width, is at most its integral there.
+    """
+    edges = np.concatenate([[0.0], np.geomspace(1e-9, 1.0, 2000)])
+    middles = (edges[1:] + edges[:-1]) / 2
+    missed = tradeoff_dp_sgd(middles, noise_multiplier, sample_rate, steps, release_noise)
+    return float(1 - missed @ np.diff(edges))
 
 
 # --- randomised response over k labels -----------------------------------------------------------------------------

@@ -56,7 +56,9 @@ class Guarantee:
     """What is promised to whom. `epsilon` is None where nothing is promised: then `note` says why.
 
     odds_mechanism: how often the best attacker on this mechanism guesses right whether (or which) one unit was in
-    the data, with even odds before; odds_any: the same, for whatever satisfies (epsilon, delta). Both in [0.5, 1].
+    the data, with even odds before; odds_any: the same, for whatever satisfies (epsilon, delta). odds_undrawn: the same if
+    the steps had no noise, so that only the luck of not being drawn protects, and whatever is released of all besides
+    is as noised as it is; None where nobody is drawn. All in [0.5, 1].
     """
 
     unit: str
@@ -73,6 +75,7 @@ class Guarantee:
     also_released: str = ""
     odds_any: float | None = None
     odds_mechanism: float | None = None
+    odds_undrawn: float | None = None
 
 
 @dataclass(frozen=True)

@@ -126,10 +126,11 @@ class Learner:
     def measure(self) -> dict[str, float]:
         """Accuracy in [0, 1] on test and training pictures and the mean training loss in nats, as of now."""
         test, train, labels = self.test_logits(), self.shown_logits(), self.labels[:self.shown]
-        self.predictions = test.argmax(1).cpu().numpy()  # (m,) as of now
+        named = networks.named(test)
+        self.predictions = named.cpu().numpy()  # (m,) as of now
         self.diverged = not all(bool(p.isfinite().all()) for p in self.parameters)  # post-processing of the network
-        return {"test_accuracy": float((test.argmax(1) == self.test_labels).double().mean()),
-                "train_accuracy": float((train.argmax(1) == labels).double().mean()), "train_loss": float(F.cross_entropy(train, labels))}
+        return {"test_accuracy": float((named == self.test_labels).double().mean()),
+                "train_accuracy": float((networks.named(train) == labels).double().mean()), "train_loss": float(F.cross_entropy(train, labels))}
 
     def answers(self) -> bytes:
         """PNG of 40 test pictures, always the same ones, those framed that were named wrongly when it was measured last."""
@@ -248,10 +249,10 @@ class Supervised:
 
     @torch.no_grad()
     def predict(self, name: str) -> np.ndarray:
-        """(n,) the largest output for each test picture, as of the last epoch."""
+        """(n,) the largest output for each test picture, as of the last epoch; -1 where an output is no number."""
         if name not in self._predicted:
             self.network.eval()
-            self._predicted[name] = torch.cat([self.network(part).argmax(1) for part in self.tests[name].split(EVALUATE)]).cpu().numpy()
+            self._predicted[name] = torch.cat([networks.named(self.network(part)) for part in self.tests[name].split(EVALUATE)]).cpu().numpy()
         return self._predicted[name]
 
     def seen(self, name: str, row: int) -> np.ndarray:

@@ -159,9 +159,9 @@ def draw_given_away(result) -> None:
         levels = {"chance": 0.5} | {name: controls_[name]["membership_features"] for name in ("copies of training pictures", "held-out pictures")}
         st.plotly_chart(charts.given_away(points, levels), key="given away",
                         config={"displayModeBar": False}, alt="How well members are told from others over the accuracy of the student with hard labels, a point a snapshot")
-        margin = 100 * words.margin_of_ranks(result.facts["references"], result.facts["held_out"])
+        margin = 100 * words.margin_of_ranks(result.facts["asked"], result.facts["asked"])
         st.caption("An attacker who has the made-up pictures and the teacher holds two real pictures, one from the training data and one not, and says that the one "
-                   "nearer to a made-up picture (in what the teacher sees) was in the data. It is one attack that we ran, no bound: a better one may do better. "
+                   "nearer to a made-up picture (in what the teacher sees) was in the data: the area under the attack's ROC curve. It is one attack that we ran, no bound: a better one may do better. "
                    f"By chance alone such a figure moves {margin:.1f} up or down.")
     rows = [{"Released": f"made-up pictures, {s} steps", **_row({n: dict(curves[n])[s] for n in controls_["held-out pictures"]})} for s in student.kept]
     rows += [{"Released": name, **_row(found)} for name, found in controls_.items()]
@@ -185,8 +185,7 @@ def draw_finished(result) -> None:
     pupils_done = {name: found for name, study in pupils.items() if (found := live.look(study, remembered=True).result)}
     panels.warnings({"the pictures": result} | pupils_done, said=result.facts["doubts"])
     if not result.facts["doubts"]:
-        st.markdown(f"The attack above was right **{100 * result.metrics['membership_features']:.0f}** times in 100 (50 is a coin flip). That is what one attack found; what follows is what "
-                    "*every* attack is held to.")
+        st.markdown(words.told_apart(result.metrics, result.guarantee))
     panels.odds(result.guarantee, "An attacker wants to know whether your picture was among those that the teacher learned from, or its place was left blank.",
                 "Without looking at the made-up pictures", "With them in hand")
     panels.guarantee(result.guarantee)

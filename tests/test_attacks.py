@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import roc_curve
 
+from bench import null_coverage as bench
 from engine import attacks, data
 from engine.lab import Lab
 from engine.linear import LinearShadows, LinearTraining, logits
@@ -90,6 +91,57 @@ def test_the_curve_against_scikit_learn():
     assert np.allclose(found, [true[false <= allowed + 1e-12].max() for allowed in attacks.FALSE_ALARMS])
     assert (np.diff(found) >= 0).all() and found[-1] == 1
     assert attacks.right_guesses(np.zeros(100), np.arange(100) < 50) == 0.5
+
+
+# --- margins -----------------------------------------------------------------------------------------------------------------------
+
+def test_how_far_an_entry_moves_a_figure_is_what_leaving_it_out_shows():
+    rng = np.random.default_rng(4)
+    scores, members = np.round(rng.normal(size=(60, 3)), 1), rng.random((60, 3)) < 0.4
+    for measure, plain in [(attacks.area_of, attacks.area), (attacks.guesses_of, attacks.right_guesses)]:
+        found = measure(scores, members)
+        assert found.value == plain(scores, members) and found.moved.sum() == pytest.approx(0, abs=1e-12)
+        for entry in (0, 17, 100):
+            left = np.arange(180) != entry
+            alike = int((members.ravel() == members.ravel()[entry]).sum())
+            without = plain(scores.ravel()[left], members.ravel()[left])
+            assert without == pytest.approx(found.value - found.moved.ravel()[entry] * alike / (alike - 1), abs=1e-12)
+
+
+def test_independent_networks_have_the_margin_of_mann_and_whitney():
+    """Where one network's entries say nothing of another's, the two-way margin is the classical one."""
+    rng = np.random.default_rng(5)
+    scores, members = rng.normal(size=(2000, 16)), rng.random((2000, 16)) < 0.5
+    inside, outside = int(members.sum()), int((~members).sum())
+    classical = 1.96 * np.sqrt((inside + outside + 1) / (12 * inside * outside))
+    assert attacks.margin(attacks.area_of(scores, members)) == pytest.approx(classical, rel=0.35)
+    found = attacks.found_of(scores, members, 0.01)
+    assert found.value == pytest.approx(0.01, abs=0.005) and found.moved.shape == scores.shape
+    assert attacks.margin(found) == pytest.approx(1.96 * np.sqrt(0.01 * (1 / inside + 1 / outside)), rel=0.5)
+
+
+@pytest.mark.parametrize("kind", bench.KINDS)
+def test_the_interval_holds_as_often_as_it_says_where_nothing_is_to_be_found(kind):
+    """95 % within what 120 null runs tell; the interval of before, which took helpers for strangers, is rejected."""
+    found = bench.coverage(bench.drawn, bench.KINDS[kind], 200, 120)
+    for name in ("area", "right guesses"):
+        assert consistent(0.95, found[name], 120), (name, found[name])
+    assert not consistent(0.95, found["area, as before"], 120)
+
+
+def consistent(share, seen, runs):
+    """Could so many of the runs come from this share? Wrong once in 1,000."""
+    return stats.binomtest(round(seen * runs), runs, share).pvalue > 1e-3
+
+
+def test_real_trainings_that_know_nothing_of_the_candidates_are_within_the_interval():
+    found = bench.coverage(bench.trained, bench.KINDS["8 networks"], 200, 40)
+    assert consistent(0.95, found["area"], 40) and consistent(0.95, found["right guesses"], 40)
+
+
+def test_what_is_no_number_has_no_margin_that_looks_like_one():
+    assert np.isnan(attacks.margin(attacks.Measured(0.5, np.full((10, 4), np.nan))))
+    assert attacks.margin(attacks.Measured(0.5, np.zeros((10, 4)))) == 0
 
 
 # --- shadows -----------------------------------------------------------------------------------------------------------------------

@@ -57,4 +57,4 @@ def together(members: tuple[GradientSharing, ...], results: list[Result]) -> Gua
     return Guarantee(unit=one.unit, epsilon=spent.epsilon, delta=delta, mechanism=f"{len(runs)} arms with noise on the same phones, each with draws of its own, all published", accountant=spent.accountant,
                      sampling=one.sampling, sample_rate=None, steps=None, neighbours=one.neighbours, against=one.against, also_released=one.also_released,
                      note=f"Picking the best of several arms spends what all of them spend. Arms without noise, beside them for comparison, must not be published. {one.note}",
-                     odds_any=privacy.odds_any(spent.epsilon, delta), odds_mechanism=privacy.odds_of_all(runs))
+                     odds_any=privacy.odds_any(spent.epsilon, delta), odds_mechanism=privacy.odds_of_all(runs, delta))

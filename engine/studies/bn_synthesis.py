@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from pydantic import model_validator
 
-from engine import data, pictures
+from engine import data, pictures, privacy
 from engine.parameters import parameter
 from engine.studies.classifier import PRIVATE, Teaching, taught
 from engine.study import Failed, Guarantee, Phase, Picture, Point, Refused, Result
@@ -285,12 +285,21 @@ class Making:
         last = {name: points[-1][1] for name, points in self.curves.items() if not name.startswith("distance:")}
         teacher = self.found[0][1]
         metrics = last | {"teacher_accuracy": teacher.metrics["test_accuracy"], "teacher_membership_auc": teacher.metrics["membership_auc"],
-                          "teacher_membership_odds": teacher.metrics["membership_odds"]}
+                          "teacher_membership_odds": teacher.metrics["membership_odds"]} | self._areas(teacher)
         return R(metrics=metrics, guarantee=self.study.guarantee(teacher.guarantee), curves=self.curves,
                  arrays={f"pictures_{step}": shot for step, shot in self.shots.items()} | {"labels": self.labels.cpu().numpy().astype(np.int16)},
                  pictures={f"film_{step:05d}": png for step, png in self.film.items()} | shown | {"gallery": self.film[max(self.film)]},
                  facts={"classes": list(self.images.classes), "controls": controls, "doubts": doubts, "compared": neighbours.compared,
-                        "references": len(neighbours.train), "held_out": len(neighbours.held), "warnings": doubts + self._warnings()})
+                        "references": len(neighbours.train), "held_out": len(neighbours.held), "asked": neighbours.asked, "warnings": doubts + self._warnings()})
+
+    def _areas(self, teacher: Result) -> dict[str, float]:
+        """The largest area under a ROC curve that is allowed to any method with this (ε, δ), and to this one. Nothing where nothing is promised."""
+        promise = teacher.guarantee
+        if promise.epsilon is None:
+            return {}
+        any_ = privacy.area_any(promise.epsilon, promise.delta)
+        mine = privacy.area_dp_sgd(teacher.metrics["noise_multiplier"], promise.sample_rate, promise.steps, self.study.statistics_noise)
+        return {"area_any": any_, "area_mechanism": min(any_, mine)}
 
     def _warnings(self) -> list[str]:
         found = []

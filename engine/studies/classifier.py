@@ -193,7 +193,8 @@ class Classifier(Teaching):
             note="Releasing the statistics with noise is Veil's own addition (proof in docs/synthesis.md). A simulation: the seed is known. Settings tried before "
                  "this run on the same pictures, those of the preset included, are not counted in ε.",
             odds_any=privacy.odds_any(spent.epsilon, self.delta),
-            odds_mechanism=privacy.odds_dp_sgd(sigma, rate, steps, release_noise=self.statistics_noise))
+            odds_mechanism=privacy.odds_dp_sgd(sigma, rate, steps, release_noise=self.statistics_noise, delta=self.delta),
+            odds_undrawn=privacy.odds_dp_sgd(0.0, rate, steps, release_noise=self.statistics_noise))
 
 
 class _Pupil:
@@ -240,7 +241,12 @@ class _Pupil:
 
     def accuracy(self) -> float:
         """Share of the test pictures that it names correctly."""
-        return float((self.logits_of_tests().argmax(1).cpu().numpy() == self.images.test_labels).mean())
+        return float((self.named_tests() == self.images.test_labels).mean())
+
+    def named_tests(self) -> np.ndarray:
+        """(m,) what it calls the test pictures; -1 where an output is no number."""
+        from engine.networks import named
+        return named(self.logits_of_tests()).cpu().numpy()
 
     def logits_of_tests(self):
         import torch
@@ -268,6 +274,7 @@ class _Pupil:
         from torch.nn import functional as F
 
         from engine import leakage, teaching
+        from engine.networks import named
         train = teaching.outputs(self.network, self.seen[:SCORED], self.scale)
         test = self.logits_of_tests()[:SCORED]
         sure = [-F.cross_entropy(logits, labels, reduction="none").cpu().numpy() for logits, labels in
@@ -276,10 +283,10 @@ class _Pupil:
         for kind, found in (("statistics", self.statistics), ("class", self.of_classes)):
             for name, (mean, variance) in found.items():
                 arrays |= {f"{kind}:mean:{name}": mean.cpu().numpy(), f"{kind}:variance:{name}": variance.cpu().numpy()}
-        said, tests = self.logits_of_tests().argmax(1).cpu().numpy(), self.images.test_labels
+        said, tests = self.named_tests(), self.images.test_labels
         right, beside = said == tests, scores.beside(tests, said)
         warnings = [w for w in [privacy.delta_warning(self.study.delta, plan["n"])] if w and self.study.private]
-        agreed = (train.argmax(1) == self.labels[:SCORED]).float().mean()
+        agreed = (named(train) == self.labels[:SCORED]).float().mean()
         return Result(
             metrics={"test_accuracy": float(right.mean()), "train_accuracy": float(agreed), "membership_auc": leakage.membership(*sure),
                      "membership_odds": leakage.advantage(*sure), "parameters": sum(p.numel() for p in self.network.parameters())}

@@ -89,4 +89,4 @@ class DPMERF(Imitating):
             accountant="exact (analytic Gaussian mechanism)", sampling="none: all pictures, once", sample_rate=None, steps=1,
             neighbours=neighbours.ONE_PICTURE, against="anyone who gets the noised mean, the generator, and all pictures made",
             also_released=NOT_COVERED, note="A simulation: the seed is known. Settings tried before this run on the same pictures, the usual ones included, are not counted in ε.",
-            odds_any=privacy.odds_any(self.target_epsilon, self.delta), odds_mechanism=privacy.odds_gaussian(sigma))
+            odds_any=privacy.odds_any(privacy.gaussian_epsilon(sigma, self.delta), self.delta), odds_mechanism=privacy.odds_gaussian(sigma))

@@ -362,7 +362,8 @@ class DPTraining(Study):
     def _names(self, images, predictions, chosen) -> list[list[str]]:
         """[what the network said, what it is] for the first ten chosen test pictures."""
         rows = np.flatnonzero(chosen)[:SHOWN]
-        return [[images.classes[predictions[r]], images.classes[images.test_labels[r]]] for r in rows]
+        named = (*images.classes, "nothing: its answer is no number")  # the last is that of -1
+        return [[named[predictions[r]], images.classes[images.test_labels[r]]] for r in rows]
 
     # --- what is promised --------------------------------------------------------------------------------------------
 
@@ -393,7 +394,8 @@ class DPTraining(Study):
             against="anyone who gets the trained network, or every step of its training, whatever else they know",
             also_released="the curves of training accuracy and loss, which are kept with the result, look at the training pictures directly; "
                           "they are not covered by ε and would not be published. The test pictures are not protected",
-            odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(sigma, q, steps, release_noise=plan["mean_noise"]))
+            odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(sigma, q, steps, release_noise=plan["mean_noise"], delta=self.delta),
+            odds_undrawn=privacy.odds_dp_sgd(0.0, q, steps, release_noise=plan["mean_noise"]))
 
     def _no_guarantee(self, plan: dict) -> Guarantee:
         why = "trained without clipping and noise" if not self.private else "the noise multiplier is 0"

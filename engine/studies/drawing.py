@@ -91,6 +91,7 @@ class Growing:
         self.marks = {round(step) for step in np.linspace(0, steps, MEASURED + 1)}
         self.film: dict[int, bytes] = {}
         self.curves: dict[str, list[tuple[float, float]]] = {}
+        self.distances: list[float] = []  # at every mark; what is no number has no point in the curve, and still is what was found
 
     def all_steps(self, spent):
         """All steps, with pictures and points on the way. spent: steps → ε by then, or None."""
@@ -109,7 +110,8 @@ class Growing:
             self.film[step] = pictures.png(pictures.gallery(self.artist.show(*self.walk), COLUMNS))
             yield Picture("gallery", self.film[step], f"after {step} steps")
         if step in self.marks:
-            values = {"frechet_distance": self.distance()} | ({"epsilon": spent(step)} if spent else {})
+            self.distances.append(self.distance())
+            values = {"frechet_distance": self.distances[-1]} | ({"epsilon": spent(step)} if spent else {})
             for name, value in values.items():
                 if math.isfinite(value):
                     self.curves.setdefault(name, []).append((float(step), float(value)))
@@ -126,8 +128,7 @@ class Growing:
 
     def metrics(self) -> dict[str, float]:
         """The distance at the end, at the beginning, and of as many real pictures that nobody learned from, where there are so many."""
-        distances = self.curves["frechet_distance"]
-        return {"frechet_distance": distances[-1][1], "untrained_frechet_distance": distances[0][1]} | ({"real_frechet_distance": self.of_real} if self.of_real is not None else {})
+        return {"frechet_distance": self.distances[-1], "untrained_frechet_distance": self.distances[0]} | ({"real_frechet_distance": self.of_real} if self.of_real is not None else {})
 
     def parts(self) -> dict:
         """What a Result keeps of it."""

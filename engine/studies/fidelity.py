@@ -236,7 +236,7 @@ class Measuring:
             threshold = AGAIN * np.quantile(copies.yardstick, UNSEEN_BELOW)
             again = nearest[copies.ratios < threshold]
             known = leakage.found_again(train[:MOST_YARDSTICK], held[:copies.references], threshold)
-            found |= {f"copies_{space}": copies.share, f"ratio_{space}": copies.median, f"threshold_{space}": copies.threshold, f"again_{space}": len(np.unique(again)),
+            found |= {f"copies_{space}": copies.share, f"ratio_{space}": copies.median, f"threshold_{space}": copies.threshold, f"again_{space}": len(np.unique(again)) if copies.told else float("nan"),
                       f"distinct_{space}": len(np.unique(nearest)), f"searched_{space}": len(train), f"yardstick_{space}": len(copies.yardstick), f"known_{space}": known}
             sheets[f"nearest_{space}"] = self._sheet(shown, nearest, others[real], copies.ratios)
             arrays |= {f"ratios_{space}": copies.ratios, f"yardstick_{space}": copies.yardstick}

@@ -136,7 +136,8 @@ class GAN(Forging):
             accountant=spent.accountant, sampling="Poisson", sample_rate=rate, steps=steps, neighbours=neighbours.ONE_PICTURE,
             against="anyone who gets the generator, the discriminator, every step of both, and all pictures made", also_released=NOT_COVERED,
             note="A simulation: the seed is known. Settings tried before this run on the same pictures, the usual ones included, are not counted in ε. ε counts all planned steps.",
-            odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(sigma, rate, steps))
+            odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(sigma, rate, steps, delta=self.delta),
+            odds_undrawn=privacy.odds_dp_sgd(0.0, rate, steps))
 
 
 NOT_COVERED = ("the distances, and the real pictures shown beside generated ones: they look at the training pictures directly, partly through a network that was trained on them without "

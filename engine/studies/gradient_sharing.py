@@ -280,7 +280,8 @@ class GradientSharing(Starting):
                           + "how many pictures of each class lie on each phone",
             note="A simulation: the seed is known, so a real system would draw its noise from a secret source. The first model's own pictures are not protected. Settings tried before on the same phones are not counted. "
                  "ε does not shrink because only a fraction is sent.",
-            odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(noise / moved, rate, self.rounds))
+            odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(noise / moved, rate, self.rounds, delta=self.delta),
+            odds_undrawn=privacy.odds_dp_sgd(0.0, rate, self.rounds))
 
     def warnings(self, metrics: dict[str, float], finite: bool) -> list[str]:
         """What should be said beside the result. finite: are all weights numbers, and was no honest upload refused?"""

@@ -191,7 +191,7 @@ class Run:
             if epoch % points == 0 or epoch % shown == 0 or epoch == study.epochs:
                 yield from self._points(epoch)
             if epoch % shown == 0 or epoch == study.epochs:
-                yield from (Picture(name, png) for name, png in self.drawn(int(clustering.losses.argmin())).items())
+                yield from (Picture(name, png) for name, png in self.drawn(least_of(clustering.losses.tolist())).items())
 
     def _points(self, epoch: int):
         """A point for each sub-head's loss and its matched error; true labels judge here and do nothing else."""
@@ -218,7 +218,7 @@ class Run:
     def result(self) -> Result:
         """The clusters of the sub-head with the lowest loss, judged by true labels."""
         losses = self.clustering.final_losses().tolist()
-        head = int(np.argmin(losses))
+        head = least_of(losses)
         labels, found = self.images.train_labels, self.assigned[head]
         judged = clusters.judge(labels, found, self.classes, self.count)
         test = self.clustering.assigned(self.seen_test()).cpu().numpy()[head]
@@ -255,6 +255,13 @@ class Run:
 
 
 # --- judging and drawing ---------------------------------------------------------------------------------------------------
+
+def least_of(losses: list[float]) -> int:
+    """Which sub-head has the least loss. One that is no number is never the best; Failed where all are none."""
+    if not np.isfinite(losses).any():
+        raise Failed("The training diverged: no sub-head's loss is a number any more. Take a smaller learning rate.")
+    return int(np.nanargmin(np.where(np.isfinite(losses), losses, np.nan)))
+
 
 def matched_share(labels: np.ndarray, found: np.ndarray, classes: int, count: int) -> float:
     """The share of pictures whose cluster stands for their class, under the best one-to-one matching, in [0, 1]."""

@@ -258,7 +258,7 @@ class _Attack:
                 if step in frames:
                     yield from self._show(number * steps + step, step, apart, attempt)
                 yield Phase("rebuilding", number * steps + step, tries * steps)
-            if attempt.loss < self.loss:
+            if self.best is None or attempt.loss < self.loss:
                 self.best, self.loss, self.which = _pixels(attempt.best), attempt.loss, number
 
     def _show(self, at: int, step: int, apart: float, attempt):

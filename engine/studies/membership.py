@@ -15,7 +15,7 @@ from engine import data, pictures, privacy
 from engine.parameters import parameter
 from engine.studies.dp_training import DPTraining
 from engine.streams import derive_seed
-from engine.study import Guarantee, Phase, Refused, Result, key
+from engine.study import Failed, Guarantee, Phase, Refused, Result, key
 
 CANDIDATES = 2500  # members, and as many others
 LEAST = 20  # of either: with fewer, a shadow may have seen all of them or none, and no curve says anything
@@ -93,6 +93,7 @@ class Membership(DPTraining):
         coins = rng.random((2 * len(members), self.count)) < 0.5
         labels = np.r_[images.train_labels[members], images.test_labels[others]]
         shadows, sure = yield from self._attack(lab, images, (members, others, rest), coins, labels, target.arrays["weights"])
+        told(shadows, sure)
         yield Phase("drawing up the bound")
         return self._found(images, members, labels, coins, shadows, sure, target)
 
@@ -163,13 +164,13 @@ class Membership(DPTraining):
         groups = np.arange(self.count) // (self.at_once if self.network == "scattering" else 1)
         score, among = attacks.likelihood_ratio(sure, shadows, coins), attacks.each_against_the_others(shadows, coins, groups)
         rocs = {"roc": attacks.roc(score, truth), "roc_like_it": attacks.roc(among, coins)}
-        apart = lambda measure: 1.96 * float(np.std([measure(among[:, k], coins[:, k]) for k in range(self.count)], ddof=1)) / self.count**0.5
-        at = lambda share: lambda scores, mask: float(np.interp(share, attacks.FALSE_ALARMS, attacks.roc(scores, mask)))
-        metrics = {"area": attacks.area(score, truth), "right_guesses": attacks.right_guesses(score, truth), "area_like_it": attacks.area(among, coins),
-                   "right_guesses_like_it": attacks.right_guesses(among, coins),
-                   "area_margin": apart(attacks.area), "right_guesses_margin": apart(attacks.right_guesses), "shadows": self.count, "candidates": len(labels)}
+        area, guesses = attacks.area_of(among, coins), attacks.guesses_of(among, coins)
+        metrics = {"area": attacks.area(score, truth), "right_guesses": attacks.right_guesses(score, truth), "area_like_it": area.value,
+                   "right_guesses_like_it": guesses.value,
+                   "area_margin": attacks.margin(area), "right_guesses_margin": attacks.margin(guesses), "shadows": self.count, "candidates": len(labels)}
         for share in (0.001, 0.01):
-            metrics |= {f"found_at_{share:g}": at(share)(among, coins), f"found_at_{share:g}_margin": apart(at(share))}
+            found = attacks.found_of(among, coins, share)
+            metrics |= {f"found_at_{share:g}": found.value, f"found_at_{share:g}_margin": attacks.margin(found)}
         top = members[np.argsort(-score[:len(members)], kind="stable")[:SHOWN]]
         return Result(
             metrics=metrics, guarantee=self._none(), arrays={"score": score.astype(np.float32), "false_alarms": attacks.FALSE_ALARMS} | rocs | self._bounds(attacks.FALSE_ALARMS, target.guarantee),
@@ -187,3 +188,11 @@ class Membership(DPTraining):
     def _none(self) -> Guarantee:
         return Guarantee(unit="one training picture with its label", epsilon=None, delta=None, mechanism="none: an attack, made by one who holds all pictures", accountant="none",
                          sampling="Poisson", sample_rate=None, steps=None, note="That one attack finds little is no promise: another may find more. Only ε bounds them all.")
+
+
+def told(shadows: np.ndarray, target: np.ndarray) -> None:
+    """Raises Failed where a network's answers are no numbers: an attack would find nothing then, whatever was given away. (n, k) and (n,) confidences."""
+    lost = int(np.isnan(shadows).any(0).sum())
+    if lost or np.isnan(target).any():
+        who = "the attacked network" if not lost else f"{lost} of {shadows.shape[1]} shadow networks"
+        raise Failed(f"Answers of {who} are no numbers: the training diverged, and an attack would find nothing, whatever was given away. Take a smaller learning rate.")

@@ -226,7 +226,7 @@ class NoisyTraining(LocalNoise):
         return curves
 
     def _measure(self, learner, images, standing_for: np.ndarray) -> dict[str, float]:
-        found = {f"test_accuracy_{name}": float((standing_for[learner.predict(name)] == images.test_labels).mean()) for name in learner.tests}
+        found = {f"test_accuracy_{name}": float((called(learner.predict(name), standing_for) == images.test_labels).mean()) for name in learner.tests}
         learned_on = found.get("test_accuracy_noised", found["test_accuracy_raw"])
         return {"test_accuracy": learned_on} | found | {"train_loss": learner.loss, "train_accuracy": learner.agreement}
 
@@ -235,11 +235,11 @@ class NoisyTraining(LocalNoise):
         rows = np.linspace(0, len(images.test_images) - 1, min(SHOWN, len(images.test_images))).astype(int)
         name = self.images if self.images in learner.tests else "raw"
         seen = np.stack([pictures.stretch(learner.seen(name, row)) for row in rows])
-        wrong = standing_for[learner.predict(name)[rows]] != images.test_labels[rows]
+        wrong = called(learner.predict(name)[rows], standing_for) != images.test_labels[rows]
         return pictures.png(pictures.gallery(pictures.framed(seen, wrong), columns=8, gap=3), 480)
 
     def _result(self, images, learner, standing_for: np.ndarray, curves) -> Result:
-        predictions = {name: standing_for[learner.predict(name)] for name in learner.tests}
+        predictions = {name: called(learner.predict(name), standing_for) for name in learner.tests}
         main = predictions.get("noised", predictions["raw"])
         right = main == images.test_labels
         classes = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes) if (images.test_labels == i).any()}
@@ -279,6 +279,11 @@ class NoisyTraining(LocalNoise):
                        neighbours="one picture and its label replaced by any others (pictures at most √2 apart)",
                        odds_any=privacy.odds_any(total, self.delta),
                        odds_mechanism=privacy.odds_pair(self.sigma(self.epsilon), math.sqrt(2), self.label_epsilon, classes))
+
+
+def called(outputs: np.ndarray, standing_for: np.ndarray) -> np.ndarray:
+    """(n,) the class that the largest output stands for; -1, no class, where it is -1, because an output was no number."""
+    return np.append(standing_for, -1)[outputs]
 
 
 def least_budgets(answers: dict[float, np.ndarray], labels: np.ndarray) -> np.ndarray:

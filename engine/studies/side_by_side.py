@@ -57,4 +57,4 @@ def together(members: tuple[GAN | DPMERF, ...], results: list[Result]) -> Guaran
                      sampling="Poisson for the GAN; all pictures, once, for DP-MERF", sample_rate=None, steps=None, neighbours=one.neighbours,
                      against="anyone who gets both private generators and all pictures made by them", also_released=NOT_COVERED,
                      note=f"Publishing both, or the better one of them, spends what both spend. What stands beside them without privacy must not be published. {one.note}",
-                     odds_any=privacy.odds_any(spent.epsilon, delta), odds_mechanism=privacy.odds_of_all(runs))
+                     odds_any=privacy.odds_any(spent.epsilon, delta), odds_mechanism=privacy.odds_of_all(runs, delta))

@@ -174,5 +174,5 @@ class Student(Synthesis):
         return teaching.Fit(network, recipe, seen, labels, self.seed + 1, logits)
 
     def _predictions(self, fit, test) -> np.ndarray:
-        from engine import teaching
-        return teaching.outputs(fit.network, test).argmax(1).cpu().numpy()
+        from engine import networks, teaching
+        return networks.named(teaching.outputs(fit.network, test)).cpu().numpy()

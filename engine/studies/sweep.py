@@ -68,4 +68,4 @@ def together(members: tuple[DPTraining, ...], results: list[Result]) -> Guarante
                      accountant=spent.accountant, sampling="Poisson", sample_rate=None, steps=None, neighbours=one.neighbours, against=one.against, also_released=one.also_released,
                      note=f"Picking the best of several trainings spends what all of them spend, unless the picking is private too. A network without privacy, where one was trained "
                           f"beside them for comparison, must not be published. {one.note}",
-                     odds_any=privacy.odds_any(spent.epsilon, delta), odds_mechanism=privacy.odds_of_all(runs))
+                     odds_any=privacy.odds_any(spent.epsilon, delta), odds_mechanism=privacy.odds_of_all(runs, delta))

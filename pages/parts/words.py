@@ -81,14 +81,27 @@ def odds_detail(guarantee: Guarantee) -> str:
 
 
 def _by_chance(guarantee: Guarantee) -> str:
-    """Part of the odds is the luck of not having been drawn, which is no protection for whoever was."""
-    if guarantee.sample_rate is None or guarantee.steps is None or guarantee.sample_rate >= 1:
+    """Part of the odds is the luck of not having been drawn, which is no protection for whoever was, and none from what is released of all."""
+    if guarantee.sample_rate is None or guarantee.steps is None or guarantee.odds_undrawn is None or guarantee.sample_rate >= 1:
         return ""
     never = (1 - guarantee.sample_rate) ** guarantee.steps
     if never < 0.01:
         return ""
-    return (f" Steps draw pictures at random, and {rounding.at_least(never, 0, times=100)} in 100 pictures were never drawn at all: that alone keeps the attacker below "
-            f"{at_most(1 - never / 2, 0, times=100)} in 100.")
+    told = f" Steps draw at random, and {rounding.at_least(never, 0, times=100)} in 100 pictures were never drawn at all"
+    others = guarantee.odds_undrawn > 1 - never / 2 + 1e-9
+    if of_hundred(guarantee.odds_undrawn) == 100:
+        return f"{told}; but something is released of all besides, so that this luck alone protects nobody."
+    return f"{told}: that alone{', with the noise on what is released of all besides,' if others else ''} keeps the attacker to at most {of_hundred(guarantee.odds_undrawn)} in 100."
+
+
+def told_apart(metrics: dict[str, float], promise: Guarantee) -> str:
+    """What one attack has found on page Synthesis, an area under a ROC curve, beside what is allowed to such areas; and that odds are another question."""
+    found = (f"Of a training picture and another one, the attack above names the right one **{100 * metrics['membership_features']:.0f}** times in 100 (50 is a coin flip). "
+             "That is the area under its ROC curve.")
+    if promise.epsilon is None:
+        return f"{found} It is what one attack found. Nothing is promised: another may find more."
+    return (f"{found} On average over pictures, no attack has an area above **{of_hundred(metrics['area_mechanism'])}** in 100 behind this noise, nor above {of_hundred(metrics['area_any'])} behind any "
+            f"method with ε = {epsilon(promise.epsilon)}. What follows is about another question, yes or no about a single picture, which has a bound of its own.")
 
 
 def margin_of_ranks(members: int, others: int) -> float:
@@ -234,7 +247,7 @@ def shadowed(found: dict[str, dict[str, float]], bounded: bool) -> str:
     first = next(iter(found.values()))
     own = [f"{100 * metrics['right_guesses']:.1f} ({WHO[who]})" for who, metrics in found.items()]
     promise = "The dark lines are what no attack can beat; that this one finds little is no promise." if bounded else "That this attack finds little is no promise: nothing is promised here, and another may find more."
-    return (f"LiRA (Carlini et al. 2022) on {first['shadows']:.0f} networks like it, each attacked with the help of others, {first['candidates']:,.0f} pictures each: thick lines, ± over networks, 95 %. Thin: "
+    return (f"LiRA (Carlini et al. 2022) on {first['shadows']:.0f} networks like it, each attacked with the help of others, {first['candidates']:,.0f} pictures each: thick lines, ± 95 % over networks and pictures. Thin: "
             f"this very network, half of the pictures its training pictures and half test pictures, right {', '.join(own)} times in 100, give or take "
             f"{100 * margin(0.5, int(first['candidates'])):.1f}. {promise}")
 
@@ -265,6 +278,11 @@ def grown(curves: dict[str, list[tuple[float, float]]], steps: int) -> str:
     return f"Measured at step {step:,.0f} of {steps:,}{told}."
 
 
+def untold(metrics: dict[str, float], space: str = "pixels") -> bool:
+    """Is a figure about copies no number? Then nothing was found, and that says nothing."""
+    return any(math.isnan(metrics[f"{name}_{space}"]) for name in ("again", "copies"))
+
+
 def suspicious(metrics: dict[str, float], space: str = "pixels") -> bool:
     """Do more of these pictures look like copies than chance explains, at about one false alarm in 100? Repeats of a picture count once: as many as have nearest pictures of their own."""
     n, held = metrics[f"distinct_{space}"], metrics[f"yardstick_{space}"]
@@ -276,6 +294,7 @@ def copied(metrics: dict[str, dict[str, float]], made: tuple[str, ...]) -> str:
     again = {name: f"**{found['again_pixels']:,}**" for name, found in metrics.items()}
     doubted = doubt(metrics[CONTROLS["copies"]], metrics[CONTROLS["held-out"]])
     unseen = metrics[CONTROLS["held-out"]]["again_pixels"]  # duplicates within the data
+    lost = [name for name, found in metrics.items() if untold(found)]
     guilty = [] if doubted else [name for name in made if metrics[name]["again_pixels"] > 2 * unseen]
     uneasy = [name for name in made if name not in guilty and suspicious(metrics[name])]
     blind = [name for name in made if name not in guilty and metrics[name].get("precision", 1.0) < 0.05]
@@ -288,14 +307,16 @@ def copied(metrics: dict[str, dict[str, float]], made: tuple[str, ...]) -> str:
         told += f"**The {_and(guilty)} hands out pictures that it learned from.** "
     if uneasy:
         told += (f"Of the {_and(uneasy)}, more pictures than chance explains lie nearer to those learned from than to unseen ones: some may have been learned by heart, or few kinds are drawn, which look alike. ")
-    if not guilty and not uneasy and not doubted:
+    if lost:
+        told += f"**Nothing can be said of {_and(lost)}**: distances there are no numbers. "
+    elif not guilty and not uneasy and not doubted:
         told += f"**In none of them does this test find a picture again{', beyond what duplicates within the data give' if unseen else ''}.** With fewer pictures to learn from it may. "
     if blind:
         told += f"The {_and(blind)} drew nothing that could pass for a real picture, so that says little. "
     told += "A test that finds nothing proves nothing; what a private generator promises holds against every test."
     far = {name: short(found["frechet_distance"]) for name, found in metrics.items()}
     told += f"\n- **What have they learned?** Distance from real pictures: {_each(made, far)} (unseen real pictures {far[CONTROLS['held-out']]}, an untrained generator {far[CONTROLS['untrained']]})."
-    copies, least = metrics[CONTROLS["copies"]], min(made, key=lambda name: metrics[name].get("mifid_torchmetrics", math.inf))
+    copies, least = metrics[CONTROLS["copies"]], min(made, key=lambda name: _or_worst(metrics[name].get("mifid_torchmetrics", math.inf)))
     if copies.get("mifid_torchmetrics", math.inf) < metrics[least].get("mifid_torchmetrics", -math.inf):
         told += (f"\n- **Does MiFID see copies?** It was made to punish them. As torchmetrics computes it, {metrics[CONTROLS['copies']]['pictures']:,} exact copies score {short(copies['mifid_torchmetrics'])}, "
                  f"*better* than every generator here (at least {short(metrics[least]['mifid_torchmetrics'])}).")
@@ -305,6 +326,11 @@ def copied(metrics: dict[str, dict[str, float]], made: tuple[str, ...]) -> str:
             told += (f"\n- **Does MiFID see copies?** As torchmetrics computes it, the {name}, which copies, scores {short(metrics[name]['mifid_torchmetrics'])}, no worse than real pictures that nobody learned "
                      f"from ({short(of_unseen)}).")
     return told
+
+
+def _or_worst(value: float) -> float:
+    """What is no number is the worst of all, not the best."""
+    return math.inf if math.isnan(value) else value
 
 
 def _each(names: tuple[str, ...], values: dict[str, str]) -> str:

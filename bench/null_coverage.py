@@ -1,0 +1,105 @@
+"""How often LiRA's 95 % interval holds where there is nothing to find: `python -m bench.null_coverage`.
+
+Null runs through the very statistics of study `membership` (engine/attacks.py), of two kinds. *drawn*: confidences are drawn at
+random, with heavy tails, each picture with a level of its own; coins are tossed beside them. *trained*: softmax regressions
+really learn the bundled digits, on pictures that are never candidates; coins are tossed about the candidates, so that no
+network knows anything of them. Truth is then an area and a share of right guesses of 0.5, and as many members found as
+there are false alarms. Networks as study `membership` has them: 8 alone (CNN), or 32 in groups of 8 that share their
+batches and do not help against each other (linear). Beside it stands the interval of before: 1.96 standard errors over
+networks, as if they were independent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+
+import numpy as np
+
+from engine import attacks, data
+
+TRUTH = {"area": 0.5, "right guesses": 0.5, "found at 0.1 %": 0.001, "found at 1 %": 0.01}
+KINDS = {"8 networks": np.arange(8), "32 in groups of 8": np.arange(32) // 8}
+ROWS, STEPS = 300, 20  # of a training
+
+
+def drawn(rng: np.random.Generator, count: int, groups: np.ndarray) -> np.ndarray:
+    """(count, networks) confidences of pictures that are each as easy as they are, and nothing else."""
+    return 3 * rng.normal(size=(count, 1)) + rng.standard_t(5, size=(count, len(groups)))
+
+
+def trained(rng: np.random.Generator, count: int, groups: np.ndarray) -> np.ndarray:
+    """The same of networks that learned from other pictures: those of a group from halves of the same rows."""
+    pixels, labels = digits()
+    order = rng.permutation(5000)
+    candidates, others = order[:count], order[count:]
+    rows, found = {name: rng.choice(others, 2 * ROWS, replace=False) for name in np.unique(groups)}, []
+    for name in groups:
+        mine = rows[name][rng.random(2 * ROWS) < 0.5]
+        weights = learned(pixels[mine], labels[mine], rng)
+        found.append(attacks.confidence(pixels[candidates] @ weights, labels[candidates]))
+    return np.stack(found, 1)
+
+
+@functools.lru_cache
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """All 5,000 bundled digits, halved in height and width: (5000, 196) in [0, 1], and their labels."""
+    images = data.load("mnist-5k")
+    pixels = np.concatenate([images.train_images, images.test_images]) / np.float32(255)
+    smaller = pixels.reshape(5000, 14, 2, 14, 2).mean((2, 4)).reshape(5000, -1)
+    return smaller, np.r_[images.train_labels, images.test_labels].astype(int)
+
+
+def learned(pixels: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Weights (pixels, 10) of softmax regression after a few steps of gradient descent."""
+    weights, wanted = 0.01 * rng.normal(size=(pixels.shape[1], 10)).astype(np.float32), np.eye(10, dtype=np.float32)[labels]
+    for _ in range(STEPS):
+        logits = pixels @ weights
+        chances = np.exp(logits - logits.max(1, keepdims=True))
+        weights -= 0.5 / len(pixels) * pixels.T @ (chances / chances.sum(1, keepdims=True) - wanted)
+    return weights
+
+
+def measured(sure: np.ndarray, coins: np.ndarray, groups: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Each figure and its margin, by the study's statistics."""
+    among = attacks.each_against_the_others(sure, coins, groups)
+    found = dict(zip(TRUTH, (attacks.area_of(among, coins), attacks.guesses_of(among, coins),
+                             attacks.found_of(among, coins, 0.001), attacks.found_of(among, coins, 0.01))))
+    told = {name: (one.value, attacks.margin(one)) for name, one in found.items()}
+    return told | {"area, as before": (found["area"].value, as_before(among, coins))}
+
+
+def as_before(among: np.ndarray, coins: np.ndarray) -> float:
+    """The margin that took networks for independent."""
+    areas = [attacks.area(among[:, k], coins[:, k]) for k in range(among.shape[1])]
+    return 1.96 * float(np.std(areas, ddof=1)) / len(areas) ** 0.5
+
+
+def coverage(confidences, groups: np.ndarray, count: int, runs: int, seed: int = 0) -> dict[str, float]:
+    """Share of null runs whose interval holds the truth, for each figure."""
+    rng, truth = np.random.default_rng(seed), TRUTH | {"area, as before": 0.5}
+    held = dict.fromkeys(truth, 0)
+    for _ in range(runs):
+        sure = confidences(rng, count, groups)
+        for name, (value, half) in measured(sure, rng.random(sure.shape) < 0.5, groups).items():
+            held[name] += abs(value - truth[name]) <= half
+    return {name: times / runs for name, times in held.items()}
+
+
+def main() -> None:
+    """Print a table: a row for each kind of null run."""
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("--runs", type=int, default=300)
+    asked.add_argument("--drawn", type=int, default=5000, help="candidates whose confidences are drawn, as many as the study has")
+    asked.add_argument("--trained", type=int, default=2000, help="candidates of real trainings; at most 4,400")
+    asked = asked.parse_args()
+    print("| null runs | " + " | ".join([*TRUTH, "area, as before"]) + " |\n| --- " + "| --- " * (len(TRUTH) + 1) + "|")
+    for kind, count in ((drawn, asked.drawn), (trained, asked.trained)):
+        for name, groups in KINDS.items():
+            found = coverage(kind, groups, count, asked.runs)
+            shares = " | ".join(f"{100 * share:.1f} %" for share in found.values())
+            print(f"| {kind.__name__}, {name}, {count:,} pictures, {asked.runs} runs | {shares} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
