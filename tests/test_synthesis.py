@@ -303,17 +303,20 @@ def test_a_table_of_students_shares_teacher_and_pictures(store):
 
 @pytest.mark.parametrize("rate", [0.05, 5.0])
 def test_the_last_snapshot_can_be_the_best_and_is_stored_as_it_was(store, rate):
-    """The best is found once more from the curves of a run that keeps every step: which one it is does not matter here."""
-    study = BNSynthesis.preset("tiny", pixels="pixels", rate=rate, jitter=0, images=20, steps=3, snapshots="1,2,3", ending="best")
+    """The best is found once more from the curves of a run that keeps every step: which one it is does not matter here.
+
+    Small steps always descend; large ones overshoot (the last objective is 1.6 to 2.8 times the least, over three seeds).
+    """
+    study = BNSynthesis.preset("tiny", pixels="pixels", rate=rate, jitter=0, images=20, steps=5, snapshots="1,2,3,4,5", ending="best")
     _, best = finish(study.run(Lab(store)))
     _, last = finish(study.model_copy(update={"ending": "last"}).run(Lab(store)))
     parts = [points for name, points in last.curves.items() if name.startswith("distance:")]
-    objective = [study.statistics_weight * sum(points[step][1] for points in parts) + study.labels_weight * last.curves["label_loss"][step][1] for step in range(3)]
-    made = synthesis.Batch(synthesis.Settings("pixels", 3, rate, synthesis.Weights()), [], torch.arange(20) % 10, (1, 28, 28), study.seed, 0)
-    before = [as_bytes(made.pixels), last.arrays["pictures_1"], last.arrays["pictures_2"]]  # of each step, which its objective is of
-    assert np.array_equal(best.arrays["pictures_1"], before[1]) and np.array_equal(best.arrays["pictures_2"], before[2])
-    assert np.array_equal(best.arrays["pictures_3"], before[int(np.argmin(objective))])
-    assert not np.array_equal(best.arrays["pictures_3"], last.arrays["pictures_3"]) and len({each.tobytes() for each in before}) == 3
+    objective = [study.statistics_weight * sum(points[step][1] for points in parts) + study.labels_weight * last.curves["label_loss"][step][1] for step in range(5)]
+    made = synthesis.Batch(synthesis.Settings("pixels", 5, rate, synthesis.Weights()), [], torch.arange(20) % 10, (1, 28, 28), study.seed, 0)
+    before = [as_bytes(made.pixels), *(last.arrays[f"pictures_{step}"] for step in range(1, 5))]  # of each step, which its objective is of
+    assert all(np.array_equal(best.arrays[f"pictures_{step}"], before[step]) for step in range(1, 5))
+    assert np.array_equal(best.arrays["pictures_5"], before[int(np.argmin(objective))])
+    assert (np.argmin(objective) < 4) == (rate == 5.0) and len({each.tobytes() for each in before}) == 5
 
 
 def test_agreement_is_that_of_the_released_bytes(store):
