@@ -1,16 +1,20 @@
-# make run: the dashboard on port 8501 (PORT=8600 make run for another); make test: all tests.
+# make run: the dashboard on port 8501 (PORT=8600 make run for another); make test: all tests;
+# make test-portable: the numeric ones as other machines compute them (EMULATIONS="one-thread unlike" for some of these machines).
 PORT ?= 8501
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test bench clean
+.PHONY: run test test-portable bench clean
 
 run: $(VENV)/.installed
 	$(BIN)/streamlit run app.py --server.port $(PORT)
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
+
+test-portable: $(VENV)/.installed-test
+	$(BIN)/python -m tests.portable $(EMULATIONS)
 
 bench: $(VENV)/.installed-test
 	for script in bench/[a-z]*.py; do $(BIN)/python -m bench.$$(basename $$script .py) || exit 1; done

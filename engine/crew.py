@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
+from engine import settings
 from engine.lab import WAITING, Lab
 from engine.study import Event, Failed, Phase, Picture, Point, Refused, Result, Study, key
 
@@ -89,7 +89,7 @@ class Threads(Crew):
         self.stopping = threading.Event()
         for number in self.done:
             self.waiting.put(number)
-        cores = os.cpu_count() or 1
+        cores = settings.cores()
         self.at_once = min(cores, len(self.members)) if self.lab.device.type == "cpu" else 1  # a graphics card is shared badly
         place = Lab(self.lab.store, threads=max(1, cores // self.at_once))
         self.threads = [threading.Thread(target=self._work, args=(place,), name=f"veil-sweep-{i}", daemon=True) for i in range(self.at_once)]

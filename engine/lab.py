@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 import time
@@ -28,7 +27,7 @@ class Lab:
 
     def __init__(self, store: Store, threads: int | None = None, group=None):
         self.store, self.group = store, group  # an engine.batched.Group: a training that runs here takes its steps with it
-        self.threads = threads or os.cpu_count() or 1
+        self.threads = threads or settings.cores()
 
     @property
     def device(self):
@@ -97,7 +96,7 @@ def device_name() -> str:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"CPU, {os.cpu_count()} cores ({platform.machine()})"
+    return f"CPU, {settings.cores()} cores ({platform.machine()})"
 
 
 def load(store: Store, name: str) -> Result | None:

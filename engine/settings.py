@@ -1,4 +1,4 @@
-"""Where Veil keeps things: its environment variables, their defaults, and one line for each that is wrong.
+"""What the environment says: where Veil keeps things, how many cores it may use, and one line for each variable that is wrong.
 
 `check` is asked once, when the command line or the server starts: whoever has mistyped a variable reads that, and not
 what breaks later on its account.
@@ -80,3 +80,15 @@ def _check_folder(name: str, folder, access: int, what: str) -> None:
     needed = access if there else os.W_OK | os.X_OK
     if (there or name == "VEIL_HOME") and not os.access(nearest, needed):
         raise Wrong(name, f"we may not {what} {nearest}; allowed: a folder that this user may {what}")
+
+
+def cores() -> int:
+    """How many cores to compute on, at least 1: as many as PYTHON_CPU_COUNT says, else those that
+    this process may run on (which may be fewer than the machine has: a container's, taskset's).
+    What os.process_cpu_count() says since Python 3.13. Not OMP_NUM_THREADS: dask sets that to 1.
+    """
+    asked = os.environ.get("PYTHON_CPU_COUNT", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(allowed(0)) if allowed else os.cpu_count() or 1

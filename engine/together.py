@@ -21,7 +21,7 @@ Weights = list[Tensor]  # of each parameter in the network's order, (participant
 def forward(network: nn.Sequential, weights: Weights, x: Tensor) -> Tensor:
     """x (participants, batch, h, w, c) or (participants, batch, features) → logits (participants, batch, classes).
 
-    A single participant goes through the network's own layers, bit for bit as everybody else would train it. Raises NotImplementedError for a layer without a rule.
+    A single participant goes through the network's own layers, as everybody else would train it. Raises NotImplementedError for a layer without a rule.
     """
     if len(x) == 1:
         named = {name: weight[0] for (name, _), weight in zip(network.named_parameters(), weights, strict=True)}

@@ -1,6 +1,7 @@
 """Every test has a VEIL_HOME of its own; VEIL_DATA is only what the caller set."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,19 @@ def home(tmp_path, monkeypatch):
     if not os.environ.get("VEIL_DATA"):
         monkeypatch.setenv("VEIL_DATA", str(tmp_path / "data"))
     return tmp_path / "home"
+
+
+@pytest.fixture(autouse=True)
+def fresh_torch():
+    """Each test has torch's threads and global draws as they were, whatever ran before it."""
+    torch = sys.modules.get("torch")  # never loaded for a test that does without
+    if torch is None:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -190,7 +190,9 @@ def test_shadows_hold_the_noise_that_is_charged(lab):
 def test_stored_weights_are_the_finished_network(lab):
     study = DPTraining(noise_multiplier=1.0, epochs=2)
     result, rows = finish(lab.need(study))[1], finish(lab.need(Features()))[1].arrays
-    assert np.array_equal(logits(result.arrays["weights"], rows["test"], CPU).argmax(1), result.arrays["predictions"])
+    again, told = logits(result.arrays["weights"], rows["test"], CPU).numpy(), result.arrays["predictions"]
+    short = again.max(1) - again[np.arange(len(told)), told]  # by how much what was told is not the largest
+    assert (short < 1e-3).all() and (np.sort(again)[:, -1] - np.sort(again)[:, -2] > 1e-2).mean() > 0.9  # sums in another order may turn a near tie
 
 
 def test_a_network_that_remembers_is_found_out_and_a_private_one_stays_below_its_bound(lab):

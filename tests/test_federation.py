@@ -63,7 +63,8 @@ def run(task, owned, days=1, plan=QUIET, batch_size=100, **changes):
 # --- plain SGD --------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("make", [small_task, picture_task], ids=["linear", "report_cnn"])
-def test_one_phone_that_shares_everything_is_plain_sgd_bit_for_bit(make):
+def test_one_phone_that_shares_everything_is_plain_sgd(make):
+    """To float64's rounding: a learning rate that is a millionth off would be seen."""
     task = make()
     n = len(task.train)
     federated, _ = run(task, [np.arange(n)], days=5)
@@ -75,7 +76,9 @@ def test_one_phone_that_shares_everything_is_plain_sgd_bit_for_bit(make):
         with torch.no_grad():
             for p, g in zip(parameters, gradients):
                 p -= 0.1 * g
-    assert torch.equal(federated.weights, federation.flat(network))
+    moved, most = federation.flat(network) - task.start, 1e-12 * task.start.norm()
+    assert (federated.weights - task.start - moved).norm() < most
+    assert (federated.weights - task.start - moved * (1 + 1e-6)).norm() > most
 
 
 def alone(task, rows, batch_size, epochs, rate, orders):

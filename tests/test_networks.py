@@ -59,8 +59,8 @@ def test_pooling_first_is_exactly_the_tutorials_network():
     for network in (ours, tutorial):
         outputs.append(network(pictures))
         gradients.append(torch.autograd.grad(outputs[-1].square().sum(), list(ours.parameters())))
-    assert torch.equal(*outputs)
-    assert all(torch.equal(a, b) for a, b in zip(*gradients))
+    assert torch.equal(*outputs)  # the larger of two numbers is one of them: no sum is taken in another order
+    assert all(torch.allclose(a, b, rtol=0, atol=1e-6 * float(b.abs().max())) for a, b in zip(*gradients))
 
 
 def test_torchvision_imports_whatever_torch_is_beside_it():

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from engine import cluster
+from engine import cluster, settings
 from engine.lab import load, open_store
 from engine.runner import ENDED, Runner
 from engine.studies.dp_training import DPTraining
@@ -222,4 +222,4 @@ def test_workers_train_on_all_cores_and_keep_their_memory(runner):
     def found() -> tuple[str | None, str | None]:
         return os.environ.get("MALLOC_TRIM_THRESHOLD_"), os.environ.get("OMP_NUM_THREADS")
     runner.ready.wait(60)
-    assert runner.client.submit(found).result(30) == (None, str(os.cpu_count()))
+    assert runner.client.submit(found).result(30) == (None, str(settings.cores()))

@@ -9,7 +9,7 @@ import torch
 from engine import data, networks, synthesis, teaching
 from engine.lab import Lab
 from engine.noise import GaussianNoise
-from engine.studies.bn_synthesis import BNSynthesis
+from engine.studies.bn_synthesis import BNSynthesis, as_bytes
 from engine.studies.classifier import Classifier, load_arrays, read_arrays
 from engine.studies.student import Student
 from engine.study import Failed, Refused, key
@@ -137,7 +137,7 @@ def test_the_best_pictures_have_the_least_objective_seen(network, changes):
         again = synthesis.objective(synthesis.seen(batch.best, batch.best_view), batch.labels, [teacher], batch.settings.weights, [watch])
     assert float(again.total) == pytest.approx(min(seen), rel=1e-5)
     if changes.get("rate"):
-        assert seen[-1] > min(seen)
+        assert max(seen) > 1.2 * seen[0]  # it does go up: 1.6 to 6 times over six seeds
 
 
 def test_the_objective_falls_and_the_teacher_comes_to_agree(network):
@@ -302,12 +302,22 @@ def test_a_table_of_students_shares_teacher_and_pictures(store):
     assert key(table["real pictures"]) == key(student.model_copy(update={"steps": 50, "rate": 0.1}).on_real())  # how pictures are made is all the same to it
 
 
-def test_the_last_snapshot_can_be_the_best_and_is_stored_as_it_was(store):
-    study = BNSynthesis.preset("tiny", pixels="pixels", rate=5.0, jitter=0, images=20, steps=3, snapshots="2,3", ending="best")
+@pytest.mark.parametrize("rate", [0.05, 5.0])
+def test_the_last_snapshot_can_be_the_best_and_is_stored_as_it_was(store, rate):
+    """The best is found once more from the curves of a run that keeps every step: which one it is does not matter here.
+
+    Small steps always descend; large ones overshoot (the last objective is 1.6 to 2.8 times the least, over three seeds).
+    """
+    study = BNSynthesis.preset("tiny", pixels="pixels", rate=rate, jitter=0, images=20, steps=5, snapshots="1,2,3,4,5", ending="best")
     _, best = finish(study.run(Lab(store)))
     _, last = finish(study.model_copy(update={"ending": "last"}).run(Lab(store)))
-    assert np.array_equal(best.arrays["pictures_2"], last.arrays["pictures_2"])
-    assert best.metrics["distance"] < last.metrics["distance"]  # so large a step overshoots: the best came earlier
+    parts = [points for name, points in last.curves.items() if name.startswith("distance:")]
+    objective = [study.statistics_weight * sum(points[step][1] for points in parts) + study.labels_weight * last.curves["label_loss"][step][1] for step in range(5)]
+    made = synthesis.Batch(synthesis.Settings("pixels", 5, rate, synthesis.Weights()), [], torch.arange(20) % 10, (1, 28, 28), study.seed, 0)
+    before = [as_bytes(made.pixels), *(last.arrays[f"pictures_{step}"] for step in range(1, 5))]  # of each step, which its objective is of
+    assert all(np.array_equal(best.arrays[f"pictures_{step}"], before[step]) for step in range(1, 5))
+    assert np.array_equal(best.arrays["pictures_5"], before[int(np.argmin(objective))])
+    assert (np.argmin(objective) < 4) == (rate == 5.0) and len({each.tobytes() for each in before}) == 5
 
 
 def test_agreement_is_that_of_the_released_bytes(store):

@@ -141,7 +141,7 @@ class Inversion(Starting):
         for need in self.needs():
             for event in lab.need(need):  # its own words would speak of another page's things
                 yield Phase(f"training what is needed: {type(need).TITLE[0].lower()}{type(need).TITLE[1:]}", event.done, event.total) if isinstance(event, Phase) else event
-        alone = Lab(lab.store, threads=1)  # sums in another order soon lead an attempt elsewhere: the same on every machine, however many cores it has
+        alone = Lab(lab.store, threads=1)  # sums in another order soon lead an attempt elsewhere: the same on machines of one kind, however many cores they have
         judge = yield from self._judge(alone, images)
         yield Phase("computing what the phone uploads")
         leak, facts = yield from self._leak(alone, images, image, label)

@@ -85,7 +85,8 @@ def made(study: Study, result: Result, again: bool = True, more: dict[str, tuple
             elif more:
                 st.markdown(f"That is for `{study.NAME}` alone; the {len(more)} others on this page took {sum(r.made.get('seconds', 0.0) for _, r in more.values()):.0f} s.")
         if again:
-            st.markdown("The command that makes it again; the address of this page is a link to it:")
+            st.markdown("The command that makes it again; the address of this page is a link to it. Another kind of processor "
+                        "rounds sums otherwise, so that a training there may end a little elsewhere.")
             st.code(series or command(study), language="bash", wrap_lines=True)
         else:
             st.markdown("Your own picture was not stored, so nobody can make this again.")
