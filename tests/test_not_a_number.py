@@ -8,6 +8,7 @@ import torch
 
 from engine import attacks, federation, leakage, metrics, networks, privacy
 from engine.auditing import Marks, Witness
+from engine.studies import fidelity
 from engine.studies.iic import least_of
 from engine.studies.membership import told
 from engine.studies.noisy_training import called
@@ -131,7 +132,7 @@ def test_a_margin_of_what_is_no_number_is_none():
 
 def of_set(**changes):
     """What page Fidelity knows of one set."""
-    found = {"again_pixels": 0, "copies_pixels": 0.04, "distinct_pixels": 500, "yardstick_pixels": 500, "frechet_distance": 3.0, "precision": 0.5, "learned": 500, "pictures": 500,
+    found = {"again_pixels": 0, "copies_pixels": 0.04, "distinct_pixels": 500, "known_pixels": 1.0, "yardstick_pixels": 500, "frechet_distance": 3.0, "precision": 0.5, "learned": 500, "pictures": 500,
              "mifid_torchmetrics": 9.0}
     return found | changes
 
@@ -142,6 +143,13 @@ def test_a_set_without_numbers_is_not_acquitted(changes):
     clean, lost = (words.copied({"GAN": found} | rest, ("GAN",)) for found in (of_set(), of_set(**changes)))
     assert "In none of them" in clean and "In none of them" not in lost
     assert "Nothing can be said of GAN" in lost
+
+
+@pytest.mark.parametrize(("copies", "unseen"), [({"known_pixels": math.nan}, {}), ({"again_pixels": math.nan}, {}), ({}, {"again_pixels": math.nan})])
+def test_a_control_without_numbers_gives_no_verdict(copies, unseen):
+    exact = of_set(again_pixels=500, copies_pixels=1.0)
+    assert fidelity.doubt(exact, of_set()) == ""
+    assert "come back" in fidelity.doubt(exact | copies, of_set() | unseen)
 
 
 def test_a_generator_without_numbers_is_not_the_best_by_mifid():
