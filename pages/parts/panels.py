@@ -27,7 +27,10 @@ def odds(guarantee: Guarantee, question: str, blind: str, seeing: str) -> None:
 
 
 def warnings(found: dict[str, Result]) -> None:
-    """All that one should know before believing the numbers, each sentence once, with whose it is where it is not everybody's. found: words → Result."""
+    """All that one should know before believing the numbers, each sentence once.
+
+    With whose it is where it is not everybody's. found: words → Result.
+    """
     for warning, names in words.warned(found).items():
         whose = f"**{words.plain(', '.join(names))}**: " if len(names) < len(found) else ""
         st.warning(f"{whose}{words.plain(warning)}", icon=":material/warning:")
