@@ -205,7 +205,8 @@ def print_json(study: Study, result: Result, seconds: float, cached: bool) -> No
 def described(study: Study, result: Result, seconds: float, cached: bool) -> dict:
     """A study and its result without pictures and arrays, fit for JSON."""
     found = {"study": study.NAME, "key": key(study), "params": study.model_dump(mode="json"), "metrics": result.metrics,
-             "guarantee": asdict(result.guarantee), "warnings": result.warnings, "seconds": seconds, "cached": cached}
+             "guarantee": asdict(result.guarantee), "warnings": result.warnings,
+             "seconds": seconds, "cached": cached}
     return strict(found)
 
 
@@ -229,7 +230,7 @@ def print_words(study: Study, result: Result, seconds: float, cached: bool) -> N
 
 
 def print_warnings(result: Result) -> None:
-    """What one should know before believing the numbers, a line each: the same that the pages show."""
+    """What to know before believing the numbers, a line each: the same that the pages show."""
     for warning in result.warnings:
         print(f"  warning: {warning}", flush=True)
 

@@ -58,10 +58,12 @@ def match(table: np.ndarray) -> np.ndarray:
 def warnings(classes: int, count: int) -> list[str]:
     """What a reader should know before believing how well `count` clusters fit the classes."""
     if classes == 1 or count == 1:
-        return ["With a single class or cluster there is nothing to find: the accuracy means nothing."]
+        return ["With a single class or cluster there is nothing to find: "
+                "the accuracy means nothing."]
     if classes == count:
         return []
-    return [f"{count} clusters for {classes} classes: the {'clusters' if count > classes else 'classes'} left over count as wrong."]
+    left = "clusters" if count > classes else "classes"
+    return [f"{count} clusters for {classes} classes: the {left} left over count as wrong."]
 
 
 def order(matching: np.ndarray) -> np.ndarray:

@@ -63,8 +63,10 @@ class Gaussian(Study):
         """Where a formula names another ε than its noise gives."""
         if self.proved:
             return []
-        return [f"This formula names ε = {rounding.chosen(self.epsilon)}, but its σ = {rounding.described(self.sigma(self.epsilon))} really gives "
-                f"ε = {rounding.epsilon(self.earned(self.epsilon, releases))} when one picture is replaced by another."]
+        sigma, earned = self.sigma(self.epsilon), self.earned(self.epsilon, releases)
+        return [f"This formula names ε = {rounding.chosen(self.epsilon)}, but its σ = "
+                f"{rounding.described(sigma)} really gives ε = {rounding.epsilon(earned)} when one "
+                "picture is replaced by another."]
 
     @property
     def proved(self) -> bool:

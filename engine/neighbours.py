@@ -1,11 +1,14 @@
-"""What the promise compares: neighbouring data sets, in the words of every Guarantee whose noise goes onto a sum. Why: docs/guarantees.md.
+"""What a promise compares: neighbouring data sets, in words, where noise goes onto a sum.
 
-Sums are divided by an expected batch size q·n, means by n, and rates, steps and learning rates follow from n: so n is public and must be the
-same in both worlds. One person's contribution is therefore blanked, not added or removed: its place stays and adds nothing to any sum
-("zero-out" in Ponomareva et al. 2023, "How to DP-fy ML"). Where q and the divisor are fixed the two outputs are those that the accountants for
-adding and removing compare, in both directions; so that is what is charged.
+Sums are divided by an expected batch size q·n, means by n, and rates, steps and learning rates
+follow from n: so n is public and must be the same in both worlds. One person's contribution is
+therefore blanked, not added or removed: its place stays and adds nothing to any sum ("zero-out"
+in Ponomareva et al. 2023, "How to DP-fy ML"). Where q and the divisor are fixed, the two outputs
+are those that the accountants for adding and removing compare, in both directions; so that is
+what is charged (docs/guarantees.md).
 """
 
-ONE_PICTURE = "one training picture blanked: its place stays, but it adds nothing to any step or sum; the number of pictures is fixed and public (zero-out)"
-ONE_PARTICIPANT = ("one participant blanked, with all its pictures and on all days: it adds nothing to any sum; the number of participants is fixed and public "
-                   "(zero-out)")
+ONE_PICTURE = ("one training picture blanked: its place stays, but it adds nothing to any step "
+               "or sum; the number of pictures is fixed and public (zero-out)")
+ONE_PARTICIPANT = ("one participant blanked, with all its pictures and on all days: it adds "
+                   "nothing to any sum; the number of participants is fixed and public (zero-out)")

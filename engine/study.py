@@ -92,7 +92,7 @@ class Result:
 
     @property
     def warnings(self) -> list[str]:
-        """What one should know before believing the numbers, in sentences: pages and command line show all of them."""
+        """What to know before believing the numbers: pages and command line show all of it."""
         return list(self.facts.get("warnings", []))
 
     def parts(self) -> tuple[dict, dict[str, np.ndarray]]:

@@ -466,6 +466,6 @@ def test_a_missing_file_of_weights_is_told_with_what_to_do(tmp_path, monkeypatch
 
 def test_a_budget_that_the_statistics_alone_would_spend_is_refused_beforehand():
     study = BNSynthesis(private=True, target_epsilon=0.9)
-    with pytest.raises(Refused, match="target_epsilon: 0.9 is not allowed; the noised statistics alone spend 0.926"):
+    with pytest.raises(Refused, match="target_epsilon: 0.9 is not allowed; the noised statistics alone spend 0.927"):
         study.check(data.exhibits("mnist-5k"))
     BNSynthesis(private=True, target_epsilon=0.9, statistics_noise=8.0).check(data.exhibits("mnist-5k"))

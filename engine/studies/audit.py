@@ -102,7 +102,8 @@ class Audit(DPTraining):
                      "test_accuracy": training.measure()["test_accuracy"], "noise_multiplier": plan["noise_multiplier"], "canaries_in": float(marks.included.sum())},
             guarantee=self._attack_promise(promise), curves=curves,
             arrays={"scores": witness.loss.astype(np.float32), "included": marks.included},
-            facts=facts | {"warnings": self._warnings(plan, training.diverged) + verdicts(facts["checks"], beyond)})
+            facts=facts | {"warnings": self._warnings(plan, training.diverged)
+                           + verdicts(facts["checks"], beyond)})
 
     def _attack_promise(self, promise: Guarantee) -> Guarantee:
         """The network with canaries inside is for looking at only."""
@@ -114,8 +115,10 @@ class Audit(DPTraining):
 
 def verdicts(checks: list[dict], beyond: bool) -> list[str]:
     """What an audit has found against the training, and what it could not have seen."""
-    found = [f"A promise of the method is broken: {check['name']} ({check['measured']})." for check in checks if not check["kept"]]
+    found = [f"A promise of the method is broken: {check['name']} ({check['measured']})."
+             for check in checks if not check["kept"]]
     if beyond:
-        found.append("The guesses prove more than was promised: so many right ones happen to a training that keeps its promise in less than one of 1,000 audits.")
+        found.append("The guesses prove more than was promised: so many right ones happen to a "
+                     "training that keeps its promise in less than one of 1,000 audits.")
     blind = [check["error"] for check in checks if check["kept"] and check["blind"]]
     return found + ([f"This audit could miss: {'; '.join(blind)}."] if blind else [])

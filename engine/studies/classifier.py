@@ -285,7 +285,8 @@ class _Pupil:
                 arrays |= {f"{kind}:mean:{name}": mean.cpu().numpy(), f"{kind}:variance:{name}": variance.cpu().numpy()}
         said, tests = self.named_tests(), self.images.test_labels
         right, beside = said == tests, scores.beside(tests, said)
-        warnings = [w for w in [privacy.delta_warning(self.study.delta, plan["n"])] if w and self.study.private]
+        slack = privacy.delta_warning(self.study.delta, plan["n"]) if self.study.private else None
+        warnings = [slack] if slack else []
         agreed = (named(train) == self.labels[:SCORED]).float().mean()
         return Result(
             metrics={"test_accuracy": float(right.mean()), "train_accuracy": float(agreed), "membership_auc": leakage.membership(*sure),

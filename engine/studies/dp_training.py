@@ -341,7 +341,8 @@ class DPTraining(Study):
         classes = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes)
                    if (images.test_labels == i).any()}
         metrics |= scores.beside(images.test_labels, predictions)
-        warnings = self._warnings(plan, training.diverged) + scores.warnings(images.test_labels, images.classes)
+        warnings = (self._warnings(plan, training.diverged)
+                    + scores.warnings(images.test_labels, images.classes))
         return Result(
             metrics=metrics | {"noise_multiplier": plan["noise_multiplier"], "learning_rate": plan["learning_rate"]} | ({"mean_noise": plan["mean_noise"]} if plan["mean_noise"] else {}),
             guarantee=guarantee, curves=curves,
@@ -373,7 +374,8 @@ class DPTraining(Study):
         if self.private and plan["noise_multiplier"] == 0:
             found.append("The noise multiplier is 0: nothing is hidden, ε is infinite.")
         if diverged:
-            found.append("The training diverged: its loss is no longer a number. A smaller learning rate helps.")
+            found.append("The training diverged: its loss is no longer a number. "
+                         "A smaller learning rate helps.")
         return [w for w in found if w]
 
     def guarantee(self, plan: dict) -> Guarantee:

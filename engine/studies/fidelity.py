@@ -122,10 +122,11 @@ class Fidelity(Comparing):
                       facts={"extractor": self.extractor, "warnings": known + warnings, "source": self.source})
 
     def _pictures(self, lab, images):
-        """The set, (n, side, side, c) uint8; what is promised of it, and what to know of its making."""
+        """The set, (n, side, side, c) uint8; what is promised of it; what to know of its making."""
         if self.source in TRAINED:
             trained = yield from lab.need(self.generator())
-            return trained.arrays["pictures"], replace(trained.guarantee, also_released=NOT_COVERED), trained.warnings
+            promise = replace(trained.guarantee, also_released=NOT_COVERED)
+            return trained.arrays["pictures"], promise, trained.warnings
         yield Phase("gathering the pictures")
         if self.source == "untrained":
             return self._untrained(images, lab.device), UNSEEN, []

@@ -284,15 +284,20 @@ class GradientSharing(Starting):
             odds_undrawn=privacy.odds_dp_sgd(0.0, rate, self.rounds))
 
     def warnings(self, metrics: dict[str, float], finite: bool) -> list[str]:
-        """What should be said beside the result. finite: are all weights numbers, and was no honest upload refused?"""
+        """What should be said beside the result.
+
+        finite: are all weights numbers, and was no honest upload refused?
+        """
         noisy = self.arm == "shared" and self.plan()["noise_multiplier"]
         found = [w for w in [privacy.delta_warning(self.delta, self.participants)] if w and noisy]
         if not finite:
-            found.append("It diverged: weights or uploads ran away. A smaller learning rate, or a smaller server's rate, helps.")
+            found.append("It diverged: weights or uploads ran away. "
+                         "A smaller learning rate, or a smaller server's rate, helps.")
         if metrics.get("refused"):
             found.append(refusals(metrics, self.faulty))
         if (empty := metrics["phones_without_pictures"]) and self.arm in ("shared", "alone"):
-            found.append(f"{empty} of {self.participants} phones have no pictures: they have nothing to send.")
+            found.append(f"{empty} of {self.participants} phones have no pictures: "
+                         "they have nothing to send.")
         return found
 
     def sample(self) -> bytes:
@@ -312,10 +317,16 @@ def percent(fraction: float) -> str:
 def refusals(metrics: dict[str, float], faulty: str) -> str:
     """Why the server refused uploads. faulty: what the broken phone sends, if there is one."""
     honest, all_ = metrics["refused_honest"], metrics["refused"]
-    what = {"nan": "it sends what is no number", "huge": "its gradient is far longer than the others'"}.get(faulty, "")
-    broken = f"{all_ - honest} of {metrics['uploads'] + all_} uploads came from the broken phone and were refused: {what}." if all_ > honest else ""
-    away = f" {honest} uploads of phones that are not broken were refused: what they learned ran away. A smaller learning rate helps." if honest else ""
-    return f"{broken}{away} A refused upload counts as if nothing had been sent.".strip()
+    what = {"nan": "it sends what is no number",
+            "huge": "its gradient is far longer than the others'"}.get(faulty, "")
+    told = []
+    if all_ > honest:
+        told.append(f"{all_ - honest} of {metrics['uploads'] + all_} uploads came from the broken "
+                    f"phone and were refused: {what}.")
+    if honest:
+        told.append(f"{honest} uploads of phones that are not broken were refused: what they "
+                    "learned ran away. A smaller learning rate helps.")
+    return " ".join([*told, "A refused upload counts as if nothing had been sent."])
 
 
 def shares(labels: np.ndarray, participants: int, unevenness: float | None, rng: np.random.Generator) -> list[np.ndarray]:
@@ -400,9 +411,13 @@ class _Arm:
             facts={"classes": list(classes), "per_class": right, "diverged": not finite, "warnings": warnings} | facts)
 
     def beside(self, tests: np.ndarray) -> dict[str, float]:
-        """What guessing reaches, and balanced accuracy where classes are uneven; of several models the mean."""
+        """What guessing reaches, and balanced accuracy where classes are uneven.
+
+        tests (m,) true labels; of several models the mean.
+        """
         models = self.weights if self.weights.dim() > 1 else self.weights[None]
-        found = [scores.beside(tests, self.task.predictions(weights).cpu().numpy()) for weights in models]
+        found = [scores.beside(tests, self.task.predictions(weights).cpu().numpy())
+                 for weights in models]
         return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
 
 

@@ -250,7 +250,8 @@ class Run:
     def warnings(self) -> list[str]:
         """What a reader should know before believing the numbers."""
         labels, names = self.images.train_labels, self.images.classes
-        return [*self.study.formula_warnings(self.study.release_count), *clusters.warnings(self.classes, self.count),
+        return [*self.study.formula_warnings(self.study.release_count),
+                *clusters.warnings(self.classes, self.count),
                 *scores.warnings(labels, names, "training")]
 
 

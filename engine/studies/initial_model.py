@@ -137,9 +137,12 @@ class InitialModel(Starting):
             from engine.study import Failed
             raise Failed("The first model's training diverged: its weights are not numbers any more. Take a smaller learning rate for it.")
         beside = scores.beside(images.test_labels, task.predictions(weights).cpu().numpy())
-        return Result(metrics={"test_accuracy": curve[-1][1], "pictures": len(rows), "parameters": len(weights), "learning_rate": self.rate} | beside, guarantee=NOTHING_PROMISED,
+        metrics = {"test_accuracy": curve[-1][1], "pictures": len(rows),
+                   "parameters": len(weights), "learning_rate": self.rate} | beside
+        return Result(metrics=metrics, guarantee=NOTHING_PROMISED,
                       curves={"test_accuracy": curve}, arrays={"weights": weights.cpu().numpy()},
-                      facts={"classes": list(images.classes), "warnings": scores.warnings(images.test_labels, images.classes)})
+                      facts={"classes": list(images.classes),
+                             "warnings": scores.warnings(images.test_labels, images.classes)})
 
     def _train(self, task, rows: np.ndarray, curve: list):
         """All epochs, in shuffled batches."""

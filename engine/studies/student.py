@@ -133,13 +133,16 @@ class Student(Synthesis):
         right = predictions == images.test_labels
         per_class = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes) if (images.test_labels == i).any()}
         beside = scores.beside(images.test_labels, predictions)
-        warnings = list(dict.fromkeys(warnings + scores.warnings(images.test_labels, images.classes)))
-        return Result(metrics={"test_accuracy": accuracy, "train_loss": fit.loss, "pictures": len(seen)} | beside, guarantee=promise, curves=curves,
+        warnings = warnings + scores.warnings(images.test_labels, images.classes)
+        metrics = {"test_accuracy": accuracy, "train_loss": fit.loss, "pictures": len(seen)}
+        return Result(metrics=metrics | beside, guarantee=promise, curves=curves,
                       arrays={"predictions": predictions.astype(np.int16)}, pictures={"answers": pictures.answers(images.test_images, right)},
                       facts={"classes": list(images.classes), "per_class": per_class, "warnings": warnings})
 
     def _lesson(self, lab, images):
-        """What the student learns: pictures (n, h, w, c) uint8, labels (n,), the teacher's logits or None; what is promised, and what to know of the pictures."""
+        """What the student learns: pictures (n, h, w, c) uint8, labels (n,), the teacher's logits
+        or None; what is promised, and what to know of the pictures.
+        """
         import torch
 
         from engine import teaching

@@ -27,9 +27,10 @@ def odds(guarantee: Guarantee, question: str, blind: str, seeing: str) -> None:
 
 
 def warnings(found: dict[str, Result], said: Collection[str] = ()) -> None:
-    """All that one should know before believing the numbers, each sentence once, with whose it is where it is not everybody's.
+    """All that one should know before believing the numbers, each sentence once.
 
-    found: words → Result. said: sentences that the page has shown already.
+    With whose it is where it is not everybody's. found: words → Result. said: sentences that the page
+    has shown already.
     """
     for warning, names in words.warned(found).items():
         if warning in said:

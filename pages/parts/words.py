@@ -153,14 +153,20 @@ def spread(values: list[float]) -> str:
 
 
 def balanced(metrics: dict[str, float], of: str = "test_accuracy") -> str:
-    """' (balanced accuracy 50.0 %; guessing reaches 99.0 %)' beside an accuracy, where classes are so uneven that it misleads; else nothing."""
+    """What stands beside an accuracy where classes are so uneven that it misleads; else nothing."""
     name = f"balanced_{of}"
-    return f" (balanced accuracy {100 * metrics[name]:.1f} %; always saying the most frequent class reaches {100 * metrics['guessing']:.1f} %)" if name in metrics else ""
+    if name not in metrics:
+        return ""
+    return (f" (balanced accuracy {100 * metrics[name]:.1f} %; always saying the most frequent "
+            f"class reaches {100 * metrics['guessing']:.1f} %)")
 
 
 def balanced_column(metrics: dict[str, float]) -> dict[str, str]:
     """The same for a table."""
-    return {"balanced, %": f"{100 * metrics['balanced_test_accuracy']:.2f}", "guessing, %": f"{100 * metrics['guessing']:.2f}"} if "balanced_test_accuracy" in metrics else {}
+    if "balanced_test_accuracy" not in metrics:
+        return {}
+    return {"balanced, %": f"{100 * metrics['balanced_test_accuracy']:.2f}",
+            "guessing, %": f"{100 * metrics['guessing']:.2f}"}
 
 
 def warned(found: dict[str, Result]) -> dict[str, list[str]]:
