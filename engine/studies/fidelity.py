@@ -289,7 +289,7 @@ def blind(metrics: dict[str, float]) -> list[str]:
 def doubt(copies: dict[str, float], unseen: dict[str, float]) -> str:
     """Why no verdict on copies can be given, from the metrics of exact copies and of unseen pictures; nothing where both answers come out as they must."""
     again, distinct = copies["again_pixels"], copies["distinct_pixels"]
-    if again < ALL_FOUND * distinct or copies["known_pixels"] < ALL_FOUND:
+    if again < ALL_FOUND * distinct or not copies["known_pixels"] >= ALL_FOUND:
         return f"of exact copies, of which the answer is known, {again:,} of {distinct:,} come back, where all should"
     if unseen["again_pixels"] > NONE_FOUND * unseen["distinct_pixels"]:
         return f"of unseen real pictures, of which the answer is known, {unseen['again_pixels']:,} of {unseen['distinct_pixels']:,} seem to come back, where hardly any should"
