@@ -143,8 +143,8 @@ def draw_answer(accuracy: dict[str, float]) -> None:
 def draw_given_away(result) -> None:
     """What the pictures give away: nearest real pictures, copies, membership, against accuracy."""
     st.subheader("What do they give away?", anchor=False)
-    for doubt in result.facts["doubts"]:
-        st.warning(doubt, icon=":material/visibility_off:")
+    for warning in result.facts["doubts"]:  # among its warnings, too
+        st.warning(words.plain(warning), icon=":material/visibility_off:")
     left, right = st.columns([1.2, 1])
     with left:
         space = controls.look("space", "Beside each picture the nearest real one, by", SPACES, required=True)[0]
