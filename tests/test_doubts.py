@@ -94,25 +94,28 @@ def test_chance_alone_raises_no_doubt_and_a_planted_leak_does():
         honest = [membership(draws.normal(size=half), draws.normal(size=half)) for _ in range(170)]
         doubted = [doubt({"copies of training pictures": good, "held-out pictures": {"membership_pixels": value, "membership_features": 0.5}}, half) for value in honest]
         assert sum(map(bool, doubted)) <= 1
+    assert doubt({"copies of training pictures": good | {"membership_features": np.nan}, "held-out pictures": {"membership_pixels": 0.5, "membership_features": 0.5}}, 500)
+    assert len(doubt({"copies of training pictures": good, "held-out pictures": {"membership_pixels": np.nan, "membership_features": np.nan}}, 500)) == 2
     leak = {"membership_pixels": 0.95, "membership_features": 0.5}
     assert all(doubt({"copies of training pictures": good, "held-out pictures": leak}, half) for half in (75, 500))
 
 
-def test_the_page_gives_no_verdict_and_says_why(twice):
+@pytest.mark.parametrize("blind", [True, False])
+def test_the_page_gives_no_verdict_and_says_why(blind, request):
     from streamlit.testing.v1 import AppTest
 
     from engine.lab import open_store
     from pages.parts import live
     from tests.conftest import ROOT
-    values = BNSynthesis.PRESETS["tiny"] | {"dataset": twice}
+    values = BNSynthesis.PRESETS["tiny"] | {"dataset": request.getfixturevalue("twice") if blind else "mnist-5k"}
     finish(Lab(open_store()).need(BNSynthesis(**values)))
     try:
         test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
         for name, value in values.items():
             test.query_params[name] = str(value)
         test = test.switch_page("synthesis.py").run()
-        assert not test.exception and any("exact copies of training pictures are not found" in said.value for said in test.warning)
-        assert not any("The attack above was right" in said.value for said in test.markdown)
+        assert not test.exception and any("exact copies of training pictures are not found" in said.value for said in test.warning) == blind
+        assert blind != any("the attack above names the right one" in said.value for said in test.markdown)
     finally:
         live.services().runner.close()
         live.services.cache_clear()

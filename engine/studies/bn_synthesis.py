@@ -315,10 +315,10 @@ def doubt(controls: dict[str, dict[str, float]], compared: int) -> list[str]:
     copies, unseen = controls["copies of training pictures"], controls["held-out pictures"]
     by = {"pixels": "by pixels", "features": "by what the teacher sees"}
     found = [f"Compared {by[space]}, exact copies of training pictures are not found: {100 * copies[f'copies_{space}']:.0f} in 100 look like copies and members are told in {100 * copies[f'membership_{space}']:.0f} of "
-             "100 cases, where both should be 100." for space in by if min(copies[f"copies_{space}"], copies[f"membership_{space}"]) < ALL_FOUND]
+             "100 cases, where both should be 100." for space in by if not all(copies[f"{name}_{space}"] >= ALL_FOUND for name in ("copies", "membership"))]  # NaN is not
     chance = 4 * math.sqrt((2 * compared + 1) / (12 * compared**2))  # four standard deviations of the area under a curve that tells nothing
     found += [f"Compared {by[space]}, pictures that nobody learned from seem to give members away in {100 * unseen[f'membership_{space}']:.0f} of 100 cases, where 50 is chance." for space in by
-              if abs(unseen[f"membership_{space}"] - 0.5) > max(0.1, chance)]
+              if not abs(unseen[f"membership_{space}"] - 0.5) <= max(0.1, chance)]
     return [f"{each} No verdict is given on what these pictures give away: pictures that stand in the training part and in the test part, or that all look alike, make the tests blind." for each in found]
 
 
