@@ -109,7 +109,9 @@ def test_how_far_an_entry_moves_a_figure_is_what_leaving_it_out_shows():
 
 
 def test_independent_networks_have_the_margin_of_mann_and_whitney():
-    """Where one network's entries say nothing of another's, the two-way margin is the classical one."""
+    """Where one network's entries say nothing of another's, the two-way margin is the classical
+    one.
+    """
     rng = np.random.default_rng(5)
     scores, members = rng.normal(size=(2000, 16)), rng.random((2000, 16)) < 0.5
     inside, outside = int(members.sum()), int((~members).sum())
@@ -122,7 +124,9 @@ def test_independent_networks_have_the_margin_of_mann_and_whitney():
 
 @pytest.mark.parametrize("kind", bench.KINDS)
 def test_the_interval_holds_as_often_as_it_says_where_nothing_is_to_be_found(kind):
-    """95 % within what 120 null runs tell; the interval of before, which took helpers for strangers, is rejected."""
+    """95 % within what 120 null runs tell; the interval of before, which took helpers for
+    strangers, is rejected.
+    """
     found = bench.coverage(bench.drawn, bench.KINDS[kind], 200, 120)
     for name in ("area", "right guesses"):
         assert consistent(0.95, found[name], 120), (name, found[name])

@@ -1,4 +1,6 @@
-"""What is no number is never a good score: not in a distance, a share of copies, an accuracy, a bound on ε, a verdict or a choice."""
+"""What is no number is never a good score: not in a distance, a share of copies, an accuracy, a
+bound on ε, a verdict or a choice.
+"""
 
 import math
 
@@ -39,7 +41,8 @@ def test_a_broken_feature_gives_no_frechet_distance(value, columns):
 
 @pytest.mark.parametrize("value", BROKEN)
 def test_a_broken_feature_gives_no_precision_no_recall_and_no_kernel_distance(value):
-    """A point without end had a ball without end, which took in every real picture: a recall of 1."""
+    """A point without end had a ball without end, which took in every real picture: a recall of 1.
+    """
     with np.errstate(all="ignore"):
         found = metrics.precision_and_recall(sound(), broken(value))
         assert math.isnan(found.precision) or found.precision < 1
@@ -48,7 +51,9 @@ def test_a_broken_feature_gives_no_precision_no_recall_and_no_kernel_distance(va
 
 
 def test_mifid_of_what_is_no_number_is_none():
-    """NaN was above no threshold: 0.0 by torchmetrics' rule, and unpunished by the paper's. A broken row was left out, as if it were black."""
+    """NaN was above no threshold: 0.0 by torchmetrics' rule, and unpunished by the paper's. A
+    broken row was left out, as if it were black.
+    """
     found = metrics.memorised(sound(), sound(30), math.nan)
     assert math.isnan(found.torchmetrics) and math.isnan(found.bai)
     found = metrics.memorised(sound(), broken(math.nan), 3.0)
@@ -70,7 +75,9 @@ def test_no_share_of_copies_where_a_ratio_is_no_number(where):
 
 
 def test_a_network_that_diverged_names_nothing():
-    """argmax takes NaN for the largest, and so named the first class: right 200 times in 202 where that is so large."""
+    """argmax takes NaN for the largest, and so named the first class: right 200 times in 202 where
+    that is so large.
+    """
     logits = torch.tensor([[1.0, 2.0], [math.nan, 0.0], [0.0, math.nan], [math.inf, 1.0]])
     assert networks.named(logits).tolist() == [1, -1, -1, 0]
     assert called(np.array([0, 1, -1]), np.array([7, 3])).tolist() == [7, 3, -1]
@@ -113,7 +120,8 @@ def test_no_epsilon_from_a_bound_that_is_no_number():
 
 
 def test_an_attack_on_answers_that_are_no_numbers_is_refused():
-    """They stood for 'says nothing', and the attack found as little as behind the strongest noise."""
+    """They stood for 'says nothing', and the attack found as little as behind the strongest noise.
+    """
     logits, labels = np.random.default_rng(0).normal(size=(5, 3)), np.zeros(5, int)
     assert np.isfinite(attacks.confidence(logits, labels)).all()
     logits[2, 1] = math.nan

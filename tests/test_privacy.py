@@ -237,7 +237,9 @@ def test_rdp_is_never_below_the_pld_and_near_it(spent):
 
 
 def exact_moment(noise, rate, order):
-    """log E[(1 − q + q·e^((2z−1)/2σ²))^α], z ~ N(0, σ²), by mpmath's own quadrature of what is above 1."""
+    """log E[(1 − q + q·e^((2z−1)/2σ²))^α], z ~ N(0, σ²), by mpmath's own quadrature of what is
+    above 1.
+    """
     noise, rate, order = (mpmath.mpf(x) for x in (noise, rate, order))
     density = lambda z: mpmath.exp(-(z**2) / (2 * noise**2)) / (noise * mpmath.sqrt(2 * mpmath.pi))
     ratio = lambda z: 1 - rate + rate * mpmath.exp((2 * z - 1) / (2 * noise**2))

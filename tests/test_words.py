@@ -102,7 +102,9 @@ def test_the_luck_of_not_being_drawn_is_told():
 
 
 def test_luck_that_a_release_of_all_takes_away_is_not_promised():
-    """Steps that drew a picture never, and a mean of all pictures besides: the luck was once said to hold at 82 beside odds of 88.89."""
+    """Steps that drew a picture never, and a mean of all pictures besides: the luck was once said
+    to hold at 82 beside odds of 88.89.
+    """
     for release in (10.0, 0.8, 0.2):
         bound = privacy.odds_dp_sgd(0.0, 1 / 16, 16, release_noise=release)
         odds = privacy.odds_dp_sgd(1.0, 1 / 16, 16, release_noise=release)
