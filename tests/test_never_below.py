@@ -25,7 +25,7 @@ from engine.studies.gradient_sharing import GradientSharing
 SLACK = 1 + 1e-9  # of δ, for the rounding of the lower bounds themselves
 
 
-# --- what cannot be beaten ------------------------------------------------------------------------------------------------
+# --- what cannot be beaten -----------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Sums:
@@ -120,7 +120,7 @@ def test_the_lower_bound_is_the_whole_truth_where_it_should_be():
         assert too_small(0.97 * one.get_epsilon_for_delta(1e-6), 1e-6, [(noise, rate, 1, None)])
 
 
-# --- DP-SGD -----------------------------------------------------------------------------------------------------------------
+# --- DP-SGD --------------------------------------------------------------------------------------
 
 def test_the_fast_bound_is_never_below_the_truth():
     """10,000 settings: 400 steps' noise and rate, with 25 numbers of steps and δ each."""
@@ -128,7 +128,8 @@ def test_the_fast_bound_is_never_below_the_truth():
     for noise, rate, *_ in settings(rng, 400):
         for _ in range(25):
             steps, delta = int(10 ** rng.uniform(0, 5)), 10 ** rng.uniform(-13, -2)
-            epsilon, runs = privacy.rdp_epsilon(noise, rate, steps, delta), [(noise, rate, steps, None)]
+            epsilon = privacy.rdp_epsilon(noise, rate, steps, delta)
+            runs = [(noise, rate, steps, None)]
             refuted += too_small(epsilon, delta, runs)
             rounded_to_nothing += noise > 100 and epsilon < 0.01 and too_small(0.0, delta, runs)
     assert refuted == 0
@@ -164,7 +165,8 @@ def check_final(count, seed, seconds=QUICK, oracle=None):
         assert 0.5 <= odds <= privacy.odds_any(epsilon, setting[3]), (setting, release)
         assert 2 * odds - 1 >= least_delta(0.0, sums(runs)) * (1 - 1e-9), (setting, release)
         name, other = worse(*setting, rng)[number % 4]
-        assert in_order(spent(*other, release, seconds), epsilon, setting, release, seconds), (name, setting, other, release)
+        more = spent(*other, release, seconds)
+        assert in_order(more, epsilon, setting, release, seconds), (name, setting, other, release)
         some += epsilon > 0
         seen += epsilon > 0 and too_small(0.97 * epsilon, setting[3], runs)
     return some, seen
@@ -174,7 +176,9 @@ def in_order(worse, epsilon, setting, release, seconds):
     """Is the worse setting's ε no less, but for what a PLD's Fourier transforms may put δ off?"""
     noise, rate, steps, delta = setting
     off = 2 * privacy._rounding(steps + 1)
-    return worse >= epsilon * (1 - 1e-9) or worse >= spent(noise, rate, steps, delta + off, release, seconds)
+    if worse >= epsilon * (1 - 1e-9):
+        return True
+    return worse >= spent(noise, rate, steps, delta + off, release, seconds)
 
 
 def test_the_final_epsilon_is_never_below_the_truth_and_its_order_is_right():
@@ -214,7 +218,8 @@ def optimistic(noise, rate, steps, delta, release=None):
     interval = privacy._interval(noise, rate, steps, 0.1)
     if interval > privacy.WIDEST or delta < 10 * privacy._rounding(steps):
         return 0.0
-    kind = {"value_discretization_interval": interval, "pessimistic_estimate": False, "use_connect_dots": False}
+    kind = {"value_discretization_interval": interval, "pessimistic_estimate": False,
+            "use_connect_dots": False}
     composed = pld.from_gaussian_mechanism(noise, sampling_prob=rate, **kind).self_compose(steps)
     if release is not None:
         composed = composed.compose(pld.from_gaussian_mechanism(release, **kind))
@@ -223,12 +228,13 @@ def optimistic(noise, rate, steps, delta, release=None):
     return epsilon if epsilon < 700 else 0.0  # beyond, it overflows
 
 
-# --- several runs together ----------------------------------------------------------------------------------------------------
+# --- several runs together -----------------------------------------------------------------------
 
 def run_of(rng):
     steps, rate = int(10 ** rng.uniform(0, 3)), min(1.0, 10 ** rng.uniform(-4, 0.3))
     rate = min(rate, 30 / steps) if rate < 1 else 1.0
-    return 10 ** rng.uniform(-0.2, 3), rate, steps, 10 ** rng.uniform(0, 3) if rng.random() < 0.3 else None
+    release = 10 ** rng.uniform(0, 3) if rng.random() < 0.3 else None
+    return 10 ** rng.uniform(-0.2, 3), rate, steps, release
 
 
 def check_together(count, seed):
@@ -264,7 +270,7 @@ def test_runs_with_hardly_any_noise_promise_no_better_odds_than_their_epsilon():
     assert privacy.odds_of_all(runs, 1e-5) <= privacy.odds_any(epsilon, 1e-5)
 
 
-# --- one Gaussian release, and a label beside it ------------------------------------------------------------------------------
+# --- one Gaussian release, and a label beside it -------------------------------------------------
 
 def exact_stick(epsilon, ratio):
     """Balle and Wang 2018, Theorem 8, to 40 digits; ratio: σ over the sensitivity."""
@@ -310,7 +316,8 @@ def test_ten_thousand_pictures_with_a_label():
     def stick(epsilon, sigma):
         """δ of the picture alone at ε."""
         half, shift = 0.5 / sigma, epsilon * sigma
-        return special.ndtr(half - shift) - math.exp(min(700.0, epsilon + special.log_ndtr(-half - shift)))
+        other = math.exp(min(700.0, epsilon + special.log_ndtr(-half - shift)))
+        return special.ndtr(half - shift) - other
 
     def both(epsilon, sigma, told, k):
         """δ of the pair at ε: over what the label came out as, each with its own likelihood ratio.
@@ -333,7 +340,7 @@ def test_ten_thousand_pictures_with_a_label():
     assert forgotten > 8000  # a label that is not counted is found out
 
 
-# --- phones and their server --------------------------------------------------------------------------------------------------
+# --- phones and their server ---------------------------------------------------------------------
 
 def test_phones_and_server_are_never_below_the_truth():
     rng, refuted = np.random.default_rng(9), 0
