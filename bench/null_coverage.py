@@ -1,12 +1,15 @@
-"""How often LiRA's 95 % interval holds where there is nothing to find: `python -m bench.null_coverage`.
+"""How often LiRA's 95 % interval holds where there is nothing to find.
 
-Null runs through the very statistics of study `membership` (engine/attacks.py), of two kinds. *drawn*: confidences are drawn at
-random, with heavy tails, each picture with a level of its own; coins are tossed beside them. *trained*: softmax regressions
-really learn the bundled digits, on pictures that are never candidates; coins are tossed about the candidates, so that no
-network knows anything of them. Truth is then an area and a share of right guesses of 0.5, and as many members found as
-there are false alarms. Networks as study `membership` has them: 8 alone (CNN), or 32 in groups of 8 that share their
-batches and do not help against each other (linear). Beside it stands the interval of before: 1.96 standard errors over
-networks, as if they were independent.
+    python -m bench.null_coverage [--runs 300]
+
+Null runs through the very statistics of study `membership` (engine/attacks.py), of two kinds.
+*drawn*: confidences are drawn at random, with heavy tails, each picture with a level of its own;
+coins are tossed beside them. *trained*: softmax regressions really learn the bundled digits, on
+pictures that are never candidates; coins are tossed about the candidates, so that no network knows
+anything of them. Truth is then an area and a share of right guesses of 0.5, and as many members
+found as there are false alarms. Networks as study `membership` has them: 8 alone (CNN), or 32 in
+groups of 8 that share their batches and do not help against each other (linear). Beside it stands
+the interval of before: 1.96 standard errors over networks, as if they were independent.
 """
 
 from __future__ import annotations
@@ -24,16 +27,21 @@ ROWS, STEPS = 300, 20  # of a training
 
 
 def drawn(rng: np.random.Generator, count: int, groups: np.ndarray) -> np.ndarray:
-    """(count, networks) confidences of pictures that are each as easy as they are, and nothing else."""
+    """(count, networks) confidences of pictures that are each as easy as they are, and nothing
+    else.
+    """
     return 3 * rng.normal(size=(count, 1)) + rng.standard_t(5, size=(count, len(groups)))
 
 
 def trained(rng: np.random.Generator, count: int, groups: np.ndarray) -> np.ndarray:
-    """The same of networks that learned from other pictures: those of a group from halves of the same rows."""
+    """The same of networks that learned from other pictures: those of a group from halves of the
+    same rows.
+    """
     pixels, labels = digits()
     order = rng.permutation(5000)
     candidates, others = order[:count], order[count:]
-    rows, found = {name: rng.choice(others, 2 * ROWS, replace=False) for name in np.unique(groups)}, []
+    rows = {name: rng.choice(others, 2 * ROWS, replace=False) for name in np.unique(groups)}
+    found = []
     for name in groups:
         mine = rows[name][rng.random(2 * ROWS) < 0.5]
         weights = learned(pixels[mine], labels[mine], rng)
@@ -43,7 +51,9 @@ def trained(rng: np.random.Generator, count: int, groups: np.ndarray) -> np.ndar
 
 @functools.lru_cache
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """All 5,000 bundled digits, halved in height and width: (5000, 196) in [0, 1], and their labels."""
+    """All 5,000 bundled digits, halved in height and width: (5000, 196) in [0, 1], and their
+    labels.
+    """
     images = data.load("mnist-5k")
     pixels = np.concatenate([images.train_images, images.test_images]) / np.float32(255)
     smaller = pixels.reshape(5000, 14, 2, 14, 2).mean((2, 4)).reshape(5000, -1)
@@ -52,7 +62,8 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 def learned(pixels: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Weights (pixels, 10) of softmax regression after a few steps of gradient descent."""
-    weights, wanted = 0.01 * rng.normal(size=(pixels.shape[1], 10)).astype(np.float32), np.eye(10, dtype=np.float32)[labels]
+    weights = 0.01 * rng.normal(size=(pixels.shape[1], 10)).astype(np.float32)
+    wanted = np.eye(10, dtype=np.float32)[labels]
     for _ in range(STEPS):
         logits = pixels @ weights
         chances = np.exp(logits - logits.max(1, keepdims=True))
@@ -60,11 +71,12 @@ def learned(pixels: np.ndarray, labels: np.ndarray, rng: np.random.Generator) ->
     return weights
 
 
-def measured(sure: np.ndarray, coins: np.ndarray, groups: np.ndarray) -> dict[str, tuple[float, float]]:
+def measured(sure: np.ndarray, coins: np.ndarray, groups: np.ndarray) -> dict[str, tuple]:
     """Each figure and its margin, by the study's statistics."""
     among = attacks.each_against_the_others(sure, coins, groups)
-    found = dict(zip(TRUTH, (attacks.area_of(among, coins), attacks.guesses_of(among, coins),
-                             attacks.found_of(among, coins, 0.001), attacks.found_of(among, coins, 0.01))))
+    rare = [attacks.found_of(among, coins, share) for share in (0.001, 0.01)]
+    plain = [attacks.area_of(among, coins), attacks.guesses_of(among, coins)]
+    found = dict(zip(TRUTH, plain + rare))
     told = {name: (one.value, attacks.margin(one)) for name, one in found.items()}
     return told | {"area, as before": (found["area"].value, as_before(among, coins))}
 
@@ -75,7 +87,8 @@ def as_before(among: np.ndarray, coins: np.ndarray) -> float:
     return 1.96 * float(np.std(areas, ddof=1)) / len(areas) ** 0.5
 
 
-def coverage(confidences, groups: np.ndarray, count: int, runs: int, seed: int = 0) -> dict[str, float]:
+def coverage(confidences, groups: np.ndarray, count: int, runs: int,
+             seed: int = 0) -> dict[str, float]:
     """Share of null runs whose interval holds the truth, for each figure."""
     rng, truth = np.random.default_rng(seed), TRUTH | {"area, as before": 0.5}
     held = dict.fromkeys(truth, 0)
@@ -90,15 +103,19 @@ def main() -> None:
     """Print a table: a row for each kind of null run."""
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--runs", type=int, default=300)
-    asked.add_argument("--drawn", type=int, default=5000, help="candidates whose confidences are drawn, as many as the study has")
-    asked.add_argument("--trained", type=int, default=2000, help="candidates of real trainings; at most 4,400")
+    asked.add_argument("--drawn", type=int, default=5000,
+                       help="candidates whose confidences are drawn, as many as the study has")
+    asked.add_argument("--trained", type=int, default=2000,
+                       help="candidates of real trainings; at most 4,400")
     asked = asked.parse_args()
-    print("| null runs | " + " | ".join([*TRUTH, "area, as before"]) + " |\n| --- " + "| --- " * (len(TRUTH) + 1) + "|")
+    columns = ["null runs", *TRUTH, "area, as before"]
+    print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")
     for kind, count in ((drawn, asked.drawn), (trained, asked.trained)):
         for name, groups in KINDS.items():
             found = coverage(kind, groups, count, asked.runs)
             shares = " | ".join(f"{100 * share:.1f} %" for share in found.values())
-            print(f"| {kind.__name__}, {name}, {count:,} pictures, {asked.runs} runs | {shares} |", flush=True)
+            told = f"{kind.__name__}, {name}, {count:,} pictures, {asked.runs} runs"
+            print(f"| {told} | {shares} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -84,13 +84,15 @@ def right_guesses(scores: np.ndarray, members: np.ndarray) -> float:
     return float((((scores > 0) + tie)[members].mean() + ((scores < 0) + tie)[~members].mean()) / 2)
 
 
-# --- how far chance alone moves what was measured over networks and pictures -----------------------------------------------
+# --- how far chance alone moves what was measured over networks and pictures ----------------------
 
 @dataclass(frozen=True)
 class Measured:
-    """A figure over (pictures, networks), and how far each entry of the table moved it, (n, k), in all 0.
+    """A figure over (pictures, networks), and how far each entry of the table moved it, (n, k), in
+    all 0.
 
-    rare: variance besides, where few are counted, so that none at all has a margin too (Agresti and Coull 1998).
+    rare: variance besides, where few are counted, so that none at all has a margin too (Agresti and
+    Coull 1998).
     """
 
     value: float
@@ -99,25 +101,36 @@ class Measured:
 
 
 def area_of(scores: np.ndarray, members: np.ndarray) -> Measured:
-    """Area under the ROC curve of all entries together, (n, k) both; an entry moves it by its rank among the others."""
-    value, inside, outside = area(scores, members), np.sort(scores[members]), np.sort(scores[~members])
-    among = lambda found: (np.searchsorted(found, scores, "left") + np.searchsorted(found, scores, "right")) / (2 * len(found))
-    return Measured(value, np.where(members, (among(outside) - value) / len(inside), (1 - among(inside) - value) / len(outside)))
+    """Area under the ROC curve of all entries together, (n, k) both; an entry moves it by its rank
+    among the others.
+    """
+    inside, outside = np.sort(scores[members]), np.sort(scores[~members])
+    below = lambda found, side: np.searchsorted(found, scores, side) / len(found)
+    among = lambda found: (below(found, "left") + below(found, "right")) / 2
+    value = area(scores, members)
+    member = (among(outside) - value) / len(inside)
+    other = (1 - among(inside) - value) / len(outside)
+    return Measured(value, np.where(members, member, other))
 
 
 def guesses_of(scores: np.ndarray, members: np.ndarray) -> Measured:
     """`right_guesses` of all entries together, (n, k) both."""
     right = np.where(scores == 0, 0.5, (scores > 0) == members)
-    return Measured(right_guesses(scores, members), np.where(members, _off(right, members), _off(right, ~members)) / 2)
+    moved = np.where(members, _off(right, members), _off(right, ~members)) / 2
+    return Measured(right_guesses(scores, members), moved)
 
 
 def found_of(scores: np.ndarray, members: np.ndarray, share: float) -> Measured:
-    """Share of members found at this share of false alarms, (n, k) both. A false alarm more moves the threshold: by the curve's slope there."""
+    """Share of members found at this share of false alarms, (n, k) both. A false alarm more moves
+    the threshold: by the curve's slope there.
+    """
     curve = roc(scores, members)
     at = lambda alarms: float(np.interp(alarms, FALSE_ALARMS, curve))
     twice, found = min(1.0, 2 * share), at(share)
-    level = (1 - found) / (1 - share)  # a concave curve is no flatter here than on from here, and no steeper than up to here
-    slope = min(max((at(twice) - at(share / 2)) / (twice - share / 2), level), max(found / share, level))
+    # A concave curve is no flatter here than on from here, and no steeper than up to here.
+    flattest, steepest = (1 - found) / (1 - share), found / share
+    slope = max((at(twice) - at(share / 2)) / (twice - share / 2), flattest)
+    slope = min(slope, max(steepest, flattest))
     over = (scores > np.quantile(scores[~members], 1 - share)).astype(float)
     moved = np.where(members, _off(over, members), -slope * _off(over, ~members))
     return Measured(found, moved, 2 / float(members.sum()) ** 2)
@@ -129,18 +142,21 @@ def _off(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 
 
 def margin(found: Measured) -> float:
-    """Half the width of a 95 % interval of a figure over pictures and networks; NaN where what it rests on is no number.
+    """Half the width of a 95 % interval of a figure over pictures and networks; NaN where what it
+    rests on is no number.
 
-    Networks attacked with each other's help are not independent: one pair's chance likeness on a picture speaks for both, and
-    those that share batches have had the same luck with a picture. So variances are added up over pictures, with all networks
-    on one picture as a unit, and over networks, with what both count taken off once (two-way clusters; Cameron, Gelbach and
-    Miller 2011). Student's t, with as many degrees of freedom as the networks' part of the variance leaves (Satterthwaite 1946).
+    Networks attacked with each other's help are not independent: one pair's chance likeness on a
+    picture speaks for both, and those that share batches have had the same luck with a picture. So
+    variances are added up over pictures, with all networks on one picture as a unit, and over
+    networks, with what both count taken off once (two-way clusters; Cameron, Gelbach and Miller
+    2011). Student's t, with as many degrees of freedom as the networks' part of the variance leaves
+    (Satterthwaite 1946).
     """
     moved, (pictures, networks) = found.moved, found.moved.shape
     by_picture = pictures / (pictures - 1) * float((moved.sum(1) ** 2).sum())
     by_network = networks / (networks - 1) * float((moved.sum(0) ** 2).sum())
     more = by_network - float((moved**2).sum())
-    variance = by_picture + found.rare + (more if not more <= 0 else 0.0)  # what is no number stays none
+    variance = by_picture + found.rare + float(np.maximum(0.0, more))  # keeps NaN
     if not variance > 0:
         return variance
     freedom = (networks - 1) * (variance / max(by_network, 1e-300)) ** 2

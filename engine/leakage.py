@@ -42,9 +42,12 @@ class Copies:
 
     @property
     def share(self) -> float:
-        """Share of pictures with a ratio below the threshold: 1 for copies, 0.05 for real pictures that were never learned from.
+        """Share of pictures with a ratio below the threshold: 1 for copies, 0.05 for real pictures
+        that were never learned from.
 
-        Pictures far from all real ones have ratios near 1, and so a share near 0, whatever they hide. NaN where a ratio is no number."""
+        Pictures far from all real ones have ratios near 1, and so a share near 0, whatever they
+        hide. NaN where a ratio is no number.
+        """
         return float((self.ratios < self.threshold).mean()) if self.told else float("nan")
 
     @property

@@ -1,9 +1,12 @@
-"""How far one set of pictures is from another, and whether it copies: metrics on feature vectors. numpy and scipy, float64; no extractor here.
+"""How far one set of pictures is from another, and whether it copies: metrics on feature vectors.
+numpy and scipy, float64; no extractor here.
 
-Real and generated features are (n, d) and (m, d). A value is worth comparing only with others over the same extractor and the same n: so results name both.
-Where a feature is no number (NaN or infinite), neither is any figure: all of them are NaN then, and never the best there is.
-Sources: Heusel et al. 2017 (Fréchet distance), Bińkowski et al. 2018 (kernel distance), Kynkäänniemi et al. 2019 (precision and recall), Bai et al. 2021
-(memorisation-informed FID), and torchmetrics 1.9, whose memorisation-informed FID differs from the paper's.
+Real and generated features are (n, d) and (m, d). A value is worth comparing only with others over
+the same extractor and the same n: so results name both. Where a feature is no number (NaN or
+infinite), neither is any figure: all of them are NaN then, and never the best there is. Sources:
+Heusel et al. 2017 (Fréchet distance), Bińkowski et al. 2018 (kernel distance), Kynkäänniemi et al.
+2019 (precision and recall), Bai et al. 2021 (memorisation-informed FID), and torchmetrics 1.9,
+whose memorisation-informed FID differs from the paper's.
 """
 
 from __future__ import annotations
@@ -52,14 +55,16 @@ def frechet_distance(one: Moments, other: Moments) -> float:
     With Σ = R Rᵀ the last trace is the sum of the singular values of R₁ᵀR₂: their squares are the eigenvalues of Σ₁Σ₂. Taken from the eigenvalues of the
     smaller Gram matrix: no square root of a matrix, and with n < d nothing larger than n × n.
     """
-    if not all(np.isfinite(found.mean).all() and np.isfinite(found.root).all() for found in (one, other)):
+    parts = (one.mean, one.root, other.mean, other.root)
+    if not all(np.isfinite(part).all() for part in parts):
         return float("nan")
     cross = one.root.T @ other.root
     gram = cross @ cross.T if cross.shape[0] <= cross.shape[1] else cross.T @ cross
     values = linalg.eigvalsh(gram, check_finite=False)
     shared = np.sqrt(np.maximum(values, 0.0)).sum()
     apart = ((one.mean - other.mean) ** 2).sum()
-    return float(np.maximum(0.0, apart + (one.root**2).sum() + (other.root**2).sum() - 2 * shared))  # unlike max, keeps NaN
+    spreads = (one.root**2).sum() + (other.root**2).sum()
+    return float(np.maximum(0.0, apart + spreads - 2 * shared))  # unlike max, keeps NaN
 
 
 def kernel_distance(real: np.ndarray, generated: np.ndarray) -> float:
@@ -94,7 +99,9 @@ def precision_and_recall(real: np.ndarray, generated: np.ndarray, neighbours: in
 
 
 def _inside(points: np.ndarray, others: np.ndarray, neighbours: int) -> float:
-    """Share of points that lie in the ball of at least one of the others; NaN where a distance is no number, or without end."""
+    """Share of points that lie in the ball of at least one of the others; NaN where a distance is
+    no number, or without end.
+    """
     reach = np.concatenate([np.partition(_squares(others[i:i + BLOCK], others), neighbours, axis=1)[:, neighbours] for i in range(0, len(others), BLOCK)])  # 0 is itself
     if not (np.isfinite(reach).all() and np.isfinite(points).all()):
         return float("nan")
@@ -141,4 +148,5 @@ def memorised(real: np.ndarray, generated: np.ndarray, distance: float) -> Memor
     """
     backward, forward = float(nearest_cosine(real, generated).mean()), float(nearest_cosine(generated, real).mean())
     punished = lambda mean: 1.0 if mean >= COPY else mean
-    return Memorised(0.0 if distance <= 1e-8 else distance / (punished(backward) + 10e-15), distance / (punished(forward) + 1e-15), backward, forward)
+    by_torchmetrics = 0.0 if distance <= 1e-8 else distance / (punished(backward) + 10e-15)
+    return Memorised(by_torchmetrics, distance / (punished(forward) + 1e-15), backward, forward)

@@ -11,9 +11,11 @@ from torch.nn import functional as F
 
 
 def named(logits: torch.Tensor) -> torch.Tensor:
-    """(..., classes) outputs → (...) the class of the largest; -1, no class at all, where one of them is NaN.
+    """(..., classes) outputs → (...) the class of the largest; -1, no class at all, where one of
+    them is NaN.
 
-    argmax takes NaN for the largest: a network that diverged would name the first class, and be right as often as that occurs.
+    argmax takes NaN for the largest: a network that diverged would name the first class, and be
+    right as often as that occurs.
     """
     return logits.argmax(-1).masked_fill(logits.isnan().any(-1), -1)
 

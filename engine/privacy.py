@@ -62,7 +62,7 @@ def gaussian_hockey_stick(epsilon: float, sigma: float, sensitivity: float = 1.0
     density = math.exp(-u * u / 2) / math.sqrt(2 * math.pi)
     if u <= 0 <= t:
         return max(0.0, density * _mills_between(-u, t, 2 * half))
-    if u > 0 and 0 <= epsilon < 1:  # both halves of Φ(u) − Φ(−t) have one sign: nothing cancels where noise is strong
+    if u > 0 and 0 <= epsilon < 1:  # Φ(u) − Φ(−t) by halves of one sign, which do not cancel
         apart = (math.erf(u / math.sqrt(2)) + math.erf(t / math.sqrt(2))) / 2
         return max(0.0, apart - math.expm1(epsilon) * float(special.ndtr(-t)))
     second = density * _mills(t) if t >= 0 else math.exp(epsilon + special.log_ndtr(-t))
@@ -109,9 +109,11 @@ def _mills(x: float) -> float:
 
 
 def _mills_between(a: float, b: float, gap: float) -> float:
-    """The Mills ratio at a less that at b = a + gap, for 0 ≤ a ≤ b, without their cancelling where the gap is small.
+    """The Mills ratio at a less that at b = a + gap, for 0 ≤ a ≤ b, without their cancelling where
+    the gap is small.
 
-    There by its derivative, x·mills(x) − 1, halfway: the next term is the gap squared times smaller.
+    There by its derivative, x·mills(x) − 1, halfway: the next term is the gap squared times
+    smaller.
     """
     if gap > 3e-5:
         return _mills(a) - _mills(b)
@@ -120,7 +122,9 @@ def _mills_between(a: float, b: float, gap: float) -> float:
 
 
 def _tail_of_mills(x: float) -> float:
-    """1 − x·mills(x) for x ≥ 10, where the two are nearly alike: its continued fraction (Laplace), 60 levels of it."""
+    """1 − x·mills(x) for x ≥ 10, where the two are nearly alike: its continued fraction (Laplace),
+    60 levels of it.
+    """
     fraction = x
     for level in range(60, 1, -1):
         fraction = x + level / fraction
@@ -182,8 +186,9 @@ def _from_renyi(rdp: np.ndarray, delta: float) -> float:
 def _one_step(noise: float, rate: float) -> np.ndarray:
     """Rényi divergence of one step at ORDERS, shape (orders,): never below the truth, and never 0.
 
-    A moment is 1 and a little more; the little is added up by itself, in logs, from terms of one sign. Next to the 1 it
-    would be rounded away where noise is strong, and many steps would seem to cost nothing.
+    A moment is 1 and a little more; the little is added up by itself, in logs, from terms of one
+    sign. Next to the 1 it would be rounded away where noise is strong, and many steps would seem to
+    cost nothing.
     """
     if rate == 1:
         return ORDERS / (2 * noise**2)
@@ -195,21 +200,23 @@ def _one_step(noise: float, rate: float) -> np.ndarray:
 def _whole_order(order: int, noise: float, rate: float) -> float:
     """Log moment at a whole order, exact (Mironov, Talwar and Zhang 2019, Section 3.3).
 
-    The binomial weights sum to 1, so the moment less 1 is the same sum with e^y − 1 in place of e^y.
+    The binomial weights sum to 1, so the moment less 1 is the same sum with e^y − 1 in place of
+    e^y.
     """
     k = np.arange(2, order + 1)  # no e^y − 1 for 0 and 1
     choose = special.gammaln(order + 1) - special.gammaln(k + 1) - special.gammaln(order - k + 1)
     y = k * (k - 1) / (2 * noise**2)
-    terms = choose + k * math.log(rate) + (order - k) * math.log1p(-rate) + y + np.log(-np.expm1(-y))
+    drawn = choose + k * math.log(rate) + (order - k) * math.log1p(-rate)
+    terms = drawn + y + np.log(-np.expm1(-y))
     return float(np.logaddexp(0.0, special.logsumexp(terms)))
 
 
 def _quadrature(noise: float, rate: float) -> np.ndarray:
     """Log moments E[(1 − q + q·e^((2z−1)/2σ²))^α], z ~ N(0, σ²), at FRACTIONAL: shape (80,).
 
-    With u the log of what is raised to α = 1 + β, and E[e^u] = 1, the moment less 1 is E[e^(αu) − 1 − α(e^u − 1)], which
-    is E[β·e^u·r(−u) + e^u·r(βu)] with r(y) = e^y − 1 − y ≥ 0. The trapezoid rule errs by less than e^−39: its step is
-    half of σ, and half of σ², the width of the turn.
+    With u the log of what is raised to α = 1 + β, and E[e^u] = 1, the moment less 1 is E[e^(αu) − 1
+    − α(e^u − 1)], which is E[β·e^u·r(−u) + e^u·r(βu)] with r(y) = e^y − 1 − y ≥ 0. The trapezoid
+    rule errs by less than e^−39: its step is half of σ, and half of σ², the width of the turn.
     """
     step = min(noise, noise**2) / 2
     z = np.arange(-10 * noise, FRACTIONAL[-1] + 10 * noise, step)[:, None]  # (nodes, 1)
@@ -226,7 +233,9 @@ def _log_mixed(t: np.ndarray, rate: float) -> np.ndarray:
 
 
 def _log_rest(y: np.ndarray) -> np.ndarray:
-    """log(e^y − 1 − y), any shape; −inf at 0. Below 0.3 by its series, as the difference would cancel."""
+    """log(e^y − 1 − y), any shape; −inf at 0. Below 0.3 by its series, as the difference would
+    cancel.
+    """
     near = np.where(np.abs(y) < 0.3, y, 0.0)
     series = np.ones_like(near)
     for k in range(14, 2, -1):  # 1 + y/3·(1 + y/4·(…)): the next factor is below 0.3^13/10^12
@@ -235,7 +244,8 @@ def _log_rest(y: np.ndarray) -> np.ndarray:
     up, down = np.maximum(far, 0.3), np.minimum(far, -0.3)
     with np.errstate(divide="ignore"):
         close = 2 * np.log(np.abs(near)) - math.log(2) + np.log(series)
-    beyond = np.where(far > 0, up + np.log1p(-(1 + up) * np.exp(-up)), np.log(np.expm1(down) - down))
+    above, below = up + np.log1p(-(1 + up) * np.exp(-up)), np.log(np.expm1(down) - down)
+    beyond = np.where(far > 0, above, below)
     return np.where(np.abs(y) < 0.3, close, beyond)
 
 
@@ -272,9 +282,11 @@ def dp_sgd_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delt
 
 
 def _bounds(noise: float, rate: float, steps: int, delta: float, seconds: float, release: float | None = None) -> Iterator[Spent]:
-    """The ε that hold: dp_accounting's PLD where it can be computed, and the Rényi bound. The least of them counts.
+    """The ε that hold: dp_accounting's PLD where it can be computed, and the Rényi bound. The least
+    of them counts.
 
-    The Rényi bound is the better one where ε is far below a PLD's interval."""
+    The Rényi bound is the better one where ε is far below a PLD's interval.
+    """
     interval, spare = _interval(noise, rate, steps, seconds), delta - _rounding(steps + (release is not None))
     renyi = rdp_epsilon(noise, rate, steps, delta, release)
     usable = interval <= WIDEST and spare > 0.9 * delta
@@ -282,7 +294,8 @@ def _bounds(noise: float, rate: float, steps: int, delta: float, seconds: float,
         epsilon = _epsilon_of(_composed(noise, rate, steps, interval, release), spare, renyi)
         rounded = f", losses rounded up to multiples of {interval:g}"
         fine = interval == INTERVAL
-        yield Spent(epsilon * (1 if fine else COARSE), "PLD (dp_accounting)" + ("" if fine else rounded))
+        told = "PLD (dp_accounting)" + ("" if fine else rounded)
+        yield Spent(epsilon * (1 if fine else COARSE), told)
     yield Spent(renyi, "RDP, an upper bound")
 
 
@@ -313,7 +326,8 @@ def dp_sgd_epsilon_of_all(runs: tuple[Run, ...], delta: float) -> Spent:
 def odds_of_all(runs: tuple[Run, ...], delta: float) -> float:
     """As odds_dp_sgd, for an attacker who sees several independent runs on the same data.
 
-    Never above what their (ε, δ) allows, which is all that is known where no PLD can be computed. Raises ValueError.
+    Never above what their (ε, δ) allows, which is all that is known where no PLD can be computed.
+    Raises ValueError.
     """
     return min(_odds_of_all(runs), odds_any(dp_sgd_epsilon_of_all(runs, delta).epsilon, delta))
 
@@ -492,15 +506,18 @@ def odds_gaussian(sigma: float, sensitivity: float = 1.0) -> float:
 @lru_cache(maxsize=4096)
 def odds_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int, seconds: float = 3.0,
                 release_noise: float | None = None, delta: float | None = None) -> float:
-    """The best attacker on DP-SGD who must tell whether one picture was in the data: (1 + δ(ε = 0))/2 from the PLD.
+    """The best attacker on DP-SGD who must tell whether one picture was in the data: by the
+    PLD (1 + δ(ε = 0))/2.
 
-    Never above the odds that remain without any noise, where being drawn once gives a picture away, nor, where `delta` is
-    given, above what (ε, δ) allows to any method. Rounded up. Raises ValueError.
+    Never above the odds that remain without any noise, where being drawn once gives a picture away,
+    nor, where `delta` is given, above what (ε, δ) allows to any method. Rounded up. Raises
+    ValueError.
     """
     _check(noise_multiplier, sample_rate, steps, 0.5)
     if delta is not None:
-        epsilon = dp_sgd_epsilon(noise_multiplier, sample_rate, steps, delta, seconds, release_noise).epsilon
-        return min(odds_any(epsilon, delta), odds_dp_sgd(noise_multiplier, sample_rate, steps, seconds, release_noise))
+        setting = (noise_multiplier, sample_rate, steps)
+        epsilon = dp_sgd_epsilon(*setting, delta, seconds, release_noise).epsilon
+        return min(odds_any(epsilon, delta), odds_dp_sgd(*setting, seconds, release_noise))
     drawn = float(steps > 0) if sample_rate == 1 else -math.expm1(steps * math.log1p(-sample_rate))
     if release_noise is not None:  # two releases at once are at most so far apart
         drawn = 1 - (1 - drawn) * (2 - 2 * odds_gaussian(release_noise))
@@ -551,10 +568,11 @@ def tradeoff_dp_sgd(alpha: np.ndarray, noise_multiplier: float, sample_rate: flo
 
 
 def area_any(epsilon: float, delta: float) -> float:
-    """The largest area under a ROC curve that (ε, δ) allows: 1 − (1 − δ)²/(1 + e^ε), which is ∫ (1 − f) of tradeoff_any.
+    """The largest area under a ROC curve that (ε, δ) allows: 1 − (1 − δ)²/(1 + e^ε), which is ∫ (1
+    − f) of tradeoff_any.
 
-    The area is how often a picture that was in scores higher than one that was not, a bound of its own: it may lie far
-    above odds_any, which is about yes-or-no guesses. Raises ValueError.
+    The area is how often a picture that was in scores higher than one that was not, a bound of its
+    own: it may lie far above odds_any, which is about yes-or-no guesses. Raises ValueError.
     """
     _require(epsilon >= 0 and 0 <= delta <= 1, "ε ≥ 0, 0 ≤ δ ≤ 1", (epsilon, delta))
     return 1 - (1 - delta) ** 2 * float(special.expit(-epsilon))
@@ -567,10 +585,13 @@ def area_gaussian(mu: float) -> float:
 
 
 @lru_cache(maxsize=256)
-def area_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int, release_noise: float | None = None) -> float:
-    """The same for DP-SGD: ∫ (1 − f) of tradeoff_dp_sgd, rounded up. 1 where no PLD can be computed. Raises ValueError.
+def area_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int,
+                release_noise: float | None = None) -> float:
+    """The same for DP-SGD: ∫ (1 − f) of tradeoff_dp_sgd, rounded up. 1 where no PLD can be
+    computed. Raises ValueError.
 
-    f is convex, so its value in the middle of a cell, times the cell's width, is at most its integral there.
+    f is convex, so its value in the middle of a cell, times the cell's width, is at most its
+    integral there.
     """
     edges = np.concatenate([[0.0], np.geomspace(1e-9, 1.0, 2000)])
     middles = (edges[1:] + edges[:-1]) / 2

@@ -55,10 +55,11 @@ EVENTS = {kind.__name__: kind for kind in (Point, Picture, Phase)}
 class Guarantee:
     """What is promised to whom. `epsilon` is None where nothing is promised: then `note` says why.
 
-    odds_mechanism: how often the best attacker on this mechanism guesses right whether (or which) one unit was in
-    the data, with even odds before; odds_any: the same, for whatever satisfies (epsilon, delta). odds_undrawn: the same if
-    the steps had no noise, so that only the luck of not being drawn protects, and whatever is released of all besides
-    is as noised as it is; None where nobody is drawn. All in [0.5, 1].
+    odds_mechanism: how often the best attacker on this mechanism guesses right whether (or which)
+    one unit was in the data, with even odds before; odds_any: the same, for whatever satisfies
+    (epsilon, delta). odds_undrawn: the same if the steps had no noise, so that only the luck of not
+    being drawn protects, and whatever is released of all besides is as noised as it is; None where
+    nobody is drawn. All in [0.5, 1].
     """
 
     unit: str

@@ -249,7 +249,9 @@ class Supervised:
 
     @torch.no_grad()
     def predict(self, name: str) -> np.ndarray:
-        """(n,) the largest output for each test picture, as of the last epoch; -1 where an output is no number."""
+        """(n,) the largest output for each test picture, as of the last epoch; -1 where an output
+        is no number.
+        """
         if name not in self._predicted:
             self.network.eval()
             self._predicted[name] = torch.cat([networks.named(self.network(part)) for part in self.tests[name].split(EVALUATE)]).cpu().numpy()

@@ -93,23 +93,28 @@ def test_the_curve_against_scikit_learn():
     assert attacks.right_guesses(np.zeros(100), np.arange(100) < 50) == 0.5
 
 
-# --- margins -----------------------------------------------------------------------------------------------------------------------
+# --- margins --------------------------------------------------------------------------------------
 
 def test_how_far_an_entry_moves_a_figure_is_what_leaving_it_out_shows():
     rng = np.random.default_rng(4)
     scores, members = np.round(rng.normal(size=(60, 3)), 1), rng.random((60, 3)) < 0.4
-    for measure, plain in [(attacks.area_of, attacks.area), (attacks.guesses_of, attacks.right_guesses)]:
+    pairs = {attacks.area_of: attacks.area, attacks.guesses_of: attacks.right_guesses}
+    for measure, plain in pairs.items():
         found = measure(scores, members)
-        assert found.value == plain(scores, members) and found.moved.sum() == pytest.approx(0, abs=1e-12)
+        assert found.value == plain(scores, members)
+        assert found.moved.sum() == pytest.approx(0, abs=1e-12)
         for entry in (0, 17, 100):
             left = np.arange(180) != entry
             alike = int((members.ravel() == members.ravel()[entry]).sum())
             without = plain(scores.ravel()[left], members.ravel()[left])
-            assert without == pytest.approx(found.value - found.moved.ravel()[entry] * alike / (alike - 1), abs=1e-12)
+            moved = found.moved.ravel()[entry] * alike / (alike - 1)
+            assert without == pytest.approx(found.value - moved, abs=1e-12)
 
 
 def test_independent_networks_have_the_margin_of_mann_and_whitney():
-    """Where one network's entries say nothing of another's, the two-way margin is the classical one."""
+    """Where one network's entries say nothing of another's, the two-way margin is the classical
+    one.
+    """
     rng = np.random.default_rng(5)
     scores, members = rng.normal(size=(2000, 16)), rng.random((2000, 16)) < 0.5
     inside, outside = int(members.sum()), int((~members).sum())
@@ -117,12 +122,15 @@ def test_independent_networks_have_the_margin_of_mann_and_whitney():
     assert attacks.margin(attacks.area_of(scores, members)) == pytest.approx(classical, rel=0.35)
     found = attacks.found_of(scores, members, 0.01)
     assert found.value == pytest.approx(0.01, abs=0.005) and found.moved.shape == scores.shape
-    assert attacks.margin(found) == pytest.approx(1.96 * np.sqrt(0.01 * (1 / inside + 1 / outside)), rel=0.5)
+    expected = 1.96 * np.sqrt(0.01 * (1 / inside + 1 / outside))
+    assert attacks.margin(found) == pytest.approx(expected, rel=0.5)
 
 
 @pytest.mark.parametrize("kind", bench.KINDS)
 def test_the_interval_holds_as_often_as_it_says_where_nothing_is_to_be_found(kind):
-    """95 % within what 120 null runs tell; the interval of before, which took helpers for strangers, is rejected."""
+    """95 % within what 120 null runs tell; the interval of before, which took helpers for
+    strangers, is rejected.
+    """
     found = bench.coverage(bench.drawn, bench.KINDS[kind], 200, 120)
     for name in ("area", "right guesses"):
         assert consistent(0.95, found[name], 120), (name, found[name])

@@ -1,9 +1,11 @@
-"""No ε below the truth, no odds above what ε allows: random settings of every mechanism against lower bounds that share no code with it.
+"""No ε below the truth, no odds above what ε allows: random settings of every mechanism against
+lower bounds that share no code with it.
 
-The lower bound on DP-SGD: an attacker who adds up what all steps released, and says "in" above a threshold. Of that sum
-everything is known: it is normal around the number of steps in which the picture was drawn, a binomial. Whatever it gives
-away, the steps give away; for one step, and for steps without sampling, it is all that they do. `-m full` adds
-dp_accounting's optimistic privacy loss distributions and takes an hour.
+The lower bound on DP-SGD: an attacker who adds up what all steps released, and says "in" above a
+threshold. Of that sum everything is known: it is normal around the number of steps in which the
+picture was drawn, a binomial. Whatever it gives away, the steps give away; for one step, and for
+steps without sampling, it is all that they do. `-m full` adds dp_accounting's optimistic privacy
+loss distributions and takes an hour.
 """
 
 import functools
@@ -23,27 +25,33 @@ from engine.studies.gradient_sharing import GradientSharing
 SLACK = 1 + 1e-9  # of δ, for the rounding of the lower bounds themselves
 
 
-# --- what cannot be beaten ------------------------------------------------------------------------------------------------
+# --- what cannot be beaten -----------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Sums:
-    """The attacker's figure under noise of deviation 1: what the picture adds to it (m,), and these cases' log chances."""
+    """The attacker's figure under noise of deviation 1: what the picture adds to it (m,), and these
+    cases' log chances.
+    """
 
     mean: np.ndarray
     chances: np.ndarray
 
 
 def sums(runs) -> Sums:
-    """Of several runs (noise, rate, steps, release noise), each step weighted by how much it tells at first order."""
+    """Of several runs (noise, rate, steps, release noise), each step weighted by how much it tells
+    at first order.
+    """
     parts, variance = [], 0.0
     for noise, rate, steps, release in runs:
         weight = rate / noise**2
-        parts.append((weight * (drawn := likely(steps, rate)), stats.binom.logpmf(drawn, steps, rate)))
+        drawn = likely(steps, rate)
+        parts.append((weight * drawn, stats.binom.logpmf(drawn, steps, rate)))
         variance += weight**2 * steps * noise**2
         if release is not None:
             parts.append((np.array([release**-2]), np.zeros(1)))
             variance += release**-2
-    mean, chances = functools.reduce(lambda a, b: (np.add.outer(a[0], b[0]).ravel(), np.add.outer(a[1], b[1]).ravel()), parts)
+    together = lambda a, b: tuple(np.add.outer(one, other).ravel() for one, other in zip(a, b))
+    mean, chances = functools.reduce(together, parts)
     scale = math.sqrt(variance)
     return Sums(mean / scale, chances)
 
@@ -51,12 +59,16 @@ def sums(runs) -> Sums:
 def likely(steps, rate) -> np.ndarray:
     """How often a picture may be drawn, but for what is rarer than e^−60."""
     mean, spread = steps * rate, math.sqrt(steps * rate * (1 - rate))
-    return np.arange(max(0, math.floor(mean - 11 * spread - 2)), min(steps, math.ceil(mean + 11 * spread + 25)) + 1)
+    least, most = math.floor(mean - 11 * spread - 2), math.ceil(mean + 11 * spread + 25)
+    return np.arange(max(0, least), min(steps, most) + 1)
 
 
 def least_delta(epsilon: float, found: Sums) -> float:
-    """No δ below this can hold at ε: P(above) − e^ε·Q(above) at the threshold where P's density is e^ε times Q's."""
-    low, high, weights = -40.0, found.mean.max() + 40.0, found.chances - found.mean**2 / 2
+    """No δ below this can hold at ε: P(above) − e^ε·Q(above) at the threshold where P's density is
+    e^ε times Q's.
+    """
+    low, high = -40.0, found.mean.max() + 40.0
+    weights = found.chances - found.mean**2 / 2
     for _ in range(26):
         middle = (low + high) / 2
         logs = weights + middle * found.mean
@@ -72,43 +84,54 @@ def too_small(epsilon, delta, runs) -> bool:
 
 
 def settings(rng, count, most_steps=5.0):
-    """(noise multiplier, sample rate, steps, δ): from hardly any noise to far too much, one in ten without sampling."""
+    """(noise multiplier, sample rate, steps, δ): from hardly any noise to far too much, one in ten
+    without sampling.
+    """
     for _ in range(count):
         rate = 1.0 if rng.random() < 0.1 else 10 ** rng.uniform(-5, 0)
-        yield 10 ** rng.uniform(-0.7, 3.5), rate, int(10 ** rng.uniform(0, most_steps)), 10 ** rng.uniform(-13, -2)
+        steps, delta = int(10 ** rng.uniform(0, most_steps)), 10 ** rng.uniform(-13, -2)
+        yield 10 ** rng.uniform(-0.7, 3.5), rate, steps, delta
 
 
 def worse(noise, rate, steps, delta, rng):
     """The same setting with one thing changed to the less private side; its name first."""
     factor = 1 + 10 ** rng.uniform(-3, 0)
-    return [("noise", (noise / factor, rate, steps, delta)), ("rate", (noise, min(1.0, rate * factor), steps, delta)),
-            ("steps", (noise, rate, max(steps + 1, int(steps * factor)), delta)), ("δ", (noise, rate, steps, delta / factor))]
+    return [("noise", (noise / factor, rate, steps, delta)),
+            ("rate", (noise, min(1.0, rate * factor), steps, delta)),
+            ("steps", (noise, rate, max(steps + 1, int(steps * factor)), delta)),
+            ("δ", (noise, rate, steps, delta / factor))]
 
 
 def test_the_lower_bound_is_the_whole_truth_where_it_should_be():
-    """Without sampling, and for a single step, it is the exact curve; elsewhere below it. It sees an ε that is 3 % too small."""
+    """Without sampling, and for a single step, it is the exact curve; elsewhere below it. It sees
+    an ε that is 3 % too small.
+    """
     for noise, steps, release in [(2.0, 4, None), (30.0, 1000, 1.5), (1e4, 1, None)]:
         together = (steps / noise**2 + (0 if release is None else release**-2)) ** -0.5
         for epsilon in (0.0, 0.5 / together, 2 / together):
             exact = privacy.gaussian_hockey_stick(epsilon, together)
-            assert least_delta(epsilon, sums([(noise, 1.0, steps, release)])) == pytest.approx(exact, rel=1e-8, abs=0)
+            found = least_delta(epsilon, sums([(noise, 1.0, steps, release)]))
+            assert found == pytest.approx(exact, rel=1e-8, abs=0)
     for noise, rate in [(0.7, 0.1), (3.0, 0.01)]:
         one = pld.from_gaussian_mechanism(noise, sampling_prob=rate)
         for epsilon in (0.01, 0.1):
-            assert least_delta(epsilon, sums([(noise, rate, 1, None)])) == pytest.approx(one.get_delta_for_epsilon(epsilon), rel=1e-3, abs=0)
+            found = least_delta(epsilon, sums([(noise, rate, 1, None)]))
+            assert found == pytest.approx(one.get_delta_for_epsilon(epsilon), rel=1e-3, abs=0)
         assert too_small(0.97 * one.get_epsilon_for_delta(1e-6), 1e-6, [(noise, rate, 1, None)])
 
 
-# --- DP-SGD -----------------------------------------------------------------------------------------------------------------
+# --- DP-SGD --------------------------------------------------------------------------------------
 
 def test_the_fast_bound_is_never_below_the_truth():
     """10,000 settings: 400 steps' noise and rate, with 25 numbers of steps and δ each."""
     rng, refuted, rounded_to_nothing = np.random.default_rng(0), 0, 0
     for noise, rate, *_ in settings(rng, 400):
-        for steps, delta in sorted((int(10 ** rng.uniform(0, 5)), 10 ** rng.uniform(-13, -2)) for _ in range(25)):
+        for _ in range(25):
+            steps, delta = int(10 ** rng.uniform(0, 5)), 10 ** rng.uniform(-13, -2)
             epsilon = privacy.rdp_epsilon(noise, rate, steps, delta)
-            refuted += too_small(epsilon, delta, [(noise, rate, steps, None)])
-            rounded_to_nothing += too_small(0.0, delta, [(noise, rate, steps, None)]) and noise > 100 and epsilon < 0.01
+            runs = [(noise, rate, steps, None)]
+            refuted += too_small(epsilon, delta, runs)
+            rounded_to_nothing += noise > 100 and epsilon < 0.01 and too_small(0.0, delta, runs)
     assert refuted == 0
     assert rounded_to_nothing > 500  # settings of the kind whose ε was once told as 0
 
@@ -129,7 +152,9 @@ def spent(noise, rate, steps, delta, release=None, seconds=QUICK):
 
 
 def check_final(count, seed, seconds=QUICK, oracle=None):
-    """ε, odds and their order at so many settings. Returns how many have an ε above 0, and how many of these are seen to be wrong when 3 % less is said."""
+    """ε, odds and their order at so many settings. Returns how many have an ε above 0, and how many
+    of these are seen to be wrong when 3 % less is said.
+    """
     rng, some, seen = np.random.default_rng(seed), 0, 0
     for number, setting in enumerate(settings(rng, count)):
         release = 10 ** rng.uniform(-0.3, 3) if number % 3 == 0 else None
@@ -140,7 +165,8 @@ def check_final(count, seed, seconds=QUICK, oracle=None):
         assert 0.5 <= odds <= privacy.odds_any(epsilon, setting[3]), (setting, release)
         assert 2 * odds - 1 >= least_delta(0.0, sums(runs)) * (1 - 1e-9), (setting, release)
         name, other = worse(*setting, rng)[number % 4]
-        assert in_order(spent(*other, release, seconds), epsilon, setting, release, seconds), (name, setting, other, release)
+        more = spent(*other, release, seconds)
+        assert in_order(more, epsilon, setting, release, seconds), (name, setting, other, release)
         some += epsilon > 0
         seen += epsilon > 0 and too_small(0.97 * epsilon, setting[3], runs)
     return some, seen
@@ -150,7 +176,9 @@ def in_order(worse, epsilon, setting, release, seconds):
     """Is the worse setting's ε no less, but for what a PLD's Fourier transforms may put δ off?"""
     noise, rate, steps, delta = setting
     off = 2 * privacy._rounding(steps + 1)
-    return worse >= epsilon * (1 - 1e-9) or worse >= spent(noise, rate, steps, delta + off, release, seconds)
+    if worse >= epsilon * (1 - 1e-9):
+        return True
+    return worse >= spent(noise, rate, steps, delta + off, release, seconds)
 
 
 def test_the_final_epsilon_is_never_below_the_truth_and_its_order_is_right():
@@ -158,8 +186,12 @@ def test_the_final_epsilon_is_never_below_the_truth_and_its_order_is_right():
     assert seen > 0.15 * some  # ε × 0.97 is found out where the attacker's sum tells nearly all
 
 
-PLANTED = {"ε × 0.97": lambda epsilon, noise, rate, steps, delta: 0.97 * epsilon,
-           "a moment that rounds to 1 costs nothing": lambda epsilon, noise, rate, steps, delta: epsilon if rate**2 / noise**2 > 1e-9 else 0.0,
+def costs_nothing(epsilon, noise, rate, steps, delta):
+    return epsilon if rate**2 / noise**2 > 1e-9 else 0.0
+
+
+PLANTED = {"ε × 0.97": lambda epsilon, *setting: 0.97 * epsilon,
+           "a moment that rounds to 1": costs_nothing,
            "δ ignored": lambda epsilon, noise, rate, steps, delta: spent(noise, rate, steps, 0.01)}
 
 
@@ -180,11 +212,14 @@ def test_ten_thousand_final_epsilons_against_optimistic_privacy_loss_distributio
 
 
 def optimistic(noise, rate, steps, delta, release=None):
-    """dp_accounting's ε with losses rounded down instead of up, and its Fourier transforms' rounding on the low side."""
+    """dp_accounting's ε with losses rounded down instead of up, and its Fourier transforms'
+    rounding on the low side.
+    """
     interval = privacy._interval(noise, rate, steps, 0.1)
     if interval > privacy.WIDEST or delta < 10 * privacy._rounding(steps):
         return 0.0
-    kind = {"value_discretization_interval": interval, "pessimistic_estimate": False, "use_connect_dots": False}
+    kind = {"value_discretization_interval": interval, "pessimistic_estimate": False,
+            "use_connect_dots": False}
     composed = pld.from_gaussian_mechanism(noise, sampling_prob=rate, **kind).self_compose(steps)
     if release is not None:
         composed = composed.compose(pld.from_gaussian_mechanism(release, **kind))
@@ -193,22 +228,26 @@ def optimistic(noise, rate, steps, delta, release=None):
     return epsilon if epsilon < 700 else 0.0  # beyond, it overflows
 
 
-# --- several runs together ----------------------------------------------------------------------------------------------------
+# --- several runs together -----------------------------------------------------------------------
 
 def run_of(rng):
     steps, rate = int(10 ** rng.uniform(0, 3)), min(1.0, 10 ** rng.uniform(-4, 0.3))
-    return 10 ** rng.uniform(-0.2, 3), min(rate, 30 / steps) if rate < 1 else 1.0, steps, 10 ** rng.uniform(0, 3) if rng.random() < 0.3 else None
+    rate = min(rate, 30 / steps) if rate < 1 else 1.0
+    release = 10 ** rng.uniform(0, 3) if rng.random() < 0.3 else None
+    return 10 ** rng.uniform(-0.2, 3), rate, steps, release
 
 
 def check_together(count, seed):
     rng, seen = np.random.default_rng(seed), 0
     for _ in range(count):
-        runs, delta = tuple(run_of(rng) for _ in range(rng.integers(2, 4))), 10 ** rng.uniform(-11, -2)
+        runs = tuple(run_of(rng) for _ in range(rng.integers(2, 4)))
+        delta = 10 ** rng.uniform(-11, -2)
         epsilon = privacy.dp_sgd_epsilon_of_all(runs, delta).epsilon
         assert not too_small(epsilon, delta, runs), (runs, delta)
         seen += too_small(0.97 * epsilon, delta, runs)
         odds = privacy.odds_of_all(runs, delta)
-        assert 0.5 <= odds <= privacy.odds_any(epsilon, delta) and 2 * odds - 1 >= least_delta(0.0, sums(runs)) * (1 - 1e-9), (runs, delta)
+        assert 0.5 <= odds <= privacy.odds_any(epsilon, delta), (runs, delta)
+        assert 2 * odds - 1 >= least_delta(0.0, sums(runs)) * (1 - 1e-9), (runs, delta)
         alone = max(spent(*run[:3], delta, run[3], 0.3) for run in runs)
         assert epsilon >= alone * (1 - 1e-4), (runs, delta)  # intervals may differ
     return seen
@@ -231,7 +270,7 @@ def test_runs_with_hardly_any_noise_promise_no_better_odds_than_their_epsilon():
     assert privacy.odds_of_all(runs, 1e-5) <= privacy.odds_any(epsilon, 1e-5)
 
 
-# --- one Gaussian release, and a label beside it ------------------------------------------------------------------------------
+# --- one Gaussian release, and a label beside it -------------------------------------------------
 
 def exact_stick(epsilon, ratio):
     """Balle and Wang 2018, Theorem 8, to 40 digits; ratio: σ over the sensitivity."""
@@ -244,68 +283,90 @@ def exact_stick(epsilon, ratio):
 def test_ten_thousand_gaussian_releases():
     rng, some = np.random.default_rng(7), 0
     for _ in range(10_000):
-        sigma, delta, sensitivity = 10 ** rng.uniform(-2, 9), 10 ** rng.uniform(-14, -1), 10 ** rng.uniform(-1, 1)
+        sigma, delta = 10 ** rng.uniform(-2, 9), 10 ** rng.uniform(-14, -1)
+        sensitivity = 10 ** rng.uniform(-1, 1)
         epsilon, ratio = privacy.gaussian_epsilon(sigma, delta, sensitivity), sigma / sensitivity
         assert exact_stick(epsilon, ratio) <= delta * SLACK, (sigma, delta, sensitivity)
         if epsilon > 0:
             some += 1
             assert exact_stick(0.97 * epsilon, ratio) > delta  # planted
-        assert 0.5 <= privacy.odds_gaussian(sigma, sensitivity) <= privacy.odds_any(epsilon, delta) * (1 + 1e-15)
-        less = privacy.gaussian_epsilon(sigma / 1.01, delta, sensitivity), privacy.gaussian_epsilon(sigma, delta / 1.01, sensitivity)
-        assert min(less) >= epsilon
+        odds = privacy.odds_gaussian(sigma, sensitivity)
+        assert 0.5 <= odds <= privacy.odds_any(epsilon, delta) * (1 + 1e-15)
+        assert privacy.gaussian_epsilon(sigma / 1.01, delta, sensitivity) >= epsilon
+        assert privacy.gaussian_epsilon(sigma, delta / 1.01, sensitivity) >= epsilon
     assert some > 5000
 
 
 @pytest.mark.parametrize("sigma", [1e6, 1e9, 1e12])
 @pytest.mark.parametrize("share", [0.3, 0.999, 0.9999999])
 def test_the_hockey_stick_of_strong_noise_does_not_cancel(sigma, share):
-    """Its two terms agree in all but the last digits there: δ(0) came out wrong by parts in 10,000."""
+    """Its two terms agree in all but the last digits there: δ(0) came out wrong by parts in 10,000.
+    """
     for epsilon in (0.0, share * 0.5 / sigma**2, share / sigma):
-        assert privacy.gaussian_hockey_stick(epsilon, sigma) == pytest.approx(float(exact_stick(epsilon, sigma)), rel=1e-9, abs=0)
+        found, exact = privacy.gaussian_hockey_stick(epsilon, sigma), exact_stick(epsilon, sigma)
+        assert found == pytest.approx(float(exact), rel=1e-9, abs=0)
 
 
 def test_ten_thousand_pictures_with_a_label():
-    """Randomised response beside a Gaussian release: their sum of ε holds, and no less than what both give away."""
+    """Randomised response beside a Gaussian release: their sum of ε holds, and no less than what
+    both give away.
+    """
     rng, forgotten = np.random.default_rng(8), 0
-    stick = lambda epsilon, sigma: special.ndtr(0.5 / sigma - epsilon * sigma) - math.exp(min(700.0, epsilon + special.log_ndtr(-0.5 / sigma - epsilon * sigma)))
+
+    def stick(epsilon, sigma):
+        """δ of the picture alone at ε."""
+        half, shift = 0.5 / sigma, epsilon * sigma
+        other = math.exp(min(700.0, epsilon + special.log_ndtr(-half - shift)))
+        return special.ndtr(half - shift) - other
 
     def both(epsilon, sigma, told, k):
-        """δ of the pair at ε: over what the label came out as, each with its own likelihood ratio."""
+        """δ of the pair at ε: over what the label came out as, each with its own likelihood ratio.
+        """
         keep, other = 1 / (1 + (k - 1) * math.exp(-told)), 1 / (math.exp(told) + k - 1)
-        return keep * stick(epsilon - told, sigma) + other * stick(epsilon + told, sigma) + (k - 2) * other * stick(epsilon, sigma)
+        apart = keep * stick(epsilon - told, sigma) + other * stick(epsilon + told, sigma)
+        return apart + (k - 2) * other * stick(epsilon, sigma)
 
     for _ in range(10_000):
-        sigma, told, k, delta = 10 ** rng.uniform(-0.5, 2.5), 10 ** rng.uniform(-2, 1.3), int(rng.integers(2, 50)), 10 ** rng.uniform(-9, -1)
+        sigma, told = 10 ** rng.uniform(-0.5, 2.5), 10 ** rng.uniform(-2, 1.3)
+        k, delta = int(rng.integers(2, 50)), 10 ** rng.uniform(-9, -1)
         picture = privacy.gaussian_epsilon(sigma, delta)
         total = privacy.pair_epsilon(picture, told)
         assert both(total, sigma, told, k) <= delta * SLACK + 1e-15, (sigma, told, k, delta)
         forgotten += both(picture, sigma, told, k) > delta * 1.01 + 1e-14
         odds = privacy.odds_pair(sigma, 1.0, told, k)
-        assert max(privacy.odds_gaussian(sigma), privacy.odds_randomized_response(told, k)) <= odds * (1 + 1e-12)
-        assert odds <= privacy.odds_any(total, delta) * (1 + 1e-12) and odds >= (1 + both(0.0, sigma, told, k)) / 2 - 1e-12
+        alone = max(privacy.odds_gaussian(sigma), privacy.odds_randomized_response(told, k))
+        assert alone <= odds * (1 + 1e-12) and odds <= privacy.odds_any(total, delta) * (1 + 1e-12)
+        assert odds >= (1 + both(0.0, sigma, told, k)) / 2 - 1e-12
     assert forgotten > 8000  # a label that is not counted is found out
 
 
-# --- phones and their server --------------------------------------------------------------------------------------------------
+# --- phones and their server ---------------------------------------------------------------------
 
 def test_phones_and_server_are_never_below_the_truth():
     rng, refuted = np.random.default_rng(9), 0
     for noised_by, rounds in itertools.product(("server", "phone"), range(60)):
-        phones = GradientSharing(noised_by=noised_by, noise_multiplier=10 ** rng.uniform(-0.2, 3.3), participation=10 ** rng.uniform(-3, 0) if noised_by == "server" else 1.0,
-                                 rounds=int(10 ** rng.uniform(0, 3)), delta=10 ** rng.uniform(-12, -2))
+        server = noised_by == "server"
+        phones = GradientSharing(
+            noised_by=noised_by, noise_multiplier=10 ** rng.uniform(-0.2, 3.3),
+            participation=10 ** rng.uniform(-3, 0) if server else 1.0,
+            rounds=int(10 ** rng.uniform(0, 3)), delta=10 ** rng.uniform(-12, -2))
         days, noise = phones.rounds, phones.noise_multiplier
-        truth = [(noise, phones.participation, days, None)] if noised_by == "server" else [(noise / 2, 1.0, days, None)]
-        refuted += too_small(phones.spent(days), phones.delta, truth) + too_small(phones.spent(1), phones.delta, [(*truth[0][:2], 1, None)])
+        step = (noise, phones.participation) if server else (noise / 2, 1.0)
+        truth = [(*step, days, None)]
+        refuted += too_small(phones.spent(days), phones.delta, truth)
+        refuted += too_small(phones.spent(1), phones.delta, [(*step, 1, None)])
         assert phones.spent(days) >= phones.spent(1)
         if rounds % 6 == 0:
             promise = phones.guarantee()
-            assert not too_small(promise.epsilon, promise.delta, truth) and promise.odds_mechanism <= promise.odds_any
+            assert not too_small(promise.epsilon, promise.delta, truth)
+            assert promise.odds_mechanism <= promise.odds_any
     assert refuted == 0
 
 
 def test_what_the_phones_were_once_told():
     """Strong noise and few phones a day: ε = 0 stood on the page, and in the final promise."""
-    told = GradientSharing.preset("tiny", noise_multiplier=2000.0, participation=0.001, delta=1e-12, rounds=1000)
+    told = GradientSharing.preset("tiny", noise_multiplier=2000.0, participation=0.001, delta=1e-12,
+                                  rounds=1000)
     truth = [(2000.0, 0.001, 1000, None)]
     assert too_small(3e-5, 1e-12, truth)
     for epsilon in (told.spent(1000), told.guarantee().epsilon):

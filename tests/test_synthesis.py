@@ -290,6 +290,9 @@ def test_a_private_teacher_keeps_its_budget_with_the_statistics_counted(store):
     from engine import privacy
     alone = privacy.dp_sgd_epsilon(plan["noise_multiplier"], plan["sample_rate"], plan["steps"], teacher.delta).epsilon
     assert alone < result.guarantee.epsilon - 0.05  # the statistics are not free
+    promise, area = result.guarantee, result.metrics["area_mechanism"]
+    assert promise.odds_mechanism < area <= result.metrics["area_any"] < 1  # areas have their own bound
+    assert promise.odds_mechanism <= promise.odds_undrawn and result.facts["asked"] == 1000
 
 
 def test_a_table_of_students_shares_teacher_and_pictures(store):

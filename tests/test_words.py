@@ -97,26 +97,32 @@ def test_margins_are_wilsons():
 
 
 def test_the_luck_of_not_being_drawn_is_told():
-    lucky = replace(promise(0.82), sample_rate=1 / 16, steps=16, odds_undrawn=privacy.odds_dp_sgd(0.0, 1 / 16, 16))
+    drawn = privacy.odds_dp_sgd(0.0, 1 / 16, 16)
+    lucky = replace(promise(0.82), sample_rate=1 / 16, steps=16, odds_undrawn=drawn)
     told = words.odds_detail(lucky)
     assert "35 in 100 pictures were never drawn at all: that alone keeps the attacker to at most 83 in 100" in told
     assert "never drawn" not in words.odds_detail(replace(lucky, steps=320))
 
 
 def test_luck_that_a_release_of_all_takes_away_is_not_promised():
-    """Steps that drew a picture never, and a mean of all pictures besides: the luck was once said to hold at 82 beside odds of 88.89."""
+    """Steps that drew a picture never, and a mean of all pictures besides: the luck was once said
+    to hold at 82 beside odds of 88.89.
+    """
     for release in (10.0, 0.8, 0.2):
         bound = privacy.odds_dp_sgd(0.0, 1 / 16, 16, release_noise=release)
         odds = privacy.odds_dp_sgd(1.0, 1 / 16, 16, release_noise=release)
-        told = words.odds_detail(replace(promise(odds), sample_rate=1 / 16, steps=16, odds_undrawn=bound))
+        released = replace(promise(odds), sample_rate=1 / 16, steps=16, odds_undrawn=bound)
+        told = words.odds_detail(released)
         assert odds <= bound and bound > 1 - (15 / 16) ** 16 / 2
         if release == 0.2:
             assert "this luck alone protects nobody" in told and "at most 83" not in told
         else:
-            assert f"with the noise on what is released of all besides, keeps the attacker to at most {words.of_hundred(bound)} in 100" in told
+            most = words.of_hundred(bound)
+            assert f"released of all besides, keeps the attacker to at most {most} in 100" in told
 
 
-@pytest.mark.parametrize("fields", [{"noise_multiplier": 1.0, "epochs": 1}, {"network": "cnn", "noise_multiplier": 0.6, "epochs": 1}])
+@pytest.mark.parametrize("fields", [{"noise_multiplier": 1.0, "epochs": 1},
+                                    {"network": "cnn", "noise_multiplier": 0.6, "epochs": 1}])
 def test_no_promise_of_a_training_contradicts_its_own_luck(fields):
     study = DPTraining(**fields)
     found = study.guarantee(study.plan(4000))
@@ -129,7 +135,8 @@ def test_an_area_is_compared_with_the_bound_on_areas():
     """At ε = 7.988 the odds of 77 stood beside an area, of which 85.5 is allowed."""
     found = {"membership_features": 0.8, "area_any": 0.99966, "area_mechanism": 0.855}
     told = words.told_apart(found, replace(promise(0.77, 7.988), accountant="PLD"))
-    assert "**80** times in 100" in told and "above **86** in 100" in told and "above 100 behind" in told and "77" not in told
+    assert "**80** times in 100" in told and "above **86** in 100" in told
+    assert "above 100 behind" in told and "77" not in told
     assert "Nothing is promised" in words.told_apart(found, replace(promise(None), epsilon=None))
 
 

@@ -293,12 +293,15 @@ class Making:
                         "references": len(neighbours.train), "held_out": len(neighbours.held), "asked": neighbours.asked, "warnings": doubts + self._warnings()})
 
     def _areas(self, teacher: Result) -> dict[str, float]:
-        """The largest area under a ROC curve that is allowed to any method with this (ε, δ), and to this one. Nothing where nothing is promised."""
+        """The largest area under a ROC curve that is allowed to any method with this (ε, δ), and to
+        this one. Nothing where nothing is promised.
+        """
         promise = teacher.guarantee
         if promise.epsilon is None:
             return {}
         any_ = privacy.area_any(promise.epsilon, promise.delta)
-        mine = privacy.area_dp_sgd(teacher.metrics["noise_multiplier"], promise.sample_rate, promise.steps, self.study.statistics_noise)
+        noise, release = teacher.metrics["noise_multiplier"], self.study.statistics_noise
+        mine = privacy.area_dp_sgd(noise, promise.sample_rate, promise.steps, release)
         return {"area_any": any_, "area_mechanism": min(any_, mine)}
 
     def _warnings(self) -> list[str]:

@@ -91,7 +91,8 @@ class Growing:
         self.marks = {round(step) for step in np.linspace(0, steps, MEASURED + 1)}
         self.film: dict[int, bytes] = {}
         self.curves: dict[str, list[tuple[float, float]]] = {}
-        self.distances: list[float] = []  # at every mark; what is no number has no point in the curve, and still is what was found
+        # At every mark: what is no number has no point in the curve, and still is what was found.
+        self.distances: list[float] = []
 
     def all_steps(self, spent):
         """All steps, with pictures and points on the way. spent: steps → ε by then, or None."""

@@ -258,9 +258,12 @@ class Run:
 # --- judging and drawing ---------------------------------------------------------------------------------------------------
 
 def least_of(losses: list[float]) -> int:
-    """Which sub-head has the least loss. One that is no number is never the best; Failed where all are none."""
+    """Which sub-head has the least loss. One that is no number is never the best; Failed where all
+    are none.
+    """
     if not np.isfinite(losses).any():
-        raise Failed("The training diverged: no sub-head's loss is a number any more. Take a smaller learning rate.")
+        raise Failed("The training diverged: no sub-head's loss is a number any more. "
+                     "Take a smaller learning rate.")
     return int(np.nanargmin(np.where(np.isfinite(losses), losses, np.nan)))
 
 

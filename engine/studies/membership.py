@@ -165,12 +165,14 @@ class Membership(DPTraining):
         score, among = attacks.likelihood_ratio(sure, shadows, coins), attacks.each_against_the_others(shadows, coins, groups)
         rocs = {"roc": attacks.roc(score, truth), "roc_like_it": attacks.roc(among, coins)}
         area, guesses = attacks.area_of(among, coins), attacks.guesses_of(among, coins)
-        metrics = {"area": attacks.area(score, truth), "right_guesses": attacks.right_guesses(score, truth), "area_like_it": area.value,
-                   "right_guesses_like_it": guesses.value,
-                   "area_margin": attacks.margin(area), "right_guesses_margin": attacks.margin(guesses), "shadows": self.count, "candidates": len(labels)}
+        metrics = {"area": attacks.area(score, truth), "right_guesses": attacks.right_guesses(score, truth),
+                   "area_like_it": area.value, "right_guesses_like_it": guesses.value,
+                   "area_margin": attacks.margin(area), "right_guesses_margin": attacks.margin(guesses),
+                   "shadows": self.count, "candidates": len(labels)}
         for share in (0.001, 0.01):
             found = attacks.found_of(among, coins, share)
-            metrics |= {f"found_at_{share:g}": found.value, f"found_at_{share:g}_margin": attacks.margin(found)}
+            name = f"found_at_{share:g}"
+            metrics |= {name: found.value, f"{name}_margin": attacks.margin(found)}
         top = members[np.argsort(-score[:len(members)], kind="stable")[:SHOWN]]
         return Result(
             metrics=metrics, guarantee=self._none(), arrays={"score": score.astype(np.float32), "false_alarms": attacks.FALSE_ALARMS} | rocs | self._bounds(attacks.FALSE_ALARMS, target.guarantee),
@@ -191,8 +193,11 @@ class Membership(DPTraining):
 
 
 def told(shadows: np.ndarray, target: np.ndarray) -> None:
-    """Raises Failed where a network's answers are no numbers: an attack would find nothing then, whatever was given away. (n, k) and (n,) confidences."""
+    """Raises Failed where a network's answers are no numbers: an attack would find nothing then,
+    whatever was given away. (n, k) and (n,) confidences.
+    """
     lost = int(np.isnan(shadows).any(0).sum())
     if lost or np.isnan(target).any():
-        who = "the attacked network" if not lost else f"{lost} of {shadows.shape[1]} shadow networks"
-        raise Failed(f"Answers of {who} are no numbers: the training diverged, and an attack would find nothing, whatever was given away. Take a smaller learning rate.")
+        who = f"{lost} of {shadows.shape[1]} shadow networks" if lost else "the attacked network"
+        raise Failed(f"Answers of {who} are no numbers: the training diverged, and an attack would "
+                     "find nothing, whatever was given away. Take a smaller learning rate.")

@@ -282,7 +282,9 @@ class NoisyTraining(LocalNoise):
 
 
 def called(outputs: np.ndarray, standing_for: np.ndarray) -> np.ndarray:
-    """(n,) the class that the largest output stands for; -1, no class, where it is -1, because an output was no number."""
+    """(n,) the class that the largest output stands for; -1, no class, where it is -1, because an
+    output was no number.
+    """
     return np.append(standing_for, -1)[outputs]
 
 

@@ -81,8 +81,11 @@ def odds_detail(guarantee: Guarantee) -> str:
 
 
 def _by_chance(guarantee: Guarantee) -> str:
-    """Part of the odds is the luck of not having been drawn, which is no protection for whoever was, and none from what is released of all."""
-    if guarantee.sample_rate is None or guarantee.steps is None or guarantee.odds_undrawn is None or guarantee.sample_rate >= 1:
+    """Part of the odds is the luck of not having been drawn, which is no protection for whoever
+    was, and none from what is released of all.
+    """
+    known = (guarantee.sample_rate, guarantee.steps, guarantee.odds_undrawn)
+    if None in known or guarantee.sample_rate >= 1:
         return ""
     never = (1 - guarantee.sample_rate) ** guarantee.steps
     if never < 0.01:
@@ -90,18 +93,26 @@ def _by_chance(guarantee: Guarantee) -> str:
     told = f" Steps draw at random, and {rounding.at_least(never, 0, times=100)} in 100 pictures were never drawn at all"
     others = guarantee.odds_undrawn > 1 - never / 2 + 1e-9
     if of_hundred(guarantee.odds_undrawn) == 100:
-        return f"{told}; but something is released of all besides, so that this luck alone protects nobody."
-    return f"{told}: that alone{', with the noise on what is released of all besides,' if others else ''} keeps the attacker to at most {of_hundred(guarantee.odds_undrawn)} in 100."
+        return f"{told}; but something is released of all besides: this luck alone protects nobody."
+    besides = ", with the noise on what is released of all besides," if others else ""
+    most = of_hundred(guarantee.odds_undrawn)
+    return f"{told}: that alone{besides} keeps the attacker to at most {most} in 100."
 
 
 def told_apart(metrics: dict[str, float], promise: Guarantee) -> str:
-    """What one attack has found on page Synthesis, an area under a ROC curve, beside what is allowed to such areas; and that odds are another question."""
-    found = (f"Of a training picture and another one, the attack above names the right one **{100 * metrics['membership_features']:.0f}** times in 100 (50 is a coin flip). "
-             "That is the area under its ROC curve.")
+    """What one attack has found on page Synthesis, an area under a ROC curve, beside what is
+    allowed to such areas; and that odds are another question.
+    """
+    right = f"{100 * metrics['membership_features']:.0f}"
+    found = (f"Of a training picture and another one, the attack above names the right one **{right}** "
+             "times in 100 (50 is a coin flip). That is the area under its ROC curve.")
     if promise.epsilon is None:
         return f"{found} It is what one attack found. Nothing is promised: another may find more."
-    return (f"{found} On average over pictures, no attack has an area above **{of_hundred(metrics['area_mechanism'])}** in 100 behind this noise, nor above {of_hundred(metrics['area_any'])} behind any "
-            f"method with ε = {epsilon(promise.epsilon)}. What follows is about another question, yes or no about a single picture, which has a bound of its own.")
+    mine, any_ = of_hundred(metrics["area_mechanism"]), of_hundred(metrics["area_any"])
+    return (f"{found} On average over pictures, no attack has an area above **{mine}** in 100 behind "
+            f"this noise, nor above {any_} behind any method with ε = {epsilon(promise.epsilon)}. What "
+            "follows is about another question, yes or no about a single picture, which has a bound of "
+            "its own.")
 
 
 def margin_of_ranks(members: int, others: int) -> float:
