@@ -291,8 +291,9 @@ def test_a_picture_survives_from_the_smallest_budget_after_which_it_is_always_ri
 
 
 def test_a_batch_of_one_learns_too(store):
-    _, result = finish(NoisyTraining(epochs=1, width=0.125, batch_size=1, learning_rate=0.1).run(Lab(store)))
-    assert result.metrics["train_loss"] > 0 and result.metrics["train_accuracy"] > 0.2
+    """0.82 to 0.86 over four seeds; at an eighth of the width it depends on the seed whether anything is learned."""
+    _, result = finish(NoisyTraining(epochs=1, width=0.5, batch_size=1, learning_rate=0.1).run(Lab(store)))
+    assert result.metrics["train_loss"] > 0 and result.metrics["test_accuracy"] > 0.6
 
 
 def test_what_the_clustering_refuses_is_refused_before_anything_is_trained():
