@@ -29,7 +29,8 @@ REAL, MADE = -1.0, 1.0  # signs in softplus(sign · logit)
 class Adversaries(Artist):
     """Generator and discriminator of a study: `step` takes the discriminator's steps and one of the generator. images (n, size, size, c) uint8.
 
-    labels (n,) in [0, classes); with one class they are all 0, and nothing is told.
+    labels (n,) in [0, classes); with one class they are all 0, and nothing is told. Noise on the
+    discriminator's gradients is drawn by engine.noise.
     """
 
     def __init__(self, study, plan: dict, images: np.ndarray, labels: np.ndarray, classes: int, device: torch.device):

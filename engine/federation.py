@@ -203,7 +203,7 @@ HUGE = 1e9  # length of what a broken phone sends
 
 
 class Federation:
-    """Phones and their server. `study` has the fields of studies/gradient_sharing.py; plan: its noise_multiplier and clip (None: nothing is shortened)."""
+    """Phones and their server. Noise is drawn by engine.noise. `study` has the fields of studies/gradient_sharing.py; plan: its noise_multiplier and clip (None: nothing is shortened)."""
 
     def __init__(self, study, plan: dict, phones: Phones, start: Tensor):
         self.study, self.plan, self.phones = study, plan, phones

@@ -58,7 +58,7 @@ class LinearTraining(Learner):
             yield self.full[:len(part)].copy_(part)
 
     def _mean(self) -> torch.Tensor:
-        """(d,) the mean of all training rows; with privacy under noise of mean_noise times the longest row, which the plan is charged for."""
+        """(d,) the mean of all training rows; with privacy under noise of mean_noise times the longest row, which the plan is charged for. By engine.noise."""
         total = torch.zeros(self.rows.shape[1], dtype=torch.float64, device=self.device)
         most = longest(self.rows.shape[1])
         for x in self._parts(self.rows):
@@ -148,7 +148,7 @@ class LinearShadows(Learner):
             yield place, self.rows[place].float()
 
     def _release_means(self) -> None:
-        """means (k, d) as LinearTraining's, and lengths (n, k) of every row less every mean."""
+        """means (k, d) as LinearTraining's, and lengths (n, k) of every row less every mean. Noise by engine.noise."""
         total = sum(self.members[place].T @ x for place, x in self._parts())
         if self.study.private and self.plan["noise_multiplier"] > 0:
             total = self.noise.added_to(total, self.plan["mean_noise"] * longest(total.shape[1]))
@@ -178,7 +178,7 @@ class LinearShadows(Learner):
         return weight - (bias[:, :, None] * self.means[:, None]).view_as(weight), bias
 
     def learn(self, rows: torch.Tensor) -> None:
-        """Set the gradients, each model's noised by itself."""
+        """Set the gradients, each model's noised by itself, by engine.noise."""
         for parameter, total in zip((self.weight, self.bias), self.gradient(rows)):
             if self.study.private:
                 total = self.noise.added_to(total, self.plan["noise_multiplier"] * self.study.clip)

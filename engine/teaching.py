@@ -119,7 +119,9 @@ class Fit:
 
 
 class PrivateFit:
-    """The same under DP-SGD: Poisson batches, each picture's gradient clipped, noise added; plain SGD, since steps are few."""
+    """The same under DP-SGD: Poisson batches, each picture's gradient clipped, noise added (engine.noise);
+    plain SGD, since steps are few.
+    """
 
     def __init__(self, network: nn.Module, recipe: Recipe, images: torch.Tensor, labels: torch.Tensor,
                  study, plan: dict):

@@ -42,7 +42,7 @@ def shifted(images: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
 class Learner:
     """What a study's training has in common, whatever learns: Poisson batches, one step after the other, what is measured and shown.
 
-    A subclass sets the gradients of its parameters in `learn` and gives logits. In a `group` (engine/batched.py) its steps are taken with those of others.
+    A subclass sets the gradients of its parameters in `learn`, with noise from `noise` (engine.noise), and gives logits. In a `group` (engine/batched.py) its steps are taken with those of others.
     """
 
     def __init__(self, study, plan: dict, images, device: torch.device):

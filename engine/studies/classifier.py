@@ -255,7 +255,7 @@ class _Pupil:
         return teaching.outputs(self.network, torch.tensor(self.images.test_images).to(self.device), self.scale)
 
     def record(self, plan: dict) -> None:
-        """The statistics that pictures are made of: of all training pictures, or noised once."""
+        """The statistics that pictures are made of: of all training pictures, or noised once (engine.noise)."""
         from engine import synthesis
         from engine.noise import GaussianNoise
         study, classes = self.study, len(self.images.classes)

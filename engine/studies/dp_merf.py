@@ -47,7 +47,10 @@ class DPMERF(Imitating):
         return privacy.gaussian_sigma(self.target_epsilon, self.delta) if self.private else 0.0
 
     def run(self, lab):
-        """Yield the gallery and the distance as they change; return film, curves and pictures."""
+        """Yield the gallery and the distance as they change; return film, curves and pictures.
+
+        The one look at the data is noised by engine.noise.
+        """
         import torch
 
         from engine import merf

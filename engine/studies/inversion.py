@@ -159,7 +159,7 @@ class Inversion(Starting):
         return lambda pixels: teaching.outputs(network, torch.tensor(pixels).to(lab.device), scale).softmax(1).cpu().numpy()
 
     def _leak(self, lab, images, image: np.ndarray, label: int):
-        """What the attacker holds, and some facts about it."""
+        """What the attacker holds, and some facts about it. The upload is noised by engine.noise."""
         import torch
 
         from engine import federation, inversion, wire
