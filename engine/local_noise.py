@@ -8,6 +8,7 @@ The report's own errors are fields with the values as_published and corrected, s
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import numpy as np
@@ -92,7 +93,8 @@ class LocalNoise(Gaussian):
         """
         if self.images == "raw":
             return shown.astype(np.float32) / 255
-        sampler = GaussianNoise(self.release_seed(f"{part} images, draw {draw}"))
+        first = hashlib.sha256(shown[:self._share()].tobytes()).hexdigest()  # what shares a length is released otherwise
+        sampler = GaussianNoise(self.release_seed(f"{part} images from {first}, draw {draw}"))
         sigma, clean = self.sigma(self.epsilon), self.clean(shown)
         for place in (slice(start, start + CHUNK) for start in range(0, len(clean), CHUNK)):
             noised = sampler.array(clean[place].shape)
@@ -100,6 +102,10 @@ class LocalNoise(Gaussian):
             noised += clean[place]
             clean[place] = np.maximum(noised, 0, out=noised)
         return clean
+
+    def _share(self) -> int:
+        """How many images share one length."""
+        return REPORT_BATCH if self.normalisation == "as_published" else 1
 
     def release_seed(self, purpose: str) -> int:
         """The seed of what hides one release, named by all that the release depends on.
@@ -111,7 +117,10 @@ class LocalNoise(Gaussian):
         return derive_seed(f"local noise on {purpose}", self.seed, name)
 
     def sample(self, noised: bool = True) -> bytes:
-        """PNG of the first 60 training pictures: as they leave the phones, or before."""
+        """PNG of the first 60 training pictures: as they leave the phones, or before.
+
+        Where 700 share a length, these are repeated to so many: another release, with noise of its own.
+        """
         first = data.exhibits(self.dataset).train_images
         many = np.resize(first, (REPORT_BATCH, *first.shape[1:]))  # as many as share a length in the mode as_published
         shown = np.stack([pictures.stretch(one) for one in self.released(many, "train")[:len(first)]]) if noised else first
@@ -119,7 +128,7 @@ class LocalNoise(Gaussian):
 
     def clean(self, shown: np.ndarray) -> np.ndarray:
         """The same before the noise: (n, h, w, c) float32, each picture of unit length, or 700 of them together."""
-        group = REPORT_BATCH if self.normalisation == "as_published" else 1
+        group = self._share()
         pixels = shown.astype(np.float32).reshape(len(shown), -1)
         squares = np.square(pixels).sum(1)
         squares = np.repeat(np.add.reduceat(squares, np.arange(0, len(pixels), group)), group)[:len(pixels)] if len(pixels) else squares

@@ -115,7 +115,7 @@ def described(noise: float) -> str:
 
 def is_bound(name: str) -> bool:
     """Is this metric an upper bound? (membership_odds, how often an attack was right, is none.)"""
-    return name == "ceiling" or name.startswith(("epsilon", "odds"))
+    return name == "ceiling" or name.startswith(("epsilon", "odds", "area_any", "area_mechanism"))
 
 
 def told(name: str, value: float, digits: int = 6) -> str:

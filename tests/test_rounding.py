@@ -93,6 +93,8 @@ def test_ten_thousand_epsilons_odds_and_floors_are_told_on_the_honest_side():
     (rounding.of_hundred(1.0), 100),
     (rounding.told("floor", 0.66666666), "0.666666"),
     (rounding.told("ceiling", 2.99511111), "2.99512"),
+    (rounding.told("area_any", 0.98201415), "0.982015"),
+    (rounding.told("area_like_it", 0.98201415), "0.982014"),
     (rounding.told("epsilon_picture", 1925.0), "1925"),
     (rounding.told("test_accuracy", 0.66666666), "0.666667"),
     (rounding.told("membership_odds", 0.51111166, 4), "0.5111"),
@@ -119,7 +121,7 @@ def test_every_floor_that_is_shown_is_itself_refuted():
 SOURCES = [*sorted((ROOT / "pages").rglob("*.py")),
            *sorted((ROOT / "engine" / "studies").glob("*.py")),
            *(ROOT / "engine" / name for name in ("__main__.py", "local_noise.py", "privacy.py"))]
-BOUND = re.compile(r"epsilon|odds|floor|ceiling|delta|spent|budget|sigma|noise_multiplier|mean_noise",
+BOUND = re.compile(r"epsilon|odds|area_any|area_mechanism|floor|ceiling|delta|spent|budget|sigma|noise_multiplier|mean_noise",
                    re.IGNORECASE)
 OTHERS = re.compile(r"words\.\w+|rounding\.\w+|\[\w+\]")  # may have such a name and be none
 ROUNDS = re.compile(r"[gfeGFE%]$|\.\d")

@@ -1,6 +1,7 @@
 """The sampler of protective noise: normal far out, where float32 noise is not; and no other one."""
 
 import ast
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -94,66 +95,188 @@ def test_noise_is_added_in_float64():
 
 # --- no other noise reaches a released number ------------------------------------------------------------
 
-NORMAL = {"randn", "randn_like", "normal_", "normal", "standard_normal", "xavier_normal_",
-          "kaiming_normal_", "trunc_normal_", "laplace", "exponential_", "log_normal_", "cauchy_"}
-# What draws normal numbers and protects nobody: file, function, why.
+NORMAL = {"randn", "randn_like", "normal_", "normal", "standard_normal", "xavier_normal_", "kaiming_normal_",
+          "trunc_normal_", "laplace", "exponential_", "exponential", "log_normal_", "lognormal", "cauchy_",
+          "multivariate_normal", "rvs", "gauss", "normalvariate", "Normal", "Laplace", "MultivariateNormal",
+          "standard_exponential", "ppf", "isf", "ndtri", "erfinv"}
+# What draws such numbers, or could make them of uniform ones, and protects nobody:
+# file, function with its class, how often.
 HARMLESS = {
-    ("engine/noise.py", "array"): "the sampler",
-    ("engine/noise.py", "summed"): "the sampler, on a GPU",
-    ("engine/canaries.py", "tensor"): "a planted error of the audit",
-    ("engine/merf.py", "__init__"): "the random features' frequencies, which are public",
-    ("engine/teaching.py", "changed"): "augmentation in trainings without privacy",
-    ("engine/iic.py", "batch"): "augmentation of features of what was released",
-    ("engine/iic.py", "whitened_axes"): "a random start for a singular value decomposition",
-    ("engine/iic.py", "_drawn"): "initial weights",
-    ("engine/iic.py", "__init__"): "initial weights",
-    ("engine/artist.py", "latent"): "a generator's input",
-    ("engine/artist.py", "walk"): "a generator's input",
-    ("engine/networks.py", "_normal"): "initial weights",
-    ("engine/studies/bn_synthesis.py", "controls"): "a control: copies that are noised visibly",
-    ("engine/studies/drawing.py", "__init__"): "a generator's input",
-    ("engine/studies/fidelity.py", "_real"): "a control: copies that are noised visibly",
-    ("engine/studies/fidelity.py", "_untrained"): "a generator's input",
-    ("engine/synthesis.py", "__init__"): "where made-up images start",
+    ("engine/noise.py", "GaussianNoise.array"): 1,  # the sampler
+    ("engine/noise.py", "summed"): 1,  # the sampler, on a GPU
+    ("engine/canaries.py", "Float32Noise.tensor"): 1,  # a planted error of the audit
+    ("engine/merf.py", "Features.__init__"): 1,  # the random features' frequencies, which are public
+    ("engine/teaching.py", "Fit.changed"): 1,  # augmentation in trainings without privacy
+    ("engine/iic.py", "ScatteredViews.batch"): 1,  # augmentation of features of what was released
+    ("engine/iic.py", "whitened_axes"): 1,  # a random start for a singular value decomposition
+    ("engine/iic.py", "_drawn"): 1,  # initial weights
+    ("engine/iic.py", "Heads.__init__"): 1,  # initial weights
+    ("engine/artist.py", "Artist.latent"): 1,  # a generator's input
+    ("engine/artist.py", "walk"): 1,  # a generator's input
+    ("engine/networks.py", "_normal"): 1,  # initial weights
+    ("engine/studies/bn_synthesis.py", "Neighbours.controls"): 1,  # a control: copies, noised visibly
+    ("engine/studies/drawing.py", "Growing.__init__"): 1,  # a generator's input
+    ("engine/studies/fidelity.py", "Fidelity._real"): 1,  # a control: copies, noised visibly
+    ("engine/studies/fidelity.py", "Fidelity._untrained"): 1,  # a generator's input
+    ("engine/synthesis.py", "Batch.__init__"): 1,  # where made-up images start
 }
 
 
 def normal_draws(source, name):
-    """{(file, innermost function)} that call anything that draws normal numbers."""
-    calls, stack = set(), []
+    """How often each function, named with its classes, calls what makes normal numbers."""
+    calls, stack = Counter(), []
 
     def visit(node):
-        inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
         if inside:
             stack.append(node.name)
-        if isinstance(node, (ast.Attribute, ast.Name)):
+        if isinstance(node, (ast.Attribute, ast.Name)) and isinstance(node.ctx, ast.Load):
             called = node.attr if isinstance(node, ast.Attribute) else node.id
-            # scipy's and privacy's "normal" distributions are no draws
-            if called in NORMAL and isinstance(node.ctx, ast.Load):
-                calls.add((name, stack[-1] if stack else ""))
+            calls[name, ".".join(stack)] += called in NORMAL
         for child in ast.iter_child_nodes(node):
             visit(child)
         if inside:
             stack.pop()
 
     visit(ast.parse(source))
-    return calls
+    return +calls
 
 
 def all_draws():
-    files = sorted((ROOT / "engine").rglob("*.py")) + sorted((ROOT / "pages").rglob("*.py"))
-    return set().union(*(normal_draws(path.read_text(), str(path.relative_to(ROOT))) for path in files))
+    files = [path for folder in ("engine", "pages") for path in sorted((ROOT / folder).rglob("*.py"))]
+    statistics = {"engine/auditing.py", "engine/attacks.py", "engine/privacy.py"}  # quantiles, no draws
+    names = {str(path.relative_to(ROOT)): path for path in files}
+    return sum((normal_draws(path.read_text(), name) for name, path in names.items()
+                if name not in statistics), Counter())
 
 
 def test_no_other_normal_number_can_reach_a_release():
-    assert all_draws() == set(HARMLESS)
+    assert dict(all_draws()) == HARMLESS
 
 
-@pytest.mark.parametrize("line", ["torch.randn(3)", "torch.randn_like(x)", "x.normal_(0, 1)",
-                                  "rng.standard_normal(3)", "np.random.normal(0, 1, 3)"])
+@pytest.mark.parametrize("line", [
+    "torch.randn(3)", "torch.randn_like(x)", "x.normal_(0, 1)", "rng.standard_normal(3)",
+    "np.random.normal(0, 1, 3)", "torch.distributions.Normal(0, 1).sample()", "stats.norm.rvs(3)",
+    "rng.multivariate_normal(m, c)", "random.gauss(0, 1)", "stats.norm.ppf(rng.random())"])
 def test_the_search_finds_a_planted_one(line):
-    source = f"def release(x, rng):\n    return x + {line}\n"
-    assert normal_draws(source, "engine/planted.py") == {("engine/planted.py", "release")}
+    source = f"class Imitator:\n    def __init__(self, x, rng):\n        self.x = x + {line}\n"
+    assert normal_draws(source, "engine/planted.py")["engine/planted.py", "Imitator.__init__"] >= 1
+
+
+# --- drawn and added in float64, rounded once: every mechanism -------------------------------------------
+
+class Seen(GaussianNoise):
+    """The sampler, and what was asked of it."""
+
+    def added_to(self, total, deviation):
+        self.total, self.noised = total.clone(), super().added_to(total, deviation)
+        return self.noised.clone()
+
+
+class Float32(Seen):
+    """A planted error: draws and sums in float32."""
+
+    def added_to(self, total, deviation):
+        z = self.tensor(*total.shape).float()
+        self.total, self.noised = total.clone(), total.double() + deviation * z.double()
+        return (total.float() + deviation * z).double()
+
+
+def gradient(noise):
+    """(released, once rounded) of a step of DP-SGD."""
+    from engine.dp_sgd import PrivateGradient
+    from engine.networks import report_cnn
+    network = report_cnn(1, 28, 10, seed=0)
+    PrivateGradient(network, expected_batch=48, max_grad_norm=0.3, noise_multiplier=1.1, noise=noise)(
+        torch.rand(4, 1, 28, 28), torch.arange(4))
+    flat = torch.cat([p.grad.flatten() for p in network.parameters()])
+    return flat, (noise.noised / 48).float()
+
+
+def linear(noise):
+    """Of a step of the linear model: its weights, released first."""
+    from types import SimpleNamespace
+
+    from engine.linear import LinearTraining
+    totals = (torch.rand(3, 5), torch.rand(3))
+    training = SimpleNamespace(parameters=[torch.zeros(3, 5), torch.zeros(3)], noise=noise, noise_multiplier=1.3,
+                               max_grad_norm=0.7, study=SimpleNamespace(private=True, batch_size=48))
+    LinearTraining.release(training, totals[:1])
+    return training.parameters[0].grad, (noise.noised / 48).float()
+
+
+def embedding(noise):
+    """Of DP-MERF's sums."""
+    from engine import merf
+    return merf.released(torch.rand(3, 9, dtype=torch.float64), 2.0, noise), noise.noised.float().double()
+
+
+def phones(noise):
+    """Of the uploads of a federation, or their sum."""
+    from types import SimpleNamespace
+
+    from engine.federation import Federation
+    server = SimpleNamespace(noise=noise, plan={"noise_multiplier": 2.0, "clip": 0.3})
+    return Federation._noised(server, torch.rand(5, 7)), noise.noised.float()
+
+
+def statistics(noise):
+    """Of a teacher's statistics: mean and variance of its first layer, from the noised sums."""
+    from engine import networks, synthesis
+    network = networks.resnet("narrow", "plain group", 1, 28, 10, 3)
+    found = synthesis.private_statistics(network, torch.randint(0, 256, (5, 28, 28, 1), dtype=torch.uint8), 0.5, 1.0, noise)
+    means = [mean / 1.0 for mean, _ in found.values()]
+    sizes, total = [len(mean) for mean in means], noise.noised.float()
+    parts = (total[:-1] / total[-1].clamp_min(1)).split([2 * size for size in sizes])
+    wanted = [part[:size] / synthesis.weight(len(sizes), size) for part, size in zip(parts, sizes)]
+    return torch.cat(means), torch.cat(wanted)
+
+
+MECHANISMS = [gradient, linear, embedding, phones, statistics]
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_every_mechanism_adds_in_float64_and_rounds_once(mechanism):
+    released, once = mechanism(Seen(3))
+    assert torch.equal(released, once)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_noise_that_was_added_in_float32_would_be_seen(mechanism):
+    released, once = mechanism(Float32(3))
+    assert not torch.equal(released, once)
+
+
+def test_stacked_steps_add_in_float64_and_round_once():
+    from engine import data
+    from engine.batched import Group, Stacked
+    from engine.studies.dp_training import DPTraining
+    from engine.training import Training
+    study = DPTraining(network="cnn", batch_size=200, epochs=1, noise_multiplier=1.0, learning_rate=1.0)
+    learner = Training(study, study.plan(4000), data.load("mnist-5k"), torch.device("cpu"))
+    Group(1).join(learner)
+    stack = Stacked([learner])
+    before, size = stack.weights.clone(), stack.weights.shape[1]
+    z = GaussianNoise(study.derive_seed("noise")).tensor(stack.ahead if stack.ahead < 20 else 20, size)[:1]
+    stack.accumulate = lambda: None  # nothing but noise
+    stack.step()
+    assert stack.drawn_noise.dtype == stack.noise.dtype == torch.float64
+    released = (z * study.clip / 200).float()  # σ = 1
+    assert torch.equal(stack.weights, before - (released * 1.0))
+
+
+def test_local_noise_is_added_in_float64_and_rounded_once():
+    from engine import data
+    from engine.studies.kmeans_labels import KMeansLabels
+    seeds, study, images = [], KMeansLabels(epsilon=50.0), data.load("mnist-5k").train_images[:30]
+    kind = type("Watched", (KMeansLabels,), {"release_seed": lambda self, purpose: seeds.append(
+        KMeansLabels.release_seed(self, purpose)) or seeds[-1]})
+    released = kind(epsilon=50.0).released(images, "train")
+    clean = study.clean(images)
+    once = study.sigma(50.0) * GaussianNoise(seeds[0]).array(clean.shape) + clean.astype(np.float64)
+    assert np.array_equal(released, np.maximum(once, 0).astype(np.float32))
+    planted = study.sigma(50.0) * GaussianNoise(seeds[0]).array(clean.shape).astype(np.float32) + clean
+    assert not np.array_equal(released, np.maximum(planted, 0).astype(np.float32))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -257,6 +257,19 @@ def test_studies_of_one_release_share_it_and_only_it():
     assert not np.array_equal(clustered.released(images, "train"), clustered.released(images, "train", 1))
 
 
+@pytest.mark.parametrize("normalisation", ["corrected", "as_published"])
+def test_an_image_that_is_scaled_otherwise_has_another_draw(normalisation):
+    """Where 700 share a length, 60 of them repeated are other releases; else they are the same ones."""
+    study, images = KMeansLabels(epsilon=150.0, normalisation=normalisation), data.load("mnist-5k").train_images[:700]
+    repeated = np.resize(images[:60], images.shape)
+    (a, b), (u, v) = ([of(found)[:60] for found in (images, repeated)]
+                      for of in (lambda found: study.released(found, "train"), study.clean))
+    assert np.array_equal(a, b) == np.array_equal(u, v) == (normalisation == "corrected")
+    if normalisation == "as_published":
+        seen = (a > 0) & (b > 0) & (u > 0)
+        assert abs(np.corrcoef((a - u)[seen], (b - v)[seen])[0, 1]) < 0.1
+
+
 def test_the_strengths_of_one_image_are_drawn_afresh():
     study, (image, label) = Noise(epsilon=150.0), Noise().pick(data.load("mnist-5k"))
     other = study.model_copy(update={"epsilon": 50.0})

@@ -1,6 +1,7 @@
 """Batch-norm synthesis: statistics against numpy, the best pictures really the best, the private release really bounded."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from engine.noise import GaussianNoise
 from engine.studies.bn_synthesis import BNSynthesis, as_bytes
 from engine.studies.classifier import Classifier, load_arrays, read_arrays
 from engine.studies.student import Student
+from engine.streams import derive_seed
 from engine.study import Failed, Refused, key
 from tests.test_contract import finish
 
@@ -221,7 +223,9 @@ def test_private_training_takes_the_steps_and_adds_the_noise_that_are_charged(di
     def moved(noise):
         network = networks.resnet("narrow", "plain group", 1, 28, 10, 3)
         before = torch.cat([p.detach().flatten().clone() for p in network.parameters()])
-        fit = teaching.PrivateFit(network, teaching.Recipe(2, 150, 1.0), *digits, 0, sample_rate=1 / 4, noise_multiplier=noise, max_grad_norm=1e-3)
+        study = SimpleNamespace(max_grad_norm=1e-3, derive_seed=lambda purpose: derive_seed(purpose, 0))
+        plan = {"sample_rate": 1 / 4, "noise_multiplier": noise}
+        fit = teaching.PrivateFit(network, teaching.Recipe(2, 150, 1.0), *digits, study, plan)
         steps = sum(1 for _ in range(2) for _ in fit.epoch())
         return steps, float((torch.cat([p.detach().flatten() for p in network.parameters()]) - before).std())
     steps, size = moved(50.0)

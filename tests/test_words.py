@@ -104,6 +104,17 @@ def test_the_luck_of_not_being_drawn_is_told():
     assert "never drawn" not in words.odds_detail(replace(lucky, steps=320))
 
 
+def test_luck_that_hardly_anybody_has_blames_no_other_release():
+    """One in 69 is never drawn: at most 99.3 in 100, shown as 100, and nothing else is released."""
+    rate, steps = 0.064, 64
+    drawn = privacy.odds_dp_sgd(0.0, rate, steps)
+    told = words.odds_detail(replace(promise(0.82), sample_rate=rate, steps=steps, odds_undrawn=drawn))
+    assert "1 in 100 pictures were never drawn" in told and "released of all" not in told
+    whom = replace(promise(0.82), sample_rate=rate, steps=steps, odds_undrawn=drawn,
+                   unit="all pictures of one participant")
+    assert "1 in 100 participants were never drawn" in words.odds_detail(whom)
+
+
 def test_luck_that_a_release_of_all_takes_away_is_not_promised():
     """Steps that drew a picture never, and a mean of all pictures besides: the luck was once said
     to hold at 82 beside odds of 88.89.
@@ -136,7 +147,7 @@ def test_an_area_is_compared_with_the_bound_on_areas():
     found = {"membership_features": 0.8, "area_any": 0.99966, "area_mechanism": 0.855}
     told = words.told_apart(found, replace(promise(0.77, 7.988), accountant="PLD"))
     assert "**80** times in 100" in told and "above **86** in 100" in told
-    assert "above 100 behind" in told and "77" not in told
+    assert "none above 100." in told and "77" not in told
     assert "Nothing is promised" in words.told_apart(found, replace(promise(None), epsilon=None))
 
 

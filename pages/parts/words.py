@@ -90,10 +90,13 @@ def _by_chance(guarantee: Guarantee) -> str:
     never = (1 - guarantee.sample_rate) ** guarantee.steps
     if never < 0.01:
         return ""
-    told = f" Steps draw at random, and {rounding.at_least(never, 0, times=100)} in 100 pictures were never drawn at all"
+    whom = "participants" if "participant" in guarantee.unit else "pictures"
+    told = f" Steps draw at random, and {rounding.at_least(never, 0, times=100)} in 100 {whom} were never drawn at all"
     others = guarantee.odds_undrawn > 1 - never / 2 + 1e-9
     if of_hundred(guarantee.odds_undrawn) == 100:
-        return f"{told}; but something is released of all besides: this luck alone protects nobody."
+        if others:
+            return f"{told}; but something is released of all besides: this luck alone protects nobody."
+        return f"{told}: so few that this luck alone protects hardly anybody."
     besides = ", with the noise on what is released of all besides," if others else ""
     most = of_hundred(guarantee.odds_undrawn)
     return f"{told}: that alone{besides} keeps the attacker to at most {most} in 100."
@@ -104,15 +107,17 @@ def told_apart(metrics: dict[str, float], promise: Guarantee) -> str:
     allowed to such areas; and that odds are another question.
     """
     right = f"{100 * metrics['membership_features']:.0f}"
-    found = (f"Of a training picture and another one, the attack above names the right one **{right}** "
+    found = (f"Of a training picture and a held-out one, the attack above names the right one **{right}** "
              "times in 100 (50 is a coin flip). That is the area under its ROC curve.")
     if promise.epsilon is None:
         return f"{found} It is what one attack found. Nothing is promised: another may find more."
     mine, any_ = of_hundred(metrics["area_mechanism"]), of_hundred(metrics["area_any"])
-    return (f"{found} On average over pictures, no attack has an area above **{mine}** in 100 behind "
-            f"this noise, nor above {any_} behind any method with ε = {epsilon(promise.epsilon)}. What "
-            "follows is about another question, yes or no about a single picture, which has a bound of "
-            "its own.")
+    return (f"{found} Take a picture's score in a training that it was part of, and its score in another "
+            "training that it was not part of. Behind this noise, no attack's scores tell the two apart with "
+            f"an area above **{mine}** in 100; behind any method with ε = {epsilon(promise.epsilon)}, with none "
+            f"above {any_}. Training and held-out pictures may differ in other ways, too, which an attack may "
+            "use where nothing leaks. What follows is about another question, yes or no about a single "
+            "picture, which has a bound of its own.")
 
 
 def margin_of_ranks(members: int, others: int) -> float:

@@ -56,7 +56,7 @@ def test_a_result_has_its_guarantee_odds_classes_and_examples(visit):
     visitor = visit(f"dp_training?{SMALL}")
     page = visitor.page
     look.trained(page)
-    for words in ("one training picture with its label", "Poisson", "removed", "A simulation"):
+    for words in ("one training picture with its label", "Poisson", "blanked", "A simulation"):
         expect(page.get_by_test_id("stMain")).to_contain_text(words)
     figures = look.picture(page, "100 small figures").get_attribute("alt")
     n = int(re.search(r"(\d+) of them", figures).group(1))
