@@ -1,17 +1,20 @@
 # make run: the dashboard on port 8501 (PORT=8600 make run for another); make test: all tests;
-# make test-portable: the numeric ones as other machines compute them (EMULATIONS="one-thread unlike" for some of these machines).
+# make test-full: what takes hours; make test-portable: the numeric ones as other machines compute them (EMULATIONS="one-thread unlike" for some of these machines).
 PORT ?= 8501
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-portable bench clean
+.PHONY: run test test-full test-portable bench clean
 
 run: $(VENV)/.installed
 	$(BIN)/streamlit run app.py --server.port $(PORT)
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
+
+test-full: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m full
 
 test-portable: $(VENV)/.installed-test
 	$(BIN)/python -m tests.portable $(EMULATIONS)
