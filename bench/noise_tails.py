@@ -70,7 +70,7 @@ def events(draw, steps: int, inputs: int, sigma: float, example: float) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=80_000_000)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=3000)
     arguments = parser.parse_args()
     count = max(1, arguments.draws // CHUNK) * CHUNK
     print(f"{count:,} draws of each; beyond {', '.join(f'{far:g}' for far in FAR)} standard deviations")
