@@ -116,8 +116,10 @@ def private_statistics(network: nn.Module, images: torch.Tensor, noise_multiplie
     """Noised mean and variance of what each norm layer of a group-norm network gives, over images (n, h, w, c) uint8.
 
     Each picture gives one vector: for each layer, its channels' means and mean squares over √(2·layers·channels), shortened to length
-    `clip`, and a 1 that counts it. One picture more or less moves the sum by at most S = √(clip² + 1), and N(0, (noise_multiplier·S)²)
-    is added to each entry: one Gaussian release of sensitivity 1 and that noise multiplier, drawn by
+    `clip`, and a 1 that counts it. A picture that is blanked gives a vector of zeros, count and all,
+    while the number of pictures stays fixed and public (engine/neighbours.py). So one picture moves
+    the sum by at most S = √(clip² + 1), and N(0, (noise_multiplier·S)²) is added to each entry: one
+    Gaussian release of sensitivity 1 and that noise multiplier, drawn by
     engine.noise and rounded once. All the rest is post-processing. Proof in docs/synthesis.md.
     """
     total, sizes = None, {}
