@@ -205,9 +205,14 @@ def print_json(study: Study, result: Result, seconds: float, cached: bool) -> No
 def described(study: Study, result: Result, seconds: float, cached: bool) -> dict:
     """A study and its result without pictures and arrays, fit for JSON."""
     found = {"study": study.NAME, "key": key(study), "params": study.model_dump(mode="json"), "metrics": result.metrics,
-             "guarantee": asdict(result.guarantee), "warnings": result.warnings,
+             "guarantee": asdict(result.guarantee), "warnings": result.warnings, "notes": notes(study),
              "seconds": seconds, "cached": cached}
     return strict(found)
+
+
+def notes(study: Study) -> list[str]:
+    """What to know about a folder of one's own: what was skipped, which copies there are. Pages say it, too."""
+    return list(data.exhibits(study.dataset).notes)
 
 
 def strict(value):

@@ -13,6 +13,7 @@ from engine import parameters
 CACHE_GIB = 10.0
 ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(\d{1,5})")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+MOST_CORES = 1024  # many more threads than that end a process without a word
 COUNTS = re.compile(r"\s*[1-9]\d{0,5}\s*(,\s*[1-9]\d{0,5}\s*)*")  # OpenMP takes several: one for each level
 
 
@@ -63,8 +64,16 @@ def check() -> None:
     _check_folder("VEIL_HOME", home, os.R_OK | os.W_OK | os.X_OK, "write to")
     _check_folder("VEIL_DATA", data_folder, os.R_OK | os.X_OK, "read")
     for name in THREADS:
-        if (text := os.environ.get(name)) and not COUNTS.fullmatch(text):
-            raise Wrong(name, "allowed: a whole number of threads, at least 1")
+        if (text := os.environ.get(name)) and not (COUNTS.fullmatch(text) and _few(text)):
+            raise Wrong(name, f"allowed: a whole number of threads, from 1 to {MOST_CORES}")
+    asked = os.environ.get("PYTHON_CPU_COUNT")
+    if asked and asked != "default" and not (asked.isdecimal() and int(asked) and _few(asked)):
+        raise Wrong("PYTHON_CPU_COUNT", f"allowed: a whole number of cores, from 1 to {MOST_CORES}, or default")
+
+
+def _few(text: str) -> bool:
+    """No number among them is above MOST_CORES."""
+    return all(int(part) <= MOST_CORES for part in text.split(","))
 
 
 def _check_folder(name: str, folder, access: int, what: str) -> None:

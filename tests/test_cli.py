@@ -26,7 +26,7 @@ def test_json_is_exactly_one_object_and_the_second_time_cached():
     first, second = (engine("run", "noise", "--set", "epsilon=150", "--json") for _ in range(2))
     assert first.returncode == second.returncode == 0
     before, after = json.loads(first.stdout), json.loads(second.stdout)
-    assert set(before) == {"study", "key", "params", "metrics", "guarantee", "warnings", "seconds", "cached"}
+    assert set(before) == {"study", "key", "params", "metrics", "guarantee", "warnings", "notes", "seconds", "cached"}
     assert {"unit", "epsilon", "delta", "mechanism", "accountant", "sampling", "sample_rate", "steps", "note"} <= set(before["guarantee"])
     assert (before["cached"], after["cached"]) == (False, True)
     assert before["key"] == after["key"] and before["metrics"] == after["metrics"] and before["params"]["epsilon"] == 150.0

@@ -119,3 +119,22 @@ def test_the_page_gives_no_verdict_and_says_why(blind, request):
     finally:
         live.services().runner.close()
         live.services.cache_clear()
+
+
+def test_a_folder_of_twins_gives_no_verdict_from_the_command_line_either(tmp_path, monkeypatch, store):
+    """Every picture is there twice, and copies stay on one side: unseen pictures have a twin among themselves, so whatever is made seemed a copy."""
+    from PIL import Image
+    draws = np.random.default_rng(0)
+    for kind in ("a", "b"):
+        folder = tmp_path / "folders" / "twins" / kind
+        folder.mkdir(parents=True)
+        for number in range(30):
+            picture = Image.fromarray(draws.integers(0, 256, (32, 32), np.uint8))
+            for again in ("", "again"):
+                picture.save(folder / f"{number}{again}.png")
+    monkeypatch.setenv("VEIL_DATA", str(tmp_path))
+    _, twins = finish(Lab(store).need(Fidelity.preset("tiny", dataset="folder:twins", samples=20, batch_size=10)))
+    assert twins.metrics["threshold_pixels"] > 1e6
+    assert any("no verdict on copies is given" in said for said in twins.warnings)
+    _, plain = finish(Lab(store).need(Fidelity.preset("tiny", samples=40)))
+    assert not any("no verdict on copies is given" in said for said in plain.warnings)

@@ -18,7 +18,8 @@ from tests.conftest import ROOT
 WRONG = {"VEIL_CACHE_GB": ["much", "-1", "0", "0,0", "nan", "inf", "1_0", "1e400"],
          "VEIL_SCHEDULER": ["nonsense", "tcp://", "tcp://host", "tcp://host:0", "tcp://host:99999", "ftp://host:8786", "host:port", "tcp://a b:8786"],
          "VEIL_HOME": ["FILE", "FILE/below", "LOOP"], "VEIL_DATA": ["FILE", "FILE/below", "LOOP", "x" * 5000],
-         "OMP_NUM_THREADS": ["zwei", "0", "-2", "1.5"], "MKL_NUM_THREADS": ["many"], "OPENBLAS_NUM_THREADS": ["0"]}
+         "OMP_NUM_THREADS": ["zwei", "0", "-2", "1.5"], "MKL_NUM_THREADS": ["many"], "OPENBLAS_NUM_THREADS": ["0", "99999"],
+         "PYTHON_CPU_COUNT": ["abc", "0", "-1", "2.5", "99999999"]}
 CASES = [(name, text) for name, texts in WRONG.items() for text in texts]
 
 
@@ -41,7 +42,7 @@ def test_a_wrong_variable_is_named_with_its_value(name, text, tmp_path, monkeypa
 
 @pytest.mark.parametrize("name, text", [
     ("VEIL_CACHE_GB", "0,5"), ("VEIL_CACHE_GB", "0.5"), ("VEIL_CACHE_GB", ""), ("VEIL_CACHE_GB", "1,925"), ("VEIL_SCHEDULER", ""), ("VEIL_SCHEDULER", "host:8786"),
-    ("VEIL_SCHEDULER", "tls://10.0.0.1:8786"), ("VEIL_SCHEDULER", "tcp://[::1]:8786"), ("VEIL_DATA", "/nowhere/at/all"), ("VEIL_HOME", ""), ("OMP_NUM_THREADS", "4,2"), ("OMP_NUM_THREADS", "1")])
+    ("VEIL_SCHEDULER", "tls://10.0.0.1:8786"), ("VEIL_SCHEDULER", "tcp://[::1]:8786"), ("VEIL_DATA", "/nowhere/at/all"), ("VEIL_HOME", ""), ("OMP_NUM_THREADS", "4,2"), ("PYTHON_CPU_COUNT", "2"), ("PYTHON_CPU_COUNT", "default"), ("OMP_NUM_THREADS", "1")])
 def test_what_is_allowed_is_taken(name, text, monkeypatch):
     monkeypatch.setenv(name, text)
     settings.check()

@@ -26,6 +26,7 @@ REFERENCES = 10_000  # training pictures that sets are compared with, at most; c
 SEARCHED = 60_000  # but no more than this many
 MOST_YARDSTICK = 2000  # held-out pictures whose own ratios are the yardstick
 AGAIN, UNSEEN_BELOW = 1 / 3, 0.01  # a training picture has come back where a ratio is below a third of what one in a hundred unseen pictures is below: data sets hold duplicates
+NEVER_SO_FAR = 10.0  # unseen pictures, from those learned from: so many times as far as from each other, but for twins among them
 ALL_FOUND, NONE_FOUND = 0.9, 0.1  # shares of pictures that come back: of exact copies at least, of unseen ones at most. Otherwise no verdict is given
 FOUND = 12  # pictures in the memorisation finder
 LEAST_HELD_OUT = 20
@@ -281,10 +282,16 @@ class Measuring:
 
 
 def blind(metrics: dict[str, float]) -> list[str]:
-    """What to say where the test for copies does not find exact copies, of which the answer is known."""
-    return [f"The test for copies {by} cannot be trusted here: of exact copies of the pictures learned from it finds {math.floor(100 * metrics[f'known_{space}'])} in 100, and should find all. "
+    """What to say where the test for copies gives a wrong answer on pictures of which the answer is known."""
+    spaces = {"pixels": "by pixels", "features": "by features"}
+    missed = [f"The test for copies {by} cannot be trusted here: of exact copies of the pictures learned from it finds {math.floor(100 * metrics[f'known_{space}'])} in 100, and should find all. "
             "Pictures that stand in the training part and in the held-out part, or that all look alike, make it blind; no verdict on copies is given."
-            for space, by in (("pixels", "by pixels"), ("features", "by features")) if metrics[f"known_{space}"] < ALL_FOUND]
+            for space, by in spaces.items() if metrics[f"known_{space}"] < ALL_FOUND]
+    # Unseen pictures are about as near to the training part as to each other, so few are much nearer to it.
+    wrong = [f"The test for copies {by} cannot be trusted here: nearly all unseen pictures are nearer to each other than to those learned from, as where each stands among them twice. So whatever is not "
+             "one of them seems to be a copy; no verdict on copies is given."
+             for space, by in spaces.items() if not metrics[f"threshold_{space}"] < NEVER_SO_FAR]
+    return missed + wrong
 
 
 def doubt(copies: dict[str, float], unseen: dict[str, float]) -> str:
