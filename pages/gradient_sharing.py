@@ -35,7 +35,7 @@ def switch_dial() -> None:
 def lacking(name: str) -> str:
     """Why nothing can run, where Run would be."""
     try:
-        data.fingerprint(name)
+        data.exhibits(name)
     except data.Missing as missing:
         return f"{missing} How to build a folder of your own: docs/gradient_sharing.md. The preset Start works with what is here."
     return ""
