@@ -72,7 +72,7 @@ class Noise(Gaussian):
         """image (h, w, c) uint8 and its label → what is released, what it reveals, and how alike it is."""
         unit = unit_length(image)
         released = {e: self._noised(unit, e) for e in {*STRIP, self.epsilon}}
-        coins = np.random.default_rng(self._seed(unit, f"label at ε {self.label_epsilon!r}"))
+        coins = np.random.default_rng(self._seed(unit, f"label {label} of {len(classes)} at ε {self.label_epsilon!r}"))
         told = int(privacy.sample_randomized_response(label, self.label_epsilon, len(classes), coins))
         noised = released[self.epsilon]
         shown = {"original": pictures.png(image, SHOWN), "noised": pictures.png(pictures.stretch(noised), SHOWN)}

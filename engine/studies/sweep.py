@@ -55,7 +55,7 @@ class Sweep(Study):
 def together(members: tuple[DPTraining, ...], results: list[Result]) -> Guarantee:
     """What is promised where all private members' networks are published, or the best of them is picked: their privacy losses composed.
 
-    That needs independent draws, which DPTraining.secret sees to. Members without privacy stand beside for comparison and are not published.
+    That needs independent draws, which Study.derive_seed sees to. Members without privacy stand beside for comparison and are not published.
     """
     private = [(member, result) for member, result in zip(members, results) if member.private]
     if not private or any(result.guarantee.epsilon is None for _, result in private):
