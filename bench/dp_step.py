@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from engine.dp_sgd import PrivateGradient, poisson_batch
 from engine.networks import report_cnn
-from engine.noise import GaussianNoise
+from engine.noise import Coins, GaussianNoise
 from engine.vision import torchvision
 
 ROWS, BATCH, STEPS = 12_000, 256, -(-12_000 // 256)
@@ -97,7 +97,7 @@ def plain(network: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
 
 def opacus_tensors(network: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
     """Opacus without its data loader: Poisson batches of tensors into its module and optimizer."""
-    wrapped, coins = GradSampleModule(network), torch.Generator().manual_seed(0)
+    wrapped, coins = GradSampleModule(network), Coins(0)
     optimizer = DPOptimizer(torch.optim.SGD(wrapped.parameters(), lr=RATE), noise_multiplier=NOISE,
                             max_grad_norm=CLIP, expected_batch_size=BATCH)
 
@@ -141,7 +141,7 @@ class Float32(GaussianNoise):
 
 def ours(network: nn.Module, x: Tensor, y: Tensor, noise: GaussianNoise) -> Callable[[], None]:
     """Veil: Poisson batches, PrivateGradient, the same optimizer."""
-    coins = torch.Generator().manual_seed(0)
+    coins = Coins(0)
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
     private = PrivateGradient(network, expected_batch=BATCH, max_grad_norm=CLIP, noise_multiplier=NOISE, noise=noise)
 

@@ -92,12 +92,13 @@ class Measured:
     all 0.
 
     rare: variance besides, where few are counted, so that none at all has a margin too (Agresti and
-    Coull 1998).
+    Coull 1998). least: the variance is no smaller, also where nobody was guessed wrong.
     """
 
     value: float
     moved: np.ndarray
     rare: float = 0.0
+    least: float = 0.0
 
 
 def area_of(scores: np.ndarray, members: np.ndarray) -> Measured:
@@ -110,14 +111,14 @@ def area_of(scores: np.ndarray, members: np.ndarray) -> Measured:
     value = area(scores, members)
     member = (among(outside) - value) / len(inside)
     other = (1 - among(inside) - value) / len(outside)
-    return Measured(value, np.where(members, member, other))
+    return Measured(value, np.where(members, member, other), least=_unseen(scores))
 
 
 def guesses_of(scores: np.ndarray, members: np.ndarray) -> Measured:
     """`right_guesses` of all entries together, (n, k) both."""
     right = np.where(scores == 0, 0.5, (scores > 0) == members)
     moved = np.where(members, _off(right, members), _off(right, ~members)) / 2
-    return Measured(right_guesses(scores, members), moved)
+    return Measured(right_guesses(scores, members), moved, least=_unseen(scores))
 
 
 def found_of(scores: np.ndarray, members: np.ndarray, share: float) -> Measured:
@@ -134,6 +135,13 @@ def found_of(scores: np.ndarray, members: np.ndarray, share: float) -> Measured:
     over = (scores > np.quantile(scores[~members], 1 - share)).astype(float)
     moved = np.where(members, _off(over, members), -slope * _off(over, ~members))
     return Measured(found, moved, 2 / float(members.sum()) ** 2)
+
+
+def _unseen(scores: np.ndarray) -> float:
+    """Variance that remains where no error was seen on (pictures, networks): the margin is about
+    three in so many pictures (the rule of three; Hanley and Lippman-Hand 1983).
+    """
+    return 2 / len(scores) ** 2
 
 
 def _off(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -157,7 +165,8 @@ def margin(found: Measured) -> float:
     by_network = networks / (networks - 1) * float((moved.sum(0) ** 2).sum())
     more = by_network - float((moved**2).sum())
     variance = by_picture + found.rare + float(np.maximum(0.0, more))  # keeps NaN
+    variance = float(np.maximum(variance, found.least))
     if not variance > 0:
         return variance
-    freedom = (networks - 1) * (variance / max(by_network, 1e-300)) ** 2
+    freedom = (networks - 1) / max(by_network / variance, 1e-6) ** 2  # 0: nothing but the normal law
     return float(stats.t.isf(0.025, freedom)) * variance**0.5

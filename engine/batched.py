@@ -179,8 +179,8 @@ class Stacked:
 
     def _batches(self, learner: Learner, steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Poisson batches of so many steps: of each row that joined its step, its place in the batch and its number; and the batches' sizes (steps,)."""
-        coins = torch.rand(steps, learner.count, generator=learner.sampling, dtype=torch.float64, device=self.device)
-        step, row = (coins < learner.plan["sample_rate"]).nonzero(as_tuple=True)
+        joins = learner.sampling.joins(learner.plan["sample_rate"], steps, learner.count)
+        step, row = joins.nonzero(as_tuple=True)
         row = row if learner.among is None else learner.among[row]
         sizes = torch.bincount(step, minlength=steps)
         return step, torch.arange(len(step), device=self.device) - (sizes.cumsum(0) - sizes)[step], row, sizes

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from engine import dp_sgd, networks
 from engine.artist import Artist
-from engine.noise import GaussianNoise
+from engine.noise import Coins, GaussianNoise
 from engine.streams import derive_seed
 from engine.training import scaled
 
@@ -34,9 +34,10 @@ class Adversaries(Artist):
     """
 
     def __init__(self, study, plan: dict, images: np.ndarray, labels: np.ndarray, classes: int, device: torch.device):
-        seeded = lambda purpose: torch.Generator(device).manual_seed(study.derive_seed(purpose))
-        super().__init__(study.latent, classes, study.averaging, seeded("latents"), device)
-        self.study, self.plan, self.sampling, self.images = study, plan, seeded("sampling"), torch.tensor(images).to(device)
+        latents = torch.Generator(device).manual_seed(study.derive_seed("latents"))
+        super().__init__(study.latent, classes, study.averaging, latents, device)
+        self.study, self.plan, self.images = study, plan, torch.tensor(images).to(device)
+        self.sampling = Coins(study.derive_seed("sampling"), device)
         self.labels = torch.tensor(labels).long().to(device)
         told = classes if classes > 1 else 0
         generator, discriminator = networks.dcgan(plan["width"], plan["judge_width"], images.shape[3], images.shape[1], study.latent + told, 1 + told, derive_seed("init", study.seed))

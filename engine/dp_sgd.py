@@ -24,23 +24,21 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.linalg import vector_norm
 
-from engine.noise import GaussianNoise
+from engine.noise import Coins, GaussianNoise
 
 # Norms are float32 and may come out a little short. Each is taken this much longer, relatively, so that no rounding
 # lets an example pull harder than max_grad_norm.
 ROUNDING = 2e-6
 
 
-def poisson_batch(n: int, sample_rate: float, generator: torch.Generator) -> Tensor:
-    """The rows of one Poisson batch, ascending: each of n rows joins independently with probability sample_rate.
+def poisson_batch(n: int, sample_rate: float, coins: Coins) -> Tensor:
+    """The rows of one Poisson batch, ascending: each of n rows joins independently with probability
+    sample_rate.
 
-    The size is Binomial(n, sample_rate) and may be 0. Shape (size,), int64, on the generator's device.
+    The size is Binomial(n, sample_rate) and may be 0. Shape (size,), int64, on the coins' device.
+    Raises ValueError where sample_rate is no probability.
     """
-    if not 0 <= sample_rate <= 1:
-        raise ValueError(f"sample_rate is a probability, not {sample_rate}")
-    # float64, because float32 draws know no probability finer than 2^-24.
-    draws = torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device)
-    return (draws < sample_rate).nonzero().flatten()
+    return coins.joins(sample_rate, n).nonzero().flatten()
 
 
 # --- the mechanism -----------------------------------------------------------------------------------------------

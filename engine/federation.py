@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from engine import together, wire
 from engine.networks import named
-from engine.noise import GaussianNoise
+from engine.noise import Coins, GaussianNoise
 from engine.training import EVALUATE
 
 AT_ONCE = 1000  # examples in one pass over many phones: more no longer fit into a processor's caches
@@ -212,8 +212,8 @@ class Federation:
         self.group = {"together": self.people, "turns": 1, "asynchronous": -(-self.people // SHIFTS)}[study.order]
         device = start.device
         self.lengths: list[float] = []  # of accepted uploads
-        generator = lambda purpose: torch.Generator().manual_seed(study.derive_seed(purpose))
-        self.coins, self.public = generator("participation"), generator("public")
+        self.coins = Coins(study.derive_seed("participation"))
+        self.public = torch.Generator().manual_seed(study.derive_seed("public"))
         self.noise = GaussianNoise(study.derive_seed("noise"), device)
 
     def day(self) -> np.ndarray:
@@ -229,8 +229,8 @@ class Federation:
 
     def _shift(self, group: list[int], base: Tensor, said: np.ndarray) -> None:
         """A group trains on the model `base`, uploads, and the server moves its own."""
-        asked = torch.rand(len(group), generator=self.coins, dtype=torch.float64) < self.study.participation
-        stays = torch.rand(len(group), generator=self.coins, dtype=torch.float64) >= self.study.dropout
+        asked = self.coins.joins(self.study.participation, len(group))
+        stays = ~self.coins.joins(self.study.dropout, len(group))
         who = [i for i, a in zip(group, asked.tolist()) if a]
         said[[i for i, a in zip(group, asked.tolist()) if not a]] = NOT_ASKED
         gradients = self.phones.accumulated(base, who)

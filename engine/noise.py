@@ -1,4 +1,5 @@
-"""Protective noise: the one sampler of every mechanism in Veil. numpy; torch only where tensors are asked for.
+"""Protective noise and coins: the one sampler of every mechanism in Veil. numpy; torch only where
+tensors are asked for.
 
 Why not `torch.randn`: in float32 on a CPU it makes its numbers in pairs by Box and Muller's method
 from uniforms of 24 bits. Nothing lies beyond sqrt(48 ln 2) = 5.768 standard deviations, and far out a
@@ -14,6 +15,9 @@ Differential Privacy", section 5.1) propose: its possible values are too dense t
 
 What this does not give: a generator that cannot be predicted (Veil's runs are simulations with a known
 seed), and noise on a grid (Mironov 2012; Canonne, Kamath and Steinke 2020).
+
+Coins, too, come from numpy on a CPU: torch's generator there keeps 32 bits of a seed, so that among
+200,000 streams of different names some eight pairs would share all their coins.
 """
 
 from __future__ import annotations
@@ -59,6 +63,32 @@ class GaussianNoise:
     def added_to(self, total: torch.Tensor, deviation: float) -> torch.Tensor:
         """total + N(0, deviation²) on every entry, float64: to be rounded once, where it is released."""
         return self.tensor(*total.shape).mul_(deviation).add_(total)
+
+
+class Coins:
+    """Independent coin flips from one seed, on one device: who joins a Poisson batch, or a round.
+
+    seed: from `engine.streams`; all its bits count. The stream does not depend on how it is cut into
+    calls.
+    """
+
+    def __init__(self, seed: int, device: torch.device | str = "cpu"):
+        self.seed, self.device = seed, str(device)
+        self.host = np.random.default_rng(seed) if self.device == "cpu" else None
+        if self.host is None:
+            import torch
+            self.elsewhere = torch.Generator(device).manual_seed(seed)
+
+    def joins(self, probability: float, *shape: int) -> torch.Tensor:
+        """Bool, each True with this probability. Raises ValueError where it is none."""
+        import torch
+        if not 0 <= probability <= 1:
+            raise ValueError(f"a probability is between 0 and 1, not {probability}")
+        # float64, because float32 draws know no probability finer than 2^-24.
+        if self.host is not None:
+            return torch.from_numpy(self.host.random(shape) < probability)
+        return torch.rand(
+            shape, generator=self.elsewhere, dtype=torch.float64, device=self.device) < probability
 
 
 def summed(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:

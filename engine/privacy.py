@@ -57,6 +57,9 @@ def gaussian_hockey_stick(epsilon: float, sigma: float, sensitivity: float = 1.0
     Mills ratio at t, which neither overflows nor cancels for any ε > 0.
     """
     _require(sigma > 0 and sensitivity > 0, "σ and the sensitivity are above 0", (sigma, sensitivity))
+    if epsilon < 0:  # the two neighbours change places: δ(ε) = 1 − e^ε + e^ε δ(−ε), of which nothing cancels
+        other = gaussian_hockey_stick(-epsilon, sigma, sensitivity)
+        return -math.expm1(epsilon) + math.exp(epsilon) * other
     half, shift = sensitivity / sigma / 2, epsilon * sigma / sensitivity
     u, t = half - shift, half + shift
     density = math.exp(-u * u / 2) / math.sqrt(2 * math.pi)
@@ -80,7 +83,7 @@ def gaussian_epsilon(sigma: float, delta: float, sensitivity: float = 1.0) -> fl
     if ratio < 1e-150:
         return math.inf
     high = 0.5 / ratio**2 + 40 / ratio  # there δ < Φ(-40)
-    return _least(lambda e: gaussian_hockey_stick(e, ratio) <= delta, 0.0, high) * ROUND_UP
+    return _least(lambda e: gaussian_hockey_stick(e, ratio) * ROUND_UP <= delta, 0.0, high) * ROUND_UP
 
 
 def gaussian_sigma(epsilon: float, delta: float, sensitivity: float = 1.0) -> float:

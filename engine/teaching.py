@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine import dp_sgd
-from engine.noise import GaussianNoise
+from engine.noise import Coins, GaussianNoise
 from engine.streams import derive_seed
 from engine.training import EVALUATE, OPTIMIZERS
 
@@ -128,7 +128,7 @@ class PrivateFit:
         self.network, self.images, self.labels = network, images, labels
         self.rate = plan["sample_rate"]
         self.steps, self.loss = round(1 / self.rate), float("nan")
-        self.sampling = torch.Generator(images.device).manual_seed(study.derive_seed("sampling"))
+        self.sampling = Coins(study.derive_seed("sampling"), images.device)
         self.optimizer = torch.optim.SGD(network.parameters(), lr=recipe.learning_rate)
         self.gradient = dp_sgd.PrivateGradient(
             network, expected_batch=self.rate * len(images), max_grad_norm=study.max_grad_norm,

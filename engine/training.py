@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from engine import dp_sgd, networks, pictures
-from engine.noise import GaussianNoise
+from engine.noise import Coins, GaussianNoise
 from engine.streams import derive_seed
 
 EVALUATE = 2000  # pictures a forward pass when nothing is learned
@@ -50,7 +50,7 @@ class Learner:
         self.labels = torch.tensor(images.train_labels).to(device)
         self.test_pictures, self.test_labels = images.test_images, torch.tensor(images.test_labels).to(device)
         self.shown = min(SHOWN_ROWS, len(self.labels))
-        self.sampling = torch.Generator(device).manual_seed(study.derive_seed("sampling"))
+        self.sampling = Coins(study.derive_seed("sampling"), device)
         self.noise = GaussianNoise(study.derive_seed("noise"), device)
         self.fingerprint = images.fingerprint
         self.diverged, self.steps, self.averaged, self.group, self.asked = False, 0, None, None, 0

@@ -183,7 +183,7 @@ def draw_solved(ends: dict[float, list[tuple[float, float]]], twins: list[float]
             except Refused as refused:
                 st.warning(words.plain(words.named(str(refused), controls.specs)), icon=":material/edit:")
     tested = len(data.exhibits(study.dataset).test_labels)
-    st.caption(f"Measured on {tested:,} test pictures: give or take {100 * words.margin(means[-1][1], tested):.1f} points, and another seed moves it about as much. "
+    st.caption(f"Measured on {tested:,} test pictures: give or take {words.give_or_take(words.margin(means[-1][1], tested))} points, and another seed moves it about as much. "
                "Looking at several networks and taking the best one spends what all of them spend: see *What is guaranteed* below.")
 
 
@@ -321,7 +321,7 @@ def draw_finished(views: dict[str, live.View], result) -> None:
     panels.warnings({who: view.result for who, view in views.items() if view.result is not None})
     accuracy, tested = result.metrics["test_accuracy"], len(result.arrays["predictions"])
     rates = {who: f"{view.result.metrics['learning_rate']:.3g}" for who, view in views.items() if view.result is not None}
-    st.caption(f"Measured on {tested:,} test pictures{words.balanced(result.metrics)}: give or take {100 * words.margin(accuracy, tested):.1f} points, and another seed moves it "
+    st.caption(f"Measured on {tested:,} test pictures{words.balanced(result.metrics)}: give or take {words.give_or_take(words.margin(accuracy, tested))} points, and another seed moves it "
                f"about as much. Learning rates: {rates[WHO]} {words.WHO[WHO]}" + (f", {rates['not private']} without" if "not private" in rates else "") + f". Training accuracy and loss are measured on the "
                f"first {result.facts['train_accuracy_on']:,} training pictures.")
     panels.odds(result.guarantee, "An attacker wants to know whether your picture was among the training pictures, or its place was left blank.", "Without looking at the network",
@@ -345,7 +345,7 @@ def draw_classes(finished: dict) -> None:
                     alt="Accuracy by class, with and without privacy", config={"displayModeBar": False})
     fewest = min(finished[WHO].facts["test_pictures"].values()) if WHO in finished else 0
     if fewest:
-        st.caption(f"The smallest class has {fewest:,} test pictures: differences of less than {200 * words.margin(0.9, fewest):.0f} points between "
+        st.caption(f"The smallest class has {fewest:,} test pictures: differences of less than {words.give_or_take(words.margin(0.9, fewest), 200, 0)} points between "
                    "two bars may be chance.")
 
 

@@ -163,7 +163,7 @@ def draw_found(members: dict, found: dict) -> None:
         st.dataframe([{"": name, **words.sharing(m, study.participants)} for name, m in metrics.items()], hide_index=True)
         st.caption(f"{metrics[chosen(members)]['gradients']:,} gradients; {metrics[chosen(members)]['pictures_on_phones']:,} pictures on {study.participants:,} phones. Bytes are those of the messages that the server has accepted, positions included. "
                    + (f"*{ALONE}*: the mean of {found[ALONE].metrics['phones_trained']:.0f} phones. " if ALONE in found else "") + f"With {len(exhibited.test_labels):,} test pictures, an accuracy is known to within "
-                   f"{100 * words.margin(metrics[chosen(members)]['test_accuracy'], len(exhibited.test_labels)):.1f} points; another seed moves it besides.")
+                   f"{words.give_or_take(words.margin(metrics[chosen(members)]['test_accuracy'], len(exhibited.test_labels)))} points; another seed moves it besides.")
     draw_promise(members, found)
 
 

@@ -174,6 +174,19 @@ def test_real_trainings_that_know_nothing_of_the_candidates_are_within_the_inter
         assert could_be(found[name], 40) and not could_be(narrow[name], 40), name
 
 
+@pytest.mark.parametrize("measure", ["area", "right guesses", "found at 1 %"])
+def test_an_attack_that_is_always_right_has_a_margin_too(measure):
+    """It ended in an OverflowError, or with ± 0. That nobody of n was guessed wrong leaves about 3/n."""
+    rng = np.random.default_rng(7)
+    members = rng.random((300, 8)) < 0.5
+    scores = np.where(members, 5.0, -5.0) + rng.normal(size=members.shape)
+    measures = {"area": attacks.area_of, "right guesses": attacks.guesses_of,
+                "found at 1 %": lambda *table: attacks.found_of(*table, 0.01)}
+    found = measures[measure](scores, members)
+    assert found.value == 1
+    assert 1 / members.sum() < attacks.margin(found) < 4 / len(members)
+
+
 def test_what_is_no_number_has_no_margin_that_looks_like_one():
     assert np.isnan(attacks.margin(attacks.Measured(0.5, np.full((10, 4), np.nan))))
     assert attacks.margin(attacks.Measured(0.5, np.zeros((10, 4)))) == 0

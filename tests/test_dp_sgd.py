@@ -17,7 +17,7 @@ from torch import nn
 from engine import dp_sgd
 from engine.dp_sgd import PrivateGradient, poisson_batch
 from engine.networks import initialised, report_cnn
-from engine.noise import GaussianNoise
+from engine.noise import Coins, GaussianNoise
 
 SHARP, WIDE = 0.5, 1e4  # a clip norm that shortens every example, and one that shortens none
 
@@ -371,22 +371,22 @@ def sampling_p_values(draw, n, rate, rounds=3000):
 
 
 def test_poisson_batches_draw_each_row_by_its_own_coin():
-    coins = generator(3)
+    coins = Coins(3)
     assert min(sampling_p_values(lambda: poisson_batch(400, 0.05, coins), 400, 0.05)) > 0.001
 
 
 def test_the_check_rejects_shuffled_batches_and_a_wrong_rate():
-    coins = generator(3)
-    assert min(sampling_p_values(lambda: torch.randperm(400, generator=coins)[:20], 400, 0.05)) < 1e-6
+    coins = Coins(3)
+    assert min(sampling_p_values(lambda: torch.from_numpy(coins.host.permutation(400)[:20]), 400, 0.05)) < 1e-6
     assert min(sampling_p_values(lambda: poisson_batch(400, 0.052, coins), 400, 0.05)) < 1e-6
 
 
 def test_poisson_rows_are_distinct_and_its_ends_are_all_and_nothing():
-    assert poisson_batch(50, 1.0, generator()).tolist() == list(range(50))
-    assert poisson_batch(50, 0.0, generator()).tolist() == []
-    assert torch.equal(poisson_batch(50, 0.5, generator(1)), poisson_batch(50, 0.5, generator(1)))
+    assert poisson_batch(50, 1.0, Coins(0)).tolist() == list(range(50))
+    assert poisson_batch(50, 0.0, Coins(0)).tolist() == []
+    assert torch.equal(poisson_batch(50, 0.5, Coins(1)), poisson_batch(50, 0.5, Coins(1)))
     with pytest.raises(ValueError, match="probability"):
-        poisson_batch(50, 1.5, generator())
+        poisson_batch(50, 1.5, Coins(0))
 
 
 # --- what is refused, and what stays as it was -------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The dp_training study: what it learns, what it charges, and that the two belong together."""
 
+import copy
 import math
 
 import numpy as np
@@ -74,7 +75,7 @@ class Planted(Training):
 
     def step(self):
         if self.error == "shuffled batches":
-            real, dp_sgd.poisson_batch = dp_sgd.poisson_batch, lambda n, rate, generator: torch.randperm(n, generator=generator)[:int(n * rate)]
+            real, dp_sgd.poisson_batch = dp_sgd.poisson_batch, shuffled
             super().step()
             dp_sgd.poisson_batch = real
         else:
@@ -111,11 +112,14 @@ def violations(make) -> list[str]:
 
 def watch(training) -> dict:
     """The rows of the next step, drawn from a copy of the sampling stream: the same rows, seen before they are used."""
-    twin = torch.Generator().manual_seed(0)
-    twin.set_state(training.sampling.get_state())
-    return {"rows": dp_sgd.poisson_batch(len(training.labels), training.plan["sample_rate"], twin)
-            if getattr(training, "error", "") != "shuffled batches"
-            else torch.randperm(len(training.labels), generator=twin)[:int(len(training.labels) * training.plan["sample_rate"])]}
+    drawn = shuffled if getattr(training, "error", "") == "shuffled batches" else dp_sgd.poisson_batch
+    twin = copy.deepcopy(training.sampling)
+    return {"rows": drawn(len(training.labels), training.plan["sample_rate"], twin)}
+
+
+def shuffled(n, rate, coins):
+    """The planted error: a batch of one size, as ordinary trainings draw it."""
+    return torch.from_numpy(coins.host.permutation(n)[:int(n * rate)])
 
 
 def clipped_sum(training, images, rows, clip: float, weights) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """The linear model on fixed features: features, gradient, private mean, what it reaches, and that it does what its ε is charged for."""
 
+import copy
 import math
 
 import numpy as np
@@ -133,7 +134,7 @@ class Planted(LinearTraining):
 
     def learn(self, rows):
         if self.error == "shuffled batches":
-            rows = torch.randperm(len(self.labels), generator=self.sampling)[:40]
+            rows = torch.from_numpy(self.sampling.host.permutation(len(self.labels))[:40])
             self.drawn = rows
         super().learn(rows)
 
@@ -142,8 +143,7 @@ def violations(training) -> list[str]:
     """What is otherwise than charged for, from batches and weights alone."""
     study, plan, sizes, noise, along = training.study, training.plan, [], [], []
     for _ in range(25):
-        twin = torch.Generator().manual_seed(0)
-        twin.set_state(training.sampling.get_state())
+        twin = copy.deepcopy(training.sampling)
         batch = dp_sgd.poisson_batch(len(training.labels), plan["sample_rate"], twin)
         before = torch.cat([p.flatten() for p in training.parameters]).double()
         expected = None

@@ -90,6 +90,18 @@ def test_hockey_stick_at_any_sign(epsilon, sigma):
     assert privacy.gaussian_hockey_stick(epsilon, 3 * sigma, 3) == pytest.approx(expected, rel=1e-9, abs=1e-300)
 
 
+@pytest.mark.parametrize(("sigma", "epsilon"), [(1.25e11, -1.03e-11), (1e7, -3e-8), (1e4, -1e-4)])
+def test_hockey_stick_does_not_cancel_just_below_zero(sigma, epsilon):
+    expected = float(exact_delta(epsilon, sigma))
+    assert privacy.gaussian_hockey_stick(epsilon, sigma) == pytest.approx(expected, rel=1e-9)
+
+
+def test_gaussian_epsilon_is_not_below_the_truth_where_delta_covers_nearly_all():
+    """It was 6.285778e-15 where the truth is 6.285782e-15."""
+    sigma, delta = 33906.04190534619, 1.1766111815531847e-05
+    assert exact_delta(privacy.gaussian_epsilon(sigma, delta), sigma) <= mpmath.mpf(delta)
+
+
 @pytest.mark.parametrize("call", [
     lambda: privacy.gaussian_sigma(0, 1e-5), lambda: privacy.gaussian_sigma(1, 0), lambda: privacy.gaussian_sigma(1, 1),
     lambda: privacy.gaussian_epsilon(-1, 1e-5), lambda: privacy.gaussian_epsilon(1, 1e-5, 0),

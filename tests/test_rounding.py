@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import auditing, rounding
-from pages.parts import charts
+from pages.parts import charts, words
 from tests.conftest import ROOT
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -199,3 +199,13 @@ def test_what_a_chart_says_on_hover_is_rounded_to_the_honest_side(chart, told):
         said += [text for texts in (trace.text, trace.customdata) if texts is not None
                  for text in texts]
     assert all(text in said for text in told), said
+
+
+def test_a_margin_is_never_shown_narrower_than_it_is():
+    """An attack that finds 0.85 ± 0.34 of 1,000 was told as 1 ± 0."""
+    assert words.give_or_take(0.00034, 1000) == "0.4" and words.give_or_take(0.0502) == "5.1"
+    for value in np.random.default_rng(0).random(200) ** 4:
+        assert float(words.give_or_take(value, 1000)) >= 1000 * value > 0
+    found = {"right_guesses_like_it": 0.5, "right_guesses_margin": 0.01, "found_at_0.001": 0.00085,
+             "found_at_0.001_margin": 0.00034}
+    assert "0.8 ± 0.4" in words.attacked({"private": found}) or "0.9 ± 0.4" in words.attacked({"private": found})

@@ -93,7 +93,7 @@ class Teaching(Study):
 class Classifier(Teaching):
     """Train a residual network, or read its weights; say how well it names pictures, and how well it keeps who was in the data."""
 
-    NAME, VERSION = "classifier", 2
+    NAME, VERSION = "classifier", 3
     TITLE = "A network that names pictures"
     PRESETS = {
         "quick": {},

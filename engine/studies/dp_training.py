@@ -40,7 +40,7 @@ MOST_STEPS = 100_000  # half an hour to an hour on two cores: the most that one 
 class DPTraining(Study):
     """Train the report's network under DP-SGD, DP-Adam or DP-Adagrad; say what was learned and what ε was spent."""
 
-    NAME, VERSION = "dp_training", 6
+    NAME, VERSION = "dp_training", 7
     TITLE = "Training under differential privacy"
     PRESETS = {
         "quick": {},

@@ -62,7 +62,7 @@ class Forging(Drawing):
 class GAN(Forging):
     """Train generator and discriminator against each other; keep a film, the distance from real pictures on the way, and the pictures made at the end."""
 
-    NAME, VERSION = "gan", 2
+    NAME, VERSION = "gan", 3
     TITLE = "A generator and its judge"
     PRESETS = {
         "quick": {},

@@ -37,7 +37,7 @@ LEAST_NOISE = 0.01
 class GradientSharing(Starting):
     """Let phones learn together from gradients; say how accurate the model became, how many bytes that took, and what was promised to whom."""
 
-    NAME, VERSION = "gradient_sharing", 2
+    NAME, VERSION = "gradient_sharing", 3
     TITLE = "Sharing gradients instead of pictures"
     PRESETS = {
         "quick": {},

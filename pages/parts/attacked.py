@@ -167,7 +167,7 @@ def draw_exact(views: dict[str, live.View]) -> None:
                 rows += [{"": f"p: {check['name']}", "value": rounding.at_most(check["p"], leading=True), "how": f"would find “{check['error']}” in about {100 * check['power']:.0f} of 100"} for check in view.result.facts["checks"]]
             else:
                 how = f"{metrics['shadows']:.0f} networks, {metrics['candidates']:,.0f} pictures each; 95 % margin over networks and pictures"
-                rows = [{"": label, "value": f"{metrics[key]:.4f} ± {metrics[margin]:.4f}", "how": how} for label, key, margin in (
+                rows = [{"": label, "value": f"{metrics[key]:.4f} ± {rounding.at_most(metrics[margin], 4)}", "how": how} for label, key, margin in (
                     ("area under the curve", "area_like_it", "area_margin"), ("right guesses", "right_guesses_like_it", "right_guesses_margin"),
                     ("found at 0.1 % false alarms", "found_at_0.001", "found_at_0.001_margin"), ("found at 1 % false alarms", "found_at_0.01", "found_at_0.01_margin"))]
                 rows += [{"": "area under the curve, this very network", "value": f"{metrics['area']:.4f}", "how": "its training pictures against test pictures"}]

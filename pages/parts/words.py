@@ -131,6 +131,13 @@ def margin(share: float, count: int) -> float:
     return z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
 
 
+def give_or_take(margin: float, times: int = 100, digits: int = 1) -> str:
+    """Half the width of an interval, in hundredths unless `times` says otherwise: rounded up, so that
+    what is shown is never narrower, and never 0 where it is not.
+    """
+    return at_most(margin, digits, times=times)
+
+
 Ends = dict[float, list[tuple[float, float]]]  # noise multiplier → (ε, accuracy) of its finished seeds
 
 
@@ -258,8 +265,8 @@ def powers(facts: dict) -> str:
 
 def attacked(found: dict[str, dict[str, float]]) -> str:
     """How often the attacker guesses right. found: a key of WHO → metrics of the attack."""
-    told = [f"**{100 * metrics['right_guesses_like_it']:.1f} ± {100 * metrics['right_guesses_margin']:.1f} times in 100** {WHO[who]}" for who, metrics in found.items()]
-    rare = [f"**{1000 * metrics['found_at_0.001']:.0f} ± {1000 * metrics['found_at_0.001_margin']:.0f}** {WHO[who]}" for who, metrics in found.items()]
+    told = [f"**{100 * metrics['right_guesses_like_it']:.1f} ± {give_or_take(metrics['right_guesses_margin'])} times in 100** {WHO[who]}" for who, metrics in found.items()]
+    rare = [f"**{1000 * metrics['found_at_0.001']:.1f} ± {give_or_take(metrics['found_at_0.001_margin'], 1000)}** {WHO[who]}" for who, metrics in found.items()]
     return (f"Asked about a picture that was in by a coin flip, the attacker is right {', '.join(told)}; a coin is right 50 times. "
             f"If one false alarm in 1,000 is all that is allowed, of 1,000 pictures that were in they find {' and '.join(rare)}; a guesser finds 1.")
 
@@ -269,9 +276,9 @@ def shadowed(found: dict[str, dict[str, float]], bounded: bool) -> str:
     first = next(iter(found.values()))
     own = [f"{100 * metrics['right_guesses']:.1f} ({WHO[who]})" for who, metrics in found.items()]
     promise = "The dark lines are what no attack can beat; that this one finds little is no promise." if bounded else "That this attack finds little is no promise: nothing is promised here, and another may find more."
-    return (f"LiRA (Carlini et al. 2022) on {first['shadows']:.0f} networks like it, each attacked with the help of others, {first['candidates']:,.0f} pictures each: thick lines, ± 95 % over networks and pictures. Thin: "
+    return (f"LiRA (Carlini et al. 2022) on {first['shadows']:.0f} networks like it, each attacked with the help of others, {first['candidates']:,.0f} pictures each: thick lines, with 95 % margins over networks and pictures (where networks differ much in what they give away, such a margin holds about 88 times in 100). Thin: "
             f"this very network, half of the pictures its training pictures and half test pictures, right {', '.join(own)} times in 100, give or take "
-            f"{100 * margin(0.5, int(first['candidates'])):.1f}. {promise}")
+            f"{give_or_take(margin(0.5, int(first['candidates'])))}. {promise}")
 
 
 # --- generated pictures ----------------------------------------------------------------------------------------------------------------
