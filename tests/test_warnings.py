@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine import rounding
 from engine.__main__ import main
 from engine.study import Result
 from pages.parts import words
@@ -117,6 +119,20 @@ def test_a_series_says_every_warning_of_each_of_its_results(study, series, chang
     text = capsys.readouterr().out
     assert text.count("  warning: ") == len(warnings)
     assert all(f"  warning: {warning}\n" in text for warning in warnings)
+
+
+def test_a_series_says_the_epsilon_of_each_of_its_results_rounded_up(capsys):
+    """In text nothing was said of it, though that is what a series is compared by."""
+    changes = {"epochs": 1}
+    assert main(asked("dp_training", changes, json_=True, series="optimizers")) == 0
+    steps = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert main(asked("dp_training", changes, series="optimizers")) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "  epsilon " in line]
+    told = [re.search(r"  epsilon (\S+)", line)[1] for line in lines]
+    wanted = [step["guarantee"]["epsilon"] for step in steps]
+    assert told == [rounding.epsilon(found) for found in wanted] and told.count("none") == 3
+    assert all(float(text) >= found for text, found in zip(told, wanted) if found is not None)
+    assert all("at delta 1e-05" in line for line, found in zip(lines, wanted) if found is not None)
 
 
 def test_an_honest_even_and_large_enough_training_has_no_warning(capsys):
