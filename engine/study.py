@@ -122,6 +122,9 @@ class Study(BaseModel):
 
     NAME: ClassVar[str]
     VERSION: ClassVar[int] = 1  # raised whenever the same fields would give another result
+    # The VERSION that random streams are named by, where later ones only say more about the very same
+    # release, as a warning does: then the draws stay. None: VERSION. A mechanism that changes drops it.
+    DRAWS: ClassVar[int | None] = None
     TITLE: ClassVar[str] = ""
     INSTANT: ClassVar[bool] = False  # numpy only and under two seconds: runs by itself, in the asking process
     PRESETS: ClassVar[dict[str, dict]] = {"quick": {}}
@@ -168,9 +171,9 @@ class Study(BaseModel):
         return {}
 
     def fitting(self, shown) -> dict[str, Any]:
-        """What takes the place of values that nobody has chosen and that the data set is too small for. shown: its exhibits.
+        """What takes the place of values that nobody has chosen and that the data set has no room for. shown: its exhibits.
 
-        A batch is at most all of the training pictures.
+        A batch is at most all of the training pictures. tests/test_fitting.py asks every preset of every study.
         """
         usual = getattr(self, "batch_size", None)
         return {"batch_size": shown.train_size} if usual is not None and usual > shown.train_size else {}
@@ -182,9 +185,10 @@ class Study(BaseModel):
     def stream_name(self) -> str:
         """What random streams of this study are named by: its key, so that no other study shares a draw.
 
-        A study that protects nobody may return "", so that runs with other settings draw alike.
+        A study that protects nobody may return "", so that runs with other settings draw alike. In the
+        key stands DRAWS in the place of VERSION.
         """
-        return key(self)
+        return draws_key(self)
 
     def derive_seed(self, purpose: str) -> int:
         """The seed of one random stream of this study; all that protects is drawn from such a stream."""
@@ -211,23 +215,36 @@ def fitted(study: Study, given: Collection[str] = ()) -> tuple[Study, list[str]]
 
 def key(study: Study) -> str:
     """SHA-256 (hex) of the study's canonical JSON. Raises data.Missing where its data set is not there."""
-    return hashlib.sha256(json.dumps(canonical(study), sort_keys=True, allow_nan=False).encode()).hexdigest()
+    return _hash(canonical(study))
 
 
-def canonical(study: Study) -> dict:
-    """Name, version, fields (nested studies by their own canonical form), the data set's fingerprint, and what it needs."""
-    values = {name: _canonical(getattr(study, name)) for name in type(study).model_fields}
+def draws_key(study: Study) -> str:
+    """As `key`, each VERSION in it replaced by DRAWS where that is given: names random streams."""
+    return _hash(canonical(study, draws=True))
+
+
+def _hash(found: dict) -> str:
+    return hashlib.sha256(json.dumps(found, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def canonical(study: Study, draws: bool = False) -> dict:
+    """Name, version, fields (nested studies by their own canonical form), the data set's fingerprint, and what it needs.
+
+    draws: DRAWS in the place of VERSION, where it is given.
+    """
+    values = {name: _canonical(getattr(study, name), draws) for name in type(study).model_fields}
+    version = study.VERSION if not draws or study.DRAWS is None else study.DRAWS
     prints = {"data": data.fingerprint(study.dataset)} if "dataset" in values else {}
     prints |= {"reads": study.reads()} if study.reads() else {}
-    needs = {"needs": [canonical(other) for other in study.needs()]} if study.needs() else {}
-    return {"study": study.NAME, "version": study.VERSION, "fields": values} | prints | needs
+    needs = {"needs": [canonical(other, draws) for other in study.needs()]} if study.needs() else {}
+    return {"study": study.NAME, "version": version, "fields": values} | prints | needs
 
 
-def _canonical(value: Any) -> Any:
+def _canonical(value: Any, draws: bool = False) -> Any:
     if isinstance(value, Study):
-        return canonical(value)
+        return canonical(value, draws)
     if isinstance(value, (list, tuple)):
-        return [_canonical(v) for v in value]
+        return [_canonical(v, draws) for v in value]
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
     return parameters.number(value)  # 1, 1.0 and np.float64(1) are one text

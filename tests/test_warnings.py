@@ -149,10 +149,10 @@ def test_pages_say_each_warning_once_with_whose_it_is():
 
 
 def warned_by_hand(source: str) -> list[str]:
-    """What a page's calls of st.warning say, but for refusals and what a result's facts hold."""
+    """What a page's calls of st.warning say, but for refusals, addresses and a result's facts."""
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     told = [ast.unparse(call.args[0]) for call in calls if ast.unparse(call.func) == "st.warning"]
-    others = ("words.named(", "not_stored", "plain(warning)")
+    others = ("words.named(", "not_stored", "plain(warning)", "in its address")
     return [text for text in told if not any(part in text for part in others)]
 
 
@@ -211,5 +211,7 @@ def test_a_page_shows_what_the_command_line_says():
                {"iic": network, "kmeans_labels": raw | {"starts": 1}}, {})]
     found = subprocess.run([sys.executable, "-c", ON_PAGES, json.dumps(asked_)],
                            capture_output=True, text=True, cwd=ROOT, timeout=300)
-    wanted = ["noise 1 []", "dp_training 3 []", "clustering 4 []"]
-    assert found.stdout.splitlines() == wanted, found.stdout + found.stderr
+    told = [line.split(" ", 2) for line in found.stdout.splitlines()]
+    least = {"noise": 1, "dp_training": 5, "clustering": 8}  # so few pictures may diverge besides
+    assert [page for page, *_ in told] == list(least), found.stdout + found.stderr
+    assert all(int(count) >= least[page] and lacking == "[]" for page, count, lacking in told)
