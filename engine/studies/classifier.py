@@ -22,7 +22,8 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of
 NETWORKS = {"narrow": "narrow ResNet (8 layers)", "resnet20": "ResNet20"}
 SCORED = 10_000  # at most so many training and test pictures are scored for the membership test
 PRIVATE = {"private": True, "epochs": 30, "batch_size": 250, "learning_rate": 4.0}  # docs/synthesis.md
-SLOWER = {False: "A smaller learning rate for the teacher helps.", True: "A smaller learning rate for the teacher or a larger ε helps."}
+SLOWER = {False: "A smaller learning rate for the teacher helps.",
+          True: "A smaller learning rate for the teacher or a larger ε helps."}  # private?
 STATISTICS_CLIP = 1.0  # length that a picture's vector of statistics is shortened to
 
 
@@ -191,7 +192,7 @@ class Classifier(Teaching):
             accountant=f"{spent.accountant}, DP-SGD and statistics composed", sampling="Poisson", sample_rate=rate, steps=steps,
             neighbours=neighbours.ONE_PICTURE,
             against="anyone who gets the network, its statistics, and whatever is made of them",
-            also_released="accuracies, membership and distance figures, the real pictures beside made-up ones and those of the empty page: they look at the training "
+            also_released="accuracies, the loss, membership and distance figures, the real pictures beside made-up ones and those of the empty page: they look at the training "
                           "pictures directly, are not covered by ε and would not be published",
             note="Releasing the statistics with noise is Veil's own addition (proof in docs/synthesis.md). A simulation: the seed is known. Settings tried before "
                  "this run on the same pictures, those of the preset included, are not counted in ε.",

@@ -118,9 +118,8 @@ class Fidelity(Comparing):
         yield Phase("making the report's mistake", 3, 4)
         warnings += [*blind(found), *(data.everything(self.source)[1] if self.source.startswith("folder:") else ())]
         if self.source not in TRAINED:  # a generator says it itself
-            held = cautions.few(len(images.test_labels), "held-out pictures", "to compare with")
-            rows = self.learned(images)
-            warnings += [*cautions.too_few(images.train_labels[rows], images.classes), *held]
+            for count, part in ((len(images.train_labels), "training"), (len(images.test_labels), "held-out")):
+                warnings += cautions.few(count, f"{part} pictures", "to compare with")
         metrics |= found | measuring.as_published()
         return Result(metrics=metrics, guarantee=promise, arrays=arrays, pictures=sheets | {"sample": pictures.png(pictures.gallery(made[:64], 8))},
                       facts={"extractor": self.extractor, "warnings": known + warnings, "source": self.source})

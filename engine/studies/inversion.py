@@ -142,7 +142,9 @@ class Inversion(Starting):
         warnings = cautions.of(images)  # the network that says what is seen learned from all of them
         for need in self.needs():
             found = yield from _retold(need, lab)
-            warnings += [f"Of {OF_NEEDS[need.NAME]}: {warning}" for warning in found.warnings if warning not in warnings] if need.NAME in OF_NEEDS else []
+            if who := OF_NEEDS.get(need.NAME):
+                said = [warning for warning in found.warnings if warning not in warnings]
+                warnings += [f"Of {who}: {warning}" for warning in said]
         alone = Lab(lab.store, threads=1)  # sums in another order soon lead an attempt elsewhere: the same on machines of one kind, however many cores they have
         judge = yield from self._judge(alone, images)
         yield Phase("computing what the phone uploads")
@@ -230,14 +232,16 @@ class Inversion(Starting):
 
 
 def _retold(need: Study, lab):
-    """A needed study's Result, its phases in words of this page: its own would speak of another page's things."""
+    """A needed study's Result, its phases in this page's words: its own speak of another page's things."""
     run, title = lab.need(need), type(need).TITLE
     while True:
         try:
             event = next(run)
         except StopIteration as end:
             return end.value
-        yield Phase(f"training what is needed: {title[0].lower()}{title[1:]}", event.done, event.total) if isinstance(event, Phase) else event
+        told = isinstance(event, Phase)
+        name = f"training what is needed: {title[0].lower()}{title[1:]}"
+        yield Phase(name, event.done, event.total) if told else event
 
 
 class _Attack:

@@ -417,9 +417,10 @@ class Controls:
     def below(self, name: str, count: int, words_: str) -> None:
         """Where the data set has fewer than the value needs: say so, and take the default, or the last one there is."""
         if 0 < count <= self.value(name):  # where there is none at all, the study says so
-            instead = min(self.specs[name].default, count - 1)
-            st.session_state[self.slot(name, "!")] = (f"{name}: {self.value(name)} is not allowed; {words_} 0 to {count - 1}. "
-                                                      f"Using {instead} instead.")
+            value, instead = self.value(name), min(self.specs[name].default, count - 1)
+            nobody = value == self.specs[name].default  # has typed it: there is nothing to refuse
+            wrong = ", the usual value, does not fit" if nobody else " is not allowed"
+            st.session_state[self.slot(name, "!")] = f"{name}: {value}{wrong}; {words_} 0 to {count - 1}. Using {instead} instead."
             self.set(**{name: instead})
             st.session_state[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # has been read
             st.rerun()  # what hides this widget was drawn closed, before this was known
