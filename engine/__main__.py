@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict
 
 from cache.store import Unusable
-from engine import data, parameters, rounding, settings
+from engine import cluster, data, parameters, rounding, settings
 from engine.lab import Lab, load, open_store
 from engine.studies import STUDIES
 from engine.studies.arms import Arms
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings.check()
         return options.command(options) or 0
-    except (Refused, data.Missing, settings.Wrong, Unusable) as refused:
+    except (Refused, data.Missing, settings.Wrong, Unusable, cluster.Unreachable) as refused:
         print(refused, file=sys.stderr)
         return 2
     except (Failed, data.FetchFailed, OSError) as failed:
@@ -122,8 +122,16 @@ def run_series(options) -> None:
         if options.json:
             print(json.dumps({"step": words} | described(study, result, seconds, cached)), flush=True)
         else:
-            print(f"{words:40} {'  '.join(f'{name} {rounding.told(name, value)}' for name, value in result.metrics.items())}  ({seconds:.1f} s)")
+            print(f"{words:40} {in_a_line(result)}  ({seconds:.1f} s)")
             print_warnings(result)
+
+
+def in_a_line(result: Result) -> str:
+    """What is promised, then the metrics: a line of a series. ε is rounded up."""
+    promise = result.guarantee
+    slack = "" if promise.epsilon is None else f" at delta {rounding.chosen(promise.delta)}"
+    found = (f"{name} {rounding.told(name, value)}" for name, value in result.metrics.items())
+    return "  ".join([f"epsilon {rounding.epsilon(promise.epsilon)}{slack}", *found])
 
 
 def fit(study: Study, changes: list[str]) -> Study:
@@ -170,7 +178,7 @@ def compute(study: Study, store) -> Result:
         for event in runner.following(run.key, seconds=math.inf):
             show(event)
         if run.state != "done":
-            raise Failed(run.message)
+            raise runner.unreachable or Failed(run.message)
         return run.result
     finally:
         runner.close()

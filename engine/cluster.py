@@ -6,11 +6,14 @@ credentials, which exist only in memory) and ends when its standard input does, 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from engine import settings
@@ -30,8 +33,20 @@ CONFIG = {
 }
 
 
+PATIENCE = 4.0  # seconds that a scheduler at VEIL_SCHEDULER may take to greet
+SILENCE = "nothing answers there in time"
+STRANGER = "what answers there does not speak as dask does"
+REASONS = ((TimeoutError, SILENCE), (ConnectionRefusedError, "nobody listens there"),
+           (socket.gaierror, "no such machine is known"), (UnicodeError, "no machine can have such a name"))
+
+
 class Unreachable(OSError):
     """There is no scheduler where one should be; in the user's words."""
+
+    def __init__(self, address: str, why: str):
+        shown = address if len(address) <= 60 else address[:57] + "…"
+        super().__init__(f"No dask scheduler answers at {shown} (VEIL_SCHEDULER): {why}. Start one there, correct the "
+                         "address, or leave it out to use workers on this machine.")
 
 
 def gpus() -> list[str]:
@@ -79,28 +94,58 @@ def connect(introduction: dict):
     return Client(introduction["address"], security=security, set_as_default=False, timeout=20)
 
 
-def join(address: str, timeout: float = 4):
-    """A client of somebody else's cluster (VEIL_SCHEDULER). Raises Unreachable where nothing answers in `timeout` seconds."""
-    import asyncio
-
+def join(address: str, timeout: float = PATIENCE):
+    """A client of somebody else's cluster (VEIL_SCHEDULER). Raises Unreachable, with why, where no scheduler answers in
+    `timeout` seconds: whatever is wrong with an address, that is told, and nobody waits for it.
+    """
     from distributed import Client
+    why: list[str] = []
+    look = threading.Thread(target=lambda: why.append(_trouble(address, timeout)), daemon=True)
+    look.start()  # a name that nobody resolves would be waited for by asyncio itself, until the end
+    look.join(timeout + 1)
+    if not why or why[0]:
+        raise Unreachable(address, why[0] if why else SILENCE)
     try:
-        asyncio.run(asyncio.wait_for(_greet(address, timeout), timeout))
-        return Client(address, set_as_default=False, timeout=20)
+        return Client(address, set_as_default=False, timeout=timeout)
+    except Exception as error:  # it has greeted us and does not go on
+        raise Unreachable(address, _words(error)) from error
+
+
+def _trouble(address: str, timeout: float) -> str:
+    """Why no scheduler answers at an address, or nothing."""
+    try:
+        host, port = settings.ADDRESS.fullmatch(address).group(3, 4)
+        socket.getaddrinfo(host.strip("[]"), int(port))
+        return asyncio.run(asyncio.wait_for(_greet(address, timeout), timeout))
     except Exception as error:  # what answers there may be anything
-        raise Unreachable(f"No dask scheduler answers at {address} (VEIL_SCHEDULER). Start one there, correct the address, or leave it out to use "
-                          f"workers on this machine. ({type(error).__name__})") from error
+        return _words(error)
 
 
-async def _greet(address: str, timeout: float) -> None:
-    """Ask once who is there: a Client would ask again and again, and take as long to give up. Raises whatever goes wrong."""
+def _words(error: Exception) -> str:
+    """What went wrong at an address, in the words of whoever typed it. The outermost cause that is known is told."""
+    while error is not None:
+        for kinds, words in REASONS:
+            if isinstance(error, kinds):
+                return words
+        if not isinstance(error, OSError) or error.__cause__ is None:
+            return error.strerror.lower() if isinstance(error, OSError) and error.strerror else STRANGER
+        error = error.__cause__  # distributed's own, around another
+    return STRANGER
+
+
+async def _greet(address: str, timeout: float) -> str:
+    """Ask once who is there: a Client would ask again and again, and take as long to give up. Returns what is wrong with
+    who answers, or nothing; raises whatever goes wrong.
+    """
     from distributed import Security
     from distributed.core import connect
-    comm = await connect(address, timeout=timeout, **Security().get_connection_args("client"))
+    if address.startswith(("tls://", "wss://")) and not Security().get_connection_args("client").get("ssl_context"):
+        return "for an encrypted connection dask needs certificates, which its own settings name (distributed.comm.tls)"
+    comm = await connect(address, timeout=0.7 * timeout, **Security().get_connection_args("client"))
     try:
         await comm.write({"op": "identity", "reply": True})
-        if (answer := await comm.read())["type"] != "Scheduler":
-            raise TypeError(f"a {answer['type']}")
+        kind = (await comm.read())["type"]
+        return "" if kind == "Scheduler" else f"what answers is dask's {str(kind)[:20].lower()} and no scheduler"
     finally:
         comm.abort()
 

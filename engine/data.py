@@ -743,7 +743,8 @@ class Folder(Source):
         label = {name: number for number, name in enumerate(named)}
         labels = np.array([label.get(own.label, -1) for own in kept], np.int64)
         why |= left_out
-        notes = (*self._of_skipped(len(files), why), *self._of_passed(), *self._of_copies(kept, found, np.r_[train, test]))
+        notes = (*self._of_skipped(len(files), why), *self._of_links(), *self._of_passed(), *self._of_parts(files),
+                 *self._of_contradictions(kept, found.group), *self._of_copies(kept, found, np.r_[train, test]))
         return Images(self.name, pixels[train], labels[train], pixels[test], labels[test], _apart(named), fingerprint,
                       skipped=len(why), notes=notes)
 
@@ -760,7 +761,7 @@ class Folder(Source):
         files, pixels, kept, why = self._decoded()
         if not kept:
             raise Unusable(self.name, f"{len(files)} of its {len(files)} files cannot be read. {self.how}")
-        return pixels[_mixed(kept)], tuple(self._of_skipped(len(files), why))
+        return pixels[_mixed(kept)], (*self._of_skipped(len(files), why), *self._of_links())
 
     def _check_classes(self, kept: list[Own], total: int) -> None:
         """Raises Unusable for fewer than two classes with a picture that can be read."""
@@ -779,7 +780,7 @@ class Folder(Source):
         test = order[parts[order] == "test"]
         known, seen = np.isin(names[test], names[train]), np.isin(group[test], group[train])
         left_out = {kept[row].path: "It stands in the training part too." for row in test[known & seen]}
-        left_out |= {kept[row].path: "The training part has no picture of its class." for row in test[~known]}
+        left_out |= {kept[row].path: f"The training part has no class {_text(kept[row].label)}." for row in test[~known]}
         return train, test[known & ~seen], left_out
 
     def _check_parts(self, kept: list[Own], train: np.ndarray, test: np.ndarray, total: int, copies: int) -> None:
@@ -800,11 +801,43 @@ class Folder(Source):
         return [f"Of {total:,} picture files {total - len(why):,} are used. {told}"] if why else []
 
     def _of_passed(self) -> list[str]:
-        """What lies among the pictures and is none by its name."""
-        classes = [Path(entry.path) for folder, _ in self._parts() for entry in _entries(folder) if entry.is_dir()]
+        """What lies among the pictures and is none by its name, and what lies in no class's folder."""
+        parts = [folder for folder, _ in self._parts()]
+        classes = [Path(entry.path) for folder in parts for entry in _entries(folder) if entry.is_dir()]
         passed = [Path(entry.path) for folder in classes for entry in _entries(folder)
                   if not (entry.is_file() and entry.name.lower().endswith(ENDINGS))]
-        return [f"{len(passed):,} passed over, as no pictures by their names ({self._names(passed)})."] if passed else []
+        outside = [Path(entry.path) for folder in dict.fromkeys([self.folder, *parts]) for entry in _entries(folder)
+                   if Path(entry.path) not in (*parts, *classes)]
+        return [f"{len(found):,} passed over, as {why} ({self._names(found)})."
+                for found, why in ((passed, "no pictures by their names"), (outside, "they lie in no class's folder")) if found]
+
+    def _of_links(self) -> list[str]:
+        """Which links lead nowhere: whoever made them counts on pictures that nobody sees."""
+        parts = [folder for folder, _ in self._parts()]
+        classes = [Path(entry.path) for folder in parts for entry in _entries(folder) if entry.is_dir()]
+        lost = [path for folder in dict.fromkeys([self.folder, *parts, *classes]) for path in _lost_links(folder)]
+        return [f"{len(lost):,} skipped ({self._names(lost)}): The link leads nowhere."] if lost else []
+
+    def _of_parts(self, files: list[Own]) -> list[str]:
+        """Which part for validation is learned from: its name does not say that."""
+        found = [folder for folder, part in self._parts()
+                 if part == "train" and PARTS[folder.name.lower()] == "val"]
+        counted = ((folder, sum(own.path.is_relative_to(folder) for own in files)) for folder in found)
+        return [f"{count:,} picture files in {_text(folder.name)} are taken for training, as there is a part for testing besides."
+                for folder, count in counted]
+
+    def _of_contradictions(self, kept: list[Own], group: np.ndarray) -> list[str]:
+        """Copies of one picture that stand in folders of different classes, used or not: one of their labels is wrong."""
+        labels: dict[int, set[str]] = {}
+        for own, number in zip(kept, group.tolist()):
+            labels.setdefault(number, set()).add(own.label)
+        torn = [own.path for own, number in zip(kept, group.tolist()) if len(labels[number]) > 1]
+        if not torn:
+            return []
+        pictures = sum(len(found) > 1 for found in labels.values())
+        which = "one picture has" if pictures == 1 else f"{pictures:,} pictures have"
+        return [f"{len(torn):,} files contradict each other ({self._names(sorted(torn))}): {which} copies in folders of different classes. "
+                "Whichever label is right, the others teach, and test, what is wrong."]
 
     def _of_copies(self, kept: list[Own], found, used: np.ndarray) -> list[str]:
         """Which pictures are copies of others, and what that means for the promise."""
@@ -962,6 +995,13 @@ def _entries(folder: Path | os.DirEntry) -> list[os.DirEntry]:
         shown = [entry for entry in entries if not entry.name.startswith(".")
                  and (not entry.is_symlink() or os.path.exists(entry.path))]
     return sorted(shown, key=lambda entry: entry.name)
+
+
+def _lost_links(folder: Path) -> list[Path]:
+    """The links in a folder that lead nowhere (or in a circle), sorted by name; hidden ones are left out."""
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries
+                      if entry.is_symlink() and not entry.name.startswith(".") and not os.path.exists(entry.path))
 
 
 def _text(name: str) -> str:

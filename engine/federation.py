@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine import together, wire
+from engine import cautions, together, wire
 from engine.networks import named
 from engine.noise import Coins, GaussianNoise
 from engine.training import EVALUATE
@@ -28,6 +28,7 @@ ON_CARD = 20_000  # the same where there is a graphics card
 ROUNDING = 2e-6  # norms are float32 and may come out a little short: each is taken this much longer, relatively
 LEAST_DEVIATION = 0.01  # of a feature: one that hardly ever differs is not blown up
 CLOSE = 1e-30  # keeps a norm of 0 from dividing
+MEASURED = 2000  # training pictures that a loss is measured on, at most
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,17 @@ class Task:
     def current_accuracy(self) -> float:
         """Test accuracy of the network itself, as it is now."""
         return self.accuracy(flat(self.network))
+
+    def learned(self, weights: Tensor, rows: np.ndarray) -> tuple[float, float]:
+        """Of a network with weights (n,) on the first MEASURED of these training pictures: mean cross-entropy (nats), and
+        what it knows (cautions.beyond_guessing). (0, 0) for no pictures.
+        """
+        if not len(rows):
+            return 0.0, 0.0
+        some = torch.from_numpy(rows[:MEASURED]).to(self.train.device)
+        said, labels = outputs(self.network, weights, self.train[some], self.prepare), self.labels[some]
+        right = float((named(said) == labels).double().mean())
+        return float(F.cross_entropy(said, labels)), cautions.beyond_guessing(right, labels.cpu().numpy())
 
     def predictions(self, weights: Tensor) -> Tensor:
         """(m,) what a network with weights (n,) calls the test pictures."""

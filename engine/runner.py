@@ -124,6 +124,7 @@ class Runner:
         self.lock = threading.RLock()
         self.runs: dict[str, Run] = {}  # key → latest attempt
         self.process = self.client = self.trouble = None
+        self.unreachable: cluster.Unreachable | None = None  # VEIL_SCHEDULER names no scheduler
         self.ready, self.starting = threading.Event(), threading.Lock()
         self.launches = ThreadPoolExecutor(1, "veil-launch")  # one at a time: first asked, first in the queue
         self._asked_places = 0.0
@@ -140,7 +141,7 @@ class Runner:
                 self.client = cluster.connect(self.introduction)
                 self._warm = self.client.submit(_warm_up, pure=False, key=f"warm-up-{uuid.uuid4().hex}", priority=-1)
         except cluster.Unreachable as error:  # reported when somebody runs something, on the page or here
-            self.trouble = str(error)
+            self.trouble, self.unreachable = str(error), error
             log.warning("%s", error)
         except Exception as error:  # reported on the page when somebody presses Run
             log.exception("no workers")

@@ -168,9 +168,9 @@ class Study(BaseModel):
         return {}
 
     def fitting(self, shown) -> dict[str, Any]:
-        """What takes the place of values that nobody has chosen and that the data set is too small for. shown: its exhibits.
+        """What takes the place of values that nobody has chosen and that the data set has no room for. shown: its exhibits.
 
-        A batch is at most all of the training pictures.
+        A batch is at most all of the training pictures. tests/test_fitting.py asks every preset of every study.
         """
         usual = getattr(self, "batch_size", None)
         return {"batch_size": shown.train_size} if usual is not None and usual > shown.train_size else {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,10 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from engine import dp_sgd
+from engine import cautions, dp_sgd
+from engine.networks import named
 from engine.noise import Coins, GaussianNoise
 from engine.streams import derive_seed
-from engine.training import EVALUATE, OPTIMIZERS
+from engine.training import EVALUATE, LATEST, OPTIMIZERS, median_loss
 
 BLACK = -1.0  # as Scale() shows it
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
@@ -66,10 +69,13 @@ class Fit:
         self.mixing = np.random.default_rng(derive_seed("mixup", seed))
         kind, more = OPTIMIZERS[recipe.optimizer], {"momentum": 0.9, "nesterov": True} if recipe.optimizer == "sgd" else {}
         self.optimizer = kind(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **more)
+        total = max(2, self.steps * recipe.epochs) + 1
+        total += WARM_UP * total == 1  # a rise of no step at all is divided by
         # cycle_momentum off: the schedule changes the rate and nothing else
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, recipe.learning_rate, total_steps=max(2, self.steps * recipe.epochs) + 1,
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, recipe.learning_rate, total_steps=total,
                                                             pct_start=WARM_UP, cycle_momentum=False)
         self.loss = 0.0  # mean of the last epoch
+        self.latest: deque[torch.Tensor] = deque(maxlen=LATEST)  # loss of each of the last batches
 
     def epoch(self) -> Iterator[int]:
         """One pass over the pictures; yields the steps done in it."""
@@ -91,7 +97,19 @@ class Fit:
         loss.backward()
         self.optimizer.step()
         self.schedule.step()
+        self.latest.append(loss.detach())
         return loss.detach()
+
+    @torch.no_grad()
+    def divergence(self, remedy: str = cautions.SMALLER) -> list[str]:
+        """A warning where it ended worse than calling all classes equally likely, or none."""
+        rows = torch.arange(min(EVALUATE, len(self.images)), device=self.images.device)
+        said, labels = outputs(self.network, self.images[rows], self.scale), self.labels[rows]
+        right = float((named(said) == labels).double().mean())
+        finite = all(bool(p.isfinite().all()) for p in self.network.parameters())
+        guessing = float(self.wanted(torch.zeros_like(said), rows))  # by what it is taught, hard or soft labels
+        learned = cautions.beyond_guessing(right, labels.cpu().numpy())
+        return cautions.divergence(median_loss(self.latest) if finite else math.nan, guessing, learned, remedy=remedy)
 
     def wanted(self, outputs: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """The loss of outputs (b, classes) for the labels of rows (b,): hard, soft (Hinton et al. 2015), or a mixture."""

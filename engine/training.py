@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
+
 import numpy as np
 import torch
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from engine import dp_sgd, networks, pictures
+from engine import cautions, dp_sgd, networks, pictures
 from engine.noise import Coins, GaussianNoise
 from engine.streams import derive_seed
 
@@ -15,6 +18,7 @@ EVALUATE = 2000  # pictures a forward pass when nothing is learned
 SHOWN_ROWS = 10_000  # training accuracy is measured on at most so many training pictures
 ANSWERS = 40  # test pictures that are shown with the network's answers while it learns
 SHIFT = 2  # pixels, of augmented copies
+LATEST = 10  # batches, whose median loss is that at the end of a training
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
 
 
@@ -53,7 +57,8 @@ class Learner:
         self.sampling = Coins(study.derive_seed("sampling"), device)
         self.noise = GaussianNoise(study.derive_seed("noise"), device)
         self.fingerprint = images.fingerprint
-        self.diverged, self.steps, self.averaged, self.group, self.asked = False, 0, None, None, 0
+        self.lost, self.steps, self.averaged, self.group, self.asked = False, 0, None, None, 0
+        self.divergence: list[str] = []  # as a warning, when it was measured last
         self.among: torch.Tensor | None = None  # rows that it learns from, ascending; None: all
 
     def begin(self, parameters: list[torch.Tensor]) -> None:
@@ -128,9 +133,13 @@ class Learner:
         test, train, labels = self.test_logits(), self.shown_logits(), self.labels[:self.shown]
         named = networks.named(test)
         self.predictions = named.cpu().numpy()  # (m,) as of now
-        self.diverged = not all(bool(p.isfinite().all()) for p in self.parameters)  # post-processing of the network
+        self.lost = not all(bool(p.isfinite().all()) for p in self.parameters)  # post-processing of the network
+        loss, right = float(F.cross_entropy(train, labels)), float((networks.named(train) == labels).double().mean())
+        learned = cautions.beyond_guessing(right, labels.cpu().numpy())
+        remedy = cautions.CALMER if self.plan["noise_multiplier"] else cautions.SMALLER
+        self.divergence = cautions.divergence(math.nan if self.lost else loss, math.log(train.shape[1]), learned, remedy=remedy)
         return {"test_accuracy": float((named == self.test_labels).double().mean()),
-                "train_accuracy": float((networks.named(train) == labels).double().mean()), "train_loss": float(F.cross_entropy(train, labels))}
+                "train_accuracy": right, "train_loss": loss}
 
     def answers(self) -> bytes:
         """PNG of 40 test pictures, always the same ones, those framed that were named wrongly when it was measured last."""
@@ -212,7 +221,7 @@ class Supervised:
     """
 
     def __init__(self, study, images: np.ndarray, labels: np.ndarray, tests: dict[str, np.ndarray], outputs: int, device: torch.device):
-        self.study, self.device = study, device
+        self.study, self.device, self.outputs = study, device, outputs
         self.images, self.labels = _pixels_last(images, device), torch.tensor(labels).long().to(device)
         self.tests = {name: _pixels_last(found, device) for name, found in tests.items()}
         _, h, _, channels = images.shape
@@ -222,6 +231,7 @@ class Supervised:
         self.optimizer = torch.optim.Adadelta(self.network.parameters(), lr=study.learning_rate, rho=0.95, eps=1e-7)  # as Keras 2
         self.shuffling = torch.Generator().manual_seed(derive_seed("sampling", study.seed))
         self.loss = self.agreement = 0.0  # of the last epoch, while it learned
+        self.latest: deque[torch.Tensor] = deque(maxlen=LATEST)  # loss of each of the last batches
         self._predicted: dict[str, np.ndarray] = {}
 
     def epoch(self):
@@ -245,7 +255,16 @@ class Supervised:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        self.latest.append(loss.detach())
         return loss.detach() * len(rows), (logits.detach().argmax(1) == labels).sum()
+
+    def divergence(self) -> list[str]:
+        """A warning where the training has ended worse than guessing among its outputs, or none."""
+        weights = self.network.parameters()
+        finite = all(bool(p.isfinite().all()) for p in weights)
+        loss = median_loss(self.latest) if finite else math.nan
+        learned = cautions.beyond_guessing(self.agreement, self.labels.cpu().numpy())
+        return cautions.divergence(loss, math.log(self.outputs), learned)
 
     @torch.no_grad()
     def predict(self, name: str) -> np.ndarray:
@@ -260,6 +279,11 @@ class Supervised:
     def seen(self, name: str, row: int) -> np.ndarray:
         """(h, w, c) one test picture as the network sees it."""
         return self.tests[name][row].permute(1, 2, 0).cpu().numpy()
+
+
+def median_loss(losses) -> float:
+    """The median of batches' losses, NaN where one of them is none: a single bad batch does not count."""
+    return float(np.median(torch.stack(list(losses)).cpu().numpy())) if losses else 0.0
 
 
 def _pixels_last(images: np.ndarray, device: torch.device) -> torch.Tensor:

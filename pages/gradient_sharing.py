@@ -322,6 +322,7 @@ def draw_attack(views: dict[str, live.View]) -> None:
 def draw_defences(views: dict[str, live.View]) -> None:
     """The same picture under each of the usual defences, and what became of it."""
     live.progress(views, "stop-defences")
+    panels.warnings({name: view.result for name, view in views.items() if view.result}, said=result.warnings if result else ())
     names = list(views)
     for row in (names[:4], names[4:]):
         for column, name in zip(st.columns(4), row):
@@ -339,6 +340,7 @@ result = live.look(attack).result
 if result is not None:
     m = result.metrics
     st.markdown(words.rebuilt(m, result.facts, raw is not None))
+    panels.warnings({"": result})
     for column, (title, value, help_) in zip(st.columns(4), (("PSNR", f"{m['psnr_db']:.1f} dB", f"Peak signal-to-noise ratio. A picture of one colour would reach {m['psnr_flat']:.1f} dB."), ("Likeness (SSIM)", f"{m['ssim']:.2f}", "Structural similarity, 1 for the same picture."),
                                                             ("Uploaded", f"{words.size(m['bytes'])}", f"{m['sent']:,.0f} of {m['gradients']:,.0f} gradients."), ("Noise, compared with the gradients", f"{words.times(m['noise_to_signal'])} ×", "Expected length of the noise over the length of what was sent."))):
         column.metric(title, value, help=help_)

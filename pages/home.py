@@ -10,11 +10,14 @@ from engine.studies.inversion import Inversion
 from engine.studies.kmeans_labels import KMeansLabels
 from engine.studies.noise import STRIP, Noise
 from pages.parts import live, words
+from pages.parts.controls import unread
 
 st.title("See what privacy costs, and what it buys", anchor=False)
 st.markdown("Machines learn from pictures of people, and what they learn can give those people away. Differential privacy hides each "
             "of them behind noise of a known size, so that one can say how much an attacker can find out at most. "
             "**Here you turn that noise up and down, and watch real models learn under it.**")
+
+unread()
 
 # --- a small live example -----------------------------------------------------------------------------------------------------
 with st.container(border=True):

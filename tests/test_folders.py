@@ -296,6 +296,50 @@ def test_a_part_for_validation_beside_a_test_part_is_learned_from(folders):
         two_classes(folders / "own" / name, each, start=100 * part)
     images = data.load("folder:own")
     assert (len(images.train_images), len(images.test_images)) == (16, 8)
+    assert images.notes == ("6 picture files in val are taken for training, as there is a part for testing besides.",)
+
+
+def test_of_two_parts_of_one_kind_the_other_is_mentioned(folders):
+    """And whatever else lies in no class's folder: nothing is left out without a word."""
+    for part, name in enumerate(("train", "test", "val", "valid")):
+        two_classes(folders / "own" / name, 4, start=100 * part)
+    put(folders / "own" / "loose.png", saved(tones(990)))
+    put(folders / "own" / "train" / "read me.txt", b"hello")
+    passed = data.load("folder:own").notes[0]
+    assert passed == "3 passed over, as they lie in no class's folder (loose.png, val, train/read me.txt)."
+    two_classes(folders / "flat", 4)
+    put(folders / "flat" / "loose.png", saved(tones(992)))
+    assert data.load("folder:flat").notes == ("1 passed over, as they lie in no class's folder (loose.png).",)
+
+
+def test_links_that_lead_nowhere_are_skipped_and_said(folders):
+    own = two_classes(folders / "own", 6)
+    (own / "a" / "gone.png").symlink_to(own / "a" / "nowhere.png")
+    (own / "b" / "circle.png").symlink_to(own / "b" / "circle.png")
+    (own / "c").symlink_to(folders / "no class")
+    images = data.load("folder:own")
+    assert images.notes == ("3 skipped (c, a/gone.png, b/circle.png): The link leads nowhere.",)
+    assert len(images.train_images) + len(images.test_images) == 12 and data.everything("folder:own")[1] == images.notes
+    assert "3 skipped" in engine("data").stdout
+
+
+def test_copies_under_contradicting_labels_are_said(folders):
+    """A picture in the folders of two classes teaches one of them wrongly; in both parts, it tests wrongly too."""
+    own = two_classes(folders / "own", 20)
+    for i in range(3):
+        put(own / "b" / f"of a {i}.bmp", saved(tones(i), "BMP"))
+    put(own / "b" / "again.bmp", saved(tones(0), "BMP"))
+    torn = next(note for note in data.load("folder:own").notes if "contradict" in note)
+    assert torn.startswith("7 files contradict each other (a/0.png, a/1.png, a/2.png and 4 more): 3 pictures have copies in folders of different")
+    two_classes(folders / "split" / "train", 6)
+    two_classes(folders / "split" / "test", 4, start=100)
+    put(folders / "split" / "test" / "b" / "of a.bmp", saved(tones(2), "BMP"))
+    torn = next(note for note in data.load("folder:split").notes if "contradict" in note)
+    assert torn.startswith("2 files contradict each other (test/b/of a.bmp, train/a/2.png): one picture has copies in folders of different classes.")
+    for i in range(5):
+        put(folders / "agreed" / "a" / f"copy {i}.png", saved(tones(i)))
+    two_classes(folders / "agreed", 20)
+    assert not any("contradict" in note for note in data.load("folder:agreed").notes)
 
 
 def test_folders_named_train_and_test_with_pictures_in_them_are_classes(folders):
@@ -313,7 +357,7 @@ def test_a_test_class_that_nobody_learns_and_copies_of_training_pictures_are_lef
     images = data.load("folder:own")
     assert images.classes == ("a", "b") and len(images.test_images) == 8 and images.skipped == 2
     assert "test/a/copy.bmp): It stands in the training part too." in images.notes[0]
-    assert "test/c/0.png): The training part has no picture of its class." in images.notes[0]
+    assert "test/c/0.png): The training part has no class c." in images.notes[0]
 
 
 # --- copies --------------------------------------------------------------------------------------------------------------

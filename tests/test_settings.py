@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from engine.lab import open_store
 from tests.conftest import ROOT
 
 WRONG = {"VEIL_CACHE_GB": ["much", "-1", "0", "0,0", "nan", "inf", "1_0", "1e400"],
-         "VEIL_SCHEDULER": ["nonsense", "tcp://", "tcp://host", "tcp://host:0", "tcp://host:99999", "ftp://host:8786", "host:port", "tcp://a b:8786"],
+         "VEIL_SCHEDULER": ["nonsense", "tcp://", "tcp://host", "tcp://host:0", "tcp://host:99999", "ftp://host:8786", "host:port", "tcp://a b:8786", "host:８７８６"],
          "VEIL_HOME": ["FILE", "FILE/below", "LOOP"], "VEIL_DATA": ["FILE", "FILE/below", "LOOP", "x" * 5000],
          "OMP_NUM_THREADS": ["zwei", "0", "-2", "1.5"], "MKL_NUM_THREADS": ["many"], "OPENBLAS_NUM_THREADS": ["0", "99999"],
          "PYTHON_CPU_COUNT": ["abc", "0", "-1", "2.5", "99999999"]}
@@ -86,19 +87,61 @@ def test_a_scheduler_that_is_not_there_is_told_in_one_line_and_not_waited_for(si
     for address in ("tcp://127.0.0.1:9", silent):
         found = subprocess.run([sys.executable, "-m", "engine", "run", "noise"], capture_output=True, text=True, cwd=ROOT, timeout=50, env=os.environ | {"VEIL_SCHEDULER": address})
         (line,) = found.stderr.strip().splitlines()
-        assert found.returncode == 1 and line.startswith(f"No dask scheduler answers at {address} (VEIL_SCHEDULER).") and found.stdout == ""
+        assert found.returncode == 2 and line.startswith(f"No dask scheduler answers at {address} (VEIL_SCHEDULER): ") and found.stdout == ""
 
 
-def test_garbage_in_answer_is_no_scheduler():
+GARBAGE = {"a web server": b"HTTP/1.1 400 Bad Request\r\n\r\n" * 50, "ssh": b"SSH-2.0-OpenSSH_9.2\r\n" * 10,
+           "zeros": bytes(4000), "ones": b"\xff" * 400, "an endless frame": (1).to_bytes(8, "little") + (2**60).to_bytes(8, "little")}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_garbage_in_answer_is_no_scheduler(name):
+    """Some of it was told as a MemoryError or a TypeError, which says nothing to whoever typed the address."""
     def answer(listening):
         talking, _ = listening.accept()
-        talking.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 50)
+        talking.sendall(GARBAGE[name])
         talking.close()
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=answer, args=(listening,), daemon=True).start()
-        with pytest.raises(cluster.Unreachable, match="No dask scheduler answers"):
+        with pytest.raises(cluster.Unreachable, match="No dask scheduler answers") as found:
             cluster.join(f"tcp://127.0.0.1:{listening.getsockname()[1]}")
+    assert in_words(str(found.value))
+
+
+def in_words(said: str) -> bool:
+    """One line that names no class of Python's."""
+    return "\n" not in said and not re.search(r"[a-z]Error|Exception|<|Traceback", said)
+
+
+@pytest.mark.parametrize(("address", "why"), [
+    ("tcp://127.0.0.1:9", "nobody listens there"), ("nosuchhost.invalid:8786", "no such machine is known"),
+    ("[:::]:1", "no such machine is known"), ("x" * 70 + ":80", "no machine can have such a name"),
+    ("..:80", "no machine can have such a name"), ("tls://127.0.0.1:9", "needs certificates"), ("wss://127.0.0.1:9", "needs certificates")])
+def test_why_nobody_answers_is_told_in_words(address, why):
+    with pytest.raises(cluster.Unreachable, match=why) as found:
+        cluster.join(address)
+    assert in_words(str(found.value)) and len(str(found.value)) < 400
+
+
+def test_a_name_that_is_looked_up_for_ever_is_not_waited_for(monkeypatch):
+    """The system may take minutes; asyncio would have waited for it to the end, whatever its own patience."""
+    asked, enough = threading.Event(), threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: (asked.set(), enough.wait(60)))
+    try:
+        with pytest.raises(cluster.Unreachable, match="nothing answers there in time"):
+            cluster.join("tcp://slow.example:8786", timeout=0.2)
+        assert asked.is_set() and not enough.is_set()
+    finally:
+        enough.set()
+
+
+def test_somebody_who_is_no_scheduler_of_dask_is_named():
+    from distributed import LocalCluster
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, host="127.0.0.1", protocol="tcp") as there:
+        worker = next(iter(there.workers.values())).address
+        with pytest.raises(cluster.Unreachable, match="what answers is dask's worker and no scheduler"):
+            cluster.join(worker)
 
 
 def test_a_page_says_it_when_somebody_presses_run(store):

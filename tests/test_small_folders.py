@@ -101,6 +101,14 @@ def test_the_default_batch_fits_the_folder_and_a_typed_one_stays(study, folder):
     assert whole == study.preset("quick") and not said  # on the digits nothing is replaced
 
 
+def test_a_first_model_and_one_phone_share_two_pictures(folder):
+    """One picture is the company's, and twenty phones were asked for: one is taken."""
+    dataset = make(folder, "two", **SMALL["two"])
+    phones, said = fitted(GradientSharing(dataset=dataset))
+    phones.check(data.exhibits(dataset))
+    assert phones.participants == 1 and any("participants: 20, the usual value, does not fit folder:two; 1 is taken" in sentence for sentence in said)
+
+
 def test_other_defaults_that_count_pictures_fit_too(folder):
     dataset = make(folder, "eight", **SMALL["eight"])
     phones, _ = fitted(GradientSharing(dataset=dataset))
@@ -135,6 +143,13 @@ def test_a_page_fits_defaults_and_refuses_what_is_typed(folder):
             test = test.switch_page(f"{page}.py").run()
             said = " ".join(each.value for each in test.info).replace("\\", "")
             assert not test.exception and not test.error and "Batch size: " in said and "does not fit folder:eight; 14 is taken." in said, page
+        for page, taken in (("gradient_sharing", "Phones: 20, the usual value, does not fit folder:eight; 13 is taken."), ("noise", "")):
+            test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
+            test.query_params["dataset"] = "folder:eight"
+            test = test.switch_page(f"{page}.py").run()
+            said = " ".join(each.value for each in (*test.info, *test.warning)).replace("\\", "")
+            assert not test.exception and not test.error and taken in said and "not allowed" not in said
+            assert "Class: 3, the usual value, does not fit; these pictures have the classes 0 to 1. Using 1 instead." in said
         test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
         test.query_params["dataset"], test.query_params["batch_size"] = "folder:eight", "33"
         test = test.switch_page("dp_training.py").run()

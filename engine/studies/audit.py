@@ -60,11 +60,11 @@ class Audit(DPTraining):
 
     def run(self, lab):
         """Yield the floor and the ceiling epoch by epoch; return what the auditor found."""
-        _, plan, training = yield from self.prepared(lab)
+        images, plan, training = yield from self.prepared(lab)
         curves = yield from self._watch(training, plan)
         yield Phase("adding up the exact ε")
         promise = self.guarantee(plan)
-        return self._found(training, plan, promise, curves)
+        return self._found(images, training, plan, promise, curves)
 
     def training(self, lab, images, plan: dict):
         """The training with canaries among its pictures, ready for its first step."""
@@ -90,7 +90,7 @@ class Audit(DPTraining):
                 yield Point(name, float(epoch), value)
         return curves
 
-    def _found(self, training, plan: dict, promise: Guarantee, curves: dict) -> Result:
+    def _found(self, images, training, plan: dict, promise: Guarantee, curves: dict) -> Result:
         from engine.auditing import ALARM, CONFIDENCE, FALSE_ALARM, SEEN, floor
         witness, marks, ceiling = training.witness, training.marks, promise.epsilon
         found, checks = witness.floor(self.delta), witness.checks()
@@ -102,7 +102,7 @@ class Audit(DPTraining):
                      "test_accuracy": training.measure()["test_accuracy"], "noise_multiplier": plan["noise_multiplier"], "canaries_in": float(marks.included.sum())},
             guarantee=self._attack_promise(promise), curves=curves,
             arrays={"scores": witness.loss.astype(np.float32), "included": marks.included},
-            facts=facts | {"warnings": self._warnings(plan, training.diverged)
+            facts=facts | {"warnings": self._warnings(plan, training.divergence, images)
                            + verdicts(facts["checks"], beyond)})
 
     def _attack_promise(self, promise: Guarantee) -> Guarantee:

@@ -93,6 +93,16 @@ class Synthesis(Teaching):
         if self.private and self.forward == "batch":
             raise Refused("forward", "forward: batch is not allowed with a private teacher; group norm always divides by each picture's own statistics")
 
+    def fitting(self, shown) -> dict:
+        """A picture of each class at least, and two where classes have statistics of their own; no more than fit into memory."""
+        found, classes = super().fitting(shown), len(shown.classes)
+        most = MOST_BYTES // (len(self.kept) * shown.test_images[0].size)
+        if not classes <= self.images <= most:
+            found["images"] = classes if self.images < classes else most
+        if self.class_wise and self.together < 2 * classes:
+            found["together"] = 2 * classes
+        return found
+
     def check_pictures(self, shown) -> None:
         """Refuse a data set whose pictures no student can learn or no attacker be tried on."""
         self.check_shape(shown)

@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from engine import data, neighbours, parameters, pictures, privacy, rounding, scores, settings
+from engine import cautions, data, neighbours, parameters, pictures, privacy, rounding, scores, settings
 from engine.parameters import parameter
 from engine.streams import derive_seed
 from engine.study import Failed, Guarantee, Phase, Point, Refused, Result, Study
@@ -22,6 +22,8 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of
 NETWORKS = {"narrow": "narrow ResNet (8 layers)", "resnet20": "ResNet20"}
 SCORED = 10_000  # at most so many training and test pictures are scored for the membership test
 PRIVATE = {"private": True, "epochs": 30, "batch_size": 250, "learning_rate": 4.0}  # docs/synthesis.md
+SLOWER = {False: "A smaller learning rate for the teacher helps.",
+          True: "A smaller learning rate for the teacher or a larger ε helps."}  # private?
 STATISTICS_CLIP = 1.0  # length that a picture's vector of statistics is shortened to
 
 
@@ -149,6 +151,8 @@ class Classifier(Teaching):
         if not pupil.finite():
             raise Failed("The teacher's training diverged: its weights are not numbers any more. Take a smaller learning rate for the teacher.")
         pupil.record(plan)
+        if not pupil.finite():  # weights may be numbers, and the squares of what they make none
+            raise Failed("The teacher's training diverged: its layers' statistics are not numbers any more. Take a smaller learning rate for the teacher.")
         if self.weights == "trained":
             yield pupil.point(self.epochs)
         return pupil.result(plan)
@@ -188,7 +192,7 @@ class Classifier(Teaching):
             accountant=f"{spent.accountant}, DP-SGD and statistics composed", sampling="Poisson", sample_rate=rate, steps=steps,
             neighbours=neighbours.ONE_PICTURE,
             against="anyone who gets the network, its statistics, and whatever is made of them",
-            also_released="accuracies, membership and distance figures, the real pictures beside made-up ones and those of the empty page: they look at the training "
+            also_released="accuracies, the loss, membership and distance figures, the real pictures beside made-up ones and those of the empty page: they look at the training "
                           "pictures directly, are not covered by ε and would not be published",
             note="Releasing the statistics with noise is Veil's own addition (proof in docs/synthesis.md). A simulation: the seed is known. Settings tried before "
                  "this run on the same pictures, those of the preset included, are not counted in ε.",
@@ -236,8 +240,8 @@ class _Pupil:
         return Point("test_accuracy", *self.curves["test_accuracy"][-1])
 
     def finite(self) -> bool:
-        """Are all weights still numbers? Seen from the network alone, which is released anyway."""
-        return all(bool(p.isfinite().all()) for p in self.network.parameters())
+        """Are all weights and recorded statistics still numbers? Seen from the network alone, which is released anyway."""
+        return all(bool(value.isfinite().all()) for value in self.network.state_dict().values())
 
     def accuracy(self) -> float:
         """Share of the test pictures that it names correctly."""
@@ -286,11 +290,15 @@ class _Pupil:
         said, tests = self.named_tests(), self.images.test_labels
         right, beside = said == tests, scores.beside(tests, said)
         slack = privacy.delta_warning(self.study.delta, plan["n"]) if self.study.private else None
-        warnings = [slack] if slack else []
+        loss, guessing = -float(sure[0].mean()), math.log(len(self.images.classes))
+        warnings = [*([slack] if slack else []), *cautions.of(self.images)]
         agreed = (named(train) == self.labels[:SCORED]).float().mean()
+        if self.study.weights == "trained":  # those from a file may be meant for other labels
+            learned = cautions.beyond_guessing(float(agreed), self.images.train_labels[:SCORED])
+            warnings += cautions.divergence(loss, guessing, learned, remedy=SLOWER[self.study.private])
         return Result(
             metrics={"test_accuracy": float(right.mean()), "train_accuracy": float(agreed), "membership_auc": leakage.membership(*sure),
-                     "membership_odds": leakage.advantage(*sure), "parameters": sum(p.numel() for p in self.network.parameters())}
+                     "membership_odds": leakage.advantage(*sure), "train_loss": loss, "parameters": sum(p.numel() for p in self.network.parameters())}
             | beside | ({"noise_multiplier": plan["noise_multiplier"]} if self.study.private else {}),
             guarantee=self.study.guarantee(plan), curves=self.curves, arrays=arrays, pictures={"answers": pictures.answers(self.images.test_images, right)},
             facts={"classes": list(self.images.classes), "mean": list(self.scale.mean), "std": list(self.scale.std),

@@ -29,7 +29,7 @@ class Imitating(Drawing):
 class DPMERF(Imitating):
     """Noise the mean embedding once, then train freely; keep what `gan` keeps."""
 
-    NAME, VERSION = "dp_merf", 2
+    NAME, VERSION = "dp_merf", 3
     TITLE = "A generator that has one noised mean"
     PRESETS = {"quick": {}, "tiny": {"frequencies": 50, "imitator_width": 4, "imitator_steps": 3, "imitator_batch": 20, "samples": 40, "latent": 8}}
 
@@ -73,7 +73,7 @@ class DPMERF(Imitating):
         root_mean_square = float(sums[:, :-1].square().mean().sqrt())  # of what is released, noise included
         signal = {"signal_and_noise_over_noise": root_mean_square / (self.noise_multiplier() * merf.SENSITIVITY)} if self.private else {}
         return Result(metrics=growing.metrics() | {"noise_multiplier": self.noise_multiplier()} | signal, guarantee=self.guarantee(), **growing.parts(),
-                      facts={"extractor": self.extractor, "compared": min(self.samples, 1000), "warnings": self._warnings(len(rows))})
+                      facts={"extractor": self.extractor, "compared": min(self.samples, 1000), "warnings": self._warnings(len(rows)) + growing.warnings(images)})
 
     def _warnings(self, n: int) -> list[str]:
         return [found for found in [privacy.delta_warning(self.delta, n)] if found] if self.private else []

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import model_validator
 
-from engine import data, neighbours, parameters, pictures, privacy, rounding, scores
+from engine import cautions, data, neighbours, parameters, pictures, privacy, rounding, scores
 from engine.parameters import parameter
 from engine.studies.features import Features
 from engine.study import Event, Guarantee, Phase, Picture, Point, Refused, Result, Study, build
@@ -321,7 +321,7 @@ class DPTraining(Study):
                 yield Phase("training", (epoch - 1) * plan["steps_per_epoch"] + step + 1, plan["steps"])
             yield from self._epoch_points(training, plan, epoch, time.perf_counter() - begun, curves)
             yield Picture("answers", training.answers())
-            if training.diverged:  # seen from the network alone, which is released anyway
+            if training.lost:  # seen from the network alone, which is released anyway
                 break
         return curves
 
@@ -341,14 +341,14 @@ class DPTraining(Study):
         classes = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes)
                    if (images.test_labels == i).any()}
         metrics |= scores.beside(images.test_labels, predictions)
-        warnings = (self._warnings(plan, training.diverged)
+        warnings = (self._warnings(plan, training.divergence, images)
                     + scores.warnings(images.test_labels, images.classes))
         return Result(
             metrics=metrics | {"noise_multiplier": plan["noise_multiplier"], "learning_rate": plan["learning_rate"]} | ({"mean_noise": plan["mean_noise"]} if plan["mean_noise"] else {}),
             guarantee=guarantee, curves=curves,
             arrays={"predictions": predictions.astype(np.int16), "weights": training.weights()},
             pictures={"answers": training.answers()} | self._examples(images, predictions, right),
-            facts={"per_class": classes, "classes": list(images.classes), "diverged": training.diverged,
+            facts={"per_class": classes, "classes": list(images.classes), "diverged": bool(training.divergence),
                    "train_accuracy_on": training.shown,
                    "test_pictures": {c: int((images.test_labels == i).sum()) for i, c in enumerate(images.classes) if c in classes}, "warnings": warnings,
                    "wrong": self._names(images, predictions, ~right)})
@@ -368,15 +368,12 @@ class DPTraining(Study):
 
     # --- what is promised --------------------------------------------------------------------------------------------
 
-    def _warnings(self, plan: dict, diverged: bool = False) -> list[str]:
+    def _warnings(self, plan: dict, divergence: list[str], images) -> list[str]:
         """What to know before one believes the promise or the numbers."""
         found = [privacy.delta_warning(self.delta, plan["n"])] if self.private else []
         if self.private and plan["noise_multiplier"] == 0:
             found.append("The noise multiplier is 0: nothing is hidden, ε is infinite.")
-        if diverged:
-            found.append("The training diverged: its loss is no longer a number. "
-                         "A smaller learning rate helps.")
-        return [w for w in found if w]
+        return [w for w in found if w] + divergence + cautions.of(images)
 
     def guarantee(self, plan: dict) -> Guarantee:
         """The (ε, δ) that this training earned, or none."""

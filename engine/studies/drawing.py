@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from engine import data, parameters, pictures
+from engine import cautions, data, parameters, pictures
 from engine.parameters import parameter
 from engine.studies.real_features import RealFeatures, Seeing, permutation
 from engine.study import Failed, Phase, Picture, Point, Refused, Result
@@ -36,6 +36,11 @@ class Drawing(Seeing):
         self.check_seen(shown)
         if self.examples is not None and self.examples > shown.train_size:
             raise Refused("examples", f"examples: {self.examples} is not allowed; {self.dataset} has {shown.train_size} training pictures")
+
+    def fitting(self, shown) -> dict:
+        """It learns from at most all of the training pictures."""
+        found = super().fitting(shown)
+        return found | ({"examples": shown.train_size} if (self.examples or 0) > shown.train_size else {})
 
     def count(self, shown) -> int:
         """Training pictures that it learns from."""
@@ -130,6 +135,13 @@ class Growing:
     def metrics(self) -> dict[str, float]:
         """The distance at the end, at the beginning, and of as many real pictures that nobody learned from, where there are so many."""
         return {"frechet_distance": self.distances[-1], "untrained_frechet_distance": self.distances[0]} | ({"real_frechet_distance": self.of_real} if self.of_real is not None else {})
+
+    def warnings(self, images) -> list[str]:
+        """Where it diverged, and where there were too few pictures to learn from or compare with."""
+        learned = images.train_labels[self.study.learned(images)]
+        held = cautions.few(len(images.test_labels), "held-out pictures", "to compare with")
+        return [*cautions.further_away(self.distances[-1], self.distances[0]),
+                *cautions.too_few(learned, images.classes), *held]
 
     def parts(self) -> dict:
         """What a Result keeps of it."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engine import data, pictures
+from engine import cautions, data, pictures
 from engine.parameters import parameter
 from engine.studies.drawing import Drawing
 from engine.studies.dp_merf import DPMERF, Imitating
@@ -30,7 +30,6 @@ NEVER_SO_FAR = 10.0  # unseen pictures, from those learned from: so many times a
 ALL_FOUND, NONE_FOUND = 0.9, 0.1  # shares of pictures that come back: of exact copies at least, of unseen ones at most. Otherwise no verdict is given
 FOUND = 12  # pictures in the memorisation finder
 LEAST_HELD_OUT = 20
-FEW = 100  # pictures, below which no distance says much
 
 
 class Comparing(Forging, Imitating):
@@ -73,7 +72,7 @@ class Comparing(Forging, Imitating):
 class Fidelity(Comparing):
     """Measure one set of pictures against the real ones."""
 
-    NAME, VERSION = "fidelity", 5
+    NAME, VERSION = "fidelity", 6
     TITLE = "How far pictures are from real ones, and whether they copy"
     PRESETS = {"quick": {}, "tiny": GAN.PRESETS["tiny"] | DPMERF.PRESETS["tiny"], "few": {"examples": 50}, "fashion": {"dataset": "fashion-mnist"},
                "report": GAN.PRESETS["report"] | {"extractor": "inception64"}}
@@ -118,6 +117,9 @@ class Fidelity(Comparing):
         found, sheets, arrays = measuring.copies()
         yield Phase("making the report's mistake", 3, 4)
         warnings += [*blind(found), *(data.everything(self.source)[1] if self.source.startswith("folder:") else ())]
+        if self.source not in TRAINED:  # a generator says it itself
+            for count, part in ((len(images.train_labels), "training"), (len(images.test_labels), "held-out")):
+                warnings += cautions.few(count, f"{part} pictures", "to compare with")
         metrics |= found | measuring.as_published()
         return Result(metrics=metrics, guarantee=promise, arrays=arrays, pictures=sheets | {"sample": pictures.png(pictures.gallery(made[:64], 8))},
                       facts={"extractor": self.extractor, "warnings": known + warnings, "source": self.source})
@@ -210,8 +212,7 @@ class Measuring:
                          "same size; the kernel distance and the distances to nearest pictures are valid as they are.")
         if np.ptp(self.made.reshape(len(self.made), -1), 0).max() == 0:
             found.append("All of these pictures are the same.")
-        if n < FEW:
-            found.append(f"{n} pictures are too few for any distance to say much.")
+        found += cautions.few(n, "pictures", "for any distance to say much")
         if n < self.study.samples:
             found.append(f"There are only {n:,} of these pictures, where {self.study.samples:,} were asked for: do not compare their distances with those of larger sets.")
         searched = min(len(self.train["pictures"]), len(self.train["features"]))

@@ -49,8 +49,9 @@ class Forging(Drawing):
 
     def fitting(self, shown) -> dict:
         """A batch is at most all that it learns from."""
-        count = self.count(shown)
-        return {"batch_size": count} if self.batch_size is not None and self.batch_size > count else {}
+        found = super().fitting(shown)
+        count = found.get("examples", self.count(shown))
+        return found | ({"batch_size": count} if (self.batch_size or 0) > count else {})
 
     def gan(self, **changes) -> GAN:
         """The training by itself; what does not matter goes back to its default."""
@@ -110,7 +111,7 @@ class GAN(Forging):
         yield from growing.all_steps(spent if self.private else None)
         yield Phase("adding up the exact ε")
         return Result(metrics=growing.metrics() | {"noise_multiplier": plan["noise_multiplier"]}, guarantee=self.guarantee(plan), **growing.parts(),
-                      facts={"plan": plan, "extractor": self.extractor, "compared": min(self.samples, 1000), "warnings": self._warnings(plan)})
+                      facts={"plan": plan, "extractor": self.extractor, "compared": min(self.samples, 1000), "warnings": self._warnings(plan) + growing.warnings(images)})
 
     def _adversaries(self, images, plan: dict, device):
         from engine.dcgan import Adversaries

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from pydantic import model_validator
 
-from engine import data, neighbours, parameters, pictures, privacy, rounding, scores
+from engine import cautions, data, neighbours, parameters, pictures, privacy, rounding, scores
 from engine.parameters import parameter
 from engine.studies.backbone import DIMENSIONS
 from engine.studies.initial_model import Starting
@@ -23,6 +23,8 @@ NOISES = (0.5, 1.0, 2.0, 4.0, 8.0)
 RATES = {"tanh": 0.2, "relu": 0.05, "features": 0.01}  # of the phones; picked on held-out training pictures (docs/gradient_sharing.md)
 CENTRAL_BATCH = 32
 USUAL_CLIP = 1.0
+SMALLER = "A smaller learning rate, or a smaller server's rate, helps."
+LESS = "A smaller learning rate, a smaller server's rate or less noise helps."
 ALONE = 10  # phones that are trained each by itself: what is shown is their mean
 ALONE_POINTS = 8  # times that those are measured
 SHOWN_PHONES = 20  # that the page's diagram draws
@@ -102,11 +104,12 @@ class GradientSharing(Starting):
     # --- whose pictures ---------------------------------------------------------------------------------------------------------
 
     def fitting(self, shown) -> dict:
-        """Each phone has one picture at least."""
+        """Each phone has one picture at least, and the gradients of all fit into memory."""
         found = super().fitting(shown)
         left = shown.train_size - round(found.get("company_share", self.company_share) * shown.train_size)
-        if 2 <= left < self.participants:
-            found["participants"] = left
+        most = min(left, int(MOST_BYTES / BYTES_EACH / self.gradients(shown)))
+        if 1 <= most < self.participants:
+            found["participants"] = most
         each = left // found.get("participants", self.participants)
         return found | ({"pictures_each": each} if self.pictures_each is not None and 1 <= each < self.pictures_each else {})
 
@@ -213,6 +216,7 @@ class GradientSharing(Starting):
         start = torch.from_numpy(first.arrays["weights"]).to(lab.device)
         task, start = task.last_layer(start) if self.trained == "last" and self.backbone is None else (task, start)
         arm = {"none": _Nothing, "shared": _Shared, "alone": _Alone, "centralised": _Centralised}[self.arm](self, plan, task, start, images)
+        arm.known = first.warnings
         for day in range(self.rounds + 1):
             if day:
                 arm.day()
@@ -277,7 +281,7 @@ class GradientSharing(Starting):
             neighbours=neighbours.ONE_PARTICIPANT if server else "all pictures of one participant replaced by any others",
             against="anyone who gets all the models that the server hands out, but not the server, which sees each upload as it is" if server else "everyone, the server included, which sees each noised upload",
             also_released="test accuracies. This simulation also shows what a real server must keep to itself, and what ε does not cover: " + ("who was asked, who dropped out and how many bytes each phone has sent; and " if server else "")
-                          + "how many pictures of each class lie on each phone",
+                          + "how many pictures of each class lie on each phone, and the model's loss on them",
             note="A simulation: the seed is known, so a real system would draw its noise from a secret source. The first model's own pictures are not protected. Settings tried before on the same phones are not counted. "
                  "ε does not shrink because only a fraction is sent.",
             odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(noise / moved, rate, self.rounds, delta=self.delta),
@@ -291,8 +295,7 @@ class GradientSharing(Starting):
         noisy = self.arm == "shared" and self.plan()["noise_multiplier"]
         found = [w for w in [privacy.delta_warning(self.delta, self.participants)] if w and noisy]
         if not finite:
-            found.append("It diverged: weights or uploads ran away. "
-                         "A smaller learning rate, or a smaller server's rate, helps.")
+            found.append(f"It diverged: weights or uploads ran away. {SMALLER}")
         if metrics.get("refused"):
             found.append(refusals(metrics, self.faulty))
         if (empty := metrics["phones_without_pictures"]) and self.arm in ("shared", "alone"):
@@ -354,6 +357,7 @@ class _Arm:
     def __init__(self, study: GradientSharing, plan: dict, task, start, images):
         self.study, self.plan, self.task, self.weights, self.images = study, plan, task, start, images
         self.owned, self.curves = study.owned(images.train_labels), {}
+        self.start, self.known = start, []  # what is known of the first model, in sentences
         self.begin()
 
     def begin(self) -> None:
@@ -396,19 +400,37 @@ class _Arm:
         study, finite = self.study, bool(self.weights.isfinite().all())
         metrics, arrays, facts = self.more()
         finite = finite and not metrics.get("refused_honest")
+        start, loss, learned = self.learned()
         said = self.task.predictions(self.weights).cpu().numpy() if self.weights.dim() == 1 else None
         tests, classes = self.images.test_labels, self.images.classes
         beside = self.beside(tests)
         right = {} if said is None else {c: float((said == tests)[tests == i].mean()) for i, c in enumerate(classes) if (tests == i).any()}
         sizes = [len(rows) for rows in self.owned]
         metrics |= {"phones_without_pictures": sizes.count(0)} | beside
-        warnings = study.warnings(metrics, finite) + scores.warnings(tests, classes)
+        remedy = LESS if self.plan["noise_multiplier"] and study.arm == "shared" else SMALLER
+        runaway = cautions.divergence(loss, math.log(len(classes)), learned, start, remedy) if finite else []
+        warnings = study.warnings(metrics, finite) + runaway + self.doubts(tests, classes)
         return Result(
             metrics={"test_accuracy": self.curves["test_accuracy"][-1][1], "initial_accuracy": self.curves["test_accuracy"][0][1], "gradients": int(self.weights.shape[-1]),
-                     "pictures_on_phones": sum(sizes), "bytes_of_pictures": self.bytes_of_pictures()} | metrics,
+                     "pictures_on_phones": sum(sizes), "bytes_of_pictures": self.bytes_of_pictures()} | ({"train_loss": loss} if math.isfinite(loss) else {}) | metrics,
             guarantee=study.guarantee(), curves=self.curves,
             arrays={"weights": self.weights.cpu().numpy(), "pictures": np.array([np.bincount(self.images.train_labels[rows], minlength=len(classes)) for rows in self.owned])} | arrays,
-            facts={"classes": list(classes), "per_class": right, "diverged": not finite, "warnings": warnings} | facts)
+            facts={"classes": list(classes), "per_class": right, "diverged": not finite or bool(runaway), "warnings": warnings} | facts)
+
+    def learned(self) -> tuple[float, float, float]:
+        """On the phones' pictures: mean cross-entropy (nats) before the first day, and now; what the model knows of them
+        (cautions.beyond_guessing). Of several models the mean.
+        """
+        rows = np.concatenate(self.owned)
+        models = self.weights if self.weights.dim() > 1 else self.weights[None]
+        now = np.mean([self.task.learned(weights, rows) for weights in models], 0)
+        return self.task.learned(self.start, rows)[0], float(now[0]), float(now[1])
+
+    def doubts(self, tests: np.ndarray, classes: tuple[str, ...]) -> list[str]:
+        """Of too few pictures, and of the first model. tests (m,) true labels."""
+        labels = self.images.train_labels[np.concatenate(self.owned)]
+        own = [*cautions.too_few(labels, classes), *cautions.too_few(tests, classes, "test"), *scores.warnings(tests, classes)]
+        return own + [f"Of the first model: {warning}" for warning in self.known if warning not in own]
 
     def beside(self, tests: np.ndarray) -> dict[str, float]:
         """What guessing reaches, and balanced accuracy where classes are uneven.

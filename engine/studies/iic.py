@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from engine import clusters, data, parameters, pictures, scores
+from engine import cautions, clusters, data, parameters, pictures, scores
 from engine.local_noise import LocalNoise, error
 from engine.parameters import parameter
 from engine.study import Failed, Phase, Picture, Point, Refused, Result
@@ -27,7 +27,7 @@ NETWORKS = {"scattering": "fixed wavelets and a small network", "conv": "the pap
 class IIC(LocalNoise):
     """Cluster pictures by invariant information; say which cluster each is in, and how well clusters fit the classes."""
 
-    NAME, VERSION = "iic", 2
+    NAME, VERSION = "iic", 3
     TITLE = "Clusters that a network finds by itself (IIC)"
     PRESETS = {
         "quick": {},
@@ -95,6 +95,11 @@ class IIC(LocalNoise):
         if self.network == "scattering" and n * (1 + self.views) * 128 > MOST_NUMBERS:
             raise Refused("views", f"views: {self.views} is not allowed for {n:,} pictures: their features would not fit in memory; "
                                    f"allowed: at most {max(1, int(MOST_NUMBERS / 128 / n) - 1)}")
+
+    def fitting(self, shown) -> dict:
+        """At most a cluster a picture, and a batch of at most all of them."""
+        found = super().fitting(shown)
+        return found | ({"clusters": len(shown.classes)} if self.clusters > shown.train_size else {})
 
     @property
     def passes(self) -> int:
@@ -245,13 +250,15 @@ class Run:
         return {"network": NETWORKS[self.study.network], "clusters": self.count,
                 "over_clusters": max(self.count, self.study.over_clusters), "chosen_head": head, "best_head": int(np.argmax(accuracies)), "head_losses": losses, "head_accuracies": accuracies,
                 "classes": list(self.images.classes), "sigma": sigma,
-                "weights": sum(p.numel() for p in self.clustering.trunk.parameters()), "warnings": self.warnings()}
+                "weights": sum(p.numel() for p in self.clustering.trunk.parameters()), "warnings": self.warnings(losses[head])}
 
-    def warnings(self) -> list[str]:
-        """What a reader should know before believing the numbers."""
+    def warnings(self, loss: float) -> list[str]:
+        """What a reader should know before believing the numbers. loss: of the chosen sub-head."""
         labels, names = self.images.train_labels, self.images.classes
         return [*self.study.formula_warnings(self.study.release_count),
                 *clusters.warnings(self.classes, self.count),
+                *cautions.uninformed(loss, self.count, self.study.entropy_weight),
+                *cautions.of(self.images),
                 *scores.warnings(labels, names, "training")]
 
 

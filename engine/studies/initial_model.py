@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from engine import data, parameters, scores
+from engine import cautions, data, parameters, scores
 from engine.parameters import parameter
 from engine.studies.backbone import BACKBONES, Backbone
 from engine.study import Guarantee, Phase, Point, Refused, Result, Study
@@ -97,7 +97,7 @@ class Starting(Study):
 class InitialModel(Starting):
     """Train on the company's pictures alone; return the weights that the phones begin with."""
 
-    NAME, VERSION = "initial_model", 2
+    NAME, VERSION = "initial_model", 3
     TITLE = "The model that an app is shipped with"
     PRESETS = {"quick": {}, "tiny": {"initial_epochs": 2}}
     SERIES = {"table": "report 5's table: a CNN from scratch and a new last layer, each by SGD, RMSProp and Adam"}
@@ -137,12 +137,16 @@ class InitialModel(Starting):
             from engine.study import Failed
             raise Failed("The first model's training diverged: its weights are not numbers any more. Take a smaller learning rate for it.")
         beside = scores.beside(images.test_labels, task.predictions(weights).cpu().numpy())
-        metrics = {"test_accuracy": curve[-1][1], "pictures": len(rows),
+        loss, learned = task.learned(weights, rows)
+        labels, classes = images.train_labels[rows], images.classes
+        warnings = [*cautions.divergence(loss, math.log(len(classes)), learned),
+                    *cautions.too_few(labels, classes), *cautions.too_few(images.test_labels, classes, "test"),
+                    *scores.warnings(images.test_labels, classes)]
+        metrics = {"test_accuracy": curve[-1][1], "pictures": len(rows), "train_loss": loss,
                    "parameters": len(weights), "learning_rate": self.rate} | beside
         return Result(metrics=metrics, guarantee=NOTHING_PROMISED,
                       curves={"test_accuracy": curve}, arrays={"weights": weights.cpu().numpy()},
-                      facts={"classes": list(images.classes),
-                             "warnings": scores.warnings(images.test_labels, images.classes)})
+                      facts={"classes": list(images.classes), "warnings": warnings})
 
     def _train(self, task, rows: np.ndarray, curve: list):
         """All epochs, in shuffled batches."""

@@ -11,7 +11,7 @@ import base64
 import numpy as np
 from pydantic import Field
 
-from engine import data, parameters, pictures, privacy
+from engine import cautions, data, parameters, pictures, privacy
 from engine.lab import Lab
 from engine.parameters import parameter
 from engine.studies.classifier import taught
@@ -29,12 +29,13 @@ SHOWN = 252  # pixels a side of what is shown
 DEFENCES = {"everything": {}, "10 %": {"leak_fraction": 0.1}, "1 %": {"leak_fraction": 0.01}, "random 10 %": {"leak_fraction": 0.1, "leak_policy": "random"}, "clipped": {"leak_clip": 0.1},
             "noise 0.001": {"leak_clip": 1.0, "leak_noise": 0.001}, "noise 0.01": {"leak_clip": 1.0, "leak_noise": 0.01}, "noise 0.1": {"leak_clip": 1.0, "leak_noise": 0.1}}
 USUAL_CLIP = 1.0
+OF_NEEDS = {"classifier": "the network that judges", "initial_model": "the first model"}  # whose warnings matter here
 
 
 class Inversion(Starting):
     """Attack one upload; return what came out, step by step, and how like the picture it is."""
 
-    NAME, VERSION = "inversion", 2
+    NAME, VERSION = "inversion", 3
     TITLE = "A picture rebuilt from gradients"
     PRESETS = {"quick": {}, "tiny": {"attack_steps": 60, "tries": 1, "company_share": 0.0}}
     SERIES = {"defences": "the same picture under the usual ways to share less"}
@@ -138,14 +139,17 @@ class Inversion(Starting):
         images = lab.images(self.dataset)
         self.check(images)
         image, label = self.pick(images)
+        warnings = cautions.of(images)  # the network that says what is seen learned from all of them
         for need in self.needs():
-            for event in lab.need(need):  # its own words would speak of another page's things
-                yield Phase(f"training what is needed: {type(need).TITLE[0].lower()}{type(need).TITLE[1:]}", event.done, event.total) if isinstance(event, Phase) else event
+            found = yield from _retold(need, lab)
+            if who := OF_NEEDS.get(need.NAME):
+                said = [warning for warning in found.warnings if warning not in warnings]
+                warnings += [f"Of {who}: {warning}" for warning in said]
         alone = Lab(lab.store, threads=1)  # sums in another order soon lead an attempt elsewhere: the same on machines of one kind, however many cores they have
         judge = yield from self._judge(alone, images)
         yield Phase("computing what the phone uploads")
         leak, facts = yield from self._leak(alone, images, image, label)
-        attack = _Attack(self, leak, facts, image, images.classes, judge)
+        attack = _Attack(self, leak, facts | {"warnings": warnings}, image, images.classes, judge)
         yield from attack.all()
         return attack.result()
 
@@ -227,6 +231,19 @@ class Inversion(Starting):
                          odds_any=privacy.odds_any(epsilon, self.delta), odds_mechanism=privacy.odds_gaussian(sigma))
 
 
+def _retold(need: Study, lab):
+    """A needed study's Result, its phases in this page's words: its own speak of another page's things."""
+    run, title = lab.need(need), type(need).TITLE
+    while True:
+        try:
+            event = next(run)
+        except StopIteration as end:
+            return end.value
+        told = isinstance(event, Phase)
+        name = f"training what is needed: {title[0].lower()}{title[1:]}"
+        yield Phase(name, event.done, event.total) if told else event
+
+
 class _Attack:
     """The attempts, one after the other, and what is kept of them."""
 
@@ -285,7 +302,7 @@ class _Attack:
             guarantee=study.guarantee(), curves=self.curves, arrays={"rebuilt": self.best},
             pictures={"true": pictures.png(self.image, SHOWN), "rebuilt": pictures.png(self.best, SHOWN)} | film,
             facts={"classes": list(self.classes), "label": self.classes[study.category], "guessed": None if self.guessed is None else self.classes[self.guessed], "true_named": self.classes[true],
-                   "rebuilt_named": self.classes[rebuilt]})
+                   "rebuilt_named": self.classes[rebuilt], "warnings": self.facts["warnings"]})
 
 
 def _pixels(picture) -> np.ndarray:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine import clusters, data, pictures, scores
+from engine import cautions, clusters, data, pictures, scores
 from engine.local_noise import LocalNoise
 from engine.parameters import parameter
 from engine.study import Failed, Phase, Picture, Point, Refused, Result
@@ -23,7 +23,7 @@ NO_PROMISE = "Labels found by clustering pictures that were not noised carry no 
 class KMeansLabels(LocalNoise):
     """Cluster the training pictures; judge the clusters by the true labels, before and after matching."""
 
-    NAME, VERSION = "kmeans_labels", 2
+    NAME, VERSION = "kmeans_labels", 3
     TITLE = "Labels by K-means"
     PRESETS = {
         "quick": {},
@@ -42,6 +42,10 @@ class KMeansLabels(LocalNoise):
         if count > n:
             raise Refused("clusters", f"clusters: {count} is not allowed; {self.dataset} has {n} training pictures")
         return count
+
+    def fitting(self, shown) -> dict:
+        """At most a cluster a picture."""
+        return {"clusters": len(shown.classes)} if self.clusters > shown.train_size else {}
 
     def work(self) -> float:
         """Starts times pictures times clusters."""
@@ -103,7 +107,7 @@ class KMeansLabels(LocalNoise):
         gallery = self._gallery(images.train_images, rows, model.cluster_centers_[arranged],
                                 _rows_of_labels(images.train_labels, matching[arranged]))
         beside = scores.beside(images.train_labels, matching[found], "matched_accuracy")
-        warnings = [*self.formula_warnings(), *clusters.warnings(len(images.classes), count),
+        warnings = [*self.formula_warnings(), *clusters.warnings(len(images.classes), count), *cautions.of(images),
                     *scores.warnings(images.train_labels, images.classes, "training")]
         return Result(
             metrics=beside | {"matched_accuracy": judged.accuracy, "unmatched_accuracy": judged.unmatched_accuracy, "test_accuracy": test_right,

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engine import data, parameters, pictures, privacy, rounding, scores
+from engine import cautions, data, parameters, pictures, privacy, rounding, scores
 from engine.local_noise import LocalNoise, error
 from engine.parameters import parameter
 from engine.studies.iic import IIC
@@ -32,7 +32,7 @@ PUBLISHED = {"calibration": "textbook", "sensitivity": "report", "division": "as
 class NoisyTraining(LocalNoise):
     """Train the report's shallow or deep network on what left the phones; test it on raw and on equally noised pictures."""
 
-    NAME, VERSION = "noisy_training", 2
+    NAME, VERSION = "noisy_training", 3
     TITLE = "Learning from noised pictures"
     PRESETS = {
         "quick": {},
@@ -244,7 +244,8 @@ class NoisyTraining(LocalNoise):
         right = main == images.test_labels
         classes = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes) if (images.test_labels == i).any()}
         beside = scores.beside(images.test_labels, main)
-        warnings = self.formula_warnings() + scores.warnings(images.test_labels, images.classes)
+        warnings = [*self.formula_warnings(), *learner.divergence(), *cautions.of(images),
+                    *scores.warnings(images.test_labels, images.classes)]
         return Result(
             metrics={name: points[-1][1] for name, points in curves.items()} | beside, guarantee=self.guarantee(len(images.classes)), curves=curves,
             arrays={f"predictions_{name}": found.astype(np.int16) for name, found in predictions.items()},

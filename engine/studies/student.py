@@ -7,13 +7,14 @@ import math
 import numpy as np
 from pydantic import model_validator
 
-from engine import data, pictures, scores
+from engine import cautions, data, pictures, scores
 from engine.parameters import parameter
 from engine.studies.bn_synthesis import Synthesis
 from engine.studies.classifier import PRIVATE, taught
 from engine.study import Failed, Guarantee, Phase, Point, Refused, Result
 
 LOOKED_AT = 2000  # test pictures while it learns; all of them at the end
+PARTS = {"synthetic": "synthetic", "real": "training"}  # what its pictures are called in a warning
 NOT_PROMISED = Guarantee(
     unit="one training picture with its label", epsilon=None, delta=None, mechanism="none: trained on the pictures themselves, without clipping and noise",
     accountant="none", sampling="none: shuffled batches", sample_rate=None, steps=None, note="Nothing is promised to anyone in the data.")
@@ -22,7 +23,7 @@ NOT_PROMISED = Guarantee(
 class Student(Synthesis):
     """Train a network from scratch on one snapshot, or on as many real pictures, with hard or soft labels."""
 
-    NAME, VERSION = "student", 2
+    NAME, VERSION = "student", 3
     TITLE = "A network that learns from synthetic pictures"
     PRESETS = {
         "quick": {},
@@ -77,7 +78,9 @@ class Student(Synthesis):
     def on_real(self) -> Student:
         """The same on as many real pictures. What makes pictures goes back to its default, so that all share one."""
         kept = {"dataset", "network", "images", "seed"} | (set(Student.model_fields) - set(Synthesis.model_fields)) - {"after", "temperature"}
-        return Student(**{name: getattr(self, name) for name in kept} | {"source": "real", "soft_share": 0.0})
+        real = {name: getattr(self, name) for name in kept} | {"source": "real", "soft_share": 0.0}
+        real["images"] = min(self.images, data.exhibits(self.dataset).train_size)  # as many as there are
+        return Student(**real)
 
     def table(self) -> dict[str, Student]:
         """All snapshots with hard and with soft labels, and real pictures with their own labels."""
@@ -86,6 +89,12 @@ class Student(Synthesis):
         for name, changes in (("hard", {"soft_share": 0.0, "temperature": Student.model_fields["temperature"].default}), ("soft", {"soft_share": 1.0})):
             found |= {f"{name} labels, {step} steps": Student(**base | changes | {"after": step}) for step in self.kept}
         return found | {"real pictures": self.on_real()}
+
+    def fitting(self, shown) -> dict:
+        """At most all of the real pictures, where it learns from those; otherwise as what it learns from."""
+        if self.source == "synthetic":
+            return super().fitting(shown)
+        return {"images": shown.train_size} if self.images > shown.train_size else {}
 
     def check(self, shown) -> None:
         """Refuse what does not fit the data set, before anything is computed."""
@@ -133,7 +142,10 @@ class Student(Synthesis):
         right = predictions == images.test_labels
         per_class = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes) if (images.test_labels == i).any()}
         beside = scores.beside(images.test_labels, predictions)
-        warnings = warnings + scores.warnings(images.test_labels, images.classes)
+        warnings = [*warnings, *fit.divergence("A smaller learning rate for the student helps."),
+                    *cautions.too_few(labels, images.classes, PARTS[self.source]),
+                    *cautions.too_few(images.test_labels, images.classes, "test"),
+                    *scores.warnings(images.test_labels, images.classes)]
         metrics = {"test_accuracy": accuracy, "train_loss": fit.loss, "pictures": len(seen)}
         return Result(metrics=metrics | beside, guarantee=promise, curves=curves,
                       arrays={"predictions": predictions.astype(np.int16)}, pictures={"answers": pictures.answers(images.test_images, right)},

@@ -21,8 +21,10 @@ from engine.study import Refused, Study, build, fitted, parse
 from pages.parts import words
 
 T = TypeVar("T")
+MOST_NAMES = 5  # of an address that are none of the page's, told by name
 MOST_LETTERS = 40  # of all choices that stand side by side in a third of the page
 TO_FETCH = " (to be fetched)"
+PRESET = "preset"  # in an address: something to say where the presets are, and nothing more
 STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # marks a decade on a log slider
 
 
@@ -110,11 +112,12 @@ class Controls:
     def _read(self, texts: dict[str, str]) -> None:
         """Take the allowed values of a URL; say what is wrong with the others."""
         self.set(**{name: what.default for name, what in (self.specs | self.looks).items()})
-        for name in ("", *self.specs, *self.looks):
-            st.session_state.pop(self.slot(name, "!"), None)
+        self._forget_messages()
         for name in set(self.looks) & set(texts):
             self._read_look(name, texts.pop(name))
-        allowed = {name: text for name, text in list(texts.items())[:50] if self._allows(name, text)}
+        known = {name: text for name, text in texts.items() if name in self.specs}
+        self._tell_unknown({name: text for name, text in texts.items() if name not in known})
+        allowed = {name: text for name, text in known.items() if self._allows(name, text)}
         for each in reversed(self.studies):
             try:
                 mine = {name: text for name, text in allowed.items() if name in each.model_fields}
@@ -122,6 +125,15 @@ class Controls:
                 self.set(**{name: getattr(study, name) for name in mine}, **self._follows(study, mine))
             except Refused as refused:
                 st.session_state[self.slot("", "!")] = f"{refused}. Using the defaults instead."
+
+    def _tell_unknown(self, texts: dict[str, str]) -> None:
+        """Say which names of a URL are none of this page: all of them, a preset where presets are."""
+        if PRESET in texts:
+            message = f"preset: {texts[PRESET][:40]} is not taken from an address; choose one here: the address then names its settings."
+            st.session_state[self.slot(PRESET, "!")] = message
+        names = [name[:40] for name in texts if name != PRESET]
+        if names:
+            st.session_state[self.slot("", "!")] = " ".join(f"{self.study.NAME} has no parameter {name} on this page." for name in names[:MOST_NAMES])
 
     def _read_look(self, name: str, text: str) -> None:
         try:
@@ -136,16 +148,13 @@ class Controls:
     def _allows(self, name: str, text: str) -> bool:
         """Is this text a value of this field? If not, its message says so in the study's own words. (How it stands with others: see `checked`.)"""
         try:
-            if name not in self.specs:
-                raise Refused("", f"{self.study.NAME} has no parameter {name[:40]} on this page")
             build(next(each for each in self.studies if name in each.model_fields), {name: text})
             return True
         except Refused as refused:
             if refused.field in self.specs and refused.field != name:
                 return True  # it only does not go with another field's default
-            known = name in self.specs
-            used = f" Using {self.specs[name].format(self.value(name))} instead." if known else ""
-            st.session_state[self.slot(name if known else "", "!")] = f"{refused}.{used}"
+            used = f" Using {self.specs[name].format(self.value(name))} instead."
+            st.session_state[self.slot(name, "!")] = f"{refused}.{used}"
             return False
 
     def finish(self) -> None:
@@ -174,7 +183,7 @@ class Controls:
 
     def _forget_messages(self) -> None:
         """What was said of other fields has been read by now."""
-        for name in ("", *self.specs, *self.looks):
+        for name in ("", PRESET, *self.specs, *self.looks):
             st.session_state.pop(self.slot(name, "!"), None)
 
     def opens(self, *names: str, also: bool = False) -> bool:
@@ -264,6 +273,7 @@ class Controls:
         here = {found.name for found in data.available() if found.present}
         lacks = {n: TO_FETCH for n in names if self.study.preset(n).dataset not in here}
         st.pills("Presets", list(names), key=slot, format_func=lambda n: names[n] + lacks.get(n, ""), on_change=self._apply, args=(slot,))
+        self.complain(PRESET)
 
     def _apply(self, slot: str) -> None:
         chosen = st.session_state[slot]
@@ -407,9 +417,10 @@ class Controls:
     def below(self, name: str, count: int, words_: str) -> None:
         """Where the data set has fewer than the value needs: say so, and take the default, or the last one there is."""
         if 0 < count <= self.value(name):  # where there is none at all, the study says so
-            instead = min(self.specs[name].default, count - 1)
-            st.session_state[self.slot(name, "!")] = (f"{name}: {self.value(name)} is not allowed; {words_} 0 to {count - 1}. "
-                                                      f"Using {instead} instead.")
+            value, instead = self.value(name), min(self.specs[name].default, count - 1)
+            nobody = value == self.specs[name].default  # has typed it: there is nothing to refuse
+            wrong = ", the usual value, does not fit" if nobody else " is not allowed"
+            st.session_state[self.slot(name, "!")] = f"{name}: {value}{wrong}; {words_} 0 to {count - 1}. Using {instead} instead."
             self.set(**{name: instead})
             st.session_state[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # has been read
             st.rerun()  # what hides this widget was drawn closed, before this was known
@@ -449,6 +460,14 @@ class Controls:
 def _lack(found: data.Available) -> str:
     """What stands behind a data set's title in the list."""
     return "" if found.present else " (cannot be used)" if found.damaged else TO_FETCH
+
+
+def unread() -> None:
+    """On a page that has no settings: say that what its address names is not used."""
+    if names := list(st.query_params.to_dict()):
+        shown = ", ".join(name[:40] for name in names[:MOST_NAMES])
+        st.warning(words.plain(f"This page has no settings: {shown} in its address "
+                               f"{'is' if len(names) == 1 else 'are'} not used."), icon=":material/edit:")
 
 
 def grid(spec: Spec) -> list[float]:

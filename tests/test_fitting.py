@@ -1,0 +1,78 @@
+"""Defaults and presets fit whatever data set is chosen: what nobody has typed is never refused."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine import data
+from engine.studies import STUDIES
+from engine.study import Refused, fitted
+
+ALLOWED = {"dataset", "network"}  # these pictures themselves, or a network that they do not suit
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """VEIL_DATA with folders of few pictures, of many classes, and of several hundred pictures."""
+    place, rng = tmp_path_factory.mktemp("fitting"), np.random.default_rng(0)
+    for name, (classes, each) in SIZES.items():
+        for label in range(classes):
+            inside = place / "folders" / name / f"class{label:03}"
+            inside.mkdir(parents=True)
+            for number in range(each):
+                small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+                small.resize((64, 64), Image.NEAREST).save(inside / f"{number}.png")
+    return place
+
+
+SIZES = {"two": (2, 2), "three": (2, 3), "eight": (2, 8), "classes": (60, 3), "hundreds": (2, 300)}
+CASES = [(study, preset) for study in STUDIES.values() for preset in study.PRESETS]
+
+
+def checked(study, shown):
+    """What a study refuses about a data set, as before a run."""
+    if hasattr(study, "pick"):
+        study.pick(shown)
+    if study.NAME in ("kmeans_labels", "iic", "noisy_training"):
+        return study.check(shown.train_size, len(shown.classes))
+    return getattr(study, "check", getattr(study, "check_teacher", lambda shown: None))(shown)
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize(("study", "preset"), CASES, ids=lambda case: getattr(case, "NAME", case))
+def test_no_default_of_any_preset_is_refused(study, preset, name, folders, monkeypatch):
+    monkeypatch.setenv("VEIL_DATA", str(folders))
+    chosen, said = fitted(study.preset(preset, dataset=f"folder:{name}"))
+    shown = data.exhibits(f"folder:{name}")
+    try:
+        checked(chosen, shown)
+    except Refused as refused:
+        assert refused.field in ALLOWED, (refused, said)
+    except data.Missing as missing:
+        assert isinstance(missing, data.MissingFile)  # weights that somebody must bring
+
+
+@pytest.mark.parametrize(("name", "field", "value"), [
+    ("kmeans_labels", "clusters", 4), ("gradient_sharing", "participants", 20),
+    ("fidelity", "examples", 50), ("student", "images", 40)])
+def test_what_is_typed_is_refused_all_the_same(name, field, value, folders, monkeypatch):
+    monkeypatch.setenv("VEIL_DATA", str(folders))
+    where = "classes" if name == "student" else "two"
+    study = STUDIES[name].preset("tiny", dataset=f"folder:{where}", **{field: value})
+    chosen, _ = fitted(study, given=(field,))
+    assert getattr(chosen, field) == value
+    with pytest.raises(Refused, match=f"{field}: {value} is not allowed"):
+        checked(chosen, data.exhibits(f"folder:{where}"))
+
+
+def test_series_of_fitted_studies_are_not_refused_either(folders, monkeypatch):
+    monkeypatch.setenv("VEIL_DATA", str(folders))
+    shown = data.exhibits("folder:hundreds")
+    for study in STUDIES.values():
+        base, _ = fitted(study.preset("quick", dataset="folder:hundreds"))
+        for series in study.SERIES:
+            for words, member in getattr(base, series)().items():
+                try:
+                    checked(member, shown)
+                except Refused as refused:
+                    assert refused.field in ALLOWED, (study.NAME, series, words, refused)
