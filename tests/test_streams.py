@@ -22,7 +22,7 @@ from engine.studies.inversion import Inversion
 from engine.studies.kmeans_labels import KMeansLabels
 from engine.studies.noise import Noise
 from engine.studies.noisy_training import NoisyTraining
-from engine.study import Study, draws_key, key
+from engine.study import Study, key
 
 # Each at small private settings; those that only use another's release hold it, and run it.
 PRIVATE = {
@@ -117,7 +117,7 @@ def drawn(monkeypatch):
 
     def watched_name(self, purpose):
         seed = derived(self, purpose)
-        if draws_key(self) in self.stream_name():
+        if key(self) in self.stream_name():
             named.add(seed)
         return seed
 

@@ -15,7 +15,7 @@ from engine import data, pictures, privacy
 from engine.parameters import parameter
 from engine.studies.dp_training import DPTraining
 from engine.streams import derive_seed
-from engine.study import Failed, Guarantee, Phase, Refused, Result, draws_key
+from engine.study import Failed, Guarantee, Phase, Refused, Result, key
 
 CANDIDATES = 2500  # members, and as many others
 LEAST = 20  # of either: with fewer, a shadow may have seen all of them or none, and no curve says anything
@@ -68,7 +68,7 @@ class Membership(DPTraining):
 
     def stream_name(self) -> str:
         """The attacker's own streams, without privacy too: they share no draw with the training."""
-        return f"shadows {draws_key(self)}"
+        return f"shadows {key(self)}"
 
     def work(self) -> float:
         """That of all shadows."""
