@@ -708,8 +708,7 @@ def test_the_turn_is_free_when_its_owner_is_killed(store, folder):
     with store.computing("k") as turn, store.computing("other") as other:
         assert not turn.acquired and not turn.poll(0.1) and other.acquired
         owner.send_signal(signal.SIGKILL)
-        begun = time.monotonic()
-        assert turn.poll(5) and time.monotonic() - begun < 3
+        assert turn.poll(30)  # its owner would have slept for a minute
     owner.communicate()
     assert not list((folder / "locks").iterdir())
 
@@ -726,10 +725,9 @@ def test_a_waiting_caller_can_be_cancelled(store):
             raise Cancelled
 
     with store.computing("k") as mine:
-        begun = time.monotonic()
         with pytest.raises(Cancelled), store.computing("k") as turn:
             turn.wait(check, every=0.05)
-        assert mine.acquired and 0.1 < time.monotonic() - begun < 3
+        assert mine.acquired and len(asked) == 3
     with store.computing("k") as turn:
         turn.wait(check)
         assert turn.acquired

@@ -80,11 +80,9 @@ def test_the_order_is_mixed_and_always_the_same():
     assert 3000 < np.count_nonzero(np.diff(labels)) < 3900
 
 
-def test_the_bundled_digits_load_fast_and_are_shared():
+def test_the_bundled_digits_are_shared():
     data._load.cache_clear()
-    begun = time.process_time()
     images = data.load("mnist-5k")
-    assert time.process_time() - begun < 0.7
     assert data.load("mnist-5k") is images
     with pytest.raises(ValueError):
         images.train_images[0] = 0
@@ -164,14 +162,21 @@ def test_broken_idx_files(tmp_path, raw, packed):
         data.read_idx(path)
 
 
-def test_an_idx_file_that_unpacks_without_an_end(tmp_path):
+def test_an_idx_file_that_unpacks_without_an_end(tmp_path, monkeypatch):
     """One byte more than its header promises is read, not all of it."""
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(idx(np.zeros((10, 10))) + bytes(200_000_000), 1))
-    begun = time.process_time()
+    taken = []
+    real = gzip.GzipFile.read
+
+    def read(self, size=-1):
+        taken.append(len(found := real(self, size)))
+        return found
+
+    monkeypatch.setattr(gzip.GzipFile, "read", read)
     with pytest.raises(ValueError, match="more than the 100 bytes"):
         data.read_idx(path)
-    assert time.process_time() - begun < 0.3
+    assert sum(taken) < 1000
 
 
 # --- mnist and fashion-mnist, small ones with checksums of their own ------------------------------------------------
@@ -674,11 +679,9 @@ def test_a_file_that_is_not_on_the_server(served):
         data.fetch("mnist", lambda *_: None)
 
 
-def failure(name: str, seconds: float) -> str:
-    begun = time.perf_counter()
+def failure(name: str) -> str:
     with pytest.raises(FetchFailed) as caught:
         data.fetch(name, lambda *_: None)
-    assert time.perf_counter() - begun < seconds
     return str(caught.value)
 
 
@@ -687,7 +690,7 @@ def test_no_network(veil_data, datasets, monkeypatch, address):
     monkeypatch.setattr(datasets.MNIST, "mirrors", [address, address])
     monkeypatch.setattr(datasets.CIFAR10, "url", address + "cifar.tar.gz")
     for name in ("mnist", "cifar10"):
-        reason = failure(name, 5)
+        reason = failure(name)
         assert reason.startswith(f"{name} could not be downloaded") and "internet" in reason and "reached" in reason
         assert "Traceback" not in reason and "urlopen" not in reason
 
@@ -699,18 +702,18 @@ def test_a_server_that_never_answers(veil_data, datasets, monkeypatch):
         monkeypatch.setattr(datasets.MNIST, "mirrors", [address, address])
         monkeypatch.setattr(datasets.CIFAR10, "url", address + "cifar.tar.gz")
         for name in ("mnist", "cifar10"):
-            assert "internet" in failure(name, 5)
+            assert "internet" in failure(name)
 
 
 def test_celeba_needs_gdown(veil_data, monkeypatch):
     monkeypatch.setitem(sys.modules, "gdown", None)
-    assert "pip install gdown" in failure("celeba", 5)
+    assert "pip install gdown" in failure("celeba")
 
 
 def test_a_data_folder_that_cannot_be_made(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("VEIL_DATA", str(tmp_path / "file"))
-    assert "VEIL_DATA" in failure("mnist", 5)
+    assert "VEIL_DATA" in failure("mnist")
 
 
 def test_what_is_not_downloaded(veil_data):
