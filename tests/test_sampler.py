@@ -241,7 +241,9 @@ def private_mean(noise):
     """
     from engine.features import longest
     from engine.linear import CHUNK, LinearTraining
-    rows = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (5000, 7)).astype(np.float16))
+    rng = np.random.default_rng(0)
+    rows = rng.uniform(0, 1, (5000, 7)) * 10 ** rng.uniform(-4, 0, (5000, 7))  # too fine for float32
+    rows = torch.from_numpy(rows.astype(np.float16))
     study = SimpleNamespace(private=True, derive_seed=lambda purpose: SEED)
     training = SimpleNamespace(rows=rows, device="cpu", study=study, full=torch.empty(CHUNK, 7),
                                plan={"n": 5000, "noise_multiplier": 1.0, "mean_noise": 0.3})
