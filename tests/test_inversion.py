@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import stats
 
-from engine import data, inversion
+from engine import data, inversion, wire
 from engine.lab import Lab
 from engine.networks import report_cnn
 from engine.studies.inversion import DEFENCES, Inversion
@@ -97,6 +98,56 @@ def test_no_two_uploads_share_their_noise():
     names = [study.derive_seed(purpose) for study in (*defences.values(), Inversion(index=1), Inversion(leak_noise=0.5), Inversion().with_picture(np.zeros((28, 28, 1), np.uint8)))]
     assert len(set(names)) == len(names)
     assert Inversion().derive_seed("noise") != Inversion().derive_seed("public")
+
+
+SIGMA, CLIP = 4.0, 0.5  # so much that random positions, other ones without noise, do not matter
+POLICIES = {"everything": {}, "largest": {"leak_fraction": 0.1},
+            "random": {"leak_fraction": 0.25, "leak_policy": "random"},
+            "threshold": {"leak_policy": "threshold", "leak_threshold": 0.02},
+            "the last layer": {"layers": "last"}}
+
+
+def uploaded(lab, monkeypatch, **changes):
+    """What leaves the phone, as bytes, read again: (values (n,) float64, which were sent (n,) bool)."""
+    study, images, seen, pack = Inversion(**QUICK, **changes), lab.images("mnist-5k"), [], wire.pack
+
+    def watched(values, sent, known):
+        seen.append((pack(values, sent, known), sent.copy(), sent if known else None))
+        return seen[-1][0]
+
+    with monkeypatch.context() as watch:
+        watch.setattr(wire, "pack", watched)
+        finish(study._leak(lab, images, *study.pick(images)))
+    message, sent, known = seen[0]
+    return wire.unpack(message, len(sent), known).astype(np.float64), sent
+
+
+def spread_is(values, sigma) -> bool:
+    """Does a two-sided chi-square test at 1e-4 take these for N(0, sigma²)?"""
+    chance = stats.chi2.cdf(np.square(values / sigma).sum(), len(values))
+    return 5e-5 < chance < 1 - 5e-5
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_an_upload_holds_the_noise_that_is_charged_on_all_that_is_sent(lab, monkeypatch, policy):
+    """Less the same upload without noise it is N(0, (σC)²). The promise is for σ/2: a picture
+    replaced moves the upload by 2C.
+    """
+    changes, seeds = POLICIES[policy], range(8 if policy == "the last layer" else 2)
+    clean, _ = uploaded(lab, monkeypatch, leak_clip=CLIP, **changes)
+    assert 0.9 * CLIP < np.linalg.norm(clean) <= CLIP
+    found, noised = [], {"leak_noise": SIGMA, "leak_clip": CLIP, **changes}
+    for seed in seeds:
+        values, sent = uploaded(lab, monkeypatch, seed=seed, **noised)
+        same, _ = uploaded(lab, monkeypatch, seed=seed, leak_clip=CLIP, **changes)
+        assert sent.all() or policy == "random" and not values[~sent].any()
+        found.append((values - same)[sent])
+    noise = np.concatenate(found)
+    assert spread_is(noise, SIGMA * CLIP) and stats.kstest(noise / SIGMA / CLIP, "norm").pvalue > 1e-4
+    assert not spread_is(0.9 * noise, SIGMA * CLIP)  # a planted error
+    assert abs(np.corrcoef(found[:2])[0, 1]) < 4.5 / len(found[0]) ** 0.5  # each upload's own
+    promise = Inversion(**noised).guarantee()
+    assert promise.epsilon == pytest.approx(oracle(SIGMA / 2, 1.0, 1, promise.delta), rel=0.01)
 
 
 def test_an_attack_is_the_same_on_one_core_and_on_two(lab):

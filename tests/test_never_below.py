@@ -84,13 +84,13 @@ def too_small(epsilon, delta, runs) -> bool:
 
 
 def settings(rng, count, most_steps=5.0):
-    """(noise multiplier, sample rate, steps, δ): from hardly any noise to far too much, one in ten
-    without sampling.
+    """(noise multiplier, sample rate, steps, δ): from the least noise that the product allows to far
+    too much, one in ten without sampling.
     """
     for _ in range(count):
         rate = 1.0 if rng.random() < 0.1 else 10 ** rng.uniform(-5, 0)
         steps, delta = int(10 ** rng.uniform(0, most_steps)), 10 ** rng.uniform(-13, -2)
-        yield 10 ** rng.uniform(-0.7, 3.5), rate, steps, delta
+        yield 10 ** rng.uniform(-2, 3.5), rate, steps, delta
 
 
 def worse(noise, rate, steps, delta, rng):
@@ -109,7 +109,7 @@ def test_the_lower_bound_is_the_whole_truth_where_it_should_be():
     for noise, steps, release in [(2.0, 4, None), (30.0, 1000, 1.5), (1e4, 1, None)]:
         together = (steps / noise**2 + (0 if release is None else release**-2)) ** -0.5
         for epsilon in (0.0, 0.5 / together, 2 / together):
-            exact = privacy.gaussian_hockey_stick(epsilon, together)
+            exact = float(exact_stick(epsilon, together))
             found = least_delta(epsilon, sums([(noise, 1.0, steps, release)]))
             assert found == pytest.approx(exact, rel=1e-8, abs=0)
     for noise, rate in [(0.7, 0.1), (3.0, 0.01)]:
@@ -175,14 +175,14 @@ def check_final(count, seed, seconds=QUICK, oracle=None):
 def in_order(worse, epsilon, setting, release, seconds):
     """Is the worse setting's ε no less, but for what a PLD's Fourier transforms may put δ off?"""
     noise, rate, steps, delta = setting
-    off = 2 * privacy._rounding(steps + 1)
+    off = 2 * transforms_err(steps + 1)
     if worse >= epsilon * (1 - 1e-9):
         return True
     return worse >= spent(noise, rate, steps, delta + off, release, seconds)
 
 
 def test_the_final_epsilon_is_never_below_the_truth_and_its_order_is_right():
-    some, seen = check_final(120, 2)
+    some, seen = check_final(110, 2)
     assert seen > 0.15 * some  # ε × 0.97 is found out where the attacker's sum tells nearly all
 
 
@@ -204,6 +204,29 @@ def test_planted_errors_are_found(error):
     assert found >= 5, found
 
 
+def count_refuted(count, seed):
+    """Of so many settings with hardly any noise, where convexity bounds the moments."""
+    rng, refuted = np.random.default_rng(seed), 0
+    for _, rate, steps, delta in settings(rng, count):
+        noise = 10 ** rng.uniform(-2, math.log10(0.05))
+        epsilon = privacy.rdp_epsilon(noise, min(rate, 0.9), steps, delta)
+        refuted += too_small(epsilon, delta, [(noise, min(rate, 0.9), steps, None)])
+    return refuted
+
+
+@pytest.mark.parametrize("share", [1.0, 0.9, 0.5])
+def test_an_error_planted_in_the_bound_for_hardly_any_noise_is_found(share, monkeypatch):
+    """Moments with a part of their exponent."""
+    def less(noise, rate):
+        more = privacy.FRACTIONAL * (privacy.FRACTIONAL - 1) / (2 * noise**2)
+        return np.logaddexp(math.log1p(-rate), math.log(rate) + share * more)
+
+    monkeypatch.setattr(privacy, "_convexity", less)
+    monkeypatch.setattr(privacy, "_one_step", privacy._one_step.__wrapped__)  # remembers nothing
+    found = count_refuted(200, 12)
+    assert (found > 5) == (share < 1) and (found == 0) == (share == 1)
+
+
 @pytest.mark.full
 @pytest.mark.timeout(20_000)
 def test_ten_thousand_final_epsilons_against_optimistic_privacy_loss_distributions():
@@ -211,12 +234,30 @@ def test_ten_thousand_final_epsilons_against_optimistic_privacy_loss_distributio
     assert seen > 0.15 * some
 
 
-def optimistic(noise, rate, steps, delta, release=None):
-    """dp_accounting's ε with losses rounded down instead of up, and its Fourier transforms'
-    rounding on the low side.
+def transforms_err(steps) -> float:
+    """How far dp_accounting's Fourier transforms may put δ off: 2^-50 a step, as allowed here."""
+    return 2.0**-50 * (steps + 10)
+
+
+def losses(noise, rate, nodes=20_001):
+    """(widest, standard deviation) of one step's privacy loss, at 12 standard deviations of noise
+    to each side, with the picture drawn at this rate.
     """
-    interval = privacy._interval(noise, rate, steps, 0.1)
-    if interval > privacy.WIDEST or delta < 10 * privacy._rounding(steps):
+    z = np.linspace(-12 * noise, 1 + 12 * noise, nodes)
+    left_out = math.log1p(-rate) if rate < 1 else -math.inf
+    told = np.logaddexp(left_out, math.log(rate) + (2 * z - 1) / (2 * noise**2))
+    chance = (1 - rate) * stats.norm.pdf(z, 0, noise) + rate * stats.norm.pdf(z, 1, noise)
+    chance /= chance.sum()
+    return np.ptp(told), math.sqrt(chance @ (told - chance @ told) ** 2)
+
+
+def optimistic(noise, rate, steps, delta, release=None, points=3e5):
+    """dp_accounting's ε with losses rounded down instead of up to about so many points, and its
+    Fourier transforms' rounding on the low side. 0 where they would be too coarse to tell anything.
+    """
+    widest, spread = losses(noise, rate)
+    interval = (widest + 20 * math.sqrt(steps) * spread) / points
+    if interval > 1 or delta < 10 * transforms_err(steps):
         return 0.0
     kind = {"value_discretization_interval": interval, "pessimistic_estimate": False,
             "use_connect_dots": False}
@@ -224,8 +265,24 @@ def optimistic(noise, rate, steps, delta, release=None):
     if release is not None:
         composed = composed.compose(pld.from_gaussian_mechanism(release, **kind))
     with np.errstate(over="ignore"):
-        epsilon = composed.get_epsilon_for_delta(delta + privacy._rounding(steps + 1))
+        epsilon = composed.get_epsilon_for_delta(delta + transforms_err(steps + 1))
     return epsilon if epsilon < 700 else 0.0  # beyond, it overflows
+
+
+def test_the_optimistic_distributions_are_below_the_truth_and_near_it():
+    """Without sampling beside the exact curve; with it they find an ε that is 3 % too small."""
+    for noise, steps, delta in [(0.02, 1, 1e-5), (0.5, 10, 1e-9), (2.0, 4, 1e-5), (20.0, 100, 1e-7)]:
+        found, together = optimistic(noise, 1.0, steps, delta), noise / steps**0.5
+        told = found > 0
+        assert told == (noise > 0.02)  # an ε above 700 is beyond them
+        assert exact_stick(found, together) >= delta
+        assert exact_stick(1.03 * found, together) < delta or not told
+    rng, near = np.random.default_rng(11), 0
+    for setting in settings(rng, 8, 1.5):
+        epsilon, low = spent(*setting, seconds=0.3), optimistic(*setting, points=1e5)
+        assert low <= epsilon, setting
+        near += low > 0.97 * epsilon > 0
+    assert near >= 3
 
 
 # --- several runs together -----------------------------------------------------------------------
@@ -234,7 +291,7 @@ def run_of(rng):
     steps, rate = int(10 ** rng.uniform(0, 3)), min(1.0, 10 ** rng.uniform(-4, 0.3))
     rate = min(rate, 30 / steps) if rate < 1 else 1.0
     release = 10 ** rng.uniform(0, 3) if rng.random() < 0.3 else None
-    return 10 ** rng.uniform(-0.2, 3), rate, steps, release
+    return 10 ** rng.uniform(-2, 3), rate, steps, release
 
 
 def check_together(count, seed):
@@ -254,7 +311,7 @@ def check_together(count, seed):
 
 
 def test_several_runs_are_never_below_what_they_give_away_together():
-    assert check_together(20, 5) >= 1
+    assert check_together(12, 5) >= 1
 
 
 @pytest.mark.full
@@ -344,10 +401,10 @@ def test_ten_thousand_pictures_with_a_label():
 
 def test_phones_and_server_are_never_below_the_truth():
     rng, refuted = np.random.default_rng(9), 0
-    for noised_by, rounds in itertools.product(("server", "phone"), range(60)):
+    for noised_by, rounds in itertools.product(("server", "phone"), range(24)):
         server = noised_by == "server"
         phones = GradientSharing(
-            noised_by=noised_by, noise_multiplier=10 ** rng.uniform(-0.2, 3.3),
+            noised_by=noised_by, noise_multiplier=10 ** rng.uniform(-2, 3.3),
             participation=10 ** rng.uniform(-3, 0) if server else 1.0,
             rounds=int(10 ** rng.uniform(0, 3)), delta=10 ** rng.uniform(-12, -2))
         days, noise = phones.rounds, phones.noise_multiplier

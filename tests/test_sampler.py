@@ -2,6 +2,8 @@
 
 import ast
 from collections import Counter
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from scipy import stats
 from engine.auditing import FLOAT32, LEVEL, Tails
 from engine.noise import GaussianNoise, summed
 from tests.conftest import ROOT
+from tests.test_contract import finish
 
 DRAWS = 4_000_000
 
@@ -165,6 +168,9 @@ def test_the_search_finds_a_planted_one(line):
 
 # --- drawn and added in float64, rounded once: every mechanism -------------------------------------------
 
+SEED = 3
+
+
 class Seen(GaussianNoise):
     """The sampler, and what was asked of it."""
 
@@ -195,8 +201,6 @@ def gradient(noise):
 
 def linear(noise):
     """Of a step of the linear model: its weights, released first."""
-    from types import SimpleNamespace
-
     from engine.linear import LinearTraining
     totals = (torch.rand(3, 5), torch.rand(3))
     training = SimpleNamespace(parameters=[torch.zeros(3, 5), torch.zeros(3)], noise=noise, noise_multiplier=1.3,
@@ -213,8 +217,6 @@ def embedding(noise):
 
 def phones(noise):
     """Of the uploads of a federation, or their sum."""
-    from types import SimpleNamespace
-
     from engine.federation import Federation
     server = SimpleNamespace(noise=noise, plan={"noise_multiplier": 2.0, "clip": 0.3})
     return Federation._noised(server, torch.rand(5, 7)), noise.noised.float()
@@ -232,18 +234,57 @@ def statistics(noise):
     return torch.cat(means), torch.cat(wanted)
 
 
-MECHANISMS = [gradient, linear, embedding, phones, statistics]
+def private_mean(noise):
+    """Of the mean of all rows of the linear model.
+
+    Half-precision rows add up exactly in float64, in any order, so the oracle begins with the rows.
+    """
+    from engine.features import longest
+    from engine.linear import CHUNK, LinearTraining
+    rng = np.random.default_rng(0)
+    rows = rng.uniform(0, 1, (5000, 7)) * 10 ** rng.uniform(-4, 0, (5000, 7))  # too fine for float32
+    rows = torch.from_numpy(rows.astype(np.float16))
+    study = SimpleNamespace(private=True, derive_seed=lambda purpose: SEED)
+    training = SimpleNamespace(rows=rows, device="cpu", study=study, full=torch.empty(CHUNK, 7),
+                               plan={"n": 5000, "noise_multiplier": 1.0, "mean_noise": 0.3})
+    training._parts = lambda found: LinearTraining._parts(training, found)
+    with drawn_by(noise, "engine.linear.GaussianNoise"):
+        released = LinearTraining._mean(training)
+    z, deviation = GaussianNoise(SEED).tensor(7), 0.3 * longest(7)
+    return released, ((rows.double().sum(0) + deviation * z) / 5000).float()
+
+
+def upload(noise):
+    """Of one phone's upload, as the attacker reads it."""
+    from engine import data
+    from engine.lab import Lab
+    from engine.studies.inversion import Inversion
+    OnHost = type("OnHost", (Lab,), {"device": torch.device("cpu")})  # as the sampler is
+    study, images = Inversion(leak_noise=0.3, leak_clip=0.7, company_share=0.0), data.load("mnist-5k")
+    with drawn_by(noise, "engine.noise.GaussianNoise"):
+        leak, _ = finish(study._leak(OnHost(None, threads=1), images, *study.pick(images)))[1]
+    assert 0 < float(noise.total.double().norm()) <= 0.7
+    z = GaussianNoise(SEED).tensor(*noise.total.shape)
+    return leak.upload, (noise.total.double() + 0.3 * 0.7 * z).float()
+
+
+def drawn_by(noise, where):
+    """While it lasts, whoever makes a sampler there gets this one."""
+    return mock.patch(where, lambda seed, device="cpu": noise)
+
+
+MECHANISMS = [gradient, linear, embedding, phones, statistics, private_mean, upload]
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_every_mechanism_adds_in_float64_and_rounds_once(mechanism):
-    released, once = mechanism(Seen(3))
+    released, once = mechanism(Seen(SEED))
     assert torch.equal(released, once)
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_noise_that_was_added_in_float32_would_be_seen(mechanism):
-    released, once = mechanism(Float32(3))
+    released, once = mechanism(Float32(SEED))
     assert not torch.equal(released, once)
 
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from cache import Store
 from engine import data, dp_sgd, parameters
+from engine.federation import NOT_ASKED, Federation
 from engine.lab import Lab
 from engine.local_noise import LocalNoise
 from engine.noise import Coins, GaussianNoise
@@ -23,6 +24,7 @@ from engine.studies.kmeans_labels import KMeansLabels
 from engine.studies.noise import Noise
 from engine.studies.noisy_training import NoisyTraining
 from engine.study import Study, key
+from tests.test_federation import phones, small_task
 
 # Each at small private settings; those that only use another's release hold it, and run it.
 PRIVATE = {
@@ -98,10 +100,15 @@ class Enough(Exception):
     """All has been seen."""
 
 
+def seed_of(coins) -> int:
+    """Of a torch generator, or of a sampler that knows its own."""
+    return coins.initial_seed() if isinstance(coins, torch.Generator) else coins.seed
+
+
 @pytest.fixture
 def drawn(monkeypatch):
-    """(seeds of the noise and the batches that a run draws, seeds that private studies have given out)."""
-    used, named = [], set()
+    """(seeds of the noise, the participants and the batches that a run draws, seeds that private studies have given out)."""
+    used, named, server = [], set(), Federation.__init__
     noise, batch, derived, released = (
         GaussianNoise.__init__, dp_sgd.poisson_batch, Study.derive_seed, LocalNoise.release_seed)
 
@@ -125,6 +132,11 @@ def drawn(monkeypatch):
         named.add(released(self, purpose))
         return released(self, purpose)
 
+    def watched_server(self, *given):
+        server(self, *given)
+        used.append(seed_of(self.coins))
+
+    monkeypatch.setattr(Federation, "__init__", watched_server)
     monkeypatch.setattr(GaussianNoise, "__init__", watched_noise)
     monkeypatch.setattr(dp_sgd, "poisson_batch", watched_batch)
     monkeypatch.setattr(Study, "derive_seed", watched_name)
@@ -172,6 +184,51 @@ def test_the_check_finds_streams_that_are_named_by_the_seed_alone(store, drawn):
     used, named = drawn
     run_until_drawn(Careless(epochs=2, noise_multiplier=1.0), store, used)
     assert used and not set(used) <= named
+
+
+# --- who is asked -------------------------------------------------------------------------------------------------
+
+def named_by_the_seed(purpose):
+    """A planted error: a study's stream of this purpose is named by the seed alone."""
+    class Careless(GradientSharing):
+        NAME = "test_careless_phones"
+
+        def derive_seed(self, asked):
+            return derive_seed(asked, self.seed) if asked == purpose else super().derive_seed(asked)
+    return Careless
+
+
+def test_the_check_finds_coins_of_participants_that_are_named_by_the_seed_alone(store, drawn):
+    used, named = drawn
+    careless = named_by_the_seed("participation")
+    run_until_drawn(careless.preset("tiny", noise_multiplier=2.0), store, used)
+    wrong = set(used) - named
+    assert wrong == {derive_seed("participation", careless().seed)}
+
+
+def coins_of(study, monkeypatch, days=60):
+    """(days · people,) who is asked, in the order in which the coins are tossed."""
+    task, tossed, shift = small_task(), [], Federation._shift
+
+    def watched(self, group, base, said):
+        shift(self, group, base, said)
+        tossed.extend(said[group] != NOT_ASKED)
+
+    with monkeypatch.context() as watch:
+        watch.setattr(Federation, "_shift", watched)
+        server = Federation(study, {"noise_multiplier": 2.0, "clip": 0.3}, phones(task, [[]] * 30), task.start)
+        for _ in range(days):
+            server.day()
+    return np.array(tossed)
+
+
+@pytest.mark.parametrize("kind", [GradientSharing, named_by_the_seed("participation")])
+def test_two_federations_ask_by_other_coins(kind, monkeypatch):
+    """Else who knows that he was asked in one knows it of the other, and sampling hides nobody."""
+    asked = [coins_of(kind(participation=0.5, noise_multiplier=noise), monkeypatch) for noise in (2.0, 3.0)]
+    alike = np.mean(asked[0] == asked[1])
+    assert (alike == 1) == (kind is not GradientSharing)
+    assert (abs(alike - 0.5) < 0.05) == (kind is GradientSharing)
 
 
 def test_every_study_is_in_this_test():
