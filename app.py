@@ -1,7 +1,8 @@
-"""Veil: `streamlit run app.py` serves pages/menu.py, the list of pages, and starts and stops the workers with the server.
+"""Veil: `streamlit run app.py` serves pages/menu.py, the list of pages, and starts and stops the
+workers with the server.
 
-(An st.App, because `streamlit run` on a script beside a folder named pages/ shows that folder in a menu of its own to
-the first visitor who opens a page other than Home.)
+(An st.App, because `streamlit run` on a script beside a folder named pages/ shows that folder in a
+menu of its own to the first visitor who opens a page other than Home.)
 """
 
 import sys
@@ -14,8 +15,9 @@ from engine import settings
 from engine.lab import open_store
 from pages.parts.live import lifespan
 
-# Streamlit puts the served script's folder first in sys.path while a script runs, and takes it out afterwards, in every
-# visitor's thread: what another thread imports meanwhile is sometimes not found. What is in there already, it leaves alone.
+# Streamlit puts the served script's folder first in sys.path while a script runs, and takes it out
+# afterwards, in every visitor's thread: what another thread imports meanwhile is sometimes not
+# found. What is in there already, it leaves alone.
 sys.path.append(str(Path(__file__).resolve().parent / "pages"))
 
 try:

@@ -1,4 +1,5 @@
-"""How often the auditor is right: many audits of correct trainings, and of trainings with each error planted. Prints a line for each.
+"""How often the auditor is right: many audits of correct trainings, and of trainings with each
+error planted. Prints a line for each.
 
     python -m bench.audit [--correct 20] [--planted 10] [--set name=value ...]
 """

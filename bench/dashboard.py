@@ -1,9 +1,11 @@
-"""The dashboard against its targets, in one run: start, first drawings, cached results, slider, events, 30 sessions, memory.
+"""The dashboard against its targets, in one run: start, first drawings, cached results, slider,
+events, 30 sessions, memory.
 
     python -m bench.dashboard
 
-A real server that joins a real dask cluster of this script's (so that the script hears the worker's events too), a real browser, and 30
-websocket clients that speak Streamlit's own protocol and tick as browsers do. Thirty real browsers would measure their own drawing on two cores.
+A real server that joins a real dask cluster of this script's (so that the script hears the worker's
+events too), a real browser, and 30 websocket clients that speak Streamlit's own protocol and tick
+as browsers do. Thirty real browsers would measure their own drawing on two cores.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ def row(what: str, found: str, wanted: str) -> None:
     print(f"{what:58s} {found:>22s}   {wanted}", flush=True)
 
 
-# --- server and cluster ----------------------------------------------------------------------------------------------------
+# --- server and cluster ---------------------------------------------------------------------------
 
 def serve(home: str, scheduler: str | None = None) -> tuple[subprocess.Popen, str]:
     """Start the dashboard; returns the process and its address once it answers."""
@@ -63,7 +65,7 @@ def local_cluster():
     return LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1")
 
 
-# --- in the browser --------------------------------------------------------------------------------------------------------
+# --- in the browser -------------------------------------------------------------------------------
 
 DRAWN = "[data-testid=stApp][data-test-script-state=notRunning] h1"
 
@@ -97,7 +99,8 @@ def measure_start(browser, home: str) -> None:
 def measure_pages(browser, address: str) -> None:
     """First drawing of every page by a new visitor, the worst of three."""
     time.sleep(3)  # the server has just started
-    for name in ("noise", "clustering", "synthesis", "dp_training", "home"):  # home last: its first visitor starts a training
+    # home last: its first visitor starts a training
+    for name in ("noise", "clustering", "synthesis", "dp_training", "home"):
         path = "" if name == "home" else name
         row(f"first drawing of {name}", f"{max(drawing(browser, f'{address}/{path}') for _ in range(3)):.2f} s", "<= 2 s")
 
@@ -108,7 +111,8 @@ def measure_cached(browser, address: str) -> None:
     for _ in range(5):
         page.goto(f"{address}/dp_training?shown=one&network=cnn&batch_size=250&epochs=33")
         page.wait_for_selector(DRAWN)
-        page.wait_for_timeout(1500)  # nobody clicks sooner, and the browser is still at the first drawing
+        # nobody clicks sooner, and the browser is still at the first drawing
+        page.wait_for_timeout(1500)
         begun = time.perf_counter()
         page.get_by_text("A CNN", exact=True).click()
         page.get_by_text("What is guaranteed").wait_for()
@@ -118,7 +122,10 @@ def measure_cached(browser, address: str) -> None:
 
 
 def press_run(browser, address: str, study: DPTraining):
-    """A visitor runs the study without its twin; returns the page. Whoever submits it now joins that run."""
+    """A visitor runs the study without its twin; returns the page.
+
+    Whoever submits it now joins that run.
+    """
     page = browser.new_page()
     page.goto(f"{address}/dp_training?{query(study)}")
     page.wait_for_selector(DRAWN)
@@ -139,7 +146,9 @@ COUNT = """() => { const chart = document.querySelector('.st-key-accuracy .js-pl
 
 
 def measure_delay(browser, address: str, runner: Runner, study: DPTraining) -> None:
-    """From a point's arrival at another client of the cluster to its being in the browser's chart: the slowest of all points."""
+    """From a point's arrival at another client of the cluster to its being in the browser's chart:
+    the slowest of all points.
+    """
     page = press_run(browser, address, study)
     run, told, seen = runner.submit(study), {}, {}
     while run.state not in ("done", "failed", "cancelled"):
@@ -154,7 +163,7 @@ def measure_delay(browser, address: str, runner: Runner, study: DPTraining) -> N
     row(f"event to chart, slowest of {len(delays)} points", f"{max(delays):.2f} s", "<= 1.5 s")
 
 
-# --- on the server ---------------------------------------------------------------------------------------------------------
+# --- on the server --------------------------------------------------------------------------------
 
 SLIDER = """
 import time

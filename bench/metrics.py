@@ -1,4 +1,5 @@
-"""The Fréchet distance of 10,000 × 2,048 features, against scipy's square root of a matrix and torchmetrics, in one run. Prints seconds and ratios.
+"""The Fréchet distance of 10,000 × 2,048 features, against scipy's square root of a matrix and
+torchmetrics, in one run. Prints seconds and ratios.
 
     python -m bench.metrics [--n 10000] [--d 2048]
 """

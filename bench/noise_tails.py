@@ -1,9 +1,9 @@
 """Is noise Gaussian where δ is counted? `python -m bench.noise_tails [--draws N]`.
 
-For Veil's sampler, torch's float32 numbers, Opacus' own noise and numpy's float32 numbers: how many draws
-lie beyond some standard deviations, the farthest, and whether pairs lie on the circles of Box and
-Muller's method with 24-bit uniforms (0 by chance, 1 where all do). Then an event that shows an example:
-noised gradients of a linear layer with and without it.
+For Veil's sampler, torch's float32 numbers, Opacus' own noise and numpy's float32 numbers: how many
+draws lie beyond some standard deviations, the farthest, and whether pairs lie on the circles of Box
+and Muller's method with 24-bit uniforms (0 by chance, 1 where all do). Then an event that shows an
+example: noised gradients of a linear layer with and without it.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def tails(draw, count: int) -> tuple[np.ndarray, float, float]:
 def events(draw, steps: int, inputs: int, sigma: float, example: float) -> int:
     """Steps in which some pair of the noised gradient is far out and off every circle.
 
-    A linear layer with so many inputs, one output, clip norm 1; the example's gradient has the same entry
-    everywhere, of length `example` in all.
+    A linear layer with so many inputs, one output, clip norm 1; the example's gradient has the same
+    entry everywhere, of length `example` in all.
     """
     pull, found = np.float32(example / inputs**0.5), 0
     for _ in range(steps):

@@ -1,9 +1,12 @@
-"""Eight noise multipliers of the report's CNN, trained together, against eight runs of Opacus: `python -m bench.sweep [--epochs 15] [--measured 2]`.
+"""Eight noise multipliers of the report's CNN, trained together, against eight runs of Opacus:
+`python -m bench.sweep [--epochs 15] [--measured 2]`.
 
-12,000 real digits as in bench.dp_step, batch 256. `--measured` epochs are timed and scaled to `--epochs`: an epoch takes as long as any other. Opacus runs
-one after the other with all threads, which is how its example is run; and, as its strongest showing, two at a time with a thread each. Where there is a GPU all
-run there, and one training alone is compared too. What Veil does there is the step of engine/batched.py, replayed; everybody trains an
-epoch before time is taken, for kernels are loaded at their first call, and Veil records its step.
+12,000 real digits as in bench.dp_step, batch 256. `--measured` epochs are timed and scaled to
+`--epochs`: an epoch takes as long as any other. Opacus runs one after the other with all threads,
+which is how its example is run; and, as its strongest showing, two at a time with a thread each.
+Where there is a GPU all run there, and one training alone is compared too. What Veil does there is
+the step of engine/batched.py, replayed; everybody trains an epoch before time is taken, for kernels
+are loaded at their first call, and Veil records its step.
 """
 
 from __future__ import annotations
@@ -32,7 +35,9 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def opacus_example(network: nn.Module, data, mode: str):
-    """Opacus' examples/mnist.py with one of its ways to per-example gradients; a function that trains one epoch."""
+    """Opacus' examples/mnist.py with one of its ways to per-example gradients; a function that
+    trains one epoch.
+    """
     network, optimizer, *rest = PrivacyEngine().make_private(
         module=network, optimizer=torch.optim.SGD(network.parameters(), lr=RATE), noise_multiplier=NOISE, data_loader=DataLoader(data, batch_size=BATCH), max_grad_norm=CLIP,
         grad_sample_mode=mode, **({"criterion": nn.CrossEntropyLoss()} if mode == "ghost" else {}))

@@ -1,6 +1,8 @@
-"""A step of batch-norm synthesis against a training step of the same network and batch: `python -m bench.synthesis_step`.
+"""A step of batch-norm synthesis against a training step of the same network and batch: `python -m
+bench.synthesis_step`.
 
-The aim is at most 1.1 × the training step. The peer beside it is the method written down plainly: hooks, a forward and a backward, no more.
+The aim is at most 1.1 × the training step. The peer beside it is the method written down plainly:
+hooks, a forward and a backward, no more.
 """
 
 import argparse
@@ -27,7 +29,9 @@ def training(network: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor):
 
 
 def plain(network: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor):
-    """The report's method as one would write it down: weights stay in the graph, variances by torch.var."""
+    """The report's method as one would write it down: weights stay in the graph, variances by
+    torch.var.
+    """
     pictures, seen = torch.randn_like(x).requires_grad_(), []
     optimizer = torch.optim.Adam([pictures], lr=0.1)
     layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]

@@ -1,8 +1,12 @@
-"""A stored value as bytes: header, key, JSON, npz. Reading it never runs anybody's code: there is no pickle in it.
+"""A stored value as bytes: header, key, JSON, npz.
 
-    magic and version (8 bytes) | SHA-256 of all that follows (32) | three lengths (4 + 8 + 8) | key | JSON | npz
+Reading it never runs anybody's code: there is no pickle in it.
 
-The key travels inside the value, so that an index that was lost can be built anew from the values alone.
+    magic and version (8 bytes) | SHA-256 of all that follows (32) | three lengths (4 + 8 + 8) | key
+    | JSON | npz
+
+The key travels inside the value, so that an index that was lost can be built anew from the values
+alone.
 """
 
 from __future__ import annotations
@@ -15,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-MAGIC = b"VEIL\r\n\x00\x01"  # a line end that any text conversion would break, and the format's version
+# a line end that any text conversion would break, and the format's version
+MAGIC = b"VEIL\r\n\x00\x01"
 LENGTHS = struct.Struct(">IQQ")  # of key, JSON and npz
 DIGEST = slice(len(MAGIC), len(MAGIC) + hashlib.sha256().digest_size)
 HEADER = DIGEST.stop + LENGTHS.size  # bytes before the key
@@ -27,9 +32,12 @@ class Damaged(ValueError):
 
 
 def encode(plain: dict, arrays: dict[str, np.ndarray], key: str = "") -> bytes:
-    """A JSON-able dict and named numpy arrays → bytes. NaN and the infinities survive, tuples come back as lists.
+    """A JSON-able dict and named numpy arrays → bytes.
 
-    Raises TypeError for what would not come back as it went: object arrays, dict keys that are not text, other types.
+    NaN and the infinities survive, tuples come back as lists.
+
+    Raises TypeError for what would not come back as it went: object arrays, dict keys that are not
+    text, other types.
     """
     _check_plain(plain, "the value")
     _check_arrays(arrays)
@@ -42,7 +50,10 @@ def encode(plain: dict, arrays: dict[str, np.ndarray], key: str = "") -> bytes:
 
 
 def decode(raw: bytes, key: str | None = None) -> tuple[dict, dict[str, np.ndarray]]:
-    """The inverse of encode: (plain, arrays). Raises Damaged, also where the value was stored under another key."""
+    """The inverse of encode: (plain, arrays).
+
+    Raises Damaged, also where the value was stored under another key.
+    """
     key_end, text_end = _ends(raw, len(raw))
     if hashlib.sha256(memoryview(raw)[DIGEST.stop:]).digest() != raw[DIGEST]:
         raise Damaged("the checksum does not match")
@@ -57,7 +68,9 @@ def decode(raw: bytes, key: str | None = None) -> tuple[dict, dict[str, np.ndarr
 
 
 def key_of(beginning: bytes, size: int) -> str:
-    """The key inside a value of `size` bytes, from its first HEADER + LONGEST_KEY bytes. Raises Damaged.
+    """The key inside a value of `size` bytes, from its first HEADER + LONGEST_KEY bytes.
+
+    Raises Damaged.
 
     Looks at magic and lengths only: whoever uses the value afterwards checks the rest with decode.
     """
@@ -69,7 +82,10 @@ def key_of(beginning: bytes, size: int) -> str:
 
 
 def _ends(raw: bytes, size: int) -> tuple[int, int]:
-    """Where key and JSON end. Raises Damaged where magic or lengths do not fit a value of `size` bytes."""
+    """Where key and JSON end.
+
+    Raises Damaged where magic or lengths do not fit a value of `size` bytes.
+    """
     if raw[:len(MAGIC)] != MAGIC:
         raise Damaged("not a stored value, or of another version")
     if len(raw) < HEADER:

@@ -1,12 +1,16 @@
-"""Store: results on disk under string keys, shared by threads and processes. It knows bytes, nothing of studies.
+"""Store: results on disk under string keys, shared by threads and processes.
 
-    folder/cache.db   diskcache's SQLite table: key → file, size, last use. Only an index: it can be built anew.
+It knows bytes, nothing of studies.
+
+    folder/cache.db   diskcache's SQLite table: key → file, size, last use. Only an index: it can be
+    built anew.
     folder/values/    one file a value (see codec), its key inside
     folder/damaged/   what failed its checksum, set aside
     folder/locks/     one empty file for each key that is being computed now
 
-diskcache unpickles what it reads (CVE-2025-69872), so its Disk is replaced by one that knows neither how to
-pickle nor how to unpickle: whatever stands in the table, nothing but a file's bytes ever comes out of it.
+diskcache unpickles what it reads (CVE-2025-69872), so its Disk is replaced by one that knows
+neither how to pickle nor how to unpickle: whatever stands in the table, nothing but a file's bytes
+ever comes out of it.
 """
 
 from __future__ import annotations
@@ -33,15 +37,18 @@ from cache import codec
 
 DEFAULT_BYTES = 10 * 2**30
 KEPT_DAMAGED = 100  # files in damaged/, the newest
-USED_AFTER = 60.0  # seconds between two notes of a value's last use: reading is then all but free of writing
+# seconds between two notes of a value's last use: reading is then all but free of writing
+USED_AFTER = 60.0
 PATIENCE = 60.0  # seconds to wait for another process that is writing
-SHARED, ALONE = fcntl.LOCK_SH, fcntl.LOCK_EX  # users share the guard; who builds the index anew has it alone
+# users share the guard; who builds the index anew has it alone
+SHARED, ALONE = fcntl.LOCK_SH, fcntl.LOCK_EX
 COMPLETE = 1  # SQLite's user_version of an index that holds all values on disk
 
-# The journal is a file that stays (persist): its blocks are there already when the disk is full, so reading, deleting
-# and opening still work then, which WAL cannot promise. No memory map: a truncated file would be a SIGBUS. No waiting
-# for the disk (synchronous 0): a process that dies loses nothing by that, and an index that a power cut broke is built
-# anew. Evicting is done here, by least recent use (diskcache takes ten entries at a time, the new one among them).
+# The journal is a file that stays (persist): its blocks are there already when the disk is full, so
+# reading, deleting and opening still work then, which WAL cannot promise. No memory map: a
+# truncated file would be a SIGBUS. No waiting for the disk (synchronous 0): a process that dies
+# loses nothing by that, and an index that a power cut broke is built anew. Evicting is done here,
+# by least recent use (diskcache takes ten entries at a time, the new one among them).
 SETTINGS = {"size_limit": 2**62, "cull_limit": 0, "eviction_policy": "least-recently-used", "statistics": 0,
             "disk_min_file_size": 0, "sqlite_journal_mode": "persist", "sqlite_mmap_size": 0, "sqlite_auto_vacuum": 0,
             "sqlite_synchronous": 0}
@@ -56,7 +63,10 @@ BROKEN_SQLITE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NO
 
 
 class Full(OSError):
-    """The disk (or the store's own limit) has no room for a value. What was stored before stays readable."""
+    """The disk (or the store's own limit) has no room for a value.
+
+    What was stored before stays readable.
+    """
 
     def __str__(self) -> str:
         return self.strerror
@@ -71,7 +81,9 @@ class Unusable(OSError):
 
 @dataclass(frozen=True)
 class Stats:
-    """entries: values stored; bytes: their sizes, together; limit: in bytes; damaged: files set aside."""
+    """entries: values stored; bytes: their sizes, together; limit: in bytes; damaged: files set
+    aside.
+    """
 
     entries: int
     bytes: int
@@ -92,7 +104,7 @@ class Row(NamedTuple):
     used: Any
 
 
-# --- what diskcache is allowed to do --------------------------------------------------------------------------------
+# --- what diskcache is allowed to do --------------------------------------------------------------
 
 class Placed(str):
     """The name of a value's file that is already in its place, relative to the store's folder."""
@@ -116,13 +128,19 @@ class BytesDisk(diskcache.Disk):
         return key
 
     def store(self, value, read, key=UNKNOWN):
-        """A placed file → columns (size, mode, filename, value). Raises TypeError for anything else."""
+        """A placed file → columns (size, mode, filename, value).
+
+        Raises TypeError for anything else.
+        """
         if type(value) is not Placed:
             raise TypeError("values are files in their place")
         return os.path.getsize(self.path(value)), MODE_BINARY, str(value), None
 
     def fetch(self, mode, filename, value, read):
-        """Columns → the file's bytes. Raises FileNotFoundError, and codec.Damaged for any other mode or place."""
+        """Columns → the file's bytes.
+
+        Raises FileNotFoundError, and codec.Damaged for any other mode or place.
+        """
         if mode != MODE_BINARY or value is not None or not self.owns(filename):
             raise codec.Damaged("the entry is not a file of bytes")
         try:
@@ -152,7 +170,9 @@ class BytesDisk(diskcache.Disk):
         return placed
 
     def owns(self, filename) -> bool:
-        """Whether a name from the table is one that this class gives out (and not, say, ../../etc/passwd)."""
+        """Whether a name from the table is one that this class gives out (and not, say,
+        ../../etc/passwd).
+        """
         return isinstance(filename, str) and Placed.PATTERN.fullmatch(filename) is not None
 
     def path(self, filename: str) -> Path:
@@ -160,7 +180,8 @@ class BytesDisk(diskcache.Disk):
 
 
 class Index(diskcache.Cache):
-    """diskcache's table and transactions, with reads that write nothing and an eviction that spares the newest.
+    """diskcache's table and transactions, with reads that write nothing and an eviction that spares
+    the newest.
 
     Never call its methods with retry=True: on a full disk they would loop without an end.
     """
@@ -190,7 +211,9 @@ class Index(diskcache.Cache):
         return True
 
     def drop(self, rowid: int) -> Row | None:
-        """Take an entry out that is not whole (its file stays); None where it was replaced by a whole one meanwhile."""
+        """Take an entry out that is not whole (its file stays); None where it was replaced by a
+        whole one meanwhile.
+        """
         with self._transact() as (sql, _):
             rows = sql(f"{self.COLUMNS} WHERE rowid = ?", (rowid,)).fetchall()
             if not rows or self.whole(Row(*rows[0])):
@@ -207,7 +230,9 @@ class Index(diskcache.Cache):
         return self._sql("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM Cache").fetchall()[0]
 
     def evict(self, limit: int, spared: str) -> None:
-        """Delete the values unused for longest until `limit` bytes are kept; never the one just stored."""
+        """Delete the values unused for longest until `limit` bytes are kept; never the one just
+        stored.
+        """
         if self.total()[1] <= limit:
             return
         with self._transact() as (sql, remove):
@@ -234,7 +259,10 @@ class Index(diskcache.Cache):
 
 
 def _connect(folder: Path) -> Index:
-    """The index in a folder. Raises sqlite3.Error, or nearly anything where its settings were tampered with."""
+    """The index in a folder.
+
+    Raises sqlite3.Error, or nearly anything where its settings were tampered with.
+    """
     path = folder / DBNAME
     with suppress(OSError):  # SQLite gives its journal the mode of its database
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
@@ -249,10 +277,13 @@ def _connect(folder: Path) -> Index:
     return index
 
 
-# --- taking turns ---------------------------------------------------------------------------------------------------
+# --- taking turns ---------------------------------------------------------------------------------
 
 class Turn:
-    """The right to compute one key, held by one at a time on this machine. The kernel takes it back from the dead."""
+    """The right to compute one key, held by one at a time on this machine.
+
+    The kernel takes it back from the dead.
+    """
 
     def __init__(self, path: Path):
         self.acquired, self._path, self._file = False, path, None
@@ -266,7 +297,8 @@ class Turn:
         return self.acquired
 
     def wait(self, check: Callable[[], object] = lambda: None, every: float = 0.2) -> None:
-        """Wait until the turn is ours, calling `check` as it goes by: what it raises ends the wait."""
+        """Wait until the turn is ours, calling `check` as it goes by: what it raises ends the wait.
+        """
         while not self.poll(every):
             check()
 
@@ -284,7 +316,8 @@ class Turn:
         except OSError as error:
             if error.errno not in FULL_ERRNO:
                 raise
-            self.acquired = True  # no room even for an empty file: rather computed twice than not at all
+            # no room even for an empty file: rather computed twice than not at all
+            self.acquired = True
             return True
         if _flock(file, fcntl.LOCK_EX) and _is_at(file, self._path):
             self.acquired, self._file = True, file
@@ -309,13 +342,16 @@ def _is_at(file: int, path: Path) -> bool:
         return False
 
 
-# --- the store ------------------------------------------------------------------------------------------------------
+# --- the store ------------------------------------------------------------------------------------
 
 class Store:
-    """Results by key. Safe to use from many threads and processes at once; can be sent to another process.
+    """Results by key.
 
-    `Store(folder)` makes the folder (0700) where it is missing. The limit is 10 GiB unless told otherwise.
-    Raises Unusable where the folder cannot be used; a broken index is set aside and built anew, without a word.
+    Safe to use from many threads and processes at once; can be sent to another process.
+
+    `Store(folder)` makes the folder (0700) where it is missing. The limit is 10 GiB unless told
+    otherwise. Raises Unusable where the folder cannot be used; a broken index is set aside and
+    built anew, without a word.
     """
 
     def __init__(self, folder: Path | str, size_limit_bytes: int | None = None):
@@ -328,9 +364,13 @@ class Store:
         return Store, (self.folder, self.limit)
 
     def get(self, key: str) -> tuple[dict, dict[str, np.ndarray]] | None:
-        """(plain, arrays), or None. A damaged value is a miss: it is set aside, and the others stay."""
+        """(plain, arrays), or None.
+
+        A damaged value is a miss: it is set aside, and the others stay.
+        """
         _check_key(key)
-        for _ in range(3):  # a file may be replaced or evicted between its entry and its bytes: look again
+        # a file may be replaced or evicted between its entry and its bytes: look again
+        for _ in range(3):
             row = self._run(lambda index: index.find(key))
             if row is None:
                 return None
@@ -344,9 +384,12 @@ class Store:
         return None
 
     def put(self, key: str, plain: dict, arrays: dict[str, np.ndarray]) -> None:
-        """Store a value, in the place of an older one. Evicts what was unused for longest once the limit is passed.
+        """Store a value, in the place of an older one.
 
-        Raises Full (what was there stays readable), and TypeError or ValueError for what cannot be stored.
+        Evicts what was unused for longest once the limit is passed.
+
+        Raises Full (what was there stays readable), and TypeError or ValueError for what cannot be
+        stored.
         """
         raw = codec.encode(plain, arrays, _check_key(key))
         if len(raw) > self.limit:
@@ -395,10 +438,13 @@ class Store:
 
     @contextmanager
     def computing(self, key: str) -> Iterator[Turn]:
-        """One at a time computes a key. Entering never blocks: see `turn.acquired`, then `turn.poll()` or `.wait()`.
+        """One at a time computes a key.
 
-        The turn is given up at the end of the block, and by the kernel when its owner dies (a forked child of the
-        owner that lives on keeps it). Look into the store again once it is yours: it may be there by now.
+        Entering never blocks: see `turn.acquired`, then `turn.poll()` or `.wait()`.
+
+        The turn is given up at the end of the block, and by the kernel when its owner dies (a
+        forked child of the owner that lives on keeps it). Look into the store again once it is
+        yours: it may be there by now.
         """
         turn = Turn(_private(self.folder / "locks") / hashlib.sha256(_check_key(key).encode()).hexdigest())
         try:
@@ -406,13 +452,16 @@ class Store:
         finally:
             turn.release()
 
-    # --- the index, and what to do when it is broken ------------------------------------------------------------------
+    # --- the index, and what to do when it is broken ----------------------------------------------
 
     def _run(self, action: Callable[[Index], Any], guard: int = SHARED) -> Any:
-        """action(index), under the guard. An index found broken is built anew, and the action tried again.
+        """action(index), under the guard.
 
-        Raises Full, Unusable, and what the action raises of its own. Reading needs the guard too: whoever has an index
-        open that was set aside would take the new one's journal, which has the same name, for its own.
+        An index found broken is built anew, and the action tried again.
+
+        Raises Full, Unusable, and what the action raises of its own. Reading needs the guard too:
+        whoever has an index open that was set aside would take the new one's journal, which has the
+        same name, for its own.
         """
         broken = ""
         for _ in range(6):  # it may break once more, or be replaced by another process, meanwhile
@@ -451,7 +500,9 @@ class Store:
         return self._index if self._inode_now() == self._inode else None
 
     def _current(self) -> Index:
-        """The index on disk, opened again where another process has replaced it or somebody has deleted it."""
+        """The index on disk, opened again where another process has replaced it or somebody has
+        deleted it.
+        """
         index = self._unless_replaced()
         return self._reopen(None) if index is None else index
 
@@ -463,7 +514,10 @@ class Store:
             return self._index
 
     def _open(self, broken: int | None = None) -> tuple[Index, int | None]:
-        """(index, its inode). One that is broken, known by its inode or found so now, is set aside and built anew."""
+        """(index, its inode).
+
+        One that is broken, known by its inode or found so now, is set aside and built anew.
+        """
         for name in (".", "values", "damaged", "locks"):
             _private(self.folder / name)
         with self._guard(ALONE):
@@ -482,7 +536,8 @@ class Store:
             return _connect(self.folder)
         except (OSError, MemoryError):
             raise
-        except Exception as error:  # nearly anything, where somebody wrote into diskcache's settings
+        # nearly anything, where somebody wrote into diskcache's settings
+        except Exception as error:
             _broken_or_raise(error, self.folder)
             self._set_index_aside()
             return None
@@ -497,7 +552,8 @@ class Store:
     def _guard(self, kind: int) -> Iterator[None]:
         """Hold the folder's guard, SHARED or ALONE. Raises Unusable after a minute.
 
-        All pass one gate first: who waits there to be ALONE keeps newcomers back, and so cannot be starved by them.
+        All pass one gate first: who waits there to be ALONE keeps newcomers back, and so cannot be
+        starved by them.
         """
         with self._lock_file("guard.lock") as guard:
             with self._lock_file("gate.lock") as gate:
@@ -522,7 +578,10 @@ class Store:
             os.close(file)
 
     def _salvage(self, index: Index) -> None:
-        """Enter the values on disk that have no entry, the newest of a key last. Needs the guard alone."""
+        """Enter the values on disk that have no entry, the newest of a key last.
+
+        Needs the guard alone.
+        """
         known = {row.filename for row in index.rows()}
         names = {str(path.relative_to(self.folder)) for path in self.folder.glob("values/*/*.val")}
         lost = [Placed(name) for name in names - known if index.disk.owns(name)]
@@ -533,7 +592,8 @@ class Store:
                 if key is not None and (key in salvaged or index.find(key) is None):
                     index.set(key, placed)
                     salvaged.add(key)
-                elif key is not None:  # left by a crash between an entry's change and the old file's end
+                # left by a crash between an entry's change and the old file's end
+                elif key is not None:
                     index.disk.remove(placed)
 
     def _key_inside(self, path: Path) -> str | None:
@@ -545,10 +605,12 @@ class Store:
         except (OSError, ValueError):
             self._move_aside(path)
 
-    # --- what is damaged ----------------------------------------------------------------------------------------------
+    # --- what is damaged --------------------------------------------------------------------------
 
     def _set_aside(self, row: Row) -> bool:
-        """Take a damaged value out of the store and keep its bytes; False where it was replaced meanwhile."""
+        """Take a damaged value out of the store and keep its bytes; False where it was replaced
+        meanwhile.
+        """
         dropped = self._run(lambda index: index.drop(row.rowid))
         if dropped is None:
             return False
@@ -582,7 +644,7 @@ class Store:
         return sorted((self.folder / "damaged").glob("*"))
 
 
-# --- small helpers --------------------------------------------------------------------------------------------------
+# --- small helpers --------------------------------------------------------------------------------
 
 def _check_key(key: str) -> str:
     """Raises ValueError for a key that is not one short printable line."""
@@ -615,7 +677,9 @@ def _unusable(folder: Path, error: OSError) -> Unusable:
 
 
 def _broken_or_raise(error: Exception, folder: Path) -> str:
-    """Returns what is wrong with an index that has to be built anew; raises Full or Unusable for other troubles."""
+    """Returns what is wrong with an index that has to be built anew; raises Full or Unusable for
+    other troubles.
+    """
     origin = _origin(error)
     code = getattr(origin, "sqlite_errorcode", None)
     primary = sqlite3.SQLITE_CORRUPT if code is None else code & 0xFF
@@ -629,7 +693,9 @@ def _broken_or_raise(error: Exception, folder: Path) -> str:
 
 
 def _origin(error: BaseException) -> BaseException:
-    """The first SQLite error of a chain: diskcache hides it behind a Timeout, or behind a ROLLBACK that failed too."""
+    """The first SQLite error of a chain: diskcache hides it behind a Timeout, or behind a ROLLBACK
+    that failed too.
+    """
     while isinstance(error.__context__, (sqlite3.Error, diskcache.Timeout)):
         error = error.__context__
     return error

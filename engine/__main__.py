@@ -1,7 +1,8 @@
-"""The command line: the same studies without a browser. `python -m engine --help` lists the commands.
+"""The command line: the same studies without a browser. `python -m engine --help` lists the
+commands.
 
-Exit codes: 0 done, 1 the run failed, 2 a wrong value (one line names the field or the
-environment variable, the value and what is allowed).
+Exit codes: 0 done, 1 the run failed, 2 a wrong value (one line names the field or the environment
+variable, the value and what is allowed).
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-# --- list ----------------------------------------------------------------------------------------------------------------
+# --- list -----------------------------------------------------------------------------------------
 
 def list_studies(options) -> None:
     """Print every study with its presets and parameters."""
@@ -85,7 +86,7 @@ def list_studies(options) -> None:
             print(f"  {spec.name} = {spec.format(spec.default)}{unit}  ({spec.allowed}). {spec.title}: {spec.help}")
 
 
-# --- run -----------------------------------------------------------------------------------------------------------------
+# --- run ------------------------------------------------------------------------------------------
 
 def run_study(options) -> None:
     """Run one study and print it."""
@@ -100,7 +101,9 @@ def run_study(options) -> None:
 
 
 def run_series(options) -> None:
-    """Run all studies of a series, together where they can be; what was stored before is not run again."""
+    """Run all studies of a series, together where they can be; what was stored before is not run
+    again.
+    """
     base = fit(chosen_study(options.study, options.preset, options.changes), options.changes)
     if options.series not in base.SERIES:
         raise Refused("series", f"series: {options.series[:40]!r} is not known; {base.NAME} has {', '.join(base.SERIES) or 'none'}")
@@ -111,7 +114,8 @@ def run_series(options) -> None:
     if ahead := at_once(base, studies):
         try:
             compute(ahead, store)  # several at once; below each is read from the store
-        except Failed as failed:  # those that finished are printed; the first that did not says so again
+        # those that finished are printed; the first that did not says so again
+        except Failed as failed:
             print(failed, file=sys.stderr)
     for words, study in studies.items():
         begun, cached = time.perf_counter(), load(store, key(study)) is not None
@@ -135,7 +139,9 @@ def in_a_line(result: Result) -> str:
 
 
 def fit(study: Study, changes: list[str]) -> Study:
-    """The study with defaults that fit its pictures; says on stderr which, and what else to know about a folder of one's own."""
+    """The study with defaults that fit its pictures; says on stderr which, and what else to know
+    about a folder of one's own.
+    """
     for note in data.exhibits(study.dataset).notes:
         print(f"{study.dataset}: {note}", file=sys.stderr)
     study, said = fitted(study, {change.partition("=")[0] for change in changes})
@@ -145,7 +151,9 @@ def fit(study: Study, changes: list[str]) -> Study:
 
 
 def at_once(base: Study, studies: dict[str, Study]) -> Study | None:
-    """What computes the trainings of a series together, where that is quicker than one after the other."""
+    """What computes the trainings of a series together, where that is quicker than one after the
+    other.
+    """
     if all(isinstance(study, DPTraining) for study in studies.values()):
         return Sweep(members=tuple(studies.values()))
     if all(isinstance(study, GradientSharing) for study in studies.values()):
@@ -219,7 +227,10 @@ def described(study: Study, result: Result, seconds: float, cached: bool) -> dic
 
 
 def notes(study: Study) -> list[str]:
-    """What to know about a folder of one's own: what was skipped, which copies there are. Pages say it, too."""
+    """What to know about a folder of one's own: what was skipped, which copies there are.
+
+    Pages say it, too.
+    """
     return list(data.exhibits(study.dataset).notes)
 
 
@@ -248,7 +259,7 @@ def print_warnings(result: Result) -> None:
         print(f"  warning: {warning}", flush=True)
 
 
-# --- data and cache --------------------------------------------------------------------------------------------------------
+# --- data and cache -------------------------------------------------------------------------------
 
 def show_data(options) -> None:
     """What is there, how big, how to get the rest; or fetch one."""

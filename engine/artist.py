@@ -1,4 +1,6 @@
-"""What all generators of pictures have in common, however they learn: noise in, pictures out, and the moving average that is published. torch."""
+"""What all generators of pictures have in common, however they learn: noise in, pictures out, and
+the moving average that is published. torch.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ SETTLING = 10  # steps that the moving average forgets quickly at first
 
 
 class Artist:
-    """A generator that learns by `step`. latent: numbers that a picture is made of; with several classes it is told which one to show."""
+    """A generator that learns by `step`. latent: numbers that a picture is made of; with several
+    classes it is told which one to show.
+    """
 
     generator: torch.nn.Module
 
@@ -32,7 +36,9 @@ class Artist:
         raise NotImplementedError
 
     def latent(self, count: int, shares: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """What so many new pictures are made of, (count, latent [+ classes]), and the labels that they are to show (count,), evenly or by shares (classes,)."""
+        """What so many new pictures are made of, (count, latent [+ classes]), and the labels that
+        they are to show (count,), evenly or by shares (classes,).
+        """
         noise = torch.randn(count, self.size, generator=self.latents, device=self.device)
         weights = torch.ones(self.classes, device=self.device) if shares is None else shares
         labels = torch.multinomial(weights, count, replacement=True, generator=self.latents)
@@ -44,7 +50,9 @@ class Artist:
 
     @torch.no_grad()
     def average(self) -> None:
-        """After a step: a moving average over the last generators (Yazıcı et al. 2019), which is what is published."""
+        """After a step: a moving average over the last generators (Yazıcı et al. 2019), which is
+        what is published.
+        """
         self.steps += 1
         keep = min(self.averaging, self.steps / (self.steps + SETTLING))
         for name, p in self.generator.named_parameters():
@@ -52,7 +60,9 @@ class Artist:
 
     @torch.no_grad()
     def show(self, noise: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-        """What the published generator makes of noise (n, latent) and labels (n,): (n, size, size, c) uint8."""
+        """What the published generator makes of noise (n, latent) and labels (n,): (n, size, size,
+        c) uint8.
+        """
         made = [functional_call(self.generator, self.published, (part,)) for part in self.told(noise, labels).split(CHUNK)]
         return as_bytes(torch.cat(made))
 
@@ -67,7 +77,9 @@ def as_bytes(made: torch.Tensor) -> np.ndarray:
 
 
 def walk(rows: int, columns: int, size: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise (rows·columns, size) and labels: each row goes from one point to another along a great circle, so that neighbours are alike. The same for every generator of a seed."""
+    """Noise (rows·columns, size) and labels: each row goes from one point to another along a great
+    circle, so that neighbours are alike. The same for every generator of a seed.
+    """
     draws = torch.Generator().manual_seed(derive_seed("walk", seed))
     begin, end = torch.randn(2, rows, 1, size, generator=draws)
     angle = torch.linspace(0, torch.pi / 2, columns)[None, :, None]

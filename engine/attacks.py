@@ -1,7 +1,9 @@
-"""Membership attacks: LiRA (Carlini et al. 2022, "Membership Inference Attacks From First Principles"). numpy; nothing here trains.
+"""Membership attacks: LiRA (Carlini et al. 2022, "Membership Inference Attacks From First
+Principles"). numpy; nothing here trains.
 
-The attacker trains *shadow* networks as the target was trained, each with a picture in or left out by a coin flip. How sure networks are of a picture
-when they knew it, and when they did not, gives two bell curves; how sure the target is says which of them fits better.
+The attacker trains *shadow* networks as the target was trained, each with a picture in or left out
+by a coin flip. How sure networks are of a picture when they knew it, and when they did not, gives
+two bell curves; how sure the target is says which of them fits better.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ LEAST_SPREAD = 1e-3  # of log odds: below it all shadows say the same
 
 
 def confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Log odds of the right class, (n, classes) and (n,) → (n,): log p/(1 − p), which is nearly normal over networks (Carlini et al. 2022, section IV).
+    """Log odds of the right class, (n, classes) and (n,) → (n,): log p/(1 − p), which is nearly
+    normal over networks (Carlini et al. 2022, section IV).
 
     NaN where an answer is none: a network that diverged.
     """
@@ -29,10 +32,12 @@ def confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def likelihood_ratio(target: np.ndarray, shadows: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Log likelihood ratio "in" against "out" for each picture: target (n,), shadows (n, k) their confidences, members (n, k) bool → (n,).
+    """Log likelihood ratio "in" against "out" for each picture: target (n,), shadows (n, k) their
+    confidences, members (n, k) bool → (n,).
 
-    Means are each picture's own, spreads common to all pictures, which is better for few shadows (section VI). 0 for a picture that all or no
-    shadows knew. With equal spreads and odds, 0 is where the attacker changes his mind: no threshold is tuned on the target.
+    Means are each picture's own, spreads common to all pictures, which is better for few shadows
+    (section VI). 0 for a picture that all or no shadows knew. With equal spreads and odds, 0 is
+    where the attacker changes his mind: no threshold is tuned on the target.
     """
     known, unknown = (_mean_and_spread(shadows, mask) for mask in (members, ~members))
     told = np.isfinite(known[0]) & np.isfinite(unknown[0])
@@ -41,7 +46,9 @@ def likelihood_ratio(target: np.ndarray, shadows: np.ndarray, members: np.ndarra
 
 
 def _mean_and_spread(shadows: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, float]:
-    """(n,) each picture's mean over its masked shadows (NaN without any), and the deviation from it over all pictures."""
+    """(n,) each picture's mean over its masked shadows (NaN without any), and the deviation from it
+    over all pictures.
+    """
     count = mask.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(mask, shadows, 0.0).sum(1) / count
@@ -51,9 +58,12 @@ def _mean_and_spread(shadows: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray,
 
 
 def each_against_the_others(shadows: np.ndarray, members: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """(n, k) the score of each shadow, attacked with the help of the others. Its members are known, and were drawn by coin flips.
+    """(n, k) the score of each shadow, attacked with the help of the others.
 
-    groups (k,): shadows of one group were trained with the same batches, which no attacker would know; they do not help against each other. Raises ValueError where all are of one group.
+    Its members are known, and were drawn by coin flips.
+
+    groups (k,): shadows of one group were trained with the same batches, which no attacker would
+    know; they do not help against each other. Raises ValueError where all are of one group.
     """
     if len(np.unique(groups)) < 2:
         raise ValueError("shadows of a single group: there is nobody to help against any of them")
@@ -62,11 +72,14 @@ def each_against_the_others(shadows: np.ndarray, members: np.ndarray, groups: np
 
 
 def roc(scores: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """(82,) the share of members found at FALSE_ALARMS: the best threshold with no more false alarms. Any shapes that fit each other."""
+    """(82,) the share of members found at FALSE_ALARMS: the best threshold with no more false
+    alarms. Any shapes that fit each other.
+    """
     scores, members = scores.ravel(), members.ravel()
     inside, outside = np.sort(scores[members]), np.sort(scores[~members])
     allowed = np.floor(FALSE_ALARMS * len(outside) + 1e-9).astype(int)  # false alarms
-    # Above the highest score that would be one alarm too many; where all may be alarms, above nothing.
+    # Above the highest score that would be one alarm too many; where all may be alarms, above
+    # nothing.
     thresholds = np.where(allowed >= len(outside), -np.inf, outside[np.maximum(len(outside) - 1 - allowed, 0)])
     return 1 - np.searchsorted(inside, thresholds, side="right") / len(inside)
 
@@ -168,5 +181,6 @@ def margin(found: Measured) -> float:
     variance = float(np.maximum(variance, found.least))
     if not variance > 0:
         return variance
-    freedom = (networks - 1) / max(by_network / variance, 1e-6) ** 2  # 0: nothing but the normal law
+    # 0: nothing but the normal law
+    freedom = (networks - 1) / max(by_network / variance, 1e-6) ** 2
     return float(stats.t.isf(0.025, freedom)) * variance**0.5

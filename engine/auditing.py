@@ -1,9 +1,12 @@
-"""What a training can be shown to have given away, and whether it did what its ε is charged for. numpy and scipy; nothing here trains.
+"""What a training can be shown to have given away, and whether it did what its ε is charged for.
+numpy and scipy; nothing here trains.
 
-An auditor puts *canaries* among the pictures: examples that nobody else resembles, each in or out by a coin flip. From all that the training
-publishes he guesses which were in. Right guesses bound ε from below, whatever the training does (Steinke, Nasr and Jagielski 2023, "Privacy
-Auditing with One (1) Training Run"). Besides, `Witness` checks each promise of the mechanism by itself: noise, clipping, how often and how
-independently pictures are drawn. Such a test is no bound on ε, but it sees much smaller cheats.
+An auditor puts *canaries* among the pictures: examples that nobody else resembles, each in or out
+by a coin flip. From all that the training publishes he guesses which were in. Right guesses bound ε
+from below, whatever the training does (Steinke, Nasr and Jagielski 2023, "Privacy Auditing with One
+(1) Training Run"). Besides, `Witness` checks each promise of the mechanism by itself: noise,
+clipping, how often and how independently pictures are drawn. Such a test is no bound on ε, but it
+sees much smaller cheats.
 """
 
 from __future__ import annotations
@@ -17,24 +20,28 @@ from scipy import optimize, special, stats
 from engine import rounding
 
 CONFIDENCE = 0.95  # of the floor
-ALARM = 0.999  # confidence of the floor that must lie above the ceiling before a training is said to be wrong
-SHARES = (0.03, 0.1, 0.3, 1.0)  # of the canaries that are guessed at: fixed beforehand, and paid for by a union bound
+# confidence of the floor that must lie above the ceiling before a training is said to be wrong
+ALARM = 0.999
+# of the canaries that are guessed at: fixed beforehand, and paid for by a union bound
+SHARES = (0.03, 0.1, 0.3, 1.0)
 FALSE_ALARM = 0.01  # of all checks of a correct training together
 SEEN = 0.9  # how likely its error should be found before a check may be relied on
 MOST_EPSILON = 50.0  # a floor is looked for up to here
 
 
-# --- the floor: guesses that were right -----------------------------------------------------------------------------------
+# --- the floor: guesses that were right -----------------------------------------------------------
 
 def p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
-    """At most so likely is it that an (ε, δ)-private training lets `right` or more of `guesses` come out right (Steinke et al. 2023, Theorem 5.2).
+    """At most so likely is it that an (ε, δ)-private training lets `right` or more of `guesses`
+    come out right (Steinke et al. 2023, Theorem 5.2).
 
     P[B ≥ v] + 2mδ·max_i P[v > B ≥ v − i]/i, with B binomial over the r guesses at e^ε/(1 + e^ε).
     """
     chance = special.expit(epsilon)
     tail = stats.binom.sf(right - 1, guesses, chance)
     i = np.arange(1, right + 1)
-    below = stats.binom.cdf(right - 1, guesses, chance) - stats.binom.cdf(right - 1 - i, guesses, chance)  # (right,)
+    # (right,)
+    below = stats.binom.cdf(right - 1, guesses, chance) - stats.binom.cdf(right - 1 - i, guesses, chance)
     return float(min(1.0, tail + 2 * canaries * delta * (below / i).max(initial=0.0)))
 
 
@@ -45,7 +52,8 @@ def least_epsilon(canaries: int, guesses: int, right: int, delta: float, level: 
         return 0.0
     if refutes(MOST_EPSILON) <= 0:
         return MOST_EPSILON
-    return max(0.0, float(optimize.brentq(refutes, 0.0, MOST_EPSILON, xtol=1e-3)) - 1e-3)  # rounded down: it is a floor
+    # rounded down: it is a floor
+    return max(0.0, float(optimize.brentq(refutes, 0.0, MOST_EPSILON, xtol=1e-3)) - 1e-3)
 
 
 @dataclass(frozen=True)
@@ -58,9 +66,11 @@ class Floor:
 
 
 def floor(scores: np.ndarray, included: np.ndarray, delta: float, confidence: float = CONFIDENCE) -> Floor:
-    """The best of a few numbers of guesses, each at its share of the risk. scores (m,): high where a canary looks included; included (m,) bool.
+    """The best of a few numbers of guesses, each at its share of the risk. scores (m,): high where
+    a canary looks included; included (m,) bool.
 
-    Of the canaries guessed at, the half with the highest scores are called in, the half with the lowest out.
+    Of the canaries guessed at, the half with the highest scores are called in, the half with the
+    lowest out.
     """
     order, found = np.argsort(-np.nan_to_num(scores, nan=0.0, posinf=1e300, neginf=-1e300), kind="stable"), []
     for share in SHARES:
@@ -70,14 +80,15 @@ def floor(scores: np.ndarray, included: np.ndarray, delta: float, confidence: fl
     return max(found, key=lambda one: (one.epsilon, one.guesses))
 
 
-# --- the marks that are put among the pictures ------------------------------------------------------------------------------
+# --- the marks that are put among the pictures ----------------------------------------------------
 
 @dataclass(frozen=True)
 class Marks:
-    """Canaries, one column of the input each, included or not by a coin flip; and markers, many rows to a column, all included.
+    """Canaries, one column of the input each, included or not by a coin flip; and markers, many
+    rows to a column, all included.
 
-    A row is zero outside its column. There are as many markers of each kind (label and sign of the entry), so that none is ever learned and their mean
-    is none.
+    A row is zero outside its column. There are as many markers of each kind (label and sign of the
+    entry), so that none is ever learned and their mean is none.
     """
 
     included: np.ndarray  # (m,) bool
@@ -88,7 +99,9 @@ class Marks:
 
     @classmethod
     def drawn(cls, canaries: int, markers: int, groups: int, classes: int, rng: np.random.Generator) -> Marks:
-        """m canaries with coin flips and random labels; markers over a few columns, at least one of each kind in each."""
+        """m canaries with coin flips and random labels; markers over a few columns, at least one of
+        each kind in each.
+        """
         each = np.arange(max(markers, 2 * classes * groups))
         return cls(rng.random(canaries) < 0.5, rng.integers(0, classes, canaries), each % groups, each // groups % (2 * classes), classes)
 
@@ -110,15 +123,18 @@ class Marks:
         return found
 
 
-# --- watching a training step by step -----------------------------------------------------------------------------------------
+# --- watching a training step by step -------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Seen:
-    """What one step published of the marks' columns, in units of the clip norm, and what each row would add if it were drawn.
+    """What one step published of the marks' columns, in units of the clip norm, and what each row
+    would add if it were drawn.
 
-    sums (columns, classes) of gradients, noise in it; bias (classes,) the same of the bias. Where inputs are taken less a mean, every row drawn
-    pulls at every column: column j holds −means_j times the bias's sum besides. pulls (m, classes) of the canaries and marker_pulls (groups, kinds,
-    classes) are at most 1 long; reach (m,) is how long the canaries' would be without clipping. All known from what was published before.
+    sums (columns, classes) of gradients, noise in it; bias (classes,) the same of the bias. Where
+    inputs are taken less a mean, every row drawn pulls at every column: column j holds −means_j
+    times the bias's sum besides. pulls (m, classes) of the canaries and marker_pulls (groups,
+    kinds, classes) are at most 1 long; reach (m,) is how long the canaries' would be without
+    clipping. All known from what was published before.
     """
 
     sums: np.ndarray
@@ -131,7 +147,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of the mechanism, tested. p: at most so likely does a correct training look like this or worse.
+    """One promise of the mechanism, tested. p: at most so likely does a correct training look like
+    this or worse.
 
     power: about how likely the test would find `error` in this training, in [0, 1].
     """
@@ -152,30 +169,35 @@ CHECKS = 6  # at most
 LEVEL = FALSE_ALARM / CHECKS
 
 
-# --- is the noise Gaussian where δ is counted? ----------------------------------------------------------------------------------
+# --- is the noise Gaussian where δ is counted? ----------------------------------------------------
 
-BLOCK, APART = 16, 8  # torch's float32 normal numbers come in blocks, whose entries j and j + 8 are one pair
+# torch's float32 normal numbers come in blocks, whose entries j and j + 8 are one pair
+BLOCK, APART = 16, 8
 UNIFORM = 2**24  # values of the uniform number that such a pair's radius is made of
 FAR_OUT = (3.0, 4.0, 5.0)  # standard deviations
 FLOAT32 = 2.0**-24  # half the distance of two float32 numbers, relatively
 
 
 def circles(noise: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Do pairs of draws lie on the few circles that Box and Muller's method has far out, in float32?
+    """Do pairs of draws lie on the few circles that Box and Muller's method has far out, in
+    float32?
 
-    noise (n,): one call's draws in their order, in standard deviations; error (n,): the standard error
-    of each. For normal x and y, u = e^−(x² + y²)/2 is uniform on (0, 1), so the phase of 2²⁴·u is uniform on
-    the circle; with 24-bit uniforms 2²⁴·u is a whole number, and the cosine of its phase is 1.
-    Returns (pairs,) cosines and (pairs,) weights: the cosine to expect of such noise, as error blurs it.
+    noise (n,): one call's draws in their order, in standard deviations; error (n,): the standard
+    error of each. For normal x and y, u = e^−(x² + y²)/2 is uniform on (0, 1), so the phase of
+    2²⁴·u is uniform on the circle; with 24-bit uniforms 2²⁴·u is a whole number, and the cosine of
+    its phase is 1. Returns (pairs,) cosines and (pairs,) weights: the cosine to expect of such
+    noise, as error blurs it.
     """
-    whole = len(noise) // BLOCK - (len(noise) % BLOCK > 0)  # what does not fill a block is drawn again
+    # what does not fill a block is drawn again
+    whole = len(noise) // BLOCK - (len(noise) % BLOCK > 0)
     if whole < 1:
         return np.empty(0), np.empty(0)
     x, y, dx, dy = (part for found in (noise, error)
                     for part in np.moveaxis(found[:whole * BLOCK].reshape(whole, 2, APART), 1, 0))
     steps = UNIFORM * np.exp(-(x**2 + y**2) / 2)
     blur = 2 * (np.pi * steps) ** 2 * ((x * dx) ** 2 + (y * dy) ** 2)
-    # Elsewhere the circles are too close to tell; near 0 nothing is, and noise that is lost in rounding is 0.
+    # Elsewhere the circles are too close to tell; near 0 nothing is, and noise that is lost in
+    # rounding is 0.
     seen = (blur < 3) & (x**2 + y**2 > 4)
     return np.cos(2 * np.pi * steps[seen]), np.exp(-blur[seen])
 
@@ -188,9 +210,11 @@ class Tails:
         self.on_circles, self.weight, self.pairs = 0.0, 0.0, 0
 
     def see(self, noise: np.ndarray, error: np.ndarray) -> None:
-        """The noise of one release, (n,) in standard deviations, and each number's standard error."""
+        """The noise of one release, (n,) in standard deviations, and each number's standard error.
+        """
         self.draws += len(noise)
-        self.beyond += [(~(np.abs(noise) <= far)).sum() for far in FAR_OUT]  # what is no number is far
+        # what is no number is far
+        self.beyond += [(~(np.abs(noise) <= far)).sum() for far in FAR_OUT]
         cosines, weights = circles(noise, error)
         self.on_circles += float((weights * cosines).sum())
         self.weight += float((weights**2).sum())
@@ -227,7 +251,8 @@ class Tails:
 class Witness:
     """Adds up what the steps of a training give away about the marks. Everything in float64.
 
-    noise_multiplier σ, sample_rate q and steps_per_epoch as charged; whoever trains calls `see` at every step and `release` for a Gaussian release.
+    noise_multiplier σ, sample_rate q and steps_per_epoch as charged; whoever trains calls `see` at
+    every step and `release` for a Gaussian release.
     """
 
     def __init__(self, marks: Marks, noise_multiplier: float, sample_rate: float, steps_per_epoch: int):
@@ -235,12 +260,17 @@ class Witness:
         m = len(marks.included)
         self.loss = np.zeros(m)  # log likelihood ratio of "in" against "out", of all that was seen
         self.steps, self.squares, self.entries = 0, 0.0, 0
-        self.furthest, self.looks, self.unclipped = -math.inf, 0, 0.0  # in standard deviations: the hardest pull beyond the clip norm, and the hardest there would be without one
-        self.excess, self.expected, self.by_draws, self.by_noise = 0.0, 0.0, 0.0, 0.0  # how much more canaries pulled than their rate allows, and what it varies by
-        self.products: list[float] = []  # of a step's surprise and that of the steps before it in its epoch
+        # in standard deviations: the hardest pull beyond the clip norm, and the hardest there would
+        # be without one
+        self.furthest, self.looks, self.unclipped = -math.inf, 0, 0.0
+        # how much more canaries pulled than their rate allows, and what it varies by
+        self.excess, self.expected, self.by_draws, self.by_noise = 0.0, 0.0, 0.0, 0.0
+        # of a step's surprise and that of the steps before it in its epoch
+        self.products: list[float] = []
         self.shuffled = 0.0  # what the products would add up to in shuffled batches
         self.tails = Tails()  # of the noise itself, which only whoever trains can take
-        self.released: tuple[float, int] | None = None  # of a Gaussian release: sum of squares where only noise is, and of how many
+        # of a Gaussian release: sum of squares where only noise is, and of how many
+        self.released: tuple[float, int] | None = None
         self.counts = marks.counts()
         self._new_epoch()
 
@@ -249,7 +279,9 @@ class Witness:
         self.surprise, self.pulled = np.zeros((groups, kinds // 2)), np.zeros((groups, kinds, kinds // 2))
 
     def release(self, scores: np.ndarray, noise: float) -> None:
-        """A Gaussian release in which an included canary has mean 1 and an excluded one 0, under noise of so many of these. scores (m,)."""
+        """A Gaussian release in which an included canary has mean 1 and an excluded one 0, under
+        noise of so many of these. scores (m,).
+        """
         self.loss += (scores - 0.5) / noise**2
         out = scores[~self.marks.included] / noise
         self.released = (float((out**2).sum()), len(out))
@@ -261,12 +293,19 @@ class Witness:
         self.steps += 1
 
     def _guess(self, seen: Seen) -> None:
-        """What the step says of who is in. The coins must not be looked at here: the floor counts on guesses from what is published, and nothing else."""
+        """What the step says of who is in.
+
+        The coins must not be looked at here: the floor counts on guesses from what is published,
+        and nothing else.
+        """
         m = len(self.marks.included)
         pull, means = np.linalg.norm(seen.pulls, axis=1), seen.means[:m]
-        sums = seen.sums[:m] + means[:, None] * seen.bias  # what other rows added by way of the mean is taken off again, as far as the noised bias knows it
+        # what other rows added by way of the mean is taken off again, as far as the noised bias
+        # knows it
+        sums = seen.sums[:m] + means[:, None] * seen.bias
         along = (sums * seen.pulls).sum(1) / np.maximum(pull, 1e-200)
-        with np.errstate(divide="ignore", invalid="ignore"):  # log 0 where all are drawn; what diverged
+        # log 0 where all are drawn; what diverged
+        with np.errstate(divide="ignore", invalid="ignore"):
             log_in, log_out = np.log(self.q), np.log1p(-self.q)
             self.loss += np.logaddexp(log_out, log_in + (along * pull - pull**2 / 2) / (self.noise**2 * (1 + means**2)))
 
@@ -277,7 +316,8 @@ class Witness:
         pull = np.linalg.norm(seen.pulls, axis=1)
         along = (sums[:m] * seen.pulls).sum(1) / np.maximum(pull, 1e-200)  # (m,)
         if inside.any():
-            beyond = np.nan_to_num((along - pull) / spread[:m], nan=math.inf)[inside]  # what is no number was no correct step
+            # what is no number was no correct step
+            beyond = np.nan_to_num((along - pull) / spread[:m], nan=math.inf)[inside]
             self.furthest = max(self.furthest, float(beyond.max()))
             self.unclipped = max(self.unclipped, float(((seen.reach - pull) / spread[:m])[inside].max()))
             self.looks += int(inside.sum())
@@ -288,22 +328,27 @@ class Witness:
         self._follow_draws(sums[m:], seen.marker_pulls)
 
     def _without_the_others(self, seen: Seen, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(columns, classes) the sums less what other rows added by way of the mean, and (columns,) their noise.
+        """(columns, classes) the sums less what other rows added by way of the mean, and (columns,)
+        their noise.
 
-        The bias's true sum is estimated by least squares from the excluded canaries' columns, where nothing else is, and the noised bias itself.
-        What these are off by is noise alone: so many independent entries as there are columns.
+        The bias's true sum is estimated by least squares from the excluded canaries' columns, where
+        nothing else is, and the noised bias itself. What these are off by is noise alone: so many
+        independent entries as there are columns.
         """
         means = np.r_[-seen.means[:len(out)][out], 1.0]
-        rows = np.concatenate([seen.sums[:len(out)][out], seen.bias[None]])  # (excluded + 1, classes)
+        # (excluded + 1, classes)
+        rows = np.concatenate([seen.sums[:len(out)][out], seen.bias[None]])
         total = means @ rows / (means @ means)  # (classes,)
         self.squares += float((((rows - means[:, None] * total) / self.noise) ** 2).sum())
         self.entries += (len(rows) - 1) * self.marks.classes
         return seen.sums + seen.means[:, None] * total, self.noise * np.sqrt(1 + seen.means**2 / (means @ means))
 
     def _follow_draws(self, sums: np.ndarray, pulls: np.ndarray) -> None:
-        """Poisson draws of one step know nothing of those before: the product of their surprises is zero on average, whatever the noise.
+        """Poisson draws of one step know nothing of those before: the product of their surprises is
+        zero on average, whatever the noise.
 
-        sums (groups, classes) of the markers' columns; pulls (groups, kinds, classes) what a marker of each kind adds.
+        sums (groups, classes) of the markers' columns; pulls (groups, kinds, classes) what a marker
+        of each kind adds.
         """
         if self.steps % self.steps_per_epoch == 0:
             self._new_epoch()
@@ -314,7 +359,7 @@ class Witness:
         self.surprise += surprise
         self.pulled += pulls
 
-    # --- what it all says ---------------------------------------------------------------------------------------------------
+    # --- what it all says -------------------------------------------------------------------------
 
     def floor(self, delta: float) -> Floor:
         """The lower bound on ε from what was seen so far."""
@@ -356,9 +401,11 @@ class Witness:
                      float(stats.norm.sf(most - self.unclipped)))
 
     def _rate(self) -> Check:
-        """Included canaries were not drawn more often than charged: a martingale's tail by its exponential moments (Freedman 1975), whatever its shape.
+        """Included canaries were not drawn more often than charged: a martingale's tail by its
+        exponential moments (Freedman 1975), whatever its shape.
 
-        E e^{λ(B − q)c} ≤ e^{q(1−q)c²(e^λ − 1 − λ)} for c ≤ 1, and noise is normal. λ is chosen by the variance alone.
+        E e^{λ(B − q)c} ≤ e^{q(1−q)c²(e^λ − 1 − λ)} for c ≤ 1, and noise is normal. λ is chosen by
+        the variance alone.
         """
         name, error, varies = "pictures are drawn as often as charged", "every picture drawn twice as often", self.by_draws + self.by_noise
         if not math.isfinite(varies + self.expected + self.excess):
@@ -374,7 +421,9 @@ class Witness:
         return Check(name, _number(p), seen, error, power)
 
     def _independence(self) -> Check:
-        """A picture's being drawn in a step says nothing about its other steps: Poisson sampling, and no shuffling."""
+        """A picture's being drawn in a step says nothing about its other steps: Poisson sampling,
+        and no shuffling.
+        """
         name, error, products = "each step draws afresh", "shuffled batches", np.array(self.products)
         size = math.sqrt(float((products**2).sum())) if len(products) else 0.0
         if not size > 0:

@@ -1,10 +1,14 @@
-"""Several trainings in one step: every tensor has a leading member dimension, and on a GPU the step is a CUDA graph. torch.
+"""Several trainings in one step: every tensor has a leading member dimension, and on a GPU the step
+is a CUDA graph. torch.
 
-A step of one small network is a hundred small operations, and a GPU spends its time waiting for the next. Here the members of a sweep step together,
-and what they do is recorded once and replayed: batches padded to one size by rows that count nothing, clip norm, noise and learning rate as tensors,
-so that nothing is recorded anew when they change. What has no fixed size, the coin flips of Poisson sampling, is drawn some steps ahead: each member's
-from its own generator, as is its noise. A batch larger than its room comes in several parts, whose clipped sums are added before noise is added once.
-Source of the padding: Chua et al. 2024, "Scalable DP-SGD: Shuffling vs. Poisson Subsampling" (theirs cuts an overflow off and pays in δ; ours does not).
+A step of one small network is a hundred small operations, and a GPU spends its time waiting for the
+next. Here the members of a sweep step together, and what they do is recorded once and replayed:
+batches padded to one size by rows that count nothing, clip norm, noise and learning rate as
+tensors, so that nothing is recorded anew when they change. What has no fixed size, the coin flips
+of Poisson sampling, is drawn some steps ahead: each member's from its own generator, as is its
+noise. A batch larger than its room comes in several parts, whose clipped sums are added before
+noise is added once. Source of the padding: Chua et al. 2024, "Scalable DP-SGD: Shuffling vs.
+Poisson Subsampling" (theirs cuts an overflow off and pays in δ; ours does not).
 """
 
 from __future__ import annotations
@@ -24,14 +28,19 @@ from engine.linear import LinearTraining
 from engine.training import SHIFT, Learner, Training, scaled, shifted, shifts
 
 MOST = 8  # trainings that take their steps together
-AHEAD = 8_000_000  # coin flips of a member, or noised numbers of MOST members, that are drawn at once
+# coin flips of a member, or noised numbers of MOST members, that are drawn at once
+AHEAD = 8_000_000
 SPARE = 4.0  # standard deviations of the batch size above its mean that find room
-MOST_ROWS = 1 << 15  # of all members together in one part, so that it fits on a small GPU; more come in several parts
+# of all members together in one part, so that it fits on a small GPU; more come in several parts
+MOST_ROWS = 1 << 15
 BETAS, ADAM_LEAST, ADAGRAD_LEAST = (0.9, 0.999), 1e-8, 1e-10  # as torch.optim
 
 
 class Group:
-    """A barrier: learners that join it step together, when the last of `size` has asked. One that ends earlier leaves."""
+    """A barrier: learners that join it step together, when the last of `size` has asked.
+
+    One that ends earlier leaves.
+    """
 
     def __init__(self, size: int = 1):
         self.size, self.asked, self.broken = size, 0, None
@@ -50,7 +59,11 @@ class Group:
         learner.group = self
 
     def step(self) -> None:
-        """One member asks for its next step. It is taken when all have asked: until then the member must wait, and its parameters are those of the step before."""
+        """One member asks for its next step.
+
+        It is taken when all have asked: until then the member must wait, and its parameters are
+        those of the step before.
+        """
         if self.broken:
             raise RuntimeError(f"a step of the trainings beside this one failed: {self.broken}") from self.broken
         self.asked += 1
@@ -59,7 +72,10 @@ class Group:
             raise self.broken
 
     def leave(self) -> None:
-        """One of those that were expected will not ask again. What fails now is told to those that have asked."""
+        """One of those that were expected will not ask again.
+
+        What fails now is told to those that have asked.
+        """
         self.size -= 1
         if not self.broken:
             self._step_if_all()
@@ -76,7 +92,8 @@ class Group:
             try:
                 self.stacked = self.stacked or Stacked(self.learners)
                 self.stacked.step()
-            except Exception as error:  # told to every member, for none may go on as if the step had been taken
+            # told to every member, for none may go on as if the step had been taken
+            except Exception as error:
                 self.broken = error
 
 
@@ -85,15 +102,18 @@ def _common(learner: Learner) -> tuple:
 
 
 class Stacked:
-    """The parameters of several learners as one tensor (members, parameters), which the learners see as their own, and the step of all of them.
+    """The parameters of several learners as one tensor (members, parameters), which the learners
+    see as their own, and the step of all of them.
 
-    The learners are alike but for their draws, privacy, clip norm, noise multiplier, learning rate, momentum, averaging and seed. room: rows that a part of a batch holds.
+    The learners are alike but for their draws, privacy, clip norm, noise multiplier, learning rate,
+    momentum, averaging and seed. room: rows that a part of a batch holds.
     """
 
     def __init__(self, learners: list[Learner], room: int | None = None):
         self.learners, one = learners, learners[0]
         self.device, self.n, rate = one.device, max(learner.count for learner in learners), one.plan["sample_rate"]
-        column = lambda values, dtype=torch.float32: torch.tensor(list(values), dtype=dtype, device=self.device)[:, None]  # (members, 1)
+        # (members, 1)
+        column = lambda values, dtype=torch.float32: torch.tensor(list(values), dtype=dtype, device=self.device)[:, None]
         studies, plans = [learner.study for learner in learners], [learner.plan for learner in learners]
         self.private = column(study.private for study in studies) > 0
         self.clip, self.rate = column(study.clip for study in studies), column(plan["learning_rate"] for plan in plans)
@@ -106,7 +126,8 @@ class Stacked:
         self.weights = torch.stack([torch.cat([p.detach().flatten() for p in learner.parameters]) for learner in learners])
         self.total, self.mean = (torch.zeros_like(self.weights) for _ in range(2))
         self.noise = torch.zeros_like(self.weights, dtype=torch.float64)  # of the next release
-        self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)  # what the optimizer remembers
+        # what the optimizer remembers
+        self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
         self.count = torch.zeros((), device=self.device)  # steps so far
         self.state = [self.weights, self.total, self.mean, self.first, self.second, self.count]
         for learner, row in zip(learners, self.weights):
@@ -115,7 +136,8 @@ class Stacked:
 
         k, largest = len(learners), min(self.n, math.ceil(self.n * rate + SPARE * math.sqrt(self.n * rate * (1 - rate))))
         self.room = room or max(1, min(-(-largest // 16) * 16, MOST_ROWS // (k * self.copies)))
-        # As many for one member as for MOST: a stream that is cut into calls otherwise is another stream, half of it the same numbers elsewhere.
+        # As many for one member as for MOST: a stream that is cut into calls otherwise is another
+        # stream, half of it the same numbers elsewhere.
         self.ahead = max(1, AHEAD // max(self.n, MOST * self.weights.shape[1], MOST * largest * self.copies))
         self.rows = torch.zeros(k, self.room, dtype=torch.int64, device=self.device)
         self.counted = torch.zeros(k, self.room, device=self.device)
@@ -157,13 +179,16 @@ class Stacked:
         """Noise the total once, step along it, and forget it."""
         self.graphs[1].replay() if self.graphs else self._release()
 
-    # --- what is drawn ahead ---------------------------------------------------------------------------------------------
+    # --- what is drawn ahead ----------------------------------------------------------------------
 
     def _draw(self) -> None:
-        """Batches and noise of the next steps: the only place where the host waits for the device, to learn how large the batches are."""
+        """Batches and noise of the next steps: the only place where the host waits for the device,
+        to learn how large the batches are.
+        """
         k, ahead = len(self.learners), max(1, min(self.ahead, self.learners[0].plan["steps"] - self.learners[0].steps))
         found = [self._batches(learner, ahead) for learner in self.learners]
-        sizes = torch.stack([sizes for *_, sizes in found]).amax(0)  # (ahead,), of the member with most
+        # (ahead,), of the member with most
+        sizes = torch.stack([sizes for *_, sizes in found]).amax(0)
         self.parts = (-(-sizes // self.room)).tolist()
         width = max(1, *self.parts) * self.room
         self.drawn_rows = torch.zeros(ahead, k, width, dtype=torch.int64, device=self.device)
@@ -178,26 +203,30 @@ class Stacked:
         self.at = 0
 
     def _batches(self, learner: Learner, steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Poisson batches of so many steps: of each row that joined its step, its place in the batch and its number; and the batches' sizes (steps,)."""
+        """Poisson batches of so many steps: of each row that joined its step, its place in the
+        batch and its number; and the batches' sizes (steps,).
+        """
         joins = learner.sampling.joins(learner.plan["sample_rate"], steps, learner.count)
         step, row = joins.nonzero(as_tuple=True)
         row = row if learner.among is None else learner.among[row]
         sizes = torch.bincount(step, minlength=steps)
         return step, torch.arange(len(step), device=self.device) - (sizes.cumsum(0) - sizes)[step], row, sizes
 
-    # --- the step: a fixed program, whatever was drawn, in which the host neither asks nor tells the device anything -----
+    # --- the step: a fixed program, whatever was drawn, in which the host neither asks nor tells the device anything 
 
     @torch.no_grad()
     def _accumulate(self) -> None:
         norms, summed = self.pulls(self.weights, self.rows, self.moves)
         factors = dp_sgd.clip_factors(norms, self.clip)
-        factors = torch.where(self.private, factors, torch.ones_like(factors)) * self.counted  # a plain 1 would be sent to the device at every step
+        # a plain 1 would be sent to the device at every step
+        factors = torch.where(self.private, factors, torch.ones_like(factors)) * self.counted
         self.total.add_(summed(factors))
 
     @torch.no_grad()
     def _release(self) -> None:
         self.count.add_(1)
-        released = (self.noise + self.total).div_(self.expected).to(self.total.dtype)  # rounded once
+        # rounded once
+        released = (self.noise + self.total).div_(self.expected).to(self.total.dtype)
         {"sgd": self._sgd, "adam": self._adam, "adagrad": self._adagrad}[self.optimizer](released)
         share = (self.count > self.average_from) / (self.count - self.average_from).clamp(min=1)
         self.mean.add_((self.weights - self.mean) * share)
@@ -210,7 +239,8 @@ class Stacked:
         """Kingma and Ba 2015, algorithm 1, with ε outside the corrected root, as torch's."""
         self.first.lerp_(gradient, 1 - BETAS[0])
         self.second.mul_(BETAS[1]).add_(gradient.square() * (1 - BETAS[1]))
-        first, second = (-torch.expm1(self.count * math.log(beta)) for beta in BETAS)  # 1 − β^count: what is missing while the means are young
+        # 1 − β^count: what is missing while the means are young
+        first, second = (-torch.expm1(self.count * math.log(beta)) for beta in BETAS)
         self.weights.sub_(self.first / first * self.rate / ((self.second / second).sqrt() + ADAM_LEAST))
 
     def _adagrad(self, gradient: Tensor) -> None:
@@ -218,10 +248,13 @@ class Stacked:
         self.second.add_(gradient.square())
         self.weights.sub_(gradient * self.rate / (self.second.sqrt() + ADAGRAD_LEAST))
 
-    # --- recording ----------------------------------------------------------------------------------------------------------
+    # --- recording --------------------------------------------------------------------------------
 
     def _record(self) -> None:
-        """Record adding up and releasing as CUDA graphs. Where that fails, they go on operation by operation."""
+        """Record adding up and releasing as CUDA graphs.
+
+        Where that fails, they go on operation by operation.
+        """
         gc.collect()  # what an earlier training holds of the device
         kept, stream = [tensor.clone() for tensor in self.state], torch.cuda.current_stream()
         try:
@@ -235,7 +268,9 @@ class Stacked:
 
 
 def _graph(work: Callable[[], None]) -> torch.cuda.CUDAGraph:
-    """`work` as a graph, after it has run a few times on a side stream, as libraries want it that allocate at their first call."""
+    """`work` as a graph, after it has run a few times on a side stream, as libraries want it that
+    allocate at their first call.
+    """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -248,17 +283,22 @@ def _graph(work: Callable[[], None]) -> torch.cuda.CUDAGraph:
     return graph
 
 
-# --- what the rows of each member ask for, by what learns ----------------------------------------------------------------------
+# --- what the rows of each member ask for, by what learns -----------------------------------------
 
 class Pulls(Protocol):
     """How far each row would pull each member."""
 
     def __call__(self, weights: Tensor, rows: Tensor, moves: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """weights (k, parameters), rows (k, b) → norms (k, b) of each row's gradient; and what gives, of factors (k, b), Σ_b factors · gradient, (k, parameters)."""
+        """weights (k, parameters), rows (k, b) → norms (k, b) of each row's gradient; and what
+        gives, of factors (k, b), Σ_b factors · gradient, (k, parameters).
+        """
 
 
 class OfPictures:
-    """Of a network of layers with a rule in engine.together. With copies, a row's gradient is the mean over its shifted copies."""
+    """Of a network of layers with a rule in engine.together.
+
+    With copies, a row's gradient is the mean over its shifted copies.
+    """
 
     def __init__(self, learners: list[Training]):
         one = learners[0]

@@ -1,7 +1,9 @@
-"""Trainings with canaries among the pictures: the very code that trains, on rows that auditing.Marks describes. torch.
+"""Trainings with canaries among the pictures: the very code that trains, on rows that
+auditing.Marks describes. torch.
 
-A mark is a column of its own, in which only its rows are not zero. The linear model gets it as one more feature, the CNN as one more input
-beside the picture, joined to the output by a layer of its own. What a step publishes of these columns is what `Auditing.witness` looks at.
+A mark is a column of its own, in which only its rows are not zero. The linear model gets it as one
+more feature, the CNN as one more input beside the picture, joined to the output by a layer of its
+own. What a step publishes of these columns is what `Auditing.witness` looks at.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from engine.linear import LinearTraining
 from engine.noise import GaussianNoise
 from engine.training import Training
 
-LIGHT = 50.0  # a mark's entry: far longer than what else is in its gradient, and short enough that noise does not settle what it is named
+# a mark's entry: far longer than what else is in its gradient, and short enough that noise does not
+# settle what it is named
+LIGHT = 50.0
 CODES = (200, 100)  # in a picture's byte for a mark: a positive entry, a negative one; 0 is none
 FAR = 1e6  # times the clip norm: as good as none
 
@@ -41,7 +45,9 @@ class Auditing:
     """What both trainings with marks have in common."""
 
     def prepare(self, marks: Marks, cheat: str) -> None:
-        """Called once the training is ready for its first step. cheat: the error, as the study names it, that is planted behind the accountant's back."""
+        """Called once the training is ready for its first step. cheat: the error, as the study
+        names it, that is planted behind the accountant's back.
+        """
         study, plan = self.study, self.plan
         self.marks = marks
         self.witness = Witness(marks, plan["noise_multiplier"], plan["sample_rate"], plan["steps_per_epoch"])
@@ -57,9 +63,11 @@ class Auditing:
             self.draw = self._next_of_shuffled
 
     def see_noise(self, total: torch.Tensor, released: torch.Tensor) -> None:
-        """The noise of one release: what was released less the exact sum it was added to, both (n,).
+        """The noise of one release: what was released less the exact sum it was added to, both
+        (n,).
 
-        Only whoever trains has that sum. Released numbers are rounded to float32, which blurs the noise.
+        Only whoever trains has that sum. Released numbers are rounded to float32, which blurs the
+        noise.
         """
         unit = self.plan["noise_multiplier"] * self.study.clip
         sums, noised = (found.detach().double().flatten().cpu().numpy() / unit
@@ -90,9 +98,12 @@ class Auditing:
         return Seen(*(one.detach().double().cpu().numpy() for one in found))
 
     def _pulls(self, sign: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """(columns, labels, classes) what a row with an entry of this sign adds to its column's sum where it is drawn, once it is clipped; (columns, labels) how long that were without."""
+        """(columns, labels, classes) what a row with an entry of this sign adds to its column's sum
+        where it is drawn, once it is clipped; (columns, labels) how long that were without.
+        """
         residual = self.mark_logits(sign).double().softmax(1)[:, None] - torch.eye(self.marks.classes, device=self.device)
-        factors = (self.study.clip / self.mark_lengths(sign, residual).clamp_min(1e-200)).clamp(max=1)  # (columns, labels)
+        # (columns, labels)
+        factors = (self.study.clip / self.mark_lengths(sign, residual).clamp_min(1e-200)).clamp(max=1)
         whole = sign * LIGHT / self.study.clip * residual
         return factors[:, :, None] * whole, whole.norm(dim=2)
 
@@ -100,7 +111,8 @@ class Auditing:
 class MarkedLinear(Auditing, LinearTraining):
     """The linear model, its rows with a column for every mark.
 
-    A mark's row is the mean of the test pictures' rows, so that little of it is left when the released mean is taken off, and LIGHT in its column.
+    A mark's row is the mean of the test pictures' rows, so that little of it is left when the
+    released mean is taken off, and LIGHT in its column.
     """
 
     def __init__(self, study, plan: dict, images, device: torch.device, train: np.ndarray, test: np.ndarray, marks: Marks, cheat: str):
@@ -138,7 +150,9 @@ class MarkedLinear(Auditing, LinearTraining):
         return sign * LIGHT * self.weight[:, self.first:].T + self.weight @ (self.base - self.mean) + self.bias
 
     def mark_lengths(self, sign: float, residual: torch.Tensor) -> torch.Tensor:
-        """(columns, labels) of each row's whole gradient before clipping, from residuals (columns, labels, classes)."""
+        """(columns, labels) of each row's whole gradient before clipping, from residuals (columns,
+        labels, classes).
+        """
         far = ((self.base - self.mean).square().sum() + 1 - 2 * sign * LIGHT * self.mark_means() + LIGHT**2).sqrt()
         return residual.norm(dim=2) * far[:, None]
 
@@ -196,9 +210,12 @@ class MarkedCNN(Auditing, Training):
         return self.network.pictures(self.black) + sign * LIGHT * self.network.marks.weight.T
 
     def mark_lengths(self, sign: float, residual: torch.Tensor) -> torch.Tensor:
-        """(columns, labels) of each row's whole gradient before clipping: that of the black picture, and that of its mark."""
+        """(columns, labels) of each row's whole gradient before clipping: that of the black
+        picture, and that of its mark.
+        """
         ways = jacrev(lambda weights: functional_call(self.network.pictures, weights, (self.black,))[0])({n: p.detach() for n, p in self.network.pictures.named_parameters()})
-        each = torch.cat([way.flatten(1) for way in ways.values()], 1).double()  # (classes, weights)
+        # (classes, weights)
+        each = torch.cat([way.flatten(1) for way in ways.values()], 1).double()
         return ((residual @ (each @ each.T) * residual).sum(2) + residual.square().sum(2) * LIGHT**2).sqrt()
 
     def mark_gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -206,7 +223,10 @@ class MarkedCNN(Auditing, Training):
 
 
 class Marked(nn.Module):
-    """A network for pictures and a linear layer for marks, added up. (batch, h·w·c + columns, 1, 1) scaled to [−1, 1] → (batch, classes)."""
+    """A network for pictures and a linear layer for marks, added up.
+
+    (batch, h·w·c + columns, 1, 1) scaled to [−1, 1] → (batch, classes).
+    """
 
     def __init__(self, pictures: nn.Module, shape: tuple[int, int, int], columns: int, classes: int):
         super().__init__()

@@ -1,4 +1,5 @@
-"""What to know before one believes what was learned or measured: it diverged; too few pictures. numpy.
+"""What to know before one believes what was learned or measured: it diverged; too few pictures.
+numpy.
 
 Every study that learns or measures says these two things, and says them from here
 (tests/test_cautions.py asks all of them).
@@ -22,7 +23,7 @@ CALMER = "A smaller learning rate or less noise helps."
 NAMED = 20  # classes named in a sentence, at most
 
 
-# --- it diverged ---------------------------------------------------------------------------------
+# --- it diverged ----------------------------------------------------------------------------------
 
 def diverged(loss: float, guessing: float, learned: float = 0.0, start: float = 0.0) -> bool:
     """Did a training end worse than if it had learned nothing?
@@ -90,7 +91,7 @@ def uninformed(loss: float, clusters: int, entropy_weight: float) -> list[str]:
             f"that know nothing of the pictures have {ignorant:,.3f}. {SMALLER}"]
 
 
-# --- too few pictures ----------------------------------------------------------------------------
+# --- too few pictures -----------------------------------------------------------------------------
 
 def few(count: int, what: str, so: str) -> list[str]:
     """A warning where there are fewer than FEW pictures, or none. what: 'test pictures'.

@@ -1,7 +1,8 @@
 """The workers: a dask.distributed cluster in a process of its own, `python -m engine.cluster`.
 
-One worker for each GPU, or one for the CPU, each under a nanny. The process prints one JSON line (address and TLS
-credentials, which exist only in memory) and ends when its standard input does, that is, when its owner dies.
+One worker for each GPU, or one for the CPU, each under a nanny. The process prints one JSON line
+(address and TLS credentials, which exist only in memory) and ends when its standard input does,
+that is, when its owner dies.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ ROOT = Path(__file__).resolve().parent.parent
 CREDENTIALS = ("tls_ca_file", "tls_client_key", "tls_client_cert", "tls_scheduler_key", "tls_scheduler_cert",
                "tls_worker_key", "tls_worker_cert")
 CONFIG = {
-    "distributed.scheduler.allowed-failures": 0,  # a run that kills its worker fails once, with a message
+    # a run that kills its worker fails once, with a message
+    "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.admin.low-level-log-length": 20_000,  # events kept for those who join late
     "distributed.scheduler.http.routes": [],  # nothing is served but the TLS connection itself
     "distributed.worker.http.routes": [],
-    "distributed.worker.memory.terminate": False,  # a machine's own limits decide, not a guess of ours
+    # a machine's own limits decide, not a guess of ours
+    "distributed.worker.memory.terminate": False,
     "distributed.worker.memory.pause": False,
     "distributed.comm.timeouts.connect": "20s",
 }
@@ -61,7 +64,9 @@ def gpus() -> list[str]:
 
 
 def worker_specs() -> dict:
-    """One nanny a GPU (its CUDA_VISIBLE_DEVICES set before torch loads), or a single one for the CPU."""
+    """One nanny a GPU (its CUDA_VISIBLE_DEVICES set before torch loads), or a single one for the
+    CPU.
+    """
     from distributed import Nanny
     options = {"nthreads": 1, "protocol": "tls://", "memory_limit": 0, "host": "127.0.0.1",
                "dashboard_address": "127.0.0.1:0", "local_directory": str(settings.home() / "work")}
@@ -70,8 +75,9 @@ def worker_specs() -> dict:
 
 
 def environment() -> dict[str, str]:
-    """What a worker process is born with, in place of dask's own: that pins it to one thread, and sets a
-    MALLOC_TRIM_THRESHOLD_ that hands every freed tensor back to the system: training took 1.8 times longer under it.
+    """What a worker process is born with, in place of dask's own: that pins it to one thread, and
+    sets a MALLOC_TRIM_THRESHOLD_ that hands every freed tensor back to the system: training took
+    1.8 times longer under it.
     """
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(settings.cores()))
 
@@ -95,8 +101,10 @@ def connect(introduction: dict):
 
 
 def join(address: str, timeout: float = PATIENCE):
-    """A client of somebody else's cluster (VEIL_SCHEDULER). Raises Unreachable, with why, where no scheduler answers in
-    `timeout` seconds: whatever is wrong with an address, that is told, and nobody waits for it.
+    """A client of somebody else's cluster (VEIL_SCHEDULER).
+
+    Raises Unreachable, with why, where no scheduler answers in `timeout` seconds: whatever is wrong
+    with an address, that is told, and nobody waits for it.
     """
     from distributed import Client
     why: list[str] = []
@@ -122,7 +130,10 @@ def _trouble(address: str, timeout: float) -> str:
 
 
 def _words(error: Exception) -> str:
-    """What went wrong at an address, in the words of whoever typed it. The outermost cause that is known is told."""
+    """What went wrong at an address, in the words of whoever typed it.
+
+    The outermost cause that is known is told.
+    """
     while error is not None:
         for kinds, words in REASONS:
             if isinstance(error, kinds):
@@ -134,8 +145,9 @@ def _words(error: Exception) -> str:
 
 
 async def _greet(address: str, timeout: float) -> str:
-    """Ask once who is there: a Client would ask again and again, and take as long to give up. Returns what is wrong with
-    who answers, or nothing; raises whatever goes wrong.
+    """Ask once who is there: a Client would ask again and again, and take as long to give up.
+
+    Returns what is wrong with who answers, or nothing; raises whatever goes wrong.
     """
     from distributed import Security
     from distributed.core import connect
@@ -150,10 +162,12 @@ async def _greet(address: str, timeout: float) -> str:
         comm.abort()
 
 
-# --- asked of the scheduler, on its own event loop: one at a time, so each is atomic --------------------------------
+# --- asked of the scheduler, on its own event loop: one at a time, so each is atomic --------------
 
 def claim(key: str, proposal: str, dask_scheduler=None) -> str:
-    """The attempt under which `key` is computed now: the live one, or else `proposal`, which then becomes live."""
+    """The attempt under which `key` is computed now: the live one, or else `proposal`, which then
+    becomes live.
+    """
     import time
     claims = dask_scheduler.extensions.setdefault("veil-claims", {})
     attempt, since = claims.get(key, (None, 0.0))
@@ -189,17 +203,19 @@ def forget(attempt: str, dask_scheduler=None) -> None:
     dask_scheduler._broker.truncate(attempt)
 
 
-# --- the process ------------------------------------------------------------------------------------------------------
+# --- the process ----------------------------------------------------------------------------------
 
 def main() -> None:
     """Run scheduler and workers until standard input ends."""
     import dask
     os.umask(0o077)
     owner = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever workers print goes to standard error: nobody empties this pipe after the introduction
+    # whatever workers print goes to standard error: nobody empties this pipe after the introduction
+    os.dup2(2, 1)
     dask.config.set(CONFIG)  # before distributed is imported: it reads its log levels then
     from distributed import Scheduler, Security, SpecCluster
-    dask.config.set({"distributed.nanny.pre-spawn-environ": environment()})  # after: its own entries would be added to ours
+    # after: its own entries would be added to ours
+    dask.config.set({"distributed.nanny.pre-spawn-environ": environment()})
     security = Security.temporary()
     scheduler = {"cls": Scheduler, "options": {"protocol": "tls://", "host": "127.0.0.1", "port": 0, "dashboard": False,
                                                "dashboard_address": "127.0.0.1:0", "security": security}}

@@ -1,4 +1,5 @@
-"""Clusters beside true labels: which cluster is which class, how many are right, and what moved. numpy and scikit-learn.
+"""Clusters beside true labels: which cluster is which class, how many are right, and what moved.
+numpy and scikit-learn.
 
 True labels are used to judge clusters here, never to make or to choose them.
 """
@@ -14,11 +15,13 @@ from engine import pictures
 
 @dataclass(frozen=True)
 class Judged:
-    """Clusters judged by true labels. confusion (classes, clusters): how many pictures of a class fell into a cluster.
+    """Clusters judged by true labels. confusion (classes, clusters): how many pictures of a class
+    fell into a cluster.
 
-    matching (clusters,): the class that stands for each cluster, -1 for those that none is left for. accuracy: with that
-    matching, in [0, 1]. unmatched_accuracy: with cluster 0 taken for class 0, and so on, as report 1 did. nmi, ari: how much
-    clusters and labels tell of each other, without any matching (normalised mutual information, adjusted Rand index).
+    matching (clusters,): the class that stands for each cluster, -1 for those that none is left
+    for. accuracy: with that matching, in [0, 1]. unmatched_accuracy: with cluster 0 taken for class
+    0, and so on, as report 1 did. nmi, ari: how much clusters and labels tell of each other,
+    without any matching (normalised mutual information, adjusted Rand index).
     """
 
     confusion: np.ndarray
@@ -30,7 +33,9 @@ class Judged:
 
 
 def judge(labels: np.ndarray, clusters: np.ndarray, classes: int, count: int) -> Judged:
-    """labels (n,) in [0, classes), clusters (n,) in [0, count) → how well they fit. n may be 0: then nothing is right."""
+    """labels (n,) in [0, classes), clusters (n,) in [0, count) → how well they fit. n may be 0:
+    then nothing is right.
+    """
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
     table = confusion(labels, clusters, classes, count)
     matching, n = match(table), max(1, len(labels))
@@ -44,9 +49,11 @@ def confusion(labels: np.ndarray, clusters: np.ndarray, classes: int, count: int
 
 
 def match(table: np.ndarray) -> np.ndarray:
-    """(classes, clusters) counts → (clusters,) the class for each cluster, one to one, so that most pictures are right.
+    """(classes, clusters) counts → (clusters,) the class for each cluster, one to one, so that most
+    pictures are right.
 
-    Kuhn 1955, "The Hungarian method", by scipy. Where there are more clusters than classes the rest get -1.
+    Kuhn 1955, "The Hungarian method", by scipy. Where there are more clusters than classes the rest
+    get -1.
     """
     from scipy.optimize import linear_sum_assignment
     rows, columns = linear_sum_assignment(table, maximize=True)
@@ -73,10 +80,12 @@ def order(matching: np.ndarray) -> np.ndarray:
 
 def sheet(images: np.ndarray, clusters: np.ndarray, count: int, labels: np.ndarray | None = None,
           centres: np.ndarray | None = None, columns: int = 20) -> np.ndarray:
-    """One row a cluster: its centre where there is one, then its first pictures; those of other labels are framed.
+    """One row a cluster: its centre where there is one, then its first pictures; those of other
+    labels are framed.
 
-    images (n, h, w, c) uint8, clusters (n,), labels (n,) the cluster that each picture belongs to (or None: no frames),
-    centres (count, h, w, c) uint8 → (rows, width, 3) uint8. Empty places are dark.
+    images (n, h, w, c) uint8, clusters (n,), labels (n,) the cluster that each picture belongs to
+    (or None: no frames), centres (count, h, w, c) uint8 → (rows, width, 3) uint8. Empty places are
+    dark.
     """
     n, h, w, _ = images.shape
     wide = columns + (centres is not None)

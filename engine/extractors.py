@@ -1,6 +1,8 @@
-"""Networks that turn pictures into features, in which sets of pictures are compared: (n, h, w, c) uint8 → (n, d) float32. torch.
+"""Networks that turn pictures into features, in which sets of pictures are compared: (n, h, w, c)
+uint8 → (n, d) float32. torch.
 
-A distance between features says how pictures differ to that network, and to no other: so whatever is measured is named after its extractor.
+A distance between features says how pictures differ to that network, and to no other: so whatever
+is measured is named after its extractor.
 """
 
 from __future__ import annotations
@@ -18,19 +20,25 @@ from torch.nn import functional as F
 from engine import data, pictures, settings, teaching
 from engine.study import Failed
 
-# torch-fidelity asks torch.load for whole objects; this makes every torch.load of the process take tensors alone.
+# torch-fidelity asks torch.load for whole objects; this makes every torch.load of the process take
+# tensors alone.
 os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
 
 Extractor = Callable[[np.ndarray], np.ndarray]
 CHUNK = 100  # pictures at a time
-SIDE = 96  # pixels that EfficientNet-Lite0 sees; at the 224 that it was trained with it takes five times as long
+# pixels that EfficientNet-Lite0 sees; at the 224 that it was trained with it takes five times as
+# long
+SIDE = 96
 INCEPTION_FILE, INCEPTION_DIGEST = "weights-inception-2015-12-05.pth", "6726825d"
-VGG_FILE, VGG_DIGEST = "vgg16-397923af.pth", "397923af"  # torchvision names its files by their checksum
+# torchvision names its files by their checksum
+VGG_FILE, VGG_DIGEST = "vgg16-397923af.pth", "397923af"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def of_classifier(network: torch.nn.Module, scale: teaching.Scale, side: int, channels: int, device: torch.device) -> Extractor:
-    """What the last layer of our own network sees, (n, 64). side, channels: of the pictures that it was trained on; others are brought back to that."""
+    """What the last layer of our own network sees, (n, 64). side, channels: of the pictures that it
+    was trained on; others are brought back to that.
+    """
     def seen(images: np.ndarray) -> np.ndarray:
         fitting = torch.tensor(pictures.uncanvas(images, side, channels)).to(device)
         return teaching.outputs(network, fitting, scale, features=True).cpu().numpy()
@@ -38,9 +46,11 @@ def of_classifier(network: torch.nn.Module, scale: teaching.Scale, side: int, ch
 
 
 def backbone(name: str, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A network from ImageNet without its last layer, frozen: (n, 3, h, w) in [0, 255] → (n, d), pictures enlarged to 96 pixels; gradients pass. "efficientnet_lite0": 1280 features.
+    """A network from ImageNet without its last layer, frozen: (n, 3, h, w) in [0, 255] → (n, d),
+    pictures enlarged to 96 pixels; gradients pass. "efficientnet_lite0": 1280 features.
 
-    "vgg16": 4096 (Simonyan and Zisserman 2015); its weights (528 MB) are downloaded at the first use. Raises Failed where weights cannot be had.
+    "vgg16": 4096 (Simonyan and Zisserman 2015); its weights (528 MB) are downloaded at the first
+    use. Raises Failed where weights cannot be had.
     """
     network = {"efficientnet_lite0": _efficientnet, "vgg16": _vgg}[name](device)
     return lambda x: network(F.interpolate(x, size=(SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True))
@@ -69,7 +79,10 @@ def _vgg(device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def efficientnet_lite0(device: torch.device) -> Extractor:
-    """(n, 1280) of EfficientNet-Lite0, learned on ImageNet, pictures enlarged to 96 pixels. Raises Failed where its weights are not installed."""
+    """(n, 1280) of EfficientNet-Lite0, learned on ImageNet, pictures enlarged to 96 pixels.
+
+    Raises Failed where its weights are not installed.
+    """
     return of_backbone("efficientnet_lite0", device)
 
 
@@ -80,7 +93,10 @@ def of_backbone(name: str, device: torch.device) -> Extractor:
 
 
 def inception(device: torch.device, features: int = 2048) -> Extractor:
-    """(n, 2048) or (n, 64) of the Inception-v3 that FID is defined with, by torchmetrics. Its weights are downloaded at the first use; raises Failed where they cannot be."""
+    """(n, 2048) or (n, 64) of the Inception-v3 that FID is defined with, by torchmetrics.
+
+    Its weights are downloaded at the first use; raises Failed where they cannot be.
+    """
     from engine.vision import torchvision  # noqa: F401  first, or the others cannot import it where its operators are missing
     path = inception_weights()
     from torchmetrics.image.fid import NoTrainInceptionV3
@@ -92,13 +108,17 @@ def inception(device: torch.device, features: int = 2048) -> Extractor:
 
 
 def inception_weights() -> Path:
-    """Where Inception-v3's weights lie in the data folder; downloaded there if need be, with a checksum. Raises Failed."""
+    """Where Inception-v3's weights lie in the data folder; downloaded there if need be, with a
+    checksum. Raises Failed.
+    """
     from torch_fidelity import feature_extractor_inceptionv3 as published
     return fetched(published.URL_INCEPTION_V3, INCEPTION_FILE, INCEPTION_DIGEST, "Inception-v3 (96 MB)", "extractor")
 
 
 def fetched(url: str, name: str, checksum: str, words: str, other: str) -> Path:
-    """Where published weights lie in the data folder; downloaded there if need be. checksum: how their SHA-256 begins; other: of what one may choose another. Raises Failed."""
+    """Where published weights lie in the data folder; downloaded there if need be. checksum: how
+    their SHA-256 begins; other: of what one may choose another. Raises Failed.
+    """
     path = settings.data_folder() / "weights" / name
     if path.is_file():
         if not data.digest(path).startswith(checksum):
@@ -107,7 +127,8 @@ def fetched(url: str, name: str, checksum: str, words: str, other: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with data.patience():
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=checksum, progress=False)  # appears under its name only when it is whole
+            # appears under its name only when it is whole
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=checksum, progress=False)
     except (URLError, OSError, RuntimeError) as error:
         raise Failed(f"The weights of {words} could not be downloaded; is there a network? ({_reason(error)}) Choose another {other}, or put the file into the data folder as "
                      f"weights/{name}.") from error

@@ -1,11 +1,15 @@
-"""Phones that learn together without sending their pictures (Shokri and Shmatikov 2015), each training on its own and uploading a part of its gradients. torch.
+"""Phones that learn together without sending their pictures (Shokri and Shmatikov 2015), each
+training on its own and uploading a part of its gradients. torch.
 
     phones = Phones(task, owned, batch_size=16, epochs=1, learning_rate=0.1, shuffling=generator)
-    federation = Federation(study, plan, phones, task.start)  # study: who has the fields of studies/gradient_sharing.py
-    day = federation.day()                                    # everybody trains, uploads, and the server goes one step
+    federation = Federation(study, plan, phones, task.start)  # study: who has the fields of
+    studies/gradient_sharing.py
+    day = federation.day()                                    # everybody trains, uploads, and the
+    server goes one step
 
-A phone's upload is the sum of the gradients along its own training (each step's, as plain SGD would take it), the chosen part of it, clipped, as bytes. The server reads the bytes,
-refuses what cannot be true, adds up, adds noise where it is to, and moves the model.
+A phone's upload is the sum of the gradients along its own training (each step's, as plain SGD would
+take it), the chosen part of it, clipped, as bytes. The server reads the bytes, refuses what cannot
+be true, adds up, adds noise where it is to, and moves the model.
 """
 
 from __future__ import annotations
@@ -23,9 +27,11 @@ from engine.networks import named
 from engine.noise import Coins, GaussianNoise
 from engine.training import EVALUATE
 
-AT_ONCE = 1000  # examples in one pass over many phones: more no longer fit into a processor's caches
+# examples in one pass over many phones: more no longer fit into a processor's caches
+AT_ONCE = 1000
 ON_CARD = 20_000  # the same where there is a graphics card
-ROUNDING = 2e-6  # norms are float32 and may come out a little short: each is taken this much longer, relatively
+# norms are float32 and may come out a little short: each is taken this much longer, relatively
+ROUNDING = 2e-6
 LEAST_DEVIATION = 0.01  # of a feature: one that hardly ever differs is not blown up
 CLOSE = 1e-30  # keeps a norm of 0 from dividing
 MEASURED = 2000  # training pictures that a loss is measured on, at most
@@ -33,7 +39,9 @@ MEASURED = 2000  # training pictures that a loss is measured on, at most
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned from what. network: layers with a rule in engine.together. train and test (n, h, w, c) or (n, features), prepare: a part of them → floats."""
+    """What is learned from what. network: layers with a rule in engine.together. train and test (n,
+    h, w, c) or (n, features), prepare: a part of them → floats.
+    """
 
     network: nn.Sequential
     train: Tensor
@@ -44,12 +52,16 @@ class Task:
     start: Tensor  # (n,) all parameters as they are at first
 
     def logits(self, rows: Tensor) -> Tensor:
-        """(batch, classes) of the network itself on training pictures, for those who train it alone."""
+        """(batch, classes) of the network itself on training pictures, for those who train it
+        alone.
+        """
         x = self.prepare(self.train[rows])
         return self.network(x.permute(0, 3, 1, 2) if x.dim() == 4 else x)
 
     def last_layer(self, weights: Tensor) -> tuple[Task, Tensor]:
-        """The task of learning the last layer alone, all before it fixed at `weights` (n,): what it sees is computed once. Returns that and the last layer's weights."""
+        """The task of learning the last layer alone, all before it fixed at `weights` (n,): what it
+        sees is computed once. Returns that and the last layer's weights.
+        """
         body, head = self.network[:-1], self.network[-1:]
         fixed, own = weights.split([len(weights) - len(flat(head)), len(flat(head))])
         see = lambda inputs: outputs(body, fixed, inputs, self.prepare)
@@ -60,8 +72,9 @@ class Task:
         return self.accuracy(flat(self.network))
 
     def learned(self, weights: Tensor, rows: np.ndarray) -> tuple[float, float]:
-        """Of a network with weights (n,) on the first MEASURED of these training pictures: mean cross-entropy (nats), and
-        what it knows (cautions.beyond_guessing). (0, 0) for no pictures.
+        """Of a network with weights (n,) on the first MEASURED of these training pictures: mean
+        cross-entropy (nats), and what it knows (cautions.beyond_guessing). (0, 0) for no
+        pictures.
         """
         if not len(rows):
             return 0.0, 0.0
@@ -80,12 +93,17 @@ class Task:
 
 
 def pixels(images: Tensor) -> Tensor:
-    """(..., h, w, c) uint8 → float32 in [−1, 1]. Fixed numbers: the data's own mean and spread would leak."""
+    """(..., h, w, c) uint8 → float32 in [−1, 1].
+
+    Fixed numbers: the data's own mean and spread would leak.
+    """
     return images.to(torch.float32).mul_(2 / 255).sub_(1)
 
 
 def standardised(known: Tensor) -> Callable[[Tensor], Tensor]:
-    """Features (batch, d) float16 → float32 with mean 0 and deviation 1 in those `known` (k, d): the company's. With none, as they are."""
+    """Features (batch, d) float16 → float32 with mean 0 and deviation 1 in those `known` (k, d):
+    the company's. With none, as they are.
+    """
     if len(known) < 2:
         return lambda x: x.to(torch.float32)
     mean, deviation = known.float().mean(0), known.float().std(0).clamp(min=LEAST_DEVIATION)
@@ -93,9 +111,12 @@ def standardised(known: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 class Phones:
-    """Participants with pictures of their own. All of them take their steps at once, with a leading participant dimension.
+    """Participants with pictures of their own.
 
-    owned: the rows of each participant's pictures; none is allowed. Each trains `epochs` times over its own pictures in shuffled batches by SGD.
+    All of them take their steps at once, with a leading participant dimension.
+
+    owned: the rows of each participant's pictures; none is allowed. Each trains `epochs` times over
+    its own pictures in shuffled batches by SGD.
     """
 
     def __init__(self, task: Task, owned: list[np.ndarray], *, batch_size: int, epochs: int, learning_rate: float, shuffling: torch.Generator):
@@ -103,12 +124,15 @@ class Phones:
         rows = np.full((len(owned), max(1, *self.sizes)), -1, np.int64)
         for number, mine in enumerate(owned):
             rows[number, :len(mine)] = mine
-        self.rows = torch.from_numpy(rows).to(task.train.device)  # (people, longest), −1 where there is none
+        # (people, longest), −1 where there is none
+        self.rows = torch.from_numpy(rows).to(task.train.device)
         self.batch_size, self.epochs, self.learning_rate, self.shuffling = batch_size, epochs, learning_rate, shuffling
         self.shapes = [p.shape for p in task.network.parameters()]
 
     def accumulated(self, weights: Tensor, who: list[int]) -> Tensor:
-        """The sum of all gradients along each one's own training from `weights`, (n,) for all or (people, n): (people, n). Zeros for one without pictures."""
+        """The sum of all gradients along each one's own training from `weights`, (n,) for all or
+        (people, n): (people, n). Zeros for one without pictures.
+        """
         found = weights.new_zeros(len(who), weights.shape[-1])
         for part in self._parts(who):
             start = (weights if weights.dim() == 2 else weights.expand(len(who), -1))[part]
@@ -116,7 +140,9 @@ class Phones:
         return found
 
     def _parts(self, who: list[int]) -> list[list[int]]:
-        """Places in `who` that train together: alike in how much they have, and so many that their batches fit into a pass."""
+        """Places in `who` that train together: alike in how much they have, and so many that their
+        batches fit into a pass.
+        """
         order = sorted(range(len(who)), key=lambda i: -self.sizes[who[i]])
         count = max(1, (AT_ONCE if self.task.train.device.type == "cpu" else ON_CARD) // self.batch_size)
         return [order[i:i + count] for i in range(0, len(order), count)]
@@ -141,11 +167,14 @@ class Phones:
         return rows.gather(1, order)
 
     def _loss(self, weights: together.Weights, rows: Tensor) -> Tensor:
-        """Sum over participants of each one's mean loss over its batch, rows (people, batch): its gradients are everybody's own."""
+        """Sum over participants of each one's mean loss over its batch, rows (people, batch): its
+        gradients are everybody's own.
+        """
         there = rows >= 0
         taken = rows.clamp(min=0).flatten()
         x = self.task.prepare(self.task.train[taken])
-        logits = together.forward(self.task.network, weights, x.unflatten(0, rows.shape))  # (people, batch, classes)
+        # (people, batch, classes)
+        logits = together.forward(self.task.network, weights, x.unflatten(0, rows.shape))
         if len(rows) == 1 and bool(there.all()):
             return F.cross_entropy(logits[0], self.task.labels[taken])
         losses = F.cross_entropy(logits.flatten(0, 1), self.task.labels[taken], reduction="none").view(rows.shape)
@@ -165,7 +194,7 @@ def flat(network: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in network.parameters()])
 
 
-# --- what is uploaded ------------------------------------------------------------------------------------------------------------------
+# --- what is uploaded -----------------------------------------------------------------------------
 
 def count_of(fraction: float, n: int) -> int:
     """How many of n gradients a fraction is: rounded, one at least."""
@@ -173,16 +202,20 @@ def count_of(fraction: float, n: int) -> int:
 
 
 def public_positions(n: int, fraction: float, generator: torch.Generator) -> Tensor:
-    """(n,) bool: a random fraction, the same for server and phones, drawn from nobody's pictures."""
+    """(n,) bool: a random fraction, the same for server and phones, drawn from nobody's pictures.
+    """
     kept = torch.zeros(n, dtype=torch.bool)
     kept[torch.rand(n, generator=generator).topk(count_of(fraction, n)).indices] = True
     return kept
 
 
 def selected(gradients: Tensor, policy: str, fraction: float, threshold: float = 0.0, known: Tensor | None = None) -> Tensor:
-    """(people, n) bool: which gradients each one uploads. A number that is none (NaN) is taken for the smallest.
+    """(people, n) bool: which gradients each one uploads.
 
-    policy "largest": the `fraction` of largest magnitude; "random": the `known` ones (n,), the same for everybody; "threshold": all of magnitude above `threshold`. Raises ValueError.
+    A number that is none (NaN) is taken for the smallest.
+
+    policy "largest": the `fraction` of largest magnitude; "random": the `known` ones (n,), the same
+    for everybody; "threshold": all of magnitude above `threshold`. Raises ValueError.
     """
     if policy == "random":
         return known.expand_as(gradients)
@@ -196,7 +229,9 @@ def selected(gradients: Tensor, policy: str, fraction: float, threshold: float =
 
 
 def clipped(updates: Tensor, max_grad_norm: float | None) -> Tensor:
-    """(people, n), each shortened to the clip norm where it is longer; one that holds what is no number, or is endless, becomes zeros. None: nothing is shortened."""
+    """(people, n), each shortened to the clip norm where it is longer; one that holds what is no
+    number, or is endless, becomes zeros. None: nothing is shortened.
+    """
     if max_grad_norm is None:
         return updates
     norms = torch.linalg.vector_norm(updates.double(), dim=1) * (1 + ROUNDING)
@@ -204,9 +239,10 @@ def clipped(updates: Tensor, max_grad_norm: float | None) -> Tensor:
     return torch.where(factors[:, None] > 0, updates, 0.0) * factors[:, None].to(updates.dtype)
 
 
-# --- a day ---------------------------------------------------------------------------------------------------------------------------------
+# --- a day ----------------------------------------------------------------------------------------
 
-NOTHING, DROPPED, REFUSED, NOT_ASKED = 0, -1, -2, -3  # what a phone has sent on a day, where it is no number of bytes
+# what a phone has sent on a day, where it is no number of bytes
+NOTHING, DROPPED, REFUSED, NOT_ASKED = 0, -1, -2, -3
 SHIFTS = 4  # of an asynchronous day
 LONGEST = 1e6  # an upload that is longer than this is refused, and
 TOO_LONG = 10.0  # one that is so many times as long as the median of all before it and beside it
@@ -215,12 +251,17 @@ HUGE = 1e9  # length of what a broken phone sends
 
 
 class Federation:
-    """Phones and their server. Noise is drawn by engine.noise. `study` has the fields of studies/gradient_sharing.py; plan: its noise_multiplier and clip (None: nothing is shortened)."""
+    """Phones and their server.
+
+    Noise is drawn by engine.noise. `study` has the fields of studies/gradient_sharing.py; plan: its
+    noise_multiplier and clip (None: nothing is shortened).
+    """
 
     def __init__(self, study, plan: dict, phones: Phones, start: Tensor):
         self.study, self.plan, self.phones = study, plan, phones
         self.weights, self.people = start.clone(), len(phones.sizes)
-        self.rest = start.new_zeros(self.people, len(start)) if study.keep_rest else None  # what has not been sent yet
+        # what has not been sent yet
+        self.rest = start.new_zeros(self.people, len(start)) if study.keep_rest else None
         self.group = {"together": self.people, "turns": 1, "asynchronous": -(-self.people // SHIFTS)}[study.order]
         device = start.device
         self.lengths: list[float] = []  # of accepted uploads
@@ -229,12 +270,16 @@ class Federation:
         self.noise = GaussianNoise(study.derive_seed("noise"), device)
 
     def day(self) -> np.ndarray:
-        """Everybody once, in the study's order. (people,) int64: bytes that each has sent, or why none."""
+        """Everybody once, in the study's order.
+
+        (people,) int64: bytes that each has sent, or why none.
+        """
         said = np.full(self.people, NOTHING, np.int64)
         order = torch.randperm(self.people, generator=self.public).tolist()
         begun = self.weights
         for i in range(0, self.people, self.group):
-            base = begun if self.study.order == "asynchronous" else self.weights  # a shift begins before the last one's uploads are in
+            # a shift begins before the last one's uploads are in
+            base = begun if self.study.order == "asynchronous" else self.weights
             begun = self.weights
             self._shift(order[i:i + self.group], base, said)
         return said
@@ -257,7 +302,9 @@ class Federation:
         study, noised = self.study, self.study.noised_by == "phone" and self.plan["noise_multiplier"] > 0
         chosen = selected(gradients, study.policy, study.fraction, study.threshold, known)
         updates, sent = clipped(gradients * chosen, self.plan["clip"]), chosen
-        if noised:  # which of them are the largest would give something away: so all of them go, unless everybody knows which ones
+        # which of them are the largest would give something away: so all of them go, unless
+        # everybody knows which ones
+        if noised:
             sent = chosen if known is not None else torch.ones_like(chosen)
             updates = torch.where(sent, self._noised(updates), updates)
         if self.rest is not None:
@@ -288,7 +335,11 @@ class Federation:
         return accepted
 
     def _bound(self, lengths: list[float]) -> float:
-        """The longest upload that can be true. With a clip norm phones are shortened by their own hand, and whoever does not do it is refused."""
+        """The longest upload that can be true.
+
+        With a clip norm phones are shortened by their own hand, and whoever does not do it is
+        refused.
+        """
         clip, sigma = self.plan["clip"], self.plan["noise_multiplier"]
         if clip is not None:
             own = sigma * (len(self.weights) ** 0.5 + SPREAD) if self.study.noised_by == "phone" else 0.0
@@ -297,15 +348,19 @@ class Federation:
         return min(LONGEST, TOO_LONG * float(usual)) if usual else LONGEST
 
     def _noised(self, sums: Tensor) -> Tensor:
-        """sums with Gaussian noise of noise_multiplier times the clip norm: float64 draws, rounded once."""
+        """sums with Gaussian noise of noise_multiplier times the clip norm: float64 draws, rounded
+        once.
+        """
         deviation = self.plan["noise_multiplier"] * self.plan["clip"]
         return self.noise.added_to(sums, deviation).to(sums.dtype)
 
     def _move(self, accepted: list[Tensor], known: Tensor | None, group: int) -> None:
         """One step of the server along the mean of what it accepted.
 
-        Where it is the server that adds noise, the sum is divided by how many were expected, never by how many came, which is itself private; a sum of nothing is noised like
-        any other; and noise goes to every gradient that somebody could have sent, for who sent which is private too.
+        Where it is the server that adds noise, the sum is divided by how many were expected, never
+        by how many came, which is itself private; a sum of nothing is noised like any other; and
+        noise goes to every gradient that somebody could have sent, for who sent which is private
+        too.
         """
         study, total, count = self.study, torch.zeros_like(self.weights), float(len(accepted))
         for update in accepted:

@@ -1,7 +1,9 @@
-"""Invariant Information Clustering (Ji, Henriques, Vedaldi 2019): loss, transformations, networks and training. torch.
+"""Invariant Information Clustering (Ji, Henriques, Vedaldi 2019): loss, transformations, networks
+and training. torch.
 
-A picture and a transformed copy of it should fall into the same cluster, and the clusters should be about equally full. Both
-are one number: the mutual information of the two cluster numbers, which is to be large.
+A picture and a transformed copy of it should fall into the same cluster, and the clusters should be
+about equally full. Both are one number: the mutual information of the two cluster numbers, which is
+to be large.
 """
 
 from __future__ import annotations
@@ -18,30 +20,36 @@ from engine.streams import derive_seed
 
 SIDE = 32  # larger pictures are averaged down to so many pixels a side
 COMPONENTS = 128  # of the whitened scattering features
-MOST_FITTED = 10_000_000  # numbers from which the whitening is computed: 2,500 pictures of 3,969 features
-FEATURE_NOISE = 0.1  # on whitened features while learning, so that the few copies in the pool are not learned by heart
+# numbers from which the whitening is computed: 2,500 pictures of 3,969 features
+MOST_FITTED = 10_000_000
+# on whitened features while learning, so that the few copies in the pool are not learned by heart
+FEATURE_NOISE = 0.1
 MOST_OVER = 8  # over-clustering sub-heads: they only help the trunk to learn, and are dear
 CHUNK = 500  # pictures at a time where nothing is learned
-TURN, ZOOM, SHEAR, SHIFT, JITTER = math.radians(20), 0.15, 0.2, 2.0, 0.2  # shift in pixels, each way
+# shift in pixels, each way
+TURN, ZOOM, SHEAR, SHIFT, JITTER = math.radians(20), 0.15, 0.2, 2.0, 0.2
 
 
-# --- the loss --------------------------------------------------------------------------------------------------------------
+# --- the loss -------------------------------------------------------------------------------------
 
 def information_loss(logits: torch.Tensor, transformed: torch.Tensor, entropy_weight: float = 1.0) -> torch.Tensor:
-    """The negative mutual information between the clusters of pictures and those of their transformed copies, in nats.
+    """The negative mutual information between the clusters of pictures and those of their
+    transformed copies, in nats.
 
-    logits (..., n, k) of n pictures; transformed (..., views, n, k) of their copies; leading dimensions are sub-heads, each
-    with a loss of its own → (...,) float64. With p = softmax of logits and p' of transformed, over all n·views pairs,
+    logits (..., n, k) of n pictures; transformed (..., views, n, k) of their copies; leading
+    dimensions are sub-heads, each with a loss of its own → (...,) float64. With p = softmax of
+    logits and p' of transformed, over all n·views pairs,
 
         P = 1/(n·views) Σ_i Σ_v p_i p'_ivᵀ,  symmetrised: (P + Pᵀ)/2,  P_c = Σ_c' P_cc'
         loss = −Σ_cc' P_cc' (ln P_cc' − λ ln P_c − λ ln P_c')
 
-    λ = entropy_weight; above 1 it rewards equally full clusters more. Softmaxes come from log-softmaxes in the logits' own
-    precision, the tables are summed in float64: within 1e-6 of the formula in float64 throughout. Finite, with a finite
-    gradient, whatever the finite logits.
+    λ = entropy_weight; above 1 it rewards equally full clusters more. Softmaxes come from
+    log-softmaxes in the logits' own precision, the tables are summed in float64: within 1e-6 of the
+    formula in float64 throughout. Finite, with a finite gradient, whatever the finite logits.
     """
     first = F.log_softmax(logits, -1).exp()
-    second = F.log_softmax(transformed, -1).exp().mean(-3)  # its pairs share their first half, so a mean serves
+    # its pairs share their first half, so a mean serves
+    second = F.log_softmax(transformed, -1).exp().mean(-3)
     joint = first.double().transpose(-1, -2) @ second.double() / logits.shape[-2]  # (..., k, k)
     joint = (joint + joint.transpose(-1, -2)) / 2
     return 2 * entropy_weight * x_log_x(joint.sum(-1)).sum(-1) - x_log_x(joint).sum((-1, -2))
@@ -50,22 +58,23 @@ def information_loss(logits: torch.Tensor, transformed: torch.Tensor, entropy_we
 def x_log_x(x: torch.Tensor) -> torch.Tensor:
     """x ln x of x ≥ 0, element by element, 0 at 0, and there with gradient 0.
 
-    A joint probability is 0 here only where every pair's share of it is too small to be a number (below 1e-45 from float32
-    logits), and so is each share's derivative: its product with the slope of x ln x, a few hundred, is as good as 0. Nothing is
-    clamped.
+    A joint probability is 0 here only where every pair's share of it is too small to be a number
+    (below 1e-45 from float32 logits), and so is each share's derivative: its product with the slope
+    of x ln x, a few hundred, is as good as 0. Nothing is clamped.
     """
     positive = x > 0
     return torch.where(positive, x * torch.where(positive, x, 1).log(), 0)
 
 
-# --- transformations -------------------------------------------------------------------------------------------------------
+# --- transformations ------------------------------------------------------------------------------
 
 def transformed(pictures: torch.Tensor, generator: torch.Generator, size: int = 0) -> torch.Tensor:
-    """A randomly cropped, turned, zoomed, sheared and brightened copy of each: (n, c, h, w) → (n, c, size, size) float.
+    """A randomly cropped, turned, zoomed, sheared and brightened copy of each: (n, c, h, w) → (n,
+    c, size, size) float.
 
-    size 0 keeps the pictures' own, and then the crop is a shift. All is one bilinear grid_sample; what falls outside is 0. The
-    draws are made on the CPU, the same for every device. Up to 20° of turn, 15 % of zoom, 0.2 of shear and 20 % of brightness,
-    each way.
+    size 0 keeps the pictures' own, and then the crop is a shift. All is one bilinear grid_sample;
+    what falls outside is 0. The draws are made on the CPU, the same for every device. Up to 20° of
+    turn, 15 % of zoom, 0.2 of shear and 20 % of brightness, each way.
     """
     n, _, h, w = pictures.shape
     draws = torch.rand(n, 7, generator=generator).mul_(2).sub_(1)  # in [-1, 1]
@@ -76,9 +85,12 @@ def transformed(pictures: torch.Tensor, generator: torch.Generator, size: int = 
 
 
 def _affine(draws: torch.Tensor, h: int, w: int, size: int) -> torch.Tensor:
-    """(n, 7) in [-1, 1] → (n, 2, 3): from places in the copy to places in the picture, both from -1 to 1."""
+    """(n, 7) in [-1, 1] → (n, 2, 3): from places in the copy to places in the picture, both from -1
+    to 1.
+    """
     turn, shear, zoom = TURN * draws[:, 0], SHEAR * draws[:, 1], torch.exp(ZOOM * draws[:, 2:4])
-    kept = torch.tensor([(size or w) / w, (size or h) / h])  # the part of the picture that the crop shows
+    # the part of the picture that the crop shows
+    kept = torch.tensor([(size or w) / w, (size or h) / h])
     shift = torch.maximum(1 - kept, 2 * SHIFT / torch.tensor([w, h])) * draws[:, 4:6]
     cos, sin = torch.cos(turn), torch.sin(turn)
     x = torch.stack([zoom[:, 0] * cos * kept[0], zoom[:, 0] * (shear * cos - sin) * kept[1], shift[:, 0]], 1)
@@ -87,22 +99,25 @@ def _affine(draws: torch.Tensor, h: int, w: int, size: int) -> torch.Tensor:
 
 
 def fitted(pictures: torch.Tensor) -> torch.Tensor:
-    """(n, h, w, c) float, not negative → (n, c, h', w') with at most 32 pixels a side, each picture scaled to length 9.
+    """(n, h, w, c) float, not negative → (n, c, h', w') with at most 32 pixels a side, each picture
+    scaled to length 9.
 
-    9 is about the length of a digit with pixels in [0, 1]. Each picture by itself: nothing of another picture enters.
+    9 is about the length of a digit with pixels in [0, 1]. Each picture by itself: nothing of
+    another picture enters.
     """
     x = pictures.permute(0, 3, 1, 2)
     if max(x.shape[2:]) > SIDE:
         x = F.adaptive_avg_pool2d(x, SIDE)
     lengths = x.flatten(1).norm(dim=1)
-    return x * torch.where(lengths > 0, 9 / lengths, 0)[:, None, None, None]  # a black picture stays black
+    # a black picture stays black
+    return x * torch.where(lengths > 0, 9 / lengths, 0)[:, None, None, None]
 
 
-# --- two ways to look at a picture -----------------------------------------------------------------------------------------
+# --- two ways to look at a picture ----------------------------------------------------------------
 
 class ScatteredViews:
-    """Each picture and `views` transformed copies, as whitened scattering features that are computed once: a pool on the
-    device.
+    """Each picture and `views` transformed copies, as whitened scattering features that are
+    computed once: a pool on the device.
     """
 
     def __init__(self, views: int, seed: int, device: torch.device):
@@ -111,8 +126,8 @@ class ScatteredViews:
         self.whitening: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def prepare(self, release) -> Iterator[tuple[int, int]]:
-        """Fill the pool (1 + views, n, components); release(v) → the pictures (n, c, h, w) that copy v is made of. Yields
-        (done, total).
+        """Fill the pool (1 + views, n, components); release(v) → the pictures (n, c, h, w) that
+        copy v is made of. Yields (done, total).
         """
         originals = release(0)
         self.whitening = self._whitening(originals)
@@ -135,8 +150,8 @@ class ScatteredViews:
         return (self.features(pictures) - mean) @ axes
 
     def _whitening(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean (features,) and axes (features, components) of the first pictures' features, so that each component has variance
-        1.
+        """Mean (features,) and axes (features, components) of the first pictures' features, so that
+        each component has variance 1.
         """
         _, c, h, w = pictures.shape
         size = c * MAPS * -(-h // 4) * -(-w // 4)
@@ -153,10 +168,11 @@ class ScatteredViews:
         """Nothing: the pool stays as it is."""
 
     def batch(self, rows: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
-        """Three different ones of each picture's 1 + views, the same three for the whole batch: (3, rows, components) or fewer.
+        """Three different ones of each picture's 1 + views, the same three for the whole batch: (3,
+        rows, components) or fewer.
 
-        Pairs of two copies vary more than pairs of the picture with a copy: those stopped at 0.93-0.95 here, these went on to
-        0.97.
+        Pairs of two copies vary more than pairs of the picture with a copy: those stopped at
+        0.93-0.95 here, these went on to 0.97.
         """
         chosen = torch.randperm(1 + self.views, generator=draws)[:3]
         batch = self.pool[chosen.to(rows.device)][:, rows]
@@ -168,10 +184,12 @@ class ScatteredViews:
 
 
 def whitened_axes(centred: torch.Tensor, count: int, draws: torch.Generator) -> torch.Tensor:
-    """(n, features) with mean 0 → (features, ≤ count): the strongest principal axes, each over its standard deviation.
+    """(n, features) with mean 0 → (features, ≤ count): the strongest principal axes, each over its
+    standard deviation.
 
-    Halko, Martinsson, Tropp 2011, algorithm 4.4 (subspace iteration). Axes along which next to nothing varies are left out, since
-    whitening would blow up their rounding errors; there may be none at all.
+    Halko, Martinsson, Tropp 2011, algorithm 4.4 (subspace iteration). Axes along which next to
+    nothing varies are left out, since whitening would blow up their rounding errors; there may be
+    none at all.
     """
     count = min(count, *centred.shape)
     basis = torch.randn(centred.shape[1], min(count + 32, *centred.shape), generator=draws).to(centred.device)
@@ -183,22 +201,26 @@ def whitened_axes(centred: torch.Tensor, count: int, draws: torch.Generator) -> 
 
 
 class PictureViews:
-    """The pictures themselves on the device, transformed anew in each batch, for a convolutional network."""
+    """The pictures themselves on the device, transformed anew in each batch, for a convolutional
+    network.
+    """
 
     def __init__(self, views: int, width: int, fresh: bool, seed: int):
         self.views, self.width, self.fresh = views, width, fresh
         self.draws = torch.Generator().manual_seed(derive_seed("iic views", seed))
 
     def prepare(self, release) -> Iterator[tuple[int, int]]:
-        """Take the pictures (n, c, h, w) that release(0) gives; release(draw) gives others where every view has noise of its
-        own.
+        """Take the pictures (n, c, h, w) that release(0) gives; release(draw) gives others where
+        every view has noise of its own.
         """
         self.release, self.pictures, self.drawn = release, release(0), 0
         self.size = self.pictures.shape[-1] * 6 // 7  # 24 of 28, as the paper
         yield 1, 1
 
     def epoch(self) -> None:
-        """Where each view has noise of its own: draw it again for the picture and for all its copies."""
+        """Where each view has noise of its own: draw it again for the picture and for all its
+        copies.
+        """
         if self.fresh:
             self.current = [self.release(self.drawn + v) for v in range(1 + self.views)]
             self.drawn += 1 + self.views
@@ -214,7 +236,8 @@ class PictureViews:
         return convolutions(self.pictures.shape[1], self.size, self.width, draws)
 
     def batch(self, rows: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
-        """Each picture's middle and `views` transformed copies: (1 + views, rows, c, size, size)."""
+        """Each picture's middle and `views` transformed copies: (1 + views, rows, c, size, size).
+        """
         of = self.current if self.fresh else [self.pictures] * (1 + self.views)
         copies = transformed(torch.cat([pictures[rows] for pictures in of[1:]]), draws, self.size)
         return torch.cat([self.seen(of[0][rows]), copies]).reshape(1 + self.views, len(rows), *copies.shape[1:])
@@ -224,7 +247,7 @@ class PictureViews:
         return self.seen(self.pictures)
 
 
-# --- networks --------------------------------------------------------------------------------------------------------------
+# --- networks -------------------------------------------------------------------------------------
 
 class Trunk(nn.Sequential):
     """Layers that end in `outputs` numbers a picture: what all heads look at."""
@@ -240,10 +263,11 @@ def linear(inputs: int, outputs: int, draws: torch.Generator) -> nn.Linear:
 
 
 def convolutions(channels: int, size: int, width: int, draws: torch.Generator) -> Trunk:
-    """The network of Ji et al. for MNIST (appendix, "VGG-like"): 5 x 5 convolutions, batch norm, ReLU, a pooling between each.
+    """The network of Ji et al. for MNIST (appendix, "VGG-like"): 5 x 5 convolutions, batch norm,
+    ReLU, a pooling between each.
 
-    (n, channels, size, size) → (n, outputs); width, 2·, 4· and 8·width filters, 64 in the paper. Raises ValueError below 8
-    pixels.
+    (n, channels, size, size) → (n, outputs); width, 2·, 4· and 8·width filters, 64 in the paper.
+    Raises ValueError below 8 pixels.
     """
     if size < 8:
         raise ValueError(f"this network needs crops of at least 8 x 8 pixels, not {size} x {size}")
@@ -258,7 +282,9 @@ def convolutions(channels: int, size: int, width: int, draws: torch.Generator) -
 
 
 def _drawn(layer: nn.Module, fan_in: int, draws: torch.Generator) -> nn.Module:
-    """A layer from the meta device, where the global generator is not asked, with weights N(0, 2/fan_in) and biases 0."""
+    """A layer from the meta device, where the global generator is not asked, with weights N(0,
+    2/fan_in) and biases 0.
+    """
     layer = layer.to_empty(device="cpu")
     nn.init.normal_(layer.weight, 0, math.sqrt(2 / fan_in), generator=draws)
     if layer.bias is not None:
@@ -267,10 +293,12 @@ def _drawn(layer: nn.Module, fan_in: int, draws: torch.Generator) -> nn.Module:
 
 
 class Heads(nn.Module):
-    """Sub-heads, each a linear layer and a softmax of its own, all as one matrix: (n, inputs) → (sub_heads, n, clusters) logits.
+    """Sub-heads, each a linear layer and a softmax of its own, all as one matrix: (n, inputs) →
+    (sub_heads, n, clusters) logits.
 
-    Weights are scaled so that the logits of `sample` (n, inputs) have a standard deviation of 2 at first: with the usual tiny
-    ones training stalls where all clusters are alike (docs/clustering.md).
+    Weights are scaled so that the logits of `sample` (n, inputs) have a standard deviation of 2 at
+    first: with the usual tiny ones training stalls where all clusters are alike
+    (docs/clustering.md).
     """
 
     def __init__(self, sample: torch.Tensor, sub_heads: int, clusters: int, draws: torch.Generator):
@@ -286,13 +314,15 @@ class Heads(nn.Module):
         return F.linear(features, self.weight, self.bias).reshape(-1, *self.shape).transpose(0, 1)
 
 
-# --- training --------------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 class Clustering:
-    """A trunk with main and over-clustering heads, their optimizer and the views that they learn from.
+    """A trunk with main and over-clustering heads, their optimizer and the views that they learn
+    from.
 
-    Both kinds of head learn in every step, from the same forward pass. The paper lets them take turns, in each epoch a pass
-    over the pictures for the over-clustering heads and then one for the main heads, at twice the work: `turns` does that.
+    Both kinds of head learn in every step, from the same forward pass. The paper lets them take
+    turns, in each epoch a pass over the pictures for the over-clustering heads and then one for the
+    main heads, at twice the work: `turns` does that.
     """
 
     def __init__(self, study, views, clusters: int, turns: bool, device: torch.device):
@@ -306,12 +336,15 @@ class Clustering:
         self.over = Heads(sample, min(study.sub_heads, MOST_OVER), max(clusters, study.over_clusters), start)
         parameters = [*self.trunk.parameters(), *self.main.parameters(), *self.over.parameters()]
         self.optimizer = torch.optim.Adam(parameters, lr=study.learning_rate)
-        self.steps = len(views.originals()) // study.batch_size  # an epoch; the rest of the pictures waits for the next
+        # an epoch; the rest of the pictures waits for the next
+        self.steps = len(views.originals()) // study.batch_size
         self.passes = [[self.over], [self.main]] if turns else [[self.over, self.main]]
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, self.steps * study.epochs * len(self.passes))
 
     def epoch(self) -> Iterator[int]:
-        """One pass over the pictures; yields the number of steps done in it. `losses` (sub_heads,) is then its mean, in nats."""
+        """One pass over the pictures; yields the number of steps done in it. `losses` (sub_heads,)
+        is then its mean, in nats.
+        """
         self.views.epoch()
         self.trunk.train()
         for turn, heads in enumerate(self.passes):
@@ -323,11 +356,14 @@ class Clustering:
         self.losses = total / self.steps
 
     def _step(self, pictures: torch.Tensor, heads: list[Heads]) -> torch.Tensor:
-        """pictures (1 + copies, batch, ...) → the last of the heads' losses (sub_heads,), before the optimizer's step."""
+        """pictures (1 + copies, batch, ...) → the last of the heads' losses (sub_heads,), before
+        the optimizer's step.
+        """
         features = self.trunk(pictures.flatten(0, 1))
         losses = []
         for head in heads:
-            logits = head(features).unflatten(1, pictures.shape[:2])  # (sub_heads, 1 + copies, batch, clusters)
+            # (sub_heads, 1 + copies, batch, clusters)
+            logits = head(features).unflatten(1, pictures.shape[:2])
             losses.append(information_loss(logits[:, 0], logits[:, 1:], self.study.entropy_weight))
         self.optimizer.zero_grad()
         sum(loss.mean() for loss in losses).backward()
@@ -337,7 +373,9 @@ class Clustering:
 
     @torch.no_grad()
     def logits(self, seen: torch.Tensor) -> torch.Tensor:
-        """What views.seen gives for n pictures → the main sub-heads' logits (sub_heads, n, clusters), on the device."""
+        """What views.seen gives for n pictures → the main sub-heads' logits (sub_heads, n,
+        clusters), on the device.
+        """
         self.trunk.eval()
         return torch.cat([self.main(self.trunk(part)) for part in seen.split(CHUNK)], 1)
 
@@ -347,8 +385,8 @@ class Clustering:
 
     @torch.no_grad()
     def final_losses(self) -> torch.Tensor:
-        """(sub_heads,) float64, in nats: each main sub-head's loss over all pictures and the copies that a batch has, as of
-        now.
+        """(sub_heads,) float64, in nats: each main sub-head's loss over all pictures and the copies
+        that a batch has, as of now.
         """
         found = []
         for rows in torch.arange(len(self.views.originals()), device=self.device).split(CHUNK):

@@ -1,6 +1,8 @@
-"""A picture rebuilt from the gradient that it has left (Geiping et al. 2020, "Inverting Gradients"): what a server could see in an upload. torch.
+"""A picture rebuilt from the gradient that it has left (Geiping et al. 2020, "Inverting
+Gradients"): what a server could see in an upload. torch.
 
-The attacker knows the network, its weights, and the upload. A candidate picture is changed, step by step, until the gradient that it would leave points where the upload does.
+The attacker knows the network, its weights, and the upload. A candidate picture is changed, step by
+step, until the gradient that it would leave points where the upload does.
 """
 
 from __future__ import annotations
@@ -12,15 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-DROPS = (3 / 8, 5 / 8, 7 / 8)  # of all steps, where the step becomes ten times shorter (as in Geiping et al.)
-SMOOTHER = 100.0  # times smoother than at the end a picture has to be at the beginning; it falls to 1 by half time (found by trying: fewer attempts end in a bad corner)
+# of all steps, where the step becomes ten times shorter (as in Geiping et al.)
+DROPS = (3 / 8, 5 / 8, 7 / 8)
+# times smoother than at the end a picture has to be at the beginning; it falls to 1 by half time
+# (found by trying: fewer attempts end in a bad corner)
+SMOOTHER = 100.0
 FIRST = 0.1  # length of the first steps, in units of the brightness from black to white
 TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Leak:
-    """What the attacker holds. network: (1, c, h, w) in [0, 1] → (1, classes), its scaling included; shared: its parameters whose gradients are known; upload (n,); kept (n,) bool."""
+    """What the attacker holds. network: (1, c, h, w) in [0, 1] → (1, classes), its scaling
+    included; shared: its parameters whose gradients are known; upload (n,); kept (n,) bool.
+    """
 
     network: Callable[[Tensor], Tensor]
     shared: list[nn.Parameter]
@@ -28,7 +35,9 @@ class Leak:
     kept: Tensor
 
     def gradient(self, picture: Tensor, label: Tensor, create_graph: bool = False) -> Tensor:
-        """(n,) that a picture would leave: what one phone with this picture alone would compute in one step."""
+        """(n,) that a picture would leave: what one phone with this picture alone would compute in
+        one step.
+        """
         found = torch.autograd.grad(F.cross_entropy(self.network(picture), label), self.shared, create_graph=create_graph)
         return torch.cat([part.flatten() for part in found])
 
@@ -39,10 +48,13 @@ class Leak:
 
 
 def labels_of(upload: Tensor, kept: Tensor, classes: int, width: int) -> list[int]:
-    """All classes, the one first that the upload points at most; none where nothing of the last layer came.
+    """All classes, the one first that the upload points at most; none where nothing of the last
+    layer came.
 
-    upload (n,) ends with the last layer's weights (classes, width) and biases. Row c of their gradient is (p_c − y_c) times (what the layer sees, 1): of rank one, and negative at the true class alone
-    (after Zhao et al. 2020). So the largest singular vector tells the p_c − y_c but for their sign, and the biases, whose input is 1, tell that. Without a bias only lengths are left.
+    upload (n,) ends with the last layer's weights (classes, width) and biases. Row c of their
+    gradient is (p_c − y_c) times (what the layer sees, 1): of rank one, and negative at the true
+    class alone (after Zhao et al. 2020). So the largest singular vector tells the p_c − y_c but for
+    their sign, and the biases, whose input is 1, tell that. Without a bias only lengths are left.
     """
     layer = torch.cat([upload[-classes * (width + 1):-classes].view(classes, width), upload[-classes:, None]], 1)
     if not bool(layer.any()):
@@ -60,7 +72,9 @@ def total_variation(picture: Tensor) -> Tensor:
 
 
 class Attempt:
-    """One attempt at a picture, from noise. `picture` (1, c, h, w) in [0, 1] is what it has come to, `best` what fitted best so far and `loss` how well."""
+    """One attempt at a picture, from noise. `picture` (1, c, h, w) in [0, 1] is what it has come
+    to, `best` what fitted best so far and `loss` how well.
+    """
 
     def __init__(self, leak: Leak, label: int, shape: tuple[int, int, int], steps: int, smoothness: float, draws: torch.Generator):
         self.leak, self.steps, self.smoothness = leak, steps, smoothness
@@ -72,7 +86,8 @@ class Attempt:
         self.best, self.loss, self.done = self.picture.detach().clone(), float("inf"), 0
 
     def step(self) -> float:
-        """One step along the sign of the gradient; what the candidate fitted before it, 1 − cosine."""
+        """One step along the sign of the gradient; what the candidate fitted before it, 1 − cosine.
+        """
         apart = self.leak.apart(self.leak.gradient(self.picture, self.label, create_graph=True))
         more = SMOOTHER ** max(0.0, 1 - 2 * self.done / self.steps)
         loss = apart + self.smoothness * more * total_variation(self.picture)

@@ -1,4 +1,7 @@
-"""Lab: what a running study is handed. It carries all that must not enter the key: device, threads, data, store."""
+"""Lab: what a running study is handed.
+
+It carries all that must not enter the key: device, threads, data, store.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,18 @@ SHORT = 3.0  # seconds: most of a shorter run is starting and reading
 VERSIONS_OF = ("torch", "torchvision", "opacus", "dp-accounting", "numpy", "scikit-learn")
 
 
-_REMEMBERED: dict[str, Result] = {}  # the last Result of a study that asks for it; nobody writes into its arrays
+# the last Result of a study that asks for it; nobody writes into its arrays
+_REMEMBERED: dict[str, Result] = {}
 
 
 class Lab:
-    """The place where studies run: one device, one store. `need` is how a study asks for another study's result."""
+    """The place where studies run: one device, one store. `need` is how a study asks for another
+    study's result.
+    """
 
     def __init__(self, store: Store, threads: int | None = None, group=None):
-        self.store, self.group = store, group  # an engine.batched.Group: a training that runs here takes its steps with it
+        # an engine.batched.Group: a training that runs here takes its steps with it
+        self.store, self.group = store, group
         self.threads = threads or settings.cores()
 
     @property
@@ -41,7 +48,9 @@ class Lab:
         return data.load(name)
 
     def need(self, study: Study) -> Generator[Event, None, Result]:
-        """The study's Result: from the store, or computed now with its events passed through, once for all who ask."""
+        """The study's Result: from the store, or computed now with its events passed through, once
+        for all who ask.
+        """
         name = key(study)
         with self.store.computing(name) as turn:
             while not turn.acquired and name not in self.store:
@@ -58,14 +67,16 @@ class Lab:
         begun = time.perf_counter()
         result = yield from study.run(self)
         beside = max(1, len(self.group.learners)) if self.group else 1
-        seconds = (time.perf_counter() - begun) / beside  # its share, where several took their steps together
+        # its share, where several took their steps together
+        seconds = (time.perf_counter() - begun) / beside
         result = replace(result, made=made(study, name, seconds) | result.made)
         try:
             if study.stored():
                 save(self.store, name, result)
             if beside == 1:  # alone it would take longer than its share
                 save_speed(self.store, study, seconds)
-        except OSError as error:  # a full disk, a folder that is gone: what was computed is shown all the same
+        # a full disk, a folder that is gone: what was computed is shown all the same
+        except OSError as error:
             result = replace(result, made=result.made | {"not_stored": str(error)})
         return result
 
@@ -79,7 +90,9 @@ def made(study: Study, name: str, seconds: float) -> dict:
 
 
 def command(study: Study) -> str:
-    """The command line that computes the same study; empty for one that is made of others and has no parameters."""
+    """The command line that computes the same study; empty for one that is made of others and has
+    no parameters.
+    """
     if not parameters.specs(type(study)):
         return ""
     return f"python -m engine run {study.NAME}{settings_of(study)}"
@@ -91,7 +104,10 @@ def settings_of(study: Study, without: tuple[str, ...] = ()) -> str:
 
 
 def device_name() -> str:
-    """What computed: the GPU's name, or the processor's kind and its number of cores. Never imports torch itself."""
+    """What computed: the GPU's name, or the processor's kind and its number of cores.
+
+    Never imports torch itself.
+    """
     import sys
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
@@ -111,20 +127,26 @@ def save(store: Store, name: str, result: Result) -> None:
 
 
 def save_speed(store: Store, study: Study, seconds: float) -> None:
-    """Remember how fast this machine is at this study, for the next estimate; a run of a moment says little, unless it is the only one."""
+    """Remember how fast this machine is at this study, for the next estimate; a run of a moment
+    says little, unless it is the only one.
+    """
     if seconds < SHORT and f"pace:{study.kind()}" in store:
         return
     store.put(f"pace:{study.kind()}", {"seconds_per_work": seconds / study.work()}, {})
 
 
 def expected_seconds(store: Store, study: Study) -> float | None:
-    """How long the study will take here, from the last run of its kind on this machine; None before the first."""
+    """How long the study will take here, from the last run of its kind on this machine; None before
+    the first.
+    """
     found = store.get(f"pace:{study.kind()}")
     return found[0]["seconds_per_work"] * study.work() if found else None
 
 
 def open_store() -> Store:
-    """The store under VEIL_HOME, of at most VEIL_CACHE_GB. Raises settings.Wrong, cache.store.Unusable."""
+    """The store under VEIL_HOME, of at most VEIL_CACHE_GB. Raises settings.Wrong,
+    cache.store.Unusable.
+    """
     return Store(settings.home() / "store", settings.cache_limit())
 
 

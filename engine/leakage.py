@@ -1,6 +1,8 @@
-"""What released pictures give away about the training data: nearest neighbours, copies, and membership. numpy and torch.
+"""What released pictures give away about the training data: nearest neighbours, copies, and
+membership. numpy and torch.
 
-The yardstick is always pictures that nobody learned from (held out): whatever is as near to them as to the training pictures is no copy.
+The yardstick is always pictures that nobody learned from (held out): whatever is as near to them as
+to the training pictures is no copy.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ CHANCE = 0.05  # share of held-out pictures that look like copies by constructio
 
 @torch.no_grad()
 def nearest(queries: torch.Tensor, references: torch.Tensor, leave_out: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, d), (m, d) → row of the nearest reference (n,) and its Euclidean distance (n,). leave_out: a query is not its own neighbour.
+    """(n, d), (m, d) → row of the nearest reference (n,) and its Euclidean distance (n,).
+    leave_out: a query is not its own neighbour.
 
-    Found by ‖a‖² + ‖b‖² − 2ab, then measured exactly: an exact copy has distance 0. With leave_out the queries are the first of the references.
+    Found by ‖a‖² + ‖b‖² − 2ab, then measured exactly: an exact copy has distance 0. With leave_out
+    the queries are the first of the references.
     """
     squares, rows = references.square().sum(1), []
     for start, part in zip(range(0, len(queries), CHUNK), queries.split(CHUNK)):
@@ -33,9 +37,12 @@ def nearest(queries: torch.Tensor, references: torch.Tensor, leave_out: bool = F
 
 @dataclass(frozen=True)
 class Copies:
-    """How many pictures look like copies of training pictures, by the ratio of nearest-neighbour distances."""
+    """How many pictures look like copies of training pictures, by the ratio of nearest-neighbour
+    distances.
+    """
 
-    ratios: np.ndarray  # (n,) distance to the nearest training picture over that to the nearest held-out one
+    # (n,) distance to the nearest training picture over that to the nearest held-out one
+    ratios: np.ndarray
     yardstick: np.ndarray  # (m,) the same for the held-out pictures themselves, each without itself
     threshold: float  # the ratio that one in twenty held-out pictures is below
     references: int  # how many held-out pictures, the first ones, distances were compared with
@@ -62,12 +69,15 @@ class Copies:
 
 
 def copies(pictures: torch.Tensor, training: torch.Tensor, held_out: torch.Tensor, most: int | None = None) -> Copies:
-    """Compare pictures (n, d) with training (t, d) and held-out pictures (m, d) in any order, in pixels or features.
+    """Compare pictures (n, d) with training (t, d) and held-out pictures (m, d) in any order, in
+    pixels or features.
 
-    With more training than held-out pictures, the nearest of them is nearer for any picture; the held-out pictures themselves, each compared with
-    the others, have that advantage too, and their own ratios set the threshold. With fewer, as many held-out pictures are compared with, and the others set the
-    threshold: otherwise whatever is equally far from all, such as noise, would seem nearer to the few training pictures than real pictures are. most: held-out
-    pictures that set the threshold, at most, the first ones.
+    With more training than held-out pictures, the nearest of them is nearer for any picture; the
+    held-out pictures themselves, each compared with the others, have that advantage too, and their
+    own ratios set the threshold. With fewer, as many held-out pictures are compared with, and the
+    others set the threshold: otherwise whatever is equally far from all, such as noise, would seem
+    nearer to the few training pictures than real pictures are. most: held-out pictures that set the
+    threshold, at most, the first ones.
     """
     if len(training) <= len(held_out) // 2:
         references, others = held_out[:len(training)], held_out[len(training):][:most]
@@ -80,11 +90,12 @@ def copies(pictures: torch.Tensor, training: torch.Tensor, held_out: torch.Tenso
 
 
 def found_again(training: torch.Tensor, references: torch.Tensor, threshold: float) -> float:
-    """Share of exact copies of training pictures (t, d) whose ratio is below a threshold, beside held-out references (m, d).
+    """Share of exact copies of training pictures (t, d) whose ratio is below a threshold, beside
+    held-out references (m, d).
 
-    The answer is known: all. It is less where the same pictures are held out too, where all look alike, and where the
-    held-out pictures' own ratios have set a threshold of 0. Then the test cannot see copies, and what it says of other
-    pictures says nothing.
+    The answer is known: all. It is less where the same pictures are held out too, where all look
+    alike, and where the held-out pictures' own ratios have set a threshold of 0. Then the test
+    cannot see copies, and what it says of other pictures says nothing.
     """
     return float((_ratio(torch.zeros(len(training)), nearest(training, references)[1].cpu()) < threshold).mean())
 
@@ -96,15 +107,19 @@ def _ratio(near: torch.Tensor, far: torch.Tensor) -> np.ndarray:
 
 
 def membership(members: np.ndarray, others: np.ndarray) -> float:
-    """How often a member scores higher than another picture (area under the ROC curve): 0.5 tells nothing, 1 all."""
+    """How often a member scores higher than another picture (area under the ROC curve): 0.5 tells
+    nothing, 1 all.
+    """
     from sklearn.metrics import roc_auc_score
     return float(roc_auc_score(np.r_[np.ones(len(members)), np.zeros(len(others))], np.r_[members, others]))
 
 
 def advantage(members: np.ndarray, others: np.ndarray) -> float:
-    """The same as odds: with even odds before, how often the best threshold on the score guesses right. At least 0.5.
+    """The same as odds: with even odds before, how often the best threshold on the score guesses
+    right. At least 0.5.
 
-    The threshold is picked on these same scores, which flatters the attacker a little; so it does for random scores.
+    The threshold is picked on these same scores, which flatters the attacker a little; so it does
+    for random scores.
     """
     from sklearn.metrics import roc_curve
     false, true, _ = roc_curve(np.r_[np.ones(len(members)), np.zeros(len(others))], np.r_[members, others])
@@ -113,9 +128,11 @@ def advantage(members: np.ndarray, others: np.ndarray) -> float:
 
 @torch.no_grad()
 def nearest_by_ssim(pictures: torch.Tensor, references: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, c, h, w), (m, c, h, w) in [0, 1] → row of the most similar reference (n,) and its structural similarity (n,).
+    """(n, c, h, w), (m, c, h, w) in [0, 1] → row of the most similar reference (n,) and its
+    structural similarity (n,).
 
-    Wang et al. 2004 with scikit-image's window of 7 × 7 equal weights, sample variances and data range 1, mean over pixels and channels.
+    Wang et al. 2004 with scikit-image's window of 7 × 7 equal weights, sample variances and data
+    range 1, mean over pixels and channels.
     """
     down, across = (_windows(side, pictures) for side in pictures.shape[2:])
     mean_of = lambda x: down @ x @ across.T
@@ -134,5 +151,8 @@ def nearest_by_ssim(pictures: torch.Tensor, references: torch.Tensor) -> tuple[t
 
 
 def _windows(side: int, like: torch.Tensor) -> torch.Tensor:
-    """(side − 6, side): each row takes the mean of seven neighbours. As products of matrices these means take a tenth of pooling's time."""
+    """(side − 6, side): each row takes the mean of seven neighbours.
+
+    As products of matrices these means take a tenth of pooling's time.
+    """
     return torch.ones(side - WINDOW + 1, side, device=like.device).tril(WINDOW - 1).triu() / WINDOW

@@ -1,9 +1,12 @@
-"""A linear model on fixed features under DP-SGD: softmax regression, whose per-picture gradients have closed-form norms. torch.
+"""A linear model on fixed features under DP-SGD: softmax regression, whose per-picture gradients
+have closed-form norms. torch.
 
-With features x (d), the released mean m, weights W (classes, d) and b, a picture's loss is the cross-entropy of W (x − m) + b. Its gradient is the
-residual r = softmax − onehot times (x − m, 1), so its length is ‖r‖·√(‖x − m‖² + 1): no gradient is ever written out. Source: Tramèr and Boneh
-2021; that pictures meet W less a *private* mean is our own addition (docs/dp_training.md): half of the length of scattering features is common to
-all of them, says nothing, and would be paid for in noise.
+With features x (d), the released mean m, weights W (classes, d) and b, a picture's loss is the
+cross-entropy of W (x − m) + b. Its gradient is the residual r = softmax − onehot times (x − m, 1),
+so its length is ‖r‖·√(‖x − m‖² + 1): no gradient is ever written out. Source: Tramèr and Boneh
+2021; that pictures meet W less a *private* mean is our own addition (docs/dp_training.md): half of
+the length of scattering features is common to all of them, says nothing, and would be paid for in
+noise.
 """
 
 from __future__ import annotations
@@ -19,12 +22,15 @@ from engine.features import longest
 from engine.noise import GaussianNoise
 from engine.training import Learner
 
-SHOWN = 2000  # training pictures that accuracy is measured on: looking at more would take as long as learning
+# training pictures that accuracy is measured on: looking at more would take as long as learning
+SHOWN = 2000
 CHUNK = 256  # rows at a time: they stay in the processor's cache between forward and backward
 
 
 class LinearTraining(Learner):
-    """Softmax regression on features (n, d) float16; the same hands as training.Training, for one study."""
+    """Softmax regression on features (n, d) float16; the same hands as training.Training, for one
+    study.
+    """
 
     def __init__(self, study, plan: dict, images, device: torch.device, train: np.ndarray, test: np.ndarray):
         super().__init__(study, plan, images, device)
@@ -44,7 +50,9 @@ class LinearTraining(Learner):
         self.rows, self.test_rows, self.labels, self.test_labels = other.rows, other.test_rows, other.labels, other.test_labels
 
     def bind(self, max_grad_norm: float, noise_multiplier: float) -> None:
-        """Clip and noise so from now on; only audits, which plant errors, say anything else than the plan."""
+        """Clip and noise so from now on; only audits, which plant errors, say anything else than
+        the plan.
+        """
         self.max_grad_norm, self.noise_multiplier = max_grad_norm, noise_multiplier
 
     def _taken(self, part: torch.Tensor) -> torch.Tensor:
@@ -58,11 +66,14 @@ class LinearTraining(Learner):
             yield self.full[:len(part)].copy_(part)
 
     def _mean(self) -> torch.Tensor:
-        """(d,) the mean of all training rows; with privacy under noise of mean_noise times the longest row, which the plan is charged for. By engine.noise."""
+        """(d,) the mean of all training rows; with privacy under noise of mean_noise times the
+        longest row, which the plan is charged for. By engine.noise.
+        """
         total = torch.zeros(self.rows.shape[1], dtype=torch.float64, device=self.device)
         most = longest(self.rows.shape[1])
         for x in self._parts(self.rows):
-            total += (x * (most / (x.norm(dim=1, keepdim=True) * (1 + dp_sgd.ROUNDING))).clamp(max=1)).double().sum(0)  # no row is longer: the sum relies on it
+            # no row is longer: the sum relies on it
+            total += (x * (most / (x.norm(dim=1, keepdim=True) * (1 + dp_sgd.ROUNDING))).clamp(max=1)).double().sum(0)
         if self.study.private and self.plan["noise_multiplier"] > 0:
             noise = GaussianNoise(self.study.derive_seed("noise on the mean"), self.device)
             total = noise.added_to(total, self.plan["mean_noise"] * most)
@@ -74,7 +85,9 @@ class LinearTraining(Learner):
         return (torch.cat(squares) + 1).sqrt() * (1 + dp_sgd.ROUNDING)
 
     def gradient(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Σ over the rows of the gradients, each clipped where the study is private: (classes, d), (classes,)."""
+        """Σ over the rows of the gradients, each clipped where the study is private: (classes, d),
+        (classes,).
+        """
         weight, bias = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
         offset = self.bias - self.weight @ self.mean
         for part in rows.split(CHUNK):
@@ -83,7 +96,8 @@ class LinearTraining(Learner):
             residual[torch.arange(len(part), device=self.device), self.labels[part]] -= 1
             if self.study.private:
                 norms = residual.norm(dim=1) * (1 + dp_sgd.ROUNDING) * self.lengths[part]
-                residual = (residual * dp_sgd.clip_factors(norms, self.max_grad_norm)[:, None]).nan_to_num(nan=0.0)  # what is no number counts nothing
+                # what is no number counts nothing
+                residual = (residual * dp_sgd.clip_factors(norms, self.max_grad_norm)[:, None]).nan_to_num(nan=0.0)
             weight.addmm_(residual.T, x)
             bias += residual.sum(0)
         return weight - bias[:, None] * self.mean, bias
@@ -93,7 +107,10 @@ class LinearTraining(Learner):
         self.release(self.gradient(rows))
 
     def release(self, totals: tuple[torch.Tensor, ...]) -> None:
-        """Clipped sums (classes, d) and (classes,) → .grad. Float64 noise by engine.noise, rounded once."""
+        """Clipped sums (classes, d) and (classes,) → .grad.
+
+        Float64 noise by engine.noise, rounded once.
+        """
         for parameter, total in zip(self.parameters, totals):
             if self.study.private:
                 total = self.noise.added_to(total, self.noise_multiplier * self.max_grad_norm)
@@ -114,7 +131,9 @@ class LinearTraining(Learner):
         return self.logits_of(self.rows[:self.shown])
 
     def weights(self) -> np.ndarray:
-        """All that is published of the finished model, (classes·d + classes + d,): W, b and the mean."""
+        """All that is published of the finished model, (classes·d + classes + d,): W, b and the
+        mean.
+        """
         return torch.cat([*(p.flatten() for p in self.released()), self.mean]).cpu().numpy()
 
 
@@ -128,10 +147,13 @@ def logits(weights: np.ndarray, rows: np.ndarray, device: torch.device) -> torch
 
 
 class LinearShadows(Learner):
-    """Many linear models that are trained as one is, each on its own share of the same rows, in one pass: a batch is read once for all.
+    """Many linear models that are trained as one is, each on its own share of the same rows, in one
+    pass: a batch is read once for all.
 
-    rows (n, d) float16, labels (n,), members (n, k) bool. Drawing one Poisson batch of all rows and leaving out what is no member gives each model a Poisson
-    batch of its own members at the same rate. Models share draws, as no models of a private sweep may: whoever compares them must mind that.
+    rows (n, d) float16, labels (n,), members (n, k) bool. Drawing one Poisson batch of all rows and
+    leaving out what is no member gives each model a Poisson batch of its own members at the same
+    rate. Models share draws, as no models of a private sweep may: whoever compares them must mind
+    that.
     """
 
     def __init__(self, study, plan: dict, images, device: torch.device, rows: np.ndarray, labels: np.ndarray, members: np.ndarray):
@@ -148,7 +170,10 @@ class LinearShadows(Learner):
             yield place, self.rows[place].float()
 
     def _release_means(self) -> None:
-        """means (k, d) as LinearTraining's, and lengths (n, k) of every row less every mean. Noise by engine.noise."""
+        """means (k, d) as LinearTraining's, and lengths (n, k) of every row less every mean.
+
+        Noise by engine.noise.
+        """
         total = sum(self.members[place].T @ x for place, x in self._parts())
         if self.study.private and self.plan["noise_multiplier"] > 0:
             total = self.noise.added_to(total, self.plan["mean_noise"] * longest(total.shape[1]))
@@ -161,7 +186,9 @@ class LinearShadows(Learner):
         return bias - (weight.view(self.models, self.classes, -1) @ self.means[:, :, None])[:, :, 0]
 
     def gradient(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Σ over each model's members among the rows of the clipped gradients: (k·classes, d), (k, classes)."""
+        """Σ over each model's members among the rows of the clipped gradients: (k·classes, d), (k,
+        classes).
+        """
         weight, bias = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
         offset = self._offset(self.weight, self.bias)
         for part in rows.split(CHUNK):

@@ -1,9 +1,12 @@
-"""Local noise: every picture is noised on its owner's phone, before anybody else sees it (report 1).
+"""Local noise: every picture is noised on its owner's phone, before anybody else sees it (report
+1).
 
-A picture is scaled to unit length, u = x/‖x‖₂, and N(0, σ²) is added to each pixel; what falls below 0 is set to 0, which is
-post-processing. One release a picture: whatever is trained or clustered on the released pictures afterwards costs nothing.
+A picture is scaled to unit length, u = x/‖x‖₂, and N(0, σ²) is added to each pixel; what falls
+below 0 is set to 0, which is post-processing. One release a picture: whatever is trained or
+clustered on the released pictures afterwards costs nothing.
 
-The report's own errors are fields with the values as_published and corrected, so that each can be switched on by itself.
+The report's own errors are fields with the values as_published and corrected, so that each can be
+switched on by itself.
 """
 
 from __future__ import annotations
@@ -31,7 +34,10 @@ def error(title: str, help: str):
 
 
 class Gaussian(Study):
-    """How much noise a picture gets: ε, δ, formula and sensitivity. A base for studies, not one itself."""
+    """How much noise a picture gets: ε, δ, formula and sensitivity.
+
+    A base for studies, not one itself.
+    """
 
     epsilon: float = parameter(
         "Privacy budget ε for the picture", 1925.0, low=0.1, high=200_000.0, scale="log",
@@ -54,9 +60,11 @@ class Gaussian(Study):
         return formula(epsilon, self.delta, {"replace": REPLACE_ONE, "report": 1.0}[self.sensitivity])
 
     def earned(self, epsilon: float, releases: int = 1) -> float:
-        """The ε that the noise named `epsilon` really gives when one picture is replaced by another.
+        """The ε that the noise named `epsilon` really gives when one picture is replaced by
+        another.
 
-        Of `releases` independent draws on the same picture: together they tell as much as one with σ/√releases.
+        Of `releases` independent draws on the same picture: together they tell as much as one with
+        σ/√releases.
         """
         return privacy.gaussian_epsilon(self.sigma(epsilon), self.delta, REPLACE_ONE * math.sqrt(releases))
 
@@ -88,12 +96,14 @@ class LocalNoise(Gaussian):
     def released(self, shown: np.ndarray, part: str, draw: int = 0) -> np.ndarray:
         """(n, h, w, c) uint8 → float32 of the same shape, not negative: what leaves the phones.
 
-        Noised: unit length plus noise, below 0 set to 0. Raw: pixels in [0, 1]. `part` ("train", "test") and `draw` have noise of their own.
-        Noise is drawn and added in float64 by engine.noise, and each pixel is rounded once.
+        Noised: unit length plus noise, below 0 set to 0. Raw: pixels in [0, 1]. `part` ("train",
+        "test") and `draw` have noise of their own. Noise is drawn and added in float64 by
+        engine.noise, and each pixel is rounded once.
         """
         if self.images == "raw":
             return shown.astype(np.float32) / 255
-        first = hashlib.sha256(shown[:self._share()].tobytes()).hexdigest()  # what shares a length is released otherwise
+        # what shares a length is released otherwise
+        first = hashlib.sha256(shown[:self._share()].tobytes()).hexdigest()
         sampler = GaussianNoise(self.release_seed(f"{part} images from {first}, draw {draw}"))
         sigma, clean = self.sigma(self.epsilon), self.clean(shown)
         for place in (slice(start, start + CHUNK) for start in range(0, len(clean), CHUNK)):
@@ -110,8 +120,8 @@ class LocalNoise(Gaussian):
     def release_seed(self, purpose: str) -> int:
         """The seed of what hides one release, named by all that the release depends on.
 
-        Studies that only use the images otherwise get the very same release, which is then charged once;
-        a release at another ε, or of other images, shares no draw with it.
+        Studies that only use the images otherwise get the very same release, which is then charged
+        once; a release at another ε, or of other images, shares no draw with it.
         """
         name = f"{data.fingerprint(self.dataset)} σ {self.sigma(self.epsilon)!r} {self.normalisation}"
         return derive_seed(f"local noise on {purpose}", self.seed, name)
@@ -119,21 +129,25 @@ class LocalNoise(Gaussian):
     def sample(self, noised: bool = True) -> bytes:
         """PNG of the first 60 training pictures: as they leave the phones, or before.
 
-        Where 700 share a length, these are repeated to so many: another release, with noise of its own.
+        Where 700 share a length, these are repeated to so many: another release, with noise of its
+        own.
         """
         first = data.exhibits(self.dataset).train_images
-        many = np.resize(first, (REPORT_BATCH, *first.shape[1:]))  # as many as share a length in the mode as_published
+        # as many as share a length in the mode as_published
+        many = np.resize(first, (REPORT_BATCH, *first.shape[1:]))
         shown = np.stack([pictures.stretch(one) for one in self.released(many, "train")[:len(first)]]) if noised else first
         return pictures.png(pictures.gallery(shown, columns=10))
 
     def clean(self, shown: np.ndarray) -> np.ndarray:
-        """The same before the noise: (n, h, w, c) float32, each picture of unit length, or 700 of them together."""
+        """The same before the noise: (n, h, w, c) float32, each picture of unit length, or 700 of
+        them together.
+        """
         group = self._share()
         pixels = shown.astype(np.float32).reshape(len(shown), -1)
         squares = np.square(pixels).sum(1)
         squares = np.repeat(np.add.reduceat(squares, np.arange(0, len(pixels), group)), group)[:len(pixels)] if len(pixels) else squares
-        # A black picture has no direction: it stays all zeros. A little short of 1, so that no float32 rounding makes two pictures
-        # stand farther apart than √2.
+        # A black picture has no direction: it stays all zeros. A little short of 1, so that no
+        # float32 rounding makes two pictures stand farther apart than √2.
         pixels /= np.sqrt(np.maximum(squares, 1e-30))[:, None] * np.float32(1 + 1e-6)
         return pixels.reshape(shown.shape)
 

@@ -1,9 +1,12 @@
-"""DP-MERF: one noised mean of random features of the data, then a generator that is trained to have the same mean, with no further look at the data. torch.
+"""DP-MERF: one noised mean of random features of the data, then a generator that is trained to have
+the same mean, with no further look at the data. torch.
 
-Harder, Adamczewski and Park 2021, "DP-MERF: Differentially Private Mean Embeddings with Random Features for Practical Privacy-Preserving Data Generation".
-With frequencies ω_k ~ N(0, 1/length²) (Rahimi and Recht 2007), φ(x) = (cos ω_1·x, sin ω_1·x, …)/√K has length 1, and the mean of φ in each class is an
-approximate mean embedding of the class under the Gaussian kernel. Beside it the classes' sizes are released in the same noised vector: a
-picture adds φ(x) in its class's row and COUNTED to its class's size, so the vector of all sums changes by at most √(1 + COUNTED²).
+Harder, Adamczewski and Park 2021, "DP-MERF: Differentially Private Mean Embeddings with Random
+Features for Practical Privacy-Preserving Data Generation". With frequencies ω_k ~ N(0, 1/length²)
+(Rahimi and Recht 2007), φ(x) = (cos ω_1·x, sin ω_1·x, …)/√K has length 1, and the mean of φ in each
+class is an approximate mean embedding of the class under the Gaussian kernel. Beside it the
+classes' sizes are released in the same noised vector: a picture adds φ(x) in its class's row and
+COUNTED to its class's size, so the vector of all sums changes by at most √(1 + COUNTED²).
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from engine.artist import Artist
 from engine.noise import GaussianNoise
 from engine.streams import derive_seed
 
-COUNTED = 0.1  # what a picture adds to its class's size: more would cost the embedding, less would drown in noise
+# what a picture adds to its class's size: more would cost the embedding, less would drown in noise
+COUNTED = 0.1
 ROUNDING = 1e-6  # φ(x) in float32 may come out a little longer than 1
 CHUNK = 1000  # pictures at a time
 LEAST_SHARE = 1e-3  # of a class whose noised size is negative
@@ -38,7 +42,9 @@ class Features:
 
 
 def embedding(features: Features, images: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Exact sums over pictures (n, h, w, c) uint8: (classes, 2·count + 1), in each class's row Σ φ(x) and COUNTED times how many there are. One picture moves it by at most SENSITIVITY."""
+    """Exact sums over pictures (n, h, w, c) uint8: (classes, 2·count + 1), in each class's row Σ
+    φ(x) and COUNTED times how many there are. One picture moves it by at most SENSITIVITY.
+    """
     rows = []
     for part in images.split(CHUNK):
         found = features(part.permute(0, 3, 1, 2).float() / 255)
@@ -48,7 +54,8 @@ def embedding(features: Features, images: torch.Tensor, labels: torch.Tensor, cl
 
 
 def released(sums: torch.Tensor, noise_multiplier: float, noise: GaussianNoise) -> torch.Tensor:
-    """The sums with noise of standard deviation noise_multiplier · SENSITIVITY on every number: the only look at the data.
+    """The sums with noise of standard deviation noise_multiplier · SENSITIVITY on every number: the
+    only look at the data.
 
     Drawn and added in float64 by engine.noise, and rounded once, to float32.
     """
@@ -56,7 +63,9 @@ def released(sums: torch.Tensor, noise_multiplier: float, noise: GaussianNoise) 
 
 
 class Imitator(Artist):
-    """A generator that is trained to have the released mean: post-processing. sums: from `released`; n: how many pictures it was made of, which is public."""
+    """A generator that is trained to have the released mean: post-processing. sums: from
+    `released`; n: how many pictures it was made of, which is public.
+    """
 
     def __init__(self, study, sums: torch.Tensor, n: int, features: Features, size: int, channels: int, device: torch.device):
         classes = len(sums)
@@ -65,7 +74,8 @@ class Imitator(Artist):
         told = classes if classes > 1 else 0
         self.begin(networks.dcgan(study.imitator_width, study.imitator_width, channels, size, study.latent + told, 1, derive_seed("init", study.seed))[0])
         self.wanted = (sums[:, :-1] / n).float()  # (classes, 2·count)
-        self.shares = (sums[:, -1] / COUNTED / n).clamp_min(LEAST_SHARE).float()  # (classes,) of what is made
+        # (classes,) of what is made
+        self.shares = (sums[:, -1] / COUNTED / n).clamp_min(LEAST_SHARE).float()
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=study.imitator_rate)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, study.imitator_steps)
 

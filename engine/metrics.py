@@ -24,7 +24,9 @@ NEIGHBOURS = 3  # of precision and recall
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean (d,) and a root of the covariance, (d, r) with root @ root.T the sample covariance; n: how many features."""
+    """Mean (d,) and a root of the covariance, (d, r) with root @ root.T the sample covariance; n:
+    how many features.
+    """
 
     mean: np.ndarray
     root: np.ndarray
@@ -32,7 +34,11 @@ class Moments:
 
 
 def moments(features: np.ndarray) -> Moments:
-    """Of (n, d) features. With fewer features than dimensions the centred features themselves are the root (n columns, of rank n − 1). Raises ValueError for n < 2."""
+    """Of (n, d) features.
+
+    With fewer features than dimensions the centred features themselves are the root (n columns, of
+    rank n − 1). Raises ValueError for n < 2.
+    """
     n, d = features.shape
     if n < 2:
         raise ValueError("a covariance needs at least two pictures")
@@ -43,17 +49,20 @@ def moments(features: np.ndarray) -> Moments:
     centred = (features - mean) / (n - 1) ** 0.5
     if n <= d:
         return Moments(mean, centred.T, n)
-    factor, pivots, rank, _ = lapack.dpstrf(centred.T @ centred, lower=1)  # Cholesky's, with pivots, as unused features leave the covariance singular
+    # Cholesky's, with pivots, as unused features leave the covariance singular
+    factor, pivots, rank, _ = lapack.dpstrf(centred.T @ centred, lower=1)
     root = np.zeros((d, rank))
     root[pivots - 1] = np.tril(factor)[:, :rank]
     return Moments(mean, root, n)
 
 
 def frechet_distance(one: Moments, other: Moments) -> float:
-    """‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½ (Dowson and Landau 1982; Heusel et al. 2017), never below 0.
+    """‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½ (Dowson and Landau 1982; Heusel et al. 2017),
+    never below 0.
 
-    With Σ = R Rᵀ the last trace is the sum of the singular values of R₁ᵀR₂: their squares are the eigenvalues of Σ₁Σ₂. Taken from the eigenvalues of the
-    smaller Gram matrix: no square root of a matrix, and with n < d nothing larger than n × n.
+    With Σ = R Rᵀ the last trace is the sum of the singular values of R₁ᵀR₂: their squares are the
+    eigenvalues of Σ₁Σ₂. Taken from the eigenvalues of the smaller Gram matrix: no square root of a
+    matrix, and with n < d nothing larger than n × n.
     """
     parts = (one.mean, one.root, other.mean, other.root)
     if not all(np.isfinite(part).all() for part in parts):
@@ -68,9 +77,11 @@ def frechet_distance(one: Moments, other: Moments) -> float:
 
 
 def kernel_distance(real: np.ndarray, generated: np.ndarray) -> float:
-    """Squared maximum mean discrepancy with the kernel (x·y/d + 1)³, unbiased, over all features at once (Bińkowski et al. 2018): may fall a little below 0.
+    """Squared maximum mean discrepancy with the kernel (x·y/d + 1)³, unbiased, over all features at
+    once (Bińkowski et al. 2018): may fall a little below 0.
 
-    torchmetrics averages the same over random subsets. Raises ValueError for fewer than two pictures on a side.
+    torchmetrics averages the same over random subsets. Raises ValueError for fewer than two
+    pictures on a side.
     """
     n, m, d = len(real), len(generated), real.shape[1]
     if min(n, m) < 2:
@@ -84,14 +95,18 @@ def kernel_distance(real: np.ndarray, generated: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Covered:
-    """precision: share of generated pictures that lie among the real ones; recall: share of real pictures that lie among the generated ones."""
+    """precision: share of generated pictures that lie among the real ones; recall: share of real
+    pictures that lie among the generated ones.
+    """
 
     precision: float
     recall: float
 
 
 def precision_and_recall(real: np.ndarray, generated: np.ndarray, neighbours: int = NEIGHBOURS) -> Covered:
-    """Each set's pictures, with balls to their k-th neighbour, stand for where the set is (Kynkäänniemi et al. 2019). Raises ValueError for k pictures or fewer on a side."""
+    """Each set's pictures, with balls to their k-th neighbour, stand for where the set is
+    (Kynkäänniemi et al. 2019). Raises ValueError for k pictures or fewer on a side.
+    """
     if min(len(real), len(generated)) <= neighbours:
         raise ValueError(f"precision and recall need more than {neighbours} pictures on each side")
     x, y = np.asarray(real, np.float64), np.asarray(generated, np.float64)
@@ -102,7 +117,8 @@ def _inside(points: np.ndarray, others: np.ndarray, neighbours: int) -> float:
     """Share of points that lie in the ball of at least one of the others; NaN where a distance is
     no number, or without end.
     """
-    reach = np.concatenate([np.partition(_squares(others[i:i + BLOCK], others), neighbours, axis=1)[:, neighbours] for i in range(0, len(others), BLOCK)])  # 0 is itself
+    # 0 is itself
+    reach = np.concatenate([np.partition(_squares(others[i:i + BLOCK], others), neighbours, axis=1)[:, neighbours] for i in range(0, len(others), BLOCK)])
     if not (np.isfinite(reach).all() and np.isfinite(points).all()):
         return float("nan")
     found = [(_squares(points[i:i + BLOCK], others) <= reach).any(1) for i in range(0, len(points), BLOCK)]
@@ -114,10 +130,12 @@ def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.maximum(0.0, (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T)
 
 
-# --- memorisation -----------------------------------------------------------------------------------------------------------------
+# --- memorisation ---------------------------------------------------------------------------------
 
 def nearest_cosine(of: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """(n,) each feature's least cosine distance 1 − |cos| to the others, rows of zeros left out on both sides as torchmetrics does. Raises ValueError where none is left."""
+    """(n,) each feature's least cosine distance 1 − |cos| to the others, rows of zeros left out on
+    both sides as torchmetrics does. Raises ValueError where none is left.
+    """
     a, b = (_unit(np.asarray(x, np.float64)) for x in (of, among))
     if not len(a) or not len(b):
         raise ValueError("all features are zero: no angle can be taken")
@@ -132,19 +150,25 @@ def _unit(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Memorised:
-    """MiFID as torchmetrics 1.9 computes it and as Bai et al. 2021 define it, and the mean cosine distances that they divide by, before any threshold."""
+    """MiFID as torchmetrics 1.9 computes it and as Bai et al. 2021 define it, and the mean cosine
+    distances that they divide by, before any threshold.
+    """
 
     torchmetrics: float
     bai: float
-    torchmetrics_distance: float  # mean over the real pictures of the distance to the nearest generated one
+    # mean over the real pictures of the distance to the nearest generated one
+    torchmetrics_distance: float
     bai_distance: float  # mean over the generated pictures of the distance to the nearest real one
 
 
 def memorised(real: np.ndarray, generated: np.ndarray, distance: float) -> Memorised:
-    """Fréchet distance over a cosine distance, where that is below `COPY`; unpunished above. distance: the Fréchet distance of the same features.
+    """Fréchet distance over a cosine distance, where that is below `COPY`; unpunished above.
+    distance: the Fréchet distance of the same features.
 
-    A generator that copies all of the data has distance 0 and so a MiFID of 0 over 0: torchmetrics says 0.0, the best there is, and the paper's definition depends on rounding. One that copies a part
-    of the data grows without bound by the paper's definition; by torchmetrics' only where no training picture is left out.
+    A generator that copies all of the data has distance 0 and so a MiFID of 0 over 0: torchmetrics
+    says 0.0, the best there is, and the paper's definition depends on rounding. One that copies a
+    part of the data grows without bound by the paper's definition; by torchmetrics' only where no
+    training picture is left out.
     """
     backward, forward = float(nearest_cosine(real, generated).mean()), float(nearest_cosine(generated, real).mean())
     punished = lambda mean: 1.0 if mean >= COPY else mean

@@ -1,4 +1,7 @@
-"""The networks that studies train. Each is an ordinary module, initialised by its own seed and nothing else."""
+"""The networks that studies train.
+
+Each is an ordinary module, initialised by its own seed and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +24,23 @@ def named(logits: torch.Tensor) -> torch.Tensor:
 
 
 def report_cnn(channels: int, size: int, classes: int, seed: int, activation: str = "relu", norm: str = "none") -> nn.Sequential:
-    """The small CNN of the DP-SGD tutorials: (batch, channels, size, size) → (batch, classes) logits.
+    """The small CNN of the DP-SGD tutorials: (batch, channels, size, size) → (batch, classes)
+    logits.
 
-    Source: TensorFlow Privacy's mnist_dpsgd_tutorial.py, the same in Opacus' examples/mnist.py; 26,010 parameters at
-    (1, 28, 10). The tutorials pool after the ReLU. The maximum commutes with a rising function, so pooling first gives
-    the same outputs and the same gradients, and leaves the ReLU fewer pixels. activation: "relu", or "tanh", whose short
-    gradients lose less to clipping (Papernot et al. 2021). norm: "none", or "group", after each convolution, without weights of
-    its own. Raises ValueError where size < 28.
+    Source: TensorFlow Privacy's mnist_dpsgd_tutorial.py, the same in Opacus' examples/mnist.py;
+    26,010 parameters at (1, 28, 10). The tutorials pool after the ReLU. The maximum commutes with a
+    rising function, so pooling first gives the same outputs and the same gradients, and leaves the
+    ReLU fewer pixels. activation: "relu", or "tanh", whose short gradients lose less to clipping
+    (Papernot et al. 2021). norm: "none", or "group", after each convolution, without weights of its
+    own. Raises ValueError where size < 28.
     """
     if size < 28:
         raise ValueError(f"report_cnn needs pictures of at least 28 x 28 pixels, not {size} x {size}")
     side = (size + 2 * 3 - 8) // 2 + 1 - 1  # after the first convolution and its pooling
     side = (side - 4) // 2 + 1 - 1  # after the second
     bend = {"relu": nn.ReLU, "tanh": nn.Tanh}[activation]
-    with torch.device("meta"):  # shapes only: the layers' own initialisation would draw from the global generator
+    # shapes only: the layers' own initialisation would draw from the global generator
+    with torch.device("meta"):
         level = {"none": lambda c: [], "group": lambda c: [nn.GroupNorm(GROUPS, c, affine=False)]}[norm]
         network = nn.Sequential(
             nn.Conv2d(channels, 16, 8, stride=2, padding=3), *level(16), nn.MaxPool2d(2, stride=1), bend(),
@@ -44,10 +50,13 @@ def report_cnn(channels: int, size: int, classes: int, seed: int, activation: st
 
 
 def keras_cnn(kind: str, width: float, channels: int, size: int, classes: int, seed: int) -> nn.Sequential:
-    """Report 1's networks: (batch, channels, size, size) → (batch, classes) logits. Dropout draws from `seed` too.
+    """Report 1's networks: (batch, channels, size, size) → (batch, classes) logits.
 
-    kind: "shallow" (its Table 1), "deep" (its Table 2), or "deeper" (ours: Table 2 with two more convolutions of 64 before its batch
-    norm). width: factor on filters and dense units. Kernels 3, no padding, ReLU. Raises ValueError where size < 16.
+    Dropout draws from `seed` too.
+
+    kind: "shallow" (its Table 1), "deep" (its Table 2), or "deeper" (ours: Table 2 with two more
+    convolutions of 64 before its batch norm). width: factor on filters and dense units. Kernels 3,
+    no padding, ReLU. Raises ValueError where size < 16.
     """
     if size < 16:
         raise ValueError(f"keras_cnn needs pictures of at least 16 x 16 pixels, not {size} x {size}")
@@ -78,11 +87,13 @@ GROUPS = 4  # of GroupNorm
 
 
 def resnet(kind: str, norm: str, channels: int, size: int, classes: int, seed: int) -> ResNet:
-    """A residual network for small pictures: (batch, channels, size, size) → (batch, classes) logits.
+    """A residual network for small pictures: (batch, channels, size, size) → (batch, classes)
+    logits.
 
-    kind: "resnet20" (He et al. 2016, section 4.2: three stages of 16, 32, 64 channels, shortcuts without weights), or "narrow" (ours,
-    for CPUs: one block a stage, and the first convolution halves the picture). norm: "batch", "group", or "plain group", which has no
-    weights of its own, so that DP-SGD needs no rule for it. Raises ValueError where size < 16.
+    kind: "resnet20" (He et al. 2016, section 4.2: three stages of 16, 32, 64 channels, shortcuts
+    without weights), or "narrow" (ours, for CPUs: one block a stage, and the first convolution
+    halves the picture). norm: "batch", "group", or "plain group", which has no weights of its own,
+    so that DP-SGD needs no rule for it. Raises ValueError where size < 16.
     """
     if size < 16:
         raise ValueError(f"resnet needs pictures of at least 16 x 16 pixels, not {size} x {size}")
@@ -93,7 +104,9 @@ def resnet(kind: str, norm: str, channels: int, size: int, classes: int, seed: i
 
 
 class ResNet(nn.Module):
-    """`resnet` without its weights' initialisation. `features` gives what its last layer sees, (batch, 64)."""
+    """`resnet` without its weights' initialisation. `features` gives what its last layer sees,
+    (batch, 64).
+    """
 
     def __init__(self, blocks: int, stride: int, norm: Callable[[int], nn.Module], channels: int, classes: int):
         super().__init__()
@@ -111,7 +124,9 @@ class ResNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3 × 3 convolutions beside a shortcut; where the channels double, the shortcut skips pixels and pads with zeros (option A)."""
+    """Two 3 × 3 convolutions beside a shortcut; where the channels double, the shortcut skips
+    pixels and pads with zeros (option A).
+    """
 
     def __init__(self, inputs: int, outputs: int, norm: Callable[[int], nn.Module]):
         super().__init__()
@@ -126,15 +141,18 @@ class Block(nn.Module):
 
 
 def dcgan(width: int, judge_width: int, channels: int, size: int, latent: int, logits: int, seed: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """Generator (batch, latent) → (batch, channels, size, size) in [−1, 1], and discriminator back to (batch, logits). size: 32 or 64.
+    """Generator (batch, latent) → (batch, channels, size, size) in [−1, 1], and discriminator back
+    to (batch, logits). size: 32 or 64.
 
-    width and judge_width: channels of generator and discriminator where they have fewest.
-    Radford et al. 2016 with group norm in place of batch norm, which mixes the examples of a batch and so cannot be had with privacy; the
-    discriminator's has no weights, so that DP-SGD needs no rule for it. Weights are drawn from N(0, 0.02²), as there. Raises ValueError for another size.
+    width and judge_width: channels of generator and discriminator where they have fewest. Radford
+    et al. 2016 with group norm in place of batch norm, which mixes the examples of a batch and so
+    cannot be had with privacy; the discriminator's has no weights, so that DP-SGD needs no rule for
+    it. Weights are drawn from N(0, 0.02²), as there. Raises ValueError for another size.
     """
     if size not in (32, 64):
         raise ValueError(f"dcgan makes pictures of 32 or 64 pixels, not {size}")
-    stages, judged = ([w * 2**i for i in range(size.bit_length() - 3)] for w in (width, judge_width))  # from the picture inwards: 32 has three, 64 four
+    # from the picture inwards: 32 has three, 64 four
+    stages, judged = ([w * 2**i for i in range(size.bit_length() - 3)] for w in (width, judge_width))
     with torch.device("meta"):
         grow = [layer for a, b in zip(stages[:0:-1], stages[-2::-1]) for layer in (nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.GroupNorm(math.gcd(GROUPS, b), b), nn.ReLU())]
         generator = nn.Sequential(nn.Unflatten(1, (latent, 1, 1)), nn.ConvTranspose2d(latent, stages[-1], 4, bias=False), nn.GroupNorm(math.gcd(GROUPS, stages[-1]), stages[-1]), nn.ReLU(), *grow,
@@ -158,7 +176,9 @@ def _normal(network: nn.Module, generator: torch.Generator) -> nn.Module:
 
 
 class Dropout(nn.Module):
-    """Dropout (Srivastava et al. 2014) with draws of its own: nn.Dropout takes them from the generator of all the process."""
+    """Dropout (Srivastava et al. 2014) with draws of its own: nn.Dropout takes them from the
+    generator of all the process.
+    """
 
     def __init__(self, p: float, generator: torch.Generator):
         super().__init__()
@@ -167,16 +187,19 @@ class Dropout(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return x
-        # Drawn on the CPU, in the order of the examples: the same network and seed drop the same units on every device.
+        # Drawn on the CPU, in the order of the examples: the same network and seed drop the same
+        # units on every device.
         kept = torch.rand(x.shape, generator=self.generator).ge_(self.p)
         return x * kept.to(x.device).div_(1 - self.p)
 
 
 def initialised(network: nn.Module, seed: int) -> nn.Module:
-    """Fill every parameter in place with PyTorch's default: convolutions and linear layers uniform in ±1/√fan_in, norms 1 and 0.
+    """Fill every parameter in place with PyTorch's default: convolutions and linear layers uniform
+    in ±1/√fan_in, norms 1 and 0.
 
-    The draws come from a CPU generator of their own: a seed gives one network, on every device, in any order of calls.
-    Raises TypeError for a layer of another kind, which would stay as it is in memory.
+    The draws come from a CPU generator of their own: a seed gives one network, on every device, in
+    any order of calls. Raises TypeError for a layer of another kind, which would stay as it is in
+    memory.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in network.modules():

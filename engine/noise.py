@@ -2,19 +2,20 @@
 tensors are asked for.
 
 Why not `torch.randn`: in float32 on a CPU it makes its numbers in pairs by Box and Muller's method
-from uniforms of 24 bits. Nothing lies beyond sqrt(48 ln 2) = 5.768 standard deviations, and far out a
-pair lies on one of few circles. One example's gradient moves a pair off its circle, which nothing else
-can do: an event of probability 0 without the example, so no finite ε holds where δ is counted
+from uniforms of 24 bits. Nothing lies beyond sqrt(48 ln 2) = 5.768 standard deviations, and far out
+a pair lies on one of few circles. One example's gradient moves a pair off its circle, which nothing
+else can do: an event of probability 0 without the example, so no finite ε holds where δ is counted
 (docs/guarantees.md; `python -m bench.noise_tails` shows it).
 
-Here noise is drawn in float64, added in float64, and the sum is rounded once, by the caller. On a CPU
-draws come from numpy's ziggurat (Marsaglia and Tsang 2000; 52-bit uniforms, tails out to 13 standard
-deviations, no pairs). Elsewhere torch offers Box and Muller's method alone: there each draw is half
-the sum of four independent float64 draws, as Holohan and Braghin 2021 ("Secure Random Sampling in
-Differential Privacy", section 5.1) propose: its possible values are too dense to tell from others.
+Here noise is drawn in float64, added in float64, and the sum is rounded once, by the caller. On a
+CPU draws come from numpy's ziggurat (Marsaglia and Tsang 2000; 52-bit uniforms, tails out to 13
+standard deviations, no pairs). Elsewhere torch offers Box and Muller's method alone: there each
+draw is half the sum of four independent float64 draws, as Holohan and Braghin 2021 ("Secure Random
+Sampling in Differential Privacy", section 5.1) propose: its possible values are too dense to tell
+from others.
 
-What this does not give: a generator that cannot be predicted (Veil's runs are simulations with a known
-seed), and noise on a grid (Mironov 2012; Canonne, Kamath and Steinke 2020).
+What this does not give: a generator that cannot be predicted (Veil's runs are simulations with a
+known seed), and noise on a grid (Mironov 2012; Canonne, Kamath and Steinke 2020).
 
 Coins, too, come from numpy on a CPU: torch's generator there keeps 32 bits of a seed, so that among
 200,000 streams of different names some eight pairs would share all their coins.
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 
 
 class GaussianNoise:
-    """Standard normal numbers in float64 from one seed, on one device; each number is given out once.
+    """Standard normal numbers in float64 from one seed, on one device; each number is given out
+    once.
 
-    seed: from `engine.streams`. device: of the tensors that it is asked for; arrays are drawn on the host
-    and so need the device "cpu".
+    seed: from `engine.streams`. device: of the tensors that it is asked for; arrays are drawn on
+    the host and so need the device "cpu".
     """
 
     def __init__(self, seed: int, device: torch.device | str = "cpu"):
@@ -61,15 +63,17 @@ class GaussianNoise:
         return summed(shape, self.elsewhere)
 
     def added_to(self, total: torch.Tensor, deviation: float) -> torch.Tensor:
-        """total + N(0, deviation²) on every entry, float64: to be rounded once, where it is released."""
+        """total + N(0, deviation²) on every entry, float64: to be rounded once, where it is
+        released.
+        """
         return self.tensor(*total.shape).mul_(deviation).add_(total)
 
 
 class Coins:
     """Independent coin flips from one seed, on one device: who joins a Poisson batch, or a round.
 
-    seed: from `engine.streams`; all its bits count. The stream does not depend on how it is cut into
-    calls.
+    seed: from `engine.streams`; all its bits count. The stream does not depend on how it is cut
+    into calls.
     """
 
     def __init__(self, seed: int, device: torch.device | str = "cpu"):

@@ -1,7 +1,8 @@
-"""The one home of every parameter: its name, range, default, unit, scale and the words that explain it.
+"""The one home of every parameter: its name, range, default, unit, scale and the words that explain
+it.
 
-A study declares its fields with these functions; the widget, the command line, the URL and the validation
-all read the same `Spec` back with `spec(StudyClass, name)`.
+A study declares its fields with these functions; the widget, the command line, the URL and the
+validation all read the same `Spec` back with `spec(StudyClass, name)`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pydantic import BaseModel, Field
 
 _GROUPED = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 1,925 as the pages write it
 _COMMA = re.compile(r"\d+,\d+(e[+-]?\d+)?", re.IGNORECASE)  # 0,5 as half of the world writes it
-MAX_TEXT = 80  # no parameter needs longer text; a URL with 10,000 characters is refused before it is parsed
+# no parameter needs longer text; a URL with 10,000 characters is refused before it is parsed
+MAX_TEXT = 80
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,10 @@ class Spec:
         return dict(zip(self.choices, self.labels)).get(choice, choice)
 
     def parse(self, text: str) -> Any:
-        """Text from a URL, a widget or a command line → the value, not yet validated. Raises ValueError."""
+        """Text from a URL, a widget or a command line → the value, not yet validated.
+
+        Raises ValueError.
+        """
         if len(text) > MAX_TEXT or "\x00" in text:
             raise ValueError("too long" if len(text) > MAX_TEXT else "a null byte")
         if self.optional and text.strip().lower() in ("", "none", "null"):
@@ -78,7 +83,10 @@ class Spec:
 
 
 def numeral(text: str) -> float:
-    """A number as people write it: 1925, 1,925, 0.5, 0,5 or 1e-5. Raises ValueError, also for what only Python takes for one (1_0)."""
+    """A number as people write it: 1925, 1,925, 0.5, 0,5 or 1e-5.
+
+    Raises ValueError, also for what only Python takes for one (1_0).
+    """
     text = text.strip()
     if "_" in text:
         raise ValueError("an underscore")
@@ -95,7 +103,8 @@ def number(value: float | None) -> str:
 
 def parameter(title: str, default: Any, *, low=None, high=None, choices=None, unit="", help="", scale="linear",
               ends=("", ""), pattern=None) -> Any:
-    """Declare one field of a study. `choices` maps each allowed text to the words a visitor sees."""
+    """Declare one field of a study. `choices` maps each allowed text to the words a visitor sees.
+    """
     extra = {"unit": unit, "scale": scale, "ends": list(ends), "choices": choices or {}}
     return Field(default, title=title, ge=low, le=high, description=help, pattern=pattern,
                  max_length=MAX_TEXT if pattern else None, json_schema_extra=extra)
@@ -129,7 +138,7 @@ def _kind(inner: type, choices: dict) -> str:
     return {bool: "switch", int: "int", float: "float"}.get(inner, "text")
 
 
-# --- the parameters that several studies share -----------------------------------------------------------------
+# --- the parameters that several studies share ----------------------------------------------------
 
 DATASETS = {
     "mnist-5k": "MNIST digits, the bundled 5,000",

@@ -1,14 +1,18 @@
-"""What is promised: noise, ε, δ and odds of every mechanism that Veil runs. Pure functions on plain numbers.
+"""What is promised: noise, ε, δ and odds of every mechanism that Veil runs.
 
-Units: `sigma` is a standard deviation in the data's own unit, `noise_multiplier` one in units of the clip norm;
-`epsilon` is in nats; odds are probabilities in [0.5, 1]. Every ε and every σ is rounded to the private side: a σ
-never gives more than the ε that was asked for, and a returned ε is never below the truth.
+Pure functions on plain numbers.
 
-Sources: Balle and Wang 2018 (analytic Gaussian mechanism); Dong, Roth and Su 2019 (Gaussian differential privacy);
-Abadi et al. 2016 (DP-SGD); Mironov 2017 and Mironov, Talwar and Zhang 2019 (Rényi DP, sampled Gaussian); Koskela et
-al. 2020, Gopi et al. 2021 and Doroshenko et al. 2022 (privacy loss distributions); Kairouz et al. 2014 (k-ary
-randomised response). No torch and no opacus here: the web process imports this file. dp_accounting takes 0.5 s to
-import, so `_composed`, which needs it, imports it when it is called.
+Units: `sigma` is a standard deviation in the data's own unit, `noise_multiplier` one in units of
+the clip norm; `epsilon` is in nats; odds are probabilities in [0.5, 1]. Every ε and every σ is
+rounded to the private side: a σ never gives more than the ε that was asked for, and a returned ε is
+never below the truth.
+
+Sources: Balle and Wang 2018 (analytic Gaussian mechanism); Dong, Roth and Su 2019 (Gaussian
+differential privacy); Abadi et al. 2016 (DP-SGD); Mironov 2017 and Mironov, Talwar and Zhang 2019
+(Rényi DP, sampled Gaussian); Koskela et al. 2020, Gopi et al. 2021 and Doroshenko et al. 2022
+(privacy loss distributions); Kairouz et al. 2014 (k-ary randomised response). No torch and no
+opacus here: the web process imports this file. dp_accounting takes 0.5 s to import, so `_composed`,
+which needs it, imports it when it is called.
 """
 
 from __future__ import annotations
@@ -24,7 +28,8 @@ from scipy import special
 
 from engine import rounding
 
-ROUND_UP = 1 + 1e-9  # float arithmetic errs below this, relatively: checked against 60 digits in the tests
+# float arithmetic errs below this, relatively: checked against 60 digits in the tests
+ROUND_UP = 1 + 1e-9
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,9 @@ class Spent:
 
 @dataclass(frozen=True)
 class RandomizedResponse:
-    """Probabilities of k-ary randomised response: the true label, each single other one, and all others together."""
+    """Probabilities of k-ary randomised response: the true label, each single other one, and all
+    others together.
+    """
 
     keep: float
     other: float
@@ -48,16 +55,18 @@ class Unreachable(ValueError):
     """No noise within the allowed range meets the wanted ε; the message says so in one sentence."""
 
 
-# --- one release with Gaussian noise -----------------------------------------------------------------------------
+# --- one release with Gaussian noise --------------------------------------------------------------
 
 def gaussian_hockey_stick(epsilon: float, sigma: float, sensitivity: float = 1.0) -> float:
-    """The exact δ at which Gaussian noise is (ε, δ)-private; ε may have either sign (Balle and Wang 2018, Theorem 8).
+    """The exact δ at which Gaussian noise is (ε, δ)-private; ε may have either sign (Balle and Wang
+    2018, Theorem 8).
 
-    Φ(u) − e^ε·Φ(−t) with u = Δ/2σ − εσ/Δ and t = Δ/2σ + εσ/Δ. As e^ε·φ(t) = φ(u), the second term is φ(u) times the
-    Mills ratio at t, which neither overflows nor cancels for any ε > 0.
+    Φ(u) − e^ε·Φ(−t) with u = Δ/2σ − εσ/Δ and t = Δ/2σ + εσ/Δ. As e^ε·φ(t) = φ(u), the second term
+    is φ(u) times the Mills ratio at t, which neither overflows nor cancels for any ε > 0.
     """
     _require(sigma > 0 and sensitivity > 0, "σ and the sensitivity are above 0", (sigma, sensitivity))
-    if epsilon < 0:  # the two neighbours change places: δ(ε) = 1 − e^ε + e^ε δ(−ε), of which nothing cancels
+    # the two neighbours change places: δ(ε) = 1 − e^ε + e^ε δ(−ε), of which nothing cancels
+    if epsilon < 0:
         other = gaussian_hockey_stick(-epsilon, sigma, sensitivity)
         return -math.expm1(epsilon) + math.exp(epsilon) * other
     half, shift = sensitivity / sigma / 2, epsilon * sigma / sensitivity
@@ -73,7 +82,8 @@ def gaussian_hockey_stick(epsilon: float, sigma: float, sensitivity: float = 1.0
 
 
 def gaussian_epsilon(sigma: float, delta: float, sensitivity: float = 1.0) -> float:
-    """The ε that noise of σ really gives at δ: exact, never below the truth, 0 where δ alone covers it.
+    """The ε that noise of σ really gives at δ: exact, never below the truth, 0 where δ alone covers
+    it.
 
     math.inf at σ = 0. Raises ValueError for a negative σ or a δ outside (0, 1).
     """
@@ -87,7 +97,8 @@ def gaussian_epsilon(sigma: float, delta: float, sensitivity: float = 1.0) -> fl
 
 
 def gaussian_sigma(epsilon: float, delta: float, sensitivity: float = 1.0) -> float:
-    """The least σ that gives (ε, δ), by exact calibration (Balle and Wang 2018, Algorithm 1), rounded up.
+    """The least σ that gives (ε, δ), by exact calibration (Balle and Wang 2018, Algorithm 1),
+    rounded up.
 
     Raises ValueError unless ε > 0, 0 < δ < 1 and sensitivity > 0.
     """
@@ -100,7 +111,9 @@ def gaussian_sigma(epsilon: float, delta: float, sensitivity: float = 1.0) -> fl
 
 
 def textbook_sigma(epsilon: float, delta: float, sensitivity: float = 1.0) -> float:
-    """Δ·sqrt(2 ln(1.25/δ))/ε (Dwork and Roth 2014, Theorem A.1): proved for ε < 1 only, and wrong far above it."""
+    """Δ·sqrt(2 ln(1.25/δ))/ε (Dwork and Roth 2014, Theorem A.1): proved for ε < 1 only, and wrong
+    far above it.
+    """
     _require(epsilon > 0 and 0 < delta < 1 and sensitivity > 0, "ε > 0, 0 < δ < 1, sensitivity > 0",
              (epsilon, delta, sensitivity))
     return sensitivity * math.sqrt(2 * math.log(1.25 / delta)) / epsilon
@@ -151,19 +164,22 @@ def _require(condition: bool, words: str, values: object) -> None:
         raise ValueError(f"needs {words}; got {values}")
 
 
-# --- DP-SGD: many releases, each on a Poisson sample; one picture blanked ----------------------------------------
+# --- DP-SGD: many releases, each on a Poisson sample; one picture blanked -------------------------
 
 FRACTIONAL = 1 + np.geomspace(0.002, 10, 80)  # (80,) Rényi orders
 INTEGER = np.unique(np.geomspace(2, 2**14, 90).astype(int))  # large ones for small ε
 ORDERS = np.concatenate([FRACTIONAL, INTEGER])
-SMALL_NOISE = 0.05  # below it the quadrature has too many nodes, and convexity alone is nearly tight
+# below it the quadrature has too many nodes, and convexity alone is nearly tight
+SMALL_NOISE = 0.05
 
 
 def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float, release_noise: float | None = None) -> float:
-    """An ε that holds, fast enough to show after every epoch: Rényi DP (Mironov, Talwar and Zhang 2019).
+    """An ε that holds, fast enough to show after every epoch: Rényi DP (Mironov, Talwar and Zhang
+    2019).
 
-    One step is computed once for each (noise multiplier, sample rate) and scaled by `steps`. Rényi to (ε, δ) by
-    Canonne, Kamath and Steinke 2020, Proposition 12. math.inf without noise, 0 without steps. Raises ValueError.
+    One step is computed once for each (noise multiplier, sample rate) and scaled by `steps`. Rényi
+    to (ε, δ) by Canonne, Kamath and Steinke 2020, Proposition 12. math.inf without noise, 0 without
+    steps. Raises ValueError.
     """
     _check(noise_multiplier, sample_rate, steps, delta)
     if steps == 0 or sample_rate == 0:
@@ -179,7 +195,8 @@ def _from_renyi(rdp: np.ndarray, delta: float) -> float:
     """The least ε at δ that Rényi divergences at ORDERS leave; math.inf where one is no number."""
     if np.isnan(rdp).any():
         return math.inf
-    if -math.expm1(-rdp.min()) <= delta**2:  # total variation ≤ sqrt(1 − e^−KL) ≤ δ (Bretagnolle and Huber 1979)
+    # total variation ≤ sqrt(1 − e^−KL) ≤ δ (Bretagnolle and Huber 1979)
+    if -math.expm1(-rdp.min()) <= delta**2:
         return 0.0
     epsilon = rdp + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
     return max(0.0, float(epsilon.min())) * ROUND_UP
@@ -253,27 +270,34 @@ def _log_rest(y: np.ndarray) -> np.ndarray:
 
 
 def _convexity(noise: float, rate: float) -> np.ndarray:
-    """Upper bound of the same moments, as x^α is convex: log(1 − q + q·e^(α(α−1)/2σ²)), shape (80,)."""
+    """Upper bound of the same moments, as x^α is convex: log(1 − q + q·e^(α(α−1)/2σ²)), shape
+    (80,).
+    """
     return _log_mixed(FRACTIONAL * (FRACTIONAL - 1) / (2 * noise**2), rate)
 
 
-INTERVAL = 1e-4  # dp_accounting's own default: privacy losses are rounded to multiples of it, pessimistically
+# dp_accounting's own default: privacy losses are rounded to multiples of it, pessimistically
+INTERVAL = 1e-4
 WIDEST = 100.0  # dp_accounting overflows where e^interval does
 COARSE = 1 + 1e-5  # the finest PLD's own noise may put it this much above a coarser one
 POINTS = 2e7  # 1.5 GB at the peak
-BLOCK = 200_000  # dp_accounting raises a whole number to the power of the steps: a minute at 10^7 steps
+# dp_accounting raises a whole number to the power of the steps: a minute at 10^7 steps
+BLOCK = 200_000
 
 
 @lru_cache(maxsize=4096)
 def dp_sgd_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float,
                    seconds: float = 3.0, release_noise: float | None = None) -> Spent:
-    """The final, tight ε of DP-SGD with Poisson sampling: dp_accounting's privacy loss distribution (PLD).
+    """The final, tight ε of DP-SGD with Poisson sampling: dp_accounting's privacy loss distribution
+    (PLD).
 
-    At dp_accounting's default interval where that takes about `seconds` at most. Elsewhere (little noise, huge
-    losses) at the least power of two times it that does, which can only raise ε, and the accountant's name says so.
-    Where no PLD can be computed, or its rounding errors come near δ, a looser bound that holds. The choice depends on
-    the arguments alone, never on a clock. math.inf without noise, 0 without steps. release_noise: noise multiplier of one
-    Gaussian release of the same pictures besides (sensitivity 1, all of them used), composed with the steps. Raises ValueError.
+    At dp_accounting's default interval where that takes about `seconds` at most. Elsewhere (little
+    noise, huge losses) at the least power of two times it that does, which can only raise ε, and
+    the accountant's name says so. Where no PLD can be computed, or its rounding errors come near δ,
+    a looser bound that holds. The choice depends on the arguments alone, never on a clock. math.inf
+    without noise, 0 without steps. release_noise: noise multiplier of one Gaussian release of the
+    same pictures besides (sensitivity 1, all of them used), composed with the steps. Raises
+    ValueError.
     """
     _check(noise_multiplier, sample_rate, steps, delta)
     _require(release_noise is None or (release_noise > 0 and steps > 0 and sample_rate > 0), "a release with noise, beside steps", release_noise)
@@ -307,9 +331,11 @@ Run = tuple[float, float, int, float | None]  # noise multiplier, sample rate, s
 
 @lru_cache(maxsize=256)
 def dp_sgd_epsilon_of_all(runs: tuple[Run, ...], delta: float) -> Spent:
-    """The ε of several runs of DP-SGD on the same data, all published: their privacy loss distributions composed, as in dp_sgd_epsilon.
+    """The ε of several runs of DP-SGD on the same data, all published: their privacy loss
+    distributions composed, as in dp_sgd_epsilon.
 
-    Where no PLD can be computed, the sum of what each spends at its share of δ. math.inf where one has no noise. Raises ValueError.
+    Where no PLD can be computed, the sum of what each spends at its share of δ. math.inf where one
+    has no noise. Raises ValueError.
     """
     _require(len(runs) > 0, "at least one run", runs)
     for noise, rate, steps, _ in runs:
@@ -354,7 +380,9 @@ def _apart(runs: tuple[Run, ...], delta: float) -> float:
 
 
 def _composed(noise: float, rate: float, steps: int, interval: float, release: float | None = None):
-    """dp_accounting's privacy loss distribution of all the steps together, and of one Gaussian release where there is one."""
+    """dp_accounting's privacy loss distribution of all the steps together, and of one Gaussian
+    release where there is one.
+    """
     from dp_accounting.pld import privacy_loss_distribution as pld
 
     if release is not None:
@@ -368,9 +396,11 @@ def _composed(noise: float, rate: float, steps: int, interval: float, release: f
 
 
 def _epsilon_of(composed, delta: float, bound: float) -> float:
-    """The ε of a privacy loss distribution at δ. dp_accounting overflows to infinity for ε from 709 to about 820.
+    """The ε of a privacy loss distribution at δ. dp_accounting overflows to infinity for ε from 709
+    to about 820.
 
-    There, bisection below a known bound finds what it missed. (Above 709 its ε holds, but is up to 1 too large.)
+    There, bisection below a known bound finds what it missed. (Above 709 its ε holds, but is up to
+    1 too large.)
     """
     with np.errstate(over="ignore"):
         epsilon = float(composed.get_epsilon_for_delta(delta))
@@ -380,16 +410,20 @@ def _epsilon_of(composed, delta: float, bound: float) -> float:
 
 
 def _rounding(steps: int) -> float:
-    """How far the Fourier transforms in dp_accounting's PLD put δ off at most: without it, ε can fall below the truth.
+    """How far the Fourier transforms in dp_accounting's PLD put δ off at most: without it, ε can
+    fall below the truth.
 
-    Measured against exact Gaussians and tilted convolutions: below 2e-16 a step. With δ = 1e-12 and 100,000 steps of
-    an unsampled Gaussian (noise multiplier 100), dp_accounting 0.6 gives an ε that is 2.7 % too small.
+    Measured against exact Gaussians and tilted convolutions: below 2e-16 a step. With δ = 1e-12 and
+    100,000 steps of an unsampled Gaussian (noise multiplier 100), dp_accounting 0.6 gives an ε that
+    is 2.7 % too small.
     """
     return 4.5e-16 * (steps + 10)
 
 
 def _interval(noise: float, rate: float, steps: int, seconds: float) -> float:
-    """The least INTERVAL·2^k at which the PLD takes about `seconds` on one core and at most POINTS points."""
+    """The least INTERVAL·2^k at which the PLD takes about `seconds` on one core and at most POINTS
+    points.
+    """
     once = _loss_width(noise, rate)
     spread = math.sqrt(steps * (rate / noise**2 + rate * (1 - rate) / (4 * noise**4)))
     total = once + 17 * spread  # 8.5 standard deviations to each side
@@ -398,7 +432,9 @@ def _interval(noise: float, rate: float, steps: int, seconds: float) -> float:
 
 
 def _loss_width(noise: float, rate: float) -> float:
-    """Width of the losses of one step that dp_accounting keeps: all but e^−50 of the noise, 9.8 σ to each side."""
+    """Width of the losses of one step that dp_accounting keeps: all but e^−50 of the noise, 9.8 σ
+    to each side.
+    """
     largest = (0.5 + 9.8 * noise) / noise**2
     if rate == 1:
         return 2 * largest
@@ -410,17 +446,19 @@ def _check(noise: float, rate: float, steps: int, delta: float) -> None:
              "noise multiplier ≥ 0, 0 ≤ sample rate ≤ 1, steps ≥ 0, 0 < δ < 1", (noise, rate, steps, delta))
 
 
-# --- how much noise for a wanted ε ---------------------------------------------------------------------------------
+# --- how much noise for a wanted ε ----------------------------------------------------------------
 
 LEAST_NOISE, MOST_NOISE = 0.01, 1000.0
 
 
 @lru_cache(maxsize=1024)
 def dp_sgd_noise(target_epsilon: float, sample_rate: float, steps: int, delta: float, release_noise: float | None = None) -> float:
-    """The least noise multiplier in [0.01, 1000] whose dp_sgd_epsilon is at most the target, and at most 0.5 % below.
+    """The least noise multiplier in [0.01, 1000] whose dp_sgd_epsilon is at most the target, and at
+    most 0.5 % below.
 
-    Searches with quick, coarse PLDs and ends with the final one. 0 without steps. Raises Unreachable where even 1000
-    spends more than the target, and ValueError for arguments out of range. release_noise: as for dp_sgd_epsilon.
+    Searches with quick, coarse PLDs and ends with the final one. 0 without steps. Raises
+    Unreachable where even 1000 spends more than the target, and ValueError for arguments out of
+    range. release_noise: as for dp_sgd_epsilon.
     """
     _check(1.0, sample_rate, steps, delta)
     _require(target_epsilon > 0, "ε > 0", target_epsilon)
@@ -439,28 +477,35 @@ def dp_sgd_noise(target_epsilon: float, sample_rate: float, steps: int, delta: f
 
 
 def dp_sgd_noise_about(epsilon: float, sample_rate: float, steps: int, delta: float) -> float:
-    """A round noise multiplier (two digits) that spends roughly ε, at once: for choosing what to try, never for promising."""
+    """A round noise multiplier (two digits) that spends roughly ε, at once: for choosing what to
+    try, never for promising.
+    """
     _check(1.0, sample_rate, steps, delta)
     return float(f"{math.exp(_central_limit(epsilon, sample_rate, steps, delta)):.2g}")
 
 
 def dp_sgd_mu(noise_multiplier: float, sample_rate: float, steps: int) -> float:
-    """μ of the Gaussian mechanism that many small steps come close to: q·sqrt(T(e^(1/σ²) − 1)) (Bu et al. 2020). For choosing, never for promising."""
+    """μ of the Gaussian mechanism that many small steps come close to: q·sqrt(T(e^(1/σ²) − 1)) (Bu
+    et al. 2020). For choosing, never for promising.
+    """
     _check(noise_multiplier, sample_rate, steps, 0.5)
     return sample_rate * math.sqrt(steps * math.expm1(min(700.0, noise_multiplier**-2)))
 
 
 def _central_limit(epsilon: float, rate: float, steps: int, delta: float) -> float:
-    """First guess, log σ: q·sqrt(T(e^(1/σ²) − 1)) = μ (Bu et al. 2020), where μ-Gaussian DP gives (ε, δ)."""
+    """First guess, log σ: q·sqrt(T(e^(1/σ²) − 1)) = μ (Bu et al. 2020), where μ-Gaussian DP gives
+    (ε, δ).
+    """
     mu = 1 / gaussian_sigma(epsilon, delta)
     return -0.5 * math.log(math.log1p((mu / rate) ** 2 / steps))
 
 
 def _close_in(excess: Callable[[float], float], least: float, most: float, x: float) -> float:
-    """A log noise near x where the falling function `excess` is in [least, most]: step out, then a safe secant.
+    """A log noise near x where the falling function `excess` is in [least, most]: step out, then a
+    safe secant.
 
-    Illinois method: halving the value at an end that stays put keeps both ends moving. LEAST_NOISE if that is enough,
-    MOST_NOISE if nothing less is, and the private end of a jump.
+    Illinois method: halving the value at an end that stays put keeps both ends moving. LEAST_NOISE
+    if that is enough, MOST_NOISE if nothing less is, and the private end of a jump.
     """
     low, high = math.log(LEAST_NOISE), math.log(MOST_NOISE)
     middle, width = (least + most) / 2, (most - least) / 2
@@ -491,17 +536,21 @@ def _unreachable(epsilon: float, rate: float, steps: int, delta: float, release:
             f"{steps:,} steps; take fewer steps, smaller batches or a larger ε.")
 
 
-# --- odds: with even odds before, how often the best attacker guesses right ----------------------------------------
+# --- odds: with even odds before, how often the best attacker guesses right -----------------------
 
 def odds_any(epsilon: float, delta: float) -> float:
-    """(e^ε + δ)/(1 + e^ε): what no attacker can beat, whatever the mechanism (Kairouz et al. 2015, Theorem 2.1)."""
+    """(e^ε + δ)/(1 + e^ε): what no attacker can beat, whatever the mechanism (Kairouz et al. 2015,
+    Theorem 2.1).
+    """
     _require(epsilon >= 0 and 0 <= delta <= 1, "ε ≥ 0, 0 ≤ δ ≤ 1", (epsilon, delta))
     small = math.exp(-epsilon)
     return (1 + delta * small) / (1 + small)
 
 
 def odds_gaussian(sigma: float, sensitivity: float = 1.0) -> float:
-    """Φ(Δ/2σ): the best attacker on one release with Gaussian noise (Dong, Roth and Su 2019). 1 without noise."""
+    """Φ(Δ/2σ): the best attacker on one release with Gaussian noise (Dong, Roth and Su 2019). 1
+    without noise.
+    """
     _require(sigma >= 0 and sensitivity > 0, "σ ≥ 0, sensitivity > 0", (sigma, sensitivity))
     return float(special.ndtr(sensitivity / sigma / 2)) if sigma > 0 else 1.0
 
@@ -530,7 +579,9 @@ def odds_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int, seconds
 
 
 def _variation(noise: float, rate: float, steps: int, seconds: float, release: float | None = None) -> float:
-    """Total variation between DP-SGD with and without one picture, or 1 where no PLD can be computed."""
+    """Total variation between DP-SGD with and without one picture, or 1 where no PLD can be
+    computed.
+    """
     if rate == 1:
         return 2 * odds_gaussian((steps / noise**2 + (0 if release is None else release**-2)) ** -0.5) - 1
     interval = _interval(noise, rate, steps, seconds)
@@ -540,21 +591,27 @@ def _variation(noise: float, rate: float, steps: int, seconds: float, release: f
 
 
 def tradeoff_gaussian(alpha: np.ndarray, mu: float) -> np.ndarray:
-    """The least miss rate at false alarm rate `alpha` (any shape): Φ(Φ⁻¹(1 − α) − μ), μ = Δ/σ (Dong et al. 2019)."""
+    """The least miss rate at false alarm rate `alpha` (any shape): Φ(Φ⁻¹(1 − α) − μ), μ = Δ/σ (Dong
+    et al. 2019).
+    """
     return special.ndtr(-special.ndtri(alpha) - mu)
 
 
 def tradeoff_any(alpha: np.ndarray, epsilon: float, delta: float) -> np.ndarray:
-    """The same for whatever is (ε, δ)-private: max(0, 1 − δ − e^ε·α, e^−ε(1 − δ − α)) (Wasserman and Zhou 2010)."""
+    """The same for whatever is (ε, δ)-private: max(0, 1 − δ − e^ε·α, e^−ε(1 − δ − α)) (Wasserman
+    and Zhou 2010).
+    """
     steep = 1 - delta - np.exp(np.minimum(0.0, epsilon + np.log(np.maximum(alpha, 1e-300))))
     return np.maximum(0.0, np.maximum(steep, math.exp(-epsilon) * (1 - delta - np.asarray(alpha))))
 
 
 def tradeoff_dp_sgd(alpha: np.ndarray, noise_multiplier: float, sample_rate: float, steps: int, release_noise: float | None = None) -> np.ndarray:
-    """The same for DP-SGD: what no attacker who watches every step can go below, from the PLD's δ at many ε (Dong, Roth and Su 2019, Proposition 6).
+    """The same for DP-SGD: what no attacker who watches every step can go below, from the PLD's δ
+    at many ε (Dong, Roth and Su 2019, Proposition 6).
 
-    Each (ε, δ(ε)) bounds it; their envelope is the mechanism's own curve but for the gaps between the ε, which only lower it. Rounded to the safe side;
-    0 where no PLD can be computed. Raises ValueError.
+    Each (ε, δ(ε)) bounds it; their envelope is the mechanism's own curve but for the gaps between
+    the ε, which only lower it. Rounded to the safe side; 0 where no PLD can be computed. Raises
+    ValueError.
     """
     _check(noise_multiplier, sample_rate, steps, 0.5)
     alpha = np.asarray(alpha, float)
@@ -602,12 +659,14 @@ def area_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int,
     return float(1 - missed @ np.diff(edges))
 
 
-# --- randomised response over k labels -----------------------------------------------------------------------------
+# --- randomised response over k labels ------------------------------------------------------------
 
 def randomized_response(epsilon: float, k: int) -> RandomizedResponse:
-    """Keep the label with e^ε/(e^ε + k − 1), else one of the k − 1 others (Kairouz et al. 2014, Section 4).
+    """Keep the label with e^ε/(e^ε + k − 1), else one of the k − 1 others (Kairouz et al. 2014,
+    Section 4).
 
-    One label replaced by another costs ε, with δ = 0. Overflows for no ε, math.inf included. Raises ValueError.
+    One label replaced by another costs ε, with δ = 0. Overflows for no ε, math.inf included. Raises
+    ValueError.
     """
     _require(epsilon >= 0 and k >= 2, "ε ≥ 0 and k ≥ 2", (epsilon, k))
     small = math.exp(-epsilon)
@@ -616,25 +675,32 @@ def randomized_response(epsilon: float, k: int) -> RandomizedResponse:
 
 
 def sample_randomized_response(labels: np.ndarray, epsilon: float, k: int, rng: np.random.Generator) -> np.ndarray:
-    """A private copy of whole-number labels in [0, k), of the same shape and type. Raises ValueError."""
+    """A private copy of whole-number labels in [0, k), of the same shape and type.
+
+    Raises ValueError.
+    """
     labels = np.asarray(labels)
     _require(labels.size == 0 or (labels.min() >= 0 and labels.max() < k), f"labels from 0 to {k - 1}", labels)
     flipped = rng.random(labels.shape) < randomized_response(epsilon, k).flip
-    others = (labels + rng.integers(1, k, labels.shape)) % k  # any label but its own, each with the same chance
+    # any label but its own, each with the same chance
+    others = (labels + rng.integers(1, k, labels.shape)) % k
     return np.where(flipped, others, labels).astype(labels.dtype)
 
 
 def odds_randomized_response(epsilon: float, k: int) -> float:
-    """The best attacker who must tell which of two given labels was answered: (1 + keep − other)/2."""
+    """The best attacker who must tell which of two given labels was answered: (1 + keep − other)/2.
+    """
     response = randomized_response(epsilon, k)
     return 1 - (response.flip + response.other) / 2
 
 
 def odds_pair(sigma: float, sensitivity: float, label_epsilon: float, k: int) -> float:
-    """The best attacker who must tell two given pictures with different labels apart, image and label released.
+    """The best attacker who must tell two given pictures with different labels apart, image and
+    label released.
 
-    (1 + total variation)/2; the variation sums, over what the label came out as (its own, the other's, a third), the
-    Gaussian hockey stick at that outcome's likelihood ratio. The pair's ε is `pair_epsilon`.
+    (1 + total variation)/2; the variation sums, over what the label came out as (its own, the
+    other's, a third), the Gaussian hockey stick at that outcome's likelihood ratio. The pair's ε is
+    `pair_epsilon`.
     """
     response = randomized_response(label_epsilon, k)
     stick = lambda epsilon: gaussian_hockey_stick(epsilon, sigma, sensitivity)
@@ -645,14 +711,18 @@ def odds_pair(sigma: float, sensitivity: float, label_epsilon: float, k: int) ->
 
 
 def pair_epsilon(image_epsilon: float, label_epsilon: float) -> float:
-    """ε of an image and its label released together, at the image's δ, by basic composition: the sum."""
+    """ε of an image and its label released together, at the image's δ, by basic composition: the
+    sum.
+    """
     return image_epsilon + label_epsilon
 
 
-# --- warnings in words ---------------------------------------------------------------------------------------------
+# --- warnings in words ----------------------------------------------------------------------------
 
 def delta_warning(delta: float, n: int) -> str | None:
-    """None, or one sentence where δ is not below one in the n units protected: then it promises next to nothing."""
+    """None, or one sentence where δ is not below one in the n units protected: then it promises
+    next to nothing.
+    """
     if delta < 1 / n:
         return None
     return (f"δ = {rounding.chosen(delta)} is not below 1 in {n:,}: publishing one of the {n:,} in full, picked at random, would keep "

@@ -111,7 +111,7 @@ def described(noise: float) -> str:
     return f"{noise:.6g}"
 
 
-# --- numbers of a Result by name: for the command line -------------------------------------------
+# --- numbers of a Result by name: for the command line --------------------------------------------
 
 def is_bound(name: str) -> bool:
     """Is this metric an upper bound? (membership_odds, how often an attack was right, is none.)"""

@@ -1,8 +1,11 @@
-"""Runner: submit, follow and cancel studies. The same key is never trained twice at the same time, whoever asks.
+"""Runner: submit, follow and cancel studies.
 
-A `Run` is one attempt at one study, seen from this process. Its events arrive from the worker through the
-scheduler (topic = the attempt's name), numbered, so that a late follower gets the history and nobody gets an event
-twice. The worker stores the Result itself; the Runner only reports how it went.
+The same key is never trained twice at the same time, whoever asks.
+
+A `Run` is one attempt at one study, seen from this process. Its events arrive from the worker
+through the scheduler (topic = the attempt's name), numbered, so that a late follower gets the
+history and nobody gets an event twice. The worker stores the Result itself; the Runner only reports
+how it went.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from engine.lab import Lab, open_store, save
 from engine.study import EVENTS, Event, Failed, Phase, Refused, Result, Study, key
 
 log = logging.getLogger("veil.runner")
-GRACE = 4.0  # seconds a worker has to stop at its next event, before it is restarted (about 4 s more)
+# seconds a worker has to stop at its next event, before it is restarted (about 4 s more)
+GRACE = 4.0
 DYING = 2.0  # seconds from a dying process' last closed socket to its end, at the very most
 SETTLED = 0.5  # seconds within which a subscription has reached the scheduler
 COALESCE = 0.2  # seconds within which phases of one name are sent once
@@ -35,7 +39,10 @@ ENDED = ("done", "failed", "cancelled")
 
 @dataclass
 class Run:
-    """One attempt, as it is seen now. Read it through `Runner.find`; only the Runner writes to it."""
+    """One attempt, as it is seen now.
+
+    Read it through `Runner.find`; only the Runner writes to it.
+    """
 
     study: Study
     key: str
@@ -51,11 +58,12 @@ class Run:
     result: Result | None = None
     cancelling: bool = False
     future: object = None
-    numbers: set[int] = field(default_factory=set)  # messages heard, so that history and live feed may overlap
+    # messages heard, so that history and live feed may overlap
+    numbers: set[int] = field(default_factory=set)
     order: list[int] = field(default_factory=list)  # the number of each event, ascending
 
 
-# --- in the worker ------------------------------------------------------------------------------------------------------
+# --- in the worker --------------------------------------------------------------------------------
 
 class Stopped(Exception):
     """The run was cancelled and has stopped at an event."""
@@ -65,17 +73,20 @@ def work(study: Study, attempt: str) -> tuple[dict, dict]:
     """Compute a study in a worker process, telling each event; returns Result.parts()."""
     from distributed import get_worker
     worker = get_worker()
-    os.setpriority(os.PRIO_PROCESS, 0, 10)  # pages and browsers on this machine go first: they need little, and at once
+    # pages and browsers on this machine go first: they need little, and at once
+    os.setpriority(os.PRIO_PROCESS, 0, 10)
     say = Voice(worker, attempt)
     say("started", worker=worker.address)
     try:
         return drive(Lab(open_store()).need(study), say, stopped=lambda: _cancelled(worker, attempt)).parts()
     finally:
-        say("ended")  # whatever became of it: from now on this worker must not be restarted on its account
+        # whatever became of it: from now on this worker must not be restarted on its account
+        say("ended")
 
 
 def drive(run, say, stopped) -> Result:
-    """Step a study's generator to its Result, telling events, looking for a cancellation at each."""
+    """Step a study's generator to its Result, telling events, looking for a cancellation at each.
+    """
     while True:
         if stopped():
             run.close()
@@ -88,13 +99,18 @@ def drive(run, say, stopped) -> Result:
 
 
 def _cancelled(worker, attempt: str) -> bool:
-    """The scheduler has taken the task back. Local knowledge: no round trip (cancelling does not stop a thread)."""
+    """The scheduler has taken the task back.
+
+    Local knowledge: no round trip (cancelling does not stop a thread).
+    """
     task = worker.state.tasks.get(attempt)
     return task is None or task.state in ("cancelled", "released", "forgotten")
 
 
 class Voice:
-    """Sends numbered messages under the attempt's topic; phases that follow each other closely are sent once."""
+    """Sends numbered messages under the attempt's topic; phases that follow each other closely are
+    sent once.
+    """
 
     def __init__(self, worker, topic: str):
         self.worker, self.topic, self.number = worker, topic, 0
@@ -113,10 +129,12 @@ class Voice:
         self(type(event).__name__, **asdict(event))
 
 
-# --- in the asking process ------------------------------------------------------------------------------------------------
+# --- in the asking process ------------------------------------------------------------------------
 
 class Runner:
-    """Runs studies on a dask cluster: our own (started in the background at once) or the one at VEIL_SCHEDULER."""
+    """Runs studies on a dask cluster: our own (started in the background at once) or the one at
+    VEIL_SCHEDULER.
+    """
 
     def __init__(self, store: Store, address: str | None = None, introduction: dict | None = None):
         self.store, self.introduction = store, introduction
@@ -126,7 +144,8 @@ class Runner:
         self.process = self.client = self.trouble = None
         self.unreachable: cluster.Unreachable | None = None  # VEIL_SCHEDULER names no scheduler
         self.ready, self.starting = threading.Event(), threading.Lock()
-        self.launches = ThreadPoolExecutor(1, "veil-launch")  # one at a time: first asked, first in the queue
+        # one at a time: first asked, first in the queue
+        self.launches = ThreadPoolExecutor(1, "veil-launch")
         self._asked_places = 0.0
         threading.Thread(target=self._start, name="veil-cluster", daemon=True).start()
 
@@ -140,7 +159,8 @@ class Runner:
                 self.process, self.introduction = cluster.start()
                 self.client = cluster.connect(self.introduction)
                 self._warm = self.client.submit(_warm_up, pure=False, key=f"warm-up-{uuid.uuid4().hex}", priority=-1)
-        except cluster.Unreachable as error:  # reported when somebody runs something, on the page or here
+        # reported when somebody runs something, on the page or here
+        except cluster.Unreachable as error:
             self.trouble, self.unreachable = str(error), error
             log.warning("%s", error)
         except Exception as error:  # reported on the page when somebody presses Run
@@ -157,7 +177,10 @@ class Runner:
         return run
 
     def submit(self, study: Study, name: str | None = None) -> Run:
-        """Run a study, or join the attempt that is computing it already. Never waits for the computation."""
+        """Run a study, or join the attempt that is computing it already.
+
+        Never waits for the computation.
+        """
         name = name or key(study)
         with self.lock:
             run = self.runs.get(name)
@@ -184,9 +207,11 @@ class Runner:
             run.attempt = self.client.run_on_scheduler(cluster.claim, run.key, f"{run.key}-{uuid.uuid4().hex[:8]}")
             self.client.subscribe_topic(run.attempt, lambda event: self._hear(run, event[1]))
             run.future = self.client.submit(work, run.study, run.attempt, key=run.attempt, retries=0, pure=False,
-                                            fifo_timeout=0)  # without a grace period: first come, first served
+                                            # without a grace period: first come, first served
+                                            fifo_timeout=0)
             self._catch_up(run)
-            # The subscription travels on a stream of its own and may arrive after that question: what was said between the two is asked for again.
+            # The subscription travels on a stream of its own and may arrive after that question:
+            # what was said between the two is asked for again.
             settled = threading.Timer(SETTLED, self._catch_up, (run,))
             settled.daemon = True
             settled.start()
@@ -221,7 +246,8 @@ class Runner:
                 return
             run.numbers.add(message["n"])
             if message["kind"] in EVENTS:
-                place = bisect.bisect(run.order, message["n"])  # at the end, unless it was caught up with
+                # at the end, unless it was caught up with
+                place = bisect.bisect(run.order, message["n"])
                 run.order.insert(place, message["n"])
                 run.events.insert(place, EVENTS[message["kind"]](**message["fields"]))
             elif message["kind"] == "started":
@@ -249,7 +275,9 @@ class Runner:
         self._end(run, "cancelled", "Stopped by somebody else.")
 
     def _dies(self) -> bool:
-        """Our own cluster's process has ended, or does within a moment: its sockets close before the system says that it has."""
+        """Our own cluster's process has ended, or does within a moment: its sockets close before
+        the system says that it has.
+        """
         try:
             self.process.wait(DYING)
         except subprocess.TimeoutExpired:
@@ -288,10 +316,12 @@ class Runner:
         except Exception:
             log.warning("clean-up of %s", run.attempt, exc_info=True)
 
-    # --- cancelling ---------------------------------------------------------------------------------------------------
+    # --- cancelling -------------------------------------------------------------------------------
 
     def cancel(self, name: str) -> None:
-        """Stop a run for everyone: at its next event, or by restarting its worker when that does not come."""
+        """Stop a run for everyone: at its next event, or by restarting its worker when that does
+        not come.
+        """
         with self.lock:
             run = self.runs.get(name)
             if run is None or run.state in ENDED or run.cancelling:
@@ -326,14 +356,15 @@ class Runner:
             log.exception("restart")
             self._end(run, "failed", f"The run does not answer and could not be stopped ({error}).")
 
-    # --- the queue ------------------------------------------------------------------------------------------------------
+    # --- the queue --------------------------------------------------------------------------------
 
     def _update_places(self) -> None:
         """Ask the scheduler, at most once a second, how many runs are ahead of each waiting one."""
         if not self.ready.is_set() or self.client is None or time.monotonic() - self._asked_places < 1:
             return
         self._asked_places = time.monotonic()
-        threading.Thread(target=self._ask_places, daemon=True).start()  # a page never waits for the scheduler
+        # a page never waits for the scheduler
+        threading.Thread(target=self._ask_places, daemon=True).start()
 
     def _ask_places(self) -> None:
         waiting = self.client.run_on_scheduler(cluster.waiting)
@@ -370,7 +401,9 @@ def _warm_up() -> None:
 
 
 def explain(error: Exception) -> str:
-    """Why a run failed, in the user's words; what only a programmer can mend goes to the log as well."""
+    """Why a run failed, in the user's words; what only a programmer can mend goes to the log as
+    well.
+    """
     from distributed import KilledWorker
     if isinstance(error, (Failed, Refused, data.Missing, OSError)):
         return str(error)

@@ -1,7 +1,8 @@
-"""What the environment says: where Veil keeps things, how many cores it may use, and one line for each variable that is wrong.
+"""What the environment says: where Veil keeps things, how many cores it may use, and one line for
+each variable that is wrong.
 
-`check` is asked once, when the command line or the server starts: whoever has mistyped a variable reads that, and not
-what breaks later on its account.
+`check` is asked once, when the command line or the server starts: whoever has mistyped a variable
+reads that, and not what breaks later on its account.
 """
 
 import os
@@ -14,7 +15,8 @@ CACHE_GIB = 10.0
 ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 MOST_CORES = 1024  # many more threads than that end a process without a word
-COUNTS = re.compile(r"\s*[1-9]\d{0,5}\s*(,\s*[1-9]\d{0,5}\s*)*")  # OpenMP takes several: one for each level
+# OpenMP takes several: one for each level
+COUNTS = re.compile(r"\s*[1-9]\d{0,5}\s*(,\s*[1-9]\d{0,5}\s*)*")
 
 
 class Wrong(ValueError):
@@ -37,7 +39,10 @@ def data_folder() -> Path:
 
 
 def scheduler() -> str | None:
-    """Address of a dask scheduler to join (VEIL_SCHEDULER), or None to start our own. Raises Wrong."""
+    """Address of a dask scheduler to join (VEIL_SCHEDULER), or None to start our own.
+
+    Raises Wrong.
+    """
     address = (os.environ.get("VEIL_SCHEDULER") or "").strip()
     found = ADDRESS.fullmatch(address)
     if address and not (found and 0 < int(found[4]) < 2**16):
@@ -46,7 +51,10 @@ def scheduler() -> str | None:
 
 
 def cache_limit() -> int:
-    """The most bytes that stored results may take (VEIL_CACHE_GB, in GiB, default 10). Raises Wrong."""
+    """The most bytes that stored results may take (VEIL_CACHE_GB, in GiB, default 10).
+
+    Raises Wrong.
+    """
     text = os.environ.get("VEIL_CACHE_GB") or str(CACHE_GIB)
     try:
         limit = int(parameters.numeral(text) * 2**30)
@@ -77,7 +85,9 @@ def _few(text: str) -> bool:
 
 
 def _check_folder(name: str, folder, access: int, what: str) -> None:
-    """Raises Wrong where it is no folder and cannot become one, or where we may not do with it what we must."""
+    """Raises Wrong where it is no folder and cannot become one, or where we may not do with it what
+    we must.
+    """
     try:
         path = folder()
         there = path.exists()

@@ -1,11 +1,12 @@
 """Names of random streams. Two streams with different names share no draw.
 
-Whoever sees two releases with one noise draw can take the noise off: with noises σ₁z and σ₂z on sums a
-and b, a − σ₁(a − b)/(σ₁ − σ₂) is the exact sum. So everything that protects (noise, Poisson sampling,
-coin flips) is drawn from a stream that is named by all that the release depends on: of a study by its
-key (`Study.derive_seed`), of locally noised images by the mechanism (`local_noise.LocalNoise`).
-Only what protects nobody (initial weights, the order of shuffled batches, latent points) is named by its
-purpose and the seed alone, so that runs with other settings start alike.
+Whoever sees two releases with one noise draw can take the noise off: with noises σ₁z and σ₂z on
+sums a and b, a − σ₁(a − b)/(σ₁ − σ₂) is the exact sum. So everything that protects (noise, Poisson
+sampling, coin flips) is drawn from a stream that is named by all that the release depends on: of a
+study by its key (`Study.derive_seed`), of locally noised images by the mechanism
+(`local_noise.LocalNoise`). Only what protects nobody (initial weights, the order of shuffled
+batches, latent points) is named by its purpose and the seed alone, so that runs with other settings
+start alike.
 """
 
 from __future__ import annotations

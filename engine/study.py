@@ -1,7 +1,10 @@
-"""The one idea of Veil: a Study is a value. Study, Event, Result, Guarantee and the key that joins them.
+"""The one idea of Veil: a Study is a value.
 
-A Study's fields are all that can change its result and only that. `run(lab)` is a generator: it yields Events
-(points of curves, pictures, phases) and returns a Result, which is enough to draw the whole page.
+Study, Event, Result, Guarantee and the key that joins them.
+
+A Study's fields are all that can change its result and only that. `run(lab)` is a generator: it
+yields Events (points of curves, pictures, phases) and returns a Result, which is enough to draw the
+whole page.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from engine import data, parameters, streams
 
 
-# --- what a study says while it runs, and at the end -------------------------------------------------------------
+# --- what a study says while it runs, and at the end ----------------------------------------------
 
 @dataclass(frozen=True)
 class Point:
@@ -89,7 +92,8 @@ class Result:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     pictures: dict[str, bytes] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)  # JSON values: sizes, names, warnings
-    made: dict[str, Any] = field(default_factory=dict)  # filled by the lab: seconds, device, versions, time
+    # filled by the lab: seconds, device, versions, time
+    made: dict[str, Any] = field(default_factory=dict)
 
     @property
     def warnings(self) -> list[str]:
@@ -112,7 +116,7 @@ class Result:
         return cls(**rest, arrays=kept, pictures=pictures)
 
 
-# --- the study itself --------------------------------------------------------------------------------------------
+# --- the study itself -----------------------------------------------------------------------------
 
 class Study(BaseModel):
     """A frozen, keyword-only description of one computation. Subclasses add fields and `run`."""
@@ -123,11 +127,15 @@ class Study(BaseModel):
     NAME: ClassVar[str]
     VERSION: ClassVar[int] = 1  # raised whenever the same fields would give another result
     TITLE: ClassVar[str] = ""
-    INSTANT: ClassVar[bool] = False  # numpy only and under two seconds: runs by itself, in the asking process
+    # numpy only and under two seconds: runs by itself, in the asking process
+    INSTANT: ClassVar[bool] = False
     PRESETS: ClassVar[dict[str, dict]] = {"quick": {}}
     EXCLUSIVE: ClassVar[tuple[str, ...]] = ()  # fields of which one replaces the others
-    REMEMBERED: ClassVar[bool] = False  # large, and asked for by many: the last one's Result stays in the memory of a process that trains
-    SERIES: ClassVar[dict[str, str]] = {}  # methods that give several of this study at once, words → study; and what each shows
+    # large, and asked for by many: the last one's Result stays in the memory of a process that
+    # trains
+    REMEMBERED: ClassVar[bool] = False
+    # methods that give several of this study at once, words → study; and what each shows
+    SERIES: ClassVar[dict[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -137,7 +145,10 @@ class Study(BaseModel):
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Study:
-        """The study at a preset, with some fields changed. Raises Refused for a wrong name or value."""
+        """The study at a preset, with some fields changed.
+
+        Raises Refused for a wrong name or value.
+        """
         if name not in cls.PRESETS:
             raise Refused("preset", f"preset: {_short(name)} is not known for {cls.NAME}; it has {', '.join(cls.PRESETS)}")
         dropped = cls.EXCLUSIVE if set(cls.EXCLUSIVE) & set(changes) else ()
@@ -148,7 +159,9 @@ class Study(BaseModel):
         raise TypeError(f"{type(self).__name__} does not say how it runs")
 
     def work(self) -> float:
-        """Size of the computation in any unit proportional to its seconds: used to estimate time, never in the key."""
+        """Size of the computation in any unit proportional to its seconds: used to estimate time,
+        never in the key.
+        """
         return 1.0
 
     def kind(self) -> str:
@@ -156,21 +169,29 @@ class Study(BaseModel):
         return self.NAME
 
     def typical(self) -> float | None:
-        """Seconds that it takes on the two processor cores where Veil was measured, where that is known: an estimate for a machine that has run none."""
+        """Seconds that it takes on the two processor cores where Veil was measured, where that is
+        known: an estimate for a machine that has run none.
+        """
         return None
 
     def needs(self) -> tuple[Study, ...]:
-        """The studies that `run` asks the lab for, where they follow from the fields: a new version of theirs is a new key."""
+        """The studies that `run` asks the lab for, where they follow from the fields: a new version
+        of theirs is a new key.
+        """
         return ()
 
     def reads(self) -> dict[str, str]:
-        """Fingerprints of the files that `run` reads besides its data set: another file is another key. Raises data.Missing."""
+        """Fingerprints of the files that `run` reads besides its data set: another file is another
+        key. Raises data.Missing.
+        """
         return {}
 
     def fitting(self, shown) -> dict[str, Any]:
-        """What takes the place of values that nobody has chosen and that the data set has no room for. shown: its exhibits.
+        """What takes the place of values that nobody has chosen and that the data set has no room
+        for. shown: its exhibits.
 
-        A batch is at most all of the training pictures. tests/test_fitting.py asks every preset of every study.
+        A batch is at most all of the training pictures. tests/test_fitting.py asks every preset of
+        every study.
         """
         usual = getattr(self, "batch_size", None)
         return {"batch_size": shown.train_size} if usual is not None and usual > shown.train_size else {}
@@ -180,14 +201,17 @@ class Study(BaseModel):
         return True
 
     def stream_name(self) -> str:
-        """What random streams of this study are named by: its key, so that no other study shares a draw.
+        """What random streams of this study are named by: its key, so that no other study shares a
+        draw.
 
         A study that protects nobody may return "", so that runs with other settings draw alike.
         """
         return key(self)
 
     def derive_seed(self, purpose: str) -> int:
-        """The seed of one random stream of this study; all that protects is drawn from such a stream."""
+        """The seed of one random stream of this study; all that protects is drawn from such a
+        stream.
+        """
         return streams.derive_seed(purpose, self.seed, self.stream_name())
 
     def changed(self) -> dict[str, str]:
@@ -197,10 +221,11 @@ class Study(BaseModel):
 
 
 def fitted(study: Study, given: Collection[str] = ()) -> tuple[Study, list[str]]:
-    """The study with defaults that fit its data set, and a sentence for each value that was replaced.
+    """The study with defaults that fit its data set, and a sentence for each value that was
+    replaced.
 
-    given: fields that somebody has chosen, which stay as they are (a wrong one is refused by the study's check). Raises
-    data.Missing.
+    given: fields that somebody has chosen, which stay as they are (a wrong one is refused by the
+    study's check). Raises data.Missing.
     """
     changes = {name: value for name, value in study.fitting(data.exhibits(study.dataset)).items() if name not in given}
     spec = parameters.specs(type(study))
@@ -210,12 +235,16 @@ def fitted(study: Study, given: Collection[str] = ()) -> tuple[Study, list[str]]
 
 
 def key(study: Study) -> str:
-    """SHA-256 (hex) of the study's canonical JSON. Raises data.Missing where its data set is not there."""
+    """SHA-256 (hex) of the study's canonical JSON. Raises data.Missing where its data set is not
+    there.
+    """
     return hashlib.sha256(json.dumps(canonical(study), sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def canonical(study: Study) -> dict:
-    """Name, version, fields (nested studies by their own canonical form), the data set's fingerprint, and what it needs."""
+    """Name, version, fields (nested studies by their own canonical form), the data set's
+    fingerprint, and what it needs.
+    """
     values = {name: _canonical(getattr(study, name)) for name in type(study).model_fields}
     prints = {"data": data.fingerprint(study.dataset)} if "dataset" in values else {}
     prints |= {"reads": study.reads()} if study.reads() else {}
@@ -233,14 +262,16 @@ def _canonical(value: Any) -> Any:
     return parameters.number(value)  # 1, 1.0 and np.float64(1) are one text
 
 
-# --- wrong values, in the user's words ---------------------------------------------------------------------------
+# --- wrong values, in the user's words ------------------------------------------------------------
 
 class Failed(Exception):
     """A study that cannot end well, with the reason and the remedy in the user's words."""
 
 
 class Refused(ValueError):
-    """A parameter that is not allowed: the field, and one line that names field, value and allowed range."""
+    """A parameter that is not allowed: the field, and one line that names field, value and allowed
+    range.
+    """
 
     def __init__(self, field: str, message: str):
         super().__init__(field, message)
@@ -251,7 +282,10 @@ class Refused(ValueError):
 
 
 def build(study: type[Study], values: dict[str, Any]) -> Study:
-    """A validated study, or Refused for the first wrong value. Text is parsed first, as from a URL or --set."""
+    """A validated study, or Refused for the first wrong value.
+
+    Text is parsed first, as from a URL or --set.
+    """
     known, parsed = parameters.specs(study), {}
     for name, value in values.items():
         if name not in known:

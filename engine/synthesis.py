@@ -1,7 +1,9 @@
-"""Pictures whose batch-norm statistics are those of the training data (report 2; Yin et al. 2020, "DeepInversion"). torch.
+"""Pictures whose batch-norm statistics are those of the training data (report 2; Yin et al. 2020,
+"DeepInversion"). torch.
 
-A network with batch norm keeps the mean and the variance of every channel over its training pictures. Here pictures are changed until
-theirs are the same and until the network sees in each the class that was asked for.
+A network with batch norm keeps the mean and the variance of every channel over its training
+pictures. Here pictures are changed until theirs are the same and until the network sees in each the
+class that was asked for.
 """
 
 from __future__ import annotations
@@ -20,13 +22,17 @@ from engine.teaching import Scale
 
 CHUNK = 250  # pictures whose activations in all layers are held at once
 BLUR = 1.0  # pixels: standard deviation of the blur that smooth pictures are seen through
-Statistics = dict[str, tuple[torch.Tensor, torch.Tensor]]  # layer → mean, variance: (channels,) each, or (classes, channels)
+# layer → mean, variance: (channels,) each, or (classes, channels)
+Statistics = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
-# --- statistics of a network's layers ----------------------------------------------------------------------------------------
+# --- statistics of a network's layers -------------------------------------------------------------
 
 def norm_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """The batch or group norms of a network by name, in the order of the modules. Raises ValueError where there is none."""
+    """The batch or group norms of a network by name, in the order of the modules.
+
+    Raises ValueError where there is none.
+    """
     found = {name: layer for name, layer in network.named_modules() if isinstance(layer, (nn.BatchNorm2d, nn.GroupNorm))}
     if not found:
         raise ValueError("this network has no batch norm layers, so there are no statistics to match")
@@ -34,9 +40,11 @@ def norm_layers(network: nn.Module) -> dict[str, nn.Module]:
 
 
 class Watch:
-    """While open, keeps what each norm layer sees in a forward pass: `seen`, layer → (b, channels, h, w).
+    """While open, keeps what each norm layer sees in a forward pass: `seen`, layer → (b, channels,
+    h, w).
 
-    Of batch norm its input, whose statistics it records; of group norm its output, whose size is bounded for every single picture.
+    Of batch norm its input, whose statistics it records; of group norm its output, whose size is
+    bounded for every single picture.
     """
 
     def __init__(self, network: nn.Module):
@@ -66,7 +74,9 @@ def recorded(network: nn.Module) -> Statistics:
 
 @torch.no_grad()
 def record(network: nn.Module, images: torch.Tensor, scale: Scale = Scale()) -> None:
-    """Let the batch norms forget, and record their statistics anew over images (n, h, w, c) uint8, as the mean over batches."""
+    """Let the batch norms forget, and record their statistics anew over images (n, h, w, c) uint8,
+    as the mean over batches.
+    """
     layers = [layer for layer in norm_layers(network).values() if isinstance(layer, nn.BatchNorm2d)]
     before = [layer.momentum for layer in layers]
     for layer in layers:
@@ -74,7 +84,8 @@ def record(network: nn.Module, images: torch.Tensor, scale: Scale = Scale()) -> 
         layer.momentum = None  # a cumulative mean
     network.train()
     for part in images.split(500):
-        if len(part) == len(images) or len(part) > 250:  # a short rest would count as much as a whole batch
+        # a short rest would count as much as a whole batch
+        if len(part) == len(images) or len(part) > 250:
             network(scale.of(part))
     for layer, momentum in zip(layers, before):
         layer.momentum = momentum
@@ -83,7 +94,9 @@ def record(network: nn.Module, images: torch.Tensor, scale: Scale = Scale()) -> 
 
 @torch.no_grad()
 def by_class(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, classes: int, scale: Scale = Scale()) -> Statistics:
-    """Mean and variance of what each norm layer sees, for each class by itself: (classes, channels) each, NaN for a class without pictures."""
+    """Mean and variance of what each norm layer sees, for each class by itself: (classes, channels)
+    each, NaN for a class without pictures.
+    """
     network.eval()
     sums: dict[str, torch.Tensor] = {}
     with Watch(network) as watch:
@@ -98,29 +111,35 @@ def by_class(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, cla
 
 
 def moments(x: torch.Tensor) -> torch.Tensor:
-    """(b, channels, h, w) → (b, 2·channels): each picture's mean of each channel over its pixels, then its mean square."""
+    """(b, channels, h, w) → (b, 2·channels): each picture's mean of each channel over its pixels,
+    then its mean square.
+    """
     return torch.cat([x.mean((2, 3)), x.square().mean((2, 3))], 1)
 
 
 def spread(found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(..., 2·channels) means and mean squares → mean and variance (..., channels), which rounding or noise does not make negative."""
+    """(..., 2·channels) means and mean squares → mean and variance (..., channels), which rounding
+    or noise does not make negative.
+    """
     mean, square = found.chunk(2, -1)
     return mean, (square - mean.square()).clamp_min(0)
 
 
-# --- statistics under differential privacy ---------------------------------------------------------------------------------------
+# --- statistics under differential privacy --------------------------------------------------------
 
 @torch.no_grad()
 def private_statistics(network: nn.Module, images: torch.Tensor, noise_multiplier: float, clip: float, sampler: GaussianNoise,
                        scale: Scale = Scale()) -> Statistics:
-    """Noised mean and variance of what each norm layer of a group-norm network gives, over images (n, h, w, c) uint8.
+    """Noised mean and variance of what each norm layer of a group-norm network gives, over images
+    (n, h, w, c) uint8.
 
-    Each picture gives one vector: for each layer, its channels' means and mean squares over √(2·layers·channels), shortened to length
-    `clip`, and a 1 that counts it. A picture that is blanked gives a vector of zeros, count and all,
-    while the number of pictures stays fixed and public (engine/neighbours.py). So one picture moves
-    the sum by at most S = √(clip² + 1), and N(0, (noise_multiplier·S)²) is added to each entry: one
-    Gaussian release of sensitivity 1 and that noise multiplier, drawn by
-    engine.noise and rounded once. All the rest is post-processing. Proof in docs/synthesis.md.
+    Each picture gives one vector: for each layer, its channels' means and mean squares over
+    √(2·layers·channels), shortened to length `clip`, and a 1 that counts it. A picture that is
+    blanked gives a vector of zeros, count and all, while the number of pictures stays fixed and
+    public (engine/neighbours.py). So one picture moves the sum by at most S = √(clip² + 1), and
+    N(0, (noise_multiplier·S)²) is added to each entry: one Gaussian release of sensitivity 1 and
+    that noise multiplier, drawn by engine.noise and rounded once. All the rest is post-processing.
+    Proof in docs/synthesis.md.
     """
     total, sizes = None, {}
     network.eval()
@@ -140,11 +159,13 @@ def private_statistics(network: nn.Module, images: torch.Tensor, noise_multiplie
 
 
 def weight(layers: int, channels: int) -> float:
-    """Of a layer's moments in a picture's vector: group norm's mean squares are 1 on average, so the vector's length is about 1."""
+    """Of a layer's moments in a picture's vector: group norm's mean squares are 1 on average, so
+    the vector's length is about 1.
+    """
     return (2 * layers * channels) ** -0.5
 
 
-# --- the objective --------------------------------------------------------------------------------------------------------------
+# --- the objective --------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Teacher:
@@ -172,15 +193,18 @@ class Objective:
     """The objective of a batch of pictures: `total` to step on, and its parts for drawing."""
 
     total: torch.Tensor
-    distances: dict[str, torch.Tensor] = field(default_factory=dict)  # layer → ‖μ − μ̂‖² + ‖σ² − σ̂²‖²
+    # layer → ‖μ − μ̂‖² + ‖σ² − σ̂²‖²
+    distances: dict[str, torch.Tensor] = field(default_factory=dict)
     labels: torch.Tensor | None = None
     right: torch.Tensor | None = None  # share of the pictures that the teacher names as wanted
 
 
 def objective(pixels: torch.Tensor, labels: torch.Tensor, teachers: list[Teacher], weights: Weights, watches: list[Watch]) -> Objective:
-    """Of pixels (b, c, h, w) and wanted labels (b,): the mean over teachers of statistics and cross-entropy, and the pictures' own terms.
+    """Of pixels (b, c, h, w) and wanted labels (b,): the mean over teachers of statistics and
+    cross-entropy, and the pictures' own terms.
 
-    Statistics: Σ over layers of ‖μ − μ̂‖² + ‖σ² − σ̂²‖², with biased variances over batch and pixels (report 2, equation 1).
+    Statistics: Σ over layers of ‖μ − μ̂‖² + ‖σ² − σ̂²‖², with biased variances over batch and
+    pixels (report 2, equation 1).
     """
     found = [_of_teacher(pixels, labels, teacher, weights, watch) for teacher, watch in zip(teachers, watches)]
     total = sum(each.total for each in found) / len(found)
@@ -210,12 +234,14 @@ def _of_teacher(pixels, labels, teacher: Teacher, weights: Weights, watch: Watch
 class MeanAndVariance(torch.autograd.Function):
     """(b, channels, h, w) → mean and biased variance of each channel (channels,), differentiable.
 
-    The gradient is linear in x, one pass over it; autograd's own takes several and cost more than the convolutions (bench/synthesis_step.py).
+    The gradient is linear in x, one pass over it; autograd's own takes several and cost more than
+    the convolutions (bench/synthesis_step.py).
     """
 
     @staticmethod
     def forward(context, x: torch.Tensor):
-        rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # a view where the channels are last in memory
+        # a view where the channels are last in memory
+        rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
         once = rows.new_full((1, len(rows)), 1 / len(rows))
         mean = (once @ rows)[0]  # as products of matrices: torch.var_mean takes three times as long
         variance = (once @ (rows - mean).square())[0]
@@ -239,15 +265,19 @@ def _by_label(x: torch.Tensor, labels: torch.Tensor, classes: int) -> tuple[torc
 
 
 def variation(pixels: torch.Tensor) -> torch.Tensor:
-    """Total variation: the sum of squared steps between neighbouring pixels, mean over pictures (Mahendran and Vedaldi 2015, β = 2)."""
+    """Total variation: the sum of squared steps between neighbouring pixels, mean over pictures
+    (Mahendran and Vedaldi 2015, β = 2).
+    """
     down, across = pixels[:, :, 1:] - pixels[:, :, :-1], pixels[..., 1:] - pixels[..., :-1]
     return (down.square().sum() + across.square().sum()) / len(pixels)
 
 
-# --- the pictures that are changed ------------------------------------------------------------------------------------------------
+# --- the pictures that are changed ----------------------------------------------------------------
 
 def smooth(free: torch.Tensor) -> torch.Tensor:
-    """(b, c, h, w) free numbers → pixels in [0, 1]: blurred, so that neighbours move together, then through a sigmoid."""
+    """(b, c, h, w) free numbers → pixels in [0, 1]: blurred, so that neighbours move together, then
+    through a sigmoid.
+    """
     reach = round(3 * BLUR)
     places = torch.arange(-reach, reach + 1, device=free.device, dtype=free.dtype)
     kernel = torch.exp(-places.square() / (2 * BLUR**2))
@@ -257,7 +287,9 @@ def smooth(free: torch.Tensor) -> torch.Tensor:
 
 
 def free_pixels(free: torch.Tensor) -> torch.Tensor:
-    """(b, c, h, w) free numbers → pixels as the report has them: each by itself; N(0, 1) is grey with spread 0.5."""
+    """(b, c, h, w) free numbers → pixels as the report has them: each by itself; N(0, 1) is grey
+    with spread 0.5.
+    """
     return free / 2 + 0.5
 
 
@@ -277,7 +309,9 @@ class Settings:
 
 
 class Batch:
-    """One batch of pictures on its way. `step` moves it; `pixels` are the pictures now, `best` those with the least objective seen."""
+    """One batch of pictures on its way. `step` moves it; `pixels` are the pictures now, `best`
+    those with the least objective seen.
+    """
 
     def __init__(self, settings: Settings, teachers: list[Teacher], labels: torch.Tensor, shape: tuple[int, int, int], seed: int, number: int):
         self.settings, self.teachers, self.labels = settings, teachers, labels
@@ -289,7 +323,9 @@ class Batch:
 
     @torch.no_grad()
     def _bound(self) -> None:
-        """Free pixels stay between black and white (as DeepInversion's do), so that what is released is what was optimised."""
+        """Free pixels stay between black and white (as DeepInversion's do), so that what is
+        released is what was optimised.
+        """
         if self.settings.kind == "pixels":
             self.free.clamp_(-1, 1)
 
@@ -312,7 +348,8 @@ class Batch:
         self.optimizer.zero_grad()
         found.total.backward()
         if (now := float(found.total.detach())) < self.least:
-            self.least, self.best, self.best_view = now, pixels.detach().clone(), view  # a copy: the free numbers move on
+            # a copy: the free numbers move on
+            self.least, self.best, self.best_view = now, pixels.detach().clone(), view
         self.optimizer.step()
         self._bound()
         return found

@@ -1,4 +1,6 @@
-"""Ordinary and private training of residual networks: the teacher of page Synthesis, and the students of its pictures. torch."""
+"""Ordinary and private training of residual networks: the teacher of page Synthesis, and the
+students of its pictures. torch.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ class Recipe:
     learning_rate: float
     optimizer: str = "adam"  # or "sgd": Nesterov momentum 0.9
     weight_decay: float = 0.0
-    pixel_noise: float = 0.0  # most noise on a picture, each gets a share of it, in units of half the range of pixels
+    # most noise on a picture, each gets a share of it, in units of half the range of pixels
+    pixel_noise: float = 0.0
     shift: int = 0  # pixels, each way
     flip: bool = False
     mixup: float = 0.0  # α of the Beta distribution; 0: none
@@ -41,7 +44,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Scale:
-    """Pixels in [0, 1] → what a network sees: less `mean`, over `std`, a number for each channel or one for all."""
+    """Pixels in [0, 1] → what a network sees: less `mean`, over `std`, a number for each channel or
+    one for all.
+    """
 
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.5,)
@@ -57,14 +62,17 @@ class Scale:
 
 
 class Fit:
-    """A network that learns images (n, h, w, c) uint8 with labels (n,) and, where given, a teacher's logits (n, classes)."""
+    """A network that learns images (n, h, w, c) uint8 with labels (n,) and, where given, a
+    teacher's logits (n, classes).
+    """
 
     def __init__(self, network: nn.Module, recipe: Recipe, images: torch.Tensor, labels: torch.Tensor, seed: int, logits: torch.Tensor | None = None,
                  scale: Scale = Scale()):
         self.network, self.recipe, self.scale = network.to(memory_format=torch.channels_last), recipe, scale
         self.images, self.labels, self.logits = images, labels, logits
         self.size = min(recipe.batch_size, len(images))
-        self.steps = len(images) // self.size  # an epoch; the rest of the pictures waits for the next
+        # an epoch; the rest of the pictures waits for the next
+        self.steps = len(images) // self.size
         self.draws = torch.Generator().manual_seed(derive_seed("fit", seed))
         self.mixing = np.random.default_rng(derive_seed("mixup", seed))
         kind, more = OPTIMIZERS[recipe.optimizer], {"momentum": 0.9, "nesterov": True} if recipe.optimizer == "sgd" else {}
@@ -107,12 +115,15 @@ class Fit:
         said, labels = outputs(self.network, self.images[rows], self.scale), self.labels[rows]
         right = float((named(said) == labels).double().mean())
         finite = all(bool(p.isfinite().all()) for p in self.network.parameters())
-        guessing = float(self.wanted(torch.zeros_like(said), rows))  # by what it is taught, hard or soft labels
+        # by what it is taught, hard or soft labels
+        guessing = float(self.wanted(torch.zeros_like(said), rows))
         learned = cautions.beyond_guessing(right, labels.cpu().numpy())
         return cautions.divergence(median_loss(self.latest) if finite else math.nan, guessing, learned, remedy=remedy)
 
     def wanted(self, outputs: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """The loss of outputs (b, classes) for the labels of rows (b,): hard, soft (Hinton et al. 2015), or a mixture."""
+        """The loss of outputs (b, classes) for the labels of rows (b,): hard, soft (Hinton et al.
+        2015), or a mixture.
+        """
         share, t = self.recipe.soft_share, self.recipe.temperature
         loss = (1 - share) * F.cross_entropy(outputs, self.labels[rows]) if share < 1 else 0.0
         if share > 0:
@@ -121,7 +132,9 @@ class Fit:
         return loss
 
     def changed(self, x: torch.Tensor) -> tuple[torch.Tensor, float, torch.Tensor | None]:
-        """(b, c, h, w) → noised, shifted, flipped and mixed; the weight of each picture's own label, and which other it was mixed with."""
+        """(b, c, h, w) → noised, shifted, flipped and mixed; the weight of each picture's own
+        label, and which other it was mixed with.
+        """
         recipe, b = self.recipe, len(x)
         if recipe.pixel_noise:
             strength = torch.rand(b, 1, 1, 1, generator=self.draws) * recipe.pixel_noise
@@ -137,8 +150,8 @@ class Fit:
 
 
 class PrivateFit:
-    """The same under DP-SGD: Poisson batches, each picture's gradient clipped, noise added (engine.noise);
-    plain SGD, since steps are few.
+    """The same under DP-SGD: Poisson batches, each picture's gradient clipped, noise added
+    (engine.noise); plain SGD, since steps are few.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe, images: torch.Tensor, labels: torch.Tensor,
@@ -164,14 +177,18 @@ class PrivateFit:
 
 
 def shifted(x: torch.Tensor, most: int, draws: torch.Generator) -> torch.Tensor:
-    """(b, c, h, w) → all moved by the same whole number of pixels up to `most` each way; black fills what comes free."""
+    """(b, c, h, w) → all moved by the same whole number of pixels up to `most` each way; black
+    fills what comes free.
+    """
     dx, dy = torch.randint(0, 2 * most + 1, (2,), generator=draws).tolist()
     return F.pad(x, (most,) * 4, value=BLACK)[:, :, dy:dy + x.shape[2], dx:dx + x.shape[3]]
 
 
 @torch.no_grad()
 def outputs(network: nn.Module, images: torch.Tensor, scale: Scale = Scale(), features: bool = False) -> torch.Tensor:
-    """(n, h, w, c) uint8 → the logits (n, classes), or the features before the last layer (n, 64), with nothing learned."""
+    """(n, h, w, c) uint8 → the logits (n, classes), or the features before the last layer (n, 64),
+    with nothing learned.
+    """
     network.eval()
     of = network.features if features else network
     return torch.cat([of(scale.of(part)) for part in images.split(EVALUATE)])

@@ -1,8 +1,10 @@
 """Many networks of one architecture, each with weights of its own, in one pass. torch.
 
-Where a hundred participants train at once, a loop over them would spend its time in Python and in batches of ten. Here every tensor has a
-leading participant dimension, and each layer is one batched matrix product over all participants: convolutions by their patches (grouped
-convolutions and torch.func.vmap were measured at half the speed, docs/gradient_sharing.md). For a new kind of layer, write a rule and add it to RULES.
+Where a hundred participants train at once, a loop over them would spend its time in Python and in
+batches of ten. Here every tensor has a leading participant dimension, and each layer is one batched
+matrix product over all participants: convolutions by their patches (grouped convolutions and
+torch.func.vmap were measured at half the speed, docs/gradient_sharing.md). For a new kind of layer,
+write a rule and add it to RULES.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ Weights = list[Tensor]  # of each parameter in the network's order, (participant
 
 
 def forward(network: nn.Sequential, weights: Weights, x: Tensor) -> Tensor:
-    """x (participants, batch, h, w, c) or (participants, batch, features) → logits (participants, batch, classes).
+    """x (participants, batch, h, w, c) or (participants, batch, features) → logits (participants,
+    batch, classes).
 
-    A single participant goes through the network's own layers, as everybody else would train it. Raises NotImplementedError for a layer without a rule.
+    A single participant goes through the network's own layers, as everybody else would train it.
+    Raises NotImplementedError for a layer without a rule.
     """
     if len(x) == 1:
         named = {name: weight[0] for (name, _), weight in zip(network.named_parameters(), weights, strict=True)}
@@ -38,15 +42,21 @@ def forward(network: nn.Sequential, weights: Weights, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one layer with weights saw and gave in one pass: all that its weights' gradients are made of."""
+    """What one layer with weights saw and gave in one pass: all that its weights' gradients are
+    made of.
+    """
 
     layer: nn.Module
-    inputs: Tensor  # (participants · batch, positions, fan_in), the patches in (height, width, channel) order
+    # (participants · batch, positions, fan_in), the patches in (height, width, channel) order
+    inputs: Tensor
     output: Tensor  # (participants, batch, ..., fan_out), to be asked for its gradient
 
 
 def recorded(network: nn.Sequential, weights: Weights, x: Tensor) -> tuple[Tensor, list[Seen]]:
-    """As `forward`, by the rules for any number of participants, and what each layer saw. A backward pass goes to the outputs only."""
+    """As `forward`, by the rules for any number of participants, and what each layer saw.
+
+    A backward pass goes to the outputs only.
+    """
     left, seen = [weight.detach() for weight in weights], []
     for layer in network:
         own, left = left[:len(list(layer.parameters()))], left[len(list(layer.parameters())):]
@@ -63,7 +73,7 @@ def recorded(network: nn.Sequential, weights: Weights, x: Tensor) -> tuple[Tenso
     return x, seen
 
 
-# --- the layers' rules: (layer, its weights, x) → x, pictures with their channels last ---------------------------------------------
+# --- the layers' rules: (layer, its weights, x) → x, pictures with their channels last ------------
 
 def linear(layer: nn.Linear, own: Weights, x: Tensor) -> Tensor:
     """x (participants, batch, in) → (participants, batch, out)."""
@@ -105,9 +115,11 @@ RULES: dict[type[nn.Module], Callable[[nn.Module, Weights, Tensor], Tensor]] = {
 
 
 class Convolution(torch.autograd.Function):
-    """A convolution with other kernels for each participant, as a matrix product over patches; its gradients are two more.
+    """A convolution with other kernels for each participant, as a matrix product over patches; its
+    gradients are two more.
 
-    x (P, b, h, w, c), weight (P, out, c, k, l), bias (P, out) → (P, b, h', w', out), and the patches (P, b·h'·w', k·l·c), which have no gradient.
+    x (P, b, h, w, c), weight (P, out, c, k, l), bias (P, out) → (P, b, h', w', out), and the
+    patches (P, b·h'·w', k·l·c), which have no gradient.
     """
 
     @staticmethod
@@ -141,7 +153,8 @@ class Convolution(torch.autograd.Function):
 def _put_back(patches: Tensor, x: Tensor, stride: int) -> Tensor:
     """Add every patch (P, b, h', w', k, l, c) to where it was cut from in x (P, b, h, w, c).
 
-    Patches do not overlap within a block of stride × stride pixels, so each block of a kernel is one addition.
+    Patches do not overlap within a block of stride × stride pixels, so each block of a kernel is
+    one addition.
     """
     people, batch, rows, columns, high, wide, channels = patches.shape
     for top in range(0, high, stride):
@@ -151,7 +164,8 @@ def _put_back(patches: Tensor, x: Tensor, stride: int) -> Tensor:
                 part = block.permute(0, 1, 2, 4, 3, 5, 6).reshape(people, batch, rows * stride, columns * stride, channels)
                 x[:, :, top:top + rows * stride, left:left + columns * stride] += part
                 continue
-            for down in range(block.shape[4]):  # the kernel's side is no multiple of the stride: its last pixels one by one
+            # the kernel's side is no multiple of the stride: its last pixels one by one
+            for down in range(block.shape[4]):
                 for right in range(block.shape[5]):
                     x[:, :, top + down:top + down + rows * stride:stride, left + right:left + right + columns * stride:stride] += block[:, :, :, :, down, right]
     return x

@@ -1,4 +1,6 @@
-"""Training: one network on one device, the pictures as one uint8 tensor there, batches as indices into it."""
+"""Training: one network on one device, the pictures as one uint8 tensor there, batches as indices
+into it.
+"""
 
 from __future__ import annotations
 
@@ -23,30 +25,41 @@ OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adagrad": torch
 
 
 def scaled(images: torch.Tensor) -> torch.Tensor:
-    """(n, h, w, c) uint8 → (n, c, h, w) float32 in [-1, 1]. Fixed numbers: the data's own mean and spread would leak."""
+    """(n, h, w, c) uint8 → (n, c, h, w) float32 in [-1, 1].
+
+    Fixed numbers: the data's own mean and spread would leak.
+    """
     return images.permute(0, 3, 1, 2).to(torch.float32).mul_(2 / 255).sub_(1)
 
 
 def shifts(count: int, copies: int, generator: torch.Generator) -> torch.Tensor:
-    """(2, count, copies) moves down and right of each picture's copies on a canvas with SHIFT pixels of black around it; the first copy is the picture itself."""
+    """(2, count, copies) moves down and right of each picture's copies on a canvas with SHIFT
+    pixels of black around it; the first copy is the picture itself.
+    """
     moves = torch.randint(0, 2 * SHIFT + 1, (2, count, copies), generator=generator, device=generator.device)
     moves[:, :, 0] = SHIFT
     return moves
 
 
 def shifted(images: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
-    """(b, h, w, c) and moves (2, b, copies) → (b·copies, h, w, c): each picture's copies in a row, shifted by up to two pixels each way."""
+    """(b, h, w, c) and moves (2, b, copies) → (b·copies, h, w, c): each picture's copies in a row,
+    shifted by up to two pixels each way.
+    """
     (b, h, w, c), copies = images.shape, moves.shape[2]
     padded = F.pad(images, (0, 0, SHIFT, SHIFT, SHIFT, SHIFT))
-    y, x = (torch.arange(side, device=images.device) + moves[i][:, :, None] for i, side in enumerate((h, w)))  # (b, copies, h), (b, copies, w)
+    # (b, copies, h), (b, copies, w)
+    y, x = (torch.arange(side, device=images.device) + moves[i][:, :, None] for i, side in enumerate((h, w)))
     picture = torch.arange(b, device=images.device)[:, None, None, None]
     return padded[picture, y[:, :, :, None], x[:, :, None, :]].view(b * copies, h, w, c)
 
 
 class Learner:
-    """What a study's training has in common, whatever learns: Poisson batches, one step after the other, what is measured and shown.
+    """What a study's training has in common, whatever learns: Poisson batches, one step after the
+    other, what is measured and shown.
 
-    A subclass sets the gradients of its parameters in `learn`, with noise from `noise` (engine.noise), and gives logits. In a `group` (engine/batched.py) its steps are taken with those of others.
+    A subclass sets the gradients of its parameters in `learn`, with noise from `noise`
+    (engine.noise), and gives logits. In a `group` (engine/batched.py) its steps are taken with
+    those of others.
     """
 
     def __init__(self, study, plan: dict, images, device: torch.device):
@@ -96,7 +109,9 @@ class Learner:
         self._average()
 
     def _average(self) -> None:
-        """The mean of the parameters over the last steps, a share of all: post-processing of what was released at every step."""
+        """The mean of the parameters over the last steps, a share of all: post-processing of what
+        was released at every step.
+        """
         begun = round((1 - self.study.averaging) * self.plan["steps"])
         if self.steps <= begun:
             return
@@ -106,7 +121,10 @@ class Learner:
             mean.add_(p.detach() - mean, alpha=1 / (self.steps - begun))
 
     def released(self) -> list[torch.Tensor]:
-        """The parameters as they would be published now: the last ones, or their mean so far. Raises RuntimeError where a step that was asked for was never taken."""
+        """The parameters as they would be published now: the last ones, or their mean so far.
+
+        Raises RuntimeError where a step that was asked for was never taken.
+        """
         if self.group and self.steps != self.asked:
             raise RuntimeError(f"{self.asked} steps were asked for, and {self.steps} taken: {self.group.broken or 'the others have not asked'}") from self.group.broken
         return self.averaged or [p.detach() for p in self.parameters]
@@ -129,11 +147,14 @@ class Learner:
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """Accuracy in [0, 1] on test and training pictures and the mean training loss in nats, as of now."""
+        """Accuracy in [0, 1] on test and training pictures and the mean training loss in nats, as
+        of now.
+        """
         test, train, labels = self.test_logits(), self.shown_logits(), self.labels[:self.shown]
         named = networks.named(test)
         self.predictions = named.cpu().numpy()  # (m,) as of now
-        self.lost = not all(bool(p.isfinite().all()) for p in self.parameters)  # post-processing of the network
+        # post-processing of the network
+        self.lost = not all(bool(p.isfinite().all()) for p in self.parameters)
         loss, right = float(F.cross_entropy(train, labels)), float((networks.named(train) == labels).double().mean())
         learned = cautions.beyond_guessing(right, labels.cpu().numpy())
         remedy = cautions.CALMER if self.plan["noise_multiplier"] else cautions.SMALLER
@@ -142,7 +163,9 @@ class Learner:
                 "train_accuracy": right, "train_loss": loss}
 
     def answers(self) -> bytes:
-        """PNG of 40 test pictures, always the same ones, those framed that were named wrongly when it was measured last."""
+        """PNG of 40 test pictures, always the same ones, those framed that were named wrongly when
+        it was measured last.
+        """
         return pictures.answers(self.test_pictures, self.predictions == self.test_labels.cpu().numpy(), ANSWERS)
 
 
@@ -169,11 +192,16 @@ class Training(Learner):
         self.images, self.test_images, self.labels, self.test_labels = other.images, other.test_images, other.labels, other.test_labels
 
     def bind(self, max_grad_norm: float, noise_multiplier: float) -> None:
-        """Clip and noise otherwise from now on. For audits, which plant errors; no ε knows of it."""
+        """Clip and noise otherwise from now on.
+
+        For audits, which plant errors; no ε knows of it.
+        """
         self.private_gradient.max_grad_norm, self.private_gradient.noise_multiplier = max_grad_norm, noise_multiplier
 
     def learn(self, rows: torch.Tensor) -> None:
-        """Set the gradients of a batch: private, or those of its twin, nothing clipped and nothing noised."""
+        """Set the gradients of a batch: private, or those of its twin, nothing clipped and nothing
+        noised.
+        """
         copies = self.study.augmentations
         images, labels = self._copies(self.images[rows]), self.labels[rows].repeat_interleave(copies)
         if self.study.private:
@@ -190,7 +218,8 @@ class Training(Learner):
 
     @torch.no_grad()
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """(n, h, w, c) uint8 on the device → (n, classes), of the network as it would be published."""
+        """(n, h, w, c) uint8 on the device → (n, classes), of the network as it would be published.
+        """
         names = [name for name, _ in self.network.named_parameters()]
         weights = dict(zip(names, self.released()))
         return torch.cat([functional_call(self.network, weights, (scaled(part),)) for part in images.split(EVALUATE)])
@@ -215,9 +244,11 @@ class Training(Learner):
 
 
 class Supervised:
-    """An ordinary training on pictures as floats: report 1's networks under Adadelta, in shuffled batches.
+    """An ordinary training on pictures as floats: report 1's networks under Adadelta, in shuffled
+    batches.
 
-    images (n, h, w, c) float32 and labels (n,) → a network with `outputs` logits; tests: name → pictures to predict.
+    images (n, h, w, c) float32 and labels (n,) → a network with `outputs` logits; tests: name →
+    pictures to predict.
     """
 
     def __init__(self, study, images: np.ndarray, labels: np.ndarray, tests: dict[str, np.ndarray], outputs: int, device: torch.device):
@@ -228,7 +259,8 @@ class Supervised:
         network = networks.keras_cnn(study.network, study.width, channels, h, outputs, derive_seed("init", study.seed))
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.parameters = sum(p.numel() for p in network.parameters())
-        self.optimizer = torch.optim.Adadelta(self.network.parameters(), lr=study.learning_rate, rho=0.95, eps=1e-7)  # as Keras 2
+        # as Keras 2
+        self.optimizer = torch.optim.Adadelta(self.network.parameters(), lr=study.learning_rate, rho=0.95, eps=1e-7)
         self.shuffling = torch.Generator().manual_seed(derive_seed("sampling", study.seed))
         self.loss = self.agreement = 0.0  # of the last epoch, while it learned
         self.latest: deque[torch.Tensor] = deque(maxlen=LATEST)  # loss of each of the last batches
@@ -240,7 +272,8 @@ class Supervised:
         loss, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         self.network.train()
         for step, rows in enumerate(batches, 1):
-            if len(rows) > 1 or self.study.batch_size == 1:  # a single picture left over would steer batch norm by itself
+            # a single picture left over would steer batch norm by itself
+            if len(rows) > 1 or self.study.batch_size == 1:
                 one = self._step(rows)
                 loss, right = loss + one[0], right + one[1]
             yield step, len(batches)
@@ -282,7 +315,9 @@ class Supervised:
 
 
 def median_loss(losses) -> float:
-    """The median of batches' losses, NaN where one of them is none: a single bad batch does not count."""
+    """The median of batches' losses, NaN where one of them is none: a single bad batch does not
+    count.
+    """
     return float(np.median(torch.stack(list(losses)).cpu().numpy())) if losses else 0.0
 
 

@@ -1,9 +1,11 @@
-"""Pictures that stand in a folder more than once: exact copies, and copies that were saved again. numpy and scipy.
+"""Pictures that stand in a folder more than once: exact copies, and copies that were saved again.
+numpy and scipy.
 
-A picture in the training part and its twin in the test part would make every number on unseen pictures a number on seen
-ones. Copies are told by what is decoded, not by names or bytes of files. A picture that was saved anew (as a JPEG, say)
-differs in its details and hardly in its coarse tones; two pictures of one kind, such as two digits 1, may be as near in
-their details and are not in their tones. So candidates are found by a perceptual hash, 4 × 4 mean tones, and each is
+A picture in the training part and its twin in the test part would make every number on unseen
+pictures a number on seen ones. Copies are told by what is decoded, not by names or bytes of files.
+A picture that was saved anew (as a JPEG, say) differs in its details and hardly in its coarse
+tones; two pictures of one kind, such as two digits 1, may be as near in their details and are not
+in their tones. So candidates are found by a perceptual hash, 4 × 4 mean tones, and each is
 confirmed by 8 × 8 mean tones and by its pixels.
 """
 
@@ -22,8 +24,9 @@ BLOCK = 500  # pictures at a time
 
 @dataclass(frozen=True)
 class Twins:
-    """group (n,): a number for each picture, the same for all that are copies of each other; exact (n,) bool: it has the
-    very same pixels as an earlier picture."""
+    """group (n,): a number for each picture, the same for all that are copies of each other; exact
+    (n,) bool: it has the very same pixels as an earlier picture.
+    """
 
     group: np.ndarray
     exact: np.ndarray
@@ -37,7 +40,8 @@ class Twins:
 def find(pixels: np.ndarray) -> Twins:
     """(n, side, side, 3) uint8, side a multiple of 8 → which are copies of each other."""
     first = _first_of_each(pixels)
-    alone, place = np.unique(first, return_inverse=True)  # one of each, and where in `alone` each picture's stands
+    # one of each, and where in `alone` each picture's stands
+    alone, place = np.unique(first, return_inverse=True)
     return Twins(_joined(len(alone), _pairs(pixels, alone))[place], first != np.arange(len(pixels)))
 
 

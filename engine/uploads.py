@@ -1,8 +1,11 @@
-"""A visitor's own picture → numpy pixels. What comes in is anybody's bytes: believe nothing, keep nothing.
+"""A visitor's own picture → numpy pixels.
 
-Only Pillow's PNG and JPEG readers are asked, whatever the file is called; size and number of pixels are checked in the
-header, before anything is decoded; of the metadata only the orientation is used, and none is kept. Folders of one's own
-(engine/data.py) are read by the same code, with a few more formats.
+What comes in is anybody's bytes: believe nothing, keep nothing.
+
+Only Pillow's PNG and JPEG readers are asked, whatever the file is called; size and number of pixels
+are checked in the header, before anything is decoded; of the metadata only the orientation is used,
+and none is kept. Folders of one's own (engine/data.py) are read by the same code, with a few more
+formats.
 """
 
 from __future__ import annotations
@@ -18,9 +21,12 @@ FORMATS = ("PNG", "JPEG")  # of strangers
 OWN_FORMATS = (*FORMATS, "WEBP", "BMP", "TIFF", "GIF")  # of one's own folder
 MAX_BYTES = 5_000_000  # Streamlit's 5 MB
 MAX_PIXELS = 40_000_000
-MAX_SCANS = 40  # of a progressive JPEG. Real ones have about ten; 5 MB hold thousands, and each walks the whole picture
+# of a progressive JPEG. Real ones have about ten; 5 MB hold thousands, and each walks the whole
+# picture
+MAX_SCANS = 40
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
-TWELVE_BITS = 4096  # a picture in 16 bits whose values all lie below has 12 of them: medical and scientific cameras
+# a picture in 16 bits whose values all lie below has 12 of them: medical and scientific cameras
+TWELVE_BITS = 4096
 GREY_AND_ALPHA = 4  # a PNG's colour type, of which Pillow cannot give the lower 8 bits
 TILE_SIDES = (322, 323)  # TIFF's tags for the width and the length of its tiles
 PAPER = 255  # what shows through a transparent picture: white
@@ -31,7 +37,8 @@ UPRIGHT = {  # EXIF orientation → what turns the picture upright
     8: Image.Transpose.ROTATE_90}
 
 
-warnings.filterwarnings("ignore", module="PIL")  # of damaged files: what matters of them is refused, in words
+# of damaged files: what matters of them is refused, in words
+warnings.filterwarnings("ignore", module="PIL")
 
 
 class Refused(ValueError):
@@ -39,11 +46,12 @@ class Refused(ValueError):
 
 
 def decode(raw: bytes, size: int, channels: int, invert: bool = False) -> np.ndarray:
-    """One PNG or JPEG of at most 5 MB → (size, size, channels) uint8; channels is 1 (grey) or 3 (RGB).
+    """One PNG or JPEG of at most 5 MB → (size, size, channels) uint8; channels is 1 (grey) or 3
+    (RGB).
 
-    The middle square is cut out and scaled with antialiasing. With `invert` a picture that is lighter than middle grey
-    on average (a dark drawing on light paper) is inverted, which gives the light strokes on black that MNIST has.
-    Raises Refused within a second.
+    The middle square is cut out and scaled with antialiasing. With `invert` a picture that is
+    lighter than middle grey on average (a dark drawing on light paper) is inverted, which gives the
+    light strokes on black that MNIST has. Raises Refused within a second.
     """
     if len(raw) > MAX_BYTES:
         raise Refused(f"The file has {len(raw) / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} MB are taken.")
@@ -54,11 +62,13 @@ def decode(raw: bytes, size: int, channels: int, invert: bool = False) -> np.nda
 def picture(raw: bytes, size: int, channels: int, formats: tuple[str, ...] = FORMATS) -> np.ndarray:
     """As decode, for a file of any length: (size, size, channels) uint8. Raises Refused.
 
-    formats: whose readers are asked. Of what moves, the first frame is taken (of a PNG, strangers' are refused).
+    formats: whose readers are asked. Of what moves, the first frame is taken (of a PNG, strangers'
+    are refused).
     """
     image = _open(raw, formats)
     square = _square(_load(image, size, raw), size)
-    turn = UPRIGHT.get(_orientation(image))  # after loading: Pillow turns a TIFF upright by itself then
+    # after loading: Pillow turns a TIFF upright by itself then
+    turn = UPRIGHT.get(_orientation(image))
     flat = _on_paper(square).convert("L" if channels == 1 else "RGB")
     upright = flat.transpose(turn) if turn is not None else flat
     return np.asarray(upright, np.uint8).reshape(size, size, channels).copy()
@@ -67,7 +77,8 @@ def picture(raw: bytes, size: int, channels: int, formats: tuple[str, ...] = FOR
 def _open(raw: bytes, formats: tuple[str, ...]) -> Image.Image:
     """Read the header only. Raises Refused."""
     if "WEBP" in formats:
-        _check_size(*_webp_size(raw))  # before Pillow, which takes memory for the canvas when it opens the file
+        # before Pillow, which takes memory for the canvas when it opens the file
+        _check_size(*_webp_size(raw))
     try:
         image = Image.open(io.BytesIO(raw), formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -105,7 +116,8 @@ def _number(value) -> int:
 
 
 def _webp_size(raw: bytes) -> tuple[int, int]:
-    """Width and height that a WebP file's first chunk promises (RFC 9649); (0, 0) for all others."""
+    """Width and height that a WebP file's first chunk promises (RFC 9649); (0, 0) for all others.
+    """
     if raw[:4] != b"RIFF" or raw[8:12] != b"WEBP" or len(raw) < 30:
         return 0, 0
     kind, content = raw[12:16], raw[20:30]
@@ -119,7 +131,9 @@ def _webp_size(raw: bytes) -> tuple[int, int]:
 
 
 def _load(image: Image.Image, size: int, raw: bytes) -> Image.Image:
-    """Decode the pixels, 8 bits each; a JPEG at an eighth to a whole of its size, at least twice what is wanted. Raises Refused."""
+    """Decode the pixels, 8 bits each; a JPEG at an eighth to a whole of its size, at least twice
+    what is wanted. Raises Refused.
+    """
     try:
         image.draft(None, (2 * size, 2 * size))
         image.load()
@@ -133,7 +147,10 @@ def _load(image: Image.Image, size: int, raw: bytes) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, raw: bytes) -> Image.Image:
-    """Any mode that a picture comes in → L, RGB, or RGBA where it is transparent somewhere. Raises Refused."""
+    """Any mode that a picture comes in → L, RGB, or RGBA where it is transparent somewhere.
+
+    Raises Refused.
+    """
     if image.mode.startswith("I"):  # 16 bits a pixel: convert() would clip them, not scale them
         return _of_sixteen(np.asarray(image).astype(np.int64), image.info.get("transparency"))
     if image.mode == "F":
@@ -146,7 +163,9 @@ def _eight_bits(image: Image.Image, raw: bytes) -> Image.Image:
 
 
 def _of_sixteen(values: np.ndarray, see_through) -> Image.Image:
-    """(h, w) grey values of 16 or 12 bits → L, by their real range; RGBA where one of them is transparent. Raises Refused."""
+    """(h, w) grey values of 16 or 12 bits → L, by their real range; RGBA where one of them is
+    transparent. Raises Refused.
+    """
     if values.min() < 0 or values.max() > 65535:
         raise Refused("Its pixels have more than 16 bits.")
     grey = (values >> (4 if values.max() < TWELVE_BITS else 8)).astype(np.uint8)
@@ -156,14 +175,17 @@ def _of_sixteen(values: np.ndarray, see_through) -> Image.Image:
 
 
 def _of_twelve(image: Image.Image, raw: bytes) -> Image.Image:
-    """A colour PNG of 16 bits, of which Pillow has kept the upper 8: where only 12 are used, the upper 8 of these."""
+    """A colour PNG of 16 bits, of which Pillow has kept the upper 8: where only 12 are used, the
+    upper 8 of these.
+    """
     high = np.asarray(image)
     if high[..., :3].max(initial=0) >= TWELVE_BITS >> 8:
         return image
     if raw[25] == GREY_AND_ALPHA:
         raise Refused("Grey with transparency in 12 of 16 bits is not taken; save it with 8 bits.")
     again = Image.open(io.BytesIO(raw), formats=("PNG",))
-    again.tile = [tile._replace(args=f"{image.mode};16L") for tile in again.tile]  # bytes swapped: the lower 8
+    # bytes swapped: the lower 8
+    again.tile = [tile._replace(args=f"{image.mode};16L") for tile in again.tile]
     low = np.asarray(again)
     scaled = (high << 4 | low >> 4).astype(np.uint8)
     scaled[..., 3:] = high[..., 3:]

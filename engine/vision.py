@@ -1,8 +1,9 @@
 """The one door to torchvision: `from engine.vision import torchvision`.
 
-A CPU build of torch beside a CUDA build of torchvision (what pip gives on a machine without a GPU) cannot load
-torchvision's operators, and then `import torchvision` fails although data sets, transforms and models need none of
-them. Declaring the two operators that its import looks for is enough.
+A CPU build of torch beside a CUDA build of torchvision (what pip gives on a machine without a GPU)
+cannot load torchvision's operators, and then `import torchvision` fails although data sets,
+transforms and models need none of them. Declaring the two operators that its import looks for is
+enough.
 """
 
 import torch
@@ -21,7 +22,8 @@ def _declare_missing_operators() -> None:
 
 try:
     import torchvision
-except RuntimeError as error:  # not ImportError: torchvision swallows that of its own library and fails later
+# not ImportError: torchvision swallows that of its own library and fails later
+except RuntimeError as error:
     if "torchvision::nms" not in str(error):
         raise
     # Only now: where the real operators load, declaring them a second time would be the error.

@@ -1,7 +1,9 @@
-"""What a phone really sends: a part of its gradients as bytes, and what the server reads from them. numpy.
+"""What a phone really sends: a part of its gradients as bytes, and what the server reads from them.
+numpy.
 
-A message is a header (kind, number type, how many gradients there are and how many come), the positions, and the numbers. Positions are left out where
-both sides know them, written as 32-bit numbers where they are few, and as one bit for every gradient where that is shorter.
+A message is a header (kind, number type, how many gradients there are and how many come), the
+positions, and the numbers. Positions are left out where both sides know them, written as 32-bit
+numbers where they are few, and as one bit for every gradient where that is shorter.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import struct
 import numpy as np
 
 HEADER = struct.Struct("<BBII")
-DENSE, LISTED, BITS, KNOWN = range(4)  # how positions come: all of them, as numbers, as bits, not at all
+# how positions come: all of them, as numbers, as bits, not at all
+DENSE, LISTED, BITS, KNOWN = range(4)
 TYPES = (np.dtype("<f4"), np.dtype("<f8"))
 
 
@@ -20,7 +23,9 @@ class Unreadable(ValueError):
 
 
 def pack(values: np.ndarray, kept: np.ndarray, known: bool = False) -> bytes:
-    """values (n,) float32 or float64 and kept (n,) bool → bytes, the shortest of our kinds. known: both sides know the positions already."""
+    """values (n,) float32 or float64 and kept (n,) bool → bytes, the shortest of our kinds. known:
+    both sides know the positions already.
+    """
     n, count = len(values), int(kept.sum())
     numbers = values[kept].astype(TYPES[_type(values.dtype)], copy=False).tobytes()
     if count == n:
@@ -35,7 +40,9 @@ def pack(values: np.ndarray, kept: np.ndarray, known: bool = False) -> bytes:
 
 
 def unpack(message: bytes, n: int, known: np.ndarray | None = None) -> np.ndarray:
-    """Bytes → (n,), zeros where nothing was sent. known (n,) bool: the positions, where the message leaves them out. Raises Unreadable for anything else."""
+    """Bytes → (n,), zeros where nothing was sent. known (n,) bool: the positions, where the message
+    leaves them out. Raises Unreadable for anything else.
+    """
     if len(message) < HEADER.size:
         raise Unreadable("no header")
     kind, type_, told, count = HEADER.unpack_from(message)

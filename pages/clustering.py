@@ -48,7 +48,8 @@ images = data.exhibits(controls.value("dataset"))
 controls.checked(lambda: [study.check(images.train_size, len(images.classes)) for study in studies.values()])
 live.run_button(studies)
 iic = studies["IIC"]
-budgets = controls.look("closer", "Look closer", {"budgets": "The report's five budgets beside each other"})  # its figure 4
+# its figure 4
+budgets = controls.look("closer", "Look closer", {"budgets": "The report's five budgets beside each other"})
 beside = {f"ε = {e:,g}": iic.model_copy(update={"epsilon": e, "images": "noised"}) for e in REPORT_SET} if budgets else {}
 if beside:
     live.run_button(beside, "Run these too")
@@ -125,7 +126,9 @@ def draw_numbers(result) -> None:
 
 
 def draw_budgets(views: dict[str, live.View]) -> None:
-    """The report's figure 4: matched error over epochs, one curve a budget, and its end values beside ours."""
+    """The report's figure 4: matched error over epochs, one curve a budget, and its end values
+    beside ours.
+    """
     st.subheader("The report's five budgets", anchor=False)
     curves, rows = {}, []
     for (name, view), epsilon in zip(views.items(), REPORT_SET):

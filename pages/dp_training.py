@@ -1,4 +1,6 @@
-"""Page DP training: networks learn live while the privacy they spend is counted; one of them, or all that a setting can be."""
+"""Page DP training: networks learn live while the privacy they spend is counted; one of them, or
+all that a setting can be.
+"""
 
 import numpy as np
 import streamlit as st
@@ -22,7 +24,8 @@ st.title("Can a machine learn from you without remembering you?", anchor=False)
 st.markdown("Here a machine learns to read pictures while noise hides what each single picture taught it. "
             "**Press Run and watch what it still learns at eight strengths of noise; or choose how much privacy and watch one training closely.**")
 
-controls = Controls(DPTraining, Audit, Membership, hidden=("private",), aside=attacked.FIELDS,  # its twin without privacy has a switch of its own
+# its twin without privacy has a switch of its own
+controls = Controls(DPTraining, Audit, Membership, hidden=("private",), aside=attacked.FIELDS,
                     looks={"shown": Look(tuple(SHOWN), ("frontier",)), "seeds": Look(tuple(SEEDS), ("1",)), "compare": Look(("yes", "no"), ("yes",)),
                            "attacked": Look((attacked.ALL, *map(str, range(1, MOST + 1))), (attacked.ALL,)), "need": Asked(10.0, 100.0), "have": Asked(0.01, 1000.0)})
 controls.opening("mnist")
@@ -66,7 +69,7 @@ controls.checked(lambda: study.check(data.exhibits(study.dataset)))
 WHO = attacked.who_of(study)  # 'private', or 'no noise' where nothing is hidden
 
 
-# --- many trainings: what a setting does ---------------------------------------------------------------------------------------------
+# --- many trainings: what a setting does ----------------------------------------------------------
 
 def show_sweep() -> None:
     """A series of trainings at once, its chart filling while they run."""
@@ -117,9 +120,12 @@ def draw_frontier(members: dict[str, DPTraining], finished: dict, curves: dict) 
 
 
 def draw_strengths(members: dict[str, DPTraining], finished: dict) -> None:
-    """For the eye: the same forty pictures under much noise, some and little, and how many of a hundred attackers that leaves right."""
+    """For the eye: the same forty pictures under much noise, some and little, and how many of a
+    hundred attackers that leaves right.
+    """
     promised = sorted((found.guarantee.epsilon, name) for name, found in finished.items() if members[name].private and found.guarantee.epsilon is not None)
-    wanted = (0.0, study.target_epsilon or 3.0, 1e9)  # the most private, the nearest to the dial, the least private
+    # the most private, the nearest to the dial, the least private
+    wanted = (0.0, study.target_epsilon or 3.0, 1e9)
     names = dict.fromkeys(min(promised, key=lambda one: abs(one[0] - target))[1] for target in wanted) if promised else {}
     names = [*names, *[name for name in finished if not members[name].private][:1]]
     if not names:
@@ -128,8 +134,10 @@ def draw_strengths(members: dict[str, DPTraining], finished: dict) -> None:
         return
     exhibited = data.exhibits(study.dataset)
     right = {name: finished[name].arrays["predictions"] == exhibited.test_labels for name in names}
-    hard = np.flatnonzero(~np.all(list(right.values()), axis=0))  # that not all of them name correctly: on others they look alike
-    hard = hard if len(hard) >= HARD and len(finished) == len(members) else np.array([], int)  # while networks are still coming in, the pictures stay the same
+    # that not all of them name correctly: on others they look alike
+    hard = np.flatnonzero(~np.all(list(right.values()), axis=0))
+    # while networks are still coming in, the pictures stay the same
+    hard = hard if len(hard) >= HARD and len(finished) == len(members) else np.array([], int)
     shown_pictures = exhibited.test_images[hard] if len(hard) else exhibited.test_images
     right = {name: found[hard] if len(hard) else found for name, found in right.items()}
     for column, name in zip(st.columns(4), names):
@@ -162,7 +170,9 @@ def merged(curves: dict) -> list[tuple[float, float]]:
 
 
 def draw_solved(ends: dict[float, list[tuple[float, float]]], twins: list[float]) -> None:
-    """The two questions that practitioners come with, answered from what has run. twins: accuracies without privacy."""
+    """The two questions that practitioners come with, answered from what has run. twins: accuracies
+    without privacy.
+    """
     st.markdown("**Solve for it**")
     left, right = st.columns(2)
     means = sorted((found[0][0], sum(y for _, y in found) / len(found), noise) for noise, found in ends.items())
@@ -232,7 +242,7 @@ def show_spending() -> None:
     st.caption(f"What training {study.epochs} epochs at batch size {study.batch_size:,} spends, by the fast accountant (RDP), which is never below the truth. Nothing was trained for this chart.")
 
 
-# --- one training, live -----------------------------------------------------------------------------------------------------------------
+# --- one training, live ---------------------------------------------------------------------------
 
 def show_one() -> None:
     """One network beside its twin without privacy."""
@@ -249,7 +259,9 @@ def show_one() -> None:
 
 
 def found_by(offered: dict) -> dict:
-    """Of the audits and attacks that the page offers those that have run: words → study and Result, for the download."""
+    """Of the audits and attacks that the page offers those that have run: words → study and Result,
+    for the download.
+    """
     return {who: (each, result) for who, each in offered.items() if (result := live.look(each, remembered=True).result) is not None}
 
 
@@ -267,7 +279,8 @@ def draw_one(views: dict[str, live.View]) -> None:
 
 
 def draw_pictures(views: dict[str, live.View]) -> None:
-    """What the networks say of the same forty pictures now, or what they are about to learn from."""
+    """What the networks say of the same forty pictures now, or what they are about to learn from.
+    """
     shown = {who: view for who, view in views.items() if "answers" in view.pictures}
     if not shown:
         st.markdown("**What it learns from**")
@@ -330,7 +343,9 @@ def draw_finished(views: dict[str, live.View], result) -> None:
 
 
 def draw_deeper(finished: dict, more: dict) -> None:
-    """What goes deeper, and how it was made. finished: words → Result; more: what else is in the download."""
+    """What goes deeper, and how it was made. finished: words → Result; more: what else is in the
+    download.
+    """
     result = finished[WHO]
     tabs = {"Who pays": lambda: draw_classes(finished), "Right and wrong": lambda: draw_examples(result),
             "Loss": lambda: draw_loss(finished), "Budget": lambda: draw_budget(result),

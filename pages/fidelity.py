@@ -1,4 +1,6 @@
-"""Page Fidelity: generators grow side by side, with privacy and without; how good their pictures are, whether they are copies, and which metric sees that."""
+"""Page Fidelity: generators grow side by side, with privacy and without; how good their pictures
+are, whether they are copies, and which metric sees that.
+"""
 
 import math
 
@@ -18,7 +20,8 @@ RELEASED = {"private GAN": "the private GAN", "private DP-MERF": "DP-MERF", "bot
 WHAT = {"GAN without privacy": "Two networks: one draws, the other has seen real pictures and judges. Each learns from the other.",
         "private GAN": "The same, but whatever a single real picture teaches the judge is cut short and drowned in noise.",
         "private DP-MERF": "Sees a noised average of all pictures, once. Then it learns to draw what has that average."}
-# Report 4, its table: Fréchet distance and MiFID by torchmetrics on 64 features of Inception-v3, 1,000 pictures of CelebA with negative pixels wrapped around.
+# Report 4, its table: Fréchet distance and MiFID by torchmetrics on 64 features of Inception-v3,
+# 1,000 pictures of CelebA with negative pixels wrapped around.
 REPORT = {"GAN without privacy": (1.58, 2460.0), "private GAN": (4.80, 535.0), "untrained generator (its notebook)": (56.05, 2316.0)}
 
 st.title("Does a machine that draws hand out the pictures it learned from?", anchor=False)
@@ -60,7 +63,7 @@ named = EXTRACTORS[study.extractor].split(",")[0]
 live.run_button(studies, unknown="")
 
 
-# --- growing ------------------------------------------------------------------------------------------------------------------
+# --- growing --------------------------------------------------------------------------------------
 
 def draw_growing(views: dict[str, live.View]) -> None:
     """The galleries as they are now, and the distances falling."""
@@ -117,7 +120,7 @@ def draw_films(found: dict) -> None:
                "another: a generator that has understood them changes smoothly, one that has learned a few by heart jumps or stands still, and so does one that has learned nothing.")
 
 
-# --- measured --------------------------------------------------------------------------------------------------------------------
+# --- measured -------------------------------------------------------------------------------------
 
 def draw_measured(views: dict[str, live.View]) -> None:
     """What has been measured so far: the answer, the chart, the table."""
@@ -141,7 +144,9 @@ def draw_measured(views: dict[str, live.View]) -> None:
 
 
 def draw_finder() -> None:
-    """Generated pictures beside their nearest training and held-out pictures, those most like copies first."""
+    """Generated pictures beside their nearest training and held-out pictures, those most like
+    copies first.
+    """
     st.subheader("The memorisation finder", anchor=False)
     name = controls.look("set", "Whose pictures", {n: n for n in sets}, required=True)[0]
     space = controls.look("space", "Nearest", SPACES, required=True)[0]

@@ -1,4 +1,6 @@
-"""Page Gradient sharing: phones that keep their pictures and send gradients, day by day; and what those gradients still show."""
+"""Page Gradient sharing: phones that keep their pictures and send gradients, day by day; and what
+those gradients still show.
+"""
 
 import streamlit as st
 
@@ -14,7 +16,8 @@ from pages.parts.scrubber import scrubber
 
 SHOWN = {"arms": "How much to share", "noises": "Accuracy over ε", "policies": "Which gradients", "table": "First models"}
 COMPARE = {"defences": "The usual defences, beside each other"}
-LEAK = tuple(name for name in Inversion.model_fields if name not in GradientSharing.model_fields and name != "picture")  # the theatre's own: no preset touches them
+# the theatre's own: no preset touches them
+LEAK = tuple(name for name in Inversion.model_fields if name not in GradientSharing.model_fields and name != "picture")
 NONE, CENTRAL, ALONE = ARMS["none"], ARMS["centralised"], ARMS["alone"]
 
 st.title("Your photos stay on your phone. What do they still give away?", anchor=False)
@@ -87,7 +90,7 @@ told.markdown(words.user_level(promise, study.plan(), study.rounds, study.partic
 private = promise.epsilon is not None
 
 
-# --- learning together ------------------------------------------------------------------------------------------------------------
+# --- learning together ----------------------------------------------------------------------------
 
 def show_together() -> None:
     """A series of arms at once, chart and phones filling while they run."""
@@ -215,7 +218,7 @@ def draw_promise(members: dict, found: dict) -> None:
     panels.made(members[name], result, more=more, series=f"python -m engine series gradient_sharing {shown}{changed}")
 
 
-# --- the report's table of first models ------------------------------------------------------------------------------------------
+# --- the report's table of first models -----------------------------------------------------------
 
 def show_table() -> None:
     """A CNN from scratch and a new last layer, by three optimizers."""
@@ -243,7 +246,7 @@ else:
     show_together()
 
 
-# --- the theatre -------------------------------------------------------------------------------------------------------------------
+# --- the theatre ----------------------------------------------------------------------------------
 
 st.header("What one upload still shows", anchor=False)
 st.markdown("A phone has one picture, learns from it once, and uploads. Here is what whoever receives that upload can do: start from noise, and change it until *its* gradient looks like the one that came. They know nothing else but "

@@ -19,7 +19,7 @@ st.markdown("Machines learn from pictures of people, and what they learn can giv
 
 unread()
 
-# --- a small live example -----------------------------------------------------------------------------------------------------
+# --- a small live example -------------------------------------------------------------------------
 with st.container(border=True):
     picture, dial = st.columns([1, 3], vertical_alignment="center")
     with dial:
@@ -36,7 +36,7 @@ with st.container(border=True):
                    "thousands* costs far less: that is what DP training does.")
     picture.image(release.pictures["noised"], width="stretch", alt=f"A handwritten three under the noise of ε = {rounding.chosen(budget)}")
 
-# --- the studies ----------------------------------------------------------------------------------------------------------------
+# --- the studies ----------------------------------------------------------------------------------
 trained, sorted_ = DPTraining.preset("tiny"), KMeansLabels(starts=1)
 cards = {"DP training": trained, "Clustering": sorted_}
 
@@ -59,7 +59,8 @@ def draw(views: dict[str, live.View]) -> None:
         st.page_link("clustering.py", label="Sort pictures", icon=":material/bubble_chart:")
     with fourth.container(border=True, height="stretch"):
         st.subheader("Synthesis", anchor=False)
-        made = live.look(BNSynthesis())  # a minute and a half: shown once somebody has run it, not computed for this card
+        # a minute and a half: shown once somebody has run it, not computed for this card
+        made = live.look(BNSynthesis())
         if made.result is not None:
             st.image(made.pictures["gallery"], width=320, alt="Rows of digits that nobody has written")
             st.caption(f"Digits that nobody has written, made in {made.seconds:.0f} s from what a network remembers.")

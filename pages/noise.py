@@ -28,12 +28,13 @@ st.markdown("Before a picture leaves a phone, noise can be added to it. The priv
             "the more noise, and the harder it is to tell which picture it was. "
             "**Drag the dial and watch where the picture drowns.**")
 
-controls = Controls(Noise, NoisyTraining, hidden=("images", "labels", "network"), looks=LOOKS)  # both networks, and arms by their names
+# both networks, and arms by their names
+controls = Controls(Noise, NoisyTraining, hidden=("images", "labels", "network"), looks=LOOKS)
 controls.complain()
 controls.dial("epsilon")
 controls.presets({"quick": "Start", "report": "As in the report"})
 
-# --- which picture ---------------------------------------------------------------------------------------------------------
+# --- which picture --------------------------------------------------------------------------------
 with st.expander("Choose the picture", icon=":material/image:", expanded=controls.opens("dataset", "category", "index", also=controls.lacks_data())):
     left, middle, right = st.columns(3)
     with left:
@@ -79,7 +80,7 @@ if raw is None:  # a visitor's own picture has no key and no command: it is not 
     result = replace(result, made=made(study, key(study), time.perf_counter() - begun))
 metrics, facts = result.metrics, result.facts
 
-# --- the pictures ------------------------------------------------------------------------------------------------------------
+# --- the pictures ---------------------------------------------------------------------------------
 before, after, numbers = st.columns([1, 1, 1.2])
 before.image(result.pictures["original"], caption="The picture", width="stretch", alt=f"The original picture: {facts['label']}")
 after.image(result.pictures["noised"], caption=f"What leaves the phone at ε = {words.epsilon(metrics['epsilon_picture'])}, brightened", width="stretch",
@@ -100,7 +101,7 @@ for column, epsilon in zip(st.columns(len(STRIP)), STRIP):
     column.image(result.pictures[f"strip_{parameters.number(epsilon)}"], caption=f"ε = {rounding.chosen(epsilon)}{really}", width="stretch",
                  alt=f"The picture under the noise of ε = {rounding.chosen(epsilon)}")
 
-# --- the label ---------------------------------------------------------------------------------------------------------------
+# --- the label ------------------------------------------------------------------------------------
 st.subheader("And what is written on it", anchor=False)
 controls.dial("label_epsilon")
 said, chart = st.columns([1, 1.4], vertical_alignment="center")
@@ -132,7 +133,7 @@ $\Phi\!\left(\tfrac{\Delta}{2\sigma} - \tfrac{\varepsilon\sigma}{\Delta}\right) 
 """)
 panels.made(study, result, again=raw is None)
 
-# --- a network that learns from such pictures --------------------------------------------------------------------------------
+# --- a network that learns from such pictures -----------------------------------------------------
 st.header("Can a machine still learn from such pictures?", anchor=False)
 st.markdown("Every phone noises its own picture by the dial above, and a network learns from what leaves the phones: nobody else sees the pictures "
             "themselves. Beside it, for comparison, one that learns from raw pictures. The two networks are those of a student report (Green, Hodson and Hanoian "
@@ -230,7 +231,8 @@ def draw_sweep(views: dict[str, live.View]) -> None:
 
 
 def draw_survival(views: dict[str, live.View]) -> None:
-    """For each test picture the smallest budget at which the network still gets it right; who pays."""
+    """For each test picture the smallest budget at which the network still gets it right; who pays.
+    """
     answers = {view.study.epsilon: view.result.arrays["predictions_noised"] for view in views.values() if view.result}
     if len(answers) < len(views):
         st.caption(f"{len(answers)} of {len(views)} budgets have been trained. The pictures appear when all have.")

@@ -1,4 +1,6 @@
-"""Page Synthesis: pictures made from what a network remembers, what can be learned from them, and what they give away."""
+"""Page Synthesis: pictures made from what a network remembers, what can be learned from them, and
+what they give away.
+"""
 
 import math
 
@@ -12,7 +14,8 @@ from pages.parts import charts, live, panels, words
 from pages.parts.controls import Controls, Look
 from pages.parts.scrubber import scrubber
 
-# Report 2, Table 1, on CIFAR-10: ResNet20 on pictures after more and more steps (how many it does not say), and on the original ones.
+# Report 2, Table 1, on CIFAR-10: ResNet20 on pictures after more and more steps (how many it does
+# not say), and on the original ones.
 REPORT = (0.5800, 0.6116, 0.6179, 0.9269)
 
 st.title("Can a network's memory replace the pictures it learned from?", anchor=False)
@@ -68,7 +71,8 @@ live.run_button(studies)
 
 
 def draw(views: dict[str, live.View]) -> None:
-    """What still moves: before the pictures are there all of it, then the students beside the film."""
+    """What still moves: before the pictures are there all of it, then the students beside the film.
+    """
     live.progress(views)
     if made.result is not None:
         return draw_students(views)

@@ -1,8 +1,10 @@
-"""`python -m tests.portable [NAME ...]`: the numeric tests as other machines would compute them, and a table of what came of it.
+"""`python -m tests.portable [NAME ...]`: the numeric tests as other machines would compute them,
+and a table of what came of it.
 
-Sums in another order end in another last digit. Another processor, another library of matrix products and another number of
-threads take sums in another order; environment variables make this machine do so. Browser tests show no numbers of their own
-and are left out. What has run for the files as they are now is not run again, so that it can be stopped and go on.
+Sums in another order end in another last digit. Another processor, another library of matrix
+products and another number of threads take sums in another order; environment variables make this
+machine do so. Browser tests show no numbers of their own and are left out. What has run for the
+files as they are now is not run again, so that it can be stopped and go on.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from pathlib import Path
 from engine import settings
 
 ROOT = Path(__file__).resolve().parent.parent
-ASIDE = ("OPENBLAS_", "MKL_", "OMP_NUM", "ATEN_", "ONEDNN_", "NPY_", "PYTHON_CPU_COUNT")  # of whoever runs this
+# of whoever runs this
+ASIDE = ("OPENBLAS_", "MKL_", "OMP_NUM", "ATEN_", "ONEDNN_", "NPY_", "PYTHON_CPU_COUNT")
 
 
 def threads(count: int) -> dict[str, str]:
@@ -38,7 +41,8 @@ def plain_numpy() -> dict[str, str]:
     return {"NPY_DISABLE_CPU_FEATURES": " ".join(here)} if here else {}
 
 
-# MKL_ENABLE_INSTRUCTIONS is without effect on processors that are not Intel's; MKL_CBWR works on all.
+# MKL_ENABLE_INSTRUCTIONS is without effect on processors that are not Intel's; MKL_CBWR works on
+# all.
 MKL = {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "MKL_CBWR": "COMPATIBLE"}
 ATEN, ONEDNN = {"ATEN_CPU_CAPABILITY": "default"}, {"ONEDNN_MAX_CPU_ISA": "SSE41"}
 EMULATIONS = {
@@ -55,14 +59,15 @@ def environment(name: str) -> dict[str, str]:
     return kept | EMULATIONS[name]
 
 
-# --- what an emulation changes ------------------------------------------------------------------
+# --- what an emulation changes --------------------------------------------------------------------
 
 def probe() -> dict[str, str]:
     """A hash of the exact bits of each kind of computation, on the same inputs everywhere."""
     import numpy as np
     import torch
     torch.set_num_threads(settings.cores())
-    draws = np.random.default_rng(0)  # whole numbers over a prime: the same everywhere, their sums rounded
+    # whole numbers over a prime: the same everywhere, their sums rounded
+    draws = np.random.default_rng(0)
     rows, more = (draws.integers(-1000, 1000, shape) / 251 for shape in ((257, 513), (513, 129)))
     pictures, kernels = (draws.integers(-99, 99, shape) / 61 for shape in ((32, 3, 28, 28), (16, 3, 5, 5)))
     single = lambda array: torch.tensor(array, dtype=torch.float32)
@@ -101,7 +106,7 @@ def changed(name: str) -> list[str]:
     return [what for what in usual if usual[what] != other[what]]
 
 
-# --- running ------------------------------------------------------------------------------------
+# --- running --------------------------------------------------------------------------------------
 
 def state() -> str:
     """A hash of all files that are computed with."""
@@ -125,7 +130,9 @@ def run(name: str, folder: Path, arguments: list[str]) -> dict:
 
 
 def counted(report: Path) -> dict:
-    """Of pytest's report: how many tests passed and were skipped, and the names of those that failed."""
+    """Of pytest's report: how many tests passed and were skipped, and the names of those that
+    failed.
+    """
     cases = list(xml.parse(report).getroot().iter("testcase"))
     kinds = [{child.tag for child in case} for case in cases]
     failed = [f"{case.get('classname')}::{case.get('name')}" for case, kind in zip(cases, kinds)

@@ -1,4 +1,6 @@
-"""Studies that only the tests run: real ones, in real workers, that are slow, stubborn or deadly on purpose."""
+"""Studies that only the tests run: real ones, in real workers, that are slow, stubborn or deadly on
+purpose.
+"""
 
 import os
 import signal

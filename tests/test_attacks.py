@@ -1,4 +1,6 @@
-"""Membership attacks: scores and curves against independent computations, shadows against single trainings, and what is found and not found."""
+"""Membership attacks: scores and curves against independent computations, shadows against single
+trainings, and what is found and not found.
+"""
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ def lab(tmp_path_factory):
     return found
 
 
-# --- scores --------------------------------------------------------------------------------------------------------------------
+# --- scores ---------------------------------------------------------------------------------------
 
 def test_confidence_is_the_log_odds_of_the_right_class():
     rng = np.random.default_rng(0)
@@ -39,7 +41,8 @@ def test_confidence_is_the_log_odds_of_the_right_class():
 
 
 def simulated(n, k, gap, seed=0):
-    """Confidences that rise by `gap` standard deviations where a picture was in; the target's too."""
+    """Confidences that rise by `gap` standard deviations where a picture was in; the target's too.
+    """
     rng = np.random.default_rng(seed)
     coins, truth, own = rng.random((n, k)) < 0.5, rng.random(n) < 0.5, rng.normal(size=(n, 1)) * 3
     return (own + gap * truth[:, None] + rng.normal(size=(n, 1)))[:, 0], own + gap * coins + rng.normal(size=(n, k)), coins, truth
@@ -57,7 +60,9 @@ def test_the_attack_is_nearly_as_good_as_theory_allows(gap):
 
 
 def test_a_shadow_never_helps_in_the_attack_on_itself():
-    """With few shadows and nothing to find, an attack that kept the target among its shadows would find much: the planted error shows it."""
+    """With few shadows and nothing to find, an attack that kept the target among its shadows would
+    find much: the planted error shows it.
+    """
     _, shadows, coins, _ = simulated(4000, 6, 0.0)
     assert attacks.area(attacks.each_against_the_others(shadows, coins, np.arange(6)), coins) == pytest.approx(0.5, abs=0.02)
     careless = np.stack([attacks.likelihood_ratio(shadows[:, k], shadows, coins) for k in range(6)], 1)
@@ -65,9 +70,12 @@ def test_a_shadow_never_helps_in_the_attack_on_itself():
 
 
 def test_shadows_with_the_same_batches_do_not_help_against_each_other():
-    """Two groups, each with draws of its own: without groups the attack would look far better than it is."""
+    """Two groups, each with draws of its own: without groups the attack would look far better than
+    it is.
+    """
     rng = np.random.default_rng(0)
-    luck = (4 * (rng.random((3000, 2)) < 0.5)).repeat(8, 1)  # whether a picture was drawn while it could learn most, the same for all of a group
+    # whether a picture was drawn while it could learn most, the same for all of a group
+    luck = (4 * (rng.random((3000, 2)) < 0.5)).repeat(8, 1)
     coins = rng.random((3000, 16)) < 0.5
     shadows = coins * luck + 0.5 * rng.normal(size=(3000, 16))
     area = lambda groups: attacks.area(attacks.each_against_the_others(shadows, coins, groups), coins)
@@ -131,8 +139,8 @@ TOLD = {"area": 0.97, "right guesses": 0.97, "found at 0.1 %": 1.0, "found at 1 
 
 
 def could_be(seen, runs, most=0.97, least=0.93):
-    """Could so many of the runs hold the truth, if the interval held it in `least` to `most` of all?
-    Wrong for either end once in 10,000.
+    """Could so many of the runs hold the truth, if the interval held it in `least` to `most` of
+    all? Wrong for either end once in 10,000.
     """
     held = round(seen * runs)
     few, many = stats.binom.cdf(held, runs, least), stats.binom.sf(held - 1, runs, most)
@@ -158,7 +166,8 @@ def test_the_check_of_the_interval_rejects_one_too_narrow_and_one_too_wide(eight
         assert narrow[name] < 0.93 and not could_be(narrow[name], 3000), (name, narrow[name])
         assert wide[name] > 0.97 and not could_be(wide[name], 3000), (name, wide[name])
     assert not could_be(bench.coverage(eight_networks)["area, as before"], 3000)
-    rare = bench.coverage(eight_networks, 0.3)["found at 0.1 %"]  # wide: a third of it is too narrow
+    # wide: a third of it is too narrow
+    rare = bench.coverage(eight_networks, 0.3)["found at 0.1 %"]
     assert rare < 0.93 and not could_be(rare, 3000, TOLD["found at 0.1 %"]), rare
 
 
@@ -185,8 +194,8 @@ def holds(measure, networks, runs):
 @pytest.mark.parametrize(("measure", "networks", "runs"), [
     (attacks.area_of, 4, 400), (attacks.guesses_of, 4, 1500), (attacks.guesses_of, 6, 1500)])
 def test_the_interval_holds_for_few_networks_that_differ(measure, networks, runs, monkeypatch):
-    """Their differences are estimated from few, which Student's t is for: 1.96 in its place, planted,
-    holds 85 to 89 %.
+    """Their differences are estimated from few, which Student's t is for: 1.96 in its place,
+    planted, holds 85 to 89 %.
     """
     held = holds(measure, networks, runs)
     assert could_be(held, runs), held
@@ -207,7 +216,10 @@ def test_real_trainings_that_know_nothing_of_the_candidates_are_within_the_inter
 
 @pytest.mark.parametrize("measure", ["area", "right guesses", "found at 1 %"])
 def test_an_attack_that_is_always_right_has_a_margin_too(measure):
-    """It ended in an OverflowError, or with ± 0. That nobody of n was guessed wrong leaves about 3/n."""
+    """It ended in an OverflowError, or with ± 0.
+
+    That nobody of n was guessed wrong leaves about 3/n.
+    """
     rng = np.random.default_rng(7)
     members = rng.random((300, 8)) < 0.5
     scores = np.where(members, 5.0, -5.0) + rng.normal(size=members.shape)
@@ -223,11 +235,12 @@ def test_what_is_no_number_has_no_margin_that_looks_like_one():
     assert attacks.margin(attacks.Measured(0.5, np.zeros((10, 4)))) == 0
 
 
-# --- shadows -----------------------------------------------------------------------------------------------------------------------
+# --- shadows --------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("private", [True, False])
 def test_shadows_learn_as_single_trainings_do(lab, private):
-    """Each model's mean, lengths and clipped gradient are those of a training on its members alone."""
+    """Each model's mean, lengths and clipped gradient are those of a training on its members alone.
+    """
     rows = finish(lab.need(Features()))[1].arrays
     study = Membership(noise_multiplier=0, max_grad_norm=0.07, batch_size=400, private=private)
     images, plan = data.load("mnist-5k"), study.plan(4000)
@@ -254,7 +267,8 @@ def test_shadows_hold_the_noise_that_is_charged(lab):
     rows = finish(lab.need(Features()))[1].arrays
     study = Membership(noise_multiplier=3.0, max_grad_norm=0.1, batch_size=400)
     images, plan = data.load("mnist-5k"), study.plan(4000)
-    together = LinearShadows(study, plan, images, CPU, rows["train"], images.train_labels, np.zeros((4000, 4), bool))  # nobody is in: noise alone
+    # nobody is in: noise alone
+    together = LinearShadows(study, plan, images, CPU, rows["train"], images.train_labels, np.zeros((4000, 4), bool))
     together.learn(together.draw())
     found = together.weight.grad.view(4, 10, -1) + (together.bias.grad[:, :, None] * 0)
     for k in range(4):
@@ -264,14 +278,16 @@ def test_shadows_hold_the_noise_that_is_charged(lab):
     assert float(together.means.std()) == pytest.approx(plan["mean_noise"] * longest(3969) / 4000, rel=0.02)
 
 
-# --- a finished training is attacked -----------------------------------------------------------------------------------------------------
+# --- a finished training is attacked --------------------------------------------------------------
 
 def test_stored_weights_are_the_finished_network(lab):
     study = DPTraining(noise_multiplier=1.0, epochs=2)
     result, rows = finish(lab.need(study))[1], finish(lab.need(Features()))[1].arrays
     again, told = logits(result.arrays["weights"], rows["test"], CPU).numpy(), result.arrays["predictions"]
-    short = again.max(1) - again[np.arange(len(told)), told]  # by how much what was told is not the largest
-    assert (short < 1e-3).all() and (np.sort(again)[:, -1] - np.sort(again)[:, -2] > 1e-2).mean() > 0.9  # sums in another order may turn a near tie
+    # by how much what was told is not the largest
+    short = again.max(1) - again[np.arange(len(told)), told]
+    # sums in another order may turn a near tie
+    assert (short < 1e-3).all() and (np.sort(again)[:, -1] - np.sort(again)[:, -2] > 1e-2).mean() > 0.9
 
 
 def test_a_network_that_remembers_is_found_out_and_a_private_one_stays_below_its_bound(lab):
@@ -282,7 +298,8 @@ def test_a_network_that_remembers_is_found_out_and_a_private_one_stays_below_its
     alarms, trials = closed.arrays["false_alarms"], 16 * 2000 / 2
     spread = np.sqrt(np.maximum(closed.arrays["bound_mechanism"] * (1 - closed.arrays["bound_mechanism"]), 1 / trials) / trials)
     assert (closed.arrays["roc_like_it"] <= closed.arrays["bound_mechanism"] + 4 * spread).all()
-    assert (open_.arrays["roc_like_it"][:20] > closed.arrays["bound_mechanism"][:20]).all()  # what nobody without privacy may count on
+    # what nobody without privacy may count on
+    assert (open_.arrays["roc_like_it"][:20] > closed.arrays["bound_mechanism"][:20]).all()
     assert (closed.arrays["bound_mechanism"] <= closed.arrays["bound_any"] + 1e-9).all() and (closed.arrays["bound_mechanism"] >= alarms - 1e-9).all()
     assert "bound_any" not in open_.arrays and open_.guarantee.epsilon is None
     assert closed.pictures and len(closed.facts["surest_of"]) == 10
@@ -297,7 +314,9 @@ def test_every_shadow_has_several_others_to_help_against_it(shadows):
 
 
 def test_few_shadows_find_something_too(lab):
-    """Eight were once all of one group, and the attack on networks like this one found exactly nothing."""
+    """Eight were once all of one group, and the attack on networks like this one found exactly
+    nothing.
+    """
     found = finish(lab.need(Membership(private=False, epochs=40, learning_rate=0.5, shadows=8)))[1].metrics
     assert found["area_like_it"] > 0.52 and found["area_margin"] > 0
     with pytest.raises(ValueError, match="single group"):
@@ -315,10 +334,12 @@ def test_the_attackers_draws_are_his_own():
     assert Membership(private=False).derive_seed("sampling") != Membership(private=False).trained().derive_seed("sampling")
 
 
-# --- shadow networks beside each other -----------------------------------------------------------------------------------------------------
+# --- shadow networks beside each other ------------------------------------------------------------
 
 def test_a_shadow_learns_from_its_own_pictures_alone_and_as_alone():
-    """Among all pictures, those that it was given: the same draws, batches and network as a training that has no others."""
+    """Among all pictures, those that it was given: the same draws, batches and network as a
+    training that has no others.
+    """
     from dataclasses import replace
 
     from engine.training import Training

@@ -1,4 +1,6 @@
-"""The audit of real trainings: canaries in the very code that trains, a floor below the ceiling, and each planted error found."""
+"""The audit of real trainings: canaries in the very code that trains, a floor below the ceiling,
+and each planted error found.
+"""
 
 import numpy as np
 import pytest
@@ -41,7 +43,9 @@ def marked(lab, cheat="none", **changes):
 
 @pytest.mark.parametrize("changes", [{}, {"mean_noise": 0.5}, {"network": "cnn", "max_grad_norm": 1.0}, {"network": "cnn", "max_grad_norm": 100.0, "norm": "group", "augmentations": 2}], ids=str)
 def test_what_a_row_should_add_is_what_it_adds(lab, changes):
-    """Batches of one mark, without noise: the column's sum is the pull that the auditor expects of it, sign, label, clipping and all."""
+    """Batches of one mark, without noise: the column's sum is the pull that the auditor expects of
+    it, sign, label, clipping and all.
+    """
     training = marked(lab, **changes)
     training.bind(training.study.clip, 0.0)
     weights = training.network.marks.weight if "network" in changes else training.weight[:, training.first:]
@@ -61,7 +65,9 @@ def test_what_a_row_should_add_is_what_it_adds(lab, changes):
 
 
 def test_the_pictures_among_marks_learn_as_they_do_alone(lab):
-    """The same batch of pictures, no marks drawn: the same gradient as without marks, where the mean is the same."""
+    """The same batch of pictures, no marks drawn: the same gradient as without marks, where the
+    mean is the same.
+    """
     training, rows = marked(lab), finish(lab.need(Features()))[1]
     plain = LinearTraining(training.study, training.plan, data.load("mnist-5k"), CPU, rows.arrays["train"], rows.arrays["test"])
     plain.mean, training.mean[training.first:] = training.mean[:training.first].clone(), 0.0

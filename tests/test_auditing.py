@@ -1,4 +1,6 @@
-"""The auditor's statistics, on mechanisms that are simulated in numpy: what is right passes, what is planted is found."""
+"""The auditor's statistics, on mechanisms that are simulated in numpy: what is right passes, what
+is planted is found.
+"""
 
 import math
 
@@ -12,7 +14,7 @@ from engine.auditing import FLOAT32, LEVEL, Marks, Seen, Tails, Witness, circles
 CLASSES = 10
 
 
-# --- the floor -----------------------------------------------------------------------------------------------------------------
+# --- the floor ------------------------------------------------------------------------------------
 
 def p_value_by_hand(m, r, v, epsilon, delta):
     """Theorem 5.2 term by term."""
@@ -56,7 +58,7 @@ def test_scores_that_say_nothing_show_nothing():
     assert floor(np.full(100, np.nan), rng.random(100) < 0.5, 1e-5).epsilon == 0.0
 
 
-# --- marks -----------------------------------------------------------------------------------------------------------------------
+# --- marks ----------------------------------------------------------------------------------------
 
 def test_marks_are_balanced_and_rows_say_who_is_in():
     marks = Marks.drawn(500, 400, 2, CLASSES, np.random.default_rng(0))
@@ -66,13 +68,16 @@ def test_marks_are_balanced_and_rows_say_who_is_in():
     assert 200 < m < 300 and len(columns) == m + 400
     assert (np.flatnonzero(marks.included) == columns[:m]).all() and (marks.labels[columns[:m]] == labels[:m]).all() and (signs[:m] == 1).all()
     assert signs[m:].sum() == 0 and columns[m:].min() == 500
-    assert (Marks.drawn(10, 3, 2, CLASSES, np.random.default_rng(0)).counts() == 1).all()  # never fewer than one of each kind
+    # never fewer than one of each kind
+    assert (Marks.drawn(10, 3, 2, CLASSES, np.random.default_rng(0)).counts() == 1).all()
 
 
-# --- a witness of simulated steps ---------------------------------------------------------------------------------------------------
+# --- a witness of simulated steps -----------------------------------------------------------------
 
 def watched(seed, sigma=4.0, q=0.25, epochs=20, noise=1.0, reach=1.0, rate=1.0, shuffled=False, means=0.0, m=400):
-    """A Witness of DP-SGD that is simulated: random directions, pulls of 0.9, noise, reach and rate as planted."""
+    """A Witness of DP-SGD that is simulated: random directions, pulls of 0.9, noise, reach and rate
+    as planted.
+    """
     rng, per_epoch = np.random.default_rng(seed), round(1 / q)
     marks = Marks.drawn(m, 1000, 2, CLASSES, rng)
     witness = Witness(marks, sigma, q, per_epoch)
@@ -142,7 +147,9 @@ def test_guesses_do_not_look_at_the_coins():
 
 
 def test_sums_that_hold_no_canary_show_nothing_by_way_of_the_mean():
-    """A review found that taking off other rows' part with the help of the coins let them leak: the area was 0.63 here."""
+    """A review found that taking off other rows' part with the help of the coins let them leak: the
+    area was 0.63 here.
+    """
     rng, areas = np.random.default_rng(0), []
     for _ in range(20):
         marks = Marks.drawn(100, 20, 1, CLASSES, rng)
@@ -156,7 +163,9 @@ def test_sums_that_hold_no_canary_show_nothing_by_way_of_the_mean():
 
 
 def test_the_rate_check_stands_where_nearly_everybody_is_drawn():
-    """q near 1: misses are rare, and a spread estimated from what was seen would call correct trainings broken (a review found 47 %)."""
+    """q near 1: misses are rare, and a spread estimated from what was seen would call correct
+    trainings broken (a review found 47 %).
+    """
     rng, wrong = np.random.default_rng(0), 0
     for _ in range(300):
         marks = Marks.drawn(20, 20, 1, CLASSES, rng)
@@ -173,7 +182,8 @@ def test_the_rate_check_stands_where_nearly_everybody_is_drawn():
 
 def test_a_check_says_where_it_is_blind():
     loud, quiet = watched(0, sigma=300.0, epochs=3), watched(0)
-    assert [check.power > 0.9 for check in quiet.checks()] == [True, False, True, True]  # nine times the clip norm is not far under noise of four
+    # nine times the clip norm is not far under noise of four
+    assert [check.power > 0.9 for check in quiet.checks()] == [True, False, True, True]
     assert [check.power > 0.9 for check in loud.checks()] == [True, False, False, False]
     assert "cannot be counted" in loud.checks()[2].measured
 
@@ -184,10 +194,11 @@ def test_beyond_the_clip_norm_other_checks_say_nothing():
     seen = Seen(np.full((402, CLASSES), np.nan), np.full(CLASSES, np.nan), np.zeros(402), np.ones((400, CLASSES)), np.ones((2, 20, CLASSES)), np.ones(400))
     lost = watched(0, epochs=1)
     lost.see(seen)
-    assert not lost.checks()[0].kept and not lost.checks()[1].kept and lost.floor(1e-5).epsilon == 0.0  # what diverged passes nowhere
+    # what diverged passes nowhere
+    assert not lost.checks()[0].kept and not lost.checks()[1].kept and lost.floor(1e-5).epsilon == 0.0
 
 
-# --- the noise's tails -----------------------------------------------------------------------------------------------------------
+# --- the noise's tails ----------------------------------------------------------------------------
 
 def noise_seen(draw, steps=3, size=8_000, signal=20.0, seed=0):
     """Tails of noise that was added in float32 to sums of that size, in standard deviations."""
@@ -226,7 +237,8 @@ def test_the_check_says_where_it_can_see_nothing():
     few = noise_seen(float32_noise, steps=1, size=128)
     loud = [noise_seen(float32_noise, steps=1, signal=signal) for signal in (1e5, 1e6, 1e7, 1e8)]
     assert all(tails.power(LEVEL) < 0.5 for tails in (few, *loud))
-    assert all(tails.on_circles**2 <= 8 * tails.weight + 8 for tails in loud)  # nor does it find what is not there
+    # nor does it find what is not there
+    assert all(tails.on_circles**2 <= 8 * tails.weight + 8 for tails in loud)
 
 
 @pytest.mark.parametrize("size", [40, 8000])

@@ -1,4 +1,6 @@
-"""Trainings in one step: each is what it would be alone (Opacus and torch.optim are the oracles), draws for itself, and the step is a fixed program that a GPU can replay."""
+"""Trainings in one step: each is what it would be alone (Opacus and torch.optim are the oracles),
+draws for itself, and the step is a fixed program that a GPU can replay.
+"""
 
 
 import numpy as np
@@ -55,17 +57,22 @@ def flat(parameters):
 
 
 def assert_moved_alike(found, wanted, start, relative=1e-2):
-    """Float32, and the CNN pools the largest: where two pixels are nearly equal the last digit decides, which moves a step by up to a thousandth."""
+    """Float32, and the CNN pools the largest: where two pixels are nearly equal the last digit
+    decides, which moves a step by up to a thousandth.
+    """
     assert (wanted - start).norm() > 0
     assert (found - wanted).norm() <= relative * (wanted - start).norm()
 
 
-# --- each member is what it would be alone --------------------------------------------------------------------------------------
+# --- each member is what it would be alone --------------------------------------------------------
 
 @pytest.mark.filterwarnings("ignore:Full backward hook")  # Opacus' own
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad"])
 def test_four_steps_are_those_of_opacus_and_torch(optimizer, images):
-    """Clip norms that shorten all and none, rates and momenta of their own. Without noise, so that they can be compared."""
+    """Clip norms that shorten all and none, rates and momenta of their own.
+
+    Without noise, so that they can be compared.
+    """
     momenta = {"sgd": (0.0, 0.9, 0.5)}.get(optimizer, (0.0, 0.0, 0.0))
     studies = [DPTraining(**CNN, optimizer=optimizer, noise_multiplier=0.0, max_grad_norm=clip, learning_rate=rate, momentum=momentum, activation="relu", seed=seed)
                for seed, (clip, rate, momentum) in enumerate(zip((0.3, 2.0, 100.0), (0.02, 0.05, 0.01), momenta))]
@@ -82,7 +89,8 @@ def test_four_steps_are_those_of_opacus_and_torch(optimizer, images):
         for step in range(4):
             batch = drawn(stack, step, member)
             optimize.zero_grad()
-            pictures = torch.stack([scaled(torch.tensor(images.train_images[[row]]))[0, 0] for row in batch])[:, None]  # channels first in memory too: Opacus' unfold goes by strides
+            # channels first in memory too: Opacus' unfold goes by strides
+            pictures = torch.stack([scaled(torch.tensor(images.train_images[[row]]))[0, 0] for row in batch])[:, None]
             F.cross_entropy(wrapped(pictures), torch.tensor(images.train_labels)[batch]).backward()
             optimize.step()
         assert_moved_alike(stack.weights[member], flat(network.parameters()), start[member])
@@ -123,7 +131,8 @@ def test_it_is_the_step_of_one_linear_model_alone(changes, images, rows):
             alone.advance()
         assert_moved_alike(stack.weights[member], flat(alone.parameters), torch.zeros(()))
         assert_moved_alike(flat(stack.learners[member].released()), flat(alone.released()), torch.zeros(()))
-        assert torch.equal(flat(stack.learners[member].parameters), stack.weights[member])  # the learner sees what was learned
+        # the learner sees what was learned
+        assert torch.equal(flat(stack.learners[member].parameters), stack.weights[member])
         assert (stack.learners[member].averaged is None) == (study.averaging == 0)
 
 
@@ -131,7 +140,8 @@ def test_noise_is_added_once_however_many_parts_a_batch_has(images):
     studies = [DPTraining(**CNN, noise_multiplier=noise, seed=3) for noise in (1.0, 4.0)]
     whole, parts, twice = (stacked(studies, images, room=room) for room in (None, 20, 20))
     start = whole.weights.clone()
-    twice.accumulate = lambda: (twice._accumulate(), twice.noise.copy_(twice.drawn_noise[twice.at]), twice.total.add_(twice.noise.float()))  # planted: noise for every part
+    # planted: noise for every part
+    twice.accumulate = lambda: (twice._accumulate(), twice.noise.copy_(twice.drawn_noise[twice.at]), twice.total.add_(twice.noise.float()))
     for stack in (whole, parts, twice):
         for _ in range(3):
             stack.step()
@@ -155,7 +165,9 @@ def test_a_member_that_diverges_harms_no_other(images):
 
 
 def test_what_is_no_number_counts_nothing_where_there_is_privacy(images, rows):
-    """The linear model's residuals are NaN where its weights are; a clipped sum must be 0 then, and its neighbour's what it was."""
+    """The linear model's residuals are NaN where its weights are; a clipped sum must be 0 then, and
+    its neighbour's what it was.
+    """
     study = DPTraining(epochs=1, batch_size=500, noise_multiplier=1.0)
     stack = stacked([study, DPTraining(epochs=1, batch_size=500, noise_multiplier=2.0), study.twin()], images, rows)
     stack.step()
@@ -167,10 +179,12 @@ def test_what_is_no_number_counts_nothing_where_there_is_privacy(images, rows):
     assert stack.total[2].isnan().any()  # without privacy nothing is silenced
 
 
-# --- draws of their own -----------------------------------------------------------------------------------------------------------
+# --- draws of their own ---------------------------------------------------------------------------
 
 def checked_draws(coins, noise):
-    """p-values of what ε is charged for. coins (steps, members, n) bool, noise (steps, members, parameters) of standard deviation 1."""
+    """p-values of what ε is charged for. coins (steps, members, n) bool, noise (steps, members,
+    parameters) of standard deviation 1.
+    """
     steps, members, n = coins.shape
     q = 60 / 4000
     often = coins.sum(0).ravel()  # of each row in each member: Binomial(steps, q)
@@ -186,7 +200,9 @@ def checked_draws(coins, noise):
 
 
 def released_noise(stack, steps):
-    """(steps, members, parameters): how far each step moves the weights where no picture asks for anything, in units of rate · σC/B."""
+    """(steps, members, parameters): how far each step moves the weights where no picture asks for
+    anything, in units of rate · σC/B.
+    """
     stack.accumulate = lambda: None
     found, unit = [], stack.rate * stack.scale / stack.expected
     for _ in range(steps):
@@ -197,12 +213,15 @@ def released_noise(stack, steps):
 
 
 def checked_noise(noise):
-    """The least p-value of: standard deviation 1, normal, no two steps and no two members alike. noise (steps, members, n)."""
+    """The least p-value of: standard deviation 1, normal, no two steps and no two members alike.
+    noise (steps, members, n).
+    """
     steps, members, n = noise.shape
     p_size = 2 * min(stats.chi2.cdf(np.square(noise).sum(), noise.size), stats.chi2.sf(np.square(noise).sum(), noise.size))
     p_normal = stats.kstest(noise.ravel()[:20_000], "norm").pvalue
     alike = np.corrcoef(noise.reshape(steps * members, n))[np.triu_indices(steps * members, 1)]
-    p_alike = stats.norm.sf(np.abs(alike).max() * n**0.5) * 2 * alike.size  # of the largest of so many
+    # of the largest of so many
+    p_alike = stats.norm.sf(np.abs(alike).max() * n**0.5) * 2 * alike.size
     return min(p_size, p_normal, p_alike)
 
 
@@ -235,7 +254,9 @@ class Stuck(Stacked):
 
 @pytest.mark.parametrize("kind", [Stacked, Quieter, Repeating, Stuck], ids=lambda kind: kind.__name__)
 def test_the_noise_that_reaches_the_weights_is_what_is_charged(kind, images, monkeypatch):
-    """Over several refills, for members with clip norms, multipliers and rates of their own; planted errors are found."""
+    """Over several refills, for members with clip norms, multipliers and rates of their own;
+    planted errors are found.
+    """
     monkeypatch.setattr(batched, "AHEAD", 9 * batched.MOST * 26_010)
     studies = [DPTraining(**CNN, noise_multiplier=noise, max_grad_norm=clip, learning_rate=rate) for noise, clip, rate in ((1.0, 1.0, 1.0), (4.0, 0.5, 0.3), (2.0, 3.0, 0.1))]
     stack = kind([learner(study, images) for study in studies])
@@ -256,7 +277,8 @@ def test_batches_and_noise_are_as_charged_and_each_members_own(images):
             batch = drawn(stack, step, member)
             assert torch.equal(batch, batch.unique())
             coins[step, member, batch] = True
-    noise = (stack.drawn_noise / torch.tensor([2.0, 6.0])[:, None]).numpy()[:, :, :500]  # σC of each
+    # σC of each
+    noise = (stack.drawn_noise / torch.tensor([2.0, 6.0])[:, None]).numpy()[:, :, :500]
     assert checked_draws(coins, noise) > 1e-4
     planted = {"shuffled batches": (np.stack([np.stack([np.isin(np.arange(4000), np.random.default_rng(s * 2 + m).permutation(4000)[:60]) for m in range(2)]) for s in range(steps)]), noise),
                "the same batches for both": (coins[:, [0, 0]], noise), "the same noise for both": (coins, noise[:, [0, 0]]), "noise of 0.9": (coins, 0.9 * noise)}
@@ -265,7 +287,9 @@ def test_batches_and_noise_are_as_charged_and_each_members_own(images):
 
 
 def test_members_that_differ_in_anything_draw_otherwise_and_in_a_group_as_alone(images, monkeypatch):
-    """Batches, noise and shifts, over two refills: what is stored under a key does not depend on who trained beside it."""
+    """Batches, noise and shifts, over two refills: what is stored under a key does not depend on
+    who trained beside it.
+    """
     monkeypatch.setattr(batched, "AHEAD", 3 * batched.MOST * 26_010)
     studies = [DPTraining(**CNN, noise_multiplier=noise, augmentations=2) for noise in (2.0, 2.5, 3.0)]
     several, alone = stacked(studies, images), stacked(studies[2:], images)
@@ -288,7 +312,7 @@ def test_what_is_drawn_ahead_fits_into_memory(images):
     assert stack.room * stack.copies <= batched.MOST_ROWS and stack.parts[0] == 2
 
 
-# --- a fixed program --------------------------------------------------------------------------------------------------------------
+# --- a fixed program ------------------------------------------------------------------------------
 
 class Program(TorchDispatchMode):
     """Writes down every operation with the shapes and constants that it is given."""
@@ -310,7 +334,9 @@ def program(work):
 
 
 def on_no_device(stack):
-    """The stack with all of its tensors on torch's meta device, which has shapes and no numbers: whoever asks for a number, or for as many as the numbers want, or mixes devices, is refused."""
+    """The stack with all of its tensors on torch's meta device, which has shapes and no numbers:
+    whoever asks for a number, or for as many as the numbers want, or mixes devices, is refused.
+    """
     for thing in (stack, stack.pulls):
         for name, value in vars(thing).items():
             if isinstance(value, torch.Tensor):
@@ -375,7 +401,7 @@ def test_where_recording_fails_the_step_is_computed_all_the_same(images, monkeyp
     assert float(stack.count) == 1 and not torch.equal(stack.weights, start)
 
 
-# --- through a crew -----------------------------------------------------------------------------------------------------------------
+# --- through a crew -------------------------------------------------------------------------------
 
 def lockstep(members, store):
     return Lockstep(tuple(members), Lab(store), "trained", "training")
@@ -425,7 +451,10 @@ def test_a_crew_that_is_stopped_leaves_no_lock_behind_and_can_start_again(store)
 
 @pytest.mark.parametrize("which", [1, 5, 8], ids=["first", "middle", "last"])
 def test_a_failing_step_fails_all_who_took_part(which, store, monkeypatch):
-    """Whichever it is: nobody is stored who was promised a step that was never taken. A group after it trains all the same."""
+    """Whichever it is: nobody is stored who was promised a step that was never taken.
+
+    A group after it trains all the same.
+    """
     step, taken = Stacked.step, []
 
     def broken(self):
@@ -495,13 +524,16 @@ def test_a_group_that_has_begun_takes_nobody_in(images, rows):
 
 
 def test_it_learns_as_well_as_alone(store, tmp_path):
-    """Sixteen seeds each way, in a setting in which noise matters: no difference between the means, and one that less noise would make is found."""
+    """Sixteen seeds each way, in a setting in which noise matters: no difference between the means,
+    and one that less noise would make is found.
+    """
     from cache import Store
     made = lambda noise: [DPTraining(noise_multiplier=noise, mean_noise=40.0, learning_rate=14.0, epochs=4, batch_size=200, seed=seed) for seed in range(16)]
     accuracy = lambda results: [result.metrics["test_accuracy"] for result in results]
     together = accuracy(finish(lockstep(made(4.0), store).all())[1])
     lab = Lab(Store(tmp_path / "alone"))
     alone = accuracy(finish(lab.need(member))[1] for member in made(4.0))
-    quieter = accuracy(finish(lockstep(made(2.8), store).all())[1])  # planted: seven tenths of the noise
+    # planted: seven tenths of the noise
+    quieter = accuracy(finish(lockstep(made(2.8), store).all())[1])
     assert stats.ttest_ind(together, alone).pvalue > 1e-3
     assert stats.ttest_ind(quieter, alone).pvalue < 1e-6

@@ -31,7 +31,7 @@ N = 4000  # pictures
 DPT = {"batch_size": 400, "epochs": 15, "noise_multiplier": 1.0}
 
 
-# --- the check -----------------------------------------------------------------------------------
+# --- the check ------------------------------------------------------------------------------------
 
 def p_values(drawn, rate):
     """Of drawn (batches, rows) bool, if each row joined each batch by a coin of its own: p-values
@@ -85,7 +85,7 @@ def test_the_check_rejects_a_rate_that_is_a_twentieth_off():
                    for seed in range(30) for wrong in (WRONG, 1 / WRONG))
 
 
-# --- the places ----------------------------------------------------------------------------------
+# --- the places -----------------------------------------------------------------------------------
 # Each gives the rows of its steps (batches, rows) bool, drawn at `wrong` times its plan's rate,
 # and the rate that its ε is charged for.
 
@@ -241,7 +241,7 @@ def test_a_rate_a_twentieth_larger_is_rejected(place):
     assert as_charged(drawn, rate * WRONG)  # and nothing else is wrong with it
 
 
-# --- no other place ------------------------------------------------------------------------------
+# --- no other place -------------------------------------------------------------------------------
 
 # Who names a stream of coins, and which test above watches it; None: it protects nobody.
 DRAWS = {

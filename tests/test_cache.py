@@ -1,4 +1,6 @@
-"""The store on a real disk, with real processes: what goes in comes out, nothing that is broken runs or stays."""
+"""The store on a real disk, with real processes: what goes in comes out, nothing that is broken
+runs or stays.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,7 @@ def same(found, plain=PLAIN, arrays=ARRAYS) -> bool:
         np.array_equal(found[1][n], a) and found[1][n].dtype == a.dtype for n, a in arrays.items())
 
 
-# --- codec: round trips ---------------------------------------------------------------------------------------------
+# --- codec: round trips ---------------------------------------------------------------------------
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-2**63, 2**63) | st.floats() | st.text(max_size=20),
@@ -128,7 +130,7 @@ def test_what_would_come_back_changed_is_refused(plain):
         codec.encode(plain, {})
 
 
-# --- codec: damage --------------------------------------------------------------------------------------------------
+# --- codec: damage --------------------------------------------------------------------------------
 
 RAW = codec.encode(PLAIN, ARRAYS, "key")
 
@@ -201,7 +203,7 @@ def test_an_object_array_with_a_right_checksum_is_damage_and_does_not_run(tmp_pa
     assert not trap.exists()
 
 
-# --- store ----------------------------------------------------------------------------------------------------------
+# --- store ----------------------------------------------------------------------------------------
 
 def test_put_get_replace_delete(store):
     assert store.get("k") is None and "k" not in store
@@ -264,7 +266,7 @@ def test_the_limit_is_ten_gibibytes_unless_told_otherwise(folder):
     assert Store(folder).limit == 10 * 2**30 and Store(folder, 1000).limit == 1000
 
 
-# --- eviction -------------------------------------------------------------------------------------------------------
+# --- eviction -------------------------------------------------------------------------------------
 
 def blob(kilobytes: int) -> dict:
     return {"x": np.random.default_rng(kilobytes).integers(0, 256, kilobytes * 1000, np.uint8)}
@@ -303,7 +305,7 @@ def test_a_value_larger_than_the_limit_is_refused_and_nothing_is_lost(folder):
     assert same(store.get("small"))
 
 
-# --- damaged values -------------------------------------------------------------------------------------------------
+# --- damaged values -------------------------------------------------------------------------------
 
 DAMAGE = {
     "flipped": lambda raw: raw[:200] + bytes([raw[200] ^ 1]) + raw[201:],
@@ -371,7 +373,7 @@ def test_verify_reports_and_mends(store, folder):
     assert store.verify() == (["good", "lost"], [])
 
 
-# --- no pickle, whatever the table says -----------------------------------------------------------------------------
+# --- no pickle, whatever the table says -----------------------------------------------------------
 
 @pytest.fixture
 def trap(tmp_path) -> Path:
@@ -458,7 +460,7 @@ def test_a_file_name_from_the_table_never_leads_outside(store, folder, tmp_path,
     assert secret.exists() and (folder / "cache.db").exists()
 
 
-# --- a broken index -------------------------------------------------------------------------------------------------
+# --- a broken index -------------------------------------------------------------------------------
 
 def filled(folder: Path, count: int = 40) -> None:
     store = Store(folder)
@@ -561,7 +563,7 @@ def test_salvage_sets_aside_what_is_no_value_and_keeps_the_newest(folder):
     assert len(list(folder.glob("values/*/*.val"))) == 2
 
 
-# --- full disk, unusable folders ------------------------------------------------------------------------------------
+# --- full disk, unusable folders ------------------------------------------------------------------
 
 LIMITED = """
     import resource, sys
@@ -690,7 +692,7 @@ def test_errors_travel_between_processes():
         assert type(again) is type(error) and str(again) == str(error) and again.errno == error.errno
 
 
-# --- taking turns ---------------------------------------------------------------------------------------------------
+# --- taking turns ---------------------------------------------------------------------------------
 
 HOLD = """
     import sys, time
@@ -767,7 +769,9 @@ def test_processes_that_want_the_same_keys_compute_each_once(folder, tmp_path):
 
 
 def test_a_turn_file_that_its_owner_deletes_gives_no_second_turn(store, monkeypatch):
-    """The owner lets go between another's opening of the file and its lock: that file is nobody's any more."""
+    """The owner lets go between another's opening of the file and its lock: that file is nobody's
+    any more.
+    """
     real, late = store_module._flock, []
 
     def flock(file, kind):
@@ -803,7 +807,7 @@ def test_threads_take_turns_too(store):
     assert computed == [1]
 
 
-# --- many at once ---------------------------------------------------------------------------------------------------
+# --- many at once ---------------------------------------------------------------------------------
 
 BUSY = """
     import random, sys, time
@@ -863,5 +867,6 @@ def test_a_writer_that_is_killed_leaves_a_store_that_works(folder):
 
 
 def test_the_lengths_in_the_header_are_big_endian():
-    """The format is written down in codec's docstring; a reader in another language relies on it."""
+    """The format is written down in codec's docstring; a reader in another language relies on it.
+    """
     assert struct.unpack(">IQQ", RAW[40:60])[0] == 3 and RAW[60:63] == b"key"

@@ -20,7 +20,7 @@ from tests.test_contract import finish
 LN10 = math.log(10)
 
 
-# --- what diverged means -------------------------------------------------------------------------
+# --- what diverged means --------------------------------------------------------------------------
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, 1868.0, 4.7])
 def test_no_number_and_far_above_guessing_is_diverged(loss):
@@ -98,7 +98,7 @@ def test_any_number_of_steps_can_be_taken(epochs):
         assert list(fit.epoch()) == [1]
 
 
-# --- every study says so -------------------------------------------------------------------------
+# --- every study says so --------------------------------------------------------------------------
 
 DIGITS = {"dataset": "mnist-5k"}
 RUNAWAY = [
@@ -157,7 +157,7 @@ def test_an_ordinary_training_says_nothing_of_it(name, store):
     assert not [warning for warning in result.warnings if "diverged" in warning]
 
 
-# --- too few pictures ----------------------------------------------------------------------------
+# --- too few pictures -----------------------------------------------------------------------------
 
 SAYS = [
     ((), "training", None),

@@ -1,4 +1,6 @@
-"""The command line as a user meets it: real processes, exit codes, one JSON object, one line for a wrong value."""
+"""The command line as a user meets it: real processes, exit codes, one JSON object, one line for a
+wrong value.
+"""
 
 import json
 import os

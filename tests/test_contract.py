@@ -35,7 +35,9 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results():
-    """The Results of this module's runs, by study name: each study is computed once for all tests that only look."""
+    """The Results of this module's runs, by study name: each study is computed once for all tests
+    that only look.
+    """
     return {}
 
 
@@ -51,7 +53,9 @@ def test_events_then_a_result_then_the_same_from_the_store(study, store, results
 
 
 def share_alike(one: np.ndarray, other: np.ndarray) -> float:
-    """Of two arrays: the share of entries that are equal, floats to a hundredth of the array's spread."""
+    """Of two arrays: the share of entries that are equal, floats to a hundredth of the array's
+    spread.
+    """
     if one.shape != other.shape or one.dtype.kind != "f":
         return float(np.mean(one == other)) if one.shape == other.shape and one.size else float(one.shape == other.shape)
     room = 0.01 * np.nanstd(one[np.isfinite(one)]) if np.isfinite(one).any() else 0.0
@@ -59,7 +63,9 @@ def share_alike(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def alike(one: Result, other: Result) -> bool:
-    """The same but for the last digit of a sum, which may turn a near tie: two answers in a thousand, a tile of a picture."""
+    """The same but for the last digit of a sum, which may turn a near tie: two answers in a
+    thousand, a tile of a picture.
+    """
     timed = lambda result: {n: value for n, value in result.metrics.items() if "second" not in n}
     if timed(one) != pytest.approx(timed(other), rel=1e-3, abs=2e-3, nan_ok=True) or one.pictures.keys() != other.pictures.keys():
         return False
@@ -70,7 +76,9 @@ def alike(one: Result, other: Result) -> bool:
 
 @EACH
 def test_the_same_seed_gives_the_same_result_and_another_seed_another(study, store, results):
-    """Up to what rounding may turn: float32 features of fresh and of stored arrays differ in their last digit."""
+    """Up to what rounding may turn: float32 features of fresh and of stored arrays differ in their
+    last digit.
+    """
     first = results.get(study.NAME) or finish(study.run(Lab(store)))[1]
     second = finish(study.run(Lab(store)))[1]
     assert alike(first, second) and first.guarantee == second.guarantee
@@ -109,4 +117,5 @@ def test_presets_are_allowed_and_named_fields_exist(study):
         type(study).preset(preset)
     names = set(parameters.specs(type(study)))
     assert {"dataset", "seed"} <= names
-    assert not {n for n in names if n in ("eps", "sigma", "lr", "clip", "bs", "max_norm")}  # the field's terms, not nicknames
+    # the field's terms, not nicknames
+    assert not {n for n in names if n in ("eps", "sigma", "lr", "clip", "bs", "max_norm")}

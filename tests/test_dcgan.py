@@ -1,4 +1,6 @@
-"""The DCGAN: its shapes, what one real picture can do to a discriminator's step, the noise, and that the generator never meets a real picture."""
+"""The DCGAN: its shapes, what one real picture can do to a discriminator's step, the noise, and
+that the generator never meets a real picture.
+"""
 
 from types import SimpleNamespace
 
@@ -51,10 +53,12 @@ def pictures(count: int, seed: int, scale: float = 1.0) -> torch.Tensor:
 
 @pytest.mark.parametrize("made", [pictures(10, 5), pictures(10, 5, 1e4), torch.zeros(10, 1, 32, 32)], ids=["ordinary", "enormous", "black"])
 def test_one_real_picture_moves_a_step_by_at_most_the_clip_norm_whatever_is_generated(made):
-    """Add, remove: C. Replace: 2 C. Odd real pictures too, and one that is no number moves nothing."""
+    """Add, remove: C. Replace: 2 C. Odd real pictures too, and one that is no number moves nothing.
+    """
     game = adversaries()
     with torch.no_grad():
-        for p in game.discriminator.parameters():  # far from its small beginning: gradients are longer than the clip norm
+        # far from its small beginning: gradients are longer than the clip norm
+        for p in game.discriminator.parameters():
             p.mul_(30)
     base, clip = pictures(9, 1), game.study.max_grad_norm
     without, most = released(game, base, made), 0.0
@@ -104,12 +108,15 @@ def test_noise_is_on_the_real_pictures_part_alone_and_as_large_as_charged():
     noise = torch.cat([released(game, pictures(5, i), made) - released(quiet, pictures(5, i), made) for i in range(20)])
     assert float(noise.std()) == pytest.approx(3.0 * 0.5, rel=0.02)
     empty = released(game, pictures(0, 1), made) - released(quiet, pictures(0, 1), made)
-    assert float(empty.std()) == pytest.approx(3.0 * 0.5, rel=0.05)  # nobody was drawn: noised like any other
+    # nobody was drawn: noised like any other
+    assert float(empty.std()) == pytest.approx(3.0 * 0.5, rel=0.05)
     assert float((noise * 0.9).std()) != pytest.approx(3.0 * 0.5, rel=0.02)
 
 
 def test_the_generator_never_meets_a_real_picture():
-    """Other real pictures, the same discriminator: the same generator after its step, and the same new pictures."""
+    """Other real pictures, the same discriminator: the same generator after its step, and the same
+    new pictures.
+    """
     one, other = adversaries(), adversaries(np.zeros((60, 32, 32, 1), np.uint8))
     for game in (one, other):
         game.forge()

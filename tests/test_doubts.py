@@ -1,4 +1,6 @@
-"""Where a control of which the answer is known does not come out, no verdict is given, and it is said why."""
+"""Where a control of which the answer is known does not come out, no verdict is given, and it is
+said why.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def idx(array: np.ndarray) -> bytes:
 
 @pytest.fixture
 def twice(tmp_path, monkeypatch):
-    """The data set `mnist` with 600 digits to learn from, and as test digits the first 150 of these. (Folders keep copies on one side; published sets are taken as they are.)"""
+    """The data set `mnist` with 600 digits to learn from, and as test digits the first 150 of
+    these. (Folders keep copies on one side; published sets are taken as they are.)
+    """
     digits = data.load("mnist-5k")
     images, labels = digits.train_images[:600, ..., 0], digits.train_labels[:600]
     arrays = (images, labels, images[:150], labels[:150])
@@ -87,7 +91,9 @@ def test_synthesis_says_that_its_controls_do_not_come_out(twice, store):
 
 
 def test_chance_alone_raises_no_doubt_and_a_planted_leak_does():
-    """Held-out pictures give nobody away: of 500 honest controls none is doubted; where the test pictures were learned from, all are."""
+    """Held-out pictures give nobody away: of 500 honest controls none is doubted; where the test
+    pictures were learned from, all are.
+    """
     draws, good = np.random.default_rng(0), {"copies_pixels": 1.0, "copies_features": 1.0, "membership_pixels": 1.0, "membership_features": 1.0}
     from engine.leakage import membership
     for half in (10, 75, 500):
@@ -122,7 +128,9 @@ def test_the_page_gives_no_verdict_and_says_why(blind, request):
 
 
 def test_a_folder_of_twins_gives_no_verdict_from_the_command_line_either(tmp_path, monkeypatch, store):
-    """Every picture is there twice, and copies stay on one side: unseen pictures have a twin among themselves, so whatever is made seemed a copy."""
+    """Every picture is there twice, and copies stay on one side: unseen pictures have a twin among
+    themselves, so whatever is made seemed a copy.
+    """
     from PIL import Image
     draws = np.random.default_rng(0)
     for kind in ("a", "b"):

@@ -1,4 +1,5 @@
-"""DP-SGD: equal to Opacus and to a loop over the examples, noised as claimed, bounded whatever the example holds.
+"""DP-SGD: equal to Opacus and to a loop over the examples, noised as claimed, bounded whatever the
+example holds.
 
 Every statistical check here is also run on a planted error, which it must reject.
 """
@@ -58,7 +59,7 @@ def assert_close(ours, theirs, relative=1e-5):
     assert (ours - theirs).norm() <= relative * theirs.norm()
 
 
-# --- against independent oracles ---------------------------------------------------------------------------------
+# --- against independent oracles ------------------------------------------------------------------
 
 def opacus_gradient(network, x, y, clip, expected):
     wrapped = opacus.GradSampleModule(network)
@@ -73,7 +74,11 @@ def opacus_gradient(network, x, y, clip, expected):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("clip", [SHARP, WIDE])
 def test_equals_opacus(channels, clip):
-    """In float64. In float32 the last digit decides which of two nearly equal pixels a pooling passes on: as good, but not the same."""
+    """In float64.
+
+    In float32 the last digit decides which of two nearly equal pixels a pooling passes on: as good,
+    but not the same.
+    """
     x, y = batch(40, channels)
     of = lambda network, dtype: gradient(network.to(dtype), x.to(dtype), y, clip=clip)
     theirs = opacus_gradient(report_cnn(channels, 28, 10, seed=0).double(), x.double(), y, clip, expected=32)
@@ -98,7 +103,8 @@ def crossed(outputs, targets):
 NETWORKS = {
     "report": ((1, 28, 28), lambda: report_cnn(1, 28, 10, seed=0)),
     "linear only": ((1, 28, 28), lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10))),
-    # few positions and many channels: the products' form for convolutions; oblong kernels, strides and padding
+    # few positions and many channels: the products' form for convolutions; oblong kernels, strides
+    # and padding
     "deep": ((3, 9, 8), lambda: nn.Sequential(
         nn.Conv2d(3, 24, (3, 4), stride=(2, 1), padding=(1, 2)), nn.Tanh(), nn.AvgPool2d(2),
         nn.Conv2d(24, 48, (2, 3), bias=False), nn.LeakyReLU(0.2), nn.Flatten(), nn.LazyLinear(10, bias=False))),
@@ -119,7 +125,8 @@ def test_equals_a_loop_over_the_examples(name, clip):
     network, x, y = build(), torch.randn(17, *shape, generator=generator(3)), batch(17)[1]
     network(x)  # gives the lazy layer its shape
     initialised(network, seed=5)
-    if name == "report":  # it pools the largest, and float32's last digit decides among nearly equal ones
+    # it pools the largest, and float32's last digit decides among nearly equal ones
+    if name == "report":
         network, x = network.double(), x.double()
     assert_close(gradient(network, x, y, clip=clip), loop_gradient(network, x, y, clip, 32, crossed), 2e-5)
 
@@ -177,7 +184,7 @@ def test_frozen_layers_take_no_part():
     assert network[0].weight.grad is None
 
 
-# --- clipping ----------------------------------------------------------------------------------------------------
+# --- clipping -------------------------------------------------------------------------------------
 
 def loud_batch():
     """Sixteen examples, one of which pulls thousands of times harder than the others."""
@@ -210,8 +217,8 @@ def influence(clip_given, dtype=torch.float64):
     return max((full - rest).norm().item() for rest in without)
 
 
-# What the sums' own rounding may add. Every example is taken 2e-6 too long (dp_sgd.ROUNDING), so that
-# float64 needs no room, and float32 as a rule comes out 2e-6 short.
+# What the sums' own rounding may add. Every example is taken 2e-6 too long (dp_sgd.ROUNDING), so
+# that float64 needs no room, and float32 as a rule comes out 2e-6 short.
 ROOM = {torch.float64: 0.0, torch.float32: 1e-5}
 
 
@@ -255,7 +262,8 @@ def test_the_check_rejects_clipping_layer_by_layer(monkeypatch):
 
 
 def test_no_single_example_is_longer_than_the_clip_norm():
-    """In float64, over a thousand examples and both forms of a layer: rounding never adds length."""
+    """In float64, over a thousand examples and both forms of a layer: rounding never adds length.
+    """
     x, y = batch(1000)
     network = report_cnn(1, 28, 10, seed=0)
     _, layers = dp_sgd.contributions_of(network, dp_sgd.trainable_layers(network), crossed, x, y)
@@ -293,7 +301,7 @@ def test_a_zero_gradient_stays_zero():
     assert not gradient(network, x, y, loss=lambda outputs, _: outputs.sum(1) * 0).any()
 
 
-# --- noise -------------------------------------------------------------------------------------------------------
+# --- noise ----------------------------------------------------------------------------------------
 
 def noise_p_value(noise_given, noise_claimed, clip=2.0, expected=64, steps=3):
     """Chi-square p-value (two-sided) of the noise that some steps add, if its σ were as claimed."""
@@ -329,7 +337,8 @@ def test_noise_is_normal_fresh_at_each_step_and_everywhere():
     second = flat(network)
     assert stats.kstest(first.numpy(), "norm").pvalue > 0.001
     assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 4 / math.sqrt(first.numel())
-    assert all(p.grad.unique().numel() > 0.99 * p.numel() for p in network.parameters())  # float32: a few of many are equal by chance
+    # float32: a few of many are equal by chance
+    assert all(p.grad.unique().numel() > 0.99 * p.numel() for p in network.parameters())
 
 
 def test_the_same_seed_is_the_same_result_and_the_global_generator_is_left_alone():
@@ -340,7 +349,7 @@ def test_the_same_seed_is_the_same_result_and_the_global_generator_is_left_alone
     assert torch.equal(before, torch.get_rng_state())
 
 
-# --- batches -----------------------------------------------------------------------------------------------------
+# --- batches --------------------------------------------------------------------------------------
 
 def test_divides_by_the_expected_batch_size_never_by_the_drawn_one():
     network, x, y = report_cnn(1, 28, 10, seed=0).double(), batch(8)[0].double(), batch(8)[1]
@@ -359,7 +368,9 @@ def test_an_empty_batch_is_pure_noise():
 
 
 def sampling_p_values(draw, n, rate, rounds=3000):
-    """p-values (two-sided) of each row's inclusions and of the batch size's variance, if rows joined independently."""
+    """p-values (two-sided) of each row's inclusions and of the batch size's variance, if rows
+    joined independently.
+    """
     batches = [draw() for _ in range(rounds)]
     counts = torch.bincount(torch.cat(batches), minlength=n).double()
     rows = (counts - rounds * rate).square().sum().item() / (rounds * rate * (1 - rate))
@@ -389,7 +400,7 @@ def test_poisson_rows_are_distinct_and_its_ends_are_all_and_nothing():
         poisson_batch(50, 1.5, Coins(0))
 
 
-# --- what is refused, and what stays as it was -------------------------------------------------------------------
+# --- what is refused, and what stays as it was ----------------------------------------------------
 
 class Twice(nn.Module):
     def __init__(self):
@@ -446,7 +457,8 @@ REFUSED = {
 def test_what_cannot_be_clipped_raises(name):
     build, message = REFUSED[name]
     network = build()
-    with pytest.raises(RuntimeError, match=message):  # NotImplementedError, or torch's own about the place
+    # NotImplementedError, or torch's own about the place
+    with pytest.raises(RuntimeError, match=message):
         gradient(network, torch.randn(3, 4), torch.tensor([0, 1, 2]))
     assert all(p.grad is None for p in network.parameters())
     assert not any(layer._forward_hooks for layer in network.modules())

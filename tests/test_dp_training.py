@@ -83,7 +83,9 @@ class Planted(Training):
 
 
 def violations(make) -> list[str]:
-    """What a Training does otherwise than its plan is charged for, from batches, gradients and weights alone."""
+    """What a Training does otherwise than its plan is charged for, from batches, gradients and
+    weights alone.
+    """
     study = cnn(epochs=1, noise_multiplier=1.3, max_grad_norm=0.7, learning_rate=1.0, batch_size=40)
     images = data.load("mnist-5k")
     plan = study.plan(len(images.train_images))
@@ -111,7 +113,9 @@ def violations(make) -> list[str]:
 
 
 def watch(training) -> dict:
-    """The rows of the next step, drawn from a copy of the sampling stream: the same rows, seen before they are used."""
+    """The rows of the next step, drawn from a copy of the sampling stream: the same rows, seen
+    before they are used.
+    """
     drawn = shuffled if getattr(training, "error", "") == "shuffled batches" else dp_sgd.poisson_batch
     twin = copy.deepcopy(training.sampling)
     return {"rows": drawn(len(training.labels), training.plan["sample_rate"], twin)}
@@ -151,7 +155,8 @@ def test_the_first_weights_foretell_neither_batches_nor_noise():
 
 
 def test_no_two_private_trainings_share_batches_or_noise():
-    """Whatever they differ in: with the same draws, one network less the other would hold no noise."""
+    """Whatever they differ in: with the same draws, one network less the other would hold no noise.
+    """
     base = cnn(epochs=1, noise_multiplier=1.0)
     others = [base.model_copy(update=change) for change in ({"noise_multiplier": 1.1}, {"max_grad_norm": 2.0}, {"optimizer": "adam"}, {"epochs": 2}, {"seed": 1})]
     for purpose in ("sampling", "noise", "noise on the mean"):
@@ -242,7 +247,8 @@ def test_copies_are_the_picture_itself_and_shifted_ones():
 
 def test_the_published_network_is_the_mean_of_the_last_ones():
     images = data.load("mnist-5k")
-    study = cnn(epochs=1, noise_multiplier=1.0, averaging=0.5, batch_size=800)  # five steps: those after the second are averaged
+    # five steps: those after the second are averaged
+    study = cnn(epochs=1, noise_multiplier=1.0, averaging=0.5, batch_size=800)
     training, seen = Training(study, study.plan(4000), images, torch.device("cpu")), []
     for _ in range(5):
         training.step()

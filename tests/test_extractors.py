@@ -1,4 +1,6 @@
-"""Extractors against independent ones, pictures brought to one format and back, and what happens where weights cannot be had or are not weights."""
+"""Extractors against independent ones, pictures brought to one format and back, and what happens
+where weights cannot be had or are not weights.
+"""
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ def some(n: int, size: int, channels: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, size, size, channels), dtype=np.uint8)
 
 
-# --- one format ------------------------------------------------------------------------------------------------------------------
+# --- one format -----------------------------------------------------------------------------------
 
 def test_a_frame_of_black_and_back_changes_nothing():
     digits = some(3, 28, 1)
@@ -40,7 +42,7 @@ def test_larger_pictures_are_averaged_not_sampled():
     assert np.array_equal(pictures.canvas(some(2, 32, 3), 32, grey=False), some(2, 32, 3))
 
 
-# --- EfficientNet-Lite0 -----------------------------------------------------------------------------------------------------------
+# --- EfficientNet-Lite0 ---------------------------------------------------------------------------
 
 @pytest.mark.parametrize("size", [96, 224])
 def test_efficientnet_is_that_of_the_package_it_takes_its_weights_from(size):
@@ -59,7 +61,7 @@ def test_efficientnet_sees_grey_as_three_equal_colours():
     assert see(grey).shape == (3, 1280) and np.allclose(see(grey), see(grey.repeat(3, 3)), atol=1e-5)
 
 
-# --- Inception-v3 ------------------------------------------------------------------------------------------------------------------
+# --- Inception-v3 ---------------------------------------------------------------------------------
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
@@ -71,7 +73,8 @@ def weights(tmp_path, monkeypatch):
 
 
 def test_without_a_network_the_other_extractors_are_offered(weights, monkeypatch):
-    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.URL_INCEPTION_V3", "http://127.0.0.1:9/none.pth")  # nobody listens there
+    # nobody listens there
+    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.URL_INCEPTION_V3", "http://127.0.0.1:9/none.pth")
     with pytest.raises(Failed, match="could not be downloaded.*Choose another extractor") as failed:
         extractors.inception(CPU)
     assert "urlopen" not in str(failed.value) and not weights.exists()
@@ -115,10 +118,12 @@ def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(weights, monkeypa
     assert not Path("/tmp/veil-was-here").exists()
 
 
-# --- backbones ---------------------------------------------------------------------------------------------------------------------
+# --- backbones ------------------------------------------------------------------------------------
 
 def test_vgg16_reads_its_file_and_looks_as_torchvision_does(tmp_path, monkeypatch):
-    """With random weights, as the real ones cannot be had here: the same file, read by both; and what is no such file is refused."""
+    """With random weights, as the real ones cannot be had here: the same file, read by both; and
+    what is no such file is refused.
+    """
     monkeypatch.setenv("VEIL_DATA", str(tmp_path))
     path = tmp_path / "weights" / extractors.VGG_FILE
     path.parent.mkdir()
@@ -143,7 +148,8 @@ def test_vgg16_reads_its_file_and_looks_as_torchvision_does(tmp_path, monkeypatc
 def test_without_a_network_vgg16_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("VEIL_DATA", str(tmp_path))
     weights = torchvision.models.VGG16_Weights.IMAGENET1K_V1
-    monkeypatch.setattr(type(weights), "url", "http://127.0.0.1:9/none.pth", raising=False)  # nobody listens there
+    # nobody listens there
+    monkeypatch.setattr(type(weights), "url", "http://127.0.0.1:9/none.pth", raising=False)
     with pytest.raises(Failed, match="could not be downloaded.*Choose another backbone"):
         extractors.backbone("vgg16", CPU)
 

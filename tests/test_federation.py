@@ -1,4 +1,6 @@
-"""Phones and their server: plain SGD where it must be, the largest gradients, uploads no longer than the clip norm, noise as charged. Each statistical check also sees a planted error."""
+"""Phones and their server: plain SGD where it must be, the largest gradients, uploads no longer
+than the clip norm, noise as charged. Each statistical check also sees a planted error.
+"""
 
 from types import SimpleNamespace
 
@@ -60,7 +62,7 @@ def run(task, owned, days=1, plan=QUIET, batch_size=100, **changes):
     return federated, [federated.day() for _ in range(days)]
 
 
-# --- plain SGD --------------------------------------------------------------------------------------------------------------
+# --- plain SGD ------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("make", [small_task, picture_task], ids=["linear", "report_cnn"])
 def test_one_phone_that_shares_everything_is_plain_sgd(make):
@@ -103,7 +105,8 @@ def test_uneven_phones_together_train_as_each_would_alone(make, monkeypatch):
     owned = [np.arange(0, 7), np.arange(7, 8), np.array([], int), np.arange(8, n)]
     these = phones(task, owned, batch_size=4, epochs=2, rate=0.05)
     kept = []
-    monkeypatch.setattr(Phones, "_shuffled", lambda self, rows: kept.append(rows) or rows)  # in their own order
+    # in their own order
+    monkeypatch.setattr(Phones, "_shuffled", lambda self, rows: kept.append(rows) or rows)
     found = these.accumulated(task.start, [0, 1, 2, 3])
     for i, rows in enumerate(owned):
         wanted = alone(task, rows, 4, 2, 0.05, [torch.arange(len(rows))] * 2)
@@ -150,7 +153,7 @@ def test_a_shift_begins_before_the_last_ones_uploads_are_in():
     assert torch.allclose(federated.weights, weights, atol=1e-9)
 
 
-# --- what is uploaded -------------------------------------------------------------------------------------------------------------
+# --- what is uploaded -----------------------------------------------------------------------------
 
 @pytest.mark.parametrize("fraction", [1e-4, 0.01, 0.1, 0.333, 1.0])
 def test_the_largest_are_numpys_largest(fraction):
@@ -216,12 +219,13 @@ def test_bytes_are_those_of_the_messages():
     n = len(task.start)
     _, days = run(task, [*thirds()[:5], []], fraction=0.25)
     kept = federation.count_of(0.25, n)
-    assert days[0].tolist() == [wire.HEADER.size + -(-n // 8) + 8 * kept] * 5 + [NOTHING]  # float64: eight bytes each
+    # float64: eight bytes each
+    assert days[0].tolist() == [wire.HEADER.size + -(-n // 8) + 8 * kept] * 5 + [NOTHING]
     _, random = run(task, thirds(), fraction=0.25, policy="random")
     assert random[0].tolist() == [wire.HEADER.size + 8 * kept] * 6
 
 
-# --- broken phones ----------------------------------------------------------------------------------------------------------------------
+# --- broken phones --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("faulty", ["nan", "huge"])
 @pytest.mark.parametrize("plan", [QUIET, {"noise_multiplier": 0.0, "clip": 0.5}], ids=["unclipped", "clipped"])
@@ -236,10 +240,12 @@ def test_a_broken_phone_is_refused_and_does_no_harm(faulty, plan, order):
     assert bool(federated.weights.isfinite().all())
 
 
-# --- privacy ------------------------------------------------------------------------------------------------------------------------------
+# --- privacy --------------------------------------------------------------------------------------
 
 def moved(task, owned, weights=None, **changes):
-    """The noised sum that the server has divided: (start − weights) over the rate, times the number it divided by."""
+    """The noised sum that the server has divided: (start − weights) over the rate, times the number
+    it divided by.
+    """
     federated, _ = run(task, owned, **changes)
     return (task.start - federated.weights) / 0.1 * len(owned) * changes.get("participation", 1.0)
 
@@ -247,7 +253,9 @@ def moved(task, owned, weights=None, **changes):
 @pytest.mark.parametrize("policy", ["largest", "random", "threshold"])
 @pytest.mark.parametrize("order", ["together", "turns", "asynchronous"])
 def test_one_participant_moves_a_days_sum_by_at_most_the_clip_norm(policy, order):
-    """The first to come is taken out, so that all others begin where they did; noise is there and the same."""
+    """The first to come is taken out, so that all others begin where they did; noise is there and
+    the same.
+    """
     task, plan = small_task(), {"noise_multiplier": 1e-9, "clip": 0.05}
     settings = {"plan": plan, "policy": policy, "fraction": 0.5, "order": order}
     first = torch.randperm(6, generator=torch.Generator().manual_seed(derive_seed("public", 0))).tolist()
@@ -256,7 +264,8 @@ def test_one_participant_moves_a_days_sum_by_at_most_the_clip_norm(policy, order
     far = float((run(task, thirds(), **settings)[0].weights - run(task, without, **settings)[0].weights).norm())
     group = {"together": 6, "turns": 1, "asynchronous": 2}[order]
     assert 0.99 * 0.05 < far * group / 0.1 <= 0.05 * (1 + 1e-6)
-    loose = {**settings, "plan": {"noise_multiplier": 1e-9, "clip": 10.0}}  # a planted error: as if nothing were clipped
+    # a planted error: as if nothing were clipped
+    loose = {**settings, "plan": {"noise_multiplier": 1e-9, "clip": 10.0}}
     assert float((run(task, thirds(), **loose)[0].weights - run(task, without, **loose)[0].weights).norm()) * group / 0.1 > 0.05
 
 
@@ -286,7 +295,8 @@ def test_the_server_adds_the_noise_that_is_charged_even_to_nothing():
 
 
 def test_who_is_asked_rarely_makes_no_less_noise():
-    found = noises({"noise_multiplier": 2.0, "clip": 0.5}, participation=0.01)  # on most days nobody is asked
+    # on most days nobody is asked
+    found = noises({"noise_multiplier": 2.0, "clip": 0.5}, participation=0.01)
     assert spread_is(found, 1.0)
 
 
@@ -301,7 +311,8 @@ def test_each_phone_adds_the_noise_that_is_charged_and_sends_all_of_it():
     assert spread_is(found, 1.0 * 5**0.5) and not spread_is(found, 0.9 * 5**0.5)
     task = small_task()
     _, days = run(task, [*thirds()[:5], []], plan=plan, noised_by="phone", fraction=0.1)
-    assert set(days[0]) == {wire.HEADER.size + 8 * len(task.start)}  # all gradients, and one without pictures sends as much as the others
+    # all gradients, and one without pictures sends as much as the others
+    assert set(days[0]) == {wire.HEADER.size + 8 * len(task.start)}
 
 
 def test_participants_are_asked_by_independent_coins():
@@ -310,4 +321,5 @@ def test_participants_are_asked_by_independent_coins():
     asked = np.array(days) != NOT_ASKED  # (days, people)
     assert stats.binomtest(int(asked.sum()), asked.size, 0.3).pvalue > 1e-4
     assert len({tuple(day) for day in asked.tolist()}) > 20  # not always so many at a time
-    assert not stats.binomtest(int(asked.sum()), asked.size, 0.27).pvalue > 1e-4  # a planted error is seen
+    # a planted error is seen
+    assert not stats.binomtest(int(asked.sum()), asked.size, 0.27).pvalue > 1e-4

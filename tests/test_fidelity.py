@@ -1,4 +1,6 @@
-"""Study fidelity: sets of which the answer is known, a generator that learns by heart, the report's mistake, and sets that can hardly be compared."""
+"""Study fidelity: sets of which the answer is known, a generator that learns by heart, the report's
+mistake, and sets that can hardly be compared.
+"""
 
 import numpy as np
 import pytest
@@ -18,7 +20,9 @@ SMALL = Fidelity(samples=300)
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """The network that compares, and the real pictures' features, are computed once for this module."""
+    """The network that compares, and the real pictures' features, are computed once for this
+    module.
+    """
     return Store(tmp_path_factory.mktemp("fidelity") / "store")
 
 
@@ -31,7 +35,7 @@ def suspicious(metrics_: dict) -> bool:
     return words.suspicious(metrics_)
 
 
-# --- what is known ------------------------------------------------------------------------------------------------------------------
+# --- what is known --------------------------------------------------------------------------------
 
 def test_copies_are_flagged_and_real_pictures_are_not(store):
     copies, noised, held, untrained = (measured(store, name).metrics for name in ("copies", "noised", "held-out", "untrained"))
@@ -57,7 +61,9 @@ def test_a_generator_that_has_seen_twenty_pictures_learns_them_by_heart(store):
 
 @pytest.mark.parametrize("examples", [20, 300, 700, 4000])
 def test_noise_is_no_copy_however_few_pictures_were_learned_from(store, examples):
-    """It is equally far from all; real pictures are not, and with few training pictures those are further than the nearest of many held-out ones."""
+    """It is equally far from all; real pictures are not, and with few training pictures those are
+    further than the nearest of many held-out ones.
+    """
     base = Fidelity(samples=300, examples=examples)
     untrained, held = measured(store, "untrained", base).metrics, measured(store, "held-out", base).metrics
     assert untrained["copies_pixels"] <= 0.05 and untrained["copies_features"] <= 0.1
@@ -78,7 +84,9 @@ def again(queries: torch.Tensor, training: torch.Tensor, held: torch.Tensor) -> 
 
 
 def test_unseen_real_pictures_do_not_come_back_even_of_one_class_and_a_handful_of_copies_does():
-    """A set of ones alone looks more like copies than chance explains, and is none: that is why the verdict asks more."""
+    """A set of ones alone looks more like copies than chance explains, and is none: that is why the
+    verdict asks more.
+    """
     images, draws, false = data.load("mnist-5k"), np.random.default_rng(0), 0
     train, test = views(images.train_images), views(images.test_images)
     for _ in range(20):
@@ -89,8 +97,10 @@ def test_unseen_real_pictures_do_not_come_back_even_of_one_class_and_a_handful_o
         false += again(test[mine], train, test[~mine]) > 0
     assert false == 0
     noise = views(draws.integers(0, 256, (960, 28, 28, 1), dtype=np.uint8))
-    assert again(torch.cat([noise, train[:40]]), train, test) == 40  # 4 in 100: a share would not tell
-    twins = torch.cat([test, train[100:105]])  # a data set whose held-out part holds five of its training pictures
+    # 4 in 100: a share would not tell
+    assert again(torch.cat([noise, train[:40]]), train, test) == 40
+    # a data set whose held-out part holds five of its training pictures
+    twins = torch.cat([test, train[100:105]])
     assert again(torch.cat([noise, train[:40]]), train, twins) == 40 and again(test, train, twins) == 0
 
 
@@ -134,14 +144,16 @@ def test_memorisation_is_looked_for_among_the_pictures_that_were_learned_from_al
     assert known["ratio_pixels"] == 0 and foreign["ratio_pixels"] > 0.5
 
 
-# --- the report's mistake -------------------------------------------------------------------------------------------------------------
+# --- the report's mistake -------------------------------------------------------------------------
 
 def test_the_mistake_is_the_one_that_torch_makes():
     pixels = np.arange(256, dtype=np.uint8)
     scaled = torch.tensor(pixels).float() / 127.5 - 1
     theirs = (scaled * 255).to(torch.int64).to(torch.uint8).numpy()
-    assert ((wrapped(pixels).astype(int) - theirs + 1) % 256 <= 2).all()  # float32 falls short of a whole number here and there
-    assert (wrapped(pixels)[128:] > 0).all() and wrapped(np.array([0], np.uint8))[0] == 1  # black wraps to nearly black again, dark grey to white
+    # float32 falls short of a whole number here and there
+    assert ((wrapped(pixels).astype(int) - theirs + 1) % 256 <= 2).all()
+    # black wraps to nearly black again, dark grey to white
+    assert (wrapped(pixels)[128:] > 0).all() and wrapped(np.array([0], np.uint8))[0] == 1
 
 
 def test_the_mistake_changes_the_numbers(store):
@@ -149,7 +161,7 @@ def test_the_mistake_changes_the_numbers(store):
     assert abs(found["published_frechet_distance"] / found["corrected_frechet_distance"] - 1) > 0.1
 
 
-# --- sets that can hardly be compared ----------------------------------------------------------------------------------------------------
+# --- sets that can hardly be compared -------------------------------------------------------------
 
 def folder(images: dict[str, list[np.ndarray]]) -> str:
     """A folder of pictures by class in VEIL_DATA; its name as a source."""
@@ -216,13 +228,14 @@ def test_sources_that_there_cannot_be_are_refused(source):
         Fidelity.preset("quick", source=source)
 
 
-# --- composition ------------------------------------------------------------------------------------------------------------------------
+# --- composition ----------------------------------------------------------------------------------
 
 def test_controls_are_measured_once_whatever_the_generators_are():
     one, other = Fidelity(), Fidelity(steps=99, target_epsilon=2.0, frequencies=7)
     for name in CONTROLS:
         assert key(one.of(name)) == key(other.of(name))
-    with pytest.raises(Refused, match="1,200,000 in all"):  # the one without privacy takes more steps
+    # the one without privacy takes more steps
+    with pytest.raises(Refused, match="1,200,000 in all"):
         Fidelity(discriminator_steps=1000).check(data.exhibits("mnist-5k"))
     assert key(one.of("gan")) != key(other.of("gan")) and key(one.of("gan", False)) == key(Fidelity(target_epsilon=2.0, frequencies=7).of("gan", False))
     assert key(one.of("copies")) != key(Fidelity(examples=50).of("copies"))

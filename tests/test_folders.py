@@ -1,4 +1,7 @@
-"""Folders of one's own as people really have them: broken, mixed, nested, with copies. What is listed as present loads, what is not says why, and no page raises."""
+"""Folders of one's own as people really have them: broken, mixed, nested, with copies.
+
+What is listed as present loads, what is not says why, and no page raises.
+"""
 
 from __future__ import annotations
 
@@ -59,14 +62,15 @@ def found(name: str, thorough: bool = False) -> data.Available:
     return next(each for each in data.available(thorough) if each.name == name)
 
 
-# --- formats ---------------------------------------------------------------------------------------------------------
+# --- formats --------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("form, more", [("WEBP", {"lossless": True}), ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("GIF", {}), ("PNG", {})])
 def test_pictures_are_read_by_their_content_whatever_they_are_called(folders, form, more):
     for number, name in enumerate("ab"):
         for i in range(3):
             pixels = np.full((64, 64, 3), 60, np.uint8)
-            pixels[i * 8:i * 8 + 20, number * 30:number * 30 + 20] = 200  # two colours: GIF's palette holds them
+            # two colours: GIF's palette holds them
+            pixels[i * 8:i * 8 + 20, number * 30:number * 30 + 20] = 200
             put(folders / "own" / name / f"{i}.jpg", saved(pixels, form, **more))
     images = data.load("folder:own")
     assert len(images.train_images) + len(images.test_images) == 6 and images.notes == ()
@@ -88,7 +92,9 @@ def test_of_what_moves_the_first_frame_is_taken():
 
 
 def png_of_sixteen(values: np.ndarray, kind: int) -> bytes:
-    """A PNG with 16 bits a sample, written by hand; kind: 0 grey, 2 colour, 6 colour and transparency."""
+    """A PNG with 16 bits a sample, written by hand; kind: 0 grey, 2 colour, 6 colour and
+    transparency.
+    """
     h, w = values.shape[:2]
     chunk = lambda name, content: struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values.reshape(h, -1))
@@ -142,7 +148,7 @@ def test_anybodys_bytes_are_refused_in_words():
                 assert str(refused)
 
 
-# --- what is said of a folder ------------------------------------------------------------------------------------------
+# --- what is said of a folder ---------------------------------------------------------------------
 
 def broken(folders: Path) -> dict[str, bool]:
     """Folders of many kinds in VEIL_DATA: name → can it be used?"""
@@ -279,7 +285,7 @@ def test_a_file_that_may_not_be_read_is_skipped(folders):
     assert "a/3.png): Permission denied" in data.load("folder:own").notes[0]
 
 
-# --- parts -------------------------------------------------------------------------------------------------------------
+# --- parts ----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("names", [("train", "test"), ("Train", "val"), ("training", "valid"), ("train", "Testing")])
 def test_nested_parts_are_the_split(folders, names):
@@ -324,7 +330,9 @@ def test_links_that_lead_nowhere_are_skipped_and_said(folders):
 
 
 def test_copies_under_contradicting_labels_are_said(folders):
-    """A picture in the folders of two classes teaches one of them wrongly; in both parts, it tests wrongly too."""
+    """A picture in the folders of two classes teaches one of them wrongly; in both parts, it tests
+    wrongly too.
+    """
     own = two_classes(folders / "own", 20)
     for i in range(3):
         put(own / "b" / f"of a {i}.bmp", saved(tones(i), "BMP"))
@@ -360,7 +368,7 @@ def test_a_test_class_that_nobody_learns_and_copies_of_training_pictures_are_lef
     assert "test/c/0.png): The training part has no class c." in images.notes[0]
 
 
-# --- copies --------------------------------------------------------------------------------------------------------------
+# --- copies ---------------------------------------------------------------------------------------
 
 def test_copies_are_counted_named_and_kept_on_one_side(folders):
     own = two_classes(folders / "own", 40)
@@ -388,7 +396,8 @@ def test_without_copies_the_split_is_the_fifth_with_the_lowest_hashes(folders):
 def test_a_group_that_spans_classes_never_empties_one(folders):
     for name in "abc":
         for i in range(4):
-            put(folders / "own" / name / f"{name}{i}.png", saved(tones(i)))  # the same four pictures in three classes
+            # the same four pictures in three classes
+            put(folders / "own" / name / f"{name}{i}.png", saved(tones(i)))
     images = data.load("folder:own")
     assert images.classes == ("a", "b", "c") and len(images.test_images) == 3
     assert not {picture.tobytes() for picture in images.test_images} & {picture.tobytes() for picture in images.train_images}
@@ -415,7 +424,9 @@ def test_pictures_of_one_colour_are_twins_only_where_they_are_equal():
 
 
 def test_a_set_to_be_compared_may_be_all_copies(folders):
-    """A generator that has collapsed draws one picture again and again: no data set to learn from, but a set to measure."""
+    """A generator that has collapsed draws one picture again and again: no data set to learn from,
+    but a set to measure.
+    """
     for path in two_classes(folders / "same", 5).rglob("*.png"):
         path.write_bytes(saved(tones(7)))
     put(folders / "same" / "a" / "broken.png", b"broken")

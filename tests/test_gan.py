@@ -1,4 +1,6 @@
-"""Studies gan, dp_merf and side_by_side: what ε they earn, what is refused, what they keep, and that they learn."""
+"""Studies gan, dp_merf and side_by_side: what ε they earn, what is refused, what they keep, and
+that they learn.
+"""
 
 import math
 
@@ -30,7 +32,7 @@ def store(tmp_path_factory):
     return Store(tmp_path_factory.mktemp("gan") / "store")
 
 
-# --- what is promised --------------------------------------------------------------------------------------------------------------
+# --- what is promised -----------------------------------------------------------------------------
 
 @pytest.mark.parametrize("changes", [{}, {"target_epsilon": 1.0}, {"examples": 50}, {"batch_size": 64, "steps": 300, "discriminator_steps": 3, "delta": 1e-6}])
 def test_the_gans_epsilon_is_what_dp_accounting_says_of_its_plan(changes):
@@ -82,7 +84,7 @@ def test_no_two_private_trainings_share_their_draws():
     assert one.derive_seed("noise") != one.derive_seed("sampling") and GAN(private=False).derive_seed("noise") == derive_seed("noise", 0)
 
 
-# --- settings -----------------------------------------------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------
 
 def test_what_is_left_empty_is_the_usual_with_privacy_or_without():
     for private in (True, False):
@@ -121,13 +123,14 @@ def test_a_budget_that_cannot_be_reached_is_refused_in_words():
         GAN(target_epsilon=0.1, delta=1e-12, batch_size=4000, steps=10_000, discriminator_steps=100).plan(4000)
 
 
-# --- running -------------------------------------------------------------------------------------------------------------------------
+# --- running --------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("study", [TINY, TINY.gan(private=False), TINY_MERF], ids=["private", "not private", "dp_merf"])
 def test_a_run_shows_its_pictures_measures_itself_and_keeps_what_it_made(study, store):
     events, result = finish(study.run(Lab(store)))
     shown, points = [e for e in events if isinstance(e, Picture)], {e.curve for e in events if isinstance(e, Point)}
-    assert len(shown) == len([name for name in result.pictures if name.startswith("film_")]) == 4  # the three steps and the beginning
+    # the three steps and the beginning
+    assert len(shown) == len([name for name in result.pictures if name.startswith("film_")]) == 4
     assert points == {"frechet_distance"} | ({"epsilon"} if study.private else set())
     assert result.arrays["pictures"].shape == (40, 32, 32, 1) and result.arrays["pictures"].dtype == np.uint8
     assert result.curves["frechet_distance"][0] == (0.0, result.metrics["untrained_frechet_distance"])
@@ -153,7 +156,8 @@ def test_every_width_that_is_allowed_works(store):
 
 def test_without_privacy_the_gan_learns_digits_in_a_few_steps(store):
     _, result = finish(Lab(store).need(GAN(private=False, steps=250, samples=400)))
-    assert result.metrics["frechet_distance"] < 0.6 * result.metrics["untrained_frechet_distance"]  # 0.07 to 0.37 of it over five seeds
+    # 0.07 to 0.37 of it over five seeds
+    assert result.metrics["frechet_distance"] < 0.6 * result.metrics["untrained_frechet_distance"]
 
 
 def test_dp_merf_learns_digits_under_privacy(store):
@@ -169,7 +173,8 @@ def test_side_by_side_stores_each_as_if_it_had_run_alone(store):
     for number, member in enumerate(members):
         stored = store.get(key(member))
         alone = finish(member.run(Lab(store)))[1]
-        assert np.array_equal(stored[1]["array:pictures"], alone.arrays["pictures"])  # a generator grows on one core, whoever asks
+        # a generator grows on one core, whoever asks
+        assert np.array_equal(stored[1]["array:pictures"], alone.arrays["pictures"])
     with pytest.raises(ValidationError, match="at least one generator"):
         SideBySide(members=())
 

@@ -1,4 +1,6 @@
-"""Studies `initial_model`, `gradient_sharing` and `arms`: who has which pictures, what each arm is, what a participant is promised, what is refused."""
+"""Studies `initial_model`, `gradient_sharing` and `arms`: who has which pictures, what each arm is,
+what a participant is promised, what is refused.
+"""
 
 import math
 from types import SimpleNamespace
@@ -34,7 +36,7 @@ def ran(lab, study):
     return finish(lab.need(study))[1]
 
 
-# --- whose pictures ----------------------------------------------------------------------------------------------------------
+# --- whose pictures -------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("unevenness", [None, 0.05, 1.0, 1000.0])
 def test_every_picture_is_on_one_phone_and_none_is_the_companys(unevenness):
@@ -60,7 +62,7 @@ def test_pictures_each_and_all_pictures_in_one_place_are_the_same_pool():
     assert all(len(rows) == 60 for rows in tiny().owned(labels))
 
 
-# --- the arms -----------------------------------------------------------------------------------------------------------------------
+# --- the arms -------------------------------------------------------------------------------------
 
 def test_arms_that_share_nothing_do_not_know_what_others_share():
     one, other = tiny(fraction=0.3, noise_multiplier=2.0, policy="random", keep_rest=True), tiny(delta=1e-6, order="turns")
@@ -90,7 +92,8 @@ def test_together_they_are_the_results_that_each_would_be_alone(lab):
     events, result = finish(lab.need(Arms(members=members)))
     assert {e.curve for e in events if hasattr(e, "curve")} >= {"0:test_accuracy", "1:test_accuracy", "0:phone 0", "1:bytes"}
     fresh = finish(members[0].run(lab))[1]
-    assert np.allclose(ran(lab, members[0]).arrays["weights"], fresh.arrays["weights"], atol=1e-4)  # one core or two
+    # one core or two
+    assert np.allclose(ran(lab, members[0]).arrays["weights"], fresh.arrays["weights"], atol=1e-4)
     assert result.guarantee.epsilon is None and "fraction" in result.guarantee.note
 
 
@@ -128,7 +131,7 @@ def test_phones_that_share_a_tenth_learn_nearly_as_much_as_all_pictures_in_one_p
     assert accuracy["no update"] < accuracy["10 %"] - 0.03 and accuracy["10 %"] > accuracy["all pictures in one place"] - 0.03
 
 
-# --- what a participant is promised ---------------------------------------------------------------------------------------------------
+# --- what a participant is promised ---------------------------------------------------------------
 
 def oracle(sigma: float, rate: float, days: int, delta: float) -> float:
     """dp_accounting's own accountant, from events."""
@@ -151,7 +154,8 @@ def test_a_phone_that_noises_by_itself_is_charged_twice_the_clip_norm_and_no_sam
     promise = GradientSharing(noise_multiplier=sigma, participation=0.1, rounds=days, noised_by="phone").guarantee()
     wanted = oracle(sigma / 2, 1.0, days, 1e-5)
     assert wanted * (1 - 1e-6) <= promise.epsilon <= 1.01 * wanted
-    assert promise.epsilon > 3 * oracle(sigma, 0.1, days, 1e-5)  # what a wrong neighbour and a wrong sampling would promise
+    # what a wrong neighbour and a wrong sampling would promise
+    assert promise.epsilon > 3 * oracle(sigma, 0.1, days, 1e-5)
 
 
 @pytest.mark.parametrize("noised_by", ["server", "phone"])
@@ -190,7 +194,7 @@ def test_two_arms_with_noise_do_not_share_their_draws():
     assert one.derive_seed("noise") != other.derive_seed("noise") and one.derive_seed("noise") != one.derive_seed("participation")
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("values,words", [
     ({"fraction": "0"}, "fraction: 0 is not allowed; allowed: a number from 0.0001 to 1"), ({"fraction": "1.5"}, "1.5 is not allowed"), ({"participants": "0"}, "from 1 to 5000"),
@@ -213,7 +217,7 @@ def test_a_budget_that_cannot_be_met_is_refused_in_words():
         GradientSharing(target_epsilon=0.1, delta=1e-12, rounds=1000, noised_by="phone", participants=4).plan()
 
 
-# --- the first model ------------------------------------------------------------------------------------------------------------------
+# --- the first model ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam"])
 def test_the_first_model_learns_from_the_companys_pictures_alone(lab, optimizer):

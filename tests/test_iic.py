@@ -1,5 +1,5 @@
-"""Invariant information clustering against independent computations: numpy for the loss and the wavelets, privacy for the
-charge.
+"""Invariant information clustering against independent computations: numpy for the loss and the
+wavelets, privacy for the charge.
 """
 
 import math
@@ -18,7 +18,7 @@ from engine.study import Failed, Picture, Point, Refused
 from tests.test_contract import finish
 
 
-# --- the loss --------------------------------------------------------------------------------------------------------------
+# --- the loss -------------------------------------------------------------------------------------
 
 def reference(logits: np.ndarray, copies: np.ndarray, weight: float, symmetric: bool = True) -> float:
     """The paper's formula, pair by pair, in float64 numpy: logits (n, k), copies (views, n, k)."""
@@ -39,7 +39,9 @@ def reference(logits: np.ndarray, copies: np.ndarray, weight: float, symmetric: 
 
 
 def logits_of(n: int, k: int, views: int = 2, scale: float = 3.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Random logits whose copies agree with them in part, and differ from them on average: P is not symmetric by itself."""
+    """Random logits whose copies agree with them in part, and differ from them on average: P is not
+    symmetric by itself.
+    """
     rng = np.random.default_rng(seed)
     first = rng.standard_normal((n, k)) * scale
     copies = first + rng.standard_normal((views, n, k)) * scale / 2 + rng.standard_normal(k) * scale / 3
@@ -105,7 +107,7 @@ def test_perfect_clusters_reach_the_logarithm_of_their_number():
     assert float(iic.information_loss(torch.zeros(10, 10), torch.zeros(1, 10, 10))) == pytest.approx(0, abs=1e-6)
 
 
-# --- transformations and wavelets --------------------------------------------------------------------------------------------
+# --- transformations and wavelets -----------------------------------------------------------------
 
 def digits(n: int) -> torch.Tensor:
     return iic.fitted(torch.from_numpy(data.load("mnist-5k").train_images[:n].astype(np.float32)))
@@ -117,7 +119,8 @@ def test_copies_have_the_shape_asked_for_and_are_the_same_for_a_seed(shape, size
     draw = lambda seed: iic.transformed(pictures, torch.Generator().manual_seed(seed), size)
     assert draw(0).shape == (*shape[:2], size or shape[2], size or shape[3])
     assert torch.equal(draw(0), draw(0)) and not torch.equal(draw(0), draw(1))
-    assert draw(0).min() >= 0 and len({float(c.sum()) for c in draw(0)}) == len(pictures)  # each has draws of its own
+    # each has draws of its own
+    assert draw(0).min() >= 0 and len({float(c.sum()) for c in draw(0)}) == len(pictures)
 
 
 def test_the_global_generator_is_left_alone():
@@ -138,7 +141,9 @@ def test_copies_still_look_like_their_digit():
 
 
 def fft_convolution(picture: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Correlation of an (h, w) picture, 0 outside of its frame, with a (k, k) kernel, by numpy's FFT."""
+    """Correlation of an (h, w) picture, 0 outside of its frame, with a (k, k) kernel, by numpy's
+    FFT.
+    """
     h, w, k = *picture.shape, kernel.shape[0]
     size = (h + k - 1, w + k - 1)
     full = np.fft.ifft2(np.fft.fft2(picture, size) * np.fft.fft2(kernel[::-1, ::-1], size))
@@ -204,7 +209,7 @@ def test_whitened_features_have_unit_variance_and_are_the_strongest_ones():
     assert np.linalg.norm(residual) < 0.05 * np.linalg.norm(axes)
 
 
-# --- the study ---------------------------------------------------------------------------------------------------------------
+# --- the study ------------------------------------------------------------------------------------
 
 class OneSet(Lab):
     """A lab whose only data set is given: sets that no file could hold, such as one class only."""
@@ -267,7 +272,9 @@ def test_the_head_is_chosen_by_loss_and_labels_only_judge(tiny):
 
 
 def test_other_labels_change_the_judgement_and_not_the_clusters(store):
-    """The judgement is counted once more from the clusters themselves: how good they are is all the same to this test."""
+    """The judgement is counted once more from the clusters themselves: how good they are is all the
+    same to this test.
+    """
     images = small()
     shuffled = replace(images, train_labels=np.random.default_rng(1).permutation(images.train_labels))
     first, second = (run(store, i, images="raw", epochs=10)[1] for i in (images, shuffled))
@@ -360,7 +367,8 @@ def test_more_clusters_than_classes_leave_some_without_a_class(store):
 def test_constant_pictures_are_named(store):
     with pytest.raises(Failed, match="the same"):
         run(store, small(constant=True), images="raw")
-    _, noised = run(store, small(constant=True), epsilon=150.0)  # black pictures, noised: they differ, and tell nothing
+    # black pictures, noised: they differ, and tell nothing
+    _, noised = run(store, small(constant=True), epsilon=150.0)
     assert np.isfinite(noised.metrics["loss"])
 
 

@@ -1,4 +1,6 @@
-"""Study `inversion`: what an upload gives away, the attack, and that what is uploaded by a visitor is never stored."""
+"""Study `inversion`: what an upload gives away, the attack, and that what is uploaded by a visitor
+is never stored.
+"""
 
 import base64
 
@@ -51,7 +53,8 @@ def test_apart_is_one_minus_the_cosine_on_what_was_sent():
     part = inversion.Leak(held.network, held.shared, held.upload * kept, kept)
     a, b = (x[kept].double().numpy() for x in (other, held.upload))
     assert part.apart(other).item() == pytest.approx(1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
-    assert held.apart(held.upload * 0.01).item() == pytest.approx(0, abs=1e-5)  # clipping alone is not even noticed
+    # clipping alone is not even noticed
+    assert held.apart(held.upload * 0.01).item() == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
@@ -108,7 +111,9 @@ POLICIES = {"everything": {}, "largest": {"leak_fraction": 0.1},
 
 
 def uploaded(lab, monkeypatch, **changes):
-    """What leaves the phone, as bytes, read again: (values (n,) float64, which were sent (n,) bool)."""
+    """What leaves the phone, as bytes, read again: (values (n,) float64, which were sent (n,)
+    bool).
+    """
     study, images, seen, pack = Inversion(**QUICK, **changes), lab.images("mnist-5k"), [], wire.pack
 
     def watched(values, sent, known):
@@ -175,7 +180,8 @@ def test_what_one_upload_promises_is_dp_accountings_number():
         promise = Inversion(leak_noise=noise).guarantee()
         wanted = oracle(noise / 2, 1.0, 1, 1e-5)
         assert 0.999 * wanted <= promise.epsilon <= 1.01 * wanted
-    assert Inversion(leak_noise=0.001).guarantee().epsilon > 1e5  # no picture to be seen, and next to nothing promised
+    # no picture to be seen, and next to nothing promised
+    assert Inversion(leak_noise=0.001).guarantee().epsilon > 1e5
     assert Inversion(leak_clip=0.1, leak_fraction=0.001).guarantee().epsilon is None
 
 
@@ -189,7 +195,8 @@ def test_a_visitors_own_picture_is_never_stored(lab):
     assert paths and not any(needle in p.read_bytes() for needle in needles for p in paths)
     kept = Inversion(**QUICK, attack_steps=20, seed=8)
     shown = finish(lab.need(kept))[1].pictures["rebuilt"][20:80]
-    assert key(kept) in lab.store and any(shown in p.read_bytes() for p in folder.rglob("*") if p.is_file())  # one of the data set is found so
+    # one of the data set is found so
+    assert key(kept) in lab.store and any(shown in p.read_bytes() for p in folder.rglob("*") if p.is_file())
     assert key(study) != key(Inversion(**QUICK, attack_steps=20)) and key(study.with_picture(255 - image)) != key(study)
 
 

@@ -1,4 +1,6 @@
-"""Who may import whom, read from the sources; and that the web process never holds torch, after every page was drawn."""
+"""Who may import whom, read from the sources; and that the web process never holds torch, after
+every page was drawn.
+"""
 
 import ast
 import subprocess
@@ -9,7 +11,8 @@ import pytest
 
 from tests.conftest import ROOT
 
-# What pages may use of the engine: studies, the runner, and the light modules that only describe or look up.
+# What pages may use of the engine: studies, the runner, and the light modules that only describe or
+# look up.
 LIGHT = {"engine.studies", "engine.runner", "engine.study", "engine.parameters", "engine.data", "engine.uploads", "engine.lab", "engine.pictures", "engine.rounding", "engine"}
 HEAVY = {"torch", "torchvision", "opacus"}
 
@@ -19,7 +22,8 @@ def sources(*folders):
 
 
 def imports(path: Path, top_only: bool = False) -> set[str]:
-    """Modules imported by a file; with top_only, only by statements that run when it is imported."""
+    """Modules imported by a file; with top_only, only by statements that run when it is imported.
+    """
     tree = ast.parse(path.read_text())
     nodes = _top(tree.body) if top_only else ast.walk(tree)
     found = set()
@@ -115,7 +119,9 @@ with modified_sys_path("pages/menu.py"):
 
 
 def test_no_visitor_changes_the_import_path_of_another():
-    """While one thread changes sys.path, what another imports is sometimes not found: seen with 30 sessions."""
+    """While one thread changes sys.path, what another imports is sometimes not found: seen with 30
+    sessions.
+    """
     for arguments, unchanged in ((["with app"], "True"), ([], "False")):
         found = subprocess.run([sys.executable, "-c", SYS_PATH, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60)
         assert found.stdout.split()[-1:] == [unchanged], found.stdout + found.stderr

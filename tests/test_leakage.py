@@ -1,4 +1,6 @@
-"""Nearest neighbours against scikit-learn, structural similarity against scikit-image, and yardsticks that catch planted copies."""
+"""Nearest neighbours against scikit-learn, structural similarity against scikit-image, and
+yardsticks that catch planted copies.
+"""
 
 import numpy as np
 import pytest
@@ -20,7 +22,8 @@ def test_nearest_is_scikit_learns():
     mine, measured = leakage.nearest(queries, references)
     assert measured.numpy() == pytest.approx(distances[:, 0], rel=1e-4)
     assert (queries - references[mine]).norm(dim=1).numpy() == pytest.approx(distances[:, 0], rel=1e-4)
-    assert (mine.numpy() == found[:, 0]).mean() > 0.99  # which of two as near is the last digit's affair
+    # which of two as near is the last digit's affair
+    assert (mine.numpy() == found[:, 0]).mean() > 0.99
 
 
 def test_left_out_is_the_query_itself():
@@ -72,7 +75,8 @@ def test_exact_copies_are_found_again_and_a_test_that_is_blind_says_so():
     training, held = rows(1000, 1), rows(300, 2)
     threshold = np.quantile(leakage.copies(training[:300], training, held).yardstick, 0.01) / 3
     assert leakage.found_again(training, held, threshold) == 1
-    twice = torch.cat([training[:150], held[150:]])  # half of the held-out pictures were learned from
+    # half of the held-out pictures were learned from
+    twice = torch.cat([training[:150], held[150:]])
     assert leakage.found_again(training[:300], twice, threshold) == pytest.approx(0.5, abs=0.02)
     blinded = np.quantile(leakage.copies(training[:300], training, twice).yardstick, 0.01) / 3
     assert blinded == 0 and leakage.found_again(training, twice, blinded) == 0

@@ -1,4 +1,6 @@
-"""The linear model on fixed features: features, gradient, private mean, what it reaches, and that it does what its ε is charged for."""
+"""The linear model on fixed features: features, gradient, private mean, what it reaches, and that
+it does what its ε is charged for.
+"""
 
 import copy
 import math
@@ -34,7 +36,7 @@ def learner(rows, kind=LinearTraining, **changes):
     return kind(study, study.plan(len(images.train_images)), images, CPU, *rows)
 
 
-# --- features ------------------------------------------------------------------------------------------------------------------
+# --- features -------------------------------------------------------------------------------------
 
 def test_rows_stand_in_the_order_of_the_pictures_and_none_is_longer_than_the_mean_relies_on(rows):
     images = data.load("mnist-5k")
@@ -86,7 +88,7 @@ def test_pictures_too_small_or_too_many_for_features_are_refused():
         Features().check(Shown)
 
 
-# --- the step ----------------------------------------------------------------------------------------------------------------
+# --- the step -------------------------------------------------------------------------------------
 
 def clipped_sum(training, batch: torch.Tensor, clip: float) -> torch.Tensor:
     """Σ of clipped gradients by one backward pass a picture in float64, weights then bias."""
@@ -154,7 +156,8 @@ def violations(training) -> list[str]:
         sizes.append(len(getattr(training, "drawn", batch)))
         expected = clipped_at(training, before, training.drawn) if expected is None else expected
         noise.append(((before - after) * study.batch_size - expected) / (plan["noise_multiplier"] * study.clip))
-        along.append(float(noise[-1] @ expected / expected.norm()))  # N(0, 1) unless the sum itself is another
+        # N(0, 1) unless the sum itself is another
+        along.append(float(noise[-1] @ expected / expected.norm()))
     rate = plan["sample_rate"]
     spread = (len(sizes) - 1) * np.var(sizes, ddof=1) / (plan["n"] * rate * (1 - rate))
     low, high = stats.chi2.ppf([1e-5, 1 - 1e-5], len(sizes) - 1)
@@ -183,7 +186,9 @@ def test_the_same_check_finds_planted_errors(rows, error, found):
 
 
 def test_the_mean_is_noised_as_it_is_charged_for(rows):
-    """Without privacy it is the exact mean; with it, off by Gaussian noise of mean_noise times the longest row, over n."""
+    """Without privacy it is the exact mean; with it, off by Gaussian noise of mean_noise times the
+    longest row, over n.
+    """
     exact = learner(rows, private=False).mean.double()
     assert torch.allclose(exact, torch.tensor(rows[0].astype(np.float64).mean(0)), atol=1e-5)
     off = torch.cat([learner(rows, mean_noise=7.0, seed=seed).mean.double() - exact for seed in range(4)]) * 4000 / (7.0 * features.longest(3969))
@@ -201,10 +206,11 @@ def test_the_mean_takes_its_share_of_the_budget_and_is_in_epsilon():
     mu = 1 / privacy.gaussian_sigma(2.0, 1e-5)
     assert plan["mean_noise"] ** -2 == pytest.approx(MEAN_SHARE * mu**2)
     by_noise = DPTraining(noise_multiplier=plan["noise_multiplier"]).plan(4000)["mean_noise"]
-    assert by_noise == pytest.approx(plan["mean_noise"], rel=0.1)  # the same share, found from the other side
+    # the same share, found from the other side
+    assert by_noise == pytest.approx(plan["mean_noise"], rel=0.1)
 
 
-# --- what it reaches -----------------------------------------------------------------------------------------------------------
+# --- what it reaches ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("epsilon", "least"), [(3.0, 0.96), (1.0, 0.93)])
 def test_the_best_recipe_on_the_bundled_digits(store, epsilon, least):

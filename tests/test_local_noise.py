@@ -1,4 +1,6 @@
-"""Local noise: what leaves the phones, against numpy and dp_accounting; the studies that learn from it."""
+"""Local noise: what leaves the phones, against numpy and dp_accounting; the studies that learn from
+it.
+"""
 
 import math
 
@@ -25,10 +27,12 @@ def digits():
     return data.load("mnist-5k")
 
 
-# --- what leaves the phones ----------------------------------------------------------------------------------------------
+# --- what leaves the phones -----------------------------------------------------------------------
 
 def noise_of(study: Plain, images: np.ndarray) -> np.ndarray:
-    """The noise itself, read where the clean picture is bright enough that nothing was cut off below 0."""
+    """The noise itself, read where the clean picture is bright enough that nothing was cut off
+    below 0.
+    """
     clean = study.clean(images)
     seen = clean > 6 * study.sigma(study.epsilon)
     return (study.released(images, "train") - clean)[seen]
@@ -62,7 +66,8 @@ def test_as_published_700_pictures_share_one_length(digits):
 
 def test_two_unit_pictures_are_at_most_root_two_apart(digits):
     before, after = np.zeros((2, 700, 28, 28, 1), np.uint8)
-    before[0, :14], after[0, 14:] = 255, 3  # nothing in common, and 699 black pictures beside them: as far apart as can be
+    # nothing in common, and 699 black pictures beside them: as far apart as can be
+    before[0, :14], after[0, 14:] = 255, 3
     for mode in ("corrected", "as_published"):
         study = Plain(normalisation=mode)
         apart = np.linalg.norm((study.clean(before) - study.clean(after)).astype(np.float64))
@@ -88,7 +93,7 @@ def test_raw_pictures_are_only_scaled(digits):
     assert np.array_equal(Plain(images="raw").released(digits.train_images[:5], "train"), digits.train_images[:5].astype(np.float32) / 255)
 
 
-# --- what is promised ------------------------------------------------------------------------------------------------------
+# --- what is promised -----------------------------------------------------------------------------
 
 def test_the_reports_sigma_and_what_it_really_gives():
     study = Plain(calibration="textbook", sensitivity="report")
@@ -109,7 +114,7 @@ def test_raw_pictures_are_promised_nothing():
     assert Plain(images="raw").picture_guarantee().epsilon is None
 
 
-# --- clusters --------------------------------------------------------------------------------------------------------------
+# --- clusters -------------------------------------------------------------------------------------
 
 def brute_force(table: np.ndarray) -> int:
     """The most that any one-to-one matching gets right, by trying all."""
@@ -139,7 +144,9 @@ def test_judging_counts_what_it_says():
 
 
 def test_kmeans_finds_the_same_as_scikit_learn_alone(store):
-    """Stopping to look every few iterations changes nothing: as tight as KMeans run in one go from as many starts, within 1 %."""
+    """Stopping to look every few iterations changes nothing: as tight as KMeans run in one go from
+    as many starts, within 1 %.
+    """
     from sklearn.cluster import KMeans
     study = KMeansLabels(images="raw")
     _, result = finish(study.run(Lab(store)))
@@ -159,7 +166,7 @@ def test_more_clusters_than_classes_leave_some_without_a_class(store):
     assert (result.arrays["matching"] == -1).sum() == 5 and result.arrays["labels"].max() == 14
 
 
-# --- training ----------------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 SMALL = {"epochs": 3, "width": 0.5, "batch_size": 100}
 
@@ -262,7 +269,7 @@ def test_folders_of_few_pictures_and_any_number_of_classes(classes, store, tmp_p
             finish(KMeansLabels(dataset="folder:own", clusters=300).run(Lab(store)))
 
 
-# --- several of them -------------------------------------------------------------------------------------------------------
+# --- several of them ------------------------------------------------------------------------------
 
 def test_the_walk_changes_one_thing_a_step_and_ends_at_the_published_pipeline():
     for labels in ("randomised", "kmeans", "iic"):
@@ -271,7 +278,8 @@ def test_the_walk_changes_one_thing_a_step_and_ends_at_the_published_pipeline():
         kinds, steps = tuple(study.kinds().values()), list(study.walk().values())
         assert kinds[0] == "raw" and "privacy" in kinds and kinds[3:] == ("error",) * (len(kinds) - 3)
         for before, after in zip(steps, steps[1:]):
-            changed = {n for n in NoisyTraining.model_fields if getattr(before, n) != getattr(after, n)} - {"epsilon"}  # raw pictures have none
+            # raw pictures have none
+            changed = {n for n in NoisyTraining.model_fields if getattr(before, n) != getattr(after, n)} - {"epsilon"}
             assert len(changed) == 1 or changed == {"calibration", "sensitivity"}
         last, idle = steps[-1], {"matching"} if labels == "randomised" else {"label_noise"}
         assert {n: getattr(last, n) for n in PUBLISHED if n not in idle} == {n: v for n, v in PUBLISHED.items() if n not in idle}
@@ -287,11 +295,14 @@ def test_fields_that_do_not_matter_share_one_result():
 def test_a_picture_survives_from_the_smallest_budget_after_which_it_is_always_right():
     labels = np.ones(6, int)
     answers = {10.0: np.array([1, 0, 1, 0, 1, 0]), 100.0: np.array([1, 1, 0, 0, 0, 1]), 1000.0: np.array([1, 1, 1, 0, 0, 0])}
-    assert np.array_equal(least_budgets(answers, labels), [10.0, 100.0, 1000.0, np.inf, np.nan, np.nan], equal_nan=True)  # NaN: off and on
+    # NaN: off and on
+    assert np.array_equal(least_budgets(answers, labels), [10.0, 100.0, 1000.0, np.inf, np.nan, np.nan], equal_nan=True)
 
 
 def test_a_batch_of_one_learns_too(store):
-    """0.82 to 0.86 over four seeds; at an eighth of the width it depends on the seed whether anything is learned."""
+    """0.82 to 0.86 over four seeds; at an eighth of the width it depends on the seed whether
+    anything is learned.
+    """
     _, result = finish(NoisyTraining(epochs=1, width=0.5, batch_size=1, learning_rate=0.1).run(Lab(store)))
     assert result.metrics["train_loss"] > 0 and result.metrics["test_accuracy"] > 0.6
 

@@ -1,4 +1,6 @@
-"""DP-MERF: features of length 1, what one picture can change, the noise, and that the generator learns from the released numbers alone."""
+"""DP-MERF: features of length 1, what one picture can change, the noise, and that the generator
+learns from the released numbers alone.
+"""
 
 from types import SimpleNamespace
 
@@ -53,7 +55,8 @@ def test_one_picture_moves_the_sums_by_at_most_the_sensitivity_and_nearly_by_tha
     without, with_ = merf.embedding(phi, x, y, 3), merf.embedding(phi, torch.cat([x, odd]), torch.cat([y, torch.tensor([2])]), 3)
     moved = float((with_ - without).norm())
     assert 0.999 * merf.SENSITIVITY < moved <= merf.SENSITIVITY
-    assert merf.SENSITIVITY > 1.0  # the classes' sizes are paid for: a sensitivity of 1 would be an error that this test sees
+    # the classes' sizes are paid for: a sensitivity of 1 would be an error that this test sees
+    assert merf.SENSITIVITY > 1.0
 
 
 def test_noise_is_as_large_as_charged():
@@ -79,7 +82,8 @@ def test_the_generator_comes_nearer_to_the_released_mean_and_sees_nothing_else()
         other.step()
         far.append(float(one.distance.detach()))
     assert np.mean(far[-5:]) < 0.3 * far[0]
-    assert all(torch.equal(a, other.published[name]) for name, a in one.published.items())  # the same numbers, the same generator
+    # the same numbers, the same generator
+    assert all(torch.equal(a, other.published[name]) for name, a in one.published.items())
 
 
 def test_classes_are_made_as_often_as_their_noised_sizes_say():

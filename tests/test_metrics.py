@@ -1,4 +1,6 @@
-"""Metrics on features against scipy, torchmetrics and what is known in closed form; and what they say of copies, of nothing and of noise."""
+"""Metrics on features against scipy, torchmetrics and what is known in closed form; and what they
+say of copies, of nothing and of noise.
+"""
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from engine.metrics import COPY, Covered, frechet_distance, kernel_distance, mem
 
 
 def features(n: int, d: int, seed: int = 0, shift: float = 0.0, dead: int = 0) -> np.ndarray:
-    """(n, d) float32 as networks give them: not negative, of very different sizes, dependent, some never used."""
+    """(n, d) float32 as networks give them: not negative, of very different sizes, dependent, some
+    never used.
+    """
     rng, mixing = np.random.default_rng(seed), np.random.default_rng(99)
     mixed = (rng.normal(size=(n, d)) + shift) @ (mixing.normal(size=(d, d)) / d**0.5) * np.geomspace(1, 0.03, d)
     found = np.maximum(mixed, 0).astype(np.float32)
@@ -45,7 +49,8 @@ def test_the_frechet_distance_against_torchmetrics(n, m, d, dead):
 def test_two_normals_are_as_far_apart_as_the_closed_form_says():
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=(200_000, 3)) * [1, 2, 3], rng.normal(size=(200_000, 3)) * [2, 2, 1] + [1, 0, 0]
-    assert frechet_distance(moments(one), moments(other)) == pytest.approx(1 + 1 + 0 + 4, rel=0.02)  # Σ(μ difference)² + Σ(σ difference)²
+    # Σ(μ difference)² + Σ(σ difference)²
+    assert frechet_distance(moments(one), moments(other)) == pytest.approx(1 + 1 + 0 + 4, rel=0.02)
 
 
 @pytest.mark.parametrize(("n", "d"), [(500, 64), (30, 64)])
@@ -77,7 +82,8 @@ def test_the_kernel_distance_against_torchmetrics(n, m):
     from torchmetrics.image.kid import poly_mmd
     one, other = features(n, 32, 1), features(n, 32, 2, 0.4)
     assert kernel_distance(one, other) == pytest.approx(float(poly_mmd(torch.tensor(one).double(), torch.tensor(other).double())), rel=1e-9)
-    assert kernel_distance(one, features(m, 32, 3)) < 0.05 * kernel_distance(one, other)  # of one kind: about nothing, whatever the numbers
+    # of one kind: about nothing, whatever the numbers
+    assert kernel_distance(one, features(m, 32, 3)) < 0.05 * kernel_distance(one, other)
 
 
 def test_the_kernel_distance_is_unbiased():
@@ -92,12 +98,13 @@ def test_precision_and_recall_against_every_pair_looked_at():
     inside = lambda points, others: np.mean((far(points, others) <= np.sort(far(others, others), axis=1)[:, 3]).any(1))
     found = precision_and_recall(real, made)
     assert found.precision == pytest.approx(inside(made, real)) and found.recall == pytest.approx(inside(real, made))
-    assert found.precision > 0.9 > 0.6 > found.recall  # narrow: all of it real, but not all that is real
+    # narrow: all of it real, but not all that is real
+    assert found.precision > 0.9 > 0.6 > found.recall
     assert precision_and_recall(real, real) == Covered(1.0, 1.0)
     assert precision_and_recall(real, real + 100) == Covered(0.0, 0.0)
 
 
-# --- memorisation ------------------------------------------------------------------------------------------------------------------------
+# --- memorisation ---------------------------------------------------------------------------------
 
 def test_memorised_as_torchmetrics_computes_it():
     from torchmetrics.image.mifid import _mifid_compute
@@ -110,7 +117,9 @@ def test_memorised_as_torchmetrics_computes_it():
 
 
 def test_memorised_as_the_paper_defines_it_looks_from_the_generated_side():
-    """Ten real pictures copied, nine hundred others far away: the paper's distance sees copies only, torchmetrics' sees what was left out."""
+    """Ten real pictures copied, nine hundred others far away: the paper's distance sees copies
+    only, torchmetrics' sees what was left out.
+    """
     real = np.random.default_rng(0).normal(size=(910, 64))
     copies = np.repeat(real[:10], 30, axis=0)
     found = memorised(real, copies, frechet_distance(moments(real), moments(copies)))

@@ -1,4 +1,6 @@
-"""The report's CNN: its shape, its seed, and that pooling before the ReLU is the tutorial's network."""
+"""The report's CNN: its shape, its seed, and that pooling before the ReLU is the tutorial's
+network.
+"""
 
 import subprocess
 import sys
@@ -52,14 +54,16 @@ def test_pooling_first_is_exactly_the_tutorials_network():
     """Also where neighbouring pixels tie, which on a flat background they always do."""
     ours = report_cnn(1, 28, 10, seed=0)
     order = [0, 2, 1, 3, 5, 4, 6, 7, 8, 9]
-    tutorial = nn.Sequential(*[ours[i] for i in order])  # the same layers, each ReLU before its pooling
+    # the same layers, each ReLU before its pooling
+    tutorial = nn.Sequential(*[ours[i] for i in order])
     pictures = torch.rand(32, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     pictures[:, :, :14] = 0.5
     outputs, gradients = [], []
     for network in (ours, tutorial):
         outputs.append(network(pictures))
         gradients.append(torch.autograd.grad(outputs[-1].square().sum(), list(ours.parameters())))
-    assert torch.equal(*outputs)  # the larger of two numbers is one of them: no sum is taken in another order
+    # the larger of two numbers is one of them: no sum is taken in another order
+    assert torch.equal(*outputs)
     assert all(torch.allclose(a, b, rtol=0, atol=1e-6 * float(b.abs().max())) for a, b in zip(*gradients))
 
 

@@ -25,7 +25,7 @@ from engine.studies.gradient_sharing import GradientSharing
 SLACK = 1 + 1e-9  # of δ, for the rounding of the lower bounds themselves
 
 
-# --- what cannot be beaten -----------------------------------------------------------------------
+# --- what cannot be beaten ------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Sums:
@@ -84,8 +84,8 @@ def too_small(epsilon, delta, runs) -> bool:
 
 
 def settings(rng, count, most_steps=5.0):
-    """(noise multiplier, sample rate, steps, δ): from the least noise that the product allows to far
-    too much, one in ten without sampling.
+    """(noise multiplier, sample rate, steps, δ): from the least noise that the product allows to
+    far too much, one in ten without sampling.
     """
     for _ in range(count):
         rate = 1.0 if rng.random() < 0.1 else 10 ** rng.uniform(-5, 0)
@@ -120,7 +120,7 @@ def test_the_lower_bound_is_the_whole_truth_where_it_should_be():
         assert too_small(0.97 * one.get_epsilon_for_delta(1e-6), 1e-6, [(noise, rate, 1, None)])
 
 
-# --- DP-SGD --------------------------------------------------------------------------------------
+# --- DP-SGD ---------------------------------------------------------------------------------------
 
 def test_the_fast_bound_is_never_below_the_truth():
     """10,000 settings: 400 steps' noise and rate, with 25 numbers of steps and δ each."""
@@ -285,7 +285,7 @@ def test_the_optimistic_distributions_are_below_the_truth_and_near_it():
     assert near >= 3
 
 
-# --- several runs together -----------------------------------------------------------------------
+# --- several runs together ------------------------------------------------------------------------
 
 def run_of(rng):
     steps, rate = int(10 ** rng.uniform(0, 3)), min(1.0, 10 ** rng.uniform(-4, 0.3))
@@ -327,7 +327,7 @@ def test_runs_with_hardly_any_noise_promise_no_better_odds_than_their_epsilon():
     assert privacy.odds_of_all(runs, 1e-5) <= privacy.odds_any(epsilon, 1e-5)
 
 
-# --- one Gaussian release, and a label beside it -------------------------------------------------
+# --- one Gaussian release, and a label beside it --------------------------------------------------
 
 def exact_stick(epsilon, ratio):
     """Balle and Wang 2018, Theorem 8, to 40 digits; ratio: σ over the sensitivity."""
@@ -397,7 +397,7 @@ def test_ten_thousand_pictures_with_a_label():
     assert forgotten > 8000  # a label that is not counted is found out
 
 
-# --- phones and their server ---------------------------------------------------------------------
+# --- phones and their server ----------------------------------------------------------------------
 
 def test_phones_and_server_are_never_below_the_truth():
     rng, refuted = np.random.default_rng(9), 0

@@ -20,7 +20,9 @@ def release(**changes):
 
 
 def test_the_reports_sigmas():
-    """Textbook as published: 0.0026 at ε = 2000; the exact formula with its sensitivity: 0.0170, 0.0750, 0.01048."""
+    """Textbook as published: 0.0026 at ε = 2000; the exact formula with its sensitivity: 0.0170,
+    0.0750, 0.01048.
+    """
     published = Noise(calibration="textbook", sensitivity="report")
     assert published.sigma(2000) == pytest.approx(0.0026, abs=5e-5)
     exact = Noise(calibration="exact", sensitivity="report")

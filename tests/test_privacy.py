@@ -1,4 +1,6 @@
-"""Every formula against an oracle that shares no code with it, and every check against errors planted on purpose."""
+"""Every formula against an oracle that shares no code with it, and every check against errors
+planted on purpose.
+"""
 
 import math
 import subprocess
@@ -19,7 +21,7 @@ mpmath.mp.dps = 60
 DELTA = 1 / 784**2
 
 
-# --- one Gaussian release ------------------------------------------------------------------------------------------
+# --- one Gaussian release -------------------------------------------------------------------------
 
 def exact_delta(epsilon, sigma):
     """Balle and Wang 2018, Theorem 8, to 60 digits (sensitivity 1)."""
@@ -114,7 +116,7 @@ def test_values_out_of_range_are_refused(call):
         call()
 
 
-# --- DP-SGD --------------------------------------------------------------------------------------------------------
+# --- DP-SGD ---------------------------------------------------------------------------------------
 
 SETTINGS = [  # (noise multiplier, sample rate, steps, δ), 50 of them
     *[(noise, rate, steps, 1e-5) for noise in (1.3, 1.8, 2.5, 4.0, 6.0) for rate, steps in
@@ -168,7 +170,9 @@ def test_planted_mistakes_are_rejected_at_every_setting(spent, mistake):
 
 @pytest.fixture(scope="module")
 def opacus_brackets():
-    """{setting: (lower, upper)}: what Opacus' PRV accountant proves, which shares no code with dp_accounting."""
+    """{setting: (lower, upper)}: what Opacus' PRV accountant proves, which shares no code with
+    dp_accounting.
+    """
     from opacus.accountants import PRVAccountant
 
     def bracket(noise, rate, steps, delta):
@@ -202,7 +206,8 @@ def test_opacus_prv_rejects_planted_mistakes(opacus_brackets, mistake):
 def test_never_below_the_exact_gaussian_where_dp_accounting_is(noise, steps, delta):
     exact = privacy.gaussian_epsilon(noise / math.sqrt(steps), delta)
     ours = privacy.dp_sgd_epsilon(noise, 1.0, steps, delta).epsilon
-    assert exact * (1 - 1e-8) <= ours <= 1.15 * exact  # dp_accounting's own: 2.7 % below at (100, 100,000, 1e-12)
+    # dp_accounting's own: 2.7 % below at (100, 100,000, 1e-12)
+    assert exact * (1 - 1e-8) <= ours <= 1.15 * exact
 
 
 @pytest.mark.parametrize("noise, rate, steps", [
@@ -237,7 +242,7 @@ def test_ten_million_steps_do_not_hang():
     assert privacy.dp_sgd_epsilon(5.0, 1e-3, 12_000_000, 1e-5).epsilon == pytest.approx(3.1, rel=0.1)
 
 
-# --- the bound shown while it runs ---------------------------------------------------------------------------------
+# --- the bound shown while it runs ----------------------------------------------------------------
 
 def test_rdp_is_never_below_the_pld_and_near_it(spent):
     for setting, (oracle, ours) in spent.items():
@@ -304,7 +309,7 @@ def test_moments_are_computed_once_for_all_steps():
     assert privacy._one_step.cache_info().misses == computed
 
 
-# --- noise for a wanted ε ------------------------------------------------------------------------------------------
+# --- noise for a wanted ε -------------------------------------------------------------------------
 
 @pytest.mark.parametrize("target", [0.1, 1.0, 8.0])
 @pytest.mark.parametrize("rate, steps, delta", [(256 / 50_000, 1950, 1e-5), (0.2, 400, 1e-5)])
@@ -326,10 +331,11 @@ def test_dp_sgd_noise_that_cannot_be_or_need_not_be():
         privacy.dp_sgd_noise(0.01, 0.5, 100_000, 1e-5)
     assert issubclass(privacy.Unreachable, ValueError)
     assert privacy.dp_sgd_noise(1.0, 0.1, 0, 1e-5) == 0
-    assert privacy.dp_sgd_noise(1.0, 0.01, 1, 0.02) == pytest.approx(0.01)  # a picture is drawn less often than δ
+    # a picture is drawn less often than δ
+    assert privacy.dp_sgd_noise(1.0, 0.01, 1, 0.02) == pytest.approx(0.01)
 
 
-# --- odds ----------------------------------------------------------------------------------------------------------
+# --- odds -----------------------------------------------------------------------------------------
 
 def consistent(odds, right, n):
     """Could `right` of n guesses come from these odds? Two-sided, wrong once in a million."""
@@ -337,7 +343,9 @@ def consistent(odds, right, n):
 
 
 def attack(losses_with, losses_without):
-    """Correct guesses of the likelihood ratio attacker, who says "in" where the privacy loss is above 0."""
+    """Correct guesses of the likelihood ratio attacker, who says "in" where the privacy loss is
+    above 0.
+    """
     return (losses_with > 0).sum() + (losses_without <= 0).sum()
 
 
@@ -393,7 +401,8 @@ def test_tradeoff_curves():
     curve = privacy.tradeoff_gaussian(alpha, mu)
     assert 1 - ((alpha + curve) / 2).min() == pytest.approx(privacy.odds_gaussian(1 / mu), abs=1e-8)
     assert curve[0] == 1 and curve[-1] == 0 and (np.diff(curve) <= 0).all()
-    for epsilon in (0.0, 0.5, 3.0):  # every (ε, δ(ε)) supports the curve from below and touches it (Dong et al. 2019)
+    # every (ε, δ(ε)) supports the curve from below and touches it (Dong et al. 2019)
+    for epsilon in (0.0, 0.5, 3.0):
         below = privacy.tradeoff_any(alpha, epsilon, privacy.gaussian_hockey_stick(epsilon, 1 / mu))
         assert (below <= curve + 1e-12).all() and (curve - below).min() < 1e-6
         assert not (privacy.tradeoff_any(alpha, epsilon, 0.0) <= curve).all()
@@ -402,7 +411,7 @@ def test_tradeoff_curves():
     assert np.isfinite(privacy.tradeoff_any(alpha, 5000.0, 1e-5)).all()
 
 
-# --- randomised response -------------------------------------------------------------------------------------------
+# --- randomised response --------------------------------------------------------------------------
 
 @pytest.mark.parametrize("epsilon", [0, 0.5, 3, 40, 75, 700])
 @pytest.mark.parametrize("k", [2, 10])
@@ -435,7 +444,8 @@ def test_sampled_labels_follow_the_probabilities():
         return stats.chisquare(shift, n * np.array([response.keep] + [response.other] * (k - 1))).pvalue
 
     assert p_value(epsilon) > 1e-4
-    assert p_value(epsilon / 1.05) < 1e-6 and p_value(epsilon + math.log(k / (k - 1))) < 1e-6  # "or any of the k"
+    # "or any of the k"
+    assert p_value(epsilon / 1.05) < 1e-6 and p_value(epsilon + math.log(k / (k - 1))) < 1e-6
 
 
 def test_sampled_labels_keep_their_shape_and_seed():
@@ -449,7 +459,8 @@ def test_sampled_labels_keep_their_shape_and_seed():
 def pair_pld(sigma, label_epsilon, k, interval=1e-4):
     """dp_accounting's PLD of image and label together: 1 unit of image, one label for another."""
     image = pld.from_gaussian_mechanism(sigma, value_discretization_interval=interval)
-    noise = k * privacy.randomized_response(label_epsilon, k).other  # its parameter: the chance of "any of the k"
+    # its parameter: the chance of "any of the k"
+    noise = k * privacy.randomized_response(label_epsilon, k).other
     label = pld.from_randomized_response(noise, k, value_discretization_interval=interval,
                                          neighboring_relation=NeighboringRelation.REPLACE_ONE)
     return image.compose(label)
@@ -490,7 +501,7 @@ def test_odds_pair_at_the_ends():
     assert privacy.odds_pair(1, 1, 5000, 10) == pytest.approx(1)
 
 
-# --- words, and what the web process imports -----------------------------------------------------------------------
+# --- words, and what the web process imports ------------------------------------------------------
 
 def test_delta_warning():
     assert privacy.delta_warning(1e-5, 60_000) is None
@@ -503,7 +514,7 @@ def test_importing_it_loads_no_heavy_library():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-# --- DP-SGD and one Gaussian release besides ------------------------------------------------------------------------
+# --- DP-SGD and one Gaussian release besides ------------------------------------------------------
 
 @pytest.mark.parametrize(("noise", "rate", "steps", "release"), [(1.0, 0.025, 240, 10.0), (0.8, 0.02, 600, 3.0), (5.0, 1.0, 40, 2.0)])
 def test_a_release_beside_dp_sgd_is_composed_as_dp_accounting_does(noise, rate, steps, release):
@@ -568,13 +579,15 @@ def test_the_area_of_dp_sgd_lies_above_its_odds_and_no_simulated_attack_beats_it
     assert privacy.area_dp_sgd(1.0, 0.1, 0) == pytest.approx(0.5, abs=1e-9)
 
 
-# --- DP-SGD's own trade-off curve --------------------------------------------------------------------------------------------------
+# --- DP-SGD's own trade-off curve -----------------------------------------------------------------
 
 ALARMS = np.geomspace(1e-4, 0.999, 60)
 
 
 def test_without_sampling_the_tradeoff_is_the_gaussians():
-    """q = 1: T steps are one Gaussian release of μ = √T/σ; the curve may only lie below it, and hardly does."""
+    """q = 1: T steps are one Gaussian release of μ = √T/σ; the curve may only lie below it, and
+    hardly does.
+    """
     found, exact = privacy.tradeoff_dp_sgd(ALARMS, 20.0, 1.0, 400), privacy.tradeoff_gaussian(ALARMS, 1.0)
     assert (found <= exact + 1e-9).all() and (found >= exact - 5e-3).all()
     both = privacy.tradeoff_dp_sgd(ALARMS, 20.0, 1.0, 400, release_noise=2.0)
@@ -592,7 +605,9 @@ def test_the_tradeoff_agrees_with_the_odds_and_with_epsilon():
 
 
 def test_no_attack_on_simulated_dp_sgd_beats_the_curve():
-    """The likelihood-ratio attack on two simulated worlds: below the curve's power, and near it; a curve of twice the noise is beaten."""
+    """The likelihood-ratio attack on two simulated worlds: below the curve's power, and near it; a
+    curve of twice the noise is beaten.
+    """
     rng, sigma, q, steps, n = np.random.default_rng(0), 1.5, 0.2, 30, 40_000
     score = lambda x: np.log1p(q * np.expm1((2 * x - 1) / (2 * sigma**2))).sum(1)
     noise = lambda: sigma * rng.normal(size=(n, steps))

@@ -116,7 +116,7 @@ def test_every_floor_that_is_shown_is_itself_refuted():
     assert len(as_before) > 5
 
 
-# --- nothing is shown another way ----------------------------------------------------------------
+# --- nothing is shown another way -----------------------------------------------------------------
 
 SOURCES = [*sorted((ROOT / "pages").rglob("*.py")),
            *sorted((ROOT / "engine" / "studies").glob("*.py")),

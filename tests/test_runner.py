@@ -67,7 +67,8 @@ def test_a_second_process_joins_the_same_run_and_hears_it_from_its_start(runner,
     first = runner.submit(study)
     wait(lambda: len(first.events) > 10)
     runner.ready.wait(30)
-    second = Runner(open_store(), introduction=runner.introduction)  # another client of the same cluster
+    # another client of the same cluster
+    second = Runner(open_store(), introduction=runner.introduction)
     try:
         joined = second.submit(study)
         ended(first), ended(joined)
@@ -101,7 +102,8 @@ def test_a_stubborn_run_is_stopped_by_force_and_the_next_one_runs(runner):
     waiting = runner.submit(Counting(count=3))
     runner.cancel(stubborn.key)
     wait(lambda: stubborn.state == "cancelled")
-    assert ended(waiting).state == "done", waiting.message  # it was queued on the restarted worker, and not at fault
+    # it was queued on the restarted worker, and not at fault
+    assert ended(waiting).state == "done", waiting.message
 
 
 def test_a_queued_run_knows_its_place_and_can_be_cancelled_before_it_begins(runner, tmp_path):
@@ -150,7 +152,9 @@ def test_a_nested_study_is_computed_once(runner, tmp_path):
 
 
 def test_a_stop_that_comes_too_late_harms_nobody_else(runner, tmp_path):
-    """The stopped study ends by itself without another event; its worker is then busy with somebody else's run."""
+    """The stopped study ends by itself without another event; its worker is then busy with somebody
+    else's run.
+    """
     late = runner.submit(Stubborn(seconds=1.5))
     wait(lambda: late.state == "running" and late.events)
     other = runner.submit(Counting(count=80, pause=0.1))
@@ -219,7 +223,9 @@ def _alive(pid: int) -> bool:
 
 
 def test_workers_train_on_all_cores_and_keep_their_memory(runner):
-    """dask's own environment for workers pins them to one thread and made the same training 1.5 times slower."""
+    """dask's own environment for workers pins them to one thread and made the same training 1.5
+    times slower.
+    """
     def found() -> tuple[str | None, str | None]:
         return os.environ.get("MALLOC_TRIM_THRESHOLD_"), os.environ.get("OMP_NUM_THREADS")
     runner.ready.wait(60)

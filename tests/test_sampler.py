@@ -93,10 +93,11 @@ def test_noise_is_added_in_float64():
     noised = GaussianNoise(5).added_to(total, 1e-4)
     assert noised.dtype == torch.float64
     assert np.array_equal(noised.numpy(), total.double().numpy() + 1e-4 * z)
-    assert not np.array_equal(noised.float().double().numpy(), noised.numpy())  # the caller's rounding
+    # the caller's rounding
+    assert not np.array_equal(noised.float().double().numpy(), noised.numpy())
 
 
-# --- no other noise reaches a released number ------------------------------------------------------------
+# --- no other noise reaches a released number -----------------------------------------------------
 
 NORMAL = {"randn", "randn_like", "normal_", "normal", "standard_normal", "xavier_normal_", "kaiming_normal_",
           "trunc_normal_", "laplace", "exponential_", "exponential", "log_normal_", "lognormal", "cauchy_",
@@ -108,7 +109,8 @@ HARMLESS = {
     ("engine/noise.py", "GaussianNoise.array"): 1,  # the sampler
     ("engine/noise.py", "summed"): 1,  # the sampler, on a GPU
     ("engine/canaries.py", "Float32Noise.tensor"): 1,  # a planted error of the audit
-    ("engine/merf.py", "Features.__init__"): 1,  # the random features' frequencies, which are public
+    # the random features' frequencies, which are public
+    ("engine/merf.py", "Features.__init__"): 1,
     ("engine/teaching.py", "Fit.changed"): 1,  # augmentation in trainings without privacy
     ("engine/iic.py", "ScatteredViews.batch"): 1,  # augmentation of features of what was released
     ("engine/iic.py", "whitened_axes"): 1,  # a random start for a singular value decomposition
@@ -117,7 +119,8 @@ HARMLESS = {
     ("engine/artist.py", "Artist.latent"): 1,  # a generator's input
     ("engine/artist.py", "walk"): 1,  # a generator's input
     ("engine/networks.py", "_normal"): 1,  # initial weights
-    ("engine/studies/bn_synthesis.py", "Neighbours.controls"): 1,  # a control: copies, noised visibly
+    # a control: copies, noised visibly
+    ("engine/studies/bn_synthesis.py", "Neighbours.controls"): 1,
     ("engine/studies/drawing.py", "Growing.__init__"): 1,  # a generator's input
     ("engine/studies/fidelity.py", "Fidelity._real"): 1,  # a control: copies, noised visibly
     ("engine/studies/fidelity.py", "Fidelity._untrained"): 1,  # a generator's input
@@ -147,7 +150,8 @@ def normal_draws(source, name):
 
 def all_draws():
     files = [path for folder in ("engine", "pages") for path in sorted((ROOT / folder).rglob("*.py"))]
-    statistics = {"engine/auditing.py", "engine/attacks.py", "engine/privacy.py"}  # quantiles, no draws
+    # quantiles, no draws
+    statistics = {"engine/auditing.py", "engine/attacks.py", "engine/privacy.py"}
     names = {str(path.relative_to(ROOT)): path for path in files}
     return sum((normal_draws(path.read_text(), name) for name, path in names.items()
                 if name not in statistics), Counter())
@@ -166,7 +170,7 @@ def test_the_search_finds_a_planted_one(line):
     assert normal_draws(source, "engine/planted.py")["engine/planted.py", "Imitator.__init__"] >= 1
 
 
-# --- drawn and added in float64, rounded once: every mechanism -------------------------------------------
+# --- drawn and added in float64, rounded once: every mechanism ------------------------------------
 
 SEED = 3
 
@@ -242,7 +246,8 @@ def private_mean(noise):
     from engine.features import longest
     from engine.linear import CHUNK, LinearTraining
     rng = np.random.default_rng(0)
-    rows = rng.uniform(0, 1, (5000, 7)) * 10 ** rng.uniform(-4, 0, (5000, 7))  # too fine for float32
+    # too fine for float32
+    rows = rng.uniform(0, 1, (5000, 7)) * 10 ** rng.uniform(-4, 0, (5000, 7))
     rows = torch.from_numpy(rows.astype(np.float16))
     study = SimpleNamespace(private=True, derive_seed=lambda purpose: SEED)
     training = SimpleNamespace(rows=rows, device="cpu", study=study, full=torch.empty(CHUNK, 7),
@@ -333,7 +338,9 @@ DRAWS_NOISE = {"added_to", "GaussianNoise"}
 
 
 def undocumented(source):
-    """Functions that add protective noise, or make its sampler, and do not name the module: nor does their class."""
+    """Functions that add protective noise, or make its sampler, and do not name the module: nor
+    does their class.
+    """
     found = []
 
     def visit(node, named):

@@ -16,7 +16,8 @@ NAMES = ("ants", "bees", "cats")
 def test_guessing_and_balanced_accuracy_are_scikit_learns(seed):
     rng = np.random.default_rng(seed)
     labels, said = (rng.choice(5, 200, p=rng.dirichlet(np.ones(5))) for _ in range(2))
-    known = np.where(np.isin(said, labels), said, labels.max() + 1)  # one wrong class for all others
+    # one wrong class for all others
+    known = np.where(np.isin(said, labels), said, labels.max() + 1)
     theirs = balanced_accuracy_score(labels, known)
     assert scores.balanced_accuracy(labels, said) == pytest.approx(theirs, abs=1e-12)
     nothing = np.zeros((len(labels), 1))

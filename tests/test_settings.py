@@ -1,4 +1,6 @@
-"""Environment variables: a wrong one ends in one line and exit code 2, on the command line and when the server starts."""
+"""Environment variables: a wrong one ends in one line and exit code 2, on the command line and when
+the server starts.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,9 @@ def silent():
 
 
 def test_a_scheduler_that_is_not_there_is_told_in_one_line_and_not_waited_for(silent):
-    """Nobody there, and somebody who is no scheduler: the command line gives up long before its own patience of a minute does."""
+    """Nobody there, and somebody who is no scheduler: the command line gives up long before its own
+    patience of a minute does.
+    """
     for address in ("tcp://127.0.0.1:9", silent):
         found = subprocess.run([sys.executable, "-m", "engine", "run", "noise"], capture_output=True, text=True, cwd=ROOT, timeout=50, env=os.environ | {"VEIL_SCHEDULER": address})
         (line,) = found.stderr.strip().splitlines()
@@ -96,7 +100,9 @@ GARBAGE = {"a web server": b"HTTP/1.1 400 Bad Request\r\n\r\n" * 50, "ssh": b"SS
 
 @pytest.mark.parametrize("name", GARBAGE)
 def test_garbage_in_answer_is_no_scheduler(name):
-    """Some of it was told as a MemoryError or a TypeError, which says nothing to whoever typed the address."""
+    """Some of it was told as a MemoryError or a TypeError, which says nothing to whoever typed the
+    address.
+    """
     def answer(listening):
         talking, _ = listening.accept()
         talking.sendall(GARBAGE[name])
@@ -125,7 +131,9 @@ def test_why_nobody_answers_is_told_in_words(address, why):
 
 
 def test_a_name_that_is_looked_up_for_ever_is_not_waited_for(monkeypatch):
-    """The system may take minutes; asyncio would have waited for it to the end, whatever its own patience."""
+    """The system may take minutes; asyncio would have waited for it to the end, whatever its own
+    patience.
+    """
     asked, enough = threading.Event(), threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: (asked.set(), enough.wait(60)))
     try:

@@ -1,4 +1,6 @@
-"""Every study on folders of a few pictures: it runs, or refuses in words, and nothing else; defaults fit the folder, and what is typed is refused."""
+"""Every study on folders of a few pictures: it runs, or refuses in words, and nothing else;
+defaults fit the folder, and what is typed is refused.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def here(folder, monkeypatch):
 
 
 def make(folder: Path, name: str, **classes: int) -> str:
-    """A folder of one's own with so many different pictures of each class (train__a is train/a); its name as a data set."""
+    """A folder of one's own with so many different pictures of each class (train__a is train/a);
+    its name as a data set.
+    """
     place = folder / "folders" / name
     for number, (label, count) in enumerate(sorted(classes.items())):
         for i in range(count):
@@ -74,7 +78,9 @@ def test_every_study_runs_or_refuses_in_words(study, name, folder, store):
 
 
 def test_no_attack_on_fewer_pictures_than_it_can_tell_apart(folder, store):
-    """Thirty pictures: at one seed of forty some shadow had seen all of them or none, and a curve was drawn of nothing."""
+    """Thirty pictures: at one seed of forty some shadow had seen all of them or none, and a curve
+    was drawn of nothing.
+    """
     small = make(folder, "thirty", a=15, b=15)
     for seed in range(40):
         study, _ = fitted(Membership.preset("tiny", dataset=small, seed=seed))

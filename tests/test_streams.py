@@ -1,4 +1,7 @@
-"""No two private runs share a protective draw: noise, batches, coins. Shared, one release less another holds no noise."""
+"""No two private runs share a protective draw: noise, batches, coins.
+
+Shared, one release less another holds no noise.
+"""
 
 import numpy as np
 import pytest
@@ -61,7 +64,9 @@ def another(spec, value):
 
 
 def variants(study):
-    """The study with each of its fields changed in turn, still private; what cannot run is left out."""
+    """The study with each of its fields changed in turn, still private; what cannot run is left
+    out.
+    """
     for name, spec in parameters.specs(type(study)).items():
         value = another(spec, getattr(study, name))
         if value is None or name in ("private", "dataset"):
@@ -94,7 +99,7 @@ def test_other_images_in_a_folder_of_the_same_name_are_other_streams(monkeypatch
     assert len(seeds) == 2
 
 
-# --- what really draws is named so --------------------------------------------------------------------------------
+# --- what really draws is named so ----------------------------------------------------------------
 
 class Enough(Exception):
     """All has been seen."""
@@ -107,7 +112,9 @@ def seed_of(coins) -> int:
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """(seeds of the noise, the participants and the batches that a run draws, seeds that private studies have given out)."""
+    """(seeds of the noise, the participants and the batches that a run draws, seeds that private
+    studies have given out).
+    """
     used, named, server = [], set(), Federation.__init__
     noise, batch, derived, released = (
         GaussianNoise.__init__, dp_sgd.poisson_batch, Study.derive_seed, LocalNoise.release_seed)
@@ -186,7 +193,7 @@ def test_the_check_finds_streams_that_are_named_by_the_seed_alone(store, drawn):
     assert used and not set(used) <= named
 
 
-# --- who is asked -------------------------------------------------------------------------------------------------
+# --- who is asked ---------------------------------------------------------------------------------
 
 def named_by_the_seed(purpose):
     """A planted error: a study's stream of this purpose is named by the seed alone."""
@@ -236,7 +243,7 @@ def test_every_study_is_in_this_test():
     assert set(STUDIES) == set(PRIVATE) | local | NEVER
 
 
-# --- two private teachers, as a review found them ---------------------------------------------------------------
+# --- two private teachers, as a review found them -------------------------------------------------
 
 def first_sum(kind, epsilon, images):
     """The noised sum of a teacher's first step, and its noise multiplier."""
@@ -269,10 +276,11 @@ def test_two_private_teachers_do_not_give_the_clipped_sum_away(kind):
     assert (length > 0.95 * noise) == (kind is Classifier)
 
 
-# --- local noise ---------------------------------------------------------------------------------------------------
+# --- local noise ----------------------------------------------------------------------------------
 
 def recovered(one, other, images, row=7):
-    """An image from two releases of it, where both hold the same draw: largest error of a unit-length pixel.
+    """An image from two releases of it, where both hold the same draw: largest error of a
+    unit-length pixel.
 
     Only pixels that neither release has cut off at 0 tell anything.
     """
@@ -316,7 +324,9 @@ def test_studies_of_one_release_share_it_and_only_it():
 
 @pytest.mark.parametrize("normalisation", ["corrected", "as_published"])
 def test_an_image_that_is_scaled_otherwise_has_another_draw(normalisation):
-    """Where 700 share a length, 60 of them repeated are other releases; else they are the same ones."""
+    """Where 700 share a length, 60 of them repeated are other releases; else they are the same
+    ones.
+    """
     study, images = KMeansLabels(epsilon=150.0, normalisation=normalisation), data.load("mnist-5k").train_images[:700]
     repeated = np.resize(images[:60], images.shape)
     (a, b), (u, v) = ([of(found)[:60] for found in (images, repeated)]
@@ -344,7 +354,8 @@ def test_labels_told_at_two_budgets_toss_other_coins():
     assert np.mean(lied[0] & lied[1]) == pytest.approx(shares[0] * shares[1], abs=0.01)
 
 
-# Names whose seeds agree in the 32 bits that torch's generator keeps on a CPU: found by trying 200,000.
+# Names whose seeds agree in the 32 bits that torch's generator keeps on a CPU: found by trying
+# 200,000.
 ALIKE = ("release 8372", "release 64095")
 
 

@@ -77,7 +77,8 @@ def test_a_wrong_text_is_refused_in_one_line_or_is_a_value_in_range(study, spec)
             value = getattr(build(study, {spec.name: text}), spec.name)
         except Refused as refused:
             assert "\n" not in str(refused) and len(str(refused)) < 400, text
-            if text.strip().lower() in ("", "none") and spec.optional:  # empty is allowed, but not together with the rest
+            # empty is allowed, but not together with the rest
+            if text.strip().lower() in ("", "none") and spec.optional:
                 assert refused.field in study.EXCLUSIVE, text
             else:
                 assert refused.field == spec.name in str(refused) and spec.allowed in str(refused), text

@@ -1,4 +1,6 @@
-"""Several trainings at once: the same results as alone, under their own keys, kept when the rest is stopped; and what all of them spend."""
+"""Several trainings at once: the same results as alone, under their own keys, kept when the rest is
+stopped; and what all of them spend.
+"""
 
 import math
 from dataclasses import replace
@@ -22,7 +24,8 @@ def test_members_are_stored_under_their_own_keys_as_if_they_had_run_alone(store,
     alone = Lab(Store(tmp_path / "alone"))
     for number, member in enumerate(MEMBERS):
         found, expected = load(store, key(member)), finish(alone.need(member))[1]
-        assert np.mean(found.arrays["predictions"] == expected.arrays["predictions"]) > 0.995  # sums over one core or two round differently
+        # sums over one core or two round differently
+        assert np.mean(found.arrays["predictions"] == expected.arrays["predictions"]) > 0.995
         assert found.guarantee == expected.guarantee and found.metrics["noise_multiplier"] == expected.metrics["noise_multiplier"]
         points = [(e.x, e.y) for e in events if isinstance(e, Point) and e.curve == f"{number}:test_accuracy"]
         assert points == found.curves["test_accuracy"]
@@ -72,7 +75,9 @@ class Careless(DPTraining):
 
 @pytest.mark.parametrize("kind", [DPTraining, Careless])
 def test_one_member_less_another_still_holds_noise(kind, store):
-    """Two noised means, weighed so that shared noise would cancel: with draws of their own nothing comes near the true sum; the planted error is found."""
+    """Two noised means, weighed so that shared noise would cancel: with draws of their own nothing
+    comes near the true sum; the planted error is found.
+    """
     import torch
 
     from engine import data
@@ -98,7 +103,7 @@ def test_the_promise_of_all_is_at_the_visitors_delta(store):
     assert 0.5 < result.guarantee.odds_mechanism < result.guarantee.odds_any and "seed is known" in result.guarantee.note
 
 
-# --- what all of them spend ----------------------------------------------------------------------------------------------------
+# --- what all of them spend -----------------------------------------------------------------------
 
 def test_twice_the_same_run_spends_what_one_of_twice_the_steps_does():
     one, two = (2.0, 0.05, 200, None), (2.0, 0.05, 400, None)

@@ -1,4 +1,6 @@
-"""Batch-norm synthesis: statistics against numpy, the best pictures really the best, the private release really bounded."""
+"""Batch-norm synthesis: statistics against numpy, the best pictures really the best, the private
+release really bounded.
+"""
 
 import math
 from types import SimpleNamespace
@@ -56,7 +58,7 @@ def by_hand(network, pixels, labels):
     return total, -said[np.arange(len(labels)), labels.numpy()].mean()
 
 
-# --- the objective ---------------------------------------------------------------------------------------------------------------
+# --- the objective --------------------------------------------------------------------------------
 
 def test_the_objective_is_numpys(network):
     pixels, labels = torch.rand(20, 1, 28, 28), torch.arange(20) % 10
@@ -126,11 +128,13 @@ def test_a_network_without_batch_norm_is_refused_in_words():
         synthesis.recorded(networks.resnet("narrow", "group", 1, 28, 10, 0))
 
 
-# --- the pictures ------------------------------------------------------------------------------------------------------------------
+# --- the pictures ---------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("changes", [{}, {"jitter": 2, "flip": True}, {"kind": "pixels"}, {"kind": "pixels", "rate": 5.0, "steps": 3}], ids=str)
 def test_the_best_pictures_have_the_least_objective_seen(network, changes):
-    """A large step size makes the objective go up and down, so that the last pictures are not the best."""
+    """A large step size makes the objective go up and down, so that the last pictures are not the
+    best.
+    """
     teacher = synthesis.Teacher(network, synthesis.recorded(network))
     batch = synthesis.Batch(settings(**changes), [teacher], torch.arange(20) % 10, (1, 28, 28), 1, 0)
     seen = [float(found.total.detach()) for _, found in synthesis.optimise(batch)]
@@ -164,14 +168,16 @@ def test_smooth_pictures_have_smaller_steps_between_neighbours_than_free_ones():
     assert smooth < 0.5 * rough
 
 
-# --- statistics under differential privacy ----------------------------------------------------------------------------------------
+# --- statistics under differential privacy --------------------------------------------------------
 
 def released(network, images, noise=1e-9, seed=0, clip=1.0):
     return synthesis.private_statistics(network, images, noise, clip, GaussianNoise(seed))
 
 
 def test_one_picture_moves_the_released_sum_by_no_more_than_the_sensitivity(digits):
-    """Of all pictures, also of one with huge activations; the sum is found back from means and count."""
+    """Of all pictures, also of one with huge activations; the sum is found back from means and
+    count.
+    """
     network = networks.resnet("narrow", "plain group", 1, 28, 10, 3).eval()
     layers = synthesis.norm_layers(network)
     def vector(images):  # the sum that is released, without noise
@@ -219,7 +225,9 @@ def test_a_picture_that_gives_no_number_gives_nothing_but_its_count(digits):
 
 
 def test_private_training_takes_the_steps_and_adds_the_noise_that_are_charged(digits):
-    """With a tiny clip norm all that moves the weights is noise: rate · σ · C / expected batch in each step, and σ at 0.9 is found out."""
+    """With a tiny clip norm all that moves the weights is noise: rate · σ · C / expected batch in
+    each step, and σ at 0.9 is found out.
+    """
     def moved(noise):
         network = networks.resnet("narrow", "plain group", 1, 28, 10, 3)
         before = torch.cat([p.detach().flatten().clone() for p in network.parameters()])
@@ -234,7 +242,7 @@ def test_private_training_takes_the_steps_and_adds_the_noise_that_are_charged(di
     assert moved(45.0)[1] != pytest.approx(wanted, rel=0.02)
 
 
-# --- training -------------------------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 def test_hard_and_soft_losses_are_numpys():
     outputs, logits = torch.randn(5, 4), torch.randn(9, 4)
@@ -264,7 +272,7 @@ def test_noise_shift_flip_and_mixup_change_pictures_and_repeat_with_the_seed():
     assert torch.allclose(mixed, share * x + (1 - share) * x[other])
 
 
-# --- the studies ----------------------------------------------------------------------------------------------------------------------
+# --- the studies ----------------------------------------------------------------------------------
 
 def test_snapshots_are_those_of_one_run_that_was_stopped_earlier(store):
     """The pictures after 2 of 6 steps are the same as those of a run of 2 steps."""
@@ -295,7 +303,8 @@ def test_a_private_teacher_keeps_its_budget_with_the_statistics_counted(store):
     alone = privacy.dp_sgd_epsilon(plan["noise_multiplier"], plan["sample_rate"], plan["steps"], teacher.delta).epsilon
     assert alone < result.guarantee.epsilon - 0.05  # the statistics are not free
     promise, area = result.guarantee, result.metrics["area_mechanism"]
-    assert promise.odds_mechanism < area <= result.metrics["area_any"] < 1  # areas have their own bound
+    # areas have their own bound
+    assert promise.odds_mechanism < area <= result.metrics["area_any"] < 1
     assert promise.odds_mechanism <= promise.odds_undrawn and result.facts["asked"] == 1000
 
 
@@ -306,14 +315,17 @@ def test_a_table_of_students_shares_teacher_and_pictures(store):
     assert len({key(each) for each in table.values()}) == 5
     assert {key(each.synthesis()) for name, each in table.items() if name != "real pictures"} == {key(student.synthesis())}
     assert key(student) == key(table["hard labels, 6 steps"]) == key(Student.preset("tiny", after=6))
-    assert key(table["real pictures"]) == key(student.model_copy(update={"steps": 50, "rate": 0.1}).on_real())  # how pictures are made is all the same to it
+    # how pictures are made is all the same to it
+    assert key(table["real pictures"]) == key(student.model_copy(update={"steps": 50, "rate": 0.1}).on_real())
 
 
 @pytest.mark.parametrize("rate", [0.05, 5.0])
 def test_the_last_snapshot_can_be_the_best_and_is_stored_as_it_was(store, rate):
-    """The best is found once more from the curves of a run that keeps every step: which one it is does not matter here.
+    """The best is found once more from the curves of a run that keeps every step: which one it is
+    does not matter here.
 
-    Small steps always descend; large ones overshoot (the last objective is 1.6 to 2.8 times the least, over three seeds).
+    Small steps always descend; large ones overshoot (the last objective is 1.6 to 2.8 times the
+    least, over three seeds).
     """
     study = BNSynthesis.preset("tiny", pixels="pixels", rate=rate, jitter=0, images=20, steps=5, snapshots="1,2,3,4,5", ending="best")
     _, best = finish(study.run(Lab(store)))
@@ -321,7 +333,8 @@ def test_the_last_snapshot_can_be_the_best_and_is_stored_as_it_was(store, rate):
     parts = [points for name, points in last.curves.items() if name.startswith("distance:")]
     objective = [study.statistics_weight * sum(points[step][1] for points in parts) + study.labels_weight * last.curves["label_loss"][step][1] for step in range(5)]
     made = synthesis.Batch(synthesis.Settings("pixels", 5, rate, synthesis.Weights()), [], torch.arange(20) % 10, (1, 28, 28), study.seed, 0)
-    before = [as_bytes(made.pixels), *(last.arrays[f"pictures_{step}"] for step in range(1, 5))]  # of each step, which its objective is of
+    # of each step, which its objective is of
+    before = [as_bytes(made.pixels), *(last.arrays[f"pictures_{step}"] for step in range(1, 5))]
     assert all(np.array_equal(best.arrays[f"pictures_{step}"], before[step]) for step in range(1, 5))
     assert np.array_equal(best.arrays["pictures_5"], before[int(np.argmin(objective))])
     assert (np.argmin(objective) < 4) == (rate == 5.0) and len({each.tobytes() for each in before}) == 5
@@ -399,7 +412,7 @@ def test_a_student_of_a_snapshot_that_there_is_not_is_refused():
         Student.preset("quick", after=60)
 
 
-# --- weights from a file ---------------------------------------------------------------------------------------------------------------
+# --- weights from a file --------------------------------------------------------------------------
 
 def given(tmp_path, monkeypatch, content) -> Classifier:
     monkeypatch.setenv("VEIL_DATA", str(tmp_path))

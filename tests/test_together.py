@@ -1,4 +1,6 @@
-"""Many networks in one pass: each is the network that it would be alone, forwards and backwards, whatever kernels, strides and padding."""
+"""Many networks in one pass: each is the network that it would be alone, forwards and backwards,
+whatever kernels, strides and padding.
+"""
 
 import pytest
 import torch

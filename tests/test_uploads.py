@@ -1,4 +1,6 @@
-"""A visitor's own picture: what is taken comes out right, and what is not is refused at once, in plain words."""
+"""A visitor's own picture: what is taken comes out right, and what is not is refused at once, in
+plain words.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,7 @@ def png(width: int, height: int, depth: int = 8, colour: int = 2, data: bytes = 
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + more + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-# --- what is taken --------------------------------------------------------------------------------------------------
+# --- what is taken --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG"])
 @pytest.mark.parametrize("size,channels", [(28, 1), (28, 3), (64, 3), (300, 1)])
@@ -100,7 +102,7 @@ def test_inverting_is_asked_for_and_only_done_to_light_pictures():
     assert np.array_equal(decode(encoded(255 - drawing), 28, 1, invert=True), decode(encoded(255 - drawing), 28, 1))
 
 
-# --- modes ----------------------------------------------------------------------------------------------------------
+# --- modes ----------------------------------------------------------------------------------------
 
 def test_cmyk_jpeg():
     assert corners(decode(encoded(Image.fromarray(quarters()).convert("CMYK"), "JPEG", quality=95), 32, 3)) == QUARTERS
@@ -154,7 +156,7 @@ def test_a_phones_double_picture_gives_the_first():
     assert corners(decode(raw, 32, 3)) == QUARTERS
 
 
-# --- orientation and metadata ---------------------------------------------------------------------------------------
+# --- orientation and metadata ---------------------------------------------------------------------
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
@@ -188,7 +190,7 @@ def test_broken_exif_is_ignored():
     assert corners(decode(raw, 32, 3)) == QUARTERS
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("raw", [b"", b"\x89PNG", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"hello" * 100,
                                  b"<svg xmlns='http://www.w3.org/2000/svg'/>", bytes(5000)])

@@ -1,4 +1,6 @@
-"""Uploads as bytes: what was packed is read again, the shortest form is taken, and other bytes are refused."""
+"""Uploads as bytes: what was packed is read again, the shortest form is taken, and other bytes are
+refused.
+"""
 
 import numpy as np
 import pytest

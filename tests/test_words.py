@@ -71,7 +71,8 @@ def test_every_line_stands_out_from_a_white_and_from_a_dark_page(count):
     lines += [*charts.COLOURS.values(), *(colour for colour, _ in charts.WAYS.values())]
     assert min(contrast(line, white) for line in lines) > 1.5 and min(contrast(line, dark) for line in lines) > 2.5
     assert len({charts.shade(i, count) for i in range(count)}) == count
-    assert contrast("hsl(210, 65%, 23%)", dark) < 2 and contrast(white, "#000000") == pytest.approx(21)  # a line that could not be seen is found
+    # a line that could not be seen is found
+    assert contrast("hsl(210, 65%, 23%)", dark) < 2 and contrast(white, "#000000") == pytest.approx(21)
 
 
 def test_curves_reach_the_chart_unchanged():
@@ -189,7 +190,7 @@ def test_a_refusal_names_the_field_as_the_page_does():
     assert words.named("hat: nan is not allowed", specs) == "hat: nan is not allowed" and words.named("no field", specs) == "no field"
 
 
-# --- audits and attacks --------------------------------------------------------------------------------------------------------------
+# --- audits and attacks ---------------------------------------------------------------------------
 
 def audit(floor: float, kept: bool, beyond: bool, blind: bool = False) -> tuple[dict, dict]:
     metrics = {"floor": floor, "ceiling": 3.0, "right": 170, "guesses": 200, "beyond": float(beyond), "violated": float(beyond or not kept)}
@@ -250,7 +251,7 @@ def test_a_crowd_of_outlines_marks_nobody():
     assert charts.crowd(64).count(charts.COLOURS["attacker"]) == 64
 
 
-# --- phones that share gradients ---------------------------------------------------------------------------------------------
+# --- phones that share gradients ------------------------------------------------------------------
 
 def attacked(psnr, ssim, flat, noise=0.0, found=1.0):
     return {"psnr_db": psnr, "ssim": ssim, "psnr_flat": flat, "ssim_flat": 0.1, "label_found": found, "named_the_same": 1.0, "noise_to_signal": noise}
@@ -310,7 +311,8 @@ def test_charts_of_sharing_draw_what_they_are_given():
     by_bytes = charts.by_bytes({"10 %": [(0, 0.8), (1000, 0.9)]}, {"no update": 0.8}, (500.0, 0.97), private=False)
     assert list(by_bytes.data[0].x) == [1000] and list(by_bytes.data[1].x) == [500]
     early = charts.days({"10 %": [(0, 0.8)]}, list(curves), "10 %", 3, 0.1, private=False)
-    assert early.data[0].line.color == drawn.data[1].line.color and early.layout.showlegend  # a line keeps its colour when others come
+    # a line keeps its colour when others come
+    assert early.data[0].line.color == drawn.data[1].line.color and early.layout.showlegend
     attempts = charts.rebuilding({"psnr_db": [(1, 5.0), (60, 20.0), (61, 6.0), (120, 25.0)]}, 60)
     assert [list(trace.x) for trace in attempts.data] == [[1, 60], [1, 60]]
     by_epsilon = charts.by_epsilon({"σ = 2": [(0.0, 0.8), (3.0, 0.85)]}, {"σ = 2": (2.9, 0.85)}, {"no update": 0.8})

@@ -1,4 +1,6 @@
-"""Study `arms`: several ways of learning from the same phones at once, a thread each (engine/crew.py). Each Result is stored under its own key. It has no parameters but its members."""
+"""Study `arms`: several ways of learning from the same phones at once, a thread each
+(engine/crew.py). Each Result is stored under its own key. It has no parameters but its members.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from engine.study import Guarantee, Refused, Result, Study
 
 
 class Arms(Study):
-    """Arms that are trained together. Events are those of the members, each name behind its member's number: '1:test_accuracy'."""
+    """Arms that are trained together.
+
+    Events are those of the members, each name behind its member's number: '1:test_accuracy'.
+    """
 
     NAME = "arms"
     TITLE = "Ways of learning from the same phones"
@@ -38,14 +43,19 @@ class Arms(Study):
         return sum(need.typical() or 0.0 for need in self.members[0].needs()) + sum(member.typical() for member in self.members) / 1.3
 
     def run(self, lab):
-        """Yield what the members tell; return what those with noise promise together. Raises Failed where one of them failed, when all others are done."""
+        """Yield what the members tell; return what those with noise promise together.
+
+        Raises Failed where one of them failed, when all others are done.
+        """
         before = yield from needed(self.members, lab)
         results = yield from Threads(self.members, lab, "trained", "training", before=before).all()
         return Result(metrics={"arms": len(results)}, guarantee=together(self.members, results))
 
 
 def together(members: tuple[GradientSharing, ...], results: list[Result]) -> Guarantee:
-    """What a participant is promised where the models of all arms with noise are published, or the best of them is picked: their privacy losses composed."""
+    """What a participant is promised where the models of all arms with noise are published, or the
+    best of them is picked: their privacy losses composed.
+    """
     private = [(member, result) for member, result in zip(members, results) if result.guarantee.epsilon is not None]
     if not private:
         return next((result.guarantee for member, result in zip(members, results) if member.arm == "shared"), results[0].guarantee)

@@ -1,8 +1,11 @@
-"""Study `audit`: the same training once more with canaries among its pictures. How much ε can be shown to have been spent, and did it keep its promises?
+"""Study `audit`: the same training once more with canaries among its pictures.
 
-One training is enough (Steinke, Nasr and Jagielski 2023). The accountant's ε is a ceiling: no attack can show more, if the training is right. The
-audit's is a floor: so much was given away, whatever the mathematics says. A floor above the ceiling means that the training is wrong. So that one can
-see an auditor at work, errors can be planted.
+How much ε can be shown to have been spent, and did it keep its promises?
+
+One training is enough (Steinke, Nasr and Jagielski 2023). The accountant's ε is a ceiling: no
+attack can show more, if the training is right. The audit's is a floor: so much was given away,
+whatever the mathematics says. A floor above the ceiling means that the training is wrong. So that
+one can see an auditor at work, errors can be planted.
 """
 
 from __future__ import annotations
@@ -23,9 +26,11 @@ CHEATS = {"none": "nobody cheats", "no clipping": "clipping is left out", "half 
 
 
 class Audit(DPTraining):
-    """DP-SGD with canaries: the floor on ε that right guesses prove, and checks of the mechanism."""
+    """DP-SGD with canaries: the floor on ε that right guesses prove, and checks of the mechanism.
+    """
 
-    NAME, VERSION = "audit", 100 * DPTraining.VERSION + 3  # whatever changes a training changes its audit
+    # whatever changes a training changes its audit
+    NAME, VERSION = "audit", 100 * DPTraining.VERSION + 3
     TITLE = "An audit of training under differential privacy"
     PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 3, "canaries": 300, "noise_multiplier": 1.0}}
     SERIES: ClassVar[dict[str, str]] = {}

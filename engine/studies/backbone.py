@@ -1,4 +1,6 @@
-"""Study `backbone`: what a network learned on ImageNet sees in all pictures of a data set, computed once for all who learn from it. Not released, so it has no page."""
+"""Study `backbone`: what a network learned on ImageNet sees in all pictures of a data set, computed
+once for all who learn from it. Not released, so it has no page.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ CHUNK = 500  # pictures between two words on how far it is
 
 
 class Backbone(Study):
-    """Features of all training and test pictures, float16, a row a picture, in the data set's order."""
+    """Features of all training and test pictures, float16, a row a picture, in the data set's
+    order.
+    """
 
     NAME = "backbone"
     TITLE = "What a network learned on ImageNet sees"
@@ -63,6 +67,9 @@ class Backbone(Study):
         return Result(metrics={"features": found["train"].shape[1], "pictures": total}, guarantee=NOT_RELEASED, arrays=found)
 
     def eyes(self, lab):
-        """The network without its last layer: (n, h, w, c) uint8 → (n, d) float32. Raises Failed where its weights cannot be had."""
+        """The network without its last layer: (n, h, w, c) uint8 → (n, d) float32.
+
+        Raises Failed where its weights cannot be had.
+        """
         from engine import extractors
         return extractors.of_backbone(self.network, lab.device)

@@ -1,4 +1,5 @@
-"""Study `bn_synthesis`: pictures made from a network's batch-norm statistics (report 2), how they come about, and what they give away.
+"""Study `bn_synthesis`: pictures made from a network's batch-norm statistics (report 2), how they
+come about, and what they give away.
 
 Snapshots at chosen steps come from one optimisation, so that all of them cost one run.
 """
@@ -25,13 +26,19 @@ MOST_BYTES = 200_000_000  # of all snapshots together
 COMPARED = 2_000  # pictures whose neighbours are looked for
 REFERENCES = 20_000  # training pictures among which they are looked for, at most
 BY_SSIM = 5_000  # and by structural similarity, which is slow
-NOISED = 0.3  # standard deviation of the noise on the noised copies, as a share of the range of pixels
-ALL_FOUND = 0.9  # of exact copies so large a share must be found, and their members be told so often; otherwise no verdict is given
+# standard deviation of the noise on the noised copies, as a share of the range of pixels
+NOISED = 0.3
+# of exact copies so large a share must be found, and their members be told so often; otherwise no
+# verdict is given
+ALL_FOUND = 0.9
 SPACES = {"pixels": "pixels", "ssim": "structure (SSIM)", "features": "what the teacher sees"}
 
 
 class Synthesis(Teaching):
-    """What the pictures are made of and how. A base for the studies of page Synthesis that begin with such pictures."""
+    """What the pictures are made of and how.
+
+    A base for the studies of page Synthesis that begin with such pictures.
+    """
 
     images: int = parameter("Pictures to make", 1000, low=2, high=50_000, scale="log", help="How many pictures, spread evenly over the classes.")
     steps: int = parameter("Steps", 100, low=1, high=10_000, scale="log", ends=("noise", "all that the network remembers"),
@@ -74,7 +81,9 @@ class Synthesis(Teaching):
         return tuple(int(step) for step in self.snapshots.split(","))
 
     def check(self, shown) -> None:
-        """Refuse what does not fit the data set, before anything is computed. shown: its exhibits or images."""
+        """Refuse what does not fit the data set, before anything is computed. shown: its exhibits
+        or images.
+        """
         self.check_pictures(shown)
         self.check_teacher(shown)
         size = self.images * len(self.kept) * shown.test_images[0].size
@@ -94,7 +103,9 @@ class Synthesis(Teaching):
             raise Refused("forward", "forward: batch is not allowed with a private teacher; group norm always divides by each picture's own statistics")
 
     def fitting(self, shown) -> dict:
-        """A picture of each class at least, and two where classes have statistics of their own; no more than fit into memory."""
+        """A picture of each class at least, and two where classes have statistics of their own; no
+        more than fit into memory.
+        """
         found, classes = super().fitting(shown), len(shown.classes)
         most = MOST_BYTES // (len(self.kept) * shown.test_images[0].size)
         if not classes <= self.images <= most:
@@ -111,7 +122,9 @@ class Synthesis(Teaching):
                                      "what is given away")
 
     def settled(self) -> dict:
-        """The teacher's parameters with those that do not matter at their defaults, so that all share one result."""
+        """The teacher's parameters with those that do not matter at their defaults, so that all
+        share one result.
+        """
         teacher = self.teacher()
         return {name: getattr(teacher, name) for name in Teaching.model_fields if name != "seed"}
 
@@ -125,7 +138,9 @@ class Synthesis(Teaching):
 
 
 class BNSynthesis(Synthesis):
-    """Optimise pictures until a network's statistics are those of its training data; compare them with real pictures."""
+    """Optimise pictures until a network's statistics are those of its training data; compare them
+    with real pictures.
+    """
 
     NAME, VERSION = "bn_synthesis", 3
     TITLE = "Pictures from statistics"
@@ -145,7 +160,9 @@ class BNSynthesis(Synthesis):
         return tuple(self.teacher(number) for number in range(self.teachers))
 
     def work(self) -> float:
-        """Pixels times steps, and the search for neighbours, which takes as long as twenty steps of all that is searched; without the teachers."""
+        """Pixels times steps, and the search for neighbours, which takes as long as twenty steps of
+        all that is searched; without the teachers.
+        """
         shown = data.exhibits(self.dataset)
         searched = min(REFERENCES, shown.train_size) + min(REFERENCES // 2, len(shown.test_images))
         return (self.images * self.steps * self.teachers + 20 * searched) * shown.test_images[0].size
@@ -158,10 +175,12 @@ class BNSynthesis(Synthesis):
         """Runs of one kind take time in proportion to their work."""
         return f"{self.NAME}:{self.network}"
 
-    # --- running --------------------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
-        """Yield the gallery and each layer's distance as the first pictures come about; return all snapshots and what they give away."""
+        """Yield the gallery and each layer's distance as the first pictures come about; return all
+        snapshots and what they give away.
+        """
         yield Phase("reading the pictures")
         images = lab.images(self.dataset)
         self.check(images)
@@ -202,7 +221,8 @@ class Making:
         self.curves: dict[str, list[tuple[float, float]]] = {}
         self.film: dict[int, bytes] = {}
         self.filmed = {round(step) for step in np.r_[0, np.geomspace(1, study.steps, FILM - 1)]} | set(study.kept)
-        self.released: dict[int, list[tuple[int, float, float]]] = {}  # step → of each batch: pictures, distance, share that the teacher names as wanted
+        # step → of each batch: pictures, distance, share that the teacher names as wanted
+        self.released: dict[int, list[tuple[int, float, float]]] = {}
 
     def _teacher(self, study, result: Result):
         import torch
@@ -259,7 +279,9 @@ class Making:
         self.released.setdefault(step, []).append((len(pixels), float(sum(seen.distances.values())), float(seen.right)))
 
     def of_released(self, step: int) -> dict[str, float]:
-        """Mean over the batches of a snapshot: distance of its statistics, and share of pictures that the teacher names as wanted."""
+        """Mean over the batches of a snapshot: distance of its statistics, and share of pictures
+        that the teacher names as wanted.
+        """
         count, distance, right = np.array(self.released[step]).T
         return {"distance": float(np.average(distance, weights=count)), "teacher_agrees": float(np.average(right, weights=count))}
 
@@ -278,7 +300,7 @@ class Making:
         self.film[step] = pictures.png(pictures.gallery(np.stack(tiles), COLUMNS))
         return Picture("gallery", self.film[step], f"after {step} steps")
 
-    # --- what they give away ------------------------------------------------------------------------------------------------
+    # --- what they give away ----------------------------------------------------------------------
 
     def result(self):
         """Compare each snapshot with training and held-out pictures; return it all."""
@@ -324,19 +346,25 @@ class Making:
 
 
 def doubt(controls: dict[str, dict[str, float]], compared: int) -> list[str]:
-    """Why nothing can be said of what the pictures give away: controls whose answer is known and does not come out. compared: held-out pictures, and as many members, of the last control."""
+    """Why nothing can be said of what the pictures give away: controls whose answer is known and
+    does not come out. compared: held-out pictures, and as many members, of the last control.
+    """
     copies, unseen = controls["copies of training pictures"], controls["held-out pictures"]
     by = {"pixels": "by pixels", "features": "by what the teacher sees"}
     found = [f"Compared {by[space]}, exact copies of training pictures are not found: {100 * copies[f'copies_{space}']:.0f} in 100 look like copies and members are told in {100 * copies[f'membership_{space}']:.0f} of "
-             "100 cases, where both should be 100." for space in by if not all(copies[f"{name}_{space}"] >= ALL_FOUND for name in ("copies", "membership"))]  # NaN is not
-    chance = 4 * math.sqrt((2 * compared + 1) / (12 * compared**2))  # four standard deviations of the area under a curve that tells nothing
+             # NaN is not
+             "100 cases, where both should be 100." for space in by if not all(copies[f"{name}_{space}"] >= ALL_FOUND for name in ("copies", "membership"))]
+    # four standard deviations of the area under a curve that tells nothing
+    chance = 4 * math.sqrt((2 * compared + 1) / (12 * compared**2))
     found += [f"Compared {by[space]}, pictures that nobody learned from seem to give members away in {100 * unseen[f'membership_{space}']:.0f} of 100 cases, where 50 is chance." for space in by
               if not abs(unseen[f"membership_{space}"] - 0.5) <= max(0.1, chance)]
     return [f"{each} No verdict is given on what these pictures give away: pictures that stand in the training part and in the test part, or that all look alike, make the tests blind." for each in found]
 
 
 class Neighbours:
-    """Real pictures beside synthetic ones, in pixels and in what the teacher sees; held-out pictures are the yardstick."""
+    """Real pictures beside synthetic ones, in pixels and in what the teacher sees; held-out
+    pictures are the yardstick.
+    """
 
     def __init__(self, making: Making):
         self.making, self.teacher = making, making.teachers[0]
@@ -346,18 +374,22 @@ class Neighbours:
         self.seen = {name: self.views(found) for name, found in (("train", self.train), ("held", self.held))}
 
     def views(self, images: np.ndarray) -> dict:
-        """(n, h, w, c) uint8 → its pixels in [0, 1] and its features, as rows (n, d) on the device."""
+        """(n, h, w, c) uint8 → its pixels in [0, 1] and its features, as rows (n, d) on the device.
+        """
         import torch
 
         from engine import teaching
         on_device = torch.tensor(images).to(self.making.device)
         rows = on_device.flatten(1).float() / 255
-        rows = rows - rows.mean(1, keepdim=True)  # brightness and contrast aside: a pale copy is a copy
+        # brightness and contrast aside: a pale copy is a copy
+        rows = rows - rows.mean(1, keepdim=True)
         rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-6)
         return {"pixels": rows, "features": teaching.outputs(self.teacher.network, on_device, self.teacher.scale, features=True)}
 
     def measures(self, shot: np.ndarray) -> dict[str, float]:
-        """Of one snapshot: share that looks like copies, median ratio, and what membership of a real picture can be told from the snapshot."""
+        """Of one snapshot: share that looks like copies, median ratio, and what membership of a
+        real picture can be told from the snapshot.
+        """
         return self._measures(self.views(shot[:self.compared]))
 
     def _measures(self, seen: dict) -> dict[str, float]:
@@ -371,7 +403,9 @@ class Neighbours:
         return found
 
     def controls(self) -> dict[str, dict[str, float]]:
-        """The same measures for pictures of which the answer is known: copies of training pictures, and half of the held-out pictures."""
+        """The same measures for pictures of which the answer is known: copies of training pictures,
+        and half of the held-out pictures.
+        """
         from engine import leakage
         real = self.train[:self.asked]
         noise = np.random.default_rng(0).normal(0, 255 * NOISED, real.shape)
@@ -388,7 +422,9 @@ class Neighbours:
         return found
 
     def sheets(self, shot: np.ndarray) -> dict[str, bytes]:
-        """PNGs, one a space: pairs of a synthetic picture and its nearest training picture, three a class, two classes a row."""
+        """PNGs, one a space: pairs of a synthetic picture and its nearest training picture, three a
+        class, two classes a row.
+        """
         import torch
 
         from engine import leakage
@@ -401,7 +437,8 @@ class Neighbours:
         found["ssim"] = leakage.nearest_by_ssim(channels_first(some), channels_first(self.train[:BY_SSIM]))[0].cpu().numpy()
         sheets = {}
         for space, nearest in found.items():
-            pairs = np.concatenate([some, self.train[nearest]], 2)  # side by side: left made, right real
+            # side by side: left made, right real
+            pairs = np.concatenate([some, self.train[nearest]], 2)
             sheets[space] = pictures.png(pictures.gallery(pairs, 2 * NEIGHBOURS, gap=4))
         return sheets
 

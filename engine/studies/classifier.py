@@ -1,7 +1,8 @@
-"""Study `classifier`: a residual network that learns to name pictures; what its batch norms remember is what page Synthesis starts from.
+"""Study `classifier`: a residual network that learns to name pictures; what its batch norms
+remember is what page Synthesis starts from.
 
-Its weights can be trained here, or read from VEIL_DATA/weights. With privacy it is trained by DP-SGD, and its layers' statistics are
-released with noise of their own.
+Its weights can be trained here, or read from VEIL_DATA/weights. With privacy it is trained by
+DP-SGD, and its layers' statistics are released with noise of their own.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from engine.parameters import parameter
 from engine.streams import derive_seed
 from engine.study import Failed, Guarantee, Phase, Point, Refused, Result, Study
 
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of colours that given weights were trained with; grey ones: 0.5
+# mean and deviation of colours that given weights were trained with; grey ones: 0.5
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NETWORKS = {"narrow": "narrow ResNet (8 layers)", "resnet20": "ResNet20"}
 SCORED = 10_000  # at most so many training and test pictures are scored for the membership test
-PRIVATE = {"private": True, "epochs": 30, "batch_size": 250, "learning_rate": 4.0}  # docs/synthesis.md
+# docs/synthesis.md
+PRIVATE = {"private": True, "epochs": 30, "batch_size": 250, "learning_rate": 4.0}
 SLOWER = {False: "A smaller learning rate for the teacher helps.",
           True: "A smaller learning rate for the teacher or a larger ε helps."}  # private?
 STATISTICS_CLIP = 1.0  # length that a picture's vector of statistics is shortened to
@@ -55,7 +58,10 @@ class Teaching(Study):
     seed: int = parameters.seed()
 
     def teacher(self, number: int = 0) -> Classifier:
-        """The teacher by its own parameters; further ones differ by their seed. What does not matter goes back to its default."""
+        """The teacher by its own parameters; further ones differ by their seed.
+
+        What does not matter goes back to its default.
+        """
         values = {name: getattr(self, name) for name in Teaching.model_fields} | {"seed": (self.seed + number) % 2**31}
         idle = () if self.private else ("target_epsilon", "delta", "max_grad_norm", "statistics_noise")
         if self.weights == "given":
@@ -73,7 +79,9 @@ class Teaching(Study):
         return scores.guessing(data.exhibits(self.dataset).test_labels)
 
     def check_shape(self, shown) -> None:
-        """Refuse pictures that these networks cannot look at, or of which there is nothing to tell. shown: the data set's exhibits or images."""
+        """Refuse pictures that these networks cannot look at, or of which there is nothing to tell.
+        shown: the data set's exhibits or images.
+        """
         size = shown.test_images.shape[1:3]
         if min(size) < 16 or max(size) > 64 or size[0] != size[1]:
             raise Refused("dataset", f"dataset: {self.dataset} is not allowed; its pictures have {size[0]} x {size[1]} pixels; allowed: squares of 16 to 64")
@@ -81,7 +89,9 @@ class Teaching(Study):
             raise Refused("dataset", f"dataset: {self.dataset} is not allowed; it has a single class, so there is nothing to tell apart")
 
     def check_teacher(self, shown) -> None:
-        """Refuse what does not fit the data set, before anything is computed. shown: its exhibits or images."""
+        """Refuse what does not fit the data set, before anything is computed. shown: its exhibits
+        or images.
+        """
         self.check_shape(shown)
         if self.weights == "given" and self.private:
             raise Refused("weights", "weights: given is not allowed for a private teacher; nobody knows what those weights have seen")
@@ -93,7 +103,9 @@ class Teaching(Study):
 
 
 class Classifier(Teaching):
-    """Train a residual network, or read its weights; say how well it names pictures, and how well it keeps who was in the data."""
+    """Train a residual network, or read its weights; say how well it names pictures, and how well
+    it keeps who was in the data.
+    """
 
     NAME, VERSION = "classifier", 3
     TITLE = "A network that names pictures"
@@ -134,10 +146,12 @@ class Classifier(Teaching):
         """The key, where there is privacy: several private teachers may be published together."""
         return super().stream_name() if self.private else ""
 
-    # --- running --------------------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
-        """Yield accuracy over epochs; return weights, statistics, and a score for each picture's membership."""
+        """Yield accuracy over epochs; return weights, statistics, and a score for each picture's
+        membership.
+        """
         yield Phase("reading the pictures")
         images = lab.images(self.dataset)
         self.check_teacher(images)
@@ -164,7 +178,9 @@ class Classifier(Teaching):
                       shift=0 if self.crop == "kept" else 2 if self.network == "narrow" else 4, flip=self.crop == "mirrored")
 
     def plan(self, n: int) -> dict:
-        """n, and for a private teacher its sample rate, steps and the noise that spends exactly the budget, statistics included."""
+        """n, and for a private teacher its sample rate, steps and the noise that spends exactly the
+        budget, statistics included.
+        """
         if not self.private:
             return {"n": n}
         steps_per_epoch = math.ceil(n / self.batch_size)
@@ -217,7 +233,9 @@ class _Pupil:
         self.scale, self.curves = Scale(*IMAGENET) if study.weights == "given" and channels == 3 else Scale(), {}
 
     def load(self, path) -> None:
-        """Weights from a file of plain arrays; Failed in the user's words where they are none, or have other shapes."""
+        """Weights from a file of plain arrays; Failed in the user's words where they are none, or
+        have other shapes.
+        """
         load_arrays(self.network, read_arrays(path), path.name)
 
     def learn(self, plan: dict):
@@ -240,7 +258,9 @@ class _Pupil:
         return Point("test_accuracy", *self.curves["test_accuracy"][-1])
 
     def finite(self) -> bool:
-        """Are all weights and recorded statistics still numbers? Seen from the network alone, which is released anyway."""
+        """Are all weights and recorded statistics still numbers? Seen from the network alone, which
+        is released anyway.
+        """
         return all(bool(value.isfinite().all()) for value in self.network.state_dict().values())
 
     def accuracy(self) -> float:
@@ -259,7 +279,9 @@ class _Pupil:
         return teaching.outputs(self.network, torch.tensor(self.images.test_images).to(self.device), self.scale)
 
     def record(self, plan: dict) -> None:
-        """The statistics that pictures are made of: of all training pictures, or noised once (engine.noise)."""
+        """The statistics that pictures are made of: of all training pictures, or noised once
+        (engine.noise).
+        """
         from engine import synthesis
         from engine.noise import GaussianNoise
         study, classes = self.study, len(self.images.classes)
@@ -305,7 +327,7 @@ class _Pupil:
                    "warnings": warnings + scores.warnings(tests, self.images.classes)})
 
 
-# --- weights as plain arrays ------------------------------------------------------------------------------------------------
+# --- weights as plain arrays ----------------------------------------------------------------------
 
 def read_arrays(path) -> dict[str, np.ndarray]:
     """The arrays of an .npz file, nothing unpickled. Raises Failed in the user's words."""
@@ -320,7 +342,10 @@ def read_arrays(path) -> dict[str, np.ndarray]:
 
 
 def load_arrays(network, arrays: dict[str, np.ndarray], name: str) -> None:
-    """Fill a network's weights. Raises Failed where one is missing, not finite, or has another shape."""
+    """Fill a network's weights.
+
+    Raises Failed where one is missing, not finite, or has another shape.
+    """
     import torch
     state = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}
     for key, value in state.items():

@@ -1,4 +1,6 @@
-"""Study `dp_merf`: a generator that is trained to have one noised mean of random features (Harder et al. 2021). All privacy is spent in a moment, before it learns."""
+"""Study `dp_merf`: a generator that is trained to have one noised mean of random features (Harder
+et al. 2021). All privacy is spent in a moment, before it learns.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,8 @@ class DPMERF(Imitating):
         sums = merf.released(exact, self.noise_multiplier(), noise)
         growing = Growing(self, merf.Imitator(self, sums, len(rows), features, self.side, seen.shape[3], device), self.imitator_steps, real, see)
         yield from growing.all_steps((lambda step: self.target_epsilon) if self.private else None)
-        root_mean_square = float(sums[:, :-1].square().mean().sqrt())  # of what is released, noise included
+        # of what is released, noise included
+        root_mean_square = float(sums[:, :-1].square().mean().sqrt())
         signal = {"signal_and_noise_over_noise": root_mean_square / (self.noise_multiplier() * merf.SENSITIVITY)} if self.private else {}
         return Result(metrics=growing.metrics() | {"noise_multiplier": self.noise_multiplier()} | signal, guarantee=self.guarantee(), **growing.parts(),
                       facts={"extractor": self.extractor, "compared": min(self.samples, 1000), "warnings": self._warnings(len(rows)) + growing.warnings(images)})

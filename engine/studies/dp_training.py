@@ -1,7 +1,9 @@
-"""Study `dp_training`: a network trained under DP-SGD (report 3; Abadi et al. 2016), or without privacy as its twin.
+"""Study `dp_training`: a network trained under DP-SGD (report 3; Abadi et al. 2016), or without
+privacy as its twin.
 
-Every step draws a Poisson sample of the pictures, clips what each of them asks for, adds noise once, and steps. What learns is the report's CNN, or
-a linear model on fixed features, which learns more on so small a budget (Tramèr and Boneh 2021).
+Every step draws a Poisson sample of the pictures, clips what each of them asks for, adds noise
+once, and steps. What learns is the report's CNN, or a linear model on fixed features, which learns
+more on so small a budget (Tramèr and Boneh 2021).
 """
 
 from __future__ import annotations
@@ -19,11 +21,14 @@ from engine.parameters import parameter
 from engine.studies.features import Features
 from engine.study import Event, Guarantee, Phase, Picture, Point, Refused, Result, Study, build
 
-# Picked on held-out training pictures, never on test pictures (docs/dp_training.md). Clipped gradients are short, so steps may be longer with privacy.
+# Picked on held-out training pictures, never on test pictures (docs/dp_training.md). Clipped
+# gradients are short, so steps may be longer with privacy.
 CNN_RATE = {True: {"sgd": 1.0, "adam": 0.006, "adagrad": 0.05}, False: {"sgd": 0.3, "adam": 0.003, "adagrad": 0.03}}
 LINEAR_RATE = {True: {"adam": 0.01, "adagrad": 0.1}, False: {"sgd": 0.4, "adam": 0.003, "adagrad": 0.02}}
 USUAL_CLIP = {"cnn": 1.0, "scattering": 0.1}
-WANDER = 0.07  # how far the noise of all steps together may carry each weight of the linear model: it sets its rate
+# how far the noise of all steps together may carry each weight of the linear model: it sets its
+# rate
+WANDER = 0.07
 CLOTHES = {"dataset": "fashion-mnist", "straighten": False, "batch_size": 4096, "epochs": 40, "learning_rate": 16.0, "momentum": 0.9}
 DIGITS = {"dataset": "mnist", "batch_size": 4096, "epochs": 20}
 CNN = {"network": "cnn", "batch_size": 250, "epochs": 20}
@@ -31,14 +36,18 @@ LEAST_MEAN_NOISE = 0.5  # noise multiplier of the mean
 FRONTIER = (0.3, 0.6, 1.0, 2.0, 3.0, 5.0, 8.0, 16.0)  # ε around which its noise multipliers lie
 CLIPS = {"cnn": (0.5, 1.0, 2.0, 4.0, 8.0), "scattering": (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)}
 OPTIMIZER_NAMES = {"sgd": "SGD", "adam": "Adam", "adagrad": "Adagrad"}
-MEAN_SHARE = 0.02  # of the privacy (as μ² in Gaussian DP) that goes into the noised mean, where its noise is not given
+# of the privacy (as μ² in Gaussian DP) that goes into the noised mean, where its noise is not given
+MEAN_SHARE = 0.02
 SHOWN = 10  # right and wrong pictures on the page
 LEAST_NOISE = 0.01  # between none and this, noise hides nothing and no accountant can count it
-MOST_STEPS = 100_000  # half an hour to an hour on two cores: the most that one visitor may ask of everybody's worker
+# half an hour to an hour on two cores: the most that one visitor may ask of everybody's worker
+MOST_STEPS = 100_000
 
 
 class DPTraining(Study):
-    """Train the report's network under DP-SGD, DP-Adam or DP-Adagrad; say what was learned and what ε was spent."""
+    """Train the report's network under DP-SGD, DP-Adam or DP-Adagrad; say what was learned and what
+    ε was spent.
+    """
 
     NAME, VERSION = "dp_training", 7
     TITLE = "Training under differential privacy"
@@ -54,7 +63,8 @@ class DPTraining(Study):
     }
     SERIES = {"frontier": "accuracy over ε: eight noise multipliers and the twin without privacy", "clips": "the influence of the clip norm (report 3, figure 3)",
               "optimizers": "SGD, Adam and Adagrad, each with its twin without privacy (figures 7 and 10)"}
-    BEST: ClassVar[dict[str, dict]] = {"mnist-5k": {}, "mnist": DIGITS, "fashion-mnist": CLOTHES}  # the strongest recipe for a data set; for others the first
+    # the strongest recipe for a data set; for others the first
+    BEST: ClassVar[dict[str, dict]] = {"mnist-5k": {}, "mnist": DIGITS, "fashion-mnist": CLOTHES}
 
     EXCLUSIVE = ("noise_multiplier", "target_epsilon")
 
@@ -89,7 +99,9 @@ class DPTraining(Study):
     @model_validator(mode="before")
     @classmethod
     def _one_of_noise_and_budget(cls, values: dict) -> dict:
-        """A noise multiplier alone replaces the default budget; both together contradict each other."""
+        """A noise multiplier alone replaces the default budget; both together contradict each
+        other.
+        """
         if values.get("noise_multiplier") is None:
             return values
         if values.get("target_epsilon") is not None:
@@ -108,7 +120,8 @@ class DPTraining(Study):
 
     @classmethod
     def preset(cls, name: str, **changes) -> DPTraining:
-        """As every study's; `best` is the strongest recipe for the data set that the changes name."""
+        """As every study's; `best` is the strongest recipe for the data set that the changes name.
+        """
         if name != "best":
             return super().preset(name, **changes)
         recipe = cls.BEST.get(changes.get("dataset", "mnist-5k"), {"straighten": False})
@@ -116,7 +129,8 @@ class DPTraining(Study):
         return build(cls, {k: v for k, v in recipe.items() if k not in dropped} | changes)
 
     def check(self, shown) -> None:
-        """Refuse what does not fit the data set, before anything is computed. shown: its exhibits."""
+        """Refuse what does not fit the data set, before anything is computed. shown: its exhibits.
+        """
         n = shown.train_size
         if self.network == "scattering":
             self.features().check(shown)
@@ -135,11 +149,14 @@ class DPTraining(Study):
         return (self.dataset, self.network, self.straighten, self.activation, self.norm, self.augmentations, self.optimizer, self.batch_size, self.epochs)
 
     def twin(self) -> DPTraining:
-        """The same training without privacy. What only privacy uses keeps its default, so that all share one twin."""
+        """The same training without privacy.
+
+        What only privacy uses keeps its default, so that all share one twin.
+        """
         shared = ("dataset", "network", "straighten", "activation", "norm", "augmentations", "optimizer", "momentum", "averaging", "batch_size", "epochs", "seed")
         return DPTraining(**{name: getattr(self, name) for name in shared}, private=False)
 
-    # --- series: several trainings that differ in one thing ---------------------------------------------------------------
+    # --- series: several trainings that differ in one thing ---------------------------------------
 
     def _like(self, seed: int = 0, **changes) -> DPTraining:
         """The same with some fields changed, with privacy, at a seed that many after its own."""
@@ -163,8 +180,11 @@ class DPTraining(Study):
         return self._seeded({"not private": self.twin()} | members, seeds)
 
     def clips(self, seeds: int = 1) -> dict[str, DPTraining]:
-        """The clip norm: the report's four and a smaller one, or those around the usual one of the linear model; and without privacy."""
-        usual = lambda clip: None if clip == USUAL_CLIP[self.network] and self.max_grad_norm is None else clip  # the same training as elsewhere on the page
+        """The clip norm: the report's four and a smaller one, or those around the usual one of the
+        linear model; and without privacy.
+        """
+        # the same training as elsewhere on the page
+        usual = lambda clip: None if clip == USUAL_CLIP[self.network] and self.max_grad_norm is None else clip
         return self._seeded({f"C = {clip:g}": self._like(max_grad_norm=usual(clip)) for clip in CLIPS[self.network]} | {"not private": self.twin()}, seeds)
 
     def optimizers(self, seeds: int = 1) -> dict[str, DPTraining]:
@@ -176,14 +196,18 @@ class DPTraining(Study):
         return self._seeded(members, seeds)
 
     def exactly(self, epsilon: float) -> dict:
-        """noise_multiplier, mean_noise, steps and the exact ε of the same training at this budget, with nothing trained; takes a few seconds. Raises Refused."""
+        """noise_multiplier, mean_noise, steps and the exact ε of the same training at this budget,
+        with nothing trained; takes a few seconds. Raises Refused.
+        """
         values = {name: getattr(self, name) for name in DPTraining.model_fields} | {"private": True, "target_epsilon": epsilon, "noise_multiplier": None}
         plan = build(DPTraining, values).plan(data.exhibits(self.dataset).train_size)
         spent = privacy.dp_sgd_epsilon(plan["noise_multiplier"], plan["sample_rate"], plan["steps"], self.delta, release_noise=plan["mean_noise"])
         return {name: plan[name] for name in ("noise_multiplier", "mean_noise", "steps")} | {"epsilon": spent.epsilon}
 
     def spending(self) -> dict[float, list[tuple[float, float]]]:
-        """Noise multiplier → (epoch, ε spent by then, an upper bound by RDP): figure 6 of the report, which needs no training."""
+        """Noise multiplier → (epoch, ε spent by then, an upper bound by RDP): figure 6 of the
+        report, which needs no training.
+        """
         found, n = {}, data.exhibits(self.dataset).train_size
         marks = sorted({round(e) for e in np.geomspace(1, self.epochs, min(12, self.epochs))})
         for noise in self.noises():
@@ -211,8 +235,9 @@ class DPTraining(Study):
     def rate(self, plan: dict) -> float:
         """The learning rate: the chosen one, or what is usual for optimizer and network.
 
-        For the linear model under DP-SGD the noise of all steps together, √T steps of rate·σC/B each, is to carry a weight no further than WANDER:
-        so more noise means shorter steps. From the plan alone, which is no secret.
+        For the linear model under DP-SGD the noise of all steps together, √T steps of rate·σC/B
+        each, is to carry a weight no further than WANDER: so more noise means shorter steps. From
+        the plan alone, which is no secret.
         """
         if self.learning_rate is not None:
             return self.learning_rate
@@ -235,7 +260,9 @@ class DPTraining(Study):
         return f"{self.NAME}:{self.network}:{self.dataset}:{self.private}"
 
     def typical(self) -> float:
-        """Measured on MNIST, its 5,000 digits and the report's network: the linear model's seconds with its features, the CNN's."""
+        """Measured on MNIST, its 5,000 digits and the report's network: the linear model's seconds
+        with its features, the CNN's.
+        """
         return self.training_seconds() + sum(need.typical() for need in self.needs() if isinstance(need, Features))
 
     def training_seconds(self) -> float:
@@ -251,13 +278,14 @@ class DPTraining(Study):
         """The accuracy of guessing: of always saying the class that most test pictures show."""
         return scores.guessing(data.exhibits(self.dataset).test_labels)
 
-    # --- running ------------------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
         """Yield accuracy, loss and spent ε an epoch; return the finished network's figures."""
         images, plan, training = yield from self.prepared(lab)
         own = None
-        if lab.group or lab.device.type != "cpu":  # a GPU wants its steps recorded, also of one training alone
+        # a GPU wants its steps recorded, also of one training alone
+        if lab.group or lab.device.type != "cpu":
             from engine.batched import Group
             own = None if lab.group else Group()
             (lab.group or own).join(training)
@@ -278,7 +306,9 @@ class DPTraining(Study):
         return images, plan, (yield from self.training(lab, images, plan))
 
     def plan(self, n: int) -> dict:
-        """What the accountant needs: sample_rate, steps, steps an epoch and the noise multiplier. n: training pictures."""
+        """What the accountant needs: sample_rate, steps, steps an epoch and the noise multiplier.
+        n: training pictures.
+        """
         steps_per_epoch = math.ceil(n / self.batch_size)
         plan = {"n": n, "sample_rate": self.batch_size / n, "steps_per_epoch": steps_per_epoch,
                 "steps": steps_per_epoch * self.epochs, "noise_multiplier": self.noise_multiplier or 0.0, "mean_noise": None}
@@ -295,7 +325,9 @@ class DPTraining(Study):
             raise Refused("target_epsilon", f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached: {error}") from None
 
     def _mean_noise(self, plan: dict) -> float:
-        """Noise multiplier with which the mean takes about MEAN_SHARE of the privacy, as μ² in Gaussian differential privacy (Dong, Roth and Su 2019)."""
+        """Noise multiplier with which the mean takes about MEAN_SHARE of the privacy, as μ² in
+        Gaussian differential privacy (Dong, Roth and Su 2019).
+        """
         if self.noise_multiplier is None:
             mu = 1 / privacy.gaussian_sigma(self.target_epsilon, self.delta)
         else:
@@ -366,7 +398,7 @@ class DPTraining(Study):
         named = (*images.classes, "nothing: its answer is no number")  # the last is that of -1
         return [[named[predictions[r]], images.classes[images.test_labels[r]]] for r in rows]
 
-    # --- what is promised --------------------------------------------------------------------------------------------
+    # --- what is promised -------------------------------------------------------------------------
 
     def _warnings(self, plan: dict, divergence: list[str], images) -> list[str]:
         """What to know before one believes the promise or the numbers."""

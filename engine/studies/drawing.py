@@ -1,4 +1,6 @@
-"""What the generators of page Fidelity have in common: the pictures that they learn from, their privacy, how they are shown and measured while they grow. A base, no study."""
+"""What the generators of page Fidelity have in common: the pictures that they learn from, their
+privacy, how they are shown and measured while they grow. A base, no study.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Drawing(Seeing):
     seed: int = parameters.seed()
 
     def check(self, shown) -> None:
-        """Refuse what does not fit the data set, before anything is computed. shown: the data set's exhibits or images."""
+        """Refuse what does not fit the data set, before anything is computed. shown: the data set's
+        exhibits or images.
+        """
         self.check_seen(shown)
         if self.examples is not None and self.examples > shown.train_size:
             raise Refused("examples", f"examples: {self.examples} is not allowed; {self.dataset} has {shown.train_size} training pictures")
@@ -69,7 +73,9 @@ class Drawing(Seeing):
 
 
 def one_core(lab):
-    """The device; on a processor with a single thread, however many cores there are: sums in another order would soon give another generator. Several grow at a time instead."""
+    """The device; on a processor with a single thread, however many cores there are: sums in
+    another order would soon give another generator. Several grow at a time instead.
+    """
     import torch
     device = lab.device
     torch.set_num_threads(1)
@@ -86,7 +92,8 @@ class Growing:
         from engine import metrics
         self.study, self.artist, self.steps, self.see = study, artist, steps, see
         self.moments = metrics.moments(real.arrays["train"])
-        held = real.arrays["held"][:min(MEASURING, study.samples)]  # as many as are measured on the way, or nothing to compare with
+        # as many as are measured on the way, or nothing to compare with
+        held = real.arrays["held"][:min(MEASURING, study.samples)]
         self.of_real = metrics.frechet_distance(self.moments, metrics.moments(held)) if len(held) == min(MEASURING, study.samples) else None
         seeded = torch.Generator().manual_seed(study.seed)
         self.walk = tuple(found.to(artist.device) for found in artists.walk(ROWS, COLUMNS, study.latent, artist.classes, study.seed))
@@ -133,11 +140,14 @@ class Growing:
         return metrics.frechet_distance(self.moments, metrics.moments(self.see(self.made(MEASURING))))
 
     def metrics(self) -> dict[str, float]:
-        """The distance at the end, at the beginning, and of as many real pictures that nobody learned from, where there are so many."""
+        """The distance at the end, at the beginning, and of as many real pictures that nobody
+        learned from, where there are so many.
+        """
         return {"frechet_distance": self.distances[-1], "untrained_frechet_distance": self.distances[0]} | ({"real_frechet_distance": self.of_real} if self.of_real is not None else {})
 
     def warnings(self, images) -> list[str]:
-        """Where it diverged, and where there were too few pictures to learn from or compare with."""
+        """Where it diverged, and where there were too few pictures to learn from or compare with.
+        """
         learned = images.train_labels[self.study.learned(images)]
         held = cautions.few(len(images.test_labels), "held-out pictures", "to compare with")
         return [*cautions.further_away(self.distances[-1], self.distances[0]),

@@ -1,4 +1,7 @@
-"""Study `features`: fixed features of a whole data set, computed once for all who learn from them. Not released, so it has no page."""
+"""Study `features`: fixed features of a whole data set, computed once for all who learn from them.
+
+Not released, so it has no page.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,9 @@ class Features(Study):
         return 2.9e-7 * self.work()
 
     def run(self, lab):
-        """Yield how far it is; return the rows of training and test pictures, in the data set's order."""
+        """Yield how far it is; return the rows of training and test pictures, in the data set's
+        order.
+        """
         import torch
 
         from engine import features

@@ -1,6 +1,8 @@
-"""Study `fidelity`: how far a set of pictures is from real ones, and whether it copies them (report 4): every metric of engine/metrics.py, beside distances to held-out pictures.
+"""Study `fidelity`: how far a set of pictures is from real ones, and whether it copies them (report
+4): every metric of engine/metrics.py, beside distances to held-out pictures.
 
-Any set: what a generator makes, a folder of one's own, and the sets of which the answer is known (CONTROLS), without which no such number means anything.
+Any set: what a generator makes, a folder of one's own, and the sets of which the answer is known
+(CONTROLS), without which no such number means anything.
 """
 
 from __future__ import annotations
@@ -18,16 +20,25 @@ from engine.studies.gan import GAN, NOT_COVERED, Forging
 from engine.studies.real_features import SECONDS
 from engine.study import Guarantee, Phase, Refused, Result, Study
 
-GENERATORS = {"GAN without privacy": ("gan", False), "private GAN": ("gan", True), "private DP-MERF": ("dp_merf", True)}  # words → source, private
+# words → source, private
+GENERATORS = {"GAN without privacy": ("gan", False), "private GAN": ("gan", True), "private DP-MERF": ("dp_merf", True)}
 TRAINED = ("gan", "dp_merf")
 CONTROLS = {"held-out": "unseen real pictures", "copies": "exact copies", "noised": "noised copies", "untrained": "untrained generator"}
 NOISED = 0.1  # standard deviation of the noise on noised copies, as a share of the range of pixels
-REFERENCES = 10_000  # training pictures that sets are compared with, at most; copies are looked for among all that were learned from
+# training pictures that sets are compared with, at most; copies are looked for among all that were
+# learned from
+REFERENCES = 10_000
 SEARCHED = 60_000  # but no more than this many
 MOST_YARDSTICK = 2000  # held-out pictures whose own ratios are the yardstick
-AGAIN, UNSEEN_BELOW = 1 / 3, 0.01  # a training picture has come back where a ratio is below a third of what one in a hundred unseen pictures is below: data sets hold duplicates
-NEVER_SO_FAR = 10.0  # unseen pictures, from those learned from: so many times as far as from each other, but for twins among them
-ALL_FOUND, NONE_FOUND = 0.9, 0.1  # shares of pictures that come back: of exact copies at least, of unseen ones at most. Otherwise no verdict is given
+# a training picture has come back where a ratio is below a third of what one in a hundred unseen
+# pictures is below: data sets hold duplicates
+AGAIN, UNSEEN_BELOW = 1 / 3, 0.01
+# unseen pictures, from those learned from: so many times as far as from each other, but for twins
+# among them
+NEVER_SO_FAR = 10.0
+# shares of pictures that come back: of exact copies at least, of unseen ones at most. Otherwise no
+# verdict is given
+ALL_FOUND, NONE_FOUND = 0.9, 0.1
 FOUND = 12  # pictures in the memorisation finder
 LEAST_HELD_OUT = 20
 
@@ -50,7 +61,9 @@ class Comparing(Forging, Imitating):
         return self.gan() if self.source == "gan" else self.dp_merf()
 
     def of(self, source: str, private: bool = True) -> Fidelity:
-        """The measuring of one set; what does not matter to it goes back to its default, so that it is measured once."""
+        """The measuring of one set; what does not matter to it goes back to its default, so that it
+        is measured once.
+        """
         values = {name: getattr(self, name) for name in Comparing.model_fields} | {"source": source, "private": private}
         if source in TRAINED:
             trained = Fidelity(**values).generator()
@@ -87,7 +100,9 @@ class Fidelity(Comparing):
         return {"source": data.fingerprint(self.source)} if self.source.startswith("folder:") else {}
 
     def work(self) -> float:
-        """Seconds on two cores, without the generator's: pictures that an extractor looks at (the set, and the report's mistake on both sides), and the search for copies."""
+        """Seconds on two cores, without the generator's: pictures that an extractor looks at (the
+        set, and the report's mistake on both sides), and the search for copies.
+        """
         shown = data.exhibits(self.dataset)
         searched = min(SEARCHED, self.count(shown)) * (self.samples + min(MOST_YARDSTICK, len(shown.test_images))) * float(self.side**2)
         return 0.5 + (SECONDS[self.extractor] + 0.0002) * 5 * self.samples + 2.5e-11 * searched
@@ -100,10 +115,12 @@ class Fidelity(Comparing):
         """Seconds on two cores, without the generator's."""
         return self.work()
 
-    # --- running --------------------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
-        """Yield what is being measured; return every metric, and each picture's nearest training and held-out pictures."""
+        """Yield what is being measured; return every metric, and each picture's nearest training
+        and held-out pictures.
+        """
         yield Phase("reading the pictures")
         images = lab.images(self.dataset)
         self.check(images)
@@ -142,7 +159,8 @@ class Fidelity(Comparing):
         draws = np.random.default_rng(self.seed)
         if self.source == "held-out":
             return self.canvas(images.test_images[draws.permutation(len(images.test_images))[:self.samples]])
-        learned = self.learned(images)  # where they are few, they are copied again and again, as a generator would
+        # where they are few, they are copied again and again, as a generator would
+        learned = self.learned(images)
         copies = self.canvas(images.train_images[draws.choice(learned, self.samples, replace=len(learned) < self.samples)])
         if self.source == "copies":
             return copies
@@ -196,7 +214,9 @@ class Measuring:
         return found | self._memorised(), self._warnings(n, d)
 
     def _memorised(self) -> dict[str, float]:
-        """Memorisation-informed distances from the pictures that were learned from, be they all of the data set's or a few."""
+        """Memorisation-informed distances from the pictures that were learned from, be they all of
+        the data set's or a few.
+        """
         from engine import metrics
         try:
             train = self.train["features"]
@@ -220,15 +240,18 @@ class Measuring:
             found.append(f"Copies are looked for among {searched:,} of the {self.learned:,} training pictures that were learned from.")
         return found
 
-    # --- copies ------------------------------------------------------------------------------------------------------------
+    # --- copies -----------------------------------------------------------------------------------
 
     def copies(self) -> tuple[dict[str, float], dict[str, bytes], dict[str, np.ndarray]]:
-        """Shares of pictures that look like copies by pixels and by features; sheets of those that do most; every picture's ratio."""
+        """Shares of pictures that look like copies by pixels and by features; sheets of those that
+        do most; every picture's ratio.
+        """
         from engine import leakage
         found, sheets, arrays = {}, {}, {}
         for space in ("pixels", "features"):
             seen, train, held = (self._rows(space, part) for part in ({"features": self.features, "pictures": self.made}, self.train, self.held))
-            if self.study.source == "held-out":  # half of them against the other half, for which they are new
+            # half of them against the other half, for which they are new
+            if self.study.source == "held-out":
                 half = len(held) // 2
                 seen, held = held[:half], held[half:]
                 shown, others = self.held["pictures"][:half], self.held["pictures"][half:]
@@ -246,7 +269,9 @@ class Measuring:
         return found | {"learned": self.learned}, sheets, arrays
 
     def _rows(self, space: str, part: dict[str, np.ndarray]):
-        """(n, d) of pictures: features, or pixels with brightness and contrast aside, for a pale copy is a copy."""
+        """(n, d) of pictures: features, or pixels with brightness and contrast aside, for a pale
+        copy is a copy.
+        """
         import torch
         if space == "features":
             return torch.tensor(part["features"])
@@ -255,19 +280,24 @@ class Measuring:
         return rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(1e-6))
 
     def _sheet(self, made: np.ndarray, nearest: np.ndarray, held: np.ndarray, ratios: np.ndarray) -> bytes:
-        """PNG of the pictures that look most like copies, the most so first, each of another training picture: made, nearest training picture, nearest held-out one."""
+        """PNG of the pictures that look most like copies, the most so first, each of another
+        training picture: made, nearest training picture, nearest held-out one.
+        """
         order = np.argsort(ratios, kind="stable")
         first = np.zeros(len(order), bool)
         first[np.unique(nearest[order], return_index=True)[1]] = True
-        rows = np.concatenate([order[first], order[~first]])[:FOUND]  # no training picture twice, as long as there are others
+        # no training picture twice, as long as there are others
+        rows = np.concatenate([order[first], order[~first]])[:FOUND]
         line = np.full((len(rows), made.shape[1], 1, made.shape[3]), 128, np.uint8)
         triples = np.concatenate([made[rows], line, self.train["pictures"][nearest[rows]], line, held[rows]], 2)
         return pictures.png(pictures.gallery(triples, 2, gap=6), 2 * triples.shape[1] * FOUND // 2)
 
-    # --- the report's mistake --------------------------------------------------------------------------------------------------
+    # --- the report's mistake ---------------------------------------------------------------------
 
     def as_published(self) -> dict[str, float]:
-        """Report 4's two numbers with as many real as generated pictures: as its notebook computes them, and corrected."""
+        """Report 4's two numbers with as many real as generated pictures: as its notebook computes
+        them, and corrected.
+        """
         from engine import metrics
         n = min(len(self.made), len(self.population))
         found = {"published_pictures": n}
@@ -283,12 +313,15 @@ class Measuring:
 
 
 def blind(metrics: dict[str, float]) -> list[str]:
-    """What to say where the test for copies gives a wrong answer on pictures of which the answer is known."""
+    """What to say where the test for copies gives a wrong answer on pictures of which the answer is
+    known.
+    """
     spaces = {"pixels": "by pixels", "features": "by features"}
     missed = [f"The test for copies {by} cannot be trusted here: of exact copies of the pictures learned from it finds {math.floor(100 * metrics[f'known_{space}'])} in 100, and should find all. "
             "Pictures that stand in the training part and in the held-out part, or that all look alike, make it blind; no verdict on copies is given."
             for space, by in spaces.items() if metrics[f"known_{space}"] < ALL_FOUND]
-    # Unseen pictures are about as near to the training part as to each other, so few are much nearer to it.
+    # Unseen pictures are about as near to the training part as to each other, so few are much
+    # nearer to it.
     wrong = [f"The test for copies {by} cannot be trusted here: nearly all unseen pictures are nearer to each other than to those learned from, as where each stands among them twice. So whatever is not "
              "one of them seems to be a copy; no verdict on copies is given."
              for space, by in spaces.items() if not metrics[f"threshold_{space}"] < NEVER_SO_FAR]
@@ -296,9 +329,12 @@ def blind(metrics: dict[str, float]) -> list[str]:
 
 
 def doubt(copies: dict[str, float], unseen: dict[str, float]) -> str:
-    """Why no verdict on copies can be given, from the metrics of exact copies and of unseen pictures; nothing where both answers come out as they must."""
+    """Why no verdict on copies can be given, from the metrics of exact copies and of unseen
+    pictures; nothing where both answers come out as they must.
+    """
     again, distinct = copies["again_pixels"], copies["distinct_pixels"]
-    if not (again >= ALL_FOUND * distinct and copies["known_pixels"] >= ALL_FOUND):  # nor where it is NaN
+    # nor where it is NaN
+    if not (again >= ALL_FOUND * distinct and copies["known_pixels"] >= ALL_FOUND):
         return f"of exact copies, of which the answer is known, {again:,} of {distinct:,} come back, where all should"
     if not unseen["again_pixels"] <= NONE_FOUND * unseen["distinct_pixels"]:
         return f"of unseen real pictures, of which the answer is known, {unseen['again_pixels']:,} of {unseen['distinct_pixels']:,} seem to come back, where hardly any should"
@@ -306,7 +342,9 @@ def doubt(copies: dict[str, float], unseen: dict[str, float]) -> str:
 
 
 def wrapped(images: np.ndarray) -> np.ndarray:
-    """What report 4's metric saw: pixels scaled to [−1, 1] where [0, 1] is expected, times 255, in a byte: negative ones wrap around. uint8 → uint8."""
+    """What report 4's metric saw: pixels scaled to [−1, 1] where [0, 1] is expected, times 255, in
+    a byte: negative ones wrap around. uint8 → uint8.
+    """
     return ((2 * images.astype(np.int64) - 255) % 256).astype(np.uint8)  # (u / 127.5 − 1) · 255
 
 

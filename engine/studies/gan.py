@@ -1,6 +1,9 @@
-"""Study `gan`: a DCGAN with or without privacy (report 4). With privacy only its discriminator meets real pictures, one clipped and noised gradient at a time.
+"""Study `gan`: a DCGAN with or without privacy (report 4).
 
-Settings that are left empty are the usual ones, with privacy or without: what serves the one is bad for the other (docs/fidelity.md).
+With privacy only its discriminator meets real pictures, one clipped and noised gradient at a time.
+
+Settings that are left empty are the usual ones, with privacy or without: what serves the one is bad
+for the other (docs/fidelity.md).
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ USUAL = {True: {"width": 16, "judge_width": 8, "batch_size": 200, "discriminator
          False: {"width": 16, "judge_width": 16, "batch_size": 50, "discriminator_steps": 1, "steps": 1200, "generator_rate": 5e-4, "discriminator_rate": 5e-4}}
 MOST_STEPS = 1_000_000  # of the discriminator
 REPORT = {"dataset": "celeba", "size": "64", "width": 32, "judge_width": 32, "batch_size": 128, "discriminator_steps": 1, "steps": 7135, "generator_rate": 5e-5,
-          "discriminator_rate": 5e-5, "target_epsilon": 5.0, "delta": 1e-6, "latent": 100, "averaging": 0.0}  # 5 epochs of 182,637 pictures
+          # 5 epochs of 182,637 pictures
+          "discriminator_rate": 5e-5, "target_epsilon": 5.0, "delta": 1e-6, "latent": 100, "averaging": 0.0}
 
 
 class Forging(Drawing):
@@ -61,7 +65,9 @@ class Forging(Drawing):
 
 
 class GAN(Forging):
-    """Train generator and discriminator against each other; keep a film, the distance from real pictures on the way, and the pictures made at the end."""
+    """Train generator and discriminator against each other; keep a film, the distance from real
+    pictures on the way, and the pictures made at the end.
+    """
 
     NAME, VERSION = "gan", 3
     TITLE = "A generator and its judge"
@@ -72,7 +78,9 @@ class GAN(Forging):
     }
 
     def work(self) -> float:
-        """Pixels that the discriminator's steps look at, times its width; a private step is two ordinary ones."""
+        """Pixels that the discriminator's steps look at, times its width; a private step is two
+        ordinary ones.
+        """
         pixels = self.side**2 * (1 if self.colour == "grey" else 3)
         return pixels * self.usual("steps") * (self.usual("discriminator_steps") + 2) * self.usual("batch_size") * (self.usual("judge_width") + 8) * (2 if self.private else 1)
 
@@ -85,7 +93,9 @@ class GAN(Forging):
         return (4.6e-9 if self.private else 9e-9) * self.work() + 8.0 + sum(need.typical() for need in self.needs())
 
     def plan(self, n: int) -> dict:
-        """All that is usual filled in; sample rate, and the noise that spends exactly the budget. n: pictures that it learns from."""
+        """All that is usual filled in; sample rate, and the noise that spends exactly the budget.
+        n: pictures that it learns from.
+        """
         plan = {name: self.usual(name) for name in USUAL[True]}
         plan["batch_size"] = min(plan["batch_size"], n)
         plan |= {"n": n, "sample_rate": plan["batch_size"] / n, "noise_multiplier": 0.0}
@@ -96,7 +106,7 @@ class GAN(Forging):
         except privacy.Unreachable as error:
             raise Refused("target_epsilon", f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached: {error}") from None
 
-    # --- running --------------------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
         """Yield the gallery and the distance as they change; return film, curves and pictures."""

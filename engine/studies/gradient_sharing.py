@@ -1,7 +1,8 @@
-"""Study `gradient_sharing`: phones train on their own pictures and upload a part of their gradients, day by day (Shokri and Shmatikov 2015; report 5).
+"""Study `gradient_sharing`: phones train on their own pictures and upload a part of their
+gradients, day by day (Shokri and Shmatikov 2015; report 5).
 
-One study is one arm: what the phones share, or, to compare with, nothing, each by itself, or all pictures in one place. Each begins with the same first model
-(engine/studies/initial_model.py).
+One study is one arm: what the phones share, or, to compare with, nothing, each by itself, or all
+pictures in one place. Each begins with the same first model (engine/studies/initial_model.py).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from engine.study import Guarantee, Phase, Point, Refused, Result
 ARMS = {"shared": "phones share gradients", "none": "no update", "alone": "each phone alone", "centralised": "all pictures in one place"}
 FRACTIONS = (0.01, 0.1, 0.2, 1.0)  # the arms of the page
 NOISES = (0.5, 1.0, 2.0, 4.0, 8.0)
-RATES = {"tanh": 0.2, "relu": 0.05, "features": 0.01}  # of the phones; picked on held-out training pictures (docs/gradient_sharing.md)
+# of the phones; picked on held-out training pictures (docs/gradient_sharing.md)
+RATES = {"tanh": 0.2, "relu": 0.05, "features": 0.01}
 CENTRAL_BATCH = 32
 USUAL_CLIP = 1.0
 SMALLER = "A smaller learning rate, or a smaller server's rate, helps."
@@ -37,7 +39,9 @@ LEAST_NOISE = 0.01
 
 
 class GradientSharing(Starting):
-    """Let phones learn together from gradients; say how accurate the model became, how many bytes that took, and what was promised to whom."""
+    """Let phones learn together from gradients; say how accurate the model became, how many bytes
+    that took, and what was promised to whom.
+    """
 
     NAME, VERSION = "gradient_sharing", 3
     TITLE = "Sharing gradients instead of pictures"
@@ -101,7 +105,7 @@ class GradientSharing(Starting):
             raise Refused("noise_multiplier", f"noise_multiplier: {rounding.chosen(self.noise_multiplier)} is not allowed; allowed: 0 (no promise), or a number from {LEAST_NOISE} to 2000")
         return self
 
-    # --- whose pictures ---------------------------------------------------------------------------------------------------------
+    # --- whose pictures ---------------------------------------------------------------------------
 
     def fitting(self, shown) -> dict:
         """Each phone has one picture at least, and the gradients of all fit into memory."""
@@ -135,7 +139,8 @@ class GradientSharing(Starting):
         if self.backbone:
             return (DIMENSIONS[self.network] + 1) * classes
         size, channels = shown.test_images.shape[1], shown.test_images.shape[3]
-        side = (((size - 2) // 2 - 4) // 2 + 1) - 1  # after the second pooling (networks.report_cnn)
+        # after the second pooling (networks.report_cnn)
+        side = (((size - 2) // 2 - 4) // 2 + 1) - 1
         return 64 * 16 * channels + 16 + 16 * 16 * 32 + 32 + 32 * side * side * 32 + 32 + 33 * classes
 
     def owned(self, labels: np.ndarray) -> list[np.ndarray]:
@@ -146,13 +151,15 @@ class GradientSharing(Starting):
             rest = np.sort(rng.permutation(rest)[:self.participants * self.pictures_each])
         return [rest[rows] for rows in shares(labels[rest], self.participants, self.unevenness, rng)]
 
-    # --- its arms -----------------------------------------------------------------------------------------------------------------
+    # --- its arms ---------------------------------------------------------------------------------
 
     def _like(self, **changes) -> GradientSharing:
         return GradientSharing(**{name: getattr(self, name) for name in GradientSharing.model_fields} | changes)
 
     def _against(self, arm: str) -> GradientSharing:
-        """An arm to compare with: what does not matter to it is at its default, so that it is trained once for all."""
+        """An arm to compare with: what does not matter to it is at its default, so that it is
+        trained once for all.
+        """
         matters = {*Starting.model_fields, "participants", "pictures_each", "unevenness", "rounds", "local_epochs", "trained"} | ({"batch_size", "learning_rate"} if arm == "alone" else set())
         matters -= {"unevenness"} if arm == "centralised" else set()
         return GradientSharing(**{name: getattr(self, name) for name in matters}, arm=arm)
@@ -183,7 +190,7 @@ class GradientSharing(Starting):
         """The first model, and the features that a last layer learns from."""
         return (self.initial(), *super().needs())
 
-    # --- time ---------------------------------------------------------------------------------------------------------------------
+    # --- time -------------------------------------------------------------------------------------
 
     def work(self) -> float:
         """Pictures seen in all, in units of one of 28 × 28 pixels."""
@@ -201,10 +208,11 @@ class GradientSharing(Starting):
         """Seconds on two cores, without what it needs."""
         return 6.5e-5 * self.work()
 
-    # --- running --------------------------------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
-        """Yield accuracy day by day, and who sent how much; return the curves with the last model."""
+        """Yield accuracy day by day, and who sent how much; return the curves with the last model.
+        """
         import torch
 
         yield Phase("reading the pictures")
@@ -225,16 +233,21 @@ class GradientSharing(Starting):
         return arm.result()
 
     def plan(self) -> dict:
-        """The noise multiplier, and the clip norm (None: nothing is shortened). Raises Refused where a budget cannot be met."""
+        """The noise multiplier, and the clip norm (None: nothing is shortened).
+
+        Raises Refused where a budget cannot be met.
+        """
         noise = self.noise_multiplier if self.target_epsilon is None else self._calibrate()
         clip = USUAL_CLIP if self.max_grad_norm is None and noise else self.max_grad_norm
         return {"noise_multiplier": noise, "clip": clip}
 
     @property
     def exposure(self) -> tuple[float, float]:
-        """(what a participant's data may move its upload by, in clip norms; the chance that it takes part in a day): what ε is counted with.
+        """(what a participant's data may move its upload by, in clip norms; the chance that it
+        takes part in a day): what ε is counted with.
 
-        The server's sums: with the participant or without, by one clip norm; who is asked stays secret. A phone's own upload: its pictures replaced by others, from one end to the other;
+        The server's sums: with the participant or without, by one clip norm; who is asked stays
+        secret. A phone's own upload: its pictures replaced by others, from one end to the other;
         the server sees who uploads.
         """
         return (1.0, self.participation) if self.noised_by == "server" else (2.0, 1.0)
@@ -247,7 +260,9 @@ class GradientSharing(Starting):
             raise Refused("target_epsilon", f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached: {error}") from None
 
     def spent(self, days: int) -> float:
-        """ε after so many days, a fast upper bound (RDP) except where the exact one is as fast. math.inf without noise."""
+        """ε after so many days, a fast upper bound (RDP) except where the exact one is as fast.
+        math.inf without noise.
+        """
         noise, (moved, rate) = self.plan()["noise_multiplier"], self.exposure
         if days == 0:
             return 0.0
@@ -335,8 +350,9 @@ def refusals(metrics: dict[str, float], faulty: str) -> str:
 def shares(labels: np.ndarray, participants: int, unevenness: float | None, rng: np.random.Generator) -> list[np.ndarray]:
     """Which rows each participant has, without overlap. labels (n,).
 
-    unevenness None: equally many, at random. Else each class is split in proportions drawn from a Dirichlet distribution with this concentration (Yurochkin et al. 2019): the
-    smaller, the more uneven, in number too; someone may have a single class, or nothing.
+    unevenness None: equally many, at random. Else each class is split in proportions drawn from a
+    Dirichlet distribution with this concentration (Yurochkin et al. 2019): the smaller, the more
+    uneven, in number too; someone may have a single class, or nothing.
     """
     if unevenness is None:
         return [np.sort(part) for part in np.array_split(rng.permutation(len(labels)), participants)]
@@ -349,7 +365,7 @@ def shares(labels: np.ndarray, participants: int, unevenness: float | None, rng:
     return [np.sort(np.concatenate(mine)) for mine in owned]
 
 
-# --- the arms --------------------------------------------------------------------------------------------------------------------------------
+# --- the arms -------------------------------------------------------------------------------------
 
 class _Arm:
     """What every arm has: the first model, and what is measured of it day by day."""
@@ -418,8 +434,8 @@ class _Arm:
             facts={"classes": list(classes), "per_class": right, "diverged": not finite or bool(runaway), "warnings": warnings} | facts)
 
     def learned(self) -> tuple[float, float, float]:
-        """On the phones' pictures: mean cross-entropy (nats) before the first day, and now; what the model knows of them
-        (cautions.beyond_guessing). Of several models the mean.
+        """On the phones' pictures: mean cross-entropy (nats) before the first day, and now; what
+        the model knows of them (cautions.beyond_guessing). Of several models the mean.
         """
         rows = np.concatenate(self.owned)
         models = self.weights if self.weights.dim() > 1 else self.weights[None]
@@ -514,7 +530,8 @@ class _Shared(_Arm):
         found = {"test_accuracy": self.task.accuracy(self.weights), "bytes": self.bytes}
         if self.plan["noise_multiplier"]:
             found["epsilon"] = self.study.spent(day)
-        told = day and day % max(1, self.study.rounds // SHOWN_DAYS) == 0 or day == self.study.rounds  # not more events than a late visitor can catch up with
+        # not more events than a late visitor can catch up with
+        told = day and day % max(1, self.study.rounds // SHOWN_DAYS) == 0 or day == self.study.rounds
         return found | ({f"phone {i}": said for i, said in enumerate(self.said[:SHOWN_PHONES])} if told else {})
 
     def more(self) -> tuple[dict, dict, dict]:
@@ -522,7 +539,8 @@ class _Shared(_Arm):
         from engine.federation import DROPPED, NOT_ASKED, REFUSED
         sent = np.array(self.sent)  # (days, people)
         uploads = int((sent > 0).sum())
-        honest = (sent == REFUSED)[:, 1 if self.study.faulty != "none" else 0:]  # by what they have learned, not because they are broken
+        # by what they have learned, not because they are broken
+        honest = (sent == REFUSED)[:, 1 if self.study.faulty != "none" else 0:]
         metrics = {"refused_honest": int(honest.sum()), "bytes": self.bytes, "bytes_a_day": self.bytes / self.study.rounds, "bytes_an_upload": float(sent[sent > 0].mean()) if uploads else 0.0, "uploads": uploads,
                    "refused": int((sent == REFUSED).sum()), "dropped": int((sent == DROPPED).sum()), "not_asked": int((sent == NOT_ASKED).sum()), "noise_multiplier": self.plan["noise_multiplier"],
                    "clip": self.plan["clip"] or 0.0}

@@ -1,4 +1,5 @@
-"""Study `iic`: clusters that a network finds by itself, in noised or raw pictures (report 1; Ji, Henriques, Vedaldi 2019).
+"""Study `iic`: clusters that a network finds by itself, in noised or raw pictures (report 1; Ji,
+Henriques, Vedaldi 2019).
 
 No label is used to learn, nor to choose among the sub-heads; labels judge what was found.
 """
@@ -16,7 +17,8 @@ from engine.study import Failed, Phase, Picture, Point, Refused, Result
 
 SHOWN = 150  # pictures that are seen moving between clusters
 MOST_POINTS, MOST_PICTURES = 60, 20  # along a whole run
-MOST_STEPS = 100_000  # as for every training: the most that one visitor may ask of everybody's worker
+# as for every training: the most that one visitor may ask of everybody's worker
+MOST_STEPS = 100_000
 MOST_NUMBERS = 6e8  # in the pool of views: 2.4 GB
 WIDTHS = {"conv": 16, "paper": 64}
 TURNS = {"together": "all heads in every step", "alternating": "in turns, as the paper"}
@@ -25,7 +27,9 @@ NETWORKS = {"scattering": "fixed wavelets and a small network", "conv": "the pap
 
 
 class IIC(LocalNoise):
-    """Cluster pictures by invariant information; say which cluster each is in, and how well clusters fit the classes."""
+    """Cluster pictures by invariant information; say which cluster each is in, and how well
+    clusters fit the classes.
+    """
 
     NAME, VERSION = "iic", 3
     TITLE = "Clusters that a network finds by itself (IIC)"
@@ -63,7 +67,7 @@ class IIC(LocalNoise):
     releases: str = error("Noise draws", "The report drew fresh noise for each transformed copy, in every epoch, and charged one "
                                          "release. Corrected: each picture is noised once and all copies are made of that.")
 
-    # --- what is asked for ----------------------------------------------------------------------------------------------
+    # --- what is asked for ------------------------------------------------------------------------
 
     def clusters_for(self, classes: int) -> int:
         """How many clusters are looked for."""
@@ -71,7 +75,8 @@ class IIC(LocalNoise):
 
     @property
     def release_count(self) -> int:
-        """How often each training picture is released: once, or for each view of each epoch as published.
+        """How often each training picture is released: once, or for each view of each epoch as
+        published.
 
         The wavelet features of all views are computed once, so there the epochs share them.
         """
@@ -122,7 +127,8 @@ class IIC(LocalNoise):
         return scores.guessing(data.exhibits(self.dataset).test_labels)
 
     def guarantee(self):
-        """What the owner of a training picture is promised by the noise, over all releases of it."""
+        """What the owner of a training picture is promised by the noise, over all releases of it.
+        """
         if self.images == "raw":
             return self.picture_guarantee(more="Clusters of pictures that were not noised are not protected, and neither are labels "
                                                "made of them.")
@@ -130,10 +136,12 @@ class IIC(LocalNoise):
             "The clusters, the network and labels made of them are computed from the noised pictures alone: post-processing, which "
             "costs nothing more. True labels only judge the clusters; accuracies and confusion matrices use them and are not covered."))
 
-    # --- running ------------------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
-        """Yield losses and matched errors of each sub-head and pictures moving between clusters; return the chosen clusters."""
+        """Yield losses and matched errors of each sub-head and pictures moving between clusters;
+        return the chosen clusters.
+        """
         yield Phase("reading the pictures")
         images = lab.images(self.dataset)
         self.check(len(images.train_images), len(images.classes))
@@ -157,9 +165,11 @@ class Run:
             raise Failed("All training pictures are the same, so there is nothing to tell apart. Choose other pictures.")
 
     def release(self, draw: int):
-        """The training pictures (n, c, h, w) on the device, as they leave the phones in one draw of the noise.
+        """The training pictures (n, c, h, w) on the device, as they leave the phones in one draw of
+        the noise.
 
-        Everything below is computed from them alone (lengths, whitening, clusters): post-processing, which costs no privacy.
+        Everything below is computed from them alone (lengths, whitening, clusters):
+        post-processing, which costs no privacy.
         """
         if self.study.releases == "corrected" or self.study.images == "raw":
             draw = 0
@@ -199,7 +209,9 @@ class Run:
                 yield from (Picture(name, png) for name, png in self.drawn(least_of(clustering.losses.tolist())).items())
 
     def _points(self, epoch: int):
-        """A point for each sub-head's loss and its matched error; true labels judge here and do nothing else."""
+        """A point for each sub-head's loss and its matched error; true labels judge here and do
+        nothing else.
+        """
         self.assigned = self.clustering.assigned(self.views.originals()).cpu().numpy()
         for head, (loss, found) in enumerate(zip(self.clustering.losses.tolist(), self.assigned)):
             wrong = 1 - matched_share(self.images.train_labels, found, self.classes, self.count)
@@ -208,17 +220,20 @@ class Run:
                 yield Point(name, float(epoch), float(value))
 
     def drawn(self, head: int) -> dict[str, bytes]:
-        """Of one sub-head: the same pictures in the rows of their clusters as of now, and the confusion matrix."""
+        """Of one sub-head: the same pictures in the rows of their clusters as of now, and the
+        confusion matrix.
+        """
         rows = np.linspace(0, len(self.images.train_images) - 1, min(SHOWN, len(self.images.train_images))).astype(int)
         found = self.assigned[head]
         table = clusters.confusion(self.images.train_labels, found, self.classes, self.count)
         order = clusters.order(clusters.match(table))
-        place = np.argsort(order)  # a cluster's row: those that stand for the first classes come first
+        # a cluster's row: those that stand for the first classes come first
+        place = np.argsort(order)
         shown = self.first[rows].permute(0, 2, 3, 1).cpu().numpy()
         sheet = clusters.sheet(np.stack([pictures.stretch(p) for p in shown]), place[found[rows]], self.count)
         return {"moving": pictures.png(sheet), "confusion": pictures.png(heat(table[:, order]))}
 
-    # --- the result ---------------------------------------------------------------------------------------------------
+    # --- the result -------------------------------------------------------------------------------
 
     def result(self) -> Result:
         """The clusters of the sub-head with the lowest loss, judged by true labels."""
@@ -239,13 +254,17 @@ class Run:
             facts=self.facts(head, losses, accuracies))
 
     def seen_test(self):
-        """The test pictures as the network sees them: with a noise draw of their own, where pictures are noised."""
+        """The test pictures as the network sees them: with a noise draw of their own, where
+        pictures are noised.
+        """
         import torch
         shown = self._fitted(self.images.test_images, "test")
         return torch.cat([self.views.seen(part) for part in shown.split(10_000)])
 
     def facts(self, head: int, losses: list[float], accuracies: list[float]) -> dict:
-        """What ran, and each sub-head's figures. best_head is chosen with labels, for comparison only."""
+        """What ran, and each sub-head's figures. best_head is chosen with labels, for comparison
+        only.
+        """
         sigma = self.study.sigma(self.study.epsilon) if self.study.images == "noised" else 0.0
         return {"network": NETWORKS[self.study.network], "clusters": self.count,
                 "over_clusters": max(self.count, self.study.over_clusters), "chosen_head": head, "best_head": int(np.argmax(accuracies)), "head_losses": losses, "head_accuracies": accuracies,
@@ -262,7 +281,7 @@ class Run:
                 *scores.warnings(labels, names, "training")]
 
 
-# --- judging and drawing ---------------------------------------------------------------------------------------------------
+# --- judging and drawing --------------------------------------------------------------------------
 
 def least_of(losses: list[float]) -> int:
     """Which sub-head has the least loss. One that is no number is never the best; Failed where all
@@ -275,7 +294,9 @@ def least_of(losses: list[float]) -> int:
 
 
 def matched_share(labels: np.ndarray, found: np.ndarray, classes: int, count: int) -> float:
-    """The share of pictures whose cluster stands for their class, under the best one-to-one matching, in [0, 1]."""
+    """The share of pictures whose cluster stands for their class, under the best one-to-one
+    matching, in [0, 1].
+    """
     table = clusters.confusion(labels, found, classes, count)
     matching = clusters.match(table)
     matched = np.flatnonzero(matching >= 0)
@@ -283,8 +304,8 @@ def matched_share(labels: np.ndarray, found: np.ndarray, classes: int, count: in
 
 
 def heat(table: np.ndarray, pixels: int = 280) -> np.ndarray:
-    """(classes, clusters) counts → (h, w, 3) uint8: the share of each class in each cluster, white for none, dark blue for
-    all.
+    """(classes, clusters) counts → (h, w, 3) uint8: the share of each class in each cluster, white
+    for none, dark blue for all.
     """
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     colours = 255 + shares[..., None] * (np.array([8, 48, 107]) - 255)

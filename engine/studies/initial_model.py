@@ -1,4 +1,6 @@
-"""Study `initial_model`: the first model, which a company trains on its own pictures before it ships it (report 5): a CNN from scratch, or a new last layer on a network from ImageNet."""
+"""Study `initial_model`: the first model, which a company trains on its own pictures before it
+ships it (report 5): a CNN from scratch, or a new last layer on a network from ImageNet.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ BATCH = 32  # pictures a step of the company's
 
 
 class Starting(Study):
-    """Which pictures, what learns, and how the first model comes about. A base for the studies of page Gradient sharing."""
+    """Which pictures, what learns, and how the first model comes about.
+
+    A base for the studies of page Gradient sharing.
+    """
 
     dataset: str = parameters.dataset()
     company_share: float = parameter("The company's share", 0.05, low=0.0, high=0.9, help="Of the training pictures, so many belong to the company, which trains the first model on them. The others "
@@ -69,14 +74,19 @@ class Starting(Study):
         return InitialModel(**{name: getattr(self, name) for name in Starting.model_fields})
 
     def table(self) -> dict[str, InitialModel]:
-        """The report's table: both kinds of first model under three optimizers, each at its usual rate."""
+        """The report's table: both kinds of first model under three optimizers, each at its usual
+        rate.
+        """
         kinds = {"cnn": "CNN from scratch", self.network if self.backbone else "efficientnet_lite0": "new last layer"}
         model = self.initial()
         return {f"{words}, {OPTIMIZER_NAMES[optimizer]}": model.model_copy(update={"network": network, "optimizer": optimizer, "initial_rate": None})
                 for network, words in kinds.items() for optimizer in OPTIMIZER_NAMES}
 
     def task(self, lab, images):
-        """engine.federation.Task: what learns, from what, with its random weights. Computes the backbone's features first, if need be."""
+        """engine.federation.Task: what learns, from what, with its random weights.
+
+        Computes the backbone's features first, if need be.
+        """
         import torch
 
         from engine import federation, networks

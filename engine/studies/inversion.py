@@ -1,7 +1,8 @@
-"""Study `inversion`: rebuild one picture from the gradients that a phone would upload (Geiping et al. 2020), as the server that receives them could.
+"""Study `inversion`: rebuild one picture from the gradients that a phone would upload (Geiping et
+al. 2020), as the server that receives them could.
 
-The phone has this picture alone and takes one step; what it uploads is chosen, clipped and noised as the fields say. A picture of a visitor's own travels inside the study and
-is never stored.
+The phone has this picture alone and takes one step; what it uploads is chosen, clipped and noised
+as the fields say. A picture of a visitor's own travels inside the study and is never stored.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ from engine.study import Failed, Guarantee, Phase, Picture, Point, Refused, Resu
 
 STEPS = {"cnn": 2000, "features": 400}  # of one attempt
 TRIES = {"cnn": 2, "features": 1}
-ABOVE_NOISE = 3.0  # standard deviations of the noise, from which the attacker takes a gradient for sent
+# standard deviations of the noise, from which the attacker takes a gradient for sent
+ABOVE_NOISE = 3.0
 WITHOUT_HINT = 10  # classes that are tried, at most, where the upload says nothing of the label
 FRAMES = 24  # of the film
 SHOWN = 252  # pixels a side of what is shown
 DEFENCES = {"everything": {}, "10 %": {"leak_fraction": 0.1}, "1 %": {"leak_fraction": 0.01}, "random 10 %": {"leak_fraction": 0.1, "leak_policy": "random"}, "clipped": {"leak_clip": 0.1},
             "noise 0.001": {"leak_clip": 1.0, "leak_noise": 0.001}, "noise 0.01": {"leak_clip": 1.0, "leak_noise": 0.01}, "noise 0.1": {"leak_clip": 1.0, "leak_noise": 0.1}}
 USUAL_CLIP = 1.0
-OF_NEEDS = {"classifier": "the network that judges", "initial_model": "the first model"}  # whose warnings matter here
+# whose warnings matter here
+OF_NEEDS = {"classifier": "the network that judges", "initial_model": "the first model"}
 
 
 class Inversion(Starting):
@@ -55,12 +58,15 @@ class Inversion(Starting):
     attack_steps: int | None = parameter("Attacker's steps", None, low=10, high=20_000, scale="log", help="Of each attempt. Empty: the usual.")
     tries: int | None = parameter("Attacker's attempts", None, low=1, high=10, help="Each begins with other noise; the one that fits best counts. Empty: the usual.")
     smoothness: float = parameter("Smoothness", 0.01, low=0.0, high=10.0, scale="log", help="How much the attacker prefers smooth pictures: the weight of their total variation.")
-    picture: str = Field("", max_length=100_000)  # a visitor's own, its pixels in base64; not for URL and command line
+    # a visitor's own, its pixels in base64; not for URL and command line
+    picture: str = Field("", max_length=100_000)
 
-    # --- which picture --------------------------------------------------------------------------------------------------------------
+    # --- which picture ----------------------------------------------------------------------------
 
     def with_picture(self, image: np.ndarray) -> Inversion:
-        """The same attack on a visitor's own picture (h, w, c) uint8, in the format of the data set."""
+        """The same attack on a visitor's own picture (h, w, c) uint8, in the format of the data
+        set.
+        """
         return self.model_copy(update={"picture": base64.b64encode(image.tobytes()).decode(), "index": 0})
 
     def stored(self) -> bool:
@@ -74,7 +80,10 @@ class Inversion(Starting):
         return super().fitting(shown) | {name: value for name, value in found.items() if value != getattr(self, name)}
 
     def pick(self, images) -> tuple[np.ndarray, int]:
-        """The picture (h, w, c) uint8 and its label. Raises Refused where the class has no such picture."""
+        """The picture (h, w, c) uint8 and its label.
+
+        Raises Refused where the class has no such picture.
+        """
         if self.category >= len(images.classes):
             raise Refused("category", f"category: {self.category} is not allowed; {self.dataset} has the classes 0 to {len(images.classes) - 1}")
         if self.picture:
@@ -94,14 +103,19 @@ class Inversion(Starting):
         """PNG of the true picture."""
         return pictures.png(self.pick(images)[0], SHOWN)
 
-    # --- what it needs ----------------------------------------------------------------------------------------------------------------
+    # --- what it needs ----------------------------------------------------------------------------
 
     def judge(self) -> Study:
-        """The network that says what a picture shows: trained on all training pictures, no part of the attack."""
+        """The network that says what a picture shows: trained on all training pictures, no part of
+        the attack.
+        """
         return RealFeatures(dataset=self.dataset).classifier(data.exhibits(self.dataset).train_size)
 
     def needs(self) -> tuple:
-        """The judge, and the first model where that is attacked. (Of a backbone only the scale of its features, which the company's pictures give.)"""
+        """The judge, and the first model where that is attacked.
+
+        (Of a backbone only the scale of its features, which the company's pictures give.)
+        """
         return (self.judge(),) + ((self.initial(),) if self.model == "initial" else ()) + super().needs()
 
     def usual(self, name: str) -> int:
@@ -131,7 +145,7 @@ class Inversion(Starting):
         plain = {"leak_policy": "largest", "leak_fraction": 1.0, "leak_clip": None, "leak_noise": 0.0}
         return {name: self.model_copy(update=plain | changes) for name, changes in DEFENCES.items()}
 
-    # --- running ------------------------------------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
         """Yield the picture as it takes shape; return it beside the true one."""
@@ -139,13 +153,16 @@ class Inversion(Starting):
         images = lab.images(self.dataset)
         self.check(images)
         image, label = self.pick(images)
-        warnings = cautions.of(images)  # the network that says what is seen learned from all of them
+        # the network that says what is seen learned from all of them
+        warnings = cautions.of(images)
         for need in self.needs():
             found = yield from _retold(need, lab)
             if who := OF_NEEDS.get(need.NAME):
                 said = [warning for warning in found.warnings if warning not in warnings]
                 warnings += [f"Of {who}: {warning}" for warning in said]
-        alone = Lab(lab.store, threads=1)  # sums in another order soon lead an attempt elsewhere: the same on machines of one kind, however many cores they have
+        # sums in another order soon lead an attempt elsewhere: the same on machines of one kind,
+        # however many cores they have
+        alone = Lab(lab.store, threads=1)
         judge = yield from self._judge(alone, images)
         yield Phase("computing what the phone uploads")
         leak, facts = yield from self._leak(alone, images, image, label)
@@ -163,7 +180,10 @@ class Inversion(Starting):
         return lambda pixels: teaching.outputs(network, torch.tensor(pixels).to(lab.device), scale).softmax(1).cpu().numpy()
 
     def _leak(self, lab, images, image: np.ndarray, label: int):
-        """What the attacker holds, and some facts about it. The upload is noised by engine.noise."""
+        """What the attacker holds, and some facts about it.
+
+        The upload is noised by engine.noise.
+        """
         import torch
 
         from engine import federation, inversion, wire
@@ -193,14 +213,18 @@ class Inversion(Starting):
         return inversion.Leak(network, shared, read * kept, kept), facts
 
     def _signal(self, read):
-        """(n,) bool: where the attacker takes a noised upload, in which all gradients come, to hold more than noise: the policy is no secret."""
+        """(n,) bool: where the attacker takes a noised upload, in which all gradients come, to hold
+        more than noise: the policy is no secret.
+        """
         from engine import federation
         threshold = max(self.leak_threshold, ABOVE_NOISE * self.leak_noise * self.clip)
         kept = federation.selected(read[None], self.leak_policy, self.leak_fraction, threshold)[0]
         return kept if bool(kept.any()) else read != 0
 
     def _model(self, lab, images):
-        """The network as the attacker can run it, (1, c, h, w) in [0, 1] → logits, and the parameters whose gradients are uploaded."""
+        """The network as the attacker can run it, (1, c, h, w) in [0, 1] → logits, and the
+        parameters whose gradients are uploaded.
+        """
         import torch
 
         from engine import extractors
@@ -214,7 +238,7 @@ class Inversion(Starting):
         see = extractors.backbone(self.network, lab.device)
         return lambda x: task.network(task.prepare(see(x.expand(-1, 3, -1, -1) * 255))), list(task.network.parameters())
 
-    # --- what is promised -----------------------------------------------------------------------------------------------------------------
+    # --- what is promised -------------------------------------------------------------------------
 
     def guarantee(self) -> Guarantee:
         """What this one upload promises about the picture and its label."""
@@ -222,7 +246,8 @@ class Inversion(Starting):
         if not self.leak_noise:
             return Guarantee(unit=unit, epsilon=None, delta=None, mechanism="none: the gradients are sent as they are", accountant="none", sampling="none", sample_rate=None, steps=1,
                              note="Sending fewer gradients, or shorter ones, promises nothing. That one attack fails does not mean that all do.")
-        sigma = self.leak_noise / 2  # one picture replaced by another: from one end of the clip norm to the other
+        # one picture replaced by another: from one end of the clip norm to the other
+        sigma = self.leak_noise / 2
         epsilon = privacy.gaussian_epsilon(sigma, self.delta)
         return Guarantee(unit=unit, epsilon=epsilon, delta=self.delta, mechanism=f"the upload shortened to {self.clip:g}, and Gaussian noise of {self.leak_noise:g} times that on each gradient sent, once",
                          accountant="exact Gaussian curve (Balle and Wang 2018)", sampling="none: one upload", sample_rate=None, steps=1, neighbours="the picture and its label replaced by any others",
@@ -232,7 +257,9 @@ class Inversion(Starting):
 
 
 def _retold(need: Study, lab):
-    """A needed study's Result, its phases in this page's words: its own speak of another page's things."""
+    """A needed study's Result, its phases in this page's words: its own speak of another page's
+    things.
+    """
     run, title = lab.need(need), type(need).TITLE
     while True:
         try:
@@ -263,7 +290,8 @@ class _Attack:
         from engine import inversion
         study = self.study
         steps, tries = study.usual("attack_steps"), study.usual("tries")
-        labels = [self.guessed] * tries if self.ranked else list(range(min(WITHOUT_HINT, len(self.classes))))  # without a hint one class after the other is tried
+        # without a hint one class after the other is tried
+        labels = [self.guessed] * tries if self.ranked else list(range(min(WITHOUT_HINT, len(self.classes))))
         tries = len(labels)
         for number, label in enumerate(labels):
             draws = torch.Generator().manual_seed(derive_seed(f"attempt {number}", study.seed))
@@ -292,9 +320,11 @@ class _Attack:
         """The attempt that fits the upload best; the attacker knows no more than that."""
         study, said = self.study, self.judge(np.stack([self.image, self.best]))
         true, rebuilt = (int(row.argmax()) for row in said)
-        flat = [np.broadcast_to(colour, self.image.shape) for colour in (self.image.mean((0, 1)).round().astype(np.uint8), np.uint8(0))]  # what a picture of one colour would reach
+        # what a picture of one colour would reach
+        flat = [np.broadcast_to(colour, self.image.shape) for colour in (self.image.mean((0, 1)).round().astype(np.uint8), np.uint8(0))]
         film = {f"film_{step:06d}": png for step, png in self.films[self.which]}
-        film[max(film)] = pictures.png(self.best, SHOWN)  # it ends with what is measured: the step that fitted best
+        # it ends with what is measured: the step that fitted best
+        film[max(film)] = pictures.png(self.best, SHOWN)
         numbers = {name: self.facts[name] for name in ("gradients", "sent", "bytes", "gradient_norm", "upload_norm", "noise_to_signal")}
         return Result(
             metrics=numbers | {"psnr_db": pictures.psnr(self.image, self.best), "ssim": pictures.ssim(self.image, self.best), "psnr_flat": max(pictures.psnr(self.image, each) for each in flat), "ssim_flat": max(pictures.ssim(self.image, each) for each in flat), "loss": self.loss, "tries": len(self.films), "steps": study.usual("attack_steps"),

@@ -1,6 +1,8 @@
-"""Study `kmeans_labels`: K-means finds ten heaps of pictures, noised or not, without seeing a label (report 1, figure 3).
+"""Study `kmeans_labels`: K-means finds ten heaps of pictures, noised or not, without seeing a label
+(report 1, figure 3).
 
-Lloyd's algorithm by scikit-learn, some iterations at a time, so that one can watch the centres sharpen.
+Lloyd's algorithm by scikit-learn, some iterations at a time, so that one can watch the centres
+sharpen.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ NO_PROMISE = "Labels found by clustering pictures that were not noised carry no 
 
 
 class KMeansLabels(LocalNoise):
-    """Cluster the training pictures; judge the clusters by the true labels, before and after matching."""
+    """Cluster the training pictures; judge the clusters by the true labels, before and after
+    matching.
+    """
 
     NAME, VERSION = "kmeans_labels", 3
     TITLE = "Labels by K-means"
@@ -57,7 +61,9 @@ class KMeansLabels(LocalNoise):
         return f"{self.NAME}:{self.dataset}"
 
     def run(self, lab):
-        """Yield centres and inertia as they settle; return clusters, matching and how well they fit."""
+        """Yield centres and inertia as they settle; return clusters, matching and how well they
+        fit.
+        """
         yield Phase("reading the pictures")
         images = lab.images(self.dataset)
         count = self.check(len(images.train_images), len(images.classes))
@@ -70,7 +76,10 @@ class KMeansLabels(LocalNoise):
         return self._result(images, model, curves, model.predict(test), count)
 
     def _cluster(self, train: np.ndarray, pixels: np.ndarray, count: int):
-        """Several starts; the one whose heaps are tightest is kept, by inertia and never by labels. Returns (fitted KMeans, curves)."""
+        """Several starts; the one whose heaps are tightest is kept, by inertia and never by labels.
+
+        Returns (fitted KMeans, curves).
+        """
         best, curves = None, {}
         for start in range(self.starts):
             model = yield from self._settle(train, count, start, curves)
@@ -80,7 +89,10 @@ class KMeansLabels(LocalNoise):
         return best, curves
 
     def _settle(self, train: np.ndarray, count: int, start: int, curves: dict):
-        """K-means++ (Arthur and Vassilvitskii 2007), then Lloyd's iterations until nothing moves. Returns the fitted KMeans."""
+        """K-means++ (Arthur and Vassilvitskii 2007), then Lloyd's iterations until nothing moves.
+
+        Returns the fitted KMeans.
+        """
         from sklearn.cluster import KMeans, kmeans_plusplus
         centres, _ = kmeans_plusplus(train, count, random_state=np.random.RandomState([self.seed, start]))
         for done in range(CHUNK, ITERATIONS + 1, CHUNK):
@@ -94,7 +106,9 @@ class KMeansLabels(LocalNoise):
         return model
 
     def _gallery(self, pixels: np.ndarray, found: np.ndarray, centres: np.ndarray, belongs: np.ndarray | None) -> bytes:
-        """PNG: a row a cluster, its centre first. pixels (n, h, w, c) are the owners' own, for those who look on."""
+        """PNG: a row a cluster, its centre first. pixels (n, h, w, c) are the owners' own, for
+        those who look on.
+        """
         drawn = [pictures.stretch(c.reshape(pixels.shape[1:]).clip(0)) for c in centres]
         return pictures.png(clusters.sheet(pixels, found, len(centres), belongs, np.stack(drawn), SHOWN))
 
@@ -102,7 +116,8 @@ class KMeansLabels(LocalNoise):
         found = model.labels_.astype(np.int64)
         judged = clusters.judge(images.train_labels, found, len(images.classes), count)
         matching, arranged = judged.matching, clusters.order(judged.matching)
-        rows = np.argsort(arranged)[found]  # the gallery's rows in the order of the classes that they stand for
+        # the gallery's rows in the order of the classes that they stand for
+        rows = np.argsort(arranged)[found]
         test_right = float((matching[test_found] == images.test_labels).mean()) if len(test_found) else 0.0
         gallery = self._gallery(images.train_images, rows, model.cluster_centers_[arranged],
                                 _rows_of_labels(images.train_labels, matching[arranged]))
@@ -120,7 +135,9 @@ class KMeansLabels(LocalNoise):
 
 
 def _rows_of_labels(labels: np.ndarray, standing_for: np.ndarray) -> np.ndarray:
-    """labels (n,) → the row of the gallery that each picture belongs to; -1 where no row stands for its label."""
+    """labels (n,) → the row of the gallery that each picture belongs to; -1 where no row stands for
+    its label.
+    """
     row_of = np.full(int(max(labels.max(initial=0), standing_for.max(initial=0))) + 1, -1)
     rows = np.flatnonzero(standing_for >= 0)
     row_of[standing_for[rows]] = rows

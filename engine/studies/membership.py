@@ -1,7 +1,9 @@
-"""Study `membership`: can an attacker tell which pictures a finished training has learned from? (LiRA; Carlini et al. 2022)
+"""Study `membership`: can an attacker tell which pictures a finished training has learned from?
+(LiRA; Carlini et al. 2022)
 
-The attacker trains shadow networks as the target was trained, each with half of the candidate pictures left out by coin flips, and compares how sure the
-target is of a picture with how sure they were. He is strong: he knows the settings, the labels, and all training pictures but the candidates.
+The attacker trains shadow networks as the target was trained, each with half of the candidate
+pictures left out by coin flips, and compares how sure the target is of a picture with how sure they
+were. He is strong: he knows the settings, the labels, and all training pictures but the candidates.
 """
 
 from __future__ import annotations
@@ -18,9 +20,12 @@ from engine.streams import derive_seed
 from engine.study import Failed, Guarantee, Phase, Refused, Result, key
 
 CANDIDATES = 2500  # members, and as many others
-LEAST = 20  # of either: with fewer, a shadow may have seen all of them or none, and no curve says anything
+# of either: with fewer, a shadow may have seen all of them or none, and no curve says anything
+LEAST = 20
 SHADOWS = {"scattering": 32, "cnn": 8}
-TOGETHER = 8  # shadows at a time, at most; linear ones that are trained together share their batches, other groups draw others
+# shadows at a time, at most; linear ones that are trained together share their batches, other
+# groups draw others
+TOGETHER = 8
 GROUPS = 4  # of linear shadows at least: those of one group do not help against each other
 SHOWN = 10  # pictures on the page
 
@@ -28,7 +33,8 @@ SHOWN = 10  # pictures on the page
 class Membership(DPTraining):
     """Attack the finished training of the same settings, private or not."""
 
-    NAME, VERSION = "membership", 100 * DPTraining.VERSION + 5  # whatever changes a training changes the attack on it
+    # whatever changes a training changes the attack on it
+    NAME, VERSION = "membership", 100 * DPTraining.VERSION + 5
     TITLE = "Who was in the data? An attack on a finished training"
     PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 2, "shadows": 8}}
     SERIES: ClassVar[dict[str, str]] = {}
@@ -59,7 +65,9 @@ class Membership(DPTraining):
 
     @staticmethod
     def candidates_of(train: int, test: int) -> int:
-        """Members that are asked for, and as many others, by how many training and test pictures there are."""
+        """Members that are asked for, and as many others, by how many training and test pictures
+        there are.
+        """
         return min(CANDIDATES, test, train // 2)
 
     def needs(self) -> tuple:
@@ -83,7 +91,9 @@ class Membership(DPTraining):
         return self.trained().typical() + self.count * self.trained().training_seconds() * (0.7 if self.network == "cnn" else 0.25)
 
     def run(self, lab):
-        """Yield how well the attack does on its own shadows as they learn; return what it finds in the target."""
+        """Yield how well the attack does on its own shadows as they learn; return what it finds in
+        the target.
+        """
         self.check(data.exhibits(self.dataset))
         target = yield from lab.need(self.trained())
         images = lab.images(self.dataset)
@@ -104,7 +114,9 @@ class Membership(DPTraining):
         return pick(len(images.train_labels)), pick(len(images.test_labels))
 
     def _attack(self, lab, images, rows: tuple, coins: np.ndarray, labels: np.ndarray, weights: np.ndarray):
-        """Train the shadows: (candidates, shadows) their confidences, and (candidates,) the target's."""
+        """Train the shadows: (candidates, shadows) their confidences, and (candidates,) the
+        target's.
+        """
         members, others, rest = rows
         plan = self.plan(len(images.train_labels))
         pool = lambda train, test: np.concatenate([train[members], test[others], train[rest]])
@@ -180,7 +192,9 @@ class Membership(DPTraining):
             facts={"surest_of": [images.classes[images.train_labels[row]] for row in top], "warnings": target.warnings})
 
     def _bounds(self, alarms: np.ndarray, promise: Guarantee) -> dict[str, np.ndarray]:
-        """The most members that any attacker finds at each share of false alarms: by (ε, δ) alone, and against this mechanism. Nothing where nothing is promised."""
+        """The most members that any attacker finds at each share of false alarms: by (ε, δ) alone,
+        and against this mechanism. Nothing where nothing is promised.
+        """
         if promise.epsilon is None:
             return {}
         plan = self.plan(data.exhibits(self.dataset).train_size)

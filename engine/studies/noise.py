@@ -1,7 +1,8 @@
 """Study `noise`: one picture and its label, released once under local noise (report 1, figure 1).
 
-The picture is scaled to unit length, x/‖x‖₂, and Gaussian noise of standard deviation σ is added to each pixel;
-what falls below 0 is set to 0, which is post-processing. The label goes through k-ary randomised response.
+The picture is scaled to unit length, x/‖x‖₂, and Gaussian noise of standard deviation σ is added to
+each pixel; what falls below 0 is set to 0, which is post-processing. The label goes through k-ary
+randomised response.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class Noise(Gaussian):
         return {name: value for name, value in found.items() if value != getattr(self, name)}
 
     def pick(self, images: data.Images) -> tuple[np.ndarray, int]:
-        """The chosen test picture (h, w, c) uint8 and its label; Refused where the class has no such picture."""
+        """The chosen test picture (h, w, c) uint8 and its label; Refused where the class has no
+        such picture.
+        """
         if self.category >= len(images.classes):
             raise Refused("category", f"category: {self.category} is not allowed; {self.dataset} has the classes "
                                       f"0 to {len(images.classes) - 1}")
@@ -69,7 +72,9 @@ class Noise(Gaussian):
         return images.test_images[rows[self.index]], self.category
 
     def release(self, image: np.ndarray, label: int, classes: tuple[str, ...]) -> Result:
-        """image (h, w, c) uint8 and its label → what is released, what it reveals, and how alike it is."""
+        """image (h, w, c) uint8 and its label → what is released, what it reveals, and how alike it
+        is.
+        """
         unit = unit_length(image)
         released = {e: self._noised(unit, e) for e in {*STRIP, self.epsilon}}
         coins = np.random.default_rng(self._seed(unit, f"label {label} of {len(classes)} at ε {self.label_epsilon!r}"))
@@ -83,13 +88,15 @@ class Noise(Gaussian):
                              "shape": list(image.shape), "warnings": self.formula_warnings()})
 
     def _noised(self, unit: np.ndarray, epsilon: float) -> np.ndarray:
-        """The release at one ε, float64, not negative: noise of its own at each ε, by engine.noise."""
+        """The release at one ε, float64, not negative: noise of its own at each ε, by engine.noise.
+        """
         sigma = self.sigma(epsilon)
         sampler = GaussianNoise(self._seed(unit, f"image at σ {sigma!r}"))
         return np.maximum(unit + sigma * sampler.array(unit.shape), 0)
 
     def _seed(self, unit: np.ndarray, purpose: str) -> int:
-        """A stream that no other release shares: not of another image, and not at another strength."""
+        """A stream that no other release shares: not of another image, and not at another strength.
+        """
         return derive_seed(purpose, self.seed, hashlib.sha256(unit.tobytes()).hexdigest())
 
     def _metrics(self, unit: np.ndarray, noised: np.ndarray, classes: int) -> dict[str, float]:
@@ -129,7 +136,10 @@ class Noise(Gaussian):
 
 
 def unit_length(image: np.ndarray) -> np.ndarray:
-    """(h, w, c) uint8 → floats of Euclidean length 1. A black picture has no direction: it stays all zeros."""
+    """(h, w, c) uint8 → floats of Euclidean length 1.
+
+    A black picture has no direction: it stays all zeros.
+    """
     pixels = image.astype(np.float64)
     norm = np.linalg.norm(pixels)
     return pixels / norm if norm > 0 else pixels

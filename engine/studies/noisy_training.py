@@ -1,7 +1,9 @@
-"""Study `noisy_training`: a network learns from noised pictures, with labels that are true, noised or found by clustering (report 1).
+"""Study `noisy_training`: a network learns from noised pictures, with labels that are true, noised
+or found by clustering (report 1).
 
-The two networks, the optimizer and the batches are the report's (its Tables 1 and 2; Adadelta, batches of 200). Each error of its
-pipeline is a field, so that one can see what privacy cost and what the errors did.
+The two networks, the optimizer and the batches are the report's (its Tables 1 and 2; Adadelta,
+batches of 200). Each error of its pipeline is a field, so that one can see what privacy cost and
+what the errors did.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ PUBLISHED = {"calibration": "textbook", "sensitivity": "report", "division": "as
 
 
 class NoisyTraining(LocalNoise):
-    """Train the report's shallow or deep network on what left the phones; test it on raw and on equally noised pictures."""
+    """Train the report's shallow or deep network on what left the phones; test it on raw and on
+    equally noised pictures.
+    """
 
     NAME, VERSION = "noisy_training", 3
     TITLE = "Learning from noised pictures"
@@ -58,10 +62,11 @@ class NoisyTraining(LocalNoise):
     label_noise: str = error("Noise on labels", "The report meant to noise the labels, but its keep probability was exactly 1 in floating point: they stayed true.")
     matching: str = error("Matching", "The report compared cluster numbers with digits as they came. Corrected, each cluster stands for the digit that fits best.")
 
-    # --- before it runs -----------------------------------------------------------------------------------------------
+    # --- before it runs ---------------------------------------------------------------------------
 
     def clustering(self) -> Study | None:
-        """The study that finds the labels, on the same noised pictures; None where nobody clusters."""
+        """The study that finds the labels, on the same noised pictures; None where nobody clusters.
+        """
         shared = {name: getattr(self, name) for name in LocalNoise.model_fields}
         if self.labels == "kmeans":
             return KMeansLabels(**shared)
@@ -75,7 +80,9 @@ class NoisyTraining(LocalNoise):
         return (found,) if found else ()
 
     def check(self, n: int, classes: int) -> None:
-        """Refuse what does not fit n training pictures of so many classes, before anything is computed."""
+        """Refuse what does not fit n training pictures of so many classes, before anything is
+        computed.
+        """
         if self.labels == "randomised" and classes < 2:
             raise Refused("labels", "labels: randomised is not allowed; a coin needs at least two classes to choose from")
         if (clustering := self.clustering()) is not None:
@@ -98,7 +105,7 @@ class NoisyTraining(LocalNoise):
         """The accuracy of guessing: of always saying the class that most test pictures show."""
         return scores.guessing(data.exhibits(self.dataset).test_labels)
 
-    # --- several of them ------------------------------------------------------------------------------------------------
+    # --- several of them --------------------------------------------------------------------------
 
     def corrected(self, **changes) -> NoisyTraining:
         """The same with every error of the report mended, then changed."""
@@ -106,7 +113,9 @@ class NoisyTraining(LocalNoise):
                                   | changes))
 
     def changed_to(self, **changes) -> NoisyTraining:
-        """The same with some fields changed; fields that then no longer matter go back to their defaults, so that all share one result."""
+        """The same with some fields changed; fields that then no longer matter go back to their
+        defaults, so that all share one result.
+        """
         values = self.model_dump() | changes
         if values["images"] == "raw":
             idle = {"epsilon", "delta", "calibration", "sensitivity", "normalisation", "division"}
@@ -127,8 +136,8 @@ class NoisyTraining(LocalNoise):
     def kinds(self) -> dict[str, str]:
         """What each step of the walk shows: words → kind.
 
-        "raw"; "no labels", what doing without labels takes even on raw pictures; "privacy", what noise takes with everything done right;
-        "error", what each error of the report then does.
+        "raw"; "no labels", what doing without labels takes even on raw pictures; "privacy", what
+        noise takes with everything done right; "error", what each error of the report then does.
         """
         return {words: kind for words, (kind, _) in self._steps().items()}
 
@@ -165,28 +174,36 @@ class NoisyTraining(LocalNoise):
                 for epsilon in BUDGETS for width in WIDTHS for depth in DEPTHS}
 
     def survival(self) -> dict[str, NoisyTraining]:
-        """One training for each budget, from much noise to little: which test pictures are still named correctly?"""
+        """One training for each budget, from much noise to little: which test pictures are still
+        named correctly?
+        """
         return {f"ε = {rounding.chosen(epsilon)}": self.corrected(images="noised", labels="true", epsilon=epsilon) for epsilon in BUDGETS}
 
-    # --- what leaves the phones ---------------------------------------------------------------------------------------
+    # --- what leaves the phones -------------------------------------------------------------------
 
     def inputs(self, released: np.ndarray) -> np.ndarray:
-        """Released pictures → what the network sees, by a fixed factor: the data's own spread would have to be paid for."""
+        """Released pictures → what the network sees, by a fixed factor: the data's own spread would
+        have to be paid for.
+        """
         if self.images == "raw":
             return released
         return released / 255 if self.division == "as_published" else released * np.float32(math.sqrt(released[0].size) / 3)
 
     def told(self, labels: np.ndarray, classes: int) -> np.ndarray:
-        """True labels → what the phones say: the same, or randomised response unless the report's rounding left them true."""
+        """True labels → what the phones say: the same, or randomised response unless the report's
+        rounding left them true.
+        """
         if self.labels != "randomised" or self.label_noise == "as_published":
             return labels
         return privacy.sample_randomized_response(labels, self.label_epsilon, classes, np.random.default_rng(self._label_seed()))
 
     def _label_seed(self) -> int:
-        """The coins' own: named by the label's ε and, where the images are noised, by their release."""
+        """The coins' own: named by the label's ε and, where the images are noised, by their
+        release.
+        """
         return self.release_seed(f"labels at ε {self.label_epsilon!r}, images {self.images}")
 
-    # --- running --------------------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
         """Yield accuracies an epoch; return them with the predictions for every test picture."""
@@ -231,7 +248,9 @@ class NoisyTraining(LocalNoise):
         return {"test_accuracy": learned_on} | found | {"train_loss": learner.loss, "train_accuracy": learner.agreement}
 
     def _answers(self, learner, images, standing_for: np.ndarray) -> bytes:
-        """PNG of 40 test pictures as the network saw them, always the same, those framed that it names wrongly."""
+        """PNG of 40 test pictures as the network saw them, always the same, those framed that it
+        names wrongly.
+        """
         rows = np.linspace(0, len(images.test_images) - 1, min(SHOWN, len(images.test_images))).astype(int)
         name = self.images if self.images in learner.tests else "raw"
         seen = np.stack([pictures.stretch(learner.seen(name, row)) for row in rows])
@@ -252,7 +271,7 @@ class NoisyTraining(LocalNoise):
             pictures={"answers": self._answers(learner, images, standing_for)},
             facts={"per_class": classes, "classes": list(images.classes), "parameters": learner.parameters, "outputs": len(standing_for), "warnings": warnings})
 
-    # --- what is promised -----------------------------------------------------------------------------------------------
+    # --- what is promised -------------------------------------------------------------------------
 
     def guarantee(self, classes: int) -> Guarantee:
         """What the owner of one training picture is promised; labels by the way they were told."""
@@ -290,9 +309,11 @@ def called(outputs: np.ndarray, standing_for: np.ndarray) -> np.ndarray:
 
 
 def least_budgets(answers: dict[float, np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """ε → (n,) answers, and the true labels (n,) → (n,) the smallest ε from which on a picture is named correctly.
+    """ε → (n,) answers, and the true labels (n,) → (n,) the smallest ε from which on a picture is
+    named correctly.
 
-    inf where it is named correctly at no ε; NaN where it is wrong at the largest ε, but was right at a smaller one.
+    inf where it is named correctly at no ε; NaN where it is wrong at the largest ε, but was right
+    at a smaller one.
     """
     least, holds = np.full(len(labels), np.inf), np.ones(len(labels), bool)
     for epsilon in sorted(answers, reverse=True):

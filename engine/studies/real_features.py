@@ -1,4 +1,6 @@
-"""Study `real_features`: what an extractor sees in real pictures, training and held-out ones, computed once for all that is compared with them. Not released, so it has no page."""
+"""Study `real_features`: what an extractor sees in real pictures, training and held-out ones,
+computed once for all that is compared with them. Not released, so it has no page.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,20 @@ from engine.study import Phase, Refused, Result, Study
 EXTRACTORS = {"classifier": "our own network, trained on these pictures", "efficientnet_lite0": "EfficientNet-Lite0 (ImageNet)", "inception": "Inception-v3, what FID means",
               "inception64": "Inception-v3, its first 64 features (report 4)"}
 DIMENSIONS = {"classifier": 64, "efficientnet_lite0": 1280, "inception": 2048, "inception64": 64}
-SECONDS = {"classifier": 0.0002, "efficientnet_lite0": 0.0045, "inception": 0.12, "inception64": 0.12}  # a picture, on two cores
-MOST_TRAINED = 24_000  # pictures, all epochs together, that our own network learns from, where that is more than one epoch
+# a picture, on two cores
+SECONDS = {"classifier": 0.0002, "efficientnet_lite0": 0.0045, "inception": 0.12, "inception64": 0.12}
+# pictures, all epochs together, that our own network learns from, where that is more than one epoch
+MOST_TRAINED = 24_000
 MOST_BYTES = 250_000_000  # of training pictures' features
 CHUNK = 500  # pictures between two words on how far it is
 SIZES = {"32": "32 x 32", "64": "64 x 64"}
 
 
 class Seeing(Study):
-    """Which real pictures, in which format, seen by which network. A base for the studies of page Fidelity."""
+    """Which real pictures, in which format, seen by which network.
+
+    A base for the studies of page Fidelity.
+    """
 
     dataset: str = parameters.dataset()
     size: str = parameter("Size", "32", choices=SIZES, pattern="^(32|64)$", help="Pixels a side of what is made. Real pictures are brought to it: framed in black where little is missing, else resized.")
@@ -45,11 +52,16 @@ class Seeing(Study):
             raise Refused("dataset", f"dataset: {self.dataset} is not allowed; it has {len(shown.test_images)} held-out pictures, and fewer than 2 have no spread to compare with")
 
     def classifier(self, n: int) -> Classifier:
-        """Our own network, to look at n training pictures and others like them: with privacy or without, it is no part of any release."""
+        """Our own network, to look at n training pictures and others like them: with privacy or
+        without, it is no part of any release.
+        """
         return Classifier(dataset=self.dataset, epochs=max(1, min(6, round(MOST_TRAINED / max(1, n)))), batch_size=max(1, min(100, n)))
 
     def eyes(self, lab):
-        """The extractor: (n, side, side, c) uint8 → (n, d) float32. Trains our own network first, if need be."""
+        """The extractor: (n, side, side, c) uint8 → (n, d) float32.
+
+        Trains our own network first, if need be.
+        """
         from engine import extractors
         if self.extractor != "classifier":
             yield Phase("fetching the network that compares")
@@ -64,7 +76,9 @@ class Seeing(Study):
 
 
 class RealFeatures(Seeing):
-    """Features of training and held-out pictures, and in which order the training pictures are taken where not all of them are."""
+    """Features of training and held-out pictures, and in which order the training pictures are
+    taken where not all of them are.
+    """
 
     NAME = "real_features"
     TITLE = "What a network sees in real pictures"
@@ -91,7 +105,9 @@ class RealFeatures(Seeing):
         return MOST_BYTES // (4 * DIMENSIONS[self.extractor])
 
     def run(self, lab):
-        """Yield how far it is; return features of training and of held-out pictures, both in `permutation`'s order, which it keeps."""
+        """Yield how far it is; return features of training and of held-out pictures, both in
+        `permutation`'s order, which it keeps.
+        """
         images = lab.images(self.dataset)
         self.check_seen(images)
         see = yield from self.eyes(lab)
@@ -109,5 +125,7 @@ class RealFeatures(Seeing):
 
 
 def permutation(n: int) -> np.ndarray:
-    """(n,) the order in which pictures are taken where fewer than all are: always the same, and no class first."""
+    """(n,) the order in which pictures are taken where fewer than all are: always the same, and no
+    class first.
+    """
     return np.random.default_rng(0).permutation(n)

@@ -1,4 +1,7 @@
-"""Study `side_by_side`: the generators of page Fidelity growing at once, a thread each. Each Result is stored under its own key. It has no parameters but its members."""
+"""Study `side_by_side`: the generators of page Fidelity growing at once, a thread each.
+
+Each Result is stored under its own key. It has no parameters but its members.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from engine.study import Guarantee, Phase, Refused, Result, Study
 
 
 class SideBySide(Study):
-    """Generators that grow together. Events are those of the members, each name behind its member's number: '1:gallery'."""
+    """Generators that grow together.
+
+    Events are those of the members, each name behind its member's number: '1:gallery'.
+    """
 
     NAME = "side_by_side"
     TITLE = "Generators side by side"
@@ -31,12 +37,16 @@ class SideBySide(Study):
         return sum(member.typical() for member in self.members)
 
     def typical(self) -> float:
-        """All members' seconds, two at a time; the network that compares is trained once for all."""
+        """All members' seconds, two at a time; the network that compares is trained once for all.
+        """
         shared = sum(need.typical() for need in self.members[0].needs())
         return shared + (self.work() - shared * len(self.members)) / 1.6
 
     def run(self, lab):
-        """Yield what the members tell; return what those with privacy promise together. Raises Failed where one of them failed, when all others are done."""
+        """Yield what the members tell; return what those with privacy promise together.
+
+        Raises Failed where one of them failed, when all others are done.
+        """
         before = yield from needed(self.members, lab)
         results = yield from Threads(self.members, lab, "grown", "growing", shows=True, before=before).all()
         yield Phase("adding up what those with privacy spend together")
@@ -44,14 +54,17 @@ class SideBySide(Study):
 
 
 def together(members: tuple[GAN | DPMERF, ...], results: list[Result]) -> Guarantee:
-    """What is promised where the pictures of all private generators are published: their privacy losses composed, which their independent draws allow."""
+    """What is promised where the pictures of all private generators are published: their privacy
+    losses composed, which their independent draws allow.
+    """
     private = [result for member, result in zip(members, results) if member.private]
     if not private:
         return results[0].guarantee
     if len(private) == 1:
         return private[0].guarantee
     delta = min(member.delta for member in members if member.private)
-    runs = tuple((found.metrics["noise_multiplier"], found.guarantee.sample_rate or 1.0, found.guarantee.steps, None) for found in private)  # one release is a step at rate 1
+    # one release is a step at rate 1
+    runs = tuple((found.metrics["noise_multiplier"], found.guarantee.sample_rate or 1.0, found.guarantee.steps, None) for found in private)
     spent, one = privacy.dp_sgd_epsilon_of_all(runs, delta), private[0].guarantee
     return Guarantee(unit=one.unit, epsilon=spent.epsilon, delta=delta, mechanism="; and ".join(found.guarantee.mechanism for found in private), accountant=spent.accountant,
                      sampling="Poisson for the GAN; all pictures, once, for DP-MERF", sample_rate=None, steps=None, neighbours=one.neighbours,

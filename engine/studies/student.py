@@ -1,4 +1,6 @@
-"""Study `student`: a network that learns from synthetic pictures alone, from scratch, and is tested on real ones (report 2, Table 1)."""
+"""Study `student`: a network that learns from synthetic pictures alone, from scratch, and is tested
+on real ones (report 2, Table 1).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ NOT_PROMISED = Guarantee(
 
 
 class Student(Synthesis):
-    """Train a network from scratch on one snapshot, or on as many real pictures, with hard or soft labels."""
+    """Train a network from scratch on one snapshot, or on as many real pictures, with hard or soft
+    labels.
+    """
 
     NAME, VERSION = "student", 3
     TITLE = "A network that learns from synthetic pictures"
@@ -76,10 +80,14 @@ class Student(Synthesis):
         return (self.teacher(),) if self.soft_share else ()
 
     def on_real(self) -> Student:
-        """The same on as many real pictures. What makes pictures goes back to its default, so that all share one."""
+        """The same on as many real pictures.
+
+        What makes pictures goes back to its default, so that all share one.
+        """
         kept = {"dataset", "network", "images", "seed"} | (set(Student.model_fields) - set(Synthesis.model_fields)) - {"after", "temperature"}
         real = {name: getattr(self, name) for name in kept} | {"source": "real", "soft_share": 0.0}
-        real["images"] = min(self.images, data.exhibits(self.dataset).train_size)  # as many as there are
+        # as many as there are
+        real["images"] = min(self.images, data.exhibits(self.dataset).train_size)
         return Student(**real)
 
     def table(self) -> dict[str, Student]:
@@ -91,7 +99,9 @@ class Student(Synthesis):
         return found | {"real pictures": self.on_real()}
 
     def fitting(self, shown) -> dict:
-        """At most all of the real pictures, where it learns from those; otherwise as what it learns from."""
+        """At most all of the real pictures, where it learns from those; otherwise as what it learns
+        from.
+        """
         if self.source == "synthetic":
             return super().fitting(shown)
         return {"images": shown.train_size} if self.images > shown.train_size else {}

@@ -1,9 +1,13 @@
-"""Study `sweep`: several trainings at once. Each Result is stored under its own key, and is the one it would have been alone, up to the rounding of sums.
+"""Study `sweep`: several trainings at once.
 
-On a CPU they run as many at a time as there are cores; on a GPU those that are alike take their steps together (engine/crew.py).
+Each Result is stored under its own key, and is the one it would have been alone, up to the rounding
+of sums.
 
-A sweep that was stopped keeps what was finished: started again, it trains what is missing. It is no study of its own on any page, so it has no
-parameters but its members.
+On a CPU they run as many at a time as there are cores; on a GPU those that are alike take their
+steps together (engine/crew.py).
+
+A sweep that was stopped keeps what was finished: started again, it trains what is missing. It is no
+study of its own on any page, so it has no parameters but its members.
 """
 
 from __future__ import annotations
@@ -17,7 +21,11 @@ from engine.study import Guarantee, Phase, Refused, Result, Study
 
 
 class Sweep(Study):
-    """Trainings that are computed together. Events are those of the members, each curve's name behind its member's number: '3:test_accuracy'."""
+    """Trainings that are computed together.
+
+    Events are those of the members, each curve's name behind its member's number:
+    '3:test_accuracy'.
+    """
 
     NAME = "sweep"
     TITLE = "Several trainings at once"
@@ -44,7 +52,10 @@ class Sweep(Study):
         return sum(member.typical() for member in self.members) / 1.3
 
     def run(self, lab):
-        """Yield what the members tell; return what they promise together. Raises Failed where one of them failed, when all others are done."""
+        """Yield what the members tell; return what they promise together.
+
+        Raises Failed where one of them failed, when all others are done.
+        """
         for need in dict.fromkeys(need for member in self.members for need in member.needs()):
             yield from lab.need(need)  # with all cores, and once for all members
         results = yield from (Threads if lab.device.type == "cpu" else Lockstep)(self.members, lab, "trained", "training").all()
@@ -53,9 +64,11 @@ class Sweep(Study):
 
 
 def together(members: tuple[DPTraining, ...], results: list[Result]) -> Guarantee:
-    """What is promised where all private members' networks are published, or the best of them is picked: their privacy losses composed.
+    """What is promised where all private members' networks are published, or the best of them is
+    picked: their privacy losses composed.
 
-    That needs independent draws, which Study.derive_seed sees to. Members without privacy stand beside for comparison and are not published.
+    That needs independent draws, which Study.derive_seed sees to. Members without privacy stand
+    beside for comparison and are not published.
     """
     private = [(member, result) for member, result in zip(members, results) if member.private]
     if not private or any(result.guarantee.epsilon is None for _, result in private):

@@ -1,4 +1,7 @@
-"""What a finished training's ε buys: an audit and an attack on it, beside what is promised. Drawn below the training, never inside its live part."""
+"""What a finished training's ε buys: an audit and an attack on it, beside what is promised.
+
+Drawn below the training, never inside its live part.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ FIELDS = ("canaries", "cheat", "shadows")  # of the attacks alone
 
 
 def panel(controls: Controls, member: DPTraining, promise: Guarantee, twin: bool, title: str = "What does this ε buy? Attack it") -> dict[str, Study]:
-    """Audit and attack one finished training; with its twin's attack beside it, where that has run. Returns what it offers to run."""
+    """Audit and attack one finished training; with its twin's attack beside it, where that has run.
+
+    Returns what it offers to run.
+    """
     if title:
         st.subheader(title, anchor=False)
     st.markdown("An **auditor** trains once more with made-up examples (*canaries*) among the pictures, each put in or left out by a coin flip, and guesses which were in from all that the training "
@@ -36,7 +42,10 @@ def panel(controls: Controls, member: DPTraining, promise: Guarantee, twin: bool
 
 
 def possible(studies: dict[str, Study]) -> dict[str, Study]:
-    """Those that the data set is large enough for; says why the others are not offered. The training stands without them."""
+    """Those that the data set is large enough for; says why the others are not offered.
+
+    The training stands without them.
+    """
     found = {}
     for who, study in studies.items():
         try:
@@ -106,7 +115,7 @@ def who_of(study: DPTraining) -> str:
     return "not private" if not study.private else "no noise" if study.noise_multiplier == 0 else "private"
 
 
-# --- the audit ----------------------------------------------------------------------------------------------------------------------------
+# --- the audit ------------------------------------------------------------------------------------
 
 def draw_audit(view: live.View) -> None:
     """Floor and ceiling on one axis; how they grew; and the mechanism's promises one by one."""
@@ -130,7 +139,7 @@ def draw_audit(view: live.View) -> None:
         st.caption("The ceiling while it runs is the fast accountant's (RDP), a little above the exact one. A floor is claimed for the end alone: on its way it may fall, as luck leaves the guesses.")
 
 
-# --- the attack -----------------------------------------------------------------------------------------------------------------------------
+# --- the attack -----------------------------------------------------------------------------------
 
 def draw_attack(attacks: dict[str, Result], promise: Guarantee) -> None:
     """ROC curves on log axes under what is guaranteed, and the sentence that they carry."""
@@ -175,10 +184,13 @@ def draw_exact(views: dict[str, live.View]) -> None:
             st.code(command(view.study), language="bash", wrap_lines=True)
 
 
-# --- all of a series ----------------------------------------------------------------------------------------------------------------------------
+# --- all of a series ------------------------------------------------------------------------------
 
 def panel_of_series(controls: Controls, members: dict[str, DPTraining], finished: dict[str, Result]) -> dict[str, Study]:
-    """Below a finished series: audit all of it, or attack one of its trainings. Returns what it offers to run."""
+    """Below a finished series: audit all of it, or attack one of its trainings.
+
+    Returns what it offers to run.
+    """
     st.subheader("What do these ε buy? Attack them", anchor=False)
     audited = {name: member for name, member in members.items() if member.private and member.noise_multiplier != 0}
     told = lambda name: f"{name}: ε = {words.epsilon(finished[name].guarantee.epsilon)}, audit and attack" if name in audited else f"{name}: attack"

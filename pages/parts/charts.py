@@ -1,6 +1,9 @@
-"""Curves and counts → plotly figures and small SVGs. Pure: no Streamlit here, nothing is computed but what is drawn.
+"""Curves and counts → plotly figures and small SVGs.
 
-One colour means one thing on every page (Okabe and Ito's palette, which colour-blind readers can tell apart).
+Pure: no Streamlit here, nothing is computed but what is drawn.
+
+One colour means one thing on every page (Okabe and Ito's palette, which colour-blind readers can
+tell apart).
 """
 
 from __future__ import annotations
@@ -18,13 +21,17 @@ COLOURS = {
     "private": "#0072B2", "not private": "#E69F00", "raw": "#009E73", "noised": "#CC79A7", "attacker": "#D55E00",
     "spent": "#56B4E9", "chance": "#7F7F7F",
 }
-WHO_COLOURS = {"private": "private", "not private": "not private", "no noise": "noised"}  # of trainings beside each other
-BLUES, ORANGES = ((190, 72), (215, 42)), ((44, 60), (12, 40))  # (hue, lightness in %) from pale to strong
+# of trainings beside each other
+WHO_COLOURS = {"private": "private", "not private": "not private", "no noise": "noised"}
+# (hue, lightness in %) from pale to strong
+BLUES, ORANGES = ((190, 72), (215, 42)), ((44, 60), (12, 40))
 Curve = list[tuple[float, float]]
 
 
 def shade(number: int, count: int, ends: tuple[tuple[int, int], tuple[int, int]] = BLUES) -> str:
-    """The colour of one of `count` lines, from pale to strong; the palest stands out from a white page and the strongest from a dark one."""
+    """The colour of one of `count` lines, from pale to strong; the palest stands out from a white
+    page and the strongest from a dark one.
+    """
     at = number / max(1, count - 1)
     hue, light = (round(first + at * (last - first)) for first, last in zip(*ends))
     return f"hsl({hue}, 70%, {light}%)"
@@ -40,7 +47,9 @@ def figure(x_title: str, y_title: str, height: int = 320) -> go.Figure:
 
 def line(chart: go.Figure, name: str, points: Curve, colour: str, *, dash: str = "solid", unit: str = "",
          digits: str = ".2f", told: Callable[[float], str] | None = None) -> None:
-    """One curve with its points visible. SVG, because browsers allow only a few WebGL charts a page.
+    """One curve with its points visible.
+
+    SVG, because browsers allow only a few WebGL charts a page.
 
     told: makes the text on hover, for what plotly must not round by itself: bounds.
     """
@@ -51,7 +60,9 @@ def line(chart: go.Figure, name: str, points: Curve, colour: str, *, dash: str =
 
 
 def accuracy(curves: dict[str, dict[str, Curve]], epochs: int, chance: float) -> go.Figure:
-    """Accuracy over epochs. curves: 'private' / 'not private' → the study's curves, accuracies in [0, 1]."""
+    """Accuracy over epochs. curves: 'private' / 'not private' → the study's curves, accuracies in
+    [0, 1].
+    """
     chart = figure("Epochs (passes over the training pictures)", "Pictures named correctly, %")
     for who, found in curves.items():
         line(chart, f"new pictures, {who}", percent(found.get("test_accuracy", [])), WHO_COLOURS[who], unit=" %")
@@ -60,7 +71,8 @@ def accuracy(curves: dict[str, dict[str, Curve]], epochs: int, chance: float) ->
                     annotation=dict(text="guessing", font=dict(color=COLOURS["chance"])))
     worst = 100 * min((y for found in curves.values() for name in ("test_accuracy", "train_accuracy") for _, y in found.get(name, [])), default=0.0)
     chart.update_xaxes(range=[0, epochs * 1.02])
-    chart.update_yaxes(range=[worst - 0.1 * (100 - worst) if worst > 60 else 0, 101])  # where all do well, what lies between them
+    # where all do well, what lies between them
+    chart.update_yaxes(range=[worst - 0.1 * (100 - worst) if worst > 60 else 0, 101])
     return chart
 
 
@@ -85,7 +97,10 @@ def spent(points: Curve, epochs: int, limit: float | None, delta: float) -> go.F
 
 
 def per_class(accuracies: dict[str, dict[str, float]]) -> go.Figure:
-    """Accuracy by class. accuracies: 'private' / 'not private' → class name → accuracy in [0, 1]. With both, the class that loses most stands first."""
+    """Accuracy by class. accuracies: 'private' / 'not private' → class name → accuracy in [0, 1].
+
+    With both, the class that loses most stands first.
+    """
     both = len(accuracies) == 2 and "not private" in accuracies
     first = next(iter(accuracies))
     chart = figure("Class, those that lose most to privacy first" if both else "Class", "Named correctly, %", height=300)
@@ -113,7 +128,10 @@ ARM_COLOURS = {"raw": "raw", "true labels": "noised", "noised labels": "not priv
 
 
 def arms(curves: dict[str, dict[str, Curve]], epochs: int, chance: float) -> go.Figure:
-    """Accuracy over epochs by arm. curves: arm → the study's curves. Solid: pictures treated like those learned from; dotted: raw ones."""
+    """Accuracy over epochs by arm. curves: arm → the study's curves.
+
+    Solid: pictures treated like those learned from; dotted: raw ones.
+    """
     chart = figure("Epochs", "Named correctly, %", height=360)
     for arm, found in curves.items():
         name = "raw pictures" if arm == "raw" else f"noised pictures, {arm}"
@@ -128,11 +146,13 @@ def arms(curves: dict[str, dict[str, Curve]], epochs: int, chance: float) -> go.
     return chart
 
 
-KINDS = {"raw": "raw", "no labels": "not private", "privacy": "private", "error": "attacker"}  # of the walk's steps → their colours
+# of the walk's steps → their colours
+KINDS = {"raw": "raw", "no labels": "not private", "privacy": "private", "error": "attacker"}
 
 
 def walk(steps: dict[str, tuple[str, float | None]], published: tuple[float, float] | None, chance: float) -> go.Figure:
-    """From raw accuracy down, a bar a step: words → (kind, accuracy in [0, 1], or None while it is missing).
+    """From raw accuracy down, a bar a step: words → (kind, accuracy in [0, 1], or None while it is
+    missing).
 
     A step whose predecessor is missing has no bar yet: it would carry two changes in one colour.
     """
@@ -164,7 +184,9 @@ def walk(steps: dict[str, tuple[str, float | None]], published: tuple[float, flo
 
 
 def heat(cells: dict[tuple[float, str, float], float | None], budgets: tuple, depths: tuple, widths: tuple) -> go.Figure:
-    """(ε, depth, width) → accuracy in [0, 1] or None while it is missing: one panel a depth, ε up, width to the right."""
+    """(ε, depth, width) → accuracy in [0, 1] or None while it is missing: one panel a depth, ε up,
+    width to the right.
+    """
     from plotly.subplots import make_subplots
     chart = make_subplots(1, len(depths), subplot_titles=depths, shared_yaxes=True, horizontal_spacing=0.03)
     for i, depth in enumerate(depths, 1):
@@ -182,7 +204,9 @@ def heat(cells: dict[tuple[float, str, float], float | None], budgets: tuple, de
 
 
 def survival(shares: dict[str, dict[str, float]]) -> go.Figure:
-    """Class → budget in words → share of its pictures in [0, 1]: stacked bars, one a class, in the given order."""
+    """Class → budget in words → share of its pictures in [0, 1]: stacked bars, one a class, in the
+    given order.
+    """
     chart = figure("Class", "Test pictures, %", height=320)
     names = list(next(iter(shares.values()), {}))
     for i, budget in enumerate(names):
@@ -195,7 +219,10 @@ def survival(shares: dict[str, dict[str, float]]) -> go.Figure:
 
 
 def heads(curves: dict[str, Curve], prefix: str, title: str, chosen: int | None, factor: float = 1.0) -> go.Figure:
-    """A line for each sub-head: curves whose names are prefix + number. The chosen one is dark, the others pale."""
+    """A line for each sub-head: curves whose names are prefix + number.
+
+    The chosen one is dark, the others pale.
+    """
     chart = figure("Epochs", title, height=240)
     for name, points in curves.items():
         if name.startswith(prefix):
@@ -220,7 +247,9 @@ def budgets(curves: dict[str, Curve], epochs: int) -> go.Figure:
 
 
 def confusion(table, matching, classes: list[str], matched: bool) -> go.Figure:
-    """(classes, clusters) counts as a heat map: clusters as they were numbered, or in the order of the classes that they stand for."""
+    """(classes, clusters) counts as a heat map: clusters as they were numbered, or in the order of
+    the classes that they stand for.
+    """
     order = sorted(range(len(matching)), key=lambda k: (matching[k] < 0, matching[k], k)) if matched else list(range(len(matching)))
     names = [classes[matching[k]] if matching[k] >= 0 else f"none ({k})" for k in order] if matched else [str(k) for k in order]
     chart = figure("Heap stands for" if matched else "Heap, as numbered", "Class", height=380)
@@ -238,7 +267,9 @@ def percent(points: Curve) -> Curve:
 
 
 def crowd(right: int | None) -> str:
-    """100 small figures as SVG, the first `right` of them in the attacker's colour and filled; None: outlines, as nobody knows."""
+    """100 small figures as SVG, the first `right` of them in the attacker's colour and filled;
+    None: outlines, as nobody knows.
+    """
     people = "".join(_outline(i) if right is None else _person(i, i < right) for i in range(100))
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 134" width="400" height="134">{people}</svg>'
 
@@ -257,7 +288,7 @@ def _shape(i: int) -> str:
     return f'<circle cx="{x}" cy="{y + 4}" r="4.2"/><path d="M{x - 6} {y + 21}v-6a6 6 0 0 1 12 0v6z"/>'
 
 
-# --- private trainings beside each other -----------------------------------------------------------------------------------------
+# --- private trainings beside each other ----------------------------------------------------------
 
 # Known results at δ = 1e-5: (ε, accuracy in %, who). Read from the papers, not run here.
 KNOWN = {
@@ -268,8 +299,9 @@ KNOWN = {
 
 
 def frontier(paths: dict[str, Curve], ends: dict[float, list[tuple[float, float]]], twins: list[float], known: tuple, chosen: float | None, chance: float) -> go.Figure:
-    """Accuracy over ε. paths: words → (ε, accuracy in [0, 1]) over a training's epochs; ends: noise multiplier → (ε, accuracy) of its finished seeds;
-    twins: accuracies without privacy; known: other people's results; chosen: the visitor's ε.
+    """Accuracy over ε. paths: words → (ε, accuracy in [0, 1]) over a training's epochs; ends: noise
+    multiplier → (ε, accuracy) of its finished seeds; twins: accuracies without privacy; known:
+    other people's results; chosen: the visitor's ε.
     """
     chart = figure("ε spent (smaller is more private)", "New pictures named correctly, %", height=440)
     for name, points in paths.items():
@@ -296,7 +328,8 @@ def frontier(paths: dict[str, Curve], ends: dict[float, list[tuple[float, float]
     best = max([100 * y for found in ends.values() for _, y in found] + [100 * y for y in twins] + [y for _, y, _ in known] + [50.0])
     worst = min([100 * y for found in ends.values() for _, y in found] + [y for _, y, _ in known] + [best - 2])
     low, high = max(0, worst - 0.15 * (100 - worst) - 1), min(100.5, best + 0.2 * (best - worst) + 0.3)
-    if chosen is not None:  # a trace: plotly puts the words of a vertical line elsewhere on a log axis
+    # a trace: plotly puts the words of a vertical line elsewhere on a log axis
+    if chosen is not None:
         chart.add_scatter(x=[chosen] * 2, y=[low, high], mode="lines", name="your ε", line=dict(color=COLOURS["chance"], dash="dot"), hoverinfo="skip")
     chart.update_xaxes(type="log", tickvals=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000])
     chart.update_yaxes(range=[low, high])
@@ -305,7 +338,9 @@ def frontier(paths: dict[str, Curve], ends: dict[float, list[tuple[float, float]
 
 
 def beside(found: dict[str, list[float]], running: dict[str, float], colours: dict[str, str], title: str) -> go.Figure:
-    """Bars of final accuracy, each finished seed a dot, several a band. found: words → accuracies in [0, 1]; running: of what still learns, pale."""
+    """Bars of final accuracy, each finished seed a dot, several a band. found: words → accuracies
+    in [0, 1]; running: of what still learns, pale.
+    """
     chart = figure("", title, height=340)
     for name in [*dict.fromkeys([*found, *running])]:
         values = found.get(name, [])
@@ -322,7 +357,10 @@ def beside(found: dict[str, list[float]], running: dict[str, float], colours: di
 
 
 def learning(curves: dict[str, Curve], colours: dict[str, str], epochs: int, chance: float) -> go.Figure:
-    """Accuracy over epochs, a line for each training: words → (epoch, accuracy in [0, 1]). Those of one colour go from pale to dark; without privacy dashed."""
+    """Accuracy over epochs, a line for each training: words → (epoch, accuracy in [0, 1]).
+
+    Those of one colour go from pale to dark; without privacy dashed.
+    """
     chart = figure("Epochs (passes over the training pictures)", "New pictures named correctly, %", height=340)
     private = [name for name in curves if colours[name] == "private"]
     for name, points in curves.items():
@@ -332,7 +370,8 @@ def learning(curves: dict[str, Curve], colours: dict[str, str], epochs: int, cha
     chart.add_hline(y=100 * chance, line=dict(color=COLOURS["chance"], dash="dot"), annotation=dict(text="guessing", font=dict(color=COLOURS["chance"])))
     worst = 100 * min((y for points in curves.values() for _, y in points), default=0.0)
     chart.update_xaxes(range=[0, 1.02 * epochs])
-    chart.update_yaxes(range=[worst - 0.1 * (100 - worst) if worst > 60 else 0, 101])  # where all do well, what lies between them
+    # where all do well, what lies between them
+    chart.update_yaxes(range=[worst - 0.1 * (100 - worst) if worst > 60 else 0, 101])
     chart.update_layout(hovermode="closest")
     return chart
 
@@ -343,14 +382,15 @@ def spending(curves: dict[float, Curve], chosen: float | None) -> go.Figure:
     for i, (noise, points) in enumerate(curves.items()):
         chart.add_scatter(x=[x for x, _ in points], y=[y for _, y in points], name=f"σ = {rounding.chosen(noise)}", mode="lines+markers",
                           line=dict(color=shade(i, len(curves)), width=3), text=[rounding.epsilon(y) for _, y in points], hovertemplate="%{text}")
-    if chosen is not None and curves:  # a trace: plotly puts the words of a line elsewhere on a log axis
+    # a trace: plotly puts the words of a line elsewhere on a log axis
+    if chosen is not None and curves:
         last = max(x for points in curves.values() for x, _ in points)
         chart.add_scatter(x=[0, last], y=[chosen] * 2, mode="lines", name="your ε", line=dict(color=COLOURS["chance"], dash="dot"), hoverinfo="skip")
     chart.update_yaxes(type="log", tickvals=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100])
     return chart
 
 
-# --- attacks and audits ------------------------------------------------------------------------------------------------------------
+# --- attacks and audits ---------------------------------------------------------------------------
 
 def between(floor: float, ceiling: float) -> go.Figure:
     """One axis of ε: shown to be spent, may be spent, promised not to be."""
@@ -377,7 +417,9 @@ def floor_and_ceiling(curves: dict[str, Curve]) -> go.Figure:
 
 
 def floors_and_ceilings(found: dict[str, tuple[float, float, bool]], names: list[str]) -> go.Figure:
-    """words → (floor, ceiling, violated): an upright bar for each training, from what was shown up to what was promised. names: all that there will be."""
+    """words → (floor, ceiling, violated): an upright bar for each training, from what was shown up
+    to what was promised. names: all that there will be.
+    """
     chart = figure("", "ε", height=380)
     chart.add_bar(x=list(found), y=[floor for floor, *_ in found.values()], name="shown by the auditor, at least", marker=dict(color=COLOURS["attacker"]),
                   customdata=[rounding.floor(floor) for floor, *_ in found.values()], hovertemplate="at least %{customdata}")
@@ -396,7 +438,9 @@ FEWEST = 10  # false alarms below which the curve of a single network is luck
 
 
 def roc(found: dict[str, dict]) -> go.Figure:
-    """Members found over false alarms, log axes. found: 'private' / 'not private' / 'no noise' → arrays of a Membership result."""
+    """Members found over false alarms, log axes. found: 'private' / 'not private' / 'no noise' →
+    arrays of a Membership result.
+    """
     chart = figure("False alarms, % of others taken for members", "Members found, %", height=420)
     first = next(iter(found.values()))
     alarms, others = first["false_alarms"][1:], len(first["score"]) / 2
@@ -417,14 +461,15 @@ def roc(found: dict[str, dict]) -> go.Figure:
     return chart
 
 
-# --- pictures from statistics ------------------------------------------------------------------------------------------------
+# --- pictures from statistics ---------------------------------------------------------------------
 
-LABELS = {"hard": ("not private", "solid"), "soft": ("private", "solid")}  # how the student was told what the pictures are
+# how the student was told what the pictures are
+LABELS = {"hard": ("not private", "solid"), "soft": ("private", "solid")}
 
 
 def students(found: dict[str, Curve], learning: dict[str, Curve], levels: dict[str, float], chance: float, steps: int) -> go.Figure:
-    """Student accuracy over steps. found, and learning for those not done yet: 'hard' / 'soft' → (steps, accuracy in [0, 1]); levels: words →
-    accuracy, drawn as lines.
+    """Student accuracy over steps. found, and learning for those not done yet: 'hard' / 'soft' →
+    (steps, accuracy in [0, 1]); levels: words → accuracy, drawn as lines.
     """
     chart = figure("Steps of making the pictures", "Real pictures named correctly, %", height=360)
     for kind, points in found.items():
@@ -442,7 +487,9 @@ def students(found: dict[str, Curve], learning: dict[str, Curve], levels: dict[s
 
 
 def layers(curves: dict[str, Curve]) -> go.Figure:
-    """How far each layer's statistics are from those wanted, over steps; first layers light, last ones dark."""
+    """How far each layer's statistics are from those wanted, over steps; first layers light, last
+    ones dark.
+    """
     chart = figure("Steps", "Distance of the statistics", height=320)
     for i, (name, points) in enumerate(curves.items()):
         shade = 200 - round(170 * i / max(1, len(curves) - 1))
@@ -454,7 +501,9 @@ def layers(curves: dict[str, Curve]) -> go.Figure:
 
 
 def given_away(points: list[tuple[int, float, float]], controls: dict[str, float]) -> go.Figure:
-    """Leakage over accuracy: (steps, accuracy or NaN, odds) for each snapshot; controls: words → odds, drawn as lines."""
+    """Leakage over accuracy: (steps, accuracy or NaN, odds) for each snapshot; controls: words →
+    odds, drawn as lines.
+    """
     chart = figure("Accuracy of the student with hard labels, %", "Attacker tells members from others,<br>times in 100", height=330)
     for (name, odds), (colour, dash) in zip(controls.items(), (("chance", "dot"), ("raw", "dash"), ("spent", "dashdot"))):
         chart.add_scatter(x=[0, 103], y=[100 * odds] * 2, mode="lines", name=f"{name}: {100 * odds:.1f}", line=dict(color=COLOURS[colour], dash=dash), hoverinfo="skip")
@@ -468,17 +517,21 @@ def given_away(points: list[tuple[int, float, float]], controls: dict[str, float
     return chart
 
 
-# --- generated pictures --------------------------------------------------------------------------------------------------------------
+# --- generated pictures ---------------------------------------------------------------------------
 
-SET_COLOURS = {"GAN without privacy": "not private", "private GAN": "private", "private DP-MERF": "spent"}  # the others are controls, grey
+# the others are controls, grey
+SET_COLOURS = {"GAN without privacy": "not private", "private GAN": "private", "private DP-MERF": "spent"}
 
 
 def growth(lines: dict[str, Curve], real: float | None) -> go.Figure:
-    """Fréchet distance over the share of the training that is done, in %, on a log axis. real: that of real pictures."""
+    """Fréchet distance over the share of the training that is done, in %, on a log axis. real: that
+    of real pictures.
+    """
     chart = figure("Share of its training, %", "Fréchet distance from real pictures", height=320)
     for name, points in lines.items():
         line(chart, name, points, SET_COLOURS[name], digits=".3g")
-    if real is not None and real > 0:  # a trace: plotly puts the words of a line elsewhere on a log axis
+    # a trace: plotly puts the words of a line elsewhere on a log axis
+    if real is not None and real > 0:
         chart.add_scatter(x=[0, 100], y=[real] * 2, mode="lines", name="real pictures", line=dict(color=COLOURS["chance"], dash="dot"), hovertemplate="%{y:.3g}")
     chart.update_xaxes(range=[-1, 102])
     chart.update_yaxes(type="log", dtick=1)
@@ -489,7 +542,9 @@ PANELS = {"frechet_distance": "Fréchet distance", "copies_pixels": "look like c
 
 
 def sets(metrics: dict[str, dict[str, float]], panels: tuple[str, ...], extractor: str) -> go.Figure:
-    """A row for each set of pictures, a panel for each metric of PANELS. Log axes but for copies, whose chance level is dotted."""
+    """A row for each set of pictures, a panel for each metric of PANELS. Log axes but for copies,
+    whose chance level is dotted.
+    """
     from plotly.subplots import make_subplots
     titles = ["FID" if name == "frechet_distance" and extractor == "inception" else PANELS[name] for name in panels]
     chart = make_subplots(1, len(panels), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
@@ -515,7 +570,8 @@ def sets(metrics: dict[str, dict[str, float]], panels: tuple[str, ...], extracto
 
 
 def ratios(found, yardstick, threshold: float, name: str) -> go.Figure:
-    """How often ratios of nearest distances occur: in a set of pictures, and among held-out ones."""
+    """How often ratios of nearest distances occur: in a set of pictures, and among held-out ones.
+    """
     chart = figure("Distance ratio", "Of 100 pictures", height=320)
     top = max(1.5, min(3.0, float(max(found.max(), yardstick.max()))))
     bins = dict(start=0.0, end=top, size=top / 40)
@@ -527,15 +583,19 @@ def ratios(found, yardstick, threshold: float, name: str) -> go.Figure:
     return chart
 
 
-# --- phones that share gradients ---------------------------------------------------------------------------------------------
+# --- phones that share gradients ------------------------------------------------------------------
 
-COMPARED = {"no update": ("chance", "dot"), "each phone alone": ("noised", "dash"), "all pictures in one place": ("raw", "solid"), "clipped, no noise": ("not private", "dash")}  # arms without a shade: colour and dash
+# arms without a shade: colour and dash
+COMPARED = {"no update": ("chance", "dot"), "each phone alone": ("noised", "dash"), "all pictures in one place": ("raw", "solid"), "clipped, no noise": ("not private", "dash")}
 WAYS = {"the largest": ("#E69F00", "solid"), "the largest, the rest kept": ("#E69F00", "dash"), "random ones": ("#8856A7", "solid"), "random ones, the rest kept": ("#8856A7", "dash"),
-        "above a threshold": ("#9A5B00", "solid"), "above a threshold, the rest kept": ("#9A5B00", "dash")}  # which gradients: other hues, as shades could not be told apart
+        # which gradients: other hues, as shades could not be told apart
+        "above a threshold": ("#9A5B00", "solid"), "above a threshold, the rest kept": ("#9A5B00", "dash")}
 
 
 def _arm(name: str, names: list[str], private: bool) -> dict:
-    """A line's look, the same while others are still to come: those that share go from pale to dark, orange without a promise, blue with one. names: of all arms."""
+    """A line's look, the same while others are still to come: those that share go from pale to
+    dark, orange without a promise, blue with one. names: of all arms.
+    """
     if name in WAYS:
         return dict(color=WAYS[name][0], dash=WAYS[name][1], width=2.5)
     if name in COMPARED:
@@ -545,7 +605,9 @@ def _arm(name: str, names: list[str], private: bool) -> dict:
 
 
 def days(curves: dict[str, Curve], names: list[str], chosen: str, rounds: int, chance: float, private: bool) -> go.Figure:
-    """Accuracy day by day, a line for each arm. curves: words → (day, accuracy in [0, 1]); names: of all arms, those too that have not begun; chosen: the thick one."""
+    """Accuracy day by day, a line for each arm. curves: words → (day, accuracy in [0, 1]); names:
+    of all arms, those too that have not begun; chosen: the thick one.
+    """
     chart = figure("Days", "New pictures named correctly, %", height=380)
     for name, points in curves.items():
         chart.add_scatter(x=[x for x, _ in points], y=[100 * y for _, y in points], name=name, mode="lines", line=_arm(name, names, private) | ({"width": 4.5} if name == chosen else {}), hovertemplate="%{y:.1f} %")
@@ -559,7 +621,9 @@ def days(curves: dict[str, Curve], names: list[str], chosen: str, rounds: int, c
 
 
 def by_bytes(curves: dict[str, Curve], levels: dict[str, float], centralised: tuple[float, float] | None, private: bool) -> go.Figure:
-    """Accuracy over bytes uploaded a phone. curves: words → (bytes, accuracy); levels: of arms that send nothing; centralised: bytes of a phone's pictures, and the accuracy with all of them."""
+    """Accuracy over bytes uploaded a phone. curves: words → (bytes, accuracy); levels: of arms that
+    send nothing; centralised: bytes of a phone's pictures, and the accuracy with all of them.
+    """
     chart = figure("Uploaded by a phone so far, on average", "New pictures named correctly, %", height=380)
     names = list(curves)
     for name, points in curves.items():
@@ -582,7 +646,9 @@ def by_bytes(curves: dict[str, Curve], levels: dict[str, float], centralised: tu
 
 
 def by_epsilon(paths: dict[str, Curve], ends: dict[str, tuple[float, float]], levels: dict[str, float]) -> go.Figure:
-    """Accuracy over the ε that a participant has spent. paths: words → (ε, accuracy) day by day; ends: (exact ε, accuracy) of finished ones; levels: without a promise."""
+    """Accuracy over the ε that a participant has spent. paths: words → (ε, accuracy) day by day;
+    ends: (exact ε, accuracy) of finished ones; levels: without a promise.
+    """
     chart = figure("ε of a participant (smaller is more private)", "New pictures named correctly, %", height=400)
     for name, points in paths.items():
         kept = [(x, y) for x, y in points if 0 < x < math.inf]
@@ -599,7 +665,9 @@ def by_epsilon(paths: dict[str, Curve], ends: dict[str, tuple[float, float]], le
 
 
 def rebuilding(curves: dict[str, Curve], steps: int) -> go.Figure:
-    """How like the true picture the rebuilt one is, over the attacker's steps. curves: psnr_db over steps, all attempts one after the other, each of `steps`."""
+    """How like the true picture the rebuilt one is, over the attacker's steps. curves: psnr_db over
+    steps, all attempts one after the other, each of `steps`.
+    """
     chart = figure("Attacker's steps", "Likeness to the picture (PSNR, dB)", height=280)
     attempts: dict[int, Curve] = {}
     for x, y in curves.get("psnr_db", []):

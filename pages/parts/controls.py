@@ -1,8 +1,9 @@
-"""Widgets made from a study's parameters, bound to the URL. A wrong value is refused in words, at its widget.
+"""Widgets made from a study's parameters, bound to the URL. A wrong value is refused in words, at
+its widget.
 
-`Controls` reads the URL once, keeps the values in the session under "STUDY.field", and writes what differs from the
-defaults back into the URL, so that every view is a link. (Streamlit's own bind= drops wrong values without a word and
-has no slider on a log scale; see docs/architecture.md.)
+`Controls` reads the URL once, keeps the values in the session under "STUDY.field", and writes what
+differs from the defaults back into the URL, so that every view is a link. (Streamlit's own bind=
+drops wrong values without a word and has no slider on a log scale; see docs/architecture.md.)
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # marks a decade on a log slider
 
 @dataclass(frozen=True)
 class Look:
-    """Which of the page's charts are looked at: in the URL like a parameter, but in no study, so that it changes no result."""
+    """Which of the page's charts are looked at: in the URL like a parameter, but in no study, so
+    that it changes no result.
+    """
 
     options: tuple[str, ...]
     default: tuple[str, ...] = ()
@@ -50,7 +53,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Asked:
-    """A number that the page is asked about, such as an accuracy that somebody needs: in the URL, in no study. Empty: as the page suggests."""
+    """A number that the page is asked about, such as an accuracy that somebody needs: in the URL,
+    in no study. Empty: as the page suggests.
+    """
 
     low: float
     high: float
@@ -72,9 +77,12 @@ class Asked:
 
 
 class Controls:
-    """The widgets of a page's studies. What the session holds is always allowed: a wrong text never gets in.
+    """The widgets of a page's studies.
 
-    The first study names the page. A field that several studies have is one widget, with the first one's words and default.
+    What the session holds is always allowed: a wrong text never gets in.
+
+    The first study names the page. A field that several studies have is one widget, with the first
+    one's words and default.
     """
 
     def __init__(self, study: type[Study], *more: type[Study], hidden: tuple[str, ...] = (), looks: dict[str, Look | Asked] | None = None, aside: tuple[str, ...] = ()):
@@ -83,23 +91,28 @@ class Controls:
         specs = {name: spec for each in reversed(self.studies) for name, spec in parameters.specs(each).items()}
         self.specs = {name: spec for name, spec in specs.items() if name not in hidden}
         self.missing = False  # the chosen data set is not here
-        self.told: set[str] = set()  # data sets of which the page has said what to know, and sentences
-        self.moved = st.session_state.pop(f"{study.NAME}?moved", None)  # the field whose slider has brought this run about
+        # data sets of which the page has said what to know, and sentences
+        self.told: set[str] = set()
+        # the field whose slider has brought this run about
+        self.moved = st.session_state.pop(f"{study.NAME}?moved", None)
         self._restore()
 
-    # --- session and URL -----------------------------------------------------------------------------------------------
+    # --- session and URL --------------------------------------------------------------------------
 
     def slot(self, name: str, mark: str = "") -> str:
-        """Where the session keeps a field: '' its value, '#' its widget, '~' its slider, '!' what is wrong with it.
+        """Where the session keeps a field: '' its value, '#' its widget, '~' its slider, '!' what
+        is wrong with it.
 
-        Never the value under a widget's own key: Streamlit drops that when the visitor goes to another page.
+        Never the value under a widget's own key: Streamlit drops that when the visitor goes to
+        another page.
         """
         return f"{self.study.NAME}.{name}{mark}"
 
     def _restore(self) -> None:
         """Values from the URL when it is new, else from the session, else the defaults."""
         texts, memory = st.query_params.to_dict(), f"{self.study.NAME}?url"
-        acted = st.session_state.pop(f"{self.study.NAME}?acted", False)  # a widget was used: the URL is still the old one
+        # a widget was used: the URL is still the old one
+        acted = st.session_state.pop(f"{self.study.NAME}?acted", False)
         stayed = st.session_state.get("veil?page") == self.study.NAME
         st.session_state["veil?page"] = self.study.NAME
         if memory not in st.session_state or (texts != st.session_state[memory] and not acted and (texts or stayed)):
@@ -127,7 +140,8 @@ class Controls:
                 st.session_state[self.slot("", "!")] = f"{refused}. Using the defaults instead."
 
     def _tell_unknown(self, texts: dict[str, str]) -> None:
-        """Say which names of a URL are none of this page: all of them, a preset where presets are."""
+        """Say which names of a URL are none of this page: all of them, a preset where presets are.
+        """
         if PRESET in texts:
             message = f"preset: {texts[PRESET][:40]} is not taken from an address; choose one here: the address then names its settings."
             st.session_state[self.slot(PRESET, "!")] = message
@@ -142,11 +156,16 @@ class Controls:
             st.session_state[self.slot(name, "!")] = f"{refused}. Using the default instead."
 
     def _follows(self, study: Study, given: dict) -> dict:
-        """Fields that another one has replaced: a noise multiplier in the URL empties the default budget."""
+        """Fields that another one has replaced: a noise multiplier in the URL empties the default
+        budget.
+        """
         return {n: getattr(study, n) for n in study.EXCLUSIVE if n not in given}
 
     def _allows(self, name: str, text: str) -> bool:
-        """Is this text a value of this field? If not, its message says so in the study's own words. (How it stands with others: see `checked`.)"""
+        """Is this text a value of this field? If not, its message says so in the study's own words.
+
+        (How it stands with others: see `checked`.)
+        """
         try:
             build(next(each for each in self.studies if name in each.model_fields), {name: text})
             return True
@@ -176,7 +195,8 @@ class Controls:
 
     def change(self, **values) -> None:
         """The visitor changes fields: what was wrong with them, or with the URL, is forgotten."""
-        st.session_state[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # older than this move: not to be read again
+        # older than this move: not to be read again
+        st.session_state[f"{self.study.NAME}?url"] = st.query_params.to_dict()
         self.set(**values)
         st.session_state[f"{self.study.NAME}?acted"] = True
         self._forget_messages()
@@ -187,23 +207,28 @@ class Controls:
             st.session_state.pop(self.slot(name, "!"), None)
 
     def opens(self, *names: str, also: bool = False) -> bool:
-        """Should what hides these fields be open? Where there is something to say about one of them, and from then on."""
+        """Should what hides these fields be open? Where there is something to say about one of
+        them, and from then on.
+        """
         slot = f"{self.study.NAME}?open:{'+'.join(names)}"
         if also or any(self.slot(name, "!") in st.session_state for name in names):
             st.session_state[slot] = True  # it does not close under the hand that mends the value
         return st.session_state.get(slot, False)
 
-    # --- the study -------------------------------------------------------------------------------------------------------
+    # --- the study --------------------------------------------------------------------------------
 
     def opening(self, preset: str) -> None:
-        """Start a first visit, with nothing in the URL, at this preset, where its data set is here."""
+        """Start a first visit, with nothing in the URL, at this preset, where its data set is here.
+        """
         slot = f"{self.study.NAME}?opened"
         if slot not in st.session_state and not st.query_params and any(f.present and f.name == self.study.preset(preset).dataset for f in data.available()):
             self.set(**self._at(preset))
         st.session_state[slot] = True
 
     def ready(self, study: type[Study] | None = None, **fixed) -> Study:
-        """A study (the page's first) at the present values; where they contradict each other, says so and ends the page."""
+        """A study (the page's first) at the present values; where they contradict each other, says
+        so and ends the page.
+        """
         which = study or self.study
         study = self.checked(lambda: build(which, {name: self.value(name) for name in self.specs if name in which.model_fields} | fixed), which.NAME)
         self.finish()
@@ -213,7 +238,9 @@ class Controls:
         return self._fitted(study)
 
     def _fitted(self, study: Study) -> Study:
-        """The study with defaults that fit its data set, as the command line's; what was replaced is said, once a page."""
+        """The study with defaults that fit its data set, as the command line's; what was replaced
+        is said, once a page.
+        """
         chosen = {name for name in self.specs if self.value(name) not in self._usual(name, type(study))}
         study, said = fitted(study, chosen)
         for sentence in said:
@@ -227,7 +254,9 @@ class Controls:
         return [self.specs[name].default, *(preset[name] for each in (study, self.study) for preset in each.PRESETS.values() if name in preset)]
 
     def _tell_notes(self, study: Study) -> None:
-        """What to know about a folder of one's own, once a page; ends the page where it cannot be used after all."""
+        """What to know about a folder of one's own, once a page; ends the page where it cannot be
+        used after all.
+        """
         if study.dataset in self.told:
             return
         try:
@@ -240,7 +269,8 @@ class Controls:
             st.info(words.plain(f"{study.dataset}: {note}"), icon=":material/folder:")
 
     def checked(self, check: Callable[[], T], what: str = "data") -> T:
-        """What `check` gives; the page ends where it refuses how values stand together, with the message at the widget where it can be mended.
+        """What `check` gives; the page ends where it refuses how values stand together, with the
+        message at the widget where it can be mended.
 
         what: names the check, for a page with several.
         """
@@ -248,7 +278,8 @@ class Controls:
         try:
             found = check()
         except Refused as refused:
-            if refused.field in self.specs and not held.get(self.slot(refused.field, "!")):  # what was just typed there is answered first
+            # what was just typed there is answered first
+            if refused.field in self.specs and not held.get(self.slot(refused.field, "!")):
                 held[self.slot(refused.field, "!")], held[marked] = f"{refused}.", refused.field
                 held[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # has been read
                 st.rerun()  # what holds this widget was drawn before this was known
@@ -264,10 +295,13 @@ class Controls:
         if message := st.session_state.get(self.slot(name, "!")):
             st.warning(words.plain(words.named(message, self.specs)), icon=":material/edit:")
 
-    # --- widgets ---------------------------------------------------------------------------------------------------------
+    # --- widgets ----------------------------------------------------------------------------------
 
     def presets(self, names: dict[str, str]) -> None:
-        """One row of pills; names maps a preset to its words. A preset changes every field at once."""
+        """One row of pills; names maps a preset to its words.
+
+        A preset changes every field at once.
+        """
         slot = f"{self.study.NAME}?preset"
         st.session_state[slot] = next((n for n in names if self._is_at(n)), None)
         here = {found.name for found in data.available() if found.present}
@@ -292,11 +326,14 @@ class Controls:
         return all(self.value(name) == value for name, value in self._at(preset).items())
 
     def dial(self, name: str) -> None:
-        """The large slider that the page is about, with its ends labelled and the exact number beside it."""
+        """The large slider that the page is about, with its ends labelled and the exact number
+        beside it.
+        """
         spec, slider = self.specs[name], self.slot(name, "~")
         wide, narrow = st.columns([6, 1], vertical_alignment="bottom")
         marks = grid(spec)
-        if self.moved != name:  # a slider is not told where it has just said to be: a fast hand is further on already
+        # a slider is not told where it has just said to be: a fast hand is further on already
+        if self.moved != name:
             st.session_state[slider] = nearest(marks, self.value(name))
         with wide:
             st.select_slider(spec.title, marks, key=slider, format_func=lambda v: f"{100 * v:,g} %" if spec.unit == "fraction" else f"{v:,g}", help=spec.help,
@@ -313,17 +350,23 @@ class Controls:
         self.change(**{name: st.session_state[self.slot(name, "~")]})
 
     def _echo(self) -> bool:
-        """Is what another widget says only old? A fast hand's next move comes before that has heard of the last one."""
+        """Is what another widget says only old? A fast hand's next move comes before that has heard
+        of the last one.
+        """
         return f"{self.study.NAME}?moved" in st.session_state
 
     def number(self, name: str, placeholder: str = "") -> None:
-        """A field for an exact number; empty where that is allowed, with what is then taken in grey."""
+        """A field for an exact number; empty where that is allowed, with what is then taken in
+        grey.
+        """
         spec = self.specs[name]
         self._text(spec, f"{spec.title} ({spec.unit})" if spec.unit else spec.title, placeholder)
         self.complain(name)
 
     def _text(self, spec: Spec, label: str, placeholder: str = "", needed: bool = False) -> None:
-        """A text field: unlike a number field it takes 1e-5 as it is written, and wrong values get our own words."""
+        """A text field: unlike a number field it takes 1e-5 as it is written, and wrong values get
+        our own words.
+        """
         slot = self.slot(spec.name, "#")
         st.session_state[slot] = "" if self.value(spec.name) is None else spec.format(self.value(spec.name))
         allowed = "" if spec.kind == "text" else f" Allowed: {spec.allowed}."
@@ -341,7 +384,9 @@ class Controls:
             self.change(**{name: parse(self.specs[name], text)})
 
     def choice(self, name: str, beside: bool = False) -> None:
-        """One of a few: a segmented control for up to three short choices or where there is room for all `beside` each other, else a list."""
+        """One of a few: a segmented control for up to three short choices or where there is room
+        for all `beside` each other, else a list.
+        """
         spec = self.specs[name]
         short = beside or (len(spec.choices) <= 3 and sum(map(len, spec.labels)) <= MOST_LETTERS)
         widget = st.segmented_control if short else st.selectbox
@@ -362,7 +407,10 @@ class Controls:
         self.change(**{name: st.session_state[self.slot(name, "#")]})
 
     def look(self, name: str, title: str, words_: dict[str, str], required: bool = False) -> tuple[str, ...]:
-        """Pills for what is looked at; words_ maps each to its words. Returns what is chosen, in the order of the pills."""
+        """Pills for what is looked at; words_ maps each to its words.
+
+        Returns what is chosen, in the order of the pills.
+        """
         look, slot = self.looks[name], self.slot(name, "#")
         chosen = self.value(name)
         st.session_state[slot] = list(chosen) if look.several else next(iter(chosen), None)
@@ -372,7 +420,10 @@ class Controls:
         return chosen
 
     def listed(self, name: str, title: str, words_: dict[str, str]) -> str:
-        """A list of what is looked at, one at a time; words_ maps what there is now to its words. Returns what is chosen, or the default where that is gone."""
+        """A list of what is looked at, one at a time; words_ maps what there is now to its words.
+
+        Returns what is chosen, or the default where that is gone.
+        """
         slot, (chosen,) = self.slot(name, "#"), self.value(name)
         if chosen not in words_:
             (chosen,) = self.looks[name].default
@@ -395,7 +446,9 @@ class Controls:
         self.change(**{name: ("yes" if st.session_state[self.slot(name, "#")] else "no",)})
 
     def asked(self, name: str, title: str, suggested: float) -> float:
-        """A field for a number that the page is asked about; what the page suggests where it is empty."""
+        """A field for a number that the page is asked about; what the page suggests where it is
+        empty.
+        """
         asked, slot = self.looks[name], self.slot(name, "#")
         st.session_state[slot] = shown = next(iter(self.value(name)), parameters.number(min(max(suggested, asked.low), asked.high)))
         st.text_input(title, key=slot, on_change=self._answered, args=(name,))
@@ -415,7 +468,9 @@ class Controls:
         self.change(**{name: tuple(option for option in self.looks[name].options if option in chosen)})
 
     def below(self, name: str, count: int, words_: str) -> None:
-        """Where the data set has fewer than the value needs: say so, and take the default, or the last one there is."""
+        """Where the data set has fewer than the value needs: say so, and take the default, or the
+        last one there is.
+        """
         if 0 < count <= self.value(name):  # where there is none at all, the study says so
             value, instead = self.value(name), min(self.specs[name].default, count - 1)
             nobody = value == self.specs[name].default  # has typed it: there is nothing to refuse

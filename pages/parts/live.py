@@ -1,6 +1,8 @@
-"""follow(): from studies to a panel that draws them: stored results at once, running ones as they grow.
+"""follow(): from studies to a panel that draws them: stored results at once, running ones as they
+grow.
 
-One top-level fragment ticks while something runs; when all have ended, one rerun of the page ends the ticking.
+One top-level fragment ticks while something runs; when all have ended, one rerun of the page ends
+the ticking.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class Services:
         self.results: OrderedDict[str, Result] = OrderedDict()
 
     def stored(self, name: str) -> Result | None:
-        """A stored Result, read from disk once: a page of many small studies looks at all of them at every tick."""
+        """A stored Result, read from disk once: a page of many small studies looks at all of them
+        at every tick.
+        """
         found = self.results.get(name) if name in self.store else None
         if found is None and (found := load(self.store, name)) is not None:
             self.results[name] = found
@@ -55,7 +59,9 @@ def services() -> Services:
 
 @asynccontextmanager
 async def lifespan(app):
-    """Start the workers with the server, so that they are warm for the first visitor; end them with it."""
+    """Start the workers with the server, so that they are warm for the first visitor; end them with
+    it.
+    """
     runner = services().runner
     loading = asyncio.create_task(asyncio.to_thread(_load_slow_packages))
     yield
@@ -87,7 +93,9 @@ class View:
 
 
 def look(study: Study, remembered: bool = False) -> View:
-    """The study's stored Result (from memory, where it was `remembered`), or its running attempt, or nothing yet."""
+    """The study's stored Result (from memory, where it was `remembered`), or its running attempt,
+    or nothing yet.
+    """
     name = key(study)
     run = services().runner.find(name)
     if run is not None and run.state == "done" and run.result is not None:
@@ -155,14 +163,16 @@ def _look_all(studies: dict[str, Study]) -> dict[str, View]:
     return {who: look(study, remembered=len(studies) > FEW) for who, study in studies.items()}
 
 
-# --- the panel of buttons and progress -------------------------------------------------------------------------------------
+# --- the panel of buttons and progress ------------------------------------------------------------
 
 STOPPED = "Stopped, for everybody who watched: runs are shared. What was finished is kept; Run goes on from there."
 QUICK = "The first preset is made for less than a minute on two processor cores."
 
 
 def run_button(studies: dict[str, Study], label: str = "Run", unknown: str = QUICK) -> None:
-    """Run what has no result yet; says beforehand how long that takes, or `unknown` before this machine has done anything of the kind."""
+    """Run what has no result yet; says beforehand how long that takes, or `unknown` before this
+    machine has done anything of the kind.
+    """
     open_ = {who: s for who, s in studies.items() if look(s).state in ("empty", "failed", "cancelled")}
     if not open_:
         if all(look(s, remembered=True).state == "done" for s in studies.values()):
@@ -191,7 +201,9 @@ def estimate(studies: list[Study], unknown: str = QUICK) -> str:
 
 
 def progress(views: dict[str, View], key: str = "stop") -> None:
-    """State of each running study: phase, bar, time left, Stop; and why one has ended without a result. key: of the button, where a page has several panels."""
+    """State of each running study: phase, bar, time left, Stop; and why one has ended without a
+    result. key: of the button, where a page has several panels.
+    """
     active = {who: view for who, view in views.items() if view.state in ("queued", "running")}
     if active and len(views) > FEW:
         _one_bar(views)
@@ -225,7 +237,9 @@ def _cancel(studies: list[Study]) -> None:
 
 
 def _one_bar(views: dict[str, View]) -> None:
-    """One bar for many: how many are done, which is running, and the time left by how long the others took here."""
+    """One bar for many: how many are done, which is running, and the time left by how long the
+    others took here.
+    """
     done = sum(view.state == "done" for view in views.values())
     running = [who for who, view in views.items() if view.state == "running"]
     weights = {who: _weight(view.study) for who, view in views.items()}

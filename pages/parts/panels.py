@@ -1,4 +1,6 @@
-"""The panels that every study page shows in the same place and form: odds, guarantee, how this was made."""
+"""The panels that every study page shows in the same place and form: odds, guarantee, how this was
+made.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from pages.parts import charts, words
 
 
 def odds(guarantee: Guarantee, question: str, blind: str, seeing: str) -> None:
-    """What it means for a person in the data: the attacker's question, a sentence and 100 small figures."""
+    """What it means for a person in the data: the attacker's question, a sentence and 100 small
+    figures.
+    """
     st.subheader("What it means for a person in the data", anchor=False)
     left, right = st.columns([1, 1], vertical_alignment="center")
     left.markdown(f"{question} {words.odds(guarantee, blind, seeing)}")
@@ -29,8 +33,8 @@ def odds(guarantee: Guarantee, question: str, blind: str, seeing: str) -> None:
 def warnings(found: dict[str, Result], said: Collection[str] = ()) -> None:
     """All that one should know before believing the numbers, each sentence once.
 
-    With whose it is where it is not everybody's. found: words → Result. said: sentences that the page
-    has shown already.
+    With whose it is where it is not everybody's. found: words → Result. said: sentences that the
+    page has shown already.
     """
     for warning, names in words.warned(found).items():
         if warning in said:
@@ -63,7 +67,10 @@ def sampling(promise: Guarantee) -> str:
 
 
 def deeper(tabs: dict[str, Callable[[], None]]) -> None:
-    """What goes deeper, in tabs: title → what draws it. Only the open one is drawn, so that the page stays quick."""
+    """What goes deeper, in tabs: title → what draws it.
+
+    Only the open one is drawn, so that the page stays quick.
+    """
     for tab, draw in zip(st.tabs(list(tabs), key="deeper", on_change="rerun"), tabs.values()):
         if tab.open:
             with tab:
@@ -71,10 +78,11 @@ def deeper(tabs: dict[str, Callable[[], None]]) -> None:
 
 
 def made(study: Study, result: Result, again: bool = True, more: dict[str, tuple[Study, Result]] | None = None, series: str = "", told: str = "") -> None:
-    """How this was made: parameters, versions, seconds, downloads, the command that makes it again, if one can.
+    """How this was made: parameters, versions, seconds, downloads, the command that makes it again,
+    if one can.
 
-    more: what else the page shows, words → study and result, for the download; series: the command for all of it; told: what the
-    seconds and the key are of, where that is not the study alone.
+    more: what else the page shows, words → study and result, for the download; series: the command
+    for all of it; told: what the seconds and the key are of, where that is not the study alone.
     """
     facts, more = result.made, more or {}
     with st.expander("How this was made", icon=":material/receipt_long:"):
@@ -105,7 +113,9 @@ def made(study: Study, result: Result, again: bool = True, more: dict[str, tuple
 
 
 def export(study: Study, result: Result, more: dict[str, tuple[Study, Result]]) -> str:
-    """Everything but the pictures, as JSON text; of what else the page shows the parameters, metrics, guarantees, facts, curves and short arrays."""
+    """Everything but the pictures, as JSON text; of what else the page shows the parameters,
+    metrics, guarantees, facts, curves and short arrays.
+    """
     plain, arrays = result.parts()
     small = {n.removeprefix("array:"): a.tolist() for n, a in arrays.items() if n.startswith("array:") and a.size <= 20_000}
     others = {name: {"study": other.NAME, "params": other.model_dump(mode="json"), "metrics": found.metrics, "guarantee": asdict(found.guarantee), "facts": found.facts, "curves": found.curves,

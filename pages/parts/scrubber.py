@@ -1,4 +1,6 @@
-"""A film that one drags through: all frames are in the browser, so that no frame waits for the server."""
+"""A film that one drags through: all frames are in the browser, so that no frame waits for the
+server.
+"""
 
 from __future__ import annotations
 
@@ -42,5 +44,7 @@ _film = st.components.v2.component("veil_film", html=_HTML, css=_CSS, js=_JS)
 
 
 def scrubber(frames: dict[str, bytes], label: str, alt: str, key: str) -> None:
-    """Words for each frame → PNG bytes, in order; opens at the last one. label: what is dragged, for those who hear the page."""
+    """Words for each frame → PNG bytes, in order; opens at the last one. label: what is dragged,
+    for those who hear the page.
+    """
     _film(key=key, data={"frames": [base64.b64encode(png).decode() for png in frames.values()], "names": list(frames), "label": label, "alt": alt})

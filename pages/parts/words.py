@@ -1,4 +1,7 @@
-"""The sentences of the pages: odds, guarantees, times and sizes in plain words. Pure functions, text only."""
+"""The sentences of the pages: odds, guarantees, times and sizes in plain words.
+
+Pure functions, text only.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,18 @@ from engine.study import Guarantee, Result
 
 
 def plain(text: str) -> str:
-    """Text from elsewhere (a URL, a file's name, an error), so that Markdown takes none of it for markup."""
+    """Text from elsewhere (a URL, a file's name, an error), so that Markdown takes none of it for
+    markup.
+    """
     text = re.sub(r"([\\`*_{}\[\]()#+\-!|<>$~:])", r"\\\1", text)
-    return re.sub(r"(?i)(www|@)", lambda found: found[0] + "\u2060", text)  # a word joiner: no link is made of an address either
+    # a word joiner: no link is made of an address either
+    return re.sub(r"(?i)(www|@)", lambda found: found[0] + "\u2060", text)
 
 
 def named(message: str, specs: dict[str, Spec]) -> str:
-    """A refusal as a page says it: the command line's name of the field replaced by the words that stand beside its widget."""
+    """A refusal as a page says it: the command line's name of the field replaced by the words that
+    stand beside its widget.
+    """
     name, colon, rest = message.partition(": ")
     return f"{specs[name].title}{colon}{rest}" if colon and name in specs else message
 
@@ -48,7 +56,9 @@ def size(count: float) -> str:
 
 
 def odds(guarantee: Guarantee, blind: str, seeing: str) -> str:
-    """The odds sentence: how often an attacker is right when blind, by a coin flip, and when seeing what was released."""
+    """The odds sentence: how often an attacker is right when blind, by a coin flip, and when seeing
+    what was released.
+    """
     start = f"{blind}, an attacker who has no idea is right 50 times in 100: a coin flip."
     if guarantee.epsilon is None or guarantee.odds_mechanism is None:
         return f"{start} {seeing}, **nothing is promised**: they may be certain."
@@ -56,7 +66,9 @@ def odds(guarantee: Guarantee, blind: str, seeing: str) -> str:
 
 
 def how_often(odds: float) -> str:
-    """Odds in [0.5, 1] → 'are right at most **56 times in 100**', and what that comes to at the upper end."""
+    """Odds in [0.5, 1] → 'are right at most **56 times in 100**', and what that comes to at the
+    upper end.
+    """
     n = of_hundred(odds)
     if n < 100:
         return f"are right at most **{n} times in 100**"
@@ -121,28 +133,35 @@ def told_apart(metrics: dict[str, float], promise: Guarantee) -> str:
 
 
 def margin_of_ranks(members: int, others: int) -> float:
-    """Half the width of the 95 % interval of an area under a ROC curve near chance (Mann and Whitney 1947), in [0, 1]."""
+    """Half the width of the 95 % interval of an area under a ROC curve near chance (Mann and
+    Whitney 1947), in [0, 1].
+    """
     return 1.96 * math.sqrt((members + others + 1) / (12 * members * others))
 
 
 def margin(share: float, count: int) -> float:
-    """Half the width of the 95 % interval of a share seen in `count` draws (Wilson 1927), in [0, 1]."""
+    """Half the width of the 95 % interval of a share seen in `count` draws (Wilson 1927), in [0,
+    1].
+    """
     z = 1.96
     return z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
 
 
 def give_or_take(margin: float, times: int = 100, digits: int = 1) -> str:
-    """Half the width of an interval, in hundredths unless `times` says otherwise: rounded up, so that
-    what is shown is never narrower, and never 0 where it is not.
+    """Half the width of an interval, in hundredths unless `times` says otherwise: rounded up, so
+    that what is shown is never narrower, and never 0 where it is not.
     """
     return at_most(margin, digits, times=times)
 
 
-Ends = dict[float, list[tuple[float, float]]]  # noise multiplier → (ε, accuracy) of its finished seeds
+# noise multiplier → (ε, accuracy) of its finished seeds
+Ends = dict[float, list[tuple[float, float]]]
 
 
 def least_epsilon(means: list[tuple[float, float, float]], ends: Ends, wanted: float, open_: float | None = None) -> str:
-    """What reached an accuracy with the least ε, and what to try next. means: (ε, mean accuracy, noise multiplier), by ε; open_: accuracy without privacy."""
+    """What reached an accuracy with the least ε, and what to try next. means: (ε, mean accuracy,
+    noise multiplier), by ε; open_: accuracy without privacy.
+    """
     reached = [(epsilon_, accuracy, noise) for epsilon_, accuracy, noise in means if accuracy >= wanted]
     if not reached:
         best = max(means, key=lambda found: found[1])
@@ -215,7 +234,9 @@ WHO = {"private": "with privacy", "not private": "without privacy", "no noise": 
 
 
 def tied(promise: Guarantee, found: dict[str, dict[str, float]], cheat: str = "none") -> str:
-    """What is promised beside what was found, in one line. found: a key of WHO → metrics of the attack; cheat: of the auditor's training, not of the one attacked."""
+    """What is promised beside what was found, in one line. found: a key of WHO → metrics of the
+    attack; cheat: of the auditor's training, not of the one attacked.
+    """
     parts = [f"promised: at most **{of_hundred(promise.odds_mechanism)}**"] if promise.odds_mechanism is not None else ["promised: **nothing**"]
     parts += [f"this attack, {WHO[who]}: **{100 * metrics['right_guesses_like_it']:.1f}**" for who, metrics in found.items()]
     honest = "" if cheat == "none" else "**For the honest training**, which is the one attacked: "
@@ -242,7 +263,9 @@ def audited(metrics: dict[str, float], facts: dict, cheat: str, delta: float) ->
 
 
 def audited_all(found: dict[str, dict[str, float]], blind: list[str], total: int, cheat: str) -> str:
-    """What audits of several trainings have found. blind: those whose noise is too strong for the auditor to see this cheat."""
+    """What audits of several trainings have found. blind: those whose noise is too strong for the
+    auditor to see this cheat.
+    """
     broken = [name for name, metrics in found.items() if metrics["violated"]]
     so_far = "" if len(found) == total else f" ({len(found)} of {total} audited so far)"
     if cheat != "none":
@@ -281,7 +304,7 @@ def shadowed(found: dict[str, dict[str, float]], bounded: bool) -> str:
             f"{give_or_take(margin(0.5, int(first['candidates'])))}. {promise}")
 
 
-# --- generated pictures ----------------------------------------------------------------------------------------------------------------
+# --- generated pictures ---------------------------------------------------------------------------
 
 BEYOND = 1e6  # a metric above is told as that
 COPIED = 0.05  # share of held-out pictures that look like copies, by construction
@@ -313,13 +336,17 @@ def untold(metrics: dict[str, float], space: str = "pixels") -> bool:
 
 
 def suspicious(metrics: dict[str, float], space: str = "pixels") -> bool:
-    """Do more of these pictures look like copies than chance explains, at about one false alarm in 100? Repeats of a picture count once: as many as have nearest pictures of their own."""
+    """Do more of these pictures look like copies than chance explains, at about one false alarm in
+    100? Repeats of a picture count once: as many as have nearest pictures of their own.
+    """
     n, held = metrics[f"distinct_{space}"], metrics[f"yardstick_{space}"]
     return metrics[f"copies_{space}"] > COPIED + 2.33 * math.sqrt(COPIED * (1 - COPIED) * (1 / n + 1 / held))
 
 
 def copied(metrics: dict[str, dict[str, float]], made: tuple[str, ...]) -> str:
-    """The answer to the page's question from all sets' metrics: whose training pictures come back, what was learned, and which metric sees it. made: the generators."""
+    """The answer to the page's question from all sets' metrics: whose training pictures come back,
+    what was learned, and which metric sees it. made: the generators.
+    """
     again = {name: f"**{found['again_pixels']:,}**" for name, found in metrics.items()}
     doubted = doubt(metrics[CONTROLS["copies"]], metrics[CONTROLS["held-out"]])
     unseen = metrics[CONTROLS["held-out"]]["again_pixels"]  # duplicates within the data
@@ -519,7 +546,7 @@ At a share $\alpha$ of false alarms no attack finds more than $\min_\varepsilon 
 """
 
 
-# --- phones that share gradients ---------------------------------------------------------------------------------------------
+# --- phones that share gradients ------------------------------------------------------------------
 
 def per_hundred(share: float) -> str:
     """An accuracy as 'of 100': '96.7'."""
@@ -527,7 +554,9 @@ def per_hundred(share: float) -> str:
 
 
 def shared(metrics: dict[str, dict[str, float]], name: str, people: int, rounds: int, tested: int) -> str:
-    """What came out of sharing. metrics: arm → its numbers; name: the arm that is told of; tested: test pictures."""
+    """What came out of sharing. metrics: arm → its numbers; name: the arm that is told of; tested:
+    test pictures.
+    """
     mine, none, everything, alone = metrics[name], metrics["no update"], metrics["all pictures in one place"], metrics["each phone alone"]
     gap = 100 * (everything["test_accuracy"] - mine["test_accuracy"])
     chance = 100 * margin(everything["test_accuracy"], tested)
@@ -553,7 +582,8 @@ def day(number: int, rounds: int, codes: list[int], accuracy: float | None, peop
     return f"Day {number} of {rounds}: {len(sent)}{whose} upload, {size(sum(sent))} in all{others}.{named}"
 
 
-FLAT, STRUCTURE = 3.0, 0.25  # decibels and SSIM above a picture of one colour, below which nothing of the picture is there
+# decibels and SSIM above a picture of one colour, below which nothing of the picture is there
+FLAT, STRUCTURE = 3.0, 0.25
 
 
 def rebuilt(metrics: dict[str, float], facts: dict, own: bool) -> str:
@@ -572,7 +602,9 @@ NOTHING = "hardly anything of the picture"
 
 
 def looks(metrics: dict[str, float]) -> str:
-    """How near a rebuilt picture is, in words: by decibels, by structure, and by what a picture of one colour would reach."""
+    """How near a rebuilt picture is, in words: by decibels, by structure, and by what a picture of
+    one colour would reach.
+    """
     if metrics["psnr_db"] < metrics["psnr_flat"] + FLAT and metrics["ssim"] < metrics["ssim_flat"] + STRUCTURE:
         return NOTHING
     if metrics["psnr_db"] >= 20 and metrics["ssim"] >= 0.7:
@@ -603,7 +635,9 @@ def user_level(promise: Guarantee, plan: dict, rounds: int, people: int, by_phon
 
 
 def dip(accuracy: list[tuple[float, float]], optimizer: str, noised: bool) -> str:
-    """Why the first day may be below the first model, where it is: measured on the bundled digits, two seeds for each optimizer."""
+    """Why the first day may be below the first model, where it is: measured on the bundled digits,
+    two seeds for each optimizer.
+    """
     below = len(accuracy) > 1 and accuracy[1][1] < accuracy[0][1]
     if not below or optimizer != "adam" or noised:
         return ""

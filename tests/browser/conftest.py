@@ -1,4 +1,6 @@
-"""A real server, real workers and a real browser for the tests in this folder; pictures of the pages go to tests/screens/."""
+"""A real server, real workers and a real browser for the tests in this folder; pictures of the
+pages go to tests/screens/.
+"""
 
 import os
 import shutil
@@ -19,7 +21,8 @@ from tests.conftest import ROOT
 playwright = pytest.importorskip("playwright.sync_api") if not os.environ.get("CI") else __import__("playwright.sync_api").sync_api
 from tests.browser import look  # noqa: E402  after the line above, which skips these tests where there is no playwright
 
-# Chromium without a window system starts and draws a third faster (measured: docs/architecture.md); either will do.
+# Chromium without a window system starts and draws a third faster (measured: docs/architecture.md);
+# either will do.
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
 CI = os.environ.get("CI", "").lower() in ("1", "true")
 # A camera that shows a green pattern, and nobody to ask for leave to use it.
@@ -34,16 +37,20 @@ PLAIN = {"viewport": {"width": 1280, "height": 900}, "permissions": ["camera"]}
 
 
 def pytest_collection_modifyitems(items):
-    """A browser on noisy cores: a test that fails is tried once more after a pause, and has failed if it fails again."""
+    """A browser on noisy cores: a test that fails is tried once more after a pause, and has failed
+    if it fails again.
+    """
     for item in items:
         if "browser" in item.path.parts:
             item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=5))
 
 
-# --- the server ----------------------------------------------------------------------------------------------------------
+# --- the server -----------------------------------------------------------------------------------
 
 class Server:
-    """`streamlit run app.py` on a free port, with a VEIL_HOME of its own and no data but the bundled digits."""
+    """`streamlit run app.py` on a free port, with a VEIL_HOME of its own and no data but the
+    bundled digits.
+    """
 
     def __init__(self, folder: Path):
         self.home, self.log = folder / "home", folder / "server.log"
@@ -109,7 +116,10 @@ def start(tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def server(start, chromium):
-    """The server that most tests share. Nothing that they did may have left a traceback in its log."""
+    """The server that most tests share.
+
+    Nothing that they did may have left a traceback in its log.
+    """
     server = start()
     yield server
     log = server.log.read_text()
@@ -117,9 +127,10 @@ def server(start, chromium):
     assert "Traceback" not in log, log
 
 
-# --- the browser -----------------------------------------------------------------------------------------------------------
+# --- the browser ----------------------------------------------------------------------------------
 
-@pytest.fixture(scope="package")  # not longer: while playwright's loop runs in this thread, dask's clients complain
+# not longer: while playwright's loop runs in this thread, dask's clients complain
+@pytest.fixture(scope="package")
 def chromium():
     """The browser. Where there is none the tests are skipped, but never under CI."""
     if not Path(CHROMIUM).exists():
@@ -134,7 +145,9 @@ def chromium():
 
 @pytest.fixture(scope="package")
 def profile(chromium):
-    """A browser profile that has been here before: it has Streamlit's scripts already, which saves a second a visit."""
+    """A browser profile that has been here before: it has Streamlit's scripts already, which saves
+    a second a visit.
+    """
     return chromium.new_context(**PLAIN)
 
 
@@ -149,8 +162,12 @@ class Visitor:
         self.page.on("console", self._listen)
 
     def _listen(self, message) -> None:
-        """Console errors. Two kinds are Streamlit's own: it looks for its server at /page/_stcore first, and a picture
-        that a newer run has replaced may be gone before it is fetched (`leave` looks at those that stay)."""
+        """Console errors.
+
+        Two kinds are Streamlit's own: it looks for its server at /page/_stcore first, and a picture
+        that a newer run has replaced may be gone before it is fetched (`leave` looks at those that
+        stay).
+        """
         where = message.text + message.location.get("url", "")
         if message.type == "error" and "/_stcore/" not in where and "/media/" not in where:
             self.errors.append(f"console: {where}")
@@ -167,7 +184,9 @@ class Visitor:
         return self.page
 
     def shot(self, name: str, folder: Path = SCREENS) -> None:
-        """A picture of the whole page: Streamlit scrolls inside, so the window is made as tall as the page."""
+        """A picture of the whole page: Streamlit scrolls inside, so the window is made as tall as
+        the page.
+        """
         size = self.page.viewport_size
         height = self.page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
         self.page.set_viewport_size({"width": size["width"], "height": min(max(height, size["height"]), 6000)})
@@ -178,7 +197,9 @@ class Visitor:
         self.page.set_viewport_size(size)
 
     def leave(self) -> None:
-        """Close the page; no script may have failed, no exception may stand on it, no picture may be missing."""
+        """Close the page; no script may have failed, no exception may stand on it, no picture may
+        be missing.
+        """
         boxes = self.page.locator("[data-testid=stException]").all_inner_texts()
         try:
             self.page.wait_for_function(PICTURES_LOADED, timeout=PATIENCE)
@@ -198,9 +219,11 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture
 def visit(chromium, profile, server, request):
-    """A function that lets one more visitor in: visit(path, at=another server, **options of the browser context).
+    """A function that lets one more visitor in: visit(path, at=another server, **options of the
+    browser context).
 
-    The first comes in the profile of earlier tests' visitors, unless there are options; every other has one of their own. Where the test fails, what its visitors saw is kept in tests/screens/.
+    The first comes in the profile of earlier tests' visitors, unless there are options; every other
+    has one of their own. Where the test fails, what its visitors saw is kept in tests/screens/.
     """
     visitors, own = [], []
 

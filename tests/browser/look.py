@@ -7,8 +7,9 @@ from playwright.sync_api import Locator, Page, expect
 CURVES = """key => { const chart = document.querySelector(`.st-key-${key} .js-plotly-plot`);
                      return chart && chart.data ? Object.fromEntries(chart.data.map(d => [d.name, Array.from(d.x || [], (x, i) => [x, d.y[i]])])) : {} }"""
 PRIVATE = "new pictures, private"
-# Streamlit's app says that the script has ended some 60 ms before it has drawn the last of it (seen here), and after a click says so
-# for 200 ms before the script begins: so a page is ready when nothing has come or gone for a while.
+# Streamlit's app says that the script has ended some 60 ms before it has drawn the last of it (seen
+# here), and after a click says so for 200 ms before the script begins: so a page is ready when
+# nothing has come or gone for a while.
 QUIET = """milliseconds => {
     if (!window.lastChange) {
         window.lastChange = {at: performance.now()};
@@ -60,13 +61,17 @@ def curves(page: Page, key: str = "accuracy") -> dict[str, list]:
 
 
 def points(page: Page) -> int:
-    """Epochs of the private network that stand in the chart; of the clipped one where there is no noise."""
+    """Epochs of the private network that stand in the chart; of the clipped one where there is no
+    noise.
+    """
     found = curves(page)
     return len(found.get(PRIVATE, found.get("new pictures, no noise", [])))
 
 
 def until(page: Page, condition, seconds: float, what: str) -> float:
-    """Wait for a condition; returns the seconds that took. (The page's own clock goes on meanwhile.)
+    """Wait for a condition; returns the seconds that took.
+
+    (The page's own clock goes on meanwhile.)
 
     No test is about seconds: on a busy machine it waits longer, and only a hang fails.
     """
@@ -78,7 +83,8 @@ def until(page: Page, condition, seconds: float, what: str) -> float:
 
 
 def settled(page: Page, quiet: int = 400) -> None:
-    """Wait until the page's script has ended and nothing has come or gone for so many milliseconds."""
+    """Wait until the page's script has ended and nothing has come or gone for so many milliseconds.
+    """
     page.wait_for_function(QUIET, arg=quiet)
 
 
@@ -96,7 +102,7 @@ def unfold(page: Page, title: str) -> None:
         box.evaluate(OPENED)
 
 
-# --- a training --------------------------------------------------------------------------------------------------------------
+# --- a training -----------------------------------------------------------------------------------
 
 def run(page: Page) -> Locator:
     return page.get_by_role("button", name="Run", exact=False).filter(has_text="Run").first
@@ -124,11 +130,13 @@ def begun(page: Page, seconds: float = 60) -> None:
 
 
 def finished(page: Page, seconds: float = 120) -> None:
-    """Wait for the private network's figures, and for the twin's too: then nothing ticks any more."""
+    """Wait for the private network's figures, and for the twin's too: then nothing ticks any more.
+    """
     expect(page.get_by_role("heading", name="What is guaranteed").first).to_be_visible(timeout=1000 * seconds)
     expect(stop(page)).to_have_count(0, timeout=1000 * seconds)
     settled(page)
-    until(page, lambda: points(page) > 0, 20, "the drawn chart")  # plotly draws after the script has ended
+    # plotly draws after the script has ended
+    until(page, lambda: points(page) > 0, 20, "the drawn chart")
 
 
 def ended(page: Page, seconds: float = 150) -> None:

@@ -1,4 +1,6 @@
-"""Audit and attack of a finished training in a real browser: what is promised beside what is found, a cheat that is planted and told, a series."""
+"""Audit and attack of a finished training in a real browser: what is promised beside what is found,
+a cheat that is planted and told, a series.
+"""
 
 import json
 import re
@@ -96,7 +98,8 @@ def test_what_was_asked_and_attacked_is_a_link_and_a_download(visit):
     look.ended(page, 150)
     expect(page.get_by_role("textbox", name="I need at least, in per cent")).to_have_value("91.5")
     expect(page.get_by_role("textbox", name="I have at most ε =")).to_have_value("2.5")
-    expect(page.get_by_role("textbox", name="Shadow networks")).to_have_value("8")  # the second of them is attacked
+    # the second of them is attacked
+    expect(page.get_by_role("textbox", name="Shadow networks")).to_have_value("8")
     if look.offered(page.get_by_role("button", name="Attack it")):
         attack(page)
     expect(main).to_contain_text("No promise was found broken")

@@ -16,7 +16,8 @@ def errors(page) -> int:
 def test_heaps_form_and_errors_fall_live_and_a_second_visitor_finds_them(visit):
     visitor = visit(SMALL + "&seed=5")
     page = visitor.page
-    expect(page.get_by_text("Some of the pictures, not noised.")).to_be_visible()  # an empty state that shows what will be sorted
+    # an empty state that shows what will be sorted
+    expect(page.get_by_text("Some of the pictures, not noised.")).to_be_visible()
     visitor.shot("clustering_empty")
     look.press_run(page)
     look.until(page, lambda: errors(page) > 0, 120, "a first epoch")

@@ -1,4 +1,5 @@
-"""The page DP training in a real browser, over real workers: run, watch, reload, share, stop, kill."""
+"""The page DP training in a real browser, over real workers: run, watch, reload, share, stop, kill.
+"""
 
 import re
 
@@ -8,7 +9,8 @@ from playwright.sync_api import expect
 from cache import Store
 from tests.browser import look
 
-SMALL = "shown=one&epochs=2&batch_size=500"  # a few seconds, once: all tests that only need a result share it
+# a few seconds, once: all tests that only need a result share it
+SMALL = "shown=one&epochs=2&batch_size=500"
 LONG = "shown=one&network=cnn&epochs=150&batch_size=200"  # minutes: to be stopped
 
 
@@ -16,7 +18,7 @@ def stored(server) -> int:
     return Store(server.home / "store").stats().entries
 
 
-# --- from empty to done --------------------------------------------------------------------------------------------------------
+# --- from empty to done ---------------------------------------------------------------------------
 
 def test_the_empty_state_says_what_will_come(visit):
     visitor = visit("dp_training?shown=one")
@@ -43,7 +45,8 @@ def test_a_run_grows_its_curve_and_spends_epsilon_until_all_is_told(visit):
     visitor.shot("dp_training_running")
     look.finished(page)
     assert look.points(page) == 16 and len(look.curves(page)["new pictures, not private"]) == 16
-    assert look.curves(page)[look.PRIVATE][-1][1] > 60  # per cent: ten classes, so guessing gives 10
+    # per cent: ten classes, so guessing gives 10
+    assert look.curves(page)[look.PRIVATE][-1][1] > 60
     assert epsilon(page) <= 8
     visitor.shot("dp_training_done")
 
@@ -80,7 +83,7 @@ def test_every_tab_opens(visit, tab):
     visitor.shot(f"dp_training_{tab.lower().replace(' ', '_')}")
 
 
-# --- cached, shared, changed ----------------------------------------------------------------------------------------------------
+# --- cached, shared, changed ----------------------------------------------------------------------
 
 def test_a_reload_shows_the_stored_result_at_once_and_a_second_browser_the_same(visit):
     page = visit(f"dp_training?{SMALL}&seed=1").page
@@ -129,7 +132,7 @@ def test_the_noise_can_be_on_the_dial_instead_of_the_budget(visit):
     expect(page).not_to_have_url(re.compile("noise_multiplier"))
 
 
-# --- who runs, and who stops ------------------------------------------------------------------------------------------------------
+# --- who runs, and who stops ----------------------------------------------------------------------
 
 def test_stop_stops_within_two_seconds_and_run_is_there_again(visit, server, record_property):
     visitor = visit(f"dp_training?{LONG}&seed=11")
@@ -146,7 +149,9 @@ def test_stop_stops_within_two_seconds_and_run_is_there_again(visit, server, rec
 
 
 def test_two_browsers_that_press_run_follow_one_training(visit):
-    """One worker computes one training at a time, so two pages with a growing curve at once follow the same one."""
+    """One worker computes one training at a time, so two pages with a growing curve at once follow
+    the same one.
+    """
     link = f"dp_training?{LONG}&seed=12"
     first, second = visit(link).page, visit(link).page
     look.run(first).click(no_wait_after=True)
@@ -179,7 +184,8 @@ def test_a_training_goes_on_while_its_visitor_looks_at_another_page(visit):
 def test_a_killed_worker_is_told_and_run_works_again(visit, server, record_property):
     visitor = visit(f"dp_training?{LONG}&seed=14")
     page = visitor.page
-    page.get_by_text("Beside it, the same without privacy").click()  # the twin would take the place of the dead
+    # the twin would take the place of the dead
+    page.get_by_text("Beside it, the same without privacy").click()
     look.press_run(page)
     look.begun(page)
     for worker in server.workers():
@@ -193,7 +199,7 @@ def test_a_killed_worker_is_told_and_run_works_again(visit, server, record_prope
     look.stopped(page)
 
 
-# --- what cannot run ----------------------------------------------------------------------------------------------------------------
+# --- what cannot run ------------------------------------------------------------------------------
 
 def test_a_data_set_that_is_not_here_is_offered_with_the_way_to_get_it(visit):
     visitor = visit("dp_training?dataset=mnist")

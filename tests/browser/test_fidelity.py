@@ -1,4 +1,6 @@
-"""The page Fidelity in a real browser: generators grow live, films are dragged, copies are found, and one that learns by heart is named."""
+"""The page Fidelity in a real browser: generators grow live, films are dragged, copies are found,
+and one that learns by heart is named.
+"""
 
 import time
 
@@ -20,7 +22,8 @@ def measured(page, seconds: float = 200) -> None:
 
 
 def test_three_generators_grow_side_by_side_and_their_films_are_dragged(visit):
-    visitor = visit(f"{SMALL}&seed={time.time_ns() % 10**9}")  # never run, not even by this test's first try
+    # never run, not even by this test's first try
+    visitor = visit(f"{SMALL}&seed={time.time_ns() % 10**9}")
     page = visitor.page
     expect(page.get_by_text("Theirs will appear here, out of noise.")).to_be_visible()
     visitor.shot("fidelity_empty")
@@ -87,7 +90,8 @@ def test_what_does_not_fit_is_told_in_words(visit, query, words):
 
 
 def test_an_extractor_that_cannot_be_had_is_told_and_the_others_are_offered(start, visit):
-    page = visit(SMALL + "&extractor=inception&seed=6", at=start()).page  # a server of its own: its log tells of what failed
+    # a server of its own: its log tells of what failed
+    page = visit(SMALL + "&extractor=inception&seed=6", at=start()).page
     look.press_run(page)
     expect(page.get_by_test_id("stAlert").filter(has_text="could not be downloaded").first).to_be_visible(timeout=240_000)
     expect(page.get_by_test_id("stAlert").filter(has_text="Choose another extractor").first).to_be_visible()

@@ -1,4 +1,6 @@
-"""The page Gradient sharing in a real browser: phones learn together live, days are dragged, a picture is rebuilt from an upload, and a visitor's own is never stored."""
+"""The page Gradient sharing in a real browser: phones learn together live, days are dragged, a
+picture is rebuilt from an upload, and a visitor's own is never stored.
+"""
 
 import io
 import time

@@ -42,11 +42,14 @@ def test_a_card_leads_to_its_page(visit):
 
 
 def test_the_very_first_page_of_a_fresh_server_has_the_top_menu(start, visit):
-    """Streamlit shows the folder pages/ as a sidebar to whoever comes first, unless app.py prevents it."""
+    """Streamlit shows the folder pages/ as a sidebar to whoever comes first, unless app.py prevents
+    it.
+    """
     fresh = start()
     page = visit("noise", at=fresh).page
     links = page.get_by_test_id("stTopNav").get_by_role("link")
-    expect(links).to_contain_text(["Veil", "Noise", "DP training"])  # each behind the name of its icon
+    # each behind the name of its icon
+    expect(links).to_contain_text(["Veil", "Noise", "DP training"])
     expect(page.get_by_test_id("stSidebarNav")).to_have_count(0)
     expect(page.get_by_test_id("stSidebar")).to_have_count(0)
 

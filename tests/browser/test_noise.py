@@ -29,7 +29,7 @@ def sigma(page) -> float:
     return float(look.metric(page, "σ on each pixel").inner_text())
 
 
-# --- the dial ----------------------------------------------------------------------------------------------------------------
+# --- the dial -------------------------------------------------------------------------------------
 
 def test_the_dial_moves_sigma_picture_and_url_by_keyboard(visit):
     visitor = visit("noise")
@@ -59,7 +59,8 @@ def test_the_exact_field_takes_a_number_between_the_marks_and_a_reload_keeps_it(
 def test_a_link_shows_the_same_in_another_browser(visit):
     link = "noise?epsilon=420&category=7&index=2&seed=5&label_epsilon=1"
     first, second = visit(link).page, visit(link).page
-    assert look.source(first, NOISED) == look.source(second, NOISED)  # named by the hash of its pixels
+    # named by the hash of its pixels
+    assert look.source(first, NOISED) == look.source(second, NOISED)
     assert sigma(first) == sigma(second)
     assert look.source(visit("noise").page, NOISED) != look.source(first, NOISED)
 
@@ -76,7 +77,7 @@ def test_a_preset_sets_everything_and_the_textbook_formula_shows_what_it_really_
     visitor.shot("noise_textbook")
 
 
-# --- wrong values -------------------------------------------------------------------------------------------------------------
+# --- wrong values ---------------------------------------------------------------------------------
 
 WRONG = {
     "nan": ("epsilon=nan", "Privacy budget ε for the picture: nan is not allowed"), "inf": ("epsilon=inf", "Privacy budget ε for the picture: inf is not allowed"),
@@ -100,7 +101,8 @@ def test_a_wrong_value_in_the_url_is_told_at_its_widget_and_the_page_works(visit
     look.move(page, DIAL, "ArrowLeft", 3)
     look.changed(page, NOISED, before)
     expect(page.get_by_test_id("stAlert").filter(has_text="Traceback")).to_have_count(0)
-    assert Store(server.home / "store").stats().entries <= stored + 4  # no job but Home's card: a result, its speed
+    # no job but Home's card: a result, its speed
+    assert Store(server.home / "store").stats().entries <= stored + 4
 
 
 def test_the_message_stands_beside_its_widget(visit):
@@ -131,7 +133,7 @@ def test_a_data_set_that_is_not_here_is_offered(visit):
     visitor.shot("noise_missing")
 
 
-# --- a picture of one's own ---------------------------------------------------------------------------------------------------
+# --- a picture of one's own -----------------------------------------------------------------------
 
 def picture(kind: str = "PNG", shape=(90, 120, 3)) -> bytes:
     """A real picture: colours that run across it."""
@@ -207,7 +209,8 @@ def test_the_webcam_takes_a_picture(visit):
     own(page, "webcam")
     page.wait_for_function("(document.querySelector('[data-testid=stCameraInput] video') || {}).readyState >= 2")
     take = page.get_by_role("button", name="Take Photo")
-    for _ in range(3):  # a busy machine's camera may not have a picture yet when it is asked for one
+    # a busy machine's camera may not have a picture yet when it is asked for one
+    for _ in range(3):
         take.click()
         page.wait_for_timeout(3000)
         if not take.count():
@@ -216,7 +219,7 @@ def test_the_webcam_takes_a_picture(visit):
     visitor.shot("noise_webcam")
 
 
-# --- networks that learn from such pictures ------------------------------------------------------------------------------------
+# --- networks that learn from such pictures -------------------------------------------------------
 
 SMALL = "noise?epochs=2&width=0.125&batch_size=400"
 

@@ -1,4 +1,6 @@
-"""The sweeps of page DP training in a real browser: all of a frontier, filling while it runs, stopped, gone on with; and what needs no training."""
+"""The sweeps of page DP training in a real browser: all of a frontier, filling while it runs,
+stopped, gone on with; and what needs no training.
+"""
 
 import re
 
@@ -49,7 +51,8 @@ def test_a_stopped_frontier_goes_on_with_what_is_missing(visit, server):
     look.press_run(page)
     look.ended(page, 180)
     look.until(page, lambda: frontier(page) == 8, 30, "all eight")
-    assert Store(server.home / "store").stats().entries <= before + (9 - kept) + 3  # those missing, the sweep itself, its pace
+    # those missing, the sweep itself, its pace
+    assert Store(server.home / "store").stats().entries <= before + (9 - kept) + 3
 
 
 @pytest.mark.parametrize(("shown", "chart", "bars"), [("clips", "clips", 7), ("optimizers", "optimizers", 6)])

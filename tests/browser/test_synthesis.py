@@ -1,4 +1,6 @@
-"""The page Synthesis in a real browser: pictures out of noise, a film without the server, students, and what is given away."""
+"""The page Synthesis in a real browser: pictures out of noise, a film without the server, students,
+and what is given away.
+"""
 
 import pytest
 from playwright.sync_api import expect
@@ -74,13 +76,16 @@ def test_what_does_not_fit_is_told_in_words(visit, query, words):
 
 
 def test_values_that_only_fit_together_are_taken_together_and_a_mended_one_is_forgiven(visit):
-    page = visit(SMALL + "&seed=77").page  # never run, so that no result has a warning; six steps alone would not reach the usual snapshots
+    # never run, so that no result has a warning; six steps alone would not reach the usual
+    # snapshots
+    page = visit(SMALL + "&seed=77").page
     look.unfold(page, "More settings")
     expect(page.get_by_role("textbox", name="Snapshots after steps")).to_have_value("2,6")
     expect(page.get_by_role("textbox", name="Steps", exact=True)).to_have_value("6")
     expect(page.get_by_test_id("stAlert")).to_have_count(0)
     field = page.get_by_role("textbox", name="Pictures to make")
-    for value, told in (("7", "each needs a picture"), ("abc", "abc is not allowed")):  # what was typed last is answered
+    # what was typed last is answered
+    for value, told in (("7", "each needs a picture"), ("abc", "abc is not allowed")):
         field.fill(value)
         field.press("Enter")
         expect(look.notice(page, told)).to_be_visible()
