@@ -35,14 +35,34 @@ def main() -> None:
     for cheat in CHEATS:
         found, begun = [], time.perf_counter()
         for seed in range(options.correct if cheat == "none" else options.planted):
-            found.append(finish(build(Audit, changes | {"cheat": cheat, "seed": str(seed)}).run(lab)))
+            found.append(
+                finish(build(Audit, changes | {"cheat": cheat, "seed": str(seed)}).run(lab))
+            )
         floors = [result.metrics["floor"] for result in found]
         names = [check["name"] for check in found[0].facts["checks"]]
-        broken = {name: sum(not check["kept"] for result in found for check in result.facts["checks"] if check["name"] == name) for name in names}
-        print(f"{cheat}: {len(found)} audits in {time.perf_counter() - begun:.0f} s; a violation is reported in {sum(int(r.metrics['violated']) for r in found)}; "
-              f"floor {rounding.at_least(min(floors), 2)} to {rounding.at_least(max(floors), 2)}, above the ceiling {rounding.at_most(found[0].metrics['ceiling'])} in {sum(f > r.metrics['ceiling'] for f, r in zip(floors, found))}")
+        broken = {
+            name: sum(
+                not check["kept"]
+                for result in found
+                for check in result.facts["checks"]
+                if check["name"] == name
+            )
+            for name in names
+        }
+        print(
+            f"{cheat}: {len(found)} audits in {time.perf_counter() - begun:.0f} s; a violation is"
+            f" reported in {sum(int(r.metrics['violated']) for r in found)}; floor"
+            f" {rounding.at_least(min(floors), 2)} to {rounding.at_least(max(floors), 2)}, above"
+            f" the ceiling {rounding.at_most(found[0].metrics['ceiling'])} in"
+            f" {sum(f > r.metrics['ceiling'] for f, r in zip(floors, found))}"
+        )
         for name, count in broken.items():
-            ps = sorted(check["p"] for result in found for check in result.facts["checks"] if check["name"] == name)
+            ps = sorted(
+                check["p"]
+                for result in found
+                for check in result.facts["checks"]
+                if check["name"] == name
+            )
             print(f"    {name}: broken in {count}; p from {ps[0]:.2g} to {ps[-1]:.2g}")
 
 

@@ -41,14 +41,22 @@ def row(what: str, found: str, wanted: str) -> None:
 
 # --- server and cluster ---------------------------------------------------------------------------
 
+
 def serve(home: str, scheduler: str | None = None) -> tuple[subprocess.Popen, str]:
     """Start the dashboard; returns the process and its address once it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"VEIL_HOME": home} | ({"VEIL_SCHEDULER": scheduler} if scheduler else {})
-    process = subprocess.Popen([sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)], cwd=ROOT,
-                               env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = (
+        os.environ | {"VEIL_HOME": home} | ({"VEIL_SCHEDULER": scheduler} if scheduler else {})
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     address = f"http://127.0.0.1:{port}"
     while True:
         try:
@@ -61,6 +69,7 @@ def serve(home: str, scheduler: str | None = None) -> tuple[subprocess.Popen, st
 def local_cluster():
     """A plain dask cluster on loopback with one worker, as VEIL_SCHEDULER would name one."""
     from distributed import LocalCluster
+
     os.environ["PYTHONPATH"] = str(ROOT)
     return LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1")
 
@@ -93,7 +102,11 @@ def measure_start(browser, home: str) -> None:
         page.close()
         process.terminate()
         process.wait()
-        row(f"{attempt} start of the server to a drawn page", f"{seconds:.2f} s", "<= 5 s" if attempt == "second" else "")
+        row(
+            f"{attempt} start of the server to a drawn page",
+            f"{seconds:.2f} s",
+            "<= 5 s" if attempt == "second" else "",
+        )
 
 
 def measure_pages(browser, address: str) -> None:
@@ -102,7 +115,11 @@ def measure_pages(browser, address: str) -> None:
     # home last: its first visitor starts a training
     for name in ("noise", "clustering", "synthesis", "dp_training", "home"):
         path = "" if name == "home" else name
-        row(f"first drawing of {name}", f"{max(drawing(browser, f'{address}/{path}') for _ in range(3)):.2f} s", "<= 2 s")
+        row(
+            f"first drawing of {name}",
+            f"{max(drawing(browser, f'{address}/{path}') for _ in range(3)):.2f} s",
+            "<= 2 s",
+        )
 
 
 def measure_cached(browser, address: str) -> None:
@@ -153,7 +170,9 @@ def measure_delay(browser, address: str, runner: Runner, study: DPTraining) -> N
     run, told, seen = runner.submit(study), {}, {}
     while run.state not in ("done", "failed", "cancelled"):
         now, count = time.monotonic(), page.evaluate(COUNT)
-        for i in range(sum(isinstance(e, Point) and e.curve == "test_accuracy" for e in list(run.events))):
+        for i in range(
+            sum(isinstance(e, Point) and e.curve == "test_accuracy" for e in list(run.events))
+        ):
             told.setdefault(i, now)
         for i in range(count):
             seen.setdefault(i, time.monotonic())
@@ -182,10 +201,19 @@ print(sorted(found)[94])
 
 def measure_slider(home: str) -> None:
     """The script's run time for 100 moves of the dial on page Noise."""
-    found = subprocess.run([sys.executable, "-c", SLIDER], cwd=ROOT, capture_output=True, text=True,
-                           env=os.environ | {"VEIL_HOME": home, "VEIL_SCHEDULER": ""})
+    found = subprocess.run(
+        [sys.executable, "-c", SLIDER],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"VEIL_HOME": home, "VEIL_SCHEDULER": ""},
+    )
     assert found.returncode == 0, found.stderr
-    row("slider on Noise, server time, p95 of 100 moves", f"{1000 * float(found.stdout.split()[-1]):.0f} ms", "<= 150 ms")
+    row(
+        "slider on Noise, server time, p95 of 100 moves",
+        f"{1000 * float(found.stdout.split()[-1]):.0f} ms",
+        "<= 150 ms",
+    )
 
 
 class Session:
@@ -202,9 +230,15 @@ class Session:
         import websockets
         from streamlit.proto.BackMsg_pb2 import BackMsg
         from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-        async with websockets.connect(self.address, subprotocols=["streamlit"], max_size=None) as socket_:
+
+        async with websockets.connect(
+            self.address, subprotocols=["streamlit"], max_size=None
+        ) as socket_:
             hello = BackMsg()
-            hello.rerun_script.query_string, hello.rerun_script.page_name = self.query, "dp_training"
+            hello.rerun_script.query_string, hello.rerun_script.page_name = (
+                self.query,
+                "dp_training",
+            )
             await socket_.send(hello.SerializeToString())
             fragment, interval, announced, sent, due = "", 0.0, "", None, None
             while not self.ended:
@@ -218,10 +252,19 @@ class Session:
                     continue
                 kind = message.WhichOneof("type")
                 if kind == "auto_rerun":
-                    announced, interval, self.live = message.auto_rerun.fragment_id, message.auto_rerun.interval, True
-                elif kind == "delta" and message.delta.new_element.WhichOneof("type") == "exception":
+                    announced, interval, self.live = (
+                        message.auto_rerun.fragment_id,
+                        message.auto_rerun.interval,
+                        True,
+                    )
+                elif (
+                    kind == "delta" and message.delta.new_element.WhichOneof("type") == "exception"
+                ):
                     self.errors.append(message.delta.new_element.exception.message)
-                elif kind == "script_finished" and message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
+                elif (
+                    kind == "script_finished"
+                    and message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN
+                ):
                     if message.script_finished == ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY:
                         self.ticks.append(time.monotonic() - sent)
                     else:  # a full run: what it announced is all that ticks from now on
@@ -231,6 +274,7 @@ class Session:
 
     def _tick(self, fragment: str) -> bytes:
         from streamlit.proto.BackMsg_pb2 import BackMsg
+
         tick = BackMsg()
         tick.rerun_script.query_string, tick.rerun_script.page_name = self.query, "dp_training"
         tick.rerun_script.fragment_id, tick.rerun_script.is_auto_rerun = fragment, True
@@ -249,22 +293,35 @@ def measure_sessions(address: str, runner: Runner, study: DPTraining) -> None:
     sessions = asyncio.run(all_sessions())
     ticks = sorted(t for s in sessions for t in s.ticks)
     begun = trainings(runner, key(study))
-    row(f"{SESSIONS} sessions follow one run: trainings, errors", f"{begun}, {sum(len(s.errors) for s in sessions)}", "1, 0")
-    row(f"their fragments, p95 of {len(ticks)} ticks (median {statistics.median(ticks):.2f} s)", f"{ticks[int(0.95 * len(ticks))]:.2f} s",
-        "<= 0.5 s")
+    row(
+        f"{SESSIONS} sessions follow one run: trainings, errors",
+        f"{begun}, {sum(len(s.errors) for s in sessions)}",
+        "1, 0",
+    )
+    row(
+        f"their fragments, p95 of {len(ticks)} ticks (median {statistics.median(ticks):.2f} s)",
+        f"{ticks[int(0.95 * len(ticks))]:.2f} s",
+        "<= 0.5 s",
+    )
 
 
 def trainings(runner: Runner, name: str) -> int:
     """How many attempts at a key the cluster has heard of, whoever submitted them."""
+
     def topics(dask_scheduler) -> list[str]:
         return list(dask_scheduler._broker._topics)
+
     return sum(topic.startswith(name) for topic in runner.client.run_on_scheduler(topics))
 
 
 def measure_memory(process: subprocess.Popen) -> None:
     """Of the web process after all of that; and that torch has never been loaded into it."""
     maps = Path(f"/proc/{process.pid}/maps").read_text() if Path("/proc").exists() else ""
-    row("web process, resident memory", f"{psutil.Process(process.pid).memory_info().rss / 1e6:.0f} MB", "<= 400 MB")
+    row(
+        "web process, resident memory",
+        f"{psutil.Process(process.pid).memory_info().rss / 1e6:.0f} MB",
+        "<= 400 MB",
+    )
     row("libtorch in the web process", "yes" if "libtorch" in maps else "no", "no")
 
 
@@ -273,11 +330,14 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
         os.environ["VEIL_HOME"] = home
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
+        )
         measure_start(browser, home)
         measure_slider(home)
         cluster = local_cluster()
         from cache import Store
+
         runner = Runner(Store(Path(home) / "store"), address=cluster.scheduler_address)
         process, address = serve(home, cluster.scheduler_address)
         try:
@@ -300,6 +360,7 @@ def main() -> None:
 def measure_sessions_in_thread(*arguments) -> None:
     """In a thread of its own: playwright's loop runs in this one."""
     from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as pool:
         pool.submit(measure_sessions, *arguments).result()
 

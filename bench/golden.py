@@ -26,22 +26,46 @@ QUICK = ("dp_training", "kmeans_labels", "noise")  # whose usual settings are qu
 REPORT = ("noise",)
 
 VARIANTS: dict[str, list[dict[str, str]]] = {
-    "noise": [{"epsilon": "10", "label_epsilon": "1"}, {"calibration": "textbook", "sensitivity": "report"}],
+    "noise": [
+        {"epsilon": "10", "label_epsilon": "1"},
+        {"calibration": "textbook", "sensitivity": "report"},
+    ],
     "noisy_training": [
-        {"labels": "kmeans"}, {"labels": "randomised"}, {"images": "raw"}, {"network": "deep"},
-        {"division": "as_published", "normalisation": "as_published", "label_noise": "as_published"},
+        {"labels": "kmeans"},
+        {"labels": "randomised"},
+        {"images": "raw"},
+        {"network": "deep"},
+        {
+            "division": "as_published",
+            "normalisation": "as_published",
+            "label_noise": "as_published",
+        },
     ],
     "kmeans_labels": [{"images": "raw"}, {"normalisation": "as_published"}],
     "iic": [{"images": "raw"}, {"releases": "as_published"}, {"heads": "alternating"}],
     "dp_training": [
-        {"private": "false"}, {"optimizer": "adam"}, {"optimizer": "adagrad"},
+        {"private": "false"},
+        {"optimizer": "adam"},
+        {"optimizer": "adagrad"},
         {"network": "cnn", "batch_size": "200", "epochs": "2"},
-        {"network": "cnn", "activation": "relu", "norm": "group", "augmentations": "2",
-         "momentum": "0.9", "averaging": "0.5", "epochs": "2"},
-        {"network": "cnn", "private": "false", "epochs": "1"}, {"target_epsilon": "", "noise_multiplier": "1"},
+        {
+            "network": "cnn",
+            "activation": "relu",
+            "norm": "group",
+            "augmentations": "2",
+            "momentum": "0.9",
+            "averaging": "0.5",
+            "epochs": "2",
+        },
+        {"network": "cnn", "private": "false", "epochs": "1"},
+        {"target_epsilon": "", "noise_multiplier": "1"},
     ],
-    "audit": [{"cheat": "no clipping"}, {"cheat": "half the noise"}, {"cheat": "float32 noise"},
-              {"cheat": "shuffled batches"}],
+    "audit": [
+        {"cheat": "no clipping"},
+        {"cheat": "half the noise"},
+        {"cheat": "float32 noise"},
+        {"cheat": "shuffled batches"},
+    ],
     "membership": [{"private": "false"}],
     "classifier": [{"private": "true"}],
     "bn_synthesis": [{"private": "true"}, {"class_wise": "true"}, {"forward": "batch"}],
@@ -51,15 +75,27 @@ VARIANTS: dict[str, list[dict[str, str]]] = {
     "fidelity": [{"source": s} for s in ("dp_merf", "held-out", "copies", "noised", "untrained")],
     "initial_model": [{"optimizer": "sgd"}, {"optimizer": "rmsprop"}],
     "gradient_sharing": [
-        {"arm": "none"}, {"arm": "alone"}, {"arm": "centralised"}, {"policy": "random"},
-        {"order": "turns"}, {"order": "asynchronous", "keep_rest": "true"},
-        {"noise_multiplier": "1", "participation": "0.5"}, {"noise_multiplier": "1", "noised_by": "phone"},
+        {"arm": "none"},
+        {"arm": "alone"},
+        {"arm": "centralised"},
+        {"policy": "random"},
+        {"order": "turns"},
+        {"order": "asynchronous", "keep_rest": "true"},
+        {"noise_multiplier": "1", "participation": "0.5"},
+        {"noise_multiplier": "1", "noised_by": "phone"},
         {"unevenness": "0.5", "dropout": "0.3"},
     ],
     "inversion": [{"leak_noise": "0.01"}, {"leak_fraction": "0.1", "leak_policy": "random"}],
 }
-SERIES = ("noisy_training walk", "dp_training optimizers", "dp_training clips", "student table",
-          "fidelity table", "gradient_sharing arms", "initial_model table")
+SERIES = (
+    "noisy_training walk",
+    "dp_training optimizers",
+    "dp_training clips",
+    "student table",
+    "fidelity table",
+    "gradient_sharing arms",
+    "initial_model table",
+)
 
 
 def first_of(*names: str):
@@ -82,7 +118,10 @@ def everything() -> dict[str, object]:
         for changes in VARIANTS.get(name, []):
             words = " ".join(f"{n}={v}" for n, v in changes.items())
             found[f"{name} {tiny} {words}"] = kind.preset(tiny, **changes)
-        for preset in [*(["quick"] if name in QUICK else []), *(["report"] if name in REPORT else [])]:
+        for preset in [
+            *(["quick"] if name in QUICK else []),
+            *(["report"] if name in REPORT else []),
+        ]:
             found[f"{name} {preset}"] = kind.preset(preset)
     for text in SERIES:
         name, series = text.split()
@@ -94,12 +133,22 @@ def everything() -> dict[str, object]:
 def record(result) -> dict:
     """What must stay as it is, of one Result."""
     import numpy as np
+
     digest = lambda data: hashlib.sha256(data).hexdigest()[:20]  # noqa: E731
-    arrays = {n: f"{a.dtype} {a.shape} {digest(np.ascontiguousarray(a).tobytes())}" for n, a in result.arrays.items()}
+    arrays = {
+        n: f"{a.dtype} {a.shape} {digest(np.ascontiguousarray(a).tobytes())}"
+        for n, a in result.arrays.items()
+    }
     pictures = {n: digest(png) for n, png in result.pictures.items()}
     curves = {n: digest(json.dumps(points).encode()) for n, points in result.curves.items()}
     promised = {n: v for n, v in asdict(result.guarantee).items() if not isinstance(v, str)}
-    return {"metrics": result.metrics, "guarantee": promised, "arrays": arrays, "pictures": pictures, "curves": curves}
+    return {
+        "metrics": result.metrics,
+        "guarantee": promised,
+        "arrays": arrays,
+        "pictures": pictures,
+        "curves": curves,
+    }
 
 
 def compute(only: str) -> dict[str, dict]:
@@ -130,9 +179,16 @@ def compute(only: str) -> dict[str, dict]:
 def in_one_thread(only: str) -> dict[str, dict]:
     """`compute` in a fresh process with an empty store."""
     with tempfile.TemporaryDirectory() as home:
-        threads = dict.fromkeys(("PYTHON_CPU_COUNT", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        threads = dict.fromkeys(
+            ("PYTHON_CPU_COUNT", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
+        )
         command = [sys.executable, "-m", "bench.golden", "compute", "-", "--only", only]
-        done = subprocess.run(command, env=os.environ | threads | {"VEIL_HOME": home}, check=True, stdout=subprocess.PIPE)
+        done = subprocess.run(
+            command,
+            env=os.environ | threads | {"VEIL_HOME": home},
+            check=True,
+            stdout=subprocess.PIPE,
+        )
         return json.loads(done.stdout)
 
 
@@ -141,12 +197,18 @@ def differences(old: dict, new: dict, path: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         lines = [f"{path} is gone: {n}" for n in old.keys() - new.keys()]
         lines += [f"{path} is new: {n}" for n in new.keys() - old.keys()]
-        return lines + [line for n in old.keys() & new.keys() for line in differences(old[n], new[n], f"{path} / {n}")]
+        return lines + [
+            line
+            for n in old.keys() & new.keys()
+            for line in differences(old[n], new[n], f"{path} / {n}")
+        ]
     return [] if old == new else [f"{path}: {old} → {new}"]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.golden", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.golden", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("action", choices=["write", "compare", "compute"])
     parser.add_argument("file", type=Path)
     parser.add_argument("--only", default="", help="cases whose name holds this text")

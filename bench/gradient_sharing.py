@@ -34,7 +34,14 @@ def task() -> Task:
 
 
 def phones(learned: Task, owned: list[np.ndarray], batch: int) -> Phones:
-    return Phones(learned, owned, batch_size=batch, epochs=1, learning_rate=0.2, shuffling=torch.Generator().manual_seed(0))
+    return Phones(
+        learned,
+        owned,
+        batch_size=batch,
+        epochs=1,
+        learning_rate=0.2,
+        shuffling=torch.Generator().manual_seed(0),
+    )
 
 
 def by_vmap(learned: Task, owned: list[np.ndarray], batch: int):
@@ -42,14 +49,23 @@ def by_vmap(learned: Task, owned: list[np.ndarray], batch: int):
     large.
     """
     names = [name for name, _ in learned.network.named_parameters()]
-    loss = lambda weights, x, y: F.cross_entropy(functional_call(learned.network, dict(zip(names, weights)), (x,)), y)
+    loss = lambda weights, x, y: F.cross_entropy(
+        functional_call(learned.network, dict(zip(names, weights)), (x,)), y
+    )
     rows = torch.from_numpy(np.stack(owned))
 
     def day():
-        weights = [p.detach().expand(len(owned), *p.shape).clone() for p in learned.network.parameters()]
+        weights = [
+            p.detach().expand(len(owned), *p.shape).clone() for p in learned.network.parameters()
+        ]
         for part in rows.split(batch, 1):
-            gradients = vmap(grad(loss))(weights, federation.pixels(learned.train[part]).permute(0, 1, 4, 2, 3), learned.labels[part])
+            gradients = vmap(grad(loss))(
+                weights,
+                federation.pixels(learned.train[part]).permute(0, 1, 4, 2, 3),
+                learned.labels[part],
+            )
             weights = [w - 0.2 * g for w, g in zip(weights, gradients)]
+
     return day
 
 
@@ -64,11 +80,27 @@ def main() -> None:
     owned = [np.arange(i * each, (i + 1) * each) for i in range(options.phones)]
     everything = np.arange(options.phones * each)
     study = GradientSharing(participants=options.phones)
-    together, central = phones(learned, owned, 16), {batch: phones(learned, [everything], batch) for batch in (16, 32, 256)}
+    together, central = (
+        phones(learned, owned, 16),
+        {batch: phones(learned, [everything], batch) for batch in (16, 32, 256)},
+    )
     federated = Federation(study, study.plan(), together, learned.start)
-    ways = {"Veil, 10 % shared, server and bytes included": federated.day, "Veil, the phones' own training alone": lambda: together.accumulated(learned.start, list(range(options.phones)))}
-    ways |= {f"centralised, batches of {batch}": (lambda one=one: one.accumulated(learned.start, [0])) for batch, one in central.items()}
-    ways |= {"the phones one after the other": lambda: [together.accumulated(learned.start, [i]) for i in range(options.phones)], "the phones by torch.func.vmap": by_vmap(learned, owned, 16)}
+    ways = {
+        "Veil, 10 % shared, server and bytes included": federated.day,
+        "Veil, the phones' own training alone": lambda: together.accumulated(
+            learned.start, list(range(options.phones))
+        ),
+    }
+    ways |= {
+        f"centralised, batches of {batch}": lambda one=one: one.accumulated(learned.start, [0])
+        for batch, one in central.items()
+    }
+    ways |= {
+        "the phones one after the other": lambda: [
+            together.accumulated(learned.start, [i]) for i in range(options.phones)
+        ],
+        "the phones by torch.func.vmap": by_vmap(learned, owned, 16),
+    }
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(options.rounds):
         for name, day in ways.items():
@@ -77,7 +109,10 @@ def main() -> None:
                 day()
             best[name] = min(best[name], (time.perf_counter() - begun) / options.days)
     mine = best["Veil, 10 % shared, server and bytes included"]
-    print(f"{options.phones} phones with {each} digits each, {DAYS} days, {torch.get_num_threads()} threads; the least of {options.rounds} rounds of {options.days} days, scaled")
+    print(
+        f"{options.phones} phones with {each} digits each, {DAYS} days, {torch.get_num_threads()}"
+        f" threads; the least of {options.rounds} rounds of {options.days} days, scaled"
+    )
     for name, seconds in best.items():
         print(f"  {name:46s} {DAYS * seconds:6.2f} s   Veil takes {mine / seconds:.2f} x")
 

@@ -41,10 +41,16 @@ def main() -> None:
 
     def by_scipy() -> float:
         a, b = (np.cov(x.astype(np.float64).T) for x in (one, other))
-        return float(((one.mean(0, np.float64) - other.mean(0, np.float64)) ** 2).sum() + np.trace(a) + np.trace(b) - 2 * np.trace(linalg.sqrtm(a @ b)).real)
+        return float(
+            ((one.mean(0, np.float64) - other.mean(0, np.float64)) ** 2).sum()
+            + np.trace(a)
+            + np.trace(b)
+            - 2 * np.trace(linalg.sqrtm(a @ b)).real
+        )
 
     def by_torchmetrics() -> float:
         from torchmetrics.image.fid import _compute_fid
+
         a, b = (torch.from_numpy(x).double() for x in (one, other))
         return float(_compute_fid(a.mean(0), torch.cov(a.T), b.mean(0), torch.cov(b.T)))
 
@@ -53,7 +59,10 @@ def main() -> None:
     print(f"Veil          {ours:7.1f} s   {value:.8g}")
     for name, way in (("scipy's sqrtm", by_scipy), ("torchmetrics", by_torchmetrics)):
         seconds, found = timed(way)
-        print(f"{name:13} {seconds:7.1f} s   {found:.8g}   {seconds / ours:.2f} x Veil's time, off by {abs(found / value - 1):.1e}")
+        print(
+            f"{name:13} {seconds:7.1f} s   {found:.8g}   {seconds / ours:.2f} x Veil's time, off by"
+            f" {abs(found / value - 1):.1e}"
+        )
 
 
 if __name__ == "__main__":

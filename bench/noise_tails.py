@@ -31,9 +31,11 @@ def samplers() -> dict[str, object]:
         "Veil": noise.array,
         "Veil, on a GPU": lambda n: summed((n,), generators[0]).numpy(),
         "torch.randn, float32": lambda n: torch.randn(n, generator=generators[1]).double().numpy(),
-        "Opacus 1.6, CPU": lambda n: _generate_noise(
-            1.0, torch.zeros(n), generators[2]).double().numpy(),
-        "numpy, float32": lambda n: numbers.standard_normal(n, np.float32).astype(np.float64)}
+        "Opacus 1.6, CPU": (
+            lambda n: _generate_noise(1.0, torch.zeros(n), generators[2]).double().numpy()
+        ),
+        "numpy, float32": lambda n: numbers.standard_normal(n, np.float32).astype(np.float64),
+    }
 
 
 def tails(draw, count: int) -> tuple[np.ndarray, float, float]:
@@ -63,7 +65,9 @@ def events(draw, steps: int, inputs: int, sigma: float, example: float) -> int:
         k = np.arange(1, 40)
         rings = np.sqrt(2 * np.log(UNIFORM / k))
         far = radius[radius > EDGE]
-        found += bool((np.abs(far[:, None] - rings).min(1, initial=9) > OFF).any()) if len(far) else 0
+        found += (
+            bool((np.abs(far[:, None] - rings).min(1, initial=9) > OFF).any()) if len(far) else 0
+        )
     return found
 
 
@@ -73,16 +77,27 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     arguments = parser.parse_args()
     count = max(1, arguments.draws // CHUNK) * CHUNK
-    print(f"{count:,} draws of each; beyond {', '.join(f'{far:g}' for far in FAR)} standard deviations")
+    print(
+        f"{count:,} draws of each; beyond {', '.join(f'{far:g}' for far in FAR)} standard"
+        " deviations"
+    )
     print(f"{'expected':24}", *(f"{2 * stats.norm.sf(far) * count:12.1f}" for far in FAR))
     for name, draw in samplers().items():
         beyond, farthest, share = tails(draw, count)
-        print(f"{name:24}", *(f"{n:12,.0f}" for n in beyond),
-              f"  farthest {farthest:.3f}, on circles {share:+.3f}", flush=True)
-    print(f"steps of {arguments.steps} with a pair beyond {EDGE} that is off every circle, "
-          "Linear(16384, 1), σ = 0.5, without and with one example")
+        print(
+            f"{name:24}",
+            *(f"{n:12,.0f}" for n in beyond),
+            f"  farthest {farthest:.3f}, on circles {share:+.3f}",
+            flush=True,
+        )
+    print(
+        f"steps of {arguments.steps} with a pair beyond {EDGE} that is off every circle, "
+        "Linear(16384, 1), σ = 0.5, without and with one example"
+    )
     for name in ("Veil", "torch.randn, float32"):
-        found = [events(samplers()[name], arguments.steps, 16_384, 0.5, example) for example in (0, 1)]
+        found = [
+            events(samplers()[name], arguments.steps, 16_384, 0.5, example) for example in (0, 1)
+        ]
         print(f"{name:24} {found[0]:6} {found[1]:6}", flush=True)
 
 

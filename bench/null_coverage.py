@@ -90,8 +90,9 @@ def as_before(among: np.ndarray, coins: np.ndarray) -> float:
     return 1.96 * float(np.std(areas, ddof=1)) / len(areas) ** 0.5
 
 
-def null_runs(confidences, groups: np.ndarray, count: int, runs: int,
-              seed: int = 0) -> dict[str, np.ndarray]:
+def null_runs(
+    confidences, groups: np.ndarray, count: int, runs: int, seed: int = 0
+) -> dict[str, np.ndarray]:
     """(runs, 2) for each figure: how far it is from the truth, and its margin."""
     rng, truth = np.random.default_rng(seed), TRUTH | {"area, as before": 0.5}
     found = {name: np.empty((runs, 2)) for name in truth}
@@ -104,18 +105,25 @@ def null_runs(confidences, groups: np.ndarray, count: int, runs: int,
 
 def coverage(found: dict[str, np.ndarray], scale: float = 1.0) -> dict[str, float]:
     """Share of `null_runs` whose interval, scaled, holds the truth, for each figure."""
-    return {name: float((off <= scale * half).mean()) for name, (off, half)
-            in ((name, runs.T) for name, runs in found.items())}
+    return {
+        name: float((off <= scale * half).mean())
+        for name, (off, half) in ((name, runs.T) for name, runs in found.items())
+    }
 
 
 def main() -> None:
     """Print a table: a row for each kind of null run."""
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--runs", type=int, default=300)
-    asked.add_argument("--drawn", type=int, default=5000,
-                       help="candidates whose confidences are drawn, as many as the study has")
-    asked.add_argument("--trained", type=int, default=2000,
-                       help="candidates of real trainings; at most 4,400")
+    asked.add_argument(
+        "--drawn",
+        type=int,
+        default=5000,
+        help="candidates whose confidences are drawn, as many as the study has",
+    )
+    asked.add_argument(
+        "--trained", type=int, default=2000, help="candidates of real trainings; at most 4,400"
+    )
     asked = asked.parse_args()
     columns = ["null runs", *TRUTH, "area, as before"]
     print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")

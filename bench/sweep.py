@@ -23,7 +23,20 @@ from opacus import PrivacyEngine
 from torch import nn
 from torch.utils.data import DataLoader
 
-from bench.dp_step import BATCH, CLIP, MEAN, NOISE, RATE, SPREAD, STEPS, PilDigits, digits, opacus_tensors, ours, tutorial_cnn
+from bench.dp_step import (
+    BATCH,
+    CLIP,
+    MEAN,
+    NOISE,
+    RATE,
+    SPREAD,
+    STEPS,
+    PilDigits,
+    digits,
+    opacus_tensors,
+    ours,
+    tutorial_cnn,
+)
 from engine import data
 from engine.batched import Stacked
 from engine.networks import report_cnn
@@ -39,8 +52,14 @@ def opacus_example(network: nn.Module, data, mode: str):
     trains one epoch.
     """
     network, optimizer, *rest = PrivacyEngine().make_private(
-        module=network, optimizer=torch.optim.SGD(network.parameters(), lr=RATE), noise_multiplier=NOISE, data_loader=DataLoader(data, batch_size=BATCH), max_grad_norm=CLIP,
-        grad_sample_mode=mode, **({"criterion": nn.CrossEntropyLoss()} if mode == "ghost" else {}))
+        module=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=RATE),
+        noise_multiplier=NOISE,
+        data_loader=DataLoader(data, batch_size=BATCH),
+        max_grad_norm=CLIP,
+        grad_sample_mode=mode,
+        **({"criterion": nn.CrossEntropyLoss()} if mode == "ghost" else {}),
+    )
     criterion, loader = (rest[0], rest[1]) if mode == "ghost" else (nn.CrossEntropyLoss(), rest[0])
 
     def epoch():
@@ -48,20 +67,37 @@ def opacus_example(network: nn.Module, data, mode: str):
             optimizer.zero_grad()
             criterion(network(pictures.to(DEVICE)), labels.to(DEVICE)).backward()
             optimizer.step()
+
     return epoch
 
 
 def in_one_step(count: int, pictures, labels):
     """So many members of a sweep in one step; a function that trains one epoch of each."""
-    studies = [DPTraining.preset("report", dataset="mnist-5k", noise_multiplier=NOISE + i / 10, max_grad_norm=CLIP, learning_rate=RATE, batch_size=BATCH, seed=i) for i in range(count)]
+    studies = [
+        DPTraining.preset(
+            "report",
+            dataset="mnist-5k",
+            noise_multiplier=NOISE + i / 10,
+            max_grad_norm=CLIP,
+            learning_rate=RATE,
+            batch_size=BATCH,
+            seed=i,
+        )
+        for i in range(count)
+    ]
     images = replace(data.load("mnist-5k"), train_images=pictures[..., None], train_labels=labels)
     made = []
 
     def epoch():
         if not made:
-            made.append(Stacked([Training(study, study.plan(len(labels)), images, DEVICE) for study in studies]))
+            made.append(
+                Stacked(
+                    [Training(study, study.plan(len(labels)), images, DEVICE) for study in studies]
+                )
+            )
         for _ in range(STEPS):
             made[0].step()
+
     return epoch
 
 
@@ -73,7 +109,9 @@ def seconds(epochs: list, at_once: int, threads: int, measured: int) -> float:
     _finish()
     begun = time.perf_counter()
     with ThreadPoolExecutor(at_once) as pool:
-        for done in [pool.submit(lambda train=train: [train() for _ in range(measured)]) for train in epochs]:
+        for done in [
+            pool.submit(lambda train=train: [train() for _ in range(measured)]) for train in epochs
+        ]:
             done.result()
     _finish()
     return time.perf_counter() - begun
@@ -91,29 +129,78 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     pictures, labels = digits()
-    x, y = ((torch.from_numpy(pictures).float() / 255 - MEAN) / SPREAD).unsqueeze(1).to(DEVICE), torch.from_numpy(labels).to(DEVICE)
+    x, y = (
+        ((torch.from_numpy(pictures).float() / 255 - MEAN) / SPREAD).unsqueeze(1).to(DEVICE),
+        torch.from_numpy(labels).to(DEVICE),
+    )
     pil, gpu = PilDigits(pictures, labels), DEVICE.type == "cuda"
     threads = 1 if gpu else os.cpu_count()  # at a time: a GPU is shared badly
-    ours_here, theirs = (lambda make=make: make().to(DEVICE) for make in (lambda: report_cnn(1, 28, 10, seed=0), tutorial_cnn))
+    ours_here, theirs = (
+        lambda make=make: make().to(DEVICE)
+        for make in (lambda: report_cnn(1, 28, 10, seed=0), tutorial_cnn)
+    )
     each = lambda build: [build() for _ in range(MEMBERS)]
-    contenders = {"Veil, eight in one step": (1, threads, lambda: [in_one_step(MEMBERS, pictures, labels)])}
+    contenders = {
+        "Veil, eight in one step": (1, threads, lambda: [in_one_step(MEMBERS, pictures, labels)])
+    }
     if not gpu:
-        contenders = {"Veil, two at a time": (threads, 1, lambda: each(lambda: ours(ours_here(), x, y))), "Veil, one after the other": (1, threads, lambda: each(lambda: ours(ours_here(), x, y)))} | contenders
-    contenders |= {f"Opacus' example ({mode})": (1, threads, lambda mode=mode: each(lambda: opacus_example(theirs(), pil, mode))) for mode in ("hooks", "functorch", "ew", "ghost")}
-    contenders["Opacus on tensors (hooks)"] = (1, threads, lambda: each(lambda: opacus_tensors(theirs(), x, y)))
+        contenders = {
+            "Veil, two at a time": (threads, 1, lambda: each(lambda: ours(ours_here(), x, y))),
+            "Veil, one after the other": (
+                1,
+                threads,
+                lambda: each(lambda: ours(ours_here(), x, y)),
+            ),
+        } | contenders
+    contenders |= {
+        f"Opacus' example ({mode})": (
+            1,
+            threads,
+            lambda mode=mode: each(lambda: opacus_example(theirs(), pil, mode)),
+        )
+        for mode in ("hooks", "functorch", "ew", "ghost")
+    }
+    contenders["Opacus on tensors (hooks)"] = (
+        1,
+        threads,
+        lambda: each(lambda: opacus_tensors(theirs(), x, y)),
+    )
     if not gpu:
-        contenders["Opacus on tensors, two at a time"] = (threads, 1, lambda: each(lambda: opacus_tensors(theirs(), x, y)))
-    alone = {"Veil, one alone": (1, threads, lambda: [in_one_step(1, pictures, labels)] if gpu else [ours(ours_here(), x, y)]),
-             "Opacus' example (hooks), one alone": (1, threads, lambda: [opacus_example(theirs(), pil, "hooks")])}
+        contenders["Opacus on tensors, two at a time"] = (
+            threads,
+            1,
+            lambda: each(lambda: opacus_tensors(theirs(), x, y)),
+        )
+    alone = {
+        "Veil, one alone": (
+            1,
+            threads,
+            lambda: [in_one_step(1, pictures, labels)] if gpu else [ours(ours_here(), x, y)],
+        ),
+        "Opacus' example (hooks), one alone": (
+            1,
+            threads,
+            lambda: [opacus_example(theirs(), pil, "hooks")],
+        ),
+    }
     where = torch.cuda.get_device_name() if gpu else f"{threads} cores"
-    print(f"{MEMBERS} trainings x {options.epochs} epochs of 12,000 digits, batch {BATCH}; {options.measured} epochs measured; {where}, torch {torch.__version__}\n")
+    print(
+        f"{MEMBERS} trainings x {options.epochs} epochs of 12,000 digits, batch {BATCH};"
+        f" {options.measured} epochs measured; {where}, torch {torch.__version__}\n"
+    )
     for race in (contenders, alone):
         first = None
         for name, (at_once, threads_each, build) in race.items():
             try:
-                found = seconds(build(), at_once, threads_each, options.measured) * options.epochs / options.measured
+                found = (
+                    seconds(build(), at_once, threads_each, options.measured)
+                    * options.epochs
+                    / options.measured
+                )
             except (NotImplementedError, ValueError, RuntimeError, TypeError) as error:
-                print(f"{name:36} cannot: {type(error).__name__}: {str(error).splitlines()[0][:90]}")
+                print(
+                    f"{name:36} cannot: {type(error).__name__}: {str(error).splitlines()[0][:90]}"
+                )
                 continue
             first = first or found
             print(f"{name:36} {found:8.1f} s   {found / first:5.2f} x Veil's time", flush=True)

@@ -25,6 +25,7 @@ def training(network: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor):
         optimizer.zero_grad()
         F.cross_entropy(network(x), labels).backward()
         optimizer.step()
+
     return step
 
 
@@ -43,17 +44,28 @@ def plain(network: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor):
         optimizer.zero_grad()
         loss = F.cross_entropy(network(pictures), labels)
         for layer, a in zip(layers, seen):
-            loss = loss + (a.mean((0, 2, 3)) - layer.running_mean).square().sum() + (a.var((0, 2, 3)) - layer.running_var).square().sum()
+            loss = (
+                loss
+                + (a.mean((0, 2, 3)) - layer.running_mean).square().sum()
+                + (a.var((0, 2, 3)) - layer.running_var).square().sum()
+            )
         loss.backward()
         optimizer.step()
+
     return step
 
 
 def ours(network: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor):
     """Veil's step: smooth pictures, jitter, the best kept."""
     network.requires_grad_(False)
-    batch = synthesis.Batch(synthesis.Settings("smooth", 10**9, 0.5, synthesis.Weights(), jitter=2),
-                            [synthesis.Teacher(network, synthesis.recorded(network), Scale())], labels, tuple(x.shape[1:]), 0, 0)
+    batch = synthesis.Batch(
+        synthesis.Settings("smooth", 10**9, 0.5, synthesis.Weights(), jitter=2),
+        [synthesis.Teacher(network, synthesis.recorded(network), Scale())],
+        labels,
+        tuple(x.shape[1:]),
+        0,
+        0,
+    )
     steps = synthesis.optimise(batch)
     return lambda: next(steps)
 
@@ -64,11 +76,22 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=5)
     options = options.parse_args()
     for kind, channels, size in (("narrow", 1, 28), ("resnet20", 3, 32)):
-        x = torch.rand(BATCH, channels, size, size).sub(0.5).mul(2).contiguous(memory_format=torch.channels_last)
+        x = (
+            torch.rand(BATCH, channels, size, size)
+            .sub(0.5)
+            .mul(2)
+            .contiguous(memory_format=torch.channels_last)
+        )
         labels = torch.arange(BATCH) % 10
         steps = {}
-        for name, make in (("a training step", training), ("the plain method", plain), (OURS, ours)):
-            network = networks.resnet(kind, "batch", channels, size, 10, 0).to(memory_format=torch.channels_last)
+        for name, make in (
+            ("a training step", training),
+            ("the plain method", plain),
+            (OURS, ours),
+        ):
+            network = networks.resnet(kind, "batch", channels, size, 10, 0).to(
+                memory_format=torch.channels_last
+            )
             network.train(name == "a training step")
             steps[name] = make(network, x, labels)
         best = dict.fromkeys(steps, float("inf"))
@@ -79,7 +102,10 @@ def main() -> None:
                     step()
                 best[name] = min(best[name], (time.perf_counter() - begun) / options.steps)
         for name, seconds in best.items():
-            print(f"{kind:9} {name:18} {1000 * seconds:8.1f} ms   Veil takes {best[OURS] / seconds:.2f} x")
+            print(
+                f"{kind:9} {name:18} {1000 * seconds:8.1f} ms   Veil takes"
+                f" {best[OURS] / seconds:.2f} x"
+            )
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def decode(raw: bytes, key: str | None = None) -> tuple[dict, dict[str, np.ndarr
     Raises Damaged, also where the value was stored under another key.
     """
     key_end, text_end = _ends(raw, len(raw))
-    if hashlib.sha256(memoryview(raw)[DIGEST.stop:]).digest() != raw[DIGEST]:
+    if hashlib.sha256(memoryview(raw)[DIGEST.stop :]).digest() != raw[DIGEST]:
         raise Damaged("the checksum does not match")
     if key is not None and raw[HEADER:key_end] != key.encode():
         raise Damaged("the value belongs to another key")
@@ -86,11 +86,11 @@ def _ends(raw: bytes, size: int) -> tuple[int, int]:
 
     Raises Damaged where magic or lengths do not fit a value of `size` bytes.
     """
-    if raw[:len(MAGIC)] != MAGIC:
+    if raw[: len(MAGIC)] != MAGIC:
         raise Damaged("not a stored value, or of another version")
     if len(raw) < HEADER:
         raise Damaged("cut off inside its header")
-    lengths = LENGTHS.unpack(raw[DIGEST.stop:HEADER])
+    lengths = LENGTHS.unpack(raw[DIGEST.stop : HEADER])
     if lengths[0] > LONGEST_KEY or HEADER + sum(lengths) != size:
         raise Damaged("the length does not match")
     return HEADER + lengths[0], HEADER + lengths[0] + lengths[1]
@@ -118,9 +118,13 @@ def _check_plain(value: Any, where: str) -> None:
 def _check_arrays(arrays: dict[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         if type(name) is not str or type(array) is not np.ndarray:
-            raise TypeError(f"{name!r} is a {type(array).__name__}, not a plain numpy array with a name")
+            raise TypeError(
+                f"{name!r} is a {type(array).__name__}, not a plain numpy array with a name"
+            )
         if array.dtype.hasobject:
-            raise TypeError(f"the array {name!r} holds Python objects, which only pickle could store")
+            raise TypeError(
+                f"the array {name!r} holds Python objects, which only pickle could store"
+            )
 
 
 def _number(value: Any) -> Any:

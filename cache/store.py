@@ -49,17 +49,36 @@ COMPLETE = 1  # SQLite's user_version of an index that holds all values on disk
 # truncated file would be a SIGBUS. No waiting for the disk (synchronous 0): a process that dies
 # loses nothing by that, and an index that a power cut broke is built anew. Evicting is done here,
 # by least recent use (diskcache takes ten entries at a time, the new one among them).
-SETTINGS = {"size_limit": 2**62, "cull_limit": 0, "eviction_policy": "least-recently-used", "statistics": 0,
-            "disk_min_file_size": 0, "sqlite_journal_mode": "persist", "sqlite_mmap_size": 0, "sqlite_auto_vacuum": 0,
-            "sqlite_synchronous": 0}
+SETTINGS = {
+    "size_limit": 2**62,
+    "cull_limit": 0,
+    "eviction_policy": "least-recently-used",
+    "statistics": 0,
+    "disk_min_file_size": 0,
+    "sqlite_journal_mode": "persist",
+    "sqlite_mmap_size": 0,
+    "sqlite_auto_vacuum": 0,
+    "sqlite_synchronous": 0,
+}
 
 FULL_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-FULL_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC,
-               sqlite3.SQLITE_IOERR_TRUNCATE)
+FULL_SQLITE = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_FSYNC,
+    sqlite3.SQLITE_IOERR_TRUNCATE,
+)
 BUSY_SQLITE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-BROKEN_SQLITE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA,
-                 sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT,
-                 sqlite3.SQLITE_IOERR_SHORT_READ)
+BROKEN_SQLITE = (
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_SCHEMA,
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_FORMAT,
+    sqlite3.SQLITE_IOERR_SHORT_READ,
+)
 
 
 class Full(OSError):
@@ -105,6 +124,7 @@ class Row(NamedTuple):
 
 
 # --- what diskcache is allowed to do --------------------------------------------------------------
+
 
 class Placed(str):
     """The name of a value's file that is already in its place, relative to the store's folder."""
@@ -162,7 +182,9 @@ class BytesDisk(diskcache.Disk):
         path.parent.parent.mkdir(0o700, exist_ok=True)
         path.parent.mkdir(0o700, exist_ok=True)
         try:
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            with os.fdopen(
+                os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+            ) as file:
                 file.write(raw)
         except BaseException:
             self.remove(placed)
@@ -237,7 +259,10 @@ class Index(diskcache.Cache):
             return
         with self._transact() as (sql, remove):
             excess = self.total()[1] - limit
-            others = "SELECT rowid, size, filename FROM Cache WHERE NOT (key = ? AND raw = 1) ORDER BY access_time"
+            others = (
+                "SELECT rowid, size, filename FROM Cache WHERE NOT (key = ? AND raw = 1) ORDER BY"
+                " access_time"
+            )
             for rowid, size, filename in sql(others, (spared,)).fetchall():
                 if excess <= 0:
                     break
@@ -279,6 +304,7 @@ def _connect(folder: Path) -> Index:
 
 # --- taking turns ---------------------------------------------------------------------------------
 
+
 class Turn:
     """The right to compute one key, held by one at a time on this machine.
 
@@ -297,8 +323,7 @@ class Turn:
         return self.acquired
 
     def wait(self, check: Callable[[], object] = lambda: None, every: float = 0.2) -> None:
-        """Wait until the turn is ours, calling `check` as it goes by: what it raises ends the wait.
-        """
+        """Wait until the turn is ours, calling `check` as it goes by: what it raises ends the wait."""
         while not self.poll(every):
             check()
 
@@ -343,6 +368,7 @@ def _is_at(file: int, path: Path) -> bool:
 
 
 # --- the store ------------------------------------------------------------------------------------
+
 
 class Store:
     """Results by key.
@@ -393,8 +419,11 @@ class Store:
         """
         raw = codec.encode(plain, arrays, _check_key(key))
         if len(raw) > self.limit:
-            raise Full(errno.EFBIG, f"This result ({len(raw):,} bytes) is larger than all that the store may hold "
-                                    f"({self.limit:,} bytes): it was not stored. Raise VEIL_CACHE_GB.")
+            raise Full(
+                errno.EFBIG,
+                f"This result ({len(raw):,} bytes) is larger than all that the store may hold "
+                f"({self.limit:,} bytes): it was not stored. Raise VEIL_CACHE_GB.",
+            )
         self._run(lambda index: self._write(index, key, raw))
         self._run(lambda index: index.evict(self.limit, key))
 
@@ -405,7 +434,11 @@ class Store:
 
     def __contains__(self, key: str) -> bool:
         row = self._run(lambda index: index.find(_check_key(key)))
-        return row is not None and self._index.disk.owns(row.filename) and (self.folder / row.filename).exists()
+        return (
+            row is not None
+            and self._index.disk.owns(row.filename)
+            and (self.folder / row.filename).exists()
+        )
 
     def keys(self) -> list[str]:
         """The keys, oldest first."""
@@ -446,7 +479,9 @@ class Store:
         forked child of the owner that lives on keeps it). Look into the store again once it is
         yours: it may be there by now.
         """
-        turn = Turn(_private(self.folder / "locks") / hashlib.sha256(_check_key(key).encode()).hexdigest())
+        turn = Turn(
+            _private(self.folder / "locks") / hashlib.sha256(_check_key(key).encode()).hexdigest()
+        )
         try:
             yield turn
         finally:
@@ -476,13 +511,17 @@ class Store:
             else:
                 continue  # another process, or thread, has built it anew meanwhile
             self._reopen(index)
-        raise Unusable(errno.EIO, f"The index of {self.folder} breaks again and again: {broken or 'replaced'}")
+        raise Unusable(
+            errno.EIO, f"The index of {self.folder} breaks again and again: {broken or 'replaced'}"
+        )
 
     def _write(self, index: Index, key: str, raw: bytes) -> None:
         try:
             placed = index.disk.write(raw)
         except OSError as error:
-            raise (_full(self.folder) if error.errno in FULL_ERRNO else _unusable(self.folder, error)) from error
+            raise (
+                _full(self.folder) if error.errno in FULL_ERRNO else _unusable(self.folder, error)
+            ) from error
         try:
             index.set(key, placed)
         except BaseException:
@@ -561,7 +600,10 @@ class Store:
                 end = time.monotonic() + PATIENCE
                 while not _flock(guard, kind):
                     if time.monotonic() > end:
-                        raise Unusable(errno.EBUSY, f"Another process has been writing to {self.folder} for a minute.")
+                        raise Unusable(
+                            errno.EBUSY,
+                            f"Another process has been writing to {self.folder} for a minute.",
+                        )
                     time.sleep(0.001)
             yield
 
@@ -646,6 +688,7 @@ class Store:
 
 # --- small helpers --------------------------------------------------------------------------------
 
+
 def _check_key(key: str) -> str:
     """Raises ValueError for a key that is not one short printable line."""
     if type(key) is not str or not 0 < len(key) <= 500 or not key.isprintable():
@@ -667,13 +710,19 @@ def _private(folder: Path) -> Path:
 
 
 def _full(folder: Path) -> Full:
-    return Full(errno.ENOSPC, f"The disk is full: the result was not stored. Free some space where {folder} is, or "
-                              "delete stored results. What was stored before is still there.")
+    return Full(
+        errno.ENOSPC,
+        f"The disk is full: the result was not stored. Free some space where {folder} is, or "
+        "delete stored results. What was stored before is still there.",
+    )
 
 
 def _unusable(folder: Path, error: OSError) -> Unusable:
-    return Unusable(error.errno, f"Results cannot be kept in {folder}: {error.strerror}. Choose another folder with "
-                                 "VEIL_HOME, or make this one writable.")
+    return Unusable(
+        error.errno,
+        f"Results cannot be kept in {folder}: {error.strerror}. Choose another folder with "
+        "VEIL_HOME, or make this one writable.",
+    )
 
 
 def _broken_or_raise(error: Exception, folder: Path) -> str:
@@ -686,8 +735,14 @@ def _broken_or_raise(error: Exception, folder: Path) -> str:
     if code in FULL_SQLITE or primary == sqlite3.SQLITE_FULL:
         raise _full(folder) from error
     if primary in BUSY_SQLITE:
-        raise Unusable(errno.EBUSY, f"Another process has been writing to {folder} for a minute.") from error
-    if {code, primary} & set(BROKEN_SQLITE) or not os.access(folder / DBNAME, os.R_OK | os.W_OK) or (folder / DBNAME).is_dir():
+        raise Unusable(
+            errno.EBUSY, f"Another process has been writing to {folder} for a minute."
+        ) from error
+    if (
+        {code, primary} & set(BROKEN_SQLITE)
+        or not os.access(folder / DBNAME, os.R_OK | os.W_OK)
+        or (folder / DBNAME).is_dir()
+    ):
         return str(origin)
     raise _unusable(folder, OSError(errno.EIO, str(origin))) from error
 

@@ -48,21 +48,42 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    root = argparse.ArgumentParser(prog="python -m engine", description="Veil's studies without a browser.")
+    root = argparse.ArgumentParser(
+        prog="python -m engine", description="Veil's studies without a browser."
+    )
     commands = root.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser("list", help="the studies, their presets and parameters").set_defaults(command=list_studies)
+    commands.add_parser("list", help="the studies, their presets and parameters").set_defaults(
+        command=list_studies
+    )
     run = commands.add_parser("run", help="compute a study, or take it from the cache")
     run.set_defaults(command=run_study)
-    series = commands.add_parser("series", help="compute several of a study, such as a sweep: a line each")
+    series = commands.add_parser(
+        "series", help="compute several of a study, such as a sweep: a line each"
+    )
     series.set_defaults(command=run_series)
     for command in (run, series):
         command.add_argument("study")
         if command is series:
             command.add_argument("series", help="which one; `list` names them")
-            command.add_argument("--seeds", type=int, choices=range(1, 10), default=1, metavar="N", help="each at so many seeds, where the series has it: 1 to 9")
-        command.add_argument("--preset", default="quick", help="quick, report or best, where the study has it")
-        command.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="changes")
-        command.add_argument("--json", action="store_true", help="exactly one JSON object on stdout" + (" a line" if command is series else ""))
+            command.add_argument(
+                "--seeds",
+                type=int,
+                choices=range(1, 10),
+                default=1,
+                metavar="N",
+                help="each at so many seeds, where the series has it: 1 to 9",
+            )
+        command.add_argument(
+            "--preset", default="quick", help="quick, report or best, where the study has it"
+        )
+        command.add_argument(
+            "--set", action="append", default=[], metavar="FIELD=VALUE", dest="changes"
+        )
+        command.add_argument(
+            "--json",
+            action="store_true",
+            help="exactly one JSON object on stdout" + (" a line" if command is series else ""),
+        )
     sets = commands.add_parser("data", help="which data sets are here, and how to get the rest")
     sets.add_argument("action", nargs="?", choices=["fetch"])
     sets.add_argument("name", nargs="?")
@@ -75,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
 
 # --- list -----------------------------------------------------------------------------------------
 
+
 def list_studies(options) -> None:
     """Print every study with its presets and parameters."""
     for study in STUDIES.values():
@@ -83,10 +105,14 @@ def list_studies(options) -> None:
             print(f"  series {name}: {shows}")
         for spec in parameters.specs(study).values():
             unit = f" {spec.unit}" if spec.unit else ""
-            print(f"  {spec.name} = {spec.format(spec.default)}{unit}  ({spec.allowed}). {spec.title}: {spec.help}")
+            print(
+                f"  {spec.name} = {spec.format(spec.default)}{unit}  ({spec.allowed})."
+                f" {spec.title}: {spec.help}"
+            )
 
 
 # --- run ------------------------------------------------------------------------------------------
+
 
 def run_study(options) -> None:
     """Run one study and print it."""
@@ -106,10 +132,17 @@ def run_series(options) -> None:
     """
     base = fit(chosen_study(options.study, options.preset, options.changes), options.changes)
     if options.series not in base.SERIES:
-        raise Refused("series", f"series: {options.series[:40]!r} is not known; {base.NAME} has {', '.join(base.SERIES) or 'none'}")
+        raise Refused(
+            "series",
+            f"series: {options.series[:40]!r} is not known; {base.NAME} has"
+            f" {', '.join(base.SERIES) or 'none'}",
+        )
     make = getattr(base, options.series)
     if options.seeds > 1 and "seeds" not in inspect.signature(make).parameters:
-        raise Refused("seeds", f"seeds: {options.seeds} is not allowed; {options.series} of {base.NAME} has one")
+        raise Refused(
+            "seeds",
+            f"seeds: {options.seeds} is not allowed; {options.series} of {base.NAME} has one",
+        )
     store, studies = open_store(), make(seeds=options.seeds) if options.seeds > 1 else make()
     if ahead := at_once(base, studies):
         try:
@@ -124,7 +157,9 @@ def run_series(options) -> None:
         if "not_stored" in result.made:
             print(result.made["not_stored"], file=sys.stderr)
         if options.json:
-            print(json.dumps({"step": words} | described(study, result, seconds, cached)), flush=True)
+            print(
+                json.dumps({"step": words} | described(study, result, seconds, cached)), flush=True
+            )
         else:
             print(f"{words:40} {in_a_line(result)}  ({seconds:.1f} s)")
             print_warnings(result)
@@ -158,7 +193,11 @@ def at_once(base: Study, studies: dict[str, Study]) -> Study | None:
         return Sweep(members=tuple(studies.values()))
     if all(isinstance(study, GradientSharing) for study in studies.values()):
         return Arms(members=tuple(studies.values()))
-    return SideBySide(members=tuple(base.generators().values())) if isinstance(base, Fidelity) else None
+    return (
+        SideBySide(members=tuple(base.generators().values()))
+        if isinstance(base, Fidelity)
+        else None
+    )
 
 
 def chosen_study(name: str, preset: str, changes: list[str]) -> Study:
@@ -179,6 +218,7 @@ def compute(study: Study, store) -> Result:
     if not settings.scheduler():
         return show_progress(Lab(store).need(study))
     from engine.runner import Runner
+
     logging.getLogger("veil").setLevel(logging.CRITICAL)  # what goes wrong is said once, below
     runner = Runner(store)
     try:
@@ -207,7 +247,12 @@ def show(event) -> None:
     """A bar for phases (a terminal only), a line for points of test accuracy."""
     if isinstance(event, Phase) and sys.stderr.isatty():
         filled = int(30 * event.done / event.total) if event.total else 0
-        print(f"\r\033[K{event.name} [{'#' * filled}{'.' * (30 - filled)}]", end="", file=sys.stderr, flush=True)
+        print(
+            f"\r\033[K{event.name} [{'#' * filled}{'.' * (30 - filled)}]",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
     elif isinstance(event, Point) and event.curve == "test_accuracy":
         start = "\r\033[K" if sys.stderr.isatty() else ""
         print(f"{start}epoch {event.x:g}: {event.curve} {event.y:.4f}", file=sys.stderr)
@@ -220,9 +265,17 @@ def print_json(study: Study, result: Result, seconds: float, cached: bool) -> No
 
 def described(study: Study, result: Result, seconds: float, cached: bool) -> dict:
     """A study and its result without pictures and arrays, fit for JSON."""
-    found = {"study": study.NAME, "key": key(study), "params": study.model_dump(mode="json"), "metrics": result.metrics,
-             "guarantee": asdict(result.guarantee), "warnings": result.warnings, "notes": notes(study),
-             "seconds": seconds, "cached": cached}
+    found = {
+        "study": study.NAME,
+        "key": key(study),
+        "params": study.model_dump(mode="json"),
+        "metrics": result.metrics,
+        "guarantee": asdict(result.guarantee),
+        "warnings": result.warnings,
+        "notes": notes(study),
+        "seconds": seconds,
+        "cached": cached,
+    }
     return strict(found)
 
 
@@ -261,13 +314,18 @@ def print_warnings(result: Result) -> None:
 
 # --- data and cache -------------------------------------------------------------------------------
 
+
 def show_data(options) -> None:
     """What is there, how big, how to get the rest; or fetch one."""
     if options.action == "fetch":
         return fetch(options.name)
     print(f"data folder: {settings.data_folder()}")
     for found in data.available(thorough=True):
-        state = f"{found.count:,} pictures, {found.bytes / 1e6:.1f} MB" if found.present else found.told()
+        state = (
+            f"{found.count:,} pictures, {found.bytes / 1e6:.1f} MB"
+            if found.present
+            else found.told()
+        )
         print(f"  {found.name:16} {found.title}: {state}")
         for note in found.notes:
             print(f"  {'':16} {note}")
@@ -279,7 +337,12 @@ def fetch(name: str | None) -> None:
     """Download a data set with progress and checksum."""
     if not name:
         raise Refused("name", f"name: missing; allowed: one of {', '.join(parameters.DATASETS)}")
-    data.fetch(name, lambda done, total: print(f"\r{done / 1e6:.1f} of {total / 1e6:.1f} MB", end="", file=sys.stderr))
+    data.fetch(
+        name,
+        lambda done, total: print(
+            f"\r{done / 1e6:.1f} of {total / 1e6:.1f} MB", end="", file=sys.stderr
+        ),
+    )
     print(f"\n{name} is here.", file=sys.stderr)
 
 

@@ -22,8 +22,21 @@ class Artist:
 
     generator: torch.nn.Module
 
-    def __init__(self, latent: int, classes: int, averaging: float, latents: torch.Generator, device: torch.device):
-        self.size, self.classes, self.averaging, self.latents, self.device = latent, classes, averaging, latents, device
+    def __init__(
+        self,
+        latent: int,
+        classes: int,
+        averaging: float,
+        latents: torch.Generator,
+        device: torch.device,
+    ):
+        self.size, self.classes, self.averaging, self.latents, self.device = (
+            latent,
+            classes,
+            averaging,
+            latents,
+            device,
+        )
         self.steps = 0
 
     def begin(self, generator: torch.nn.Module) -> None:
@@ -35,7 +48,9 @@ class Artist:
         """One step of the generator, and whatever must come before it."""
         raise NotImplementedError
 
-    def latent(self, count: int, shares: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def latent(
+        self, count: int, shares: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """What so many new pictures are made of, (count, latent [+ classes]), and the labels that
         they are to show (count,), evenly or by shares (classes,).
         """
@@ -46,7 +61,11 @@ class Artist:
 
     def told(self, noise: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Noise (n, latent) with the wanted classes beside it, where there are several."""
-        return torch.cat([noise, F.one_hot(labels, self.classes).float()], 1) if self.classes > 1 else noise
+        return (
+            torch.cat([noise, F.one_hot(labels, self.classes).float()], 1)
+            if self.classes > 1
+            else noise
+        )
 
     @torch.no_grad()
     def average(self) -> None:
@@ -63,7 +82,10 @@ class Artist:
         """What the published generator makes of noise (n, latent) and labels (n,): (n, size, size,
         c) uint8.
         """
-        made = [functional_call(self.generator, self.published, (part,)) for part in self.told(noise, labels).split(CHUNK)]
+        made = [
+            functional_call(self.generator, self.published, (part,))
+            for part in self.told(noise, labels).split(CHUNK)
+        ]
         return as_bytes(torch.cat(made))
 
     def finite(self) -> bool:
@@ -73,10 +95,21 @@ class Artist:
 
 def as_bytes(made: torch.Tensor) -> np.ndarray:
     """(n, c, h, w) in [−1, 1] → (n, h, w, c) uint8."""
-    return made.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return (
+        made.add(1)
+        .mul(127.5)
+        .round()
+        .clamp(0, 255)
+        .to(torch.uint8)
+        .permute(0, 2, 3, 1)
+        .cpu()
+        .numpy()
+    )
 
 
-def walk(rows: int, columns: int, size: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def walk(
+    rows: int, columns: int, size: int, classes: int, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Noise (rows·columns, size) and labels: each row goes from one point to another along a great
     circle, so that neighbours are alike. The same for every generator of a seed.
     """

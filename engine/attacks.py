@@ -41,7 +41,9 @@ def likelihood_ratio(target: np.ndarray, shadows: np.ndarray, members: np.ndarra
     """
     known, unknown = (_mean_and_spread(shadows, mask) for mask in (members, ~members))
     told = np.isfinite(known[0]) & np.isfinite(unknown[0])
-    score = stats.norm.logpdf(target, known[0], known[1]) - stats.norm.logpdf(target, unknown[0], unknown[1])
+    score = stats.norm.logpdf(target, known[0], known[1]) - stats.norm.logpdf(
+        target, unknown[0], unknown[1]
+    )
     return np.where(told, score, 0.0)
 
 
@@ -57,7 +59,9 @@ def _mean_and_spread(shadows: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray,
     return mean, max(LEAST_SPREAD, float(np.sqrt((off**2).sum() / freedom)))
 
 
-def each_against_the_others(shadows: np.ndarray, members: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def each_against_the_others(
+    shadows: np.ndarray, members: np.ndarray, groups: np.ndarray
+) -> np.ndarray:
     """(n, k) the score of each shadow, attacked with the help of the others.
 
     Its members are known, and were drawn by coin flips.
@@ -68,7 +72,13 @@ def each_against_the_others(shadows: np.ndarray, members: np.ndarray, groups: np
     if len(np.unique(groups)) < 2:
         raise ValueError("shadows of a single group: there is nobody to help against any of them")
     rest = lambda k: np.flatnonzero(groups != groups[k])
-    return np.stack([likelihood_ratio(shadows[:, k], shadows[:, rest(k)], members[:, rest(k)]) for k in range(shadows.shape[1])], 1)
+    return np.stack(
+        [
+            likelihood_ratio(shadows[:, k], shadows[:, rest(k)], members[:, rest(k)])
+            for k in range(shadows.shape[1])
+        ],
+        1,
+    )
 
 
 def roc(scores: np.ndarray, members: np.ndarray) -> np.ndarray:
@@ -80,13 +90,16 @@ def roc(scores: np.ndarray, members: np.ndarray) -> np.ndarray:
     allowed = np.floor(FALSE_ALARMS * len(outside) + 1e-9).astype(int)  # false alarms
     # Above the highest score that would be one alarm too many; where all may be alarms, above
     # nothing.
-    thresholds = np.where(allowed >= len(outside), -np.inf, outside[np.maximum(len(outside) - 1 - allowed, 0)])
+    thresholds = np.where(
+        allowed >= len(outside), -np.inf, outside[np.maximum(len(outside) - 1 - allowed, 0)]
+    )
     return 1 - np.searchsorted(inside, thresholds, side="right") / len(inside)
 
 
 def area(scores: np.ndarray, members: np.ndarray) -> float:
     """Area under the ROC curve: 0.5 tells nothing, 1 all."""
     from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(members.ravel(), scores.ravel()))
 
 
@@ -98,6 +111,7 @@ def right_guesses(scores: np.ndarray, members: np.ndarray) -> float:
 
 
 # --- how far chance alone moves what was measured over networks and pictures ----------------------
+
 
 @dataclass(frozen=True)
 class Measured:

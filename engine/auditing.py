@@ -31,6 +31,7 @@ MOST_EPSILON = 50.0  # a floor is looked for up to here
 
 # --- the floor: guesses that were right -----------------------------------------------------------
 
+
 def p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
     """At most so likely is it that an (ε, δ)-private training lets `right` or more of `guesses`
     come out right (Steinke et al. 2023, Theorem 5.2).
@@ -41,7 +42,9 @@ def p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: floa
     tail = stats.binom.sf(right - 1, guesses, chance)
     i = np.arange(1, right + 1)
     # (right,)
-    below = stats.binom.cdf(right - 1, guesses, chance) - stats.binom.cdf(right - 1 - i, guesses, chance)
+    below = stats.binom.cdf(right - 1, guesses, chance) - stats.binom.cdf(
+        right - 1 - i, guesses, chance
+    )
     return float(min(1.0, tail + 2 * canaries * delta * (below / i).max(initial=0.0)))
 
 
@@ -65,22 +68,34 @@ class Floor:
     right: int
 
 
-def floor(scores: np.ndarray, included: np.ndarray, delta: float, confidence: float = CONFIDENCE) -> Floor:
+def floor(
+    scores: np.ndarray, included: np.ndarray, delta: float, confidence: float = CONFIDENCE
+) -> Floor:
     """The best of a few numbers of guesses, each at its share of the risk. scores (m,): high where
     a canary looks included; included (m,) bool.
 
     Of the canaries guessed at, the half with the highest scores are called in, the half with the
     lowest out.
     """
-    order, found = np.argsort(-np.nan_to_num(scores, nan=0.0, posinf=1e300, neginf=-1e300), kind="stable"), []
+    order, found = (
+        np.argsort(-np.nan_to_num(scores, nan=0.0, posinf=1e300, neginf=-1e300), kind="stable"),
+        [],
+    )
     for share in SHARES:
         half = max(1, int(share * len(scores) / 2))
         right = int(included[order[:half]].sum() + (~included[order[-half:]]).sum())
-        found.append(Floor(least_epsilon(len(scores), 2 * half, right, delta, (1 - confidence) / len(SHARES)), 2 * half, right))
+        found.append(
+            Floor(
+                least_epsilon(len(scores), 2 * half, right, delta, (1 - confidence) / len(SHARES)),
+                2 * half,
+                right,
+            )
+        )
     return max(found, key=lambda one: (one.epsilon, one.guesses))
 
 
 # --- the marks that are put among the pictures ----------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Marks:
@@ -98,12 +113,20 @@ class Marks:
     classes: int
 
     @classmethod
-    def drawn(cls, canaries: int, markers: int, groups: int, classes: int, rng: np.random.Generator) -> Marks:
+    def drawn(
+        cls, canaries: int, markers: int, groups: int, classes: int, rng: np.random.Generator
+    ) -> Marks:
         """m canaries with coin flips and random labels; markers over a few columns, at least one of
         each kind in each.
         """
         each = np.arange(max(markers, 2 * classes * groups))
-        return cls(rng.random(canaries) < 0.5, rng.integers(0, classes, canaries), each % groups, each // groups % (2 * classes), classes)
+        return cls(
+            rng.random(canaries) < 0.5,
+            rng.integers(0, classes, canaries),
+            each % groups,
+            each // groups % (2 * classes),
+            classes,
+        )
 
     @property
     def columns(self) -> int:
@@ -113,8 +136,11 @@ class Marks:
     def rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(k,) column, (k,) label and (k,) sign of every row that is among the pictures."""
         inside = np.flatnonzero(self.included)
-        return (np.r_[inside, len(self.included) + self.marker_columns], np.r_[self.labels[inside], self.marker_kinds % self.classes],
-                np.r_[np.ones(len(inside)), np.where(self.marker_kinds < self.classes, 1.0, -1.0)])
+        return (
+            np.r_[inside, len(self.included) + self.marker_columns],
+            np.r_[self.labels[inside], self.marker_kinds % self.classes],
+            np.r_[np.ones(len(inside)), np.where(self.marker_kinds < self.classes, 1.0, -1.0)],
+        )
 
     def counts(self) -> np.ndarray:
         """(groups, kinds) how many markers there are of each kind."""
@@ -124,6 +150,7 @@ class Marks:
 
 
 # --- watching a training step by step -------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -192,8 +219,11 @@ def circles(noise: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarra
     whole = len(noise) // BLOCK - (len(noise) % BLOCK > 0)
     if whole < 1:
         return np.empty(0), np.empty(0)
-    x, y, dx, dy = (part for found in (noise, error)
-                    for part in np.moveaxis(found[:whole * BLOCK].reshape(whole, 2, APART), 1, 0))
+    x, y, dx, dy = (
+        part
+        for found in (noise, error)
+        for part in np.moveaxis(found[: whole * BLOCK].reshape(whole, 2, APART), 1, 0)
+    )
     steps = UNIFORM * np.exp(-(x**2 + y**2) / 2)
     blur = 2 * (np.pi * steps) ** 2 * ((x * dx) ** 2 + (y * dy) ** 2)
     # Elsewhere the circles are too close to tell; near 0 nothing is, and noise that is lost in
@@ -210,8 +240,7 @@ class Tails:
         self.on_circles, self.weight, self.pairs = 0.0, 0.0, 0
 
     def see(self, noise: np.ndarray, error: np.ndarray) -> None:
-        """The noise of one release, (n,) in standard deviations, and each number's standard error.
-        """
+        """The noise of one release, (n,) in standard deviations, and each number's standard error."""
         self.draws += len(noise)
         # what is no number is far
         self.beyond += [(~(np.abs(noise) <= far)).sum() for far in FAR_OUT]
@@ -227,9 +256,11 @@ class Tails:
         E e^{λ cos} ≤ e^{λ²/4}, so P[Σ w cos ≥ t] ≤ e^{−t²/Σw²}. All four by a union bound.
         """
         chances = 2 * stats.norm.sf(FAR_OUT)
-        found = [stats.binomtest(int(k), self.draws, p).pvalue for k, p in zip(self.beyond, chances)]
+        found = [
+            stats.binomtest(int(k), self.draws, p).pvalue for k, p in zip(self.beyond, chances)
+        ]
         if self.weight > 0 and self.on_circles > 0:
-            found.append(math.exp(-self.on_circles**2 / self.weight))
+            found.append(math.exp(-(self.on_circles**2) / self.weight))
         return float(min(1.0, (len(FAR_OUT) + 1) * min(found)))
 
     def power(self, level: float) -> float:
@@ -243,9 +274,11 @@ class Tails:
         """What was seen."""
         expected = 2 * stats.norm.sf(FAR_OUT[1]) * self.draws
         share = 100 * self.on_circles / self.weight if self.weight > 0 else 0.0
-        return (f"of {self.draws:,} draws {int(self.beyond[1]):,} lie beyond {FAR_OUT[1]:g} standard "
-                f"deviations, {expected:,.1f} expected; {self.pairs:,} pairs lie on the circles of float32 "
-                f"noise to {min(share, 100):.0f} % (about 0 by chance, 100 for such noise)")
+        return (
+            f"of {self.draws:,} draws {int(self.beyond[1]):,} lie beyond {FAR_OUT[1]:g} standard"
+            f" deviations, {expected:,.1f} expected; {self.pairs:,} pairs lie on the circles of"
+            f" float32 noise to {min(share, 100):.0f} % (about 0 by chance, 100 for such noise)"
+        )
 
 
 class Witness:
@@ -255,8 +288,15 @@ class Witness:
     every step and `release` for a Gaussian release.
     """
 
-    def __init__(self, marks: Marks, noise_multiplier: float, sample_rate: float, steps_per_epoch: int):
-        self.marks, self.noise, self.q, self.steps_per_epoch = marks, noise_multiplier, sample_rate, steps_per_epoch
+    def __init__(
+        self, marks: Marks, noise_multiplier: float, sample_rate: float, steps_per_epoch: int
+    ):
+        self.marks, self.noise, self.q, self.steps_per_epoch = (
+            marks,
+            noise_multiplier,
+            sample_rate,
+            steps_per_epoch,
+        )
         m = len(marks.included)
         self.loss = np.zeros(m)  # log likelihood ratio of "in" against "out", of all that was seen
         self.steps, self.squares, self.entries = 0, 0.0, 0
@@ -276,7 +316,10 @@ class Witness:
 
     def _new_epoch(self) -> None:
         groups, kinds = self.counts.shape
-        self.surprise, self.pulled = np.zeros((groups, kinds // 2)), np.zeros((groups, kinds, kinds // 2))
+        self.surprise, self.pulled = (
+            np.zeros((groups, kinds // 2)),
+            np.zeros((groups, kinds, kinds // 2)),
+        )
 
     def release(self, scores: np.ndarray, noise: float) -> None:
         """A Gaussian release in which an included canary has mean 1 and an excluded one 0, under
@@ -307,7 +350,9 @@ class Witness:
         # log 0 where all are drawn; what diverged
         with np.errstate(divide="ignore", invalid="ignore"):
             log_in, log_out = np.log(self.q), np.log1p(-self.q)
-            self.loss += np.logaddexp(log_out, log_in + (along * pull - pull**2 / 2) / (self.noise**2 * (1 + means**2)))
+            self.loss += np.logaddexp(
+                log_out, log_in + (along * pull - pull**2 / 2) / (self.noise**2 * (1 + means**2))
+            )
 
     def _compare(self, seen: Seen) -> None:
         """What the step says of the mechanism, to one who knows the coins."""
@@ -319,7 +364,9 @@ class Witness:
             # what is no number was no correct step
             beyond = np.nan_to_num((along - pull) / spread[:m], nan=math.inf)[inside]
             self.furthest = max(self.furthest, float(beyond.max()))
-            self.unclipped = max(self.unclipped, float(((seen.reach - pull) / spread[:m])[inside].max()))
+            self.unclipped = max(
+                self.unclipped, float(((seen.reach - pull) / spread[:m])[inside].max())
+            )
             self.looks += int(inside.sum())
         self.excess += float((along - self.q * pull)[inside].sum())
         self.expected += self.q * float(pull[inside].sum())
@@ -335,13 +382,15 @@ class Witness:
         nothing else is, and the noised bias itself. What these are off by is noise alone: so many
         independent entries as there are columns.
         """
-        means = np.r_[-seen.means[:len(out)][out], 1.0]
+        means = np.r_[-seen.means[: len(out)][out], 1.0]
         # (excluded + 1, classes)
-        rows = np.concatenate([seen.sums[:len(out)][out], seen.bias[None]])
+        rows = np.concatenate([seen.sums[: len(out)][out], seen.bias[None]])
         total = means @ rows / (means @ means)  # (classes,)
         self.squares += float((((rows - means[:, None] * total) / self.noise) ** 2).sum())
         self.entries += (len(rows) - 1) * self.marks.classes
-        return seen.sums + seen.means[:, None] * total, self.noise * np.sqrt(1 + seen.means**2 / (means @ means))
+        return seen.sums + seen.means[:, None] * total, self.noise * np.sqrt(
+            1 + seen.means**2 / (means @ means)
+        )
 
     def _follow_draws(self, sums: np.ndarray, pulls: np.ndarray) -> None:
         """Poisson draws of one step know nothing of those before: the product of their surprises is
@@ -355,7 +404,9 @@ class Witness:
         surprise = sums - self.q * (self.counts[:, :, None] * pulls).sum(1)  # (groups, classes)
         if self.steps % self.steps_per_epoch:
             self.products.append(float((surprise * self.surprise).sum()))
-            self.shuffled -= self.q**2 * float((self.counts[:, :, None] * pulls * self.pulled).sum())
+            self.shuffled -= self.q**2 * float(
+                (self.counts[:, :, None] * pulls * self.pulled).sum()
+            )
         self.surprise += surprise
         self.pulled += pulls
 
@@ -368,26 +419,54 @@ class Witness:
     def checks(self) -> list[Check]:
         """The promises of the mechanism, one after the other."""
         found = [self._noise("the noise is as large as said", self.squares, self.entries)]
-        found += [self._noise("the mean's noise is as large as said", *self.released)] if self.released else []
+        found += (
+            [self._noise("the mean's noise is as large as said", *self.released)]
+            if self.released
+            else []
+        )
         found += [self._shape()] if self.tails.draws else []
         clipping = self._clipping()
         rest = [self._rate(), self._independence()]
         if not clipping.kept:  # they count on pulls of the clip norm at most
-            rest = [Check(check.name, 1.0, "cannot be told where pulls are beyond the clip norm", check.error, 0.0) for check in rest]
+            rest = [
+                Check(
+                    check.name,
+                    1.0,
+                    "cannot be told where pulls are beyond the clip norm",
+                    check.error,
+                    0.0,
+                )
+                for check in rest
+            ]
         return [*found, clipping, *rest]
 
     def _noise(self, name: str, squares: float, entries: int) -> Check:
         """Where nothing was learned there is noise alone: no less of it than said."""
         if not entries:
-            return Check(name, 1.0, "no canary was left out: nothing to tell", "half the noise", 0.0)
+            return Check(
+                name, 1.0, "no canary was left out: nothing to tell", "half the noise", 0.0
+            )
         power = float(stats.chi2.cdf(4 * stats.chi2.ppf(LEVEL, entries), entries))
         least = 100 * math.sqrt(stats.chi2.ppf(LEVEL, entries) / entries)
-        return Check(name, _number(float(stats.chi2.cdf(squares, entries))), f"{100 * math.sqrt(squares / entries):.2f} % of what was said; chance alone stays above {least:.2f}", "half the noise", power)
+        return Check(
+            name,
+            _number(float(stats.chi2.cdf(squares, entries))),
+            f"{100 * math.sqrt(squares / entries):.2f} % of what was said; chance alone stays above"
+            f" {least:.2f}",
+            "half the noise",
+            power,
+        )
 
     def _shape(self) -> Check:
         """Noise of float32 draws is not normal far out, where δ is counted."""
         name = "the noise is Gaussian in its tails"
-        return Check(name, _number(self.tails.p_value()), self.tails.words(), "float32 noise", self.tails.power(LEVEL))
+        return Check(
+            name,
+            _number(self.tails.p_value()),
+            self.tails.words(),
+            "float32 noise",
+            self.tails.power(LEVEL),
+        )
 
     def _clipping(self) -> Check:
         """No canary ever pulled further than a clipped one can with noise on it."""
@@ -397,8 +476,14 @@ class Witness:
         p = min(1.0, self.looks * float(stats.norm.sf(self.furthest)))
         most = float(stats.norm.isf(LEVEL / self.looks))
         far = f"{self.furthest:.1f}" if self.furthest < 1000 else "more than 1,000"
-        return Check(name, _number(p), f"with its noise the hardest of {self.looks:,} pulls is {far} standard deviations beyond the clip norm; chance alone stays below {rounding.at_most(most, 1)}", error,
-                     float(stats.norm.sf(most - self.unclipped)))
+        return Check(
+            name,
+            _number(p),
+            f"with its noise the hardest of {self.looks:,} pulls is {far} standard deviations"
+            f" beyond the clip norm; chance alone stays below {rounding.at_most(most, 1)}",
+            error,
+            float(stats.norm.sf(most - self.unclipped)),
+        )
 
     def _rate(self) -> Check:
         """Included canaries were not drawn more often than charged: a martingale's tail by its
@@ -407,32 +492,67 @@ class Witness:
         E e^{λ(B − q)c} ≤ e^{q(1−q)c²(e^λ − 1 − λ)} for c ≤ 1, and noise is normal. λ is chosen by
         the variance alone.
         """
-        name, error, varies = "pictures are drawn as often as charged", "every picture drawn twice as often", self.by_draws + self.by_noise
+        name, error, varies = (
+            "pictures are drawn as often as charged",
+            "every picture drawn twice as often",
+            self.by_draws + self.by_noise,
+        )
         if not math.isfinite(varies + self.expected + self.excess):
             return Check(name, 0.0, "not a number", error, 0.0)
         if not (varies > 0 and self.expected > 0):
             return Check(name, 1.0, "no canary was put in: nothing to tell", error, 0.0)
         steep = math.sqrt(2 * math.log(1 / LEVEL) / varies)
-        charged = self.by_draws * (math.exp(min(50.0, steep)) - 1 - steep) + steep**2 / 2 * self.by_noise
+        charged = (
+            self.by_draws * (math.exp(min(50.0, steep)) - 1 - steep) + steep**2 / 2 * self.by_noise
+        )
         p = math.exp(min(0.0, charged - steep * self.excess))
         needed = (math.log(1 / LEVEL) + charged) / steep
-        power, share, most = float(stats.norm.sf((needed - self.expected) / math.sqrt(varies))), 100 * (1 + self.excess / self.expected), 100 * (1 + needed / self.expected)
-        seen = f"{share:.0f} % of the draws that were charged; chance alone stays below {rounding.at_most(most, 0)}" if most < 1000 else "under this much noise draws cannot be counted"
+        power, share, most = (
+            float(stats.norm.sf((needed - self.expected) / math.sqrt(varies))),
+            100 * (1 + self.excess / self.expected),
+            100 * (1 + needed / self.expected),
+        )
+        seen = (
+            f"{share:.0f} % of the draws that were charged; chance alone stays below"
+            f" {rounding.at_most(most, 0)}"
+            if most < 1000
+            else "under this much noise draws cannot be counted"
+        )
         return Check(name, _number(p), seen, error, power)
 
     def _independence(self) -> Check:
         """A picture's being drawn in a step says nothing about its other steps: Poisson sampling,
         and no shuffling.
         """
-        name, error, products = "each step draws afresh", "shuffled batches", np.array(self.products)
+        name, error, products = (
+            "each step draws afresh",
+            "shuffled batches",
+            np.array(self.products),
+        )
         size = math.sqrt(float((products**2).sum())) if len(products) else 0.0
         if not size > 0:
-            return Check(name, 1.0 if size == 0 else 0.0, "there is one step an epoch: nothing to tell apart" if size == 0 else "not a number", error, 0.0)
+            return Check(
+                name,
+                1.0 if size == 0 else 0.0,
+                (
+                    "there is one step an epoch: nothing to tell apart"
+                    if size == 0
+                    else "not a number"
+                ),
+                error,
+                0.0,
+            )
         z, freedom = float(products.sum()) / size, max(1, len(products) - 1)
         most = float(stats.t.isf(LEVEL / 2, freedom))
-        return Check(name, _number(float(2 * stats.t.sf(abs(z), freedom))),
-                     f"{z:+.1f} standard deviations from independent draws; chance alone stays within {rounding.at_most(most, 1)}, shuffled batches would be at about {self.shuffled / size:+.1f}", error,
-                     float(stats.norm.cdf(abs(self.shuffled) / size - most)))
+        return Check(
+            name,
+            _number(float(2 * stats.t.sf(abs(z), freedom))),
+            f"{z:+.1f} standard deviations from independent draws; chance alone stays within"
+            f" {rounding.at_most(most, 1)}, shuffled batches would be at about"
+            f" {self.shuffled / size:+.1f}",
+            error,
+            float(stats.norm.cdf(abs(self.shuffled) / size - most)),
+        )
 
 
 def _number(p: float) -> float:

@@ -53,7 +53,10 @@ class Group:
             raise RuntimeError("this group has begun to train")
         if self.learners:
             if _common(learner) != _common(self.learners[0]):
-                raise RuntimeError("these trainings cannot take their steps together: the pictures have changed since the first of them were read")
+                raise RuntimeError(
+                    "these trainings cannot take their steps together: the pictures have changed"
+                    " since the first of them were read"
+                )
             learner.share(self.learners[0])
         self.learners.append(learner)
         learner.group = self
@@ -65,7 +68,9 @@ class Group:
         those of the step before.
         """
         if self.broken:
-            raise RuntimeError(f"a step of the trainings beside this one failed: {self.broken}") from self.broken
+            raise RuntimeError(
+                f"a step of the trainings beside this one failed: {self.broken}"
+            ) from self.broken
         self.asked += 1
         self._step_if_all()
         if self.broken:
@@ -98,7 +103,12 @@ class Group:
 
 
 def _common(learner: Learner) -> tuple:
-    return learner.fingerprint, learner.plan["n"], learner.plan["sample_rate"], learner.plan["steps"]
+    return (
+        learner.fingerprint,
+        learner.plan["n"],
+        learner.plan["sample_rate"],
+        learner.plan["steps"],
+    )
 
 
 class Stacked:
@@ -111,19 +121,42 @@ class Stacked:
 
     def __init__(self, learners: list[Learner], room: int | None = None):
         self.learners, one = learners, learners[0]
-        self.device, self.n, rate = one.device, max(learner.count for learner in learners), one.plan["sample_rate"]
+        self.device, self.n, rate = (
+            one.device,
+            max(learner.count for learner in learners),
+            one.plan["sample_rate"],
+        )
         # (members, 1)
-        column = lambda values, dtype=torch.float32: torch.tensor(list(values), dtype=dtype, device=self.device)[:, None]
-        studies, plans = [learner.study for learner in learners], [learner.plan for learner in learners]
+        column = lambda values, dtype=torch.float32: torch.tensor(
+            list(values), dtype=dtype, device=self.device
+        )[:, None]
+        studies, plans = (
+            [learner.study for learner in learners],
+            [learner.plan for learner in learners],
+        )
         self.private = column(study.private for study in studies) > 0
-        self.clip, self.rate = column(study.clip for study in studies), column(plan["learning_rate"] for plan in plans)
-        self.scale = column((plan["noise_multiplier"] * study.clip if study.private else 0.0 for study, plan in zip(studies, plans)), torch.float64)
-        self.momentum, self.begun = column(study.momentum for study in studies), [round((1 - study.averaging) * plan["steps"]) for study, plan in zip(studies, plans)]
+        self.clip, self.rate = (
+            column(study.clip for study in studies),
+            column(plan["learning_rate"] for plan in plans),
+        )
+        self.scale = column(
+            (
+                plan["noise_multiplier"] * study.clip if study.private else 0.0
+                for study, plan in zip(studies, plans)
+            ),
+            torch.float64,
+        )
+        self.momentum, self.begun = (
+            column(study.momentum for study in studies),
+            [round((1 - study.averaging) * plan["steps"]) for study, plan in zip(studies, plans)],
+        )
         self.expected, self.average_from = float(studies[0].batch_size), column(self.begun)
         self.copies = studies[0].augmentations if isinstance(one, Training) else 1
         self.pulls: Pulls = OF[type(one)](learners)
 
-        self.weights = torch.stack([torch.cat([p.detach().flatten() for p in learner.parameters]) for learner in learners])
+        self.weights = torch.stack(
+            [torch.cat([p.detach().flatten() for p in learner.parameters]) for learner in learners]
+        )
         self.total, self.mean = (torch.zeros_like(self.weights) for _ in range(2))
         self.noise = torch.zeros_like(self.weights, dtype=torch.float64)  # of the next release
         # what the optimizer remembers
@@ -134,11 +167,16 @@ class Stacked:
             for p, part in zip(learner.parameters, self._views(row)):
                 p.data = part
 
-        k, largest = len(learners), min(self.n, math.ceil(self.n * rate + SPARE * math.sqrt(self.n * rate * (1 - rate))))
+        k, largest = (
+            len(learners),
+            min(self.n, math.ceil(self.n * rate + SPARE * math.sqrt(self.n * rate * (1 - rate)))),
+        )
         self.room = room or max(1, min(-(-largest // 16) * 16, MOST_ROWS // (k * self.copies)))
         # As many for one member as for MOST: a stream that is cut into calls otherwise is another
         # stream, half of it the same numbers elsewhere.
-        self.ahead = max(1, AHEAD // max(self.n, MOST * self.weights.shape[1], MOST * largest * self.copies))
+        self.ahead = max(
+            1, AHEAD // max(self.n, MOST * self.weights.shape[1], MOST * largest * self.copies)
+        )
         self.rows = torch.zeros(k, self.room, dtype=torch.int64, device=self.device)
         self.counted = torch.zeros(k, self.room, device=self.device)
         self.moves = torch.full((2, k * self.room, self.copies), SHIFT, device=self.device)
@@ -150,7 +188,10 @@ class Stacked:
     def _views(self, row: Tensor) -> list[Tensor]:
         """(parameters,) → the parts of one learner's parameters, in their shapes."""
         parameters = self.learners[0].parameters
-        return [part.view(p.shape) for p, part in zip(parameters, row.split([p.numel() for p in parameters]))]
+        return [
+            part.view(p.shape)
+            for p, part in zip(parameters, row.split([p.numel() for p in parameters]))
+        ]
 
     def step(self) -> None:
         """One Poisson batch and one step of every member."""
@@ -161,7 +202,9 @@ class Stacked:
             self.rows.copy_(self.drawn_rows[self.at, :, place])
             self.counted.copy_(self.drawn_counted[self.at, :, place])
             if self.copies > 1:
-                self.moves.view(2, len(self.learners), self.room, self.copies).copy_(self.drawn_moves[self.at, :, place].permute(3, 0, 1, 2))
+                self.moves.view(2, len(self.learners), self.room, self.copies).copy_(
+                    self.drawn_moves[self.at, :, place].permute(3, 0, 1, 2)
+                )
             self.accumulate()
         self.noise.copy_(self.drawn_noise[self.at])
         self.release()
@@ -185,7 +228,10 @@ class Stacked:
         """Batches and noise of the next steps: the only place where the host waits for the device,
         to learn how large the batches are.
         """
-        k, ahead = len(self.learners), max(1, min(self.ahead, self.learners[0].plan["steps"] - self.learners[0].steps))
+        k, ahead = (
+            len(self.learners),
+            max(1, min(self.ahead, self.learners[0].plan["steps"] - self.learners[0].steps)),
+        )
         found = [self._batches(learner, ahead) for learner in self.learners]
         # (ahead,), of the member with most
         sizes = torch.stack([sizes for *_, sizes in found]).amax(0)
@@ -193,11 +239,20 @@ class Stacked:
         width = max(1, *self.parts) * self.room
         self.drawn_rows = torch.zeros(ahead, k, width, dtype=torch.int64, device=self.device)
         self.drawn_counted = torch.zeros(ahead, k, width, device=self.device)
-        self.drawn_moves = torch.full((ahead, k, width if self.copies > 1 else 0, self.copies, 2), SHIFT, dtype=torch.int8, device=self.device)
+        self.drawn_moves = torch.full(
+            (ahead, k, width if self.copies > 1 else 0, self.copies, 2),
+            SHIFT,
+            dtype=torch.int8,
+            device=self.device,
+        )
         for member, (step, place, row, _) in enumerate(found):
             self.drawn_rows[step, member, place], self.drawn_counted[step, member, place] = row, 1.0
             if self.copies > 1:
-                self.drawn_moves[step, member, place] = shifts(len(row), self.copies, self.learners[member].shifts).permute(1, 2, 0).to(torch.int8)
+                self.drawn_moves[step, member, place] = (
+                    shifts(len(row), self.copies, self.learners[member].shifts)
+                    .permute(1, 2, 0)
+                    .to(torch.int8)
+                )
         drawn = [learner.noise.tensor(ahead, self.weights.shape[1]) for learner in self.learners]
         self.drawn_noise = torch.stack(drawn, 1).mul_(self.scale)  # float64, by engine.noise
         self.at = 0
@@ -210,9 +265,14 @@ class Stacked:
         step, row = joins.nonzero(as_tuple=True)
         row = row if learner.among is None else learner.among[row]
         sizes = torch.bincount(step, minlength=steps)
-        return step, torch.arange(len(step), device=self.device) - (sizes.cumsum(0) - sizes)[step], row, sizes
+        return (
+            step,
+            torch.arange(len(step), device=self.device) - (sizes.cumsum(0) - sizes)[step],
+            row,
+            sizes,
+        )
 
-    # --- the step: a fixed program, whatever was drawn, in which the host neither asks nor tells the device anything 
+    # --- the step: a fixed program, whatever was drawn, in which the host neither asks nor tells the device anything
 
     @torch.no_grad()
     def _accumulate(self) -> None:
@@ -241,7 +301,9 @@ class Stacked:
         self.second.mul_(BETAS[1]).add_(gradient.square() * (1 - BETAS[1]))
         # 1 − β^count: what is missing while the means are young
         first, second = (-torch.expm1(self.count * math.log(beta)) for beta in BETAS)
-        self.weights.sub_(self.first / first * self.rate / ((self.second / second).sqrt() + ADAM_LEAST))
+        self.weights.sub_(
+            self.first / first * self.rate / ((self.second / second).sqrt() + ADAM_LEAST)
+        )
 
     def _adagrad(self, gradient: Tensor) -> None:
         """Duchi et al. 2011."""
@@ -260,7 +322,10 @@ class Stacked:
         try:
             self.graphs = [_graph(self._accumulate), _graph(self._release)]
         except RuntimeError:
-            logging.getLogger(__name__).exception("the step could not be recorded as a CUDA graph: it is computed operation by operation, which takes longer")
+            logging.getLogger(__name__).exception(
+                "the step could not be recorded as a CUDA graph: it is computed operation by"
+                " operation, which takes longer"
+            )
             torch.cuda.set_stream(stream)  # a recording that fails does not leave its own
         torch.cuda.synchronize()
         for tensor, before in zip(self.state, kept):  # warming up has stepped
@@ -285,10 +350,13 @@ def _graph(work: Callable[[], None]) -> torch.cuda.CUDAGraph:
 
 # --- what the rows of each member ask for, by what learns -----------------------------------------
 
+
 class Pulls(Protocol):
     """How far each row would pull each member."""
 
-    def __call__(self, weights: Tensor, rows: Tensor, moves: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def __call__(
+        self, weights: Tensor, rows: Tensor, moves: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """weights (k, parameters), rows (k, b) → norms (k, b) of each row's gradient; and what
         gives, of factors (k, b), Σ_b factors · gradient, (k, parameters).
         """
@@ -302,27 +370,55 @@ class OfPictures:
 
     def __init__(self, learners: list[Training]):
         one = learners[0]
-        self.images, self.labels, self.network, self.copies = one.images, one.labels, one.network, one.study.augmentations
-        self.sizes, self.shapes = ([of(p) for p in one.parameters] for of in (torch.numel, torch.Tensor.size))
+        self.images, self.labels, self.network, self.copies = (
+            one.images,
+            one.labels,
+            one.network,
+            one.study.augmentations,
+        )
+        self.sizes, self.shapes = (
+            [of(p) for p in one.parameters] for of in (torch.numel, torch.Tensor.size)
+        )
 
-    def __call__(self, weights: Tensor, rows: Tensor, moves: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def __call__(
+        self, weights: Tensor, rows: Tensor, moves: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         k, b = rows.shape
         images = self.images[rows.flatten()]
         images = shifted(images, moves) if self.copies > 1 else images
         x = scaled(images).permute(0, 2, 3, 1).reshape(k, b * self.copies, *images.shape[1:])
-        own = [part.view(k, *shape) for part, shape in zip(weights.split(self.sizes, 1), self.shapes)]
+        own = [
+            part.view(k, *shape) for part, shape in zip(weights.split(self.sizes, 1), self.shapes)
+        ]
         with torch.enable_grad():
             logits, seen = together.recorded(self.network, own, x)
-            losses = F.cross_entropy(logits.flatten(0, 1), self.labels[rows][:, :, None].expand(k, b, self.copies).flatten(), reduction="none")
+            losses = F.cross_entropy(
+                logits.flatten(0, 1),
+                self.labels[rows][:, :, None].expand(k, b, self.copies).flatten(),
+                reduction="none",
+            )
             grads = torch.autograd.grad(losses.sum() / self.copies, [one.output for one in seen])
         contributions = [self._of_layer(one, grad) for one, grad in zip(seen, grads)]
-        norms = torch.stack([one.squared_norms() for one in contributions]).sum(0).sqrt().view(k, b) * (1 + dp_sgd.ROUNDING)
-        return norms, lambda factors: torch.cat([total.flatten(1) for one in contributions for total in one.weighted_sum(factors)], 1)
+        norms = torch.stack([one.squared_norms() for one in contributions]).sum(0).sqrt().view(
+            k, b
+        ) * (1 + dp_sgd.ROUNDING)
+        return norms, lambda factors: torch.cat(
+            [total.flatten(1) for one in contributions for total in one.weighted_sum(factors)], 1
+        )
 
     def _of_layer(self, one: together.Seen, grad: Tensor) -> dp_sgd.Contributions:
         bias = one.layer.bias is not None
-        parts = dp_sgd.affine([one.inputs], grad.detach().reshape(*one.inputs.shape[:2], grad.shape[-1]), bias, self.copies)
-        return dp_sgd.Kernels(parts, one.layer.weight.shape, bias) if isinstance(one.layer, nn.Conv2d) else parts
+        parts = dp_sgd.affine(
+            [one.inputs],
+            grad.detach().reshape(*one.inputs.shape[:2], grad.shape[-1]),
+            bias,
+            self.copies,
+        )
+        return (
+            dp_sgd.Kernels(parts, one.layer.weight.shape, bias)
+            if isinstance(one.layer, nn.Conv2d)
+            else parts
+        )
 
 
 class OfRows:
@@ -334,7 +430,9 @@ class OfRows:
         self.means = torch.stack([learner.mean for learner in learners])  # (k, d)
         self.lengths = torch.stack([learner.lengths for learner in learners])  # (k, n)
 
-    def __call__(self, weights: Tensor, rows: Tensor, moves: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def __call__(
+        self, weights: Tensor, rows: Tensor, moves: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         k, b = rows.shape
         weight, bias = weights.split([self.shape.numel(), self.shape[0]], 1)
         weight = weight.view(k, *self.shape)
@@ -347,7 +445,10 @@ class OfRows:
         def summed(factors: Tensor) -> Tensor:
             weighed = (residual * factors[:, :, None]).masked_fill((factors == 0)[:, :, None], 0)
             total = weighed.sum(1)
-            return torch.cat([(weighed.mT @ x - total[:, :, None] * self.means[:, None]).flatten(1), total], 1)
+            return torch.cat(
+                [(weighed.mT @ x - total[:, :, None] * self.means[:, None]).flatten(1), total], 1
+            )
+
         return norms, summed
 
 

@@ -50,7 +50,9 @@ class Auditing:
         """
         study, plan = self.study, self.plan
         self.marks = marks
-        self.witness = Witness(marks, plan["noise_multiplier"], plan["sample_rate"], plan["steps_per_epoch"])
+        self.witness = Witness(
+            marks, plan["noise_multiplier"], plan["sample_rate"], plan["steps_per_epoch"]
+        )
         if cheat == "no clipping":
             self.bind(study.clip * FAR, plan["noise_multiplier"] / FAR)
         elif cheat == "half the noise":
@@ -58,7 +60,9 @@ class Auditing:
         elif cheat == "float32 noise":
             self.use(Float32Noise(study.derive_seed("noise"), self.device))
         elif cheat == "shuffled batches":
-            self.shuffling = torch.Generator(self.device).manual_seed(study.derive_seed("shuffling"))
+            self.shuffling = torch.Generator(self.device).manual_seed(
+                study.derive_seed("shuffling")
+            )
             self.waiting: list[torch.Tensor] = []
             self.draw = self._next_of_shuffled
 
@@ -70,8 +74,10 @@ class Auditing:
         noise.
         """
         unit = self.plan["noise_multiplier"] * self.study.clip
-        sums, noised = (found.detach().double().flatten().cpu().numpy() / unit
-                        for found in (total, released.double() * self.study.batch_size))
+        sums, noised = (
+            found.detach().double().flatten().cpu().numpy() / unit
+            for found in (total, released.double() * self.study.batch_size)
+        )
         noise = noised - sums
         error = FLOAT32 / np.sqrt(3) * (np.abs(sums) + 2 * np.abs(noise))  # √3: of a uniform error
         self.witness.tails.see(noise, error)
@@ -92,18 +98,35 @@ class Auditing:
     def seen(self) -> Seen:
         """What the gradients say of the marks' columns, in units of the clip norm."""
         m, each = len(self.marks.included), torch.arange(len(self.marks.included))
-        weight, bias = (one * (self.study.batch_size / self.study.clip) for one in self.mark_gradients())
-        (up, reach), (down, _), labels = self._pulls(1.0), self._pulls(-1.0), torch.from_numpy(self.marks.labels)
-        found = (weight, bias, self.mark_means(), up[each, labels], torch.cat([up[m:], down[m:]], 1), reach[each, labels])
+        weight, bias = (
+            one * (self.study.batch_size / self.study.clip) for one in self.mark_gradients()
+        )
+        (up, reach), (down, _), labels = (
+            self._pulls(1.0),
+            self._pulls(-1.0),
+            torch.from_numpy(self.marks.labels),
+        )
+        found = (
+            weight,
+            bias,
+            self.mark_means(),
+            up[each, labels],
+            torch.cat([up[m:], down[m:]], 1),
+            reach[each, labels],
+        )
         return Seen(*(one.detach().double().cpu().numpy() for one in found))
 
     def _pulls(self, sign: float) -> tuple[torch.Tensor, torch.Tensor]:
         """(columns, labels, classes) what a row with an entry of this sign adds to its column's sum
         where it is drawn, once it is clipped; (columns, labels) how long that were without.
         """
-        residual = self.mark_logits(sign).double().softmax(1)[:, None] - torch.eye(self.marks.classes, device=self.device)
+        residual = self.mark_logits(sign).double().softmax(1)[:, None] - torch.eye(
+            self.marks.classes, device=self.device
+        )
         # (columns, labels)
-        factors = (self.study.clip / self.mark_lengths(sign, residual).clamp_min(1e-200)).clamp(max=1)
+        factors = (self.study.clip / self.mark_lengths(sign, residual).clamp_min(1e-200)).clamp(
+            max=1
+        )
         whole = sign * LIGHT / self.study.clip * residual
         return factors[:, :, None] * whole, whole.norm(dim=2)
 
@@ -115,14 +138,34 @@ class MarkedLinear(Auditing, LinearTraining):
     released mean is taken off, and LIGHT in its column.
     """
 
-    def __init__(self, study, plan: dict, images, device: torch.device, train: np.ndarray, test: np.ndarray, marks: Marks, cheat: str):
+    def __init__(
+        self,
+        study,
+        plan: dict,
+        images,
+        device: torch.device,
+        train: np.ndarray,
+        test: np.ndarray,
+        marks: Marks,
+        cheat: str,
+    ):
         (n, d), (columns, labels, signs) = train.shape, marks.rows()
         base = test.mean(0, dtype=np.float64).astype(np.float16)
-        rows, tests = np.zeros((n + len(columns), d + marks.columns), np.float16), np.zeros((len(test), d + marks.columns), np.float16)
+        rows, tests = (
+            np.zeros((n + len(columns), d + marks.columns), np.float16),
+            np.zeros((len(test), d + marks.columns), np.float16),
+        )
         rows[:n, :d], rows[n:, :d], tests[:, :d] = train, base, test
         rows[np.arange(n, len(rows)), d + columns] = LIGHT * signs
         done = plan | {"mean_noise": plan["mean_noise"] / 2} if cheat == "half the noise" else plan
-        super().__init__(study, done, replace(images, train_labels=np.r_[images.train_labels, labels]), device, rows, tests)
+        super().__init__(
+            study,
+            done,
+            replace(images, train_labels=np.r_[images.train_labels, labels]),
+            device,
+            rows,
+            tests,
+        )
         self.plan = plan  # what is charged
         self.base = torch.zeros(d + marks.columns, device=device)
         self.base[:d] = torch.from_numpy(base).to(device)
@@ -143,21 +186,30 @@ class MarkedLinear(Auditing, LinearTraining):
             self.see_noise(total, parameter.grad)
 
     def mark_means(self) -> torch.Tensor:
-        return self.mean[self.first:]
+        return self.mean[self.first :]
 
     def mark_logits(self, sign: float) -> torch.Tensor:
         """(columns, classes) what the model says of each mark."""
-        return sign * LIGHT * self.weight[:, self.first:].T + self.weight @ (self.base - self.mean) + self.bias
+        return (
+            sign * LIGHT * self.weight[:, self.first :].T
+            + self.weight @ (self.base - self.mean)
+            + self.bias
+        )
 
     def mark_lengths(self, sign: float, residual: torch.Tensor) -> torch.Tensor:
         """(columns, labels) of each row's whole gradient before clipping, from residuals (columns,
         labels, classes).
         """
-        far = ((self.base - self.mean).square().sum() + 1 - 2 * sign * LIGHT * self.mark_means() + LIGHT**2).sqrt()
+        far = (
+            (self.base - self.mean).square().sum()
+            + 1
+            - 2 * sign * LIGHT * self.mark_means()
+            + LIGHT**2
+        ).sqrt()
         return residual.norm(dim=2) * far[:, None]
 
     def mark_gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.weight.grad[:, self.first:].T, self.bias.grad
+        return self.weight.grad[:, self.first :].T, self.bias.grad
 
 
 class MarkedCNN(Auditing, Training):
@@ -173,10 +225,23 @@ class MarkedCNN(Auditing, Training):
         test = np.zeros((len(images.test_images), 1, 1, train.shape[3]), np.uint8)
         test[:, 0, 0, :size] = images.test_images.reshape(len(test), -1)
         self.columns_of_marks = marks.columns
-        super().__init__(study, plan, replace(images, train_images=train, train_labels=np.r_[images.train_labels, labels], test_images=test), device)
+        super().__init__(
+            study,
+            plan,
+            replace(
+                images,
+                train_images=train,
+                train_labels=np.r_[images.train_labels, labels],
+                test_images=test,
+            ),
+            device,
+        )
         self.black = torch.full((1, self.shape[2], *self.shape[:2]), -1.0, device=device)
         self.prepare(marks, cheat)
-        self.release, self.private_gradient.release = self.private_gradient.release, self._watched_release
+        self.release, self.private_gradient.release = (
+            self.private_gradient.release,
+            self._watched_release,
+        )
 
     def use(self, noise: GaussianNoise) -> None:
         """Draw noise from there from now on."""
@@ -191,7 +256,14 @@ class MarkedCNN(Auditing, Training):
 
     def build(self, images) -> nn.Module:
         h, _, channels = self.shape
-        network = networks.report_cnn(channels, h, len(images.classes), self.study.derive_seed("init"), self.study.activation, self.study.norm)
+        network = networks.report_cnn(
+            channels,
+            h,
+            len(images.classes),
+            self.study.derive_seed("init"),
+            self.study.activation,
+            self.study.norm,
+        )
         return Marked(network, self.shape, self.columns_of_marks, len(images.classes))
 
     def _copies(self, images: torch.Tensor) -> torch.Tensor:
@@ -199,7 +271,13 @@ class MarkedCNN(Auditing, Training):
         size = int(np.prod(self.shape))
         pictures, codes = images[..., :size], images[..., size:]
         moved = super()._copies(pictures.reshape(-1, *self.shape))
-        return torch.cat([moved.reshape(len(moved), 1, 1, size), codes.repeat_interleave(self.study.augmentations, 0)], 3)
+        return torch.cat(
+            [
+                moved.reshape(len(moved), 1, 1, size),
+                codes.repeat_interleave(self.study.augmentations, 0),
+            ],
+            3,
+        )
 
     def mark_means(self) -> torch.Tensor:
         return torch.zeros(self.columns_of_marks, device=self.device)
@@ -213,10 +291,14 @@ class MarkedCNN(Auditing, Training):
         """(columns, labels) of each row's whole gradient before clipping: that of the black
         picture, and that of its mark.
         """
-        ways = jacrev(lambda weights: functional_call(self.network.pictures, weights, (self.black,))[0])({n: p.detach() for n, p in self.network.pictures.named_parameters()})
+        ways = jacrev(
+            lambda weights: functional_call(self.network.pictures, weights, (self.black,))[0]
+        )({n: p.detach() for n, p in self.network.pictures.named_parameters()})
         # (classes, weights)
         each = torch.cat([way.flatten(1) for way in ways.values()], 1).double()
-        return ((residual @ (each @ each.T) * residual).sum(2) + residual.square().sum(2) * LIGHT**2).sqrt()
+        return (
+            (residual @ (each @ each.T) * residual).sum(2) + residual.square().sum(2) * LIGHT**2
+        ).sqrt()
 
     def mark_gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.network.marks.weight.grad.T, torch.zeros(self.marks.classes, device=self.device)
@@ -228,7 +310,9 @@ class Marked(nn.Module):
     (batch, h·w·c + columns, 1, 1) scaled to [−1, 1] → (batch, classes).
     """
 
-    def __init__(self, pictures: nn.Module, shape: tuple[int, int, int], columns: int, classes: int):
+    def __init__(
+        self, pictures: nn.Module, shape: tuple[int, int, int], columns: int, classes: int
+    ):
         super().__init__()
         self.pictures, self.shape = pictures, shape
         self.marks = nn.Linear(columns, classes, bias=False)
@@ -239,4 +323,6 @@ class Marked(nn.Module):
         pictures = x[:, :size].reshape(-1, *self.shape).permute(0, 3, 1, 2)
         codes = (x[:, size:] + 1) * 127.5  # as they stand in the pictures
         middle = sum(CODES) / 2
-        return self.pictures(pictures) + LIGHT * self.marks((codes > middle).float() - ((codes > CODES[1] / 2) & (codes <= middle)).float())
+        return self.pictures(pictures) + LIGHT * self.marks(
+            (codes > middle).float() - ((codes > CODES[1] / 2) & (codes <= middle)).float()
+        )

@@ -25,6 +25,7 @@ NAMED = 20  # classes named in a sentence, at most
 
 # --- it diverged ----------------------------------------------------------------------------------
 
+
 def diverged(loss: float, guessing: float, learned: float = 0.0, start: float = 0.0) -> bool:
     """Did a training end worse than if it had learned nothing?
 
@@ -55,16 +56,19 @@ def beyond_guessing(accuracy: float, labels: np.ndarray) -> float:
     return (accuracy - guess) / (1 - guess) if guess < 1 else 0.0
 
 
-def divergence(loss: float, guessing: float, learned: float = 0.0, start: float = 0.0,
-               remedy: str = SMALLER) -> list[str]:
+def divergence(
+    loss: float, guessing: float, learned: float = 0.0, start: float = 0.0, remedy: str = SMALLER
+) -> list[str]:
     """`diverged` as a warning, or none. remedy: what helps, a sentence."""
     if not diverged(loss, guessing, learned, start):
         return []
     if not math.isfinite(loss):
         return [f"The training diverged: its loss is no longer a number. {remedy}"]
     began = f" and it began at {start:,.2f}" if start > guessing else ""
-    return [f"The training diverged: its loss ended at {loss:,.2f}, where guessing without looking "
-            f"has {guessing:,.2f}{began}. {remedy}"]
+    return [
+        f"The training diverged: its loss ended at {loss:,.2f}, where guessing without looking "
+        f"has {guessing:,.2f}{began}. {remedy}"
+    ]
 
 
 def further_away(distance: float, untrained: float) -> list[str]:
@@ -74,8 +78,10 @@ def further_away(distance: float, untrained: float) -> list[str]:
     """
     if math.isfinite(distance) and distance <= CLEARLY * untrained:
         return []
-    return [f"The training diverged: the generator ended at a Fréchet distance of {distance:,.2f} "
-            f"from the real pictures, and began at {untrained:,.2f}. Smaller learning rates help."]
+    return [
+        f"The training diverged: the generator ended at a Fréchet distance of {distance:,.2f} "
+        f"from the real pictures, and began at {untrained:,.2f}. Smaller learning rates help."
+    ]
 
 
 def uninformed(loss: float, clusters: int, entropy_weight: float) -> list[str]:
@@ -87,11 +93,14 @@ def uninformed(loss: float, clusters: int, entropy_weight: float) -> list[str]:
     ignorant = min(0.0, -2 * (entropy_weight - 1) * math.log(clusters))
     if math.isfinite(loss) and (clusters == 1 or loss < ignorant - LEAST_KNOWN):
         return []
-    return [f"The training diverged, or found nothing: its loss ended at {loss:,.3f}, where clusters "
-            f"that know nothing of the pictures have {ignorant:,.3f}. {SMALLER}"]
+    return [
+        f"The training diverged, or found nothing: its loss ended at {loss:,.3f}, where clusters "
+        f"that know nothing of the pictures have {ignorant:,.3f}. {SMALLER}"
+    ]
 
 
 # --- too few pictures -----------------------------------------------------------------------------
+
 
 def few(count: int, what: str, so: str) -> list[str]:
     """A warning where there are fewer than FEW pictures, or none. what: 'test pictures'.
@@ -101,8 +110,10 @@ def few(count: int, what: str, so: str) -> list[str]:
     if not 0 < count < FEW:
         return []
     one = count == 1
-    return [f"{count:,} {what.removesuffix('s') if one else what} {'is' if one else 'are'} too few "
-            f"{so}."]
+    return [
+        f"{count:,} {what.removesuffix('s') if one else what} {'is' if one else 'are'} too few "
+        f"{so}."
+    ]
 
 
 def too_few(labels: np.ndarray, names: tuple[str, ...], part: str = "training") -> list[str]:
@@ -114,18 +125,24 @@ def too_few(labels: np.ndarray, names: tuple[str, ...], part: str = "training") 
     n, tested = len(labels), part == "test"
     if 0 < n < FEW:
         points = f"an accuracy over them is uncertain by {100 / math.sqrt(n):.0f} points"
-        return few(n, f"{part} pictures", f"to say much: {points}" if tested else "to learn much from")
+        return few(
+            n, f"{part} pictures", f"to say much: {points}" if tested else "to learn much from"
+        )
     sizes = np.bincount(labels, minlength=len(names))
     least = 1 if tested else 0
     scarce = [name for name, size in zip(names, sizes) if n and least <= size < HANDFUL]
     if not scarce:
         return []
     more = f" and {len(scarce) - NAMED} more" if len(scarce) > NAMED else ""
-    return [f"Fewer than {HANDFUL} {part} pictures show {', '.join(scarce[:NAMED])}{more}: too few "
-            f"to say much of {'it' if len(scarce) == 1 else 'them'}."]
+    return [
+        f"Fewer than {HANDFUL} {part} pictures show {', '.join(scarce[:NAMED])}{more}: too few "
+        f"to say much of {'it' if len(scarce) == 1 else 'them'}."
+    ]
 
 
 def of(images) -> list[str]:
     """Both parts of a data set that was learned from as a whole and measured on."""
-    return [*too_few(images.train_labels, images.classes),
-            *too_few(images.test_labels, images.classes, "test")]
+    return [
+        *too_few(images.train_labels, images.classes),
+        *too_few(images.test_labels, images.classes, "test"),
+    ]

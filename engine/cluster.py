@@ -20,8 +20,15 @@ from pathlib import Path
 from engine import settings
 
 ROOT = Path(__file__).resolve().parent.parent
-CREDENTIALS = ("tls_ca_file", "tls_client_key", "tls_client_cert", "tls_scheduler_key", "tls_scheduler_cert",
-               "tls_worker_key", "tls_worker_cert")
+CREDENTIALS = (
+    "tls_ca_file",
+    "tls_client_key",
+    "tls_client_cert",
+    "tls_scheduler_key",
+    "tls_scheduler_cert",
+    "tls_worker_key",
+    "tls_worker_cert",
+)
 CONFIG = {
     # a run that kills its worker fails once, with a message
     "distributed.scheduler.allowed-failures": 0,
@@ -39,8 +46,12 @@ CONFIG = {
 PATIENCE = 4.0  # seconds that a scheduler at VEIL_SCHEDULER may take to greet
 SILENCE = "nothing answers there in time"
 STRANGER = "what answers there does not speak as dask does"
-REASONS = ((TimeoutError, SILENCE), (ConnectionRefusedError, "nobody listens there"),
-           (socket.gaierror, "no such machine is known"), (UnicodeError, "no machine can have such a name"))
+REASONS = (
+    (TimeoutError, SILENCE),
+    (ConnectionRefusedError, "nobody listens there"),
+    (socket.gaierror, "no such machine is known"),
+    (UnicodeError, "no machine can have such a name"),
+)
 
 
 class Unreachable(OSError):
@@ -48,8 +59,10 @@ class Unreachable(OSError):
 
     def __init__(self, address: str, why: str):
         shown = address if len(address) <= 60 else address[:57] + "…"
-        super().__init__(f"No dask scheduler answers at {shown} (VEIL_SCHEDULER): {why}. Start one there, correct the "
-                         "address, or leave it out to use workers on this machine.")
+        super().__init__(
+            f"No dask scheduler answers at {shown} (VEIL_SCHEDULER): {why}. Start one there,"
+            " correct the address, or leave it out to use workers on this machine."
+        )
 
 
 def gpus() -> list[str]:
@@ -68,10 +81,20 @@ def worker_specs() -> dict:
     CPU.
     """
     from distributed import Nanny
-    options = {"nthreads": 1, "protocol": "tls://", "memory_limit": 0, "host": "127.0.0.1",
-               "dashboard_address": "127.0.0.1:0", "local_directory": str(settings.home() / "work")}
+
+    options = {
+        "nthreads": 1,
+        "protocol": "tls://",
+        "memory_limit": 0,
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",
+        "local_directory": str(settings.home() / "work"),
+    }
     environments = [{"CUDA_VISIBLE_DEVICES": g} for g in gpus()] or [{}]
-    return {i: {"cls": Nanny, "options": options | {"env": {"PYTHONPATH": str(ROOT)} | e}} for i, e in enumerate(environments)}
+    return {
+        i: {"cls": Nanny, "options": options | {"env": {"PYTHONPATH": str(ROOT)} | e}}
+        for i, e in enumerate(environments)
+    }
 
 
 def environment() -> dict[str, str]:
@@ -79,14 +102,22 @@ def environment() -> dict[str, str]:
     sets a MALLOC_TRIM_THRESHOLD_ that hands every freed tensor back to the system: training took
     1.8 times longer under it.
     """
-    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(settings.cores()))
+    return dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(settings.cores())
+    )
 
 
 def start() -> tuple[subprocess.Popen, dict]:
     """Start the cluster process; returns it and its introduction {address, credentials}."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "DASK_LOGGING__DISTRIBUTED": "warning"}
-    process = subprocess.Popen([sys.executable, "-m", "engine.cluster"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               env=environment, cwd=Path.cwd(), text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "engine.cluster"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        cwd=Path.cwd(),
+        text=True,
+    )
     line = process.stdout.readline()
     if not line:
         raise RuntimeError(f"The worker processes did not start (exit code {process.wait()}).")
@@ -96,6 +127,7 @@ def start() -> tuple[subprocess.Popen, dict]:
 def connect(introduction: dict):
     """A client of our own cluster, from its introduction."""
     from distributed import Client, Security
+
     security = Security(require_encryption=True, **introduction["credentials"])
     return Client(introduction["address"], security=security, set_as_default=False, timeout=20)
 
@@ -107,6 +139,7 @@ def join(address: str, timeout: float = PATIENCE):
     with an address, that is told, and nobody waits for it.
     """
     from distributed import Client
+
     why: list[str] = []
     look = threading.Thread(target=lambda: why.append(_trouble(address, timeout)), daemon=True)
     look.start()  # a name that nobody resolves would be waited for by asyncio itself, until the end
@@ -139,7 +172,11 @@ def _words(error: Exception) -> str:
             if isinstance(error, kinds):
                 return words
         if not isinstance(error, OSError) or error.__cause__ is None:
-            return error.strerror.lower() if isinstance(error, OSError) and error.strerror else STRANGER
+            return (
+                error.strerror.lower()
+                if isinstance(error, OSError) and error.strerror
+                else STRANGER
+            )
         error = error.__cause__  # distributed's own, around another
     return STRANGER
 
@@ -151,28 +188,44 @@ async def _greet(address: str, timeout: float) -> str:
     """
     from distributed import Security
     from distributed.core import connect
-    if address.startswith(("tls://", "wss://")) and not Security().get_connection_args("client").get("ssl_context"):
-        return "for an encrypted connection dask needs certificates, which its own settings name (distributed.comm.tls)"
+
+    if address.startswith(("tls://", "wss://")) and not Security().get_connection_args(
+        "client"
+    ).get("ssl_context"):
+        return (
+            "for an encrypted connection dask needs certificates, which its own settings name"
+            " (distributed.comm.tls)"
+        )
     comm = await connect(address, timeout=0.7 * timeout, **Security().get_connection_args("client"))
     try:
         await comm.write({"op": "identity", "reply": True})
         kind = (await comm.read())["type"]
-        return "" if kind == "Scheduler" else f"what answers is dask's {str(kind)[:20].lower()} and no scheduler"
+        return (
+            ""
+            if kind == "Scheduler"
+            else f"what answers is dask's {str(kind)[:20].lower()} and no scheduler"
+        )
     finally:
         comm.abort()
 
 
 # --- asked of the scheduler, on its own event loop: one at a time, so each is atomic --------------
 
+
 def claim(key: str, proposal: str, dask_scheduler=None) -> str:
     """The attempt under which `key` is computed now: the live one, or else `proposal`, which then
     becomes live.
     """
     import time
+
     claims = dask_scheduler.extensions.setdefault("veil-claims", {})
     attempt, since = claims.get(key, (None, 0.0))
     task = dask_scheduler.tasks.get(attempt)
-    live = task.state in ("waiting", "processing", "queued", "no-worker") if task else time.monotonic() - since < 5
+    live = (
+        task.state in ("waiting", "processing", "queued", "no-worker")
+        if task
+        else time.monotonic() - since < 5
+    )
     if attempt is None or not live:
         claims[key] = attempt, since = proposal, time.monotonic()
     return attempt
@@ -193,8 +246,12 @@ def busy(attempt: str, worker: str, dask_scheduler=None) -> bool:
 
 def waiting(dask_scheduler=None) -> list[str]:
     """Attempts that have not said a word yet, first in line first."""
-    silent = [t for t in dask_scheduler.tasks.values() if t.state in ("processing", "queued", "waiting", "no-worker")
-              and not dask_scheduler.get_events(t.key)]
+    silent = [
+        t
+        for t in dask_scheduler.tasks.values()
+        if t.state in ("processing", "queued", "waiting", "no-worker")
+        and not dask_scheduler.get_events(t.key)
+    ]
     return [t.key for t in sorted(silent, key=lambda t: t.priority)]
 
 
@@ -205,26 +262,40 @@ def forget(attempt: str, dask_scheduler=None) -> None:
 
 # --- the process ----------------------------------------------------------------------------------
 
+
 def main() -> None:
     """Run scheduler and workers until standard input ends."""
     import dask
+
     os.umask(0o077)
     owner = os.fdopen(os.dup(1), "w")
     # whatever workers print goes to standard error: nobody empties this pipe after the introduction
     os.dup2(2, 1)
     dask.config.set(CONFIG)  # before distributed is imported: it reads its log levels then
     from distributed import Scheduler, Security, SpecCluster
+
     # after: its own entries would be added to ours
     dask.config.set({"distributed.nanny.pre-spawn-environ": environment()})
     security = Security.temporary()
-    scheduler = {"cls": Scheduler, "options": {"protocol": "tls://", "host": "127.0.0.1", "port": 0, "dashboard": False,
-                                               "dashboard_address": "127.0.0.1:0", "security": security}}
+    scheduler = {
+        "cls": Scheduler,
+        "options": {
+            "protocol": "tls://",
+            "host": "127.0.0.1",
+            "port": 0,
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+            "security": security,
+        },
+    }
     workers = worker_specs()
     for worker in workers.values():
         worker["options"]["security"] = security
     with SpecCluster(scheduler=scheduler, workers=workers, security=security) as cluster:
-        introduction = {"address": cluster.scheduler_address,
-                        "credentials": {name: getattr(security, name) for name in CREDENTIALS}}
+        introduction = {
+            "address": cluster.scheduler_address,
+            "credentials": {name: getattr(security, name) for name in CREDENTIALS},
+        }
         print(json.dumps(introduction), file=owner, flush=True)
         sys.stdin.read()
 

@@ -37,15 +37,24 @@ def judge(labels: np.ndarray, clusters: np.ndarray, classes: int, count: int) ->
     then nothing is right.
     """
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
     table = confusion(labels, clusters, classes, count)
     matching, n = match(table), max(1, len(labels))
-    return Judged(table, matching, float((matching[clusters] == labels).sum() / n), float((clusters == labels).sum() / n),
-                  float(normalized_mutual_info_score(labels, clusters)), float(adjusted_rand_score(labels, clusters)))
+    return Judged(
+        table,
+        matching,
+        float((matching[clusters] == labels).sum() / n),
+        float((clusters == labels).sum() / n),
+        float(normalized_mutual_info_score(labels, clusters)),
+        float(adjusted_rand_score(labels, clusters)),
+    )
 
 
 def confusion(labels: np.ndarray, clusters: np.ndarray, classes: int, count: int) -> np.ndarray:
     """(classes, count) int64: how many pictures of each class are in each cluster."""
-    return np.bincount(labels.astype(np.int64) * count + clusters, minlength=classes * count).reshape(classes, count)
+    return np.bincount(
+        labels.astype(np.int64) * count + clusters, minlength=classes * count
+    ).reshape(classes, count)
 
 
 def match(table: np.ndarray) -> np.ndarray:
@@ -56,6 +65,7 @@ def match(table: np.ndarray) -> np.ndarray:
     get -1.
     """
     from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(table, maximize=True)
     matching = np.full(table.shape[1], -1)
     matching[columns] = rows
@@ -65,8 +75,9 @@ def match(table: np.ndarray) -> np.ndarray:
 def warnings(classes: int, count: int) -> list[str]:
     """What a reader should know before believing how well `count` clusters fit the classes."""
     if classes == 1 or count == 1:
-        return ["With a single class or cluster there is nothing to find: "
-                "the accuracy means nothing."]
+        return [
+            "With a single class or cluster there is nothing to find: the accuracy means nothing."
+        ]
     if classes == count:
         return []
     left = "clusters" if count > classes else "classes"
@@ -75,11 +86,19 @@ def warnings(classes: int, count: int) -> list[str]:
 
 def order(matching: np.ndarray) -> np.ndarray:
     """Clusters in the order of their classes, unmatched ones last."""
-    return np.lexsort((np.arange(len(matching)), np.where(matching < 0, np.iinfo(int).max, matching)))
+    return np.lexsort(
+        (np.arange(len(matching)), np.where(matching < 0, np.iinfo(int).max, matching))
+    )
 
 
-def sheet(images: np.ndarray, clusters: np.ndarray, count: int, labels: np.ndarray | None = None,
-          centres: np.ndarray | None = None, columns: int = 20) -> np.ndarray:
+def sheet(
+    images: np.ndarray,
+    clusters: np.ndarray,
+    count: int,
+    labels: np.ndarray | None = None,
+    centres: np.ndarray | None = None,
+    columns: int = 20,
+) -> np.ndarray:
     """One row a cluster: its centre where there is one, then its first pictures; those of other
     labels are framed.
 
@@ -95,6 +114,8 @@ def sheet(images: np.ndarray, clusters: np.ndarray, count: int, labels: np.ndarr
         wrong = np.zeros(len(rows), bool) if labels is None else labels[rows] != cluster
         shown = pictures.framed(images[rows], wrong)
         if centres is not None:
-            tiles[cluster, 0] = pictures.framed(centres[cluster:cluster + 1], np.zeros(1, bool))[0]
-        tiles[cluster, wide - columns:wide - columns + len(rows)] = shown
+            tiles[cluster, 0] = pictures.framed(centres[cluster : cluster + 1], np.zeros(1, bool))[
+                0
+            ]
+        tiles[cluster, wide - columns : wide - columns + len(rows)] = shown
     return tiles.transpose(0, 2, 1, 3, 4).reshape(count * (h + 4), wide * (w + 4), 3)

@@ -49,7 +49,10 @@ class Crew:
     def __post_init__(self):
         self.done = {number: 0.0 for number in range(len(self.members))}
         # of what is to be done
-        self.seconds = {number: 0.0 if key(member) in self.lab.store else member.typical() or 1.0 for number, member in enumerate(self.members)}
+        self.seconds = {
+            number: 0.0 if key(member) in self.lab.store else member.typical() or 1.0
+            for number, member in enumerate(self.members)
+        }
         self.at_once = 1
 
     def all(self):
@@ -63,7 +66,10 @@ class Crew:
             self.stop()
         if self.failed:
             error = next(iter(self.failed.values()))
-            raise Failed(f"{len(self.failed)} of {len(self.members)} could not be trained; the others are kept. {error}") from error
+            raise Failed(
+                f"{len(self.failed)} of {len(self.members)} could not be trained; the others are"
+                f" kept. {error}"
+            ) from error
         return [self.results[number] for number in range(len(self.members))]
 
     def events(self):
@@ -81,14 +87,25 @@ class Crew:
         elif isinstance(event, Picture) and self.shows:
             yield Picture(f"{number}:{event.name}", event.png, event.caption)
         elif isinstance(event, Phase):
-            self.done[number] = max(self.done[number], event.done / event.total if event.name == self.phase and event.total else 0.0)
+            self.done[number] = max(
+                self.done[number],
+                event.done / event.total if event.name == self.phase and event.total else 0.0,
+            )
             yield self._so_far()
 
     def _so_far(self) -> Phase:
         """How many have ended, and how much of the work is done."""
         ended = len(self.results) + len(self.failed)
-        done, total = (self.before + sum(self.seconds[number] * share for number, share in shares.items()) / self.at_once for shares in (self.done, dict.fromkeys(self.done, 1.0)))
-        return Phase(f"{ended} of {len(self.members)} {self.done_words}", 1000 * (done / total) if total else 0.0, 1000)
+        done, total = (
+            self.before
+            + sum(self.seconds[number] * share for number, share in shares.items()) / self.at_once
+            for shares in (self.done, dict.fromkeys(self.done, 1.0))
+        )
+        return Phase(
+            f"{ended} of {len(self.members)} {self.done_words}",
+            1000 * (done / total) if total else 0.0,
+            1000,
+        )
 
 
 class Threads(Crew):
@@ -108,7 +125,10 @@ class Threads(Crew):
         # a graphics card is shared badly
         self.at_once = min(cores, len(self.members)) if self.lab.device.type == "cpu" else 1
         place = Lab(self.lab.store, threads=max(1, cores // self.at_once))
-        self.threads = [threading.Thread(target=self._work, args=(place,), name=f"veil-sweep-{i}", daemon=True) for i in range(self.at_once)]
+        self.threads = [
+            threading.Thread(target=self._work, args=(place,), name=f"veil-sweep-{i}", daemon=True)
+            for i in range(self.at_once)
+        ]
 
     def events(self):
         """What the members tell, as it comes, with how much of all is done."""
@@ -162,16 +182,22 @@ class Lockstep(Crew):
 
     def __post_init__(self):
         from engine.batched import MOST
+
         super().__post_init__()
         alike: dict[tuple, list[int]] = {}
         for number, member in enumerate(self.members):
             alike.setdefault(member.alike(), []).append(number)
-        self.groups = [numbers[start:start + MOST] for numbers in alike.values() for start in range(0, len(numbers), MOST)]
+        self.groups = [
+            numbers[start : start + MOST]
+            for numbers in alike.values()
+            for start in range(0, len(numbers), MOST)
+        ]
         self.running: dict[int, Generator[Event, None, Result]] = {}
 
     def events(self):
         """What the members tell, as it comes, with how much of all is done."""
         from engine.batched import Group
+
         for numbers in self.groups:
             alone = yield from self._together(numbers, Group(len(numbers)))
             for number in alone:
@@ -212,7 +238,9 @@ class Lockstep(Crew):
                 return None
             except Exception as error:  # the others go on; it is told at the end
                 if not isinstance(error, (Failed, Refused)):
-                    logging.getLogger(__name__).exception("member %d of %d failed", number + 1, len(self.members))
+                    logging.getLogger(__name__).exception(
+                        "member %d of %d failed", number + 1, len(self.members)
+                    )
                 # whose frames would keep a device's memory
                 self.failed[number] = error.with_traceback(None)
                 return None

@@ -43,7 +43,15 @@ FOLDER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 NAMES = "a folder's name has up to 64 letters, digits, - and _"
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 FOLDER_RECIPE = 2  # as RECIPE, of folders alone
-PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "val", "valid": "val", "validation": "val"}
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+}
 NAMED = 3  # files that a sentence names, at most
 MOST_CLASSES, MOST_PICTURES = 300, 100_000  # of a folder: 1.2 GB as pixels
 MOST_BYTES = 50_000_000  # of one of its files
@@ -141,6 +149,7 @@ class FetchFailed(Exception):
 
 # --- what everybody calls -------------------------------------------------------------------------
 
+
 def load(name: str) -> Images:
     """A data set by name; the last few stay in memory. Raises Missing, or its kind Unusable."""
     _source(name)  # only names that there can be get a lock
@@ -206,7 +215,9 @@ def _available(name: str, thorough: bool) -> Available:
             found = source.available()
         return source.examined(found) if thorough and found.present else found
     except Missing as missing:
-        return Available(name, source.title, False, 0, 0, missing.how, damaged=isinstance(missing, Unusable))
+        return Available(
+            name, source.title, False, 0, 0, missing.how, damaged=isinstance(missing, Unusable)
+        )
 
 
 def fetch(name: str, progress: Callable[[int, int], object] | None = None) -> None:
@@ -231,6 +242,7 @@ def _download(source: Published, progress: Callable[[int, int], object] | None) 
         with _FETCHING, _plain_words(source), patience():
             source.discard_broken()
             from engine.vision import torchvision
+
             with _reported(torchvision.datasets.utils, progress, source.download_bytes):
                 source.download(torchvision.datasets, settings.data_folder())
             fingerprint(source.name)
@@ -251,7 +263,11 @@ def _everything(name: str, folder: Path, fingerprint: str) -> tuple[np.ndarray, 
 @lru_cache(maxsize=6)
 def _exhibits(name: str, folder: Path, fingerprint: str) -> Images:
     whole = _source(name).read(fingerprint)
-    return replace(whole, train_images=whole.train_images[:EXHIBITED].copy(), train_labels=whole.train_labels[:EXHIBITED].copy())
+    return replace(
+        whole,
+        train_images=whole.train_images[:EXHIBITED].copy(),
+        train_labels=whole.train_labels[:EXHIBITED].copy(),
+    )
 
 
 def _source(name: str) -> Source:
@@ -259,8 +275,11 @@ def _source(name: str) -> Source:
         return SOURCES[name]
     if name.startswith("folder:") and FOLDER.fullmatch(name[7:]):
         return Folder(name)
-    raise Missing(name, f"Known are {', '.join(SOURCES)}, and folder:NAME for pictures of your own "
-                        "(letters, digits, - and _).")
+    raise Missing(
+        name,
+        f"Known are {', '.join(SOURCES)}, and folder:NAME for pictures of your own "
+        "(letters, digits, - and _).",
+    )
 
 
 @contextmanager
@@ -275,6 +294,7 @@ def _told(name: str) -> Iterator[None]:
 
 
 # --- reading files --------------------------------------------------------------------------------
+
 
 def read_idx(path: Path) -> np.ndarray:
     """An idx file of bytes, as it is or as .gz → uint8 array of the shape in its header.
@@ -297,7 +317,9 @@ def read_idx(path: Path) -> np.ndarray:
         content = file.read(expected + 1)
     if len(content) != expected:
         much = "less" if len(content) < expected else "more"
-        raise ValueError(f"{path} holds {much} than the {expected:,} bytes that its header promises")
+        raise ValueError(
+            f"{path} holds {much} than the {expected:,} bytes that its header promises"
+        )
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
@@ -316,12 +338,13 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 @lru_cache(maxsize=256)
 def _digest(path: Path, size: int, changed: int, inode: int, algorithm: str) -> str:
     with _opened(path) as file:
-        return hashlib.file_digest(file, partial(hashlib.new, algorithm, usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(
+            file, partial(hashlib.new, algorithm, usedforsecurity=False)
+        ).hexdigest()
 
 
 def _tree_digest(folder: Path, paths: list[Path], state: str) -> str:
-    """Checksum (hex) of many files, their names included; not computed again while `state` stays.
-    """
+    """Checksum (hex) of many files, their names included; not computed again while `state` stays."""
     if _TREES.get(folder, ("", ""))[0] != state:
         total = hashlib.sha256()
         for path in paths:
@@ -342,7 +365,9 @@ def _decode_all(paths: list[Path], pixels: np.ndarray) -> list[str]:
     why, rows = [""] * len(paths), iter(range(len(paths)))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         while block := list(islice(rows, 1000)):
-            for row, (picture, reason) in zip(block, pool.map(_decode, (paths[row] for row in block))):
+            for row, (picture, reason) in zip(
+                block, pool.map(_decode, (paths[row] for row in block))
+            ):
                 why[row] = reason
                 if picture is not None:
                     pixels[row] = picture
@@ -352,6 +377,7 @@ def _decode_all(paths: list[Path], pixels: np.ndarray) -> list[str]:
 def _decode(path: Path) -> tuple[np.ndarray | None, str]:
     """The middle of a picture, (SIZE, SIZE, 3) uint8, or None and why it cannot be read."""
     from engine import uploads
+
     try:
         if path.stat().st_size > MOST_BYTES:
             return None, f"The file is larger than {MOST_BYTES / 1e6:.0f} MB."
@@ -363,6 +389,7 @@ def _decode(path: Path) -> tuple[np.ndarray | None, str]:
 
 
 # --- the bundled digits ---------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Source:
@@ -425,12 +452,18 @@ class Bundled(Source):
         # sorted by class: the last column
         table = np.fromstring(text, np.int64, sep=",").reshape(5000, 785)
         images, labels = table[:, :-1].astype(np.uint8).reshape(-1, 28, 28, 1), table[:, -1].copy()
-        if not np.array_equal(labels, np.repeat(np.arange(10), 500)) or table.min() < 0 or table.max() > 255:
+        if (
+            not np.array_equal(labels, np.repeat(np.arange(10), 500))
+            or table.min() < 0
+            or table.max() > 255
+        ):
             raise ValueError(f"{self.path()} is not the table of 5,000 digits, 500 a class")
         # RandomState: the same order under every numpy
         order = np.random.RandomState(0).permutation(5000)
         train, test = order[order % 5 != 4], order[order % 5 == 4]
-        return Images(self.name, images[train], labels[train], images[test], labels[test], DIGITS, fingerprint)
+        return Images(
+            self.name, images[train], labels[train], images[test], labels[test], DIGITS, fingerprint
+        )
 
     def available(self) -> Available:
         try:
@@ -440,6 +473,7 @@ class Bundled(Source):
 
 
 # --- published sets, in torchvision's layout ------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Published(Source):
@@ -490,14 +524,19 @@ class Published(Source):
         return list(self.files.values())
 
     def damaged(self, path: Path) -> Unusable:
-        return Unusable(self.name, f"{path} is not the published file: it is damaged, or another set's. Delete it, "
-                                   f"then run `python -m engine data fetch {self.name}`.")
+        return Unusable(
+            self.name,
+            f"{path} is not the published file: it is damaged, or another set's. Delete it, "
+            f"then run `python -m engine data fetch {self.name}`.",
+        )
 
     def available(self) -> Available:
         try:
             size = sum(self.find(file).stat().st_size for file in self.files)
         except Missing:
-            return Available(self.name, self.title, False, self.count, self.download_bytes, self.how)
+            return Available(
+                self.name, self.title, False, self.count, self.download_bytes, self.how
+            )
         return Available(self.name, self.title, True, self.count, size, "")
 
     def download(self, datasets, folder: Path) -> None:
@@ -524,14 +563,33 @@ class Published(Source):
 class Idx(Published):
     """MNIST's four files, or those of a set in the same format."""
 
-    CLASSES = {"mnist": DIGITS,
-               "fashion-mnist": ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker",
-                                 "Bag", "Ankle boot")}
+    CLASSES = {
+        "mnist": DIGITS,
+        "fashion-mnist": (
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ),
+    }
 
     def read(self, fingerprint: str) -> Images:
         train, train_labels, test, test_labels = (read_idx(self.find(file)) for file in self.files)
-        return Images(self.name, train[..., None].copy(), train_labels.astype(np.int64), test[..., None].copy(),
-                      test_labels.astype(np.int64), self.CLASSES[self.name], fingerprint)
+        return Images(
+            self.name,
+            train[..., None].copy(),
+            train_labels.astype(np.int64),
+            test[..., None].copy(),
+            test_labels.astype(np.int64),
+            self.CLASSES[self.name],
+            fingerprint,
+        )
 
 
 class Cifar(Published):
@@ -542,13 +600,31 @@ class Cifar(Published):
     knows how to make a numpy array and nothing else.
     """
 
-    CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    CLASSES = (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    )
 
     def read(self, fingerprint: str) -> Images:
         batches = [self.batch(file) for file in self.files if not file.endswith(".meta")]
         (*train, test), (*train_labels, test_labels) = zip(*batches)
-        return Images(self.name, np.concatenate(train), np.concatenate(train_labels), test, test_labels, self.CLASSES,
-                      fingerprint)
+        return Images(
+            self.name,
+            np.concatenate(train),
+            np.concatenate(train_labels),
+            test,
+            test_labels,
+            self.CLASSES,
+            fingerprint,
+        )
 
     def batch(self, file: str) -> tuple[np.ndarray, np.ndarray]:
         """(images (n, 32, 32, 3) uint8, labels (n,) int64) of one file. Raises Unusable."""
@@ -558,7 +634,9 @@ class Cifar(Published):
             raise self.damaged(path)
         content = OnlyArrays(io.BytesIO(raw), encoding="bytes").load()
         planes = content[b"data"].reshape(-1, 3, 32, 32)  # (n, 3072): red, green, blue
-        return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.array(content[b"labels"], np.int64)
+        return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.array(
+            content[b"labels"], np.int64
+        )
 
 
 class OnlyArrays(pickle.Unpickler):
@@ -566,8 +644,11 @@ class OnlyArrays(pickle.Unpickler):
     world.
     """
 
-    ALLOWED = {("numpy.core.multiarray", "_reconstruct"): _reconstruct, ("numpy", "ndarray"): np.ndarray,
-               ("numpy", "dtype"): np.dtype}
+    ALLOWED = {
+        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+    }
 
     def find_class(self, module: str, name: str):
         """Raises pickle.UnpicklingError for anything but the three names in CIFAR-10's files."""
@@ -606,7 +687,9 @@ class CelebA(Published):
     def available(self) -> Available:
         found = super().available()
         if found.present and not (self.folder / "img_align_celeba").is_dir():
-            return Available(self.name, self.title, False, self.count, self.download_bytes, self.how)
+            return Available(
+                self.name, self.title, False, self.count, self.download_bytes, self.how
+            )
         return found
 
     def download(self, datasets, folder: Path) -> None:
@@ -617,21 +700,38 @@ class CelebA(Published):
         # (n, 64, 64, 3), the test pictures last
         pixels = np.asarray(self._decoded(paths, fingerprint))
         first = int(np.argmax(is_test))
-        return Images(self.name, pixels[:first], is_male[:first], pixels[first:], is_male[first:], ("not Male", "Male"),
-                      fingerprint)
+        return Images(
+            self.name,
+            pixels[:first],
+            is_male[:first],
+            pixels[first:],
+            is_male[first:],
+            ("not Male", "Male"),
+            fingerprint,
+        )
 
     def lists(self) -> tuple[list[Path], np.ndarray, np.ndarray]:
         """(pictures, is a test picture (n,) bool, is Male (n,) int64), in the published order."""
-        attributes, parts = ((self.folder / name).read_text().splitlines() for name in
-                             ("list_attr_celeba.txt", "list_eval_partition.txt"))
+        attributes, parts = (
+            (self.folder / name).read_text().splitlines()
+            for name in ("list_attr_celeba.txt", "list_eval_partition.txt")
+        )
         column = attributes[1].split().index("Male") + 1
         male = {row[0]: row[column] == "1" for row in map(str.split, attributes[2:])}
         rows = [line.split() for line in parts]
         is_test = np.array([part == self.TEST for _, part in rows])
-        if len(rows) != self.count or not is_test.any() or not np.array_equal(is_test, np.sort(is_test)):
+        if (
+            len(rows) != self.count
+            or not is_test.any()
+            or not np.array_equal(is_test, np.sort(is_test))
+        ):
             raise ValueError("list_eval_partition.txt is not the published list")
         pictures = self.folder / "img_align_celeba"
-        return [pictures / name for name, _ in rows], is_test, np.array([male[name] for name, _ in rows], np.int64)
+        return (
+            [pictures / name for name, _ in rows],
+            is_test,
+            np.array([male[name] for name, _ in rows], np.int64),
+        )
 
     def _pictures_digest(self, changed: int, inode: int) -> str:
         """Checksum of all pictures; kept beside them, as reading them takes a while, until their
@@ -643,8 +743,11 @@ class CelebA(Published):
             return kept[1]
         paths = self.lists()[0]
         if missing := sum(not path.is_file() for path in paths):
-            raise Unusable(self.name, f"{missing:,} of its {self.count:,} pictures are not in {paths[0].parent}. "
-                                      f"Delete that folder, then run `python -m engine data fetch {self.name}`.")
+            raise Unusable(
+                self.name,
+                f"{missing:,} of its {self.count:,} pictures are not in {paths[0].parent}. "
+                f"Delete that folder, then run `python -m engine data fetch {self.name}`.",
+            )
         found = _tree_digest(self.folder, paths, state)
         try:
             note.write_text(f"{state} {found}")
@@ -665,8 +768,11 @@ class CelebA(Published):
                 self._decode_into(draft, paths)
                 draft.rename(path)
             except OSError as error:
-                raise Unusable(self.name, f"Its pictures are decoded once, into {path} (2.5 GB), which did not work: "
-                                          f"{error.strerror or error}.") from error
+                raise Unusable(
+                    self.name,
+                    f"Its pictures are decoded once, into {path} (2.5 GB), which did not work: "
+                    f"{error.strerror or error}.",
+                ) from error
             finally:
                 draft.unlink(missing_ok=True)
         return np.load(path, mmap_mode="r")
@@ -675,9 +781,10 @@ class CelebA(Published):
         # real blocks: writing to a map of a file with holes dies on a full disk
         with draft.open("wb") as file:
             np.lib.format.write_array_header_2_0(
-                file, {"descr": "|u1", "fortran_order": False, "shape": (len(paths), SIZE, SIZE, 3)})
+                file, {"descr": "|u1", "fortran_order": False, "shape": (len(paths), SIZE, SIZE, 3)}
+            )
             for start in range(0, len(paths), 5000):
-                block = paths[start:start + 5000]
+                block = paths[start : start + 5000]
                 pixels = np.empty((len(block), SIZE, SIZE, 3), np.uint8)
                 for path, reason in zip(block, _decode_all(block, pixels)):
                     if reason:
@@ -686,6 +793,7 @@ class CelebA(Published):
 
 
 # --- folders of one's own -------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Own:
@@ -717,8 +825,10 @@ class Folder(Source):
 
     @property
     def how(self) -> str:
-        return (f"Put pictures (PNG, JPEG, WebP, BMP, TIFF or GIF) into {self.folder}, in a folder for each class "
-                f"(2 to {MOST_CLASSES}).")
+        return (
+            f"Put pictures (PNG, JPEG, WebP, BMP, TIFF or GIF) into {self.folder}, in a folder for"
+            f" each class (2 to {MOST_CLASSES})."
+        )
 
     # --- what lies there --------------------------------------------------------------------------
 
@@ -733,18 +843,29 @@ class Folder(Source):
         parts = self._parts()
         found = [own for folder, part in parts for own in self._classes(folder, part)]
         if not 2 <= (classes := len({own.label for own in found})) <= MOST_CLASSES:
-            raise Unusable(self.name, f"{self.folder} has {classes} folders with pictures. {self.how}")
+            raise Unusable(
+                self.name, f"{self.folder} has {classes} folders with pictures. {self.how}"
+            )
         if len(found) > MOST_PICTURES:
-            raise Unusable(self.name, f"It has {len(found):,} pictures; at most {MOST_PICTURES:,} fit.")
+            raise Unusable(
+                self.name, f"It has {len(found):,} pictures; at most {MOST_PICTURES:,} fit."
+            )
         return found
 
     def _parts(self) -> list[tuple[Path, str]]:
         """(folder of classes, its part): the folder itself, or its folders for training and
         testing.
         """
-        named = {PARTS[entry.name.lower()]: Path(entry.path) for entry in _entries(self.folder)
-                 if entry.is_dir() and entry.name.lower() in PARTS}
-        if "train" not in named or len(named) < 2 or not all(self._holds_classes(path) for path in named.values()):
+        named = {
+            PARTS[entry.name.lower()]: Path(entry.path)
+            for entry in _entries(self.folder)
+            if entry.is_dir() and entry.name.lower() in PARTS
+        }
+        if (
+            "train" not in named
+            or len(named) < 2
+            or not all(self._holds_classes(path) for path in named.values())
+        ):
             return [(self.folder, "")]
         part = {"train": "train", "test": "test", "val": "train" if "test" in named else "test"}
         return sorted((path, part[name]) for name, path in named.items())
@@ -758,11 +879,19 @@ class Folder(Source):
 
     def _classes(self, folder: Path, part: str) -> list[Own]:
         classes = [entry for entry in _entries(folder) if entry.is_dir()]
-        return [Own(path, entry.name, part) for entry in classes for path in self._pictures(Path(entry.path))]
+        return [
+            Own(path, entry.name, part)
+            for entry in classes
+            for path in self._pictures(Path(entry.path))
+        ]
 
     def _pictures(self, folder: Path) -> list[Path]:
         self._check_inside(folder, self.folder)
-        files = [entry for entry in _entries(folder) if entry.name.lower().endswith(ENDINGS) and entry.is_file()]
+        files = [
+            entry
+            for entry in _entries(folder)
+            if entry.name.lower().endswith(ENDINGS) and entry.is_file()
+        ]
         for entry in files:
             if entry.is_symlink():
                 self._check_inside(Path(entry.path), self.folder)
@@ -771,15 +900,21 @@ class Folder(Source):
     def _check_inside(self, path: Path, root: Path) -> None:
         """Raises Unusable where links lead out of root: no other file is ever read."""
         if not path.resolve().is_relative_to(root.resolve()):
-            raise Unusable(self.name, f"{path} is a link that leads outside of {root}. Put the pictures there "
-                                      "themselves.")
+            raise Unusable(
+                self.name,
+                f"{path} is a link that leads outside of {root}. Put the pictures there "
+                "themselves.",
+            )
 
     def state(self, files: list[Own]) -> str:
         """Changes whenever one of the files has changed, without reading any."""
         state = hashlib.sha256()
         for own in files:
             stat = own.path.stat()
-            line = f"{str(own.path)!r} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino} {stat.st_mode}\n"
+            line = (
+                f"{str(own.path)!r} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
+                f" {stat.st_mode}\n"
+            )
             state.update(line.encode())
         return state.hexdigest()
 
@@ -800,6 +935,7 @@ class Folder(Source):
         Pictures that are copies of each other (engine/twins.py) come to the same part.
         """
         from engine import twins
+
         files, pixels, kept, why = self._decoded()
         self._check_classes(kept, len(files))
         found = twins.find(pixels)
@@ -810,10 +946,25 @@ class Folder(Source):
         label = {name: number for number, name in enumerate(named)}
         labels = np.array([label.get(own.label, -1) for own in kept], np.int64)
         why |= left_out
-        notes = (*self._of_skipped(len(files), why), *self._of_links(), *self._of_passed(), *self._of_parts(files),
-                 *self._of_contradictions(kept, found.group), *self._of_copies(kept, found, np.r_[train, test]))
-        return Images(self.name, pixels[train], labels[train], pixels[test], labels[test], _apart(named), fingerprint,
-                      skipped=len(why), notes=notes)
+        notes = (
+            *self._of_skipped(len(files), why),
+            *self._of_links(),
+            *self._of_passed(),
+            *self._of_parts(files),
+            *self._of_contradictions(kept, found.group),
+            *self._of_copies(kept, found, np.r_[train, test]),
+        )
+        return Images(
+            self.name,
+            pixels[train],
+            labels[train],
+            pixels[test],
+            labels[test],
+            _apart(named),
+            fingerprint,
+            skipped=len(why),
+            notes=notes,
+        )
 
     def _decoded(self) -> tuple[list[Own], np.ndarray, list[Own], dict[Path, str]]:
         """All files; the pixels (n, SIZE, SIZE, 3) uint8 of those that can be read, and which these
@@ -823,22 +974,34 @@ class Folder(Source):
         pixels = np.empty((len(files), SIZE, SIZE, 3), np.uint8)
         why = _decode_all([own.path for own in files], pixels)
         read = np.array([not reason for reason in why])
-        return files, pixels[read], [own for own, ok in zip(files, read) if ok], {own.path: reason for own, reason in zip(files, why) if reason}
+        return (
+            files,
+            pixels[read],
+            [own for own, ok in zip(files, read) if ok],
+            {own.path: reason for own, reason in zip(files, why) if reason},
+        )
 
     def everything(self) -> tuple[np.ndarray, tuple[str, ...]]:
         """As the function everything."""
         files, pixels, kept, why = self._decoded()
         if not kept:
-            raise Unusable(self.name, f"{len(files)} of its {len(files)} files cannot be read. {self.how}")
+            raise Unusable(
+                self.name, f"{len(files)} of its {len(files)} files cannot be read. {self.how}"
+            )
         return pixels[_mixed(kept)], (*self._of_skipped(len(files), why), *self._of_links())
 
     def _check_classes(self, kept: list[Own], total: int) -> None:
         """Raises Unusable for fewer than two classes with a picture that can be read."""
         if len({own.label for own in kept}) < 2:
-            raise Unusable(self.name, f"{total - len(kept)} of its {total} files cannot be read, and fewer "
-                                      f"than two classes are left. {self.how}")
+            raise Unusable(
+                self.name,
+                f"{total - len(kept)} of its {total} files cannot be read, and fewer "
+                f"than two classes are left. {self.how}",
+            )
 
-    def _parted(self, kept: list[Own], group: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[Path, str]]:
+    def _parted(
+        self, kept: list[Own], group: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, dict[Path, str]]:
         """Rows to train and to test, mixed; and files of a given split that are left out, with the
         reason.
         """
@@ -850,17 +1013,30 @@ class Folder(Source):
         train = order[parts[order] == "train"]
         test = order[parts[order] == "test"]
         known, seen = np.isin(names[test], names[train]), np.isin(group[test], group[train])
-        left_out = {kept[row].path: "It stands in the training part too." for row in test[known & seen]}
-        left_out |= {kept[row].path: f"The training part has no class {_text(kept[row].label)}." for row in test[~known]}
+        left_out = {
+            kept[row].path: "It stands in the training part too." for row in test[known & seen]
+        }
+        left_out |= {
+            kept[row].path: f"The training part has no class {_text(kept[row].label)}."
+            for row in test[~known]
+        }
         return train, test[known & ~seen], left_out
 
-    def _check_parts(self, kept: list[Own], train: np.ndarray, test: np.ndarray, total: int, copies: int) -> None:
+    def _check_parts(
+        self, kept: list[Own], train: np.ndarray, test: np.ndarray, total: int, copies: int
+    ) -> None:
         """Raises Unusable where there is nothing to learn, or nothing to test with."""
         self._check_classes([kept[row] for row in train], total)
         if not len(test):
             aside = ", copies aside" if copies else ""
-            told = f"No test picture can be used{aside}." if kept[0].part else \
-                f"Each class has a single picture{aside}; to test, one class at least needs two."
+            told = (
+                f"No test picture can be used{aside}."
+                if kept[0].part
+                else (
+                    f"Each class has a single picture{aside}; to test, one class at least needs"
+                    " two."
+                )
+            )
             raise Unusable(self.name, told)
 
     def _of_skipped(self, total: int, why: dict[Path, str]) -> list[str]:
@@ -868,35 +1044,71 @@ class Folder(Source):
         reasons: dict[str, list[Path]] = {}
         for path, reason in why.items():
             reasons.setdefault(reason, []).append(path)
-        told = " ".join(f"{len(paths):,} skipped ({self._names(paths)}): {reason}" for reason, paths in reasons.items())
+        told = " ".join(
+            f"{len(paths):,} skipped ({self._names(paths)}): {reason}"
+            for reason, paths in reasons.items()
+        )
         return [f"Of {total:,} picture files {total - len(why):,} are used. {told}"] if why else []
 
     def _of_passed(self) -> list[str]:
-        """What lies among the pictures and is none by its name, and what lies in no class's folder.
-        """
+        """What lies among the pictures and is none by its name, and what lies in no class's folder."""
         parts = [folder for folder, _ in self._parts()]
-        classes = [Path(entry.path) for folder in parts for entry in _entries(folder) if entry.is_dir()]
-        passed = [Path(entry.path) for folder in classes for entry in _entries(folder)
-                  if not (entry.is_file() and entry.name.lower().endswith(ENDINGS))]
-        outside = [Path(entry.path) for folder in dict.fromkeys([self.folder, *parts]) for entry in _entries(folder)
-                   if Path(entry.path) not in (*parts, *classes)]
-        return [f"{len(found):,} passed over, as {why} ({self._names(found)})."
-                for found, why in ((passed, "no pictures by their names"), (outside, "they lie in no class's folder")) if found]
+        classes = [
+            Path(entry.path) for folder in parts for entry in _entries(folder) if entry.is_dir()
+        ]
+        passed = [
+            Path(entry.path)
+            for folder in classes
+            for entry in _entries(folder)
+            if not (entry.is_file() and entry.name.lower().endswith(ENDINGS))
+        ]
+        outside = [
+            Path(entry.path)
+            for folder in dict.fromkeys([self.folder, *parts])
+            for entry in _entries(folder)
+            if Path(entry.path) not in (*parts, *classes)
+        ]
+        return [
+            f"{len(found):,} passed over, as {why} ({self._names(found)})."
+            for found, why in (
+                (passed, "no pictures by their names"),
+                (outside, "they lie in no class's folder"),
+            )
+            if found
+        ]
 
     def _of_links(self) -> list[str]:
         """Which links lead nowhere: whoever made them counts on pictures that nobody sees."""
         parts = [folder for folder, _ in self._parts()]
-        classes = [Path(entry.path) for folder in parts for entry in _entries(folder) if entry.is_dir()]
-        lost = [path for folder in dict.fromkeys([self.folder, *parts, *classes]) for path in _lost_links(folder)]
-        return [f"{len(lost):,} skipped ({self._names(lost)}): The link leads nowhere."] if lost else []
+        classes = [
+            Path(entry.path) for folder in parts for entry in _entries(folder) if entry.is_dir()
+        ]
+        lost = [
+            path
+            for folder in dict.fromkeys([self.folder, *parts, *classes])
+            for path in _lost_links(folder)
+        ]
+        return (
+            [f"{len(lost):,} skipped ({self._names(lost)}): The link leads nowhere."]
+            if lost
+            else []
+        )
 
     def _of_parts(self, files: list[Own]) -> list[str]:
         """Which part for validation is learned from: its name does not say that."""
-        found = [folder for folder, part in self._parts()
-                 if part == "train" and PARTS[folder.name.lower()] == "val"]
-        counted = ((folder, sum(own.path.is_relative_to(folder) for own in files)) for folder in found)
-        return [f"{count:,} picture files in {_text(folder.name)} are taken for training, as there is a part for testing besides."
-                for folder, count in counted]
+        found = [
+            folder
+            for folder, part in self._parts()
+            if part == "train" and PARTS[folder.name.lower()] == "val"
+        ]
+        counted = (
+            (folder, sum(own.path.is_relative_to(folder) for own in files)) for folder in found
+        )
+        return [
+            f"{count:,} picture files in {_text(folder.name)} are taken for training, as there is a"
+            " part for testing besides."
+            for folder, count in counted
+        ]
 
     def _of_contradictions(self, kept: list[Own], group: np.ndarray) -> list[str]:
         """Copies of one picture that stand in folders of different classes, used or not: one of
@@ -910,8 +1122,11 @@ class Folder(Source):
             return []
         pictures = sum(len(found) > 1 for found in labels.values())
         which = "one picture has" if pictures == 1 else f"{pictures:,} pictures have"
-        return [f"{len(torn):,} files contradict each other ({self._names(sorted(torn))}): {which} copies in folders of different classes. "
-                "Whichever label is right, the others teach, and test, what is wrong."]
+        return [
+            f"{len(torn):,} files contradict each other ({self._names(sorted(torn))}): {which}"
+            " copies in folders of different classes. Whichever label is right, the others teach,"
+            " and test, what is wrong."
+        ]
 
     def _of_copies(self, kept: list[Own], found, used: np.ndarray) -> list[str]:
         """Which pictures are copies of others, and what that means for the promise."""
@@ -923,8 +1138,11 @@ class Folder(Source):
         several = [kept[row].path for row in used[np.isin(group, numbers[count > 1])]]
         again = copies - min(copies, int(exact.sum()))
         anew = f", {again:,} of them saved anew" if again else ""
-        return [f"{copies:,} of the {len(used):,} pictures are copies of others{anew} ({self._names(sorted(several))}). Copies stay together, "
-                "in the training part or in the test part. " + GROUPS]
+        return [
+            f"{copies:,} of the {len(used):,} pictures are copies of others{anew}"
+            f" ({self._names(sorted(several))}). Copies stay together, in the training part or in"
+            " the test part. " + GROUPS
+        ]
 
     def _names(self, paths: list[Path]) -> str:
         more = f" and {len(paths) - NAMED:,} more" if len(paths) > NAMED else ""
@@ -964,30 +1182,49 @@ class Folder(Source):
     def examined(self, found: Available) -> Available:
         """With pictures counted, not names."""
         images = load(self.name)
-        return replace(found, count=len(images.train_images) + len(images.test_images), notes=images.notes)
+        return replace(
+            found, count=len(images.train_images) + len(images.test_images), notes=images.notes
+        )
 
 
-GROUPS = ("ε protects one picture: where k pictures show one person, they are protected together with k·ε and "
-          # group privacy (Dwork and Roth 2014, theorem 2.2; Vadhan 2017, lemma 2.2)
-          "k·exp((k − 1)·ε)·δ only.")
+GROUPS = (
+    "ε protects one picture: where k pictures show one person, they are protected together with k·ε"
+    " and "
+    # group privacy (Dwork and Roth 2014, theorem 2.2; Vadhan 2017, lemma 2.2)
+    "k·exp((k − 1)·ε)·δ only."
+)
 
 
 def _mixed(files: list[Own]) -> np.ndarray:
     """Rows in the order of the hashes of the files' names."""
-    return np.array(sorted(range(len(files)), key=lambda row: hashlib.sha256(os.fsencode(files[row].path.name)).digest()))
+    return np.array(
+        sorted(
+            range(len(files)),
+            key=lambda row: hashlib.sha256(os.fsencode(files[row].path.name)).digest(),
+        )
+    )
 
 
 def _enough(seen: dict[tuple[str, str], set[bytes]]) -> bool:
     """Two classes to train, and one of them to test with, among the pictures that were read of each
     class and part.
     """
-    train = {label: len(pictures) for (label, part), pictures in seen.items() if pictures and part != "test"}
-    tests = [label for (label, part), pictures in seen.items()
-             if label in train and (part == "test" and pictures or not part and len(pictures) > 1)]
+    train = {
+        label: len(pictures)
+        for (label, part), pictures in seen.items()
+        if pictures and part != "test"
+    }
+    tests = [
+        label
+        for (label, part), pictures in seen.items()
+        if label in train and (part == "test" and pictures or not part and len(pictures) > 1)
+    ]
     return len(train) > 1 and bool(tests)
 
 
-def _split(order: np.ndarray, labels: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _split(
+    order: np.ndarray, labels: np.ndarray, group: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows to train and to test, both in the order given, that of the hashes of the files' names,
     which mixes the classes.
 
@@ -1025,12 +1262,18 @@ class _Parts:
                 return
             if len(unit) <= wanted - self.tested[label] and self.spares(unit):
                 self.take(unit)
-        if not self.tested[label] and (spared := [unit for unit in units if self.spares(unit)]) and wanted:
+        if (
+            not self.tested[label]
+            and (spared := [unit for unit in units if self.spares(unit)])
+            and wanted
+        ):
             self.take(min(spared, key=len))  # all are larger
 
     def spares(self, unit: list[int]) -> bool:
         """Is it not taken, and keeps each class a picture to train with without it?"""
-        return not self.is_test[unit[0]] and all(self.left[label] > count for label, count in self.of(unit).items())
+        return not self.is_test[unit[0]] and all(
+            self.left[label] > count for label, count in self.of(unit).items()
+        )
 
     def take(self, unit: list[int]) -> None:
         self.is_test[unit] = True
@@ -1043,20 +1286,24 @@ class _Parts:
 
 
 def _apart(names: list[str]) -> tuple[str, ...]:
-    """Classes' names as texts, a number behind those that would be one text: they stay two classes.
-    """
+    """Classes' names as texts, a number behind those that would be one text: they stay two classes."""
     texts: list[str] = []
     for name in map(_text, names):
         numbered = (f"{name} ({number})" for number in range(2, len(names) + 2))
-        texts.append(name if name not in texts else next(text for text in numbered if text not in texts))
+        texts.append(
+            name if name not in texts else next(text for text in numbered if text not in texts)
+        )
     return tuple(texts)
 
 
 def _own_folders() -> list[str]:
     folder = settings.data_folder() / "folders"
     try:
-        return [f"folder:{entry.name}" for entry in _entries(folder)
-                if FOLDER.fullmatch(entry.name) and entry.is_dir()]
+        return [
+            f"folder:{entry.name}"
+            for entry in _entries(folder)
+            if FOLDER.fullmatch(entry.name) and entry.is_dir()
+        ]
     except OSError:
         return []
 
@@ -1064,7 +1311,11 @@ def _own_folders() -> list[str]:
 def unnamed() -> list[str]:
     """Folders of one's own that cannot be named, as they are called."""
     try:
-        return [_text(entry.name) for entry in _entries(settings.data_folder() / "folders") if entry.is_dir() and not FOLDER.fullmatch(entry.name)]
+        return [
+            _text(entry.name)
+            for entry in _entries(settings.data_folder() / "folders")
+            if entry.is_dir() and not FOLDER.fullmatch(entry.name)
+        ]
     except OSError:  # there are none
         return []
 
@@ -1074,8 +1325,12 @@ def _entries(folder: Path | os.DirEntry) -> list[os.DirEntry]:
     a circle).
     """
     with os.scandir(folder) as entries:
-        shown = [entry for entry in entries if not entry.name.startswith(".")
-                 and (not entry.is_symlink() or os.path.exists(entry.path))]
+        shown = [
+            entry
+            for entry in entries
+            if not entry.name.startswith(".")
+            and (not entry.is_symlink() or os.path.exists(entry.path))
+        ]
     return sorted(shown, key=lambda entry: entry.name)
 
 
@@ -1084,8 +1339,13 @@ def _lost_links(folder: Path) -> list[Path]:
     left out.
     """
     with os.scandir(folder) as entries:
-        return sorted(Path(entry.path) for entry in entries
-                      if entry.is_symlink() and not entry.name.startswith(".") and not os.path.exists(entry.path))
+        return sorted(
+            Path(entry.path)
+            for entry in entries
+            if entry.is_symlink()
+            and not entry.name.startswith(".")
+            and not os.path.exists(entry.path)
+        )
 
 
 def _text(name: str) -> str:
@@ -1096,6 +1356,7 @@ def _text(name: str) -> str:
 
 
 # --- downloading ----------------------------------------------------------------------------------
+
 
 class _Ended(BaseException):
     """progress has raised.
@@ -1172,61 +1433,117 @@ def _plain_words(source: Source) -> Iterator[None]:
 
 def _network_or_disk(error: OSError, source: Source, folder: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{source.name} could not be downloaded: the disk is full. Free some space where {folder} is."
+        return (
+            f"{source.name} could not be downloaded: the disk is full. Free some space where"
+            f" {folder} is."
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR):
-        return (f"{source.name} could not be downloaded: {folder} cannot be written. Choose another folder with "
-                "VEIL_DATA.")
+        return (
+            f"{source.name} could not be downloaded: {folder} cannot be written. Choose another"
+            " folder with VEIL_DATA."
+        )
     reason = getattr(error, "reason", error)
-    return (f"{source.name} could not be downloaded: its server cannot be reached ({reason}). Is there a connection to "
-            f"the internet? Or {source.by_hand}.")
+    return (
+        f"{source.name} could not be downloaded: its server cannot be reached ({reason}). Is there"
+        f" a connection to the internet? Or {source.by_hand}."
+    )
 
 
 def _torchvision_words(error: Exception, source: Source) -> str:
     text = str(error)
     if "gdown" in text:
-        return f"{source.name} lies on Google Drive: `pip install gdown`, then try again. Or {source.by_hand}."
+        return (
+            f"{source.name} lies on Google Drive: `pip install gdown`, then try again. Or"
+            f" {source.by_hand}."
+        )
     if "orrupted" in text:
-        return (f"{source.name} was downloaded, but its checksum is wrong: the file is damaged, or another one. "
-                "Try again later.")
+        return (
+            f"{source.name} was downloaded, but its checksum is wrong: the file is damaged, or"
+            " another one. Try again later."
+        )
     if "Error downloading" in text or "urlopen" in text:
-        return (f"{source.name} could not be downloaded: none of its servers can be reached. Is there a connection to "
-                f"the internet? Or {source.by_hand}.")
-    return f"{source.name} could not be downloaded ({type(error).__name__}: {text}). You can {source.by_hand}."
+        return (
+            f"{source.name} could not be downloaded: none of its servers can be reached. Is there a"
+            f" connection to the internet? Or {source.by_hand}."
+        )
+    return (
+        f"{source.name} could not be downloaded ({type(error).__name__}: {text}). You can"
+        f" {source.by_hand}."
+    )
 
 
 # --- the known sets -------------------------------------------------------------------------------
 
+
 def _four_files(folder: str, *digests: str) -> dict[str, str]:
-    names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+    names = (
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    )
     return {f"{folder}/raw/{name}": digest for name, digest in zip(names, digests, strict=True)}
 
 
 # MNIST and Fashion-MNIST: SHA-256 of the unpacked files, taken from .gz files with the MD5 that the
 # sets publish. CIFAR-10 and CelebA: the MD5 that torchvision publishes
 # (torchvision/datasets/cifar.py and celeba.py).
-SOURCES: dict[str, Source] = {source.name: source for source in (
-    Bundled("mnist-5k"),
-    Idx("mnist", "MNIST", _four_files(
-        "MNIST",
-        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"), 70_000, 11_594_722),
-    Idx("fashion-mnist", "FashionMNIST", _four_files(
-        "FashionMNIST",
-        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"), 70_000, 30_878_645,
-        elsewhere=DEBIAN_FASHION),
-    Cifar("cifar10", "CIFAR10", {
-        "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
-        "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-        "cifar-10-batches-py/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-        "cifar-10-batches-py/data_batch_4": "634d18415352ddfa80567beed471001a",
-        "cifar-10-batches-py/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-        "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e"}, 60_000, 170_498_071, "md5"),
-    CelebA("celeba", "CelebA", {
-        "celeba/list_attr_celeba.txt": "75e246fa4810816ffd6ee81facbd244c",
-        "celeba/list_eval_partition.txt": "d32c9cbf5e040fd4025c592c306e6668"}, 202_599, 1_494_710_798, "md5"),
-)}
+SOURCES: dict[str, Source] = {
+    source.name: source
+    for source in (
+        Bundled("mnist-5k"),
+        Idx(
+            "mnist",
+            "MNIST",
+            _four_files(
+                "MNIST",
+                "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+                "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+                "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+                "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+            ),
+            70_000,
+            11_594_722,
+        ),
+        Idx(
+            "fashion-mnist",
+            "FashionMNIST",
+            _four_files(
+                "FashionMNIST",
+                "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+                "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+                "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+                "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+            ),
+            70_000,
+            30_878_645,
+            elsewhere=DEBIAN_FASHION,
+        ),
+        Cifar(
+            "cifar10",
+            "CIFAR10",
+            {
+                "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
+                "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+                "cifar-10-batches-py/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+                "cifar-10-batches-py/data_batch_4": "634d18415352ddfa80567beed471001a",
+                "cifar-10-batches-py/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+                "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
+            },
+            60_000,
+            170_498_071,
+            "md5",
+        ),
+        CelebA(
+            "celeba",
+            "CelebA",
+            {
+                "celeba/list_attr_celeba.txt": "75e246fa4810816ffd6ee81facbd244c",
+                "celeba/list_eval_partition.txt": "d32c9cbf5e040fd4025c592c306e6668",
+            },
+            202_599,
+            1_494_710_798,
+            "md5",
+        ),
+    )
+}

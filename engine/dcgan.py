@@ -39,20 +39,48 @@ class Adversaries(Artist):
     discriminator's gradients is drawn by engine.noise.
     """
 
-    def __init__(self, study, plan: dict, images: np.ndarray, labels: np.ndarray, classes: int, device: torch.device):
+    def __init__(
+        self,
+        study,
+        plan: dict,
+        images: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        device: torch.device,
+    ):
         latents = torch.Generator(device).manual_seed(study.derive_seed("latents"))
         super().__init__(study.latent, classes, study.averaging, latents, device)
         self.study, self.plan, self.images = study, plan, torch.tensor(images).to(device)
         self.sampling = Coins(study.derive_seed("sampling"), device)
         self.labels = torch.tensor(labels).long().to(device)
         told = classes if classes > 1 else 0
-        generator, discriminator = networks.dcgan(plan["width"], plan["judge_width"], images.shape[3], images.shape[1], study.latent + told, 1 + told, derive_seed("init", study.seed))
+        generator, discriminator = networks.dcgan(
+            plan["width"],
+            plan["judge_width"],
+            images.shape[3],
+            images.shape[1],
+            study.latent + told,
+            1 + told,
+            derive_seed("init", study.seed),
+        )
         self.begin(generator)
         self.discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
-        self.noised = dp_sgd.PrivateGradient(self.discriminator, expected_batch=plan["batch_size"], max_grad_norm=study.max_grad_norm, noise_multiplier=plan["noise_multiplier"],
-                                             noise=GaussianNoise(study.derive_seed("noise"), device), loss=partial(logistic, sign=REAL))
+        self.noised = dp_sgd.PrivateGradient(
+            self.discriminator,
+            expected_batch=plan["batch_size"],
+            max_grad_norm=study.max_grad_norm,
+            noise_multiplier=plan["noise_multiplier"],
+            noise=GaussianNoise(study.derive_seed("noise"), device),
+            loss=partial(logistic, sign=REAL),
+        )
         self.layers = dp_sgd.trainable_layers(self.discriminator)
-        self.learns = {who: torch.optim.Adam(who.parameters(), lr=plan[rate], betas=BETAS) for who, rate in ((self.generator, "generator_rate"), (self.discriminator, "discriminator_rate"))}
+        self.learns = {
+            who: torch.optim.Adam(who.parameters(), lr=plan[rate], betas=BETAS)
+            for who, rate in (
+                (self.generator, "generator_rate"),
+                (self.discriminator, "discriminator_rate"),
+            )
+        }
 
     def step(self) -> None:
         """The discriminator's steps, then one of the generator."""
@@ -62,8 +90,7 @@ class Adversaries(Artist):
         self.average()
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """A Poisson batch of real pictures, (b, c, size, size) in [−1, 1], and their labels (b,).
-        """
+        """A Poisson batch of real pictures, (b, c, size, size) in [−1, 1], and their labels (b,)."""
         rows = dp_sgd.poisson_batch(len(self.images), self.plan["sample_rate"], self.sampling)
         return scaled(self.images[rows]), self.labels[rows]
 
@@ -75,7 +102,13 @@ class Adversaries(Artist):
         latent, labels = self.latent(count)
         return self.generator(latent), labels
 
-    def judge(self, real: torch.Tensor, real_labels: torch.Tensor, made: torch.Tensor, made_labels: torch.Tensor) -> None:
+    def judge(
+        self,
+        real: torch.Tensor,
+        real_labels: torch.Tensor,
+        made: torch.Tensor,
+        made_labels: torch.Tensor,
+    ) -> None:
         """One step of the discriminator."""
         if self.study.private:
             self.noised(real, real_labels)
@@ -83,18 +116,29 @@ class Adversaries(Artist):
                 p.grad = p.grad + more / self.plan["batch_size"]
         else:
             self.discriminator.zero_grad()
-            loss = logistic(self.discriminator(real), real_labels, REAL).sum() + logistic(self.discriminator(made), made_labels, MADE).sum()
+            loss = (
+                logistic(self.discriminator(real), real_labels, REAL).sum()
+                + logistic(self.discriminator(made), made_labels, MADE).sum()
+            )
             (loss / self.plan["batch_size"]).backward()
         self.learns[self.discriminator].step()
 
-    def _of_made(self, made: torch.Tensor, labels: torch.Tensor) -> dict[torch.nn.Parameter, torch.Tensor]:
+    def _of_made(
+        self, made: torch.Tensor, labels: torch.Tensor
+    ) -> dict[torch.nn.Parameter, torch.Tensor]:
         """Σ of the generated pictures' gradients, each clipped as the real ones are: unclipped they
         would drown these. No noise: no real picture is in it.
         """
-        _, parts = dp_sgd.contributions_of(self.discriminator, self.layers, partial(logistic, sign=MADE), made, labels)
+        _, parts = dp_sgd.contributions_of(
+            self.discriminator, self.layers, partial(logistic, sign=MADE), made, labels
+        )
         norms = torch.stack([part.squared_norms() for part in parts.values()]).sum(0).sqrt()
         factors = dp_sgd.clip_factors(norms, self.study.max_grad_norm)
-        return {p: total for layer, part in parts.items() for p, total in zip(layer.parameters(recurse=False), part.weighted_sum(factors))}
+        return {
+            p: total
+            for layer, part in parts.items()
+            for p, total in zip(layer.parameters(recurse=False), part.weighted_sum(factors))
+        }
 
     def forge(self) -> None:
         """One step of the generator: make the discriminator take new pictures for real ones."""

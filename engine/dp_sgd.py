@@ -46,6 +46,7 @@ def poisson_batch(n: int, sample_rate: float, coins: Coins) -> Tensor:
 
 # --- the mechanism --------------------------------------------------------------------------------
 
+
 @dataclass(frozen=True)
 class Summary:
     """Exact figures about one batch, for drawing.
@@ -85,10 +86,21 @@ class PrivateGradient:
     examples meet.
     """
 
-    def __init__(self, network: nn.Module, *, expected_batch: float, max_grad_norm: float, noise_multiplier: float,
-                 noise: GaussianNoise, loss: Callable[[Tensor, Tensor], Tensor] | None = None, copies: int = 1):
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        expected_batch: float,
+        max_grad_norm: float,
+        noise_multiplier: float,
+        noise: GaussianNoise,
+        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        copies: int = 1,
+    ):
         if not (expected_batch > 0 and 0 < max_grad_norm < float("inf") and noise_multiplier >= 0):
-            raise ValueError("expected_batch and max_grad_norm must be positive, noise_multiplier not negative")
+            raise ValueError(
+                "expected_batch and max_grad_norm must be positive, noise_multiplier not negative"
+            )
         self.network, self.noise = network, noise
         self.expected_batch, self.max_grad_norm = expected_batch, max_grad_norm
         self.noise_multiplier = noise_multiplier
@@ -99,7 +111,9 @@ class PrivateGradient:
         """One batch, (batch·copies, ...) each: sets every trainable p.grad, adding to nothing that
         was there.
         """
-        losses, contributions = contributions_of(self.network, self.layers, self.loss, inputs, targets, self.copies)
+        losses, contributions = contributions_of(
+            self.network, self.layers, self.loss, inputs, targets, self.copies
+        )
         squares = [one.squared_norms() for one in contributions.values()]
         norms = torch.stack(squares).sum(0).sqrt() * (1 + ROUNDING)  # (batch,)
         factors = clip_factors(norms, self.max_grad_norm)
@@ -132,8 +146,15 @@ def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 # --- one forward and one backward pass ------------------------------------------------------------
 
-def contributions_of(network: nn.Module, layers: list[nn.Module], loss: Callable[[Tensor, Tensor], Tensor],
-                     inputs: Tensor, targets: Tensor, copies: int = 1) -> tuple[Tensor, dict[nn.Module, Contributions]]:
+
+def contributions_of(
+    network: nn.Module,
+    layers: list[nn.Module],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    inputs: Tensor,
+    targets: Tensor,
+    copies: int = 1,
+) -> tuple[Tensor, dict[nn.Module, Contributions]]:
     """(losses (batch,), what each example contributes to each layer).
 
     The network and its .grad stay as they were.
@@ -154,8 +175,10 @@ def contributions_of(network: nn.Module, layers: list[nn.Module], loss: Callable
     losses = losses.view(-1, copies).mean(1)
     grads = torch.autograd.grad(losses.sum(), [call.output for call in calls.values()])
     with torch.no_grad():
-        return losses.detach(), {layer: RULES[type(layer)](layer, call.input.detach(), grad, copies)
-                                 for (layer, call), grad in zip(calls.items(), grads)}
+        return losses.detach(), {
+            layer: RULES[type(layer)](layer, call.input.detach(), grad, copies)
+            for (layer, call), grad in zip(calls.items(), grads)
+        }
 
 
 @dataclass(frozen=True)
@@ -167,22 +190,32 @@ class _Call:
     versions: tuple[int, int]
 
 
-def _record(calls: dict[nn.Module, _Call], layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+def _record(
+    calls: dict[nn.Module, _Call], layer: nn.Module, inputs: tuple[Tensor], output: Tensor
+) -> None:
     if layer in calls:
-        raise NotImplementedError(f"{layer} is used twice in one pass: its two gradients would be clipped apart")
+        raise NotImplementedError(
+            f"{layer} is used twice in one pass: its two gradients would be clipped apart"
+        )
     calls[layer] = _Call(inputs[0], output.requires_grad_(), (inputs[0]._version, output._version))
 
 
-def _check(calls: dict[nn.Module, _Call], layers: list[nn.Module], losses: Tensor, batch: int) -> None:
+def _check(
+    calls: dict[nn.Module, _Call], layers: list[nn.Module], losses: Tensor, batch: int
+) -> None:
     """All that would make the contributions wrong without an error of its own."""
     if losses.shape != (batch,):
-        raise ValueError(f"loss must return one value an example, ({batch},), not {tuple(losses.shape)}")
+        raise ValueError(
+            f"loss must return one value an example, ({batch},), not {tuple(losses.shape)}"
+        )
     for layer in layers:
         if layer not in calls:
             raise NotImplementedError(f"{layer} is trainable but was not called")
         call = calls[layer]
         if call.versions != (call.input._version, call.output._version):
-            raise NotImplementedError(f"the input or output of {layer} is changed in place: use inplace=False")
+            raise NotImplementedError(
+                f"the input or output of {layer} is changed in place: use inplace=False"
+            )
 
 
 def _pixels_first(x: Tensor) -> Tensor:
@@ -207,17 +240,22 @@ def trainable_layers(network: nn.Module) -> list[nn.Module]:
         if not any(p.requires_grad for p in parameters):
             continue
         if type(layer) not in RULES:  # not isinstance: a subclass may compute something else
-            raise NotImplementedError(f"no per-example gradients for {type(layer).__name__}: add a rule to RULES")
+            raise NotImplementedError(
+                f"no per-example gradients for {type(layer).__name__}: add a rule to RULES"
+            )
         if not all(p.requires_grad for p in parameters):
             raise NotImplementedError(f"{layer} is frozen in part: freeze all of it or nothing")
         layers.append(layer)
         owned += map(id, parameters)
     if len(owned) != len(set(owned)):
-        raise NotImplementedError("two layers share a parameter: their gradients would be clipped apart")
+        raise NotImplementedError(
+            "two layers share a parameter: their gradients would be clipped apart"
+        )
     return layers
 
 
 # --- what each example contributes to one layer ---------------------------------------------------
+
 
 class Contributions(Protocol):
     """The gradients of one layer's parameters, one for each example of a batch, in whatever form is
@@ -250,8 +288,13 @@ class Explicit:
         return vector_norm(torch.cat(rows, 1), dim=1).square()
 
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
-        rows = [_silenced(g, weights).flatten(1).unflatten(0, weights.shape) for g in self.gradients]
-        return [(weights.unsqueeze(-2) @ g).view(*weights.shape[:-1], *one.shape[1:]) for g, one in zip(rows, self.gradients)]
+        rows = [
+            _silenced(g, weights).flatten(1).unflatten(0, weights.shape) for g in self.gradients
+        ]
+        return [
+            (weights.unsqueeze(-2) @ g).view(*weights.shape[:-1], *one.shape[1:])
+            for g, one in zip(rows, self.gradients)
+        ]
 
 
 @dataclass(frozen=True)
@@ -279,7 +322,10 @@ class Product:
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
         grads = _silenced(self.grads, weights) * weights.flatten()[:, None, None]
         # (..., batch · T, features)
-        grads, inputs = (x.unflatten(0, weights.shape).flatten(-3, -2) for x in (grads, _silenced(self.inputs, weights)))
+        grads, inputs = (
+            x.unflatten(0, weights.shape).flatten(-3, -2)
+            for x in (grads, _silenced(self.inputs, weights))
+        )
         weight = grads.mT @ inputs  # (..., fan_out, fan_in)
         return [weight, grads.sum(-2)] if self.bias else [weight]
 
@@ -300,7 +346,9 @@ class Kernels:
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
         sums = self.parts.weighted_sum(weights)
         count, (fan_out, channels, height, width) = len(sums) - self.bias, self.shape
-        weight = torch.cat(sums[:count], -1).reshape(*weights.shape[:-1], fan_out, height, width, channels)
+        weight = torch.cat(sums[:count], -1).reshape(
+            *weights.shape[:-1], fan_out, height, width, channels
+        )
         return [weight.movedim(-1, -3), *sums[count:]]
 
 
@@ -310,8 +358,15 @@ def affine(inputs: list[Tensor], grads: Tensor, bias: bool, copies: int) -> Cont
 
     What an example's copies contribute is added up, as over so many more positions.
     """
-    inputs, grads = [part.reshape(-1, copies * part.shape[1], part.shape[2]) for part in inputs], grads.reshape(-1, copies * grads.shape[1], grads.shape[2])
-    positions, fan_in, fan_out = grads.shape[1], sum(part.shape[2] for part in inputs), grads.shape[2]
+    inputs, grads = (
+        [part.reshape(-1, copies * part.shape[1], part.shape[2]) for part in inputs],
+        grads.reshape(-1, copies * grads.shape[1], grads.shape[2]),
+    )
+    positions, fan_in, fan_out = (
+        grads.shape[1],
+        sum(part.shape[2] for part in inputs),
+        grads.shape[2],
+    )
     # Multiplications that the product form adds, against the memory traffic that it saves, weighed
     # as measured.
     if positions**2 * (fan_in + fan_out) < 16 * fan_in * fan_out:
@@ -329,7 +384,8 @@ def _silenced(x: Tensor, weights: Tensor) -> Tensor:
     return x.masked_fill((weights == 0).view(-1, *[1] * (x.dim() - 1)), 0)
 
 
-# --- the layers' rules: (layer, input, gradient of the loss by the output, copies of each example) → Contributions 
+# --- the layers' rules: (layer, input, gradient of the loss by the output, copies of each example) → Contributions
+
 
 def linear(layer: nn.Linear, x: Tensor, grad: Tensor, copies: int = 1) -> Contributions:
     """x (batch, ..., in), grad (batch, ..., out): the dimensions between are positions."""
@@ -347,7 +403,9 @@ def conv2d(layer: nn.Conv2d, x: Tensor, grad: Tensor, copies: int = 1) -> Contri
     """
     plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
     if not plain or isinstance(layer.padding, str):
-        raise NotImplementedError(f"no per-example gradients for {layer}: groups, dilation and padding must be plain")
+        raise NotImplementedError(
+            f"no per-example gradients for {layer}: groups, dilation and padding must be plain"
+        )
     if any(layer.padding):  # padding by nothing would be one more copy
         x = F.pad(x, (layer.padding[1], layer.padding[1], layer.padding[0], layer.padding[0]))
     bias = layer.bias is not None
@@ -367,8 +425,10 @@ def patches(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], rows: i
     height = stride[0] if kernel[0] % stride[0] == 0 else kernel[0]
     windows = x.permute(0, 2, 3, 1).unfold(1, height, stride[0]).unfold(2, kernel[1], stride[1])
     batch, count, width, channels = windows.shape[:4]  # then (height, kernel width)
-    strips = windows.permute(0, 1, 2, 4, 5, 3).reshape(batch, count * width, height * kernel[1] * channels)
-    return [strips[:, top * width:(top + rows) * width] for top in range(kernel[0] // height)]
+    strips = windows.permute(0, 1, 2, 4, 5, 3).reshape(
+        batch, count * width, height * kernel[1] * channels
+    )
+    return [strips[:, top * width : (top + rows) * width] for top in range(kernel[0] // height)]
 
 
 RULES: dict[type[nn.Module], Callable[[nn.Module, Tensor, Tensor, int], Contributions]] = {

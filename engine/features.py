@@ -21,7 +21,9 @@ CHUNK = 500  # pictures at a time
 MOST_SLANT = 1.0  # pixels to the side for each pixel down
 
 
-def features(images: torch.Tensor, straighten: bool, device: torch.device) -> Iterator[torch.Tensor]:
+def features(
+    images: torch.Tensor, straighten: bool, device: torch.device
+) -> Iterator[torch.Tensor]:
     """(n, h, w, c) uint8 → parts of up to 500 rows (part, d) float16 on the CPU, d =
     81·c·⌈h/4⌉·⌈w/4⌉. Each row is at most `longest(d)` long.
     """
@@ -56,15 +58,23 @@ def straightened(pictures: torch.Tensor) -> torch.Tensor:
     bilinear sampling.
     """
     n, _, h, w = pictures.shape
-    y, x = torch.meshgrid(torch.arange(h, device=pictures.device).float(), torch.arange(w, device=pictures.device).float(), indexing="ij")
+    y, x = torch.meshgrid(
+        torch.arange(h, device=pictures.device).float(),
+        torch.arange(w, device=pictures.device).float(),
+        indexing="ij",
+    )
     mass = pictures.sum(1)
     mass = mass / mass.sum((1, 2), keepdim=True).clamp_min(1e-6)
     lit = (mass.sum((1, 2)) > 0.5).float()[:, None, None]
     middle_y, middle_x = ((mass * axis).sum((1, 2), keepdim=True) for axis in (y, x))
     from_y, from_x = y - middle_y, x - middle_x
     variance = (mass * from_y.square()).sum((1, 2), keepdim=True)
-    slant = ((mass * from_x * from_y).sum((1, 2), keepdim=True) / variance.clamp_min(1e-3)).clamp(-MOST_SLANT, MOST_SLANT) * lit
+    slant = ((mass * from_x * from_y).sum((1, 2), keepdim=True) / variance.clamp_min(1e-3)).clamp(
+        -MOST_SLANT, MOST_SLANT
+    ) * lit
     source_x = x + slant * (y - (h - 1) / 2) + (middle_x - (w - 1) / 2) * lit
     source_y = y + (middle_y - (h - 1) / 2) * lit
     grid = torch.stack([2 * source_x / (w - 1) - 1, 2 * source_y / (h - 1) - 1], -1)
-    return F.grid_sample(pictures, grid.expand(n, h, w, 2), mode="bilinear", padding_mode="zeros", align_corners=True)
+    return F.grid_sample(
+        pictures, grid.expand(n, h, w, 2), mode="bilinear", padding_mode="zeros", align_corners=True
+    )

@@ -65,7 +65,17 @@ class Task:
         body, head = self.network[:-1], self.network[-1:]
         fixed, own = weights.split([len(weights) - len(flat(head)), len(flat(head))])
         see = lambda inputs: outputs(body, fixed, inputs, self.prepare)
-        return replace(self, network=head, train=see(self.train), test=see(self.test), prepare=lambda x: x, start=own), own
+        return (
+            replace(
+                self,
+                network=head,
+                train=see(self.train),
+                test=see(self.test),
+                prepare=lambda x: x,
+                start=own,
+            ),
+            own,
+        )
 
     def current_accuracy(self) -> float:
         """Test accuracy of the network itself, as it is now."""
@@ -79,9 +89,14 @@ class Task:
         if not len(rows):
             return 0.0, 0.0
         some = torch.from_numpy(rows[:MEASURED]).to(self.train.device)
-        said, labels = outputs(self.network, weights, self.train[some], self.prepare), self.labels[some]
+        said, labels = (
+            outputs(self.network, weights, self.train[some], self.prepare),
+            self.labels[some],
+        )
         right = float((named(said) == labels).double().mean())
-        return float(F.cross_entropy(said, labels)), cautions.beyond_guessing(right, labels.cpu().numpy())
+        return float(F.cross_entropy(said, labels)), cautions.beyond_guessing(
+            right, labels.cpu().numpy()
+        )
 
     def predictions(self, weights: Tensor) -> Tensor:
         """(m,) what a network with weights (n,) calls the test pictures."""
@@ -119,14 +134,28 @@ class Phones:
     its own pictures in shuffled batches by SGD.
     """
 
-    def __init__(self, task: Task, owned: list[np.ndarray], *, batch_size: int, epochs: int, learning_rate: float, shuffling: torch.Generator):
+    def __init__(
+        self,
+        task: Task,
+        owned: list[np.ndarray],
+        *,
+        batch_size: int,
+        epochs: int,
+        learning_rate: float,
+        shuffling: torch.Generator,
+    ):
         self.task, self.sizes = task, [len(rows) for rows in owned]
         rows = np.full((len(owned), max(1, *self.sizes)), -1, np.int64)
         for number, mine in enumerate(owned):
-            rows[number, :len(mine)] = mine
+            rows[number, : len(mine)] = mine
         # (people, longest), −1 where there is none
         self.rows = torch.from_numpy(rows).to(task.train.device)
-        self.batch_size, self.epochs, self.learning_rate, self.shuffling = batch_size, epochs, learning_rate, shuffling
+        self.batch_size, self.epochs, self.learning_rate, self.shuffling = (
+            batch_size,
+            epochs,
+            learning_rate,
+            shuffling,
+        )
         self.shapes = [p.shape for p in task.network.parameters()]
 
     def accumulated(self, weights: Tensor, who: list[int]) -> Tensor:
@@ -136,7 +165,9 @@ class Phones:
         found = weights.new_zeros(len(who), weights.shape[-1])
         for part in self._parts(who):
             start = (weights if weights.dim() == 2 else weights.expand(len(who), -1))[part]
-            found[part] = self._train(start, torch.tensor([who[i] for i in part], device=weights.device))
+            found[part] = self._train(
+                start, torch.tensor([who[i] for i in part], device=weights.device)
+            )
         return found
 
     def _parts(self, who: list[int]) -> list[list[int]]:
@@ -144,16 +175,23 @@ class Phones:
         batches fit into a pass.
         """
         order = sorted(range(len(who)), key=lambda i: -self.sizes[who[i]])
-        count = max(1, (AT_ONCE if self.task.train.device.type == "cpu" else ON_CARD) // self.batch_size)
-        return [order[i:i + count] for i in range(0, len(order), count)]
+        count = max(
+            1, (AT_ONCE if self.task.train.device.type == "cpu" else ON_CARD) // self.batch_size
+        )
+        return [order[i : i + count] for i in range(0, len(order), count)]
 
     def _train(self, start: Tensor, who: Tensor) -> Tensor:
         """One part's own training: (people, n) of accumulated gradients."""
         most = max(self.sizes[i] for i in who.tolist())
-        weights = [part.reshape(-1, *shape).clone().requires_grad_() for part, shape in zip(start.split([s.numel() for s in self.shapes], 1), self.shapes)]
+        weights = [
+            part.reshape(-1, *shape).clone().requires_grad_()
+            for part, shape in zip(start.split([s.numel() for s in self.shapes], 1), self.shapes)
+        ]
         total = [torch.zeros_like(w) for w in weights]
         for _ in range(self.epochs):
-            for rows in self._shuffled(self.rows[who, :most]).split(self.batch_size, 1) if most else ():
+            for rows in (
+                self._shuffled(self.rows[who, :most]).split(self.batch_size, 1) if most else ()
+            ):
                 gradients = torch.autograd.grad(self._loss(weights, rows), weights)
                 with torch.no_grad():
                     for weight, gradient, sum_ in zip(weights, gradients, total):
@@ -163,7 +201,11 @@ class Phones:
 
     def _shuffled(self, rows: Tensor) -> Tensor:
         """(people, longest): each one's rows in a new order, what there is not at the end."""
-        order = torch.rand(rows.shape, generator=self.shuffling, device=rows.device).masked_fill_(rows < 0, 2.0).argsort(1)
+        order = (
+            torch.rand(rows.shape, generator=self.shuffling, device=rows.device)
+            .masked_fill_(rows < 0, 2.0)
+            .argsort(1)
+        )
         return rows.gather(1, order)
 
     def _loss(self, weights: together.Weights, rows: Tensor) -> Tensor:
@@ -177,16 +219,28 @@ class Phones:
         logits = together.forward(self.task.network, weights, x.unflatten(0, rows.shape))
         if len(rows) == 1 and bool(there.all()):
             return F.cross_entropy(logits[0], self.task.labels[taken])
-        losses = F.cross_entropy(logits.flatten(0, 1), self.task.labels[taken], reduction="none").view(rows.shape)
+        losses = F.cross_entropy(
+            logits.flatten(0, 1), self.task.labels[taken], reduction="none"
+        ).view(rows.shape)
         return (losses.masked_fill(~there, 0.0).sum(1) / there.sum(1).clamp(min=1)).sum()
 
 
-def outputs(network: nn.Sequential, weights: Tensor, inputs: Tensor, prepare: Callable[[Tensor], Tensor]) -> Tensor:
+def outputs(
+    network: nn.Sequential, weights: Tensor, inputs: Tensor, prepare: Callable[[Tensor], Tensor]
+) -> Tensor:
     """(m, classes) of one network with `weights` (n,) on inputs (m, ...)."""
     shapes = [p.shape for p in network.parameters()]
-    own = [part.view(1, *shape) for part, shape in zip(weights.split([s.numel() for s in shapes]), shapes)]
+    own = [
+        part.view(1, *shape)
+        for part, shape in zip(weights.split([s.numel() for s in shapes]), shapes)
+    ]
     with torch.no_grad():
-        return torch.cat([together.forward(network, own, prepare(part)[None])[0] for part in inputs.split(EVALUATE)])
+        return torch.cat(
+            [
+                together.forward(network, own, prepare(part)[None])[0]
+                for part in inputs.split(EVALUATE)
+            ]
+        )
 
 
 def flat(network: nn.Module) -> Tensor:
@@ -196,20 +250,26 @@ def flat(network: nn.Module) -> Tensor:
 
 # --- what is uploaded -----------------------------------------------------------------------------
 
+
 def count_of(fraction: float, n: int) -> int:
     """How many of n gradients a fraction is: rounded, one at least."""
     return min(n, max(1, round(fraction * n)))
 
 
 def public_positions(n: int, fraction: float, generator: torch.Generator) -> Tensor:
-    """(n,) bool: a random fraction, the same for server and phones, drawn from nobody's pictures.
-    """
+    """(n,) bool: a random fraction, the same for server and phones, drawn from nobody's pictures."""
     kept = torch.zeros(n, dtype=torch.bool)
     kept[torch.rand(n, generator=generator).topk(count_of(fraction, n)).indices] = True
     return kept
 
 
-def selected(gradients: Tensor, policy: str, fraction: float, threshold: float = 0.0, known: Tensor | None = None) -> Tensor:
+def selected(
+    gradients: Tensor,
+    policy: str,
+    fraction: float,
+    threshold: float = 0.0,
+    known: Tensor | None = None,
+) -> Tensor:
     """(people, n) bool: which gradients each one uploads.
 
     A number that is none (NaN) is taken for the smallest.
@@ -262,7 +322,11 @@ class Federation:
         self.weights, self.people = start.clone(), len(phones.sizes)
         # what has not been sent yet
         self.rest = start.new_zeros(self.people, len(start)) if study.keep_rest else None
-        self.group = {"together": self.people, "turns": 1, "asynchronous": -(-self.people // SHIFTS)}[study.order]
+        self.group = {
+            "together": self.people,
+            "turns": 1,
+            "asynchronous": -(-self.people // SHIFTS),
+        }[study.order]
         device = start.device
         self.lengths: list[float] = []  # of accepted uploads
         self.coins = Coins(study.derive_seed("participation"))
@@ -281,7 +345,7 @@ class Federation:
             # a shift begins before the last one's uploads are in
             base = begun if self.study.order == "asynchronous" else self.weights
             begun = self.weights
-            self._shift(order[i:i + self.group], base, said)
+            self._shift(order[i : i + self.group], base, said)
         return said
 
     def _shift(self, group: list[int], base: Tensor, said: np.ndarray) -> None:
@@ -294,12 +358,30 @@ class Federation:
         if self.rest is not None:
             gradients = gradients + self.rest[who]
         there = [stay for stay, a in zip(stays.tolist(), asked.tolist()) if a]
-        known = public_positions(len(base), self.study.fraction, self.public).to(base.device) if self.study.policy == "random" else None
-        self._move(self._received(self._messages(who, gradients, there, known, said), known, said), known, len(group))
+        known = (
+            public_positions(len(base), self.study.fraction, self.public).to(base.device)
+            if self.study.policy == "random"
+            else None
+        )
+        self._move(
+            self._received(self._messages(who, gradients, there, known, said), known, said),
+            known,
+            len(group),
+        )
 
-    def _messages(self, who: list[int], gradients: Tensor, there: list[bool], known: Tensor | None, said: np.ndarray) -> dict[int, bytes]:
+    def _messages(
+        self,
+        who: list[int],
+        gradients: Tensor,
+        there: list[bool],
+        known: Tensor | None,
+        said: np.ndarray,
+    ) -> dict[int, bytes]:
         """Phone → what it sends. Notes who has dropped out, and keeps what was not sent."""
-        study, noised = self.study, self.study.noised_by == "phone" and self.plan["noise_multiplier"] > 0
+        study, noised = (
+            self.study,
+            self.study.noised_by == "phone" and self.plan["noise_multiplier"] > 0,
+        )
         chosen = selected(gradients, study.policy, study.fraction, study.threshold, known)
         updates, sent = clipped(gradients * chosen, self.plan["clip"]), chosen
         # which of them are the largest would give something away: so all of them go, unless
@@ -311,20 +393,41 @@ class Federation:
             gone = chosen & torch.tensor(there, dtype=torch.bool, device=chosen.device)[:, None]
             self.rest[who] = gradients.masked_fill(gone, 0.0).nan_to_num(nan=0.0)
         said[[phone for phone, stays in zip(who, there) if not stays]] = DROPPED
-        return {phone: wire.pack(self._broken(phone, updates[i]).cpu().numpy(), sent[i].cpu().numpy(), known is not None)
-                for i, phone in enumerate(who) if there[i] and (self.phones.sizes[phone] or noised)}
+        return {
+            phone: wire.pack(
+                self._broken(phone, updates[i]).cpu().numpy(),
+                sent[i].cpu().numpy(),
+                known is not None,
+            )
+            for i, phone in enumerate(who)
+            if there[i] and (self.phones.sizes[phone] or noised)
+        }
 
     def _broken(self, phone: int, update: Tensor) -> Tensor:
         """The first phone's upload, where the study wants it to be broken."""
         if phone != 0 or self.study.faulty == "none":
             return update
-        return torch.full_like(update, float("nan")) if self.study.faulty == "nan" else torch.full_like(update, HUGE / len(update) ** 0.5)
+        return (
+            torch.full_like(update, float("nan"))
+            if self.study.faulty == "nan"
+            else torch.full_like(update, HUGE / len(update) ** 0.5)
+        )
 
-    def _received(self, messages: dict[int, bytes], known: Tensor | None, said: np.ndarray) -> list[Tensor]:
+    def _received(
+        self, messages: dict[int, bytes], known: Tensor | None, said: np.ndarray
+    ) -> list[Tensor]:
         """What the server reads and accepts, (n,) each; what cannot be true is refused."""
         places = None if known is None else known.cpu().numpy()
-        read = {phone: torch.from_numpy(wire.unpack(message, len(self.weights), places)).to(self.weights) for phone, message in messages.items()}
-        lengths = {phone: float(torch.linalg.vector_norm(update.double())) for phone, update in read.items()}
+        read = {
+            phone: (
+                torch.from_numpy(wire.unpack(message, len(self.weights), places)).to(self.weights)
+            )
+            for phone, message in messages.items()
+        }
+        lengths = {
+            phone: float(torch.linalg.vector_norm(update.double()))
+            for phone, update in read.items()
+        }
         bound, accepted = self._bound(list(lengths.values())), []
         for phone, update in read.items():
             good = lengths[phone] <= bound  # not where it is NaN
@@ -342,7 +445,11 @@ class Federation:
         """
         clip, sigma = self.plan["clip"], self.plan["noise_multiplier"]
         if clip is not None:
-            own = sigma * (len(self.weights) ** 0.5 + SPREAD) if self.study.noised_by == "phone" else 0.0
+            own = (
+                sigma * (len(self.weights) ** 0.5 + SPREAD)
+                if self.study.noised_by == "phone"
+                else 0.0
+            )
             return clip * (1 + own)
         usual = np.median([x for x in (*self.lengths[-1000:], *lengths) if np.isfinite(x)] or [0.0])
         return min(LONGEST, TOO_LONG * float(usual)) if usual else LONGEST
@@ -369,4 +476,6 @@ class Federation:
             count, noised = group * study.participation, self._noised(total)
             total = noised if known is None else torch.where(known, noised, total)
         if count:
-            self.weights = self.weights - self.phones.learning_rate * study.server_rate * (total / count)
+            self.weights = self.weights - self.phones.learning_rate * study.server_rate * (
+                total / count
+            )

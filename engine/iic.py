@@ -32,7 +32,10 @@ TURN, ZOOM, SHEAR, SHIFT, JITTER = math.radians(20), 0.15, 0.2, 2.0, 0.2
 
 # --- the loss -------------------------------------------------------------------------------------
 
-def information_loss(logits: torch.Tensor, transformed: torch.Tensor, entropy_weight: float = 1.0) -> torch.Tensor:
+
+def information_loss(
+    logits: torch.Tensor, transformed: torch.Tensor, entropy_weight: float = 1.0
+) -> torch.Tensor:
     """The negative mutual information between the clusters of pictures and those of their
     transformed copies, in nats.
 
@@ -68,6 +71,7 @@ def x_log_x(x: torch.Tensor) -> torch.Tensor:
 
 # --- transformations ------------------------------------------------------------------------------
 
+
 def transformed(pictures: torch.Tensor, generator: torch.Generator, size: int = 0) -> torch.Tensor:
     """A randomly cropped, turned, zoomed, sheared and brightened copy of each: (n, c, h, w) → (n,
     c, size, size) float.
@@ -78,8 +82,14 @@ def transformed(pictures: torch.Tensor, generator: torch.Generator, size: int = 
     """
     n, _, h, w = pictures.shape
     draws = torch.rand(n, 7, generator=generator).mul_(2).sub_(1)  # in [-1, 1]
-    grid = F.affine_grid(_affine(draws, h, w, size).to(pictures.device), [n, 1, size or h, size or w], align_corners=False)
-    copies = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    grid = F.affine_grid(
+        _affine(draws, h, w, size).to(pictures.device),
+        [n, 1, size or h, size or w],
+        align_corners=False,
+    )
+    copies = F.grid_sample(
+        pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
     brightness = (1 + JITTER * draws[:, 6]).to(pictures.device)
     return copies * brightness[:, None, None, None]
 
@@ -93,8 +103,12 @@ def _affine(draws: torch.Tensor, h: int, w: int, size: int) -> torch.Tensor:
     kept = torch.tensor([(size or w) / w, (size or h) / h])
     shift = torch.maximum(1 - kept, 2 * SHIFT / torch.tensor([w, h])) * draws[:, 4:6]
     cos, sin = torch.cos(turn), torch.sin(turn)
-    x = torch.stack([zoom[:, 0] * cos * kept[0], zoom[:, 0] * (shear * cos - sin) * kept[1], shift[:, 0]], 1)
-    y = torch.stack([zoom[:, 1] * sin * kept[0], zoom[:, 1] * (shear * sin + cos) * kept[1], shift[:, 1]], 1)
+    x = torch.stack(
+        [zoom[:, 0] * cos * kept[0], zoom[:, 0] * (shear * cos - sin) * kept[1], shift[:, 0]], 1
+    )
+    y = torch.stack(
+        [zoom[:, 1] * sin * kept[0], zoom[:, 1] * (shear * sin + cos) * kept[1], shift[:, 1]], 1
+    )
     return torch.stack([x, y], 1)
 
 
@@ -115,6 +129,7 @@ def fitted(pictures: torch.Tensor) -> torch.Tensor:
 
 # --- two ways to look at a picture ----------------------------------------------------------------
 
+
 class ScatteredViews:
     """Each picture and `views` transformed copies, as whitened scattering features that are
     computed once: a pool on the device.
@@ -131,7 +146,9 @@ class ScatteredViews:
         """
         originals = release(0)
         self.whitening = self._whitening(originals)
-        self.pool = torch.empty(1 + self.views, len(originals), self.whitening[1].shape[1], device=originals.device)
+        self.pool = torch.empty(
+            1 + self.views, len(originals), self.whitening[1].shape[1], device=originals.device
+        )
         done, total = 0, self.pool.shape[0] * self.pool.shape[1]
         for view in range(1 + self.views):
             pictures = release(view) if view else originals
@@ -155,14 +172,22 @@ class ScatteredViews:
         """
         _, c, h, w = pictures.shape
         size = c * MAPS * -(-h // 4) * -(-w // 4)
-        features = self.features(pictures[:max(2 * COMPONENTS, MOST_FITTED // size)])
+        features = self.features(pictures[: max(2 * COMPONENTS, MOST_FITTED // size)])
         mean = features.mean(0)
         return mean, whitened_axes(features - mean, COMPONENTS, self.draws)
 
     def network(self, seed: int) -> Trunk:
         """An untrained network for what `seen` gives."""
         width, draws = 256, torch.Generator().manual_seed(derive_seed("iic trunk", seed))
-        return Trunk([linear(self.pool.shape[2], width, draws), nn.ReLU(), linear(width, width, draws), nn.ReLU()], width)
+        return Trunk(
+            [
+                linear(self.pool.shape[2], width, draws),
+                nn.ReLU(),
+                linear(width, width, draws),
+                nn.ReLU(),
+            ],
+            width,
+        )
 
     def epoch(self) -> None:
         """Nothing: the pool stays as it is."""
@@ -192,12 +217,16 @@ def whitened_axes(centred: torch.Tensor, count: int, draws: torch.Generator) -> 
     none at all.
     """
     count = min(count, *centred.shape)
-    basis = torch.randn(centred.shape[1], min(count + 32, *centred.shape), generator=draws).to(centred.device)
+    basis = torch.randn(centred.shape[1], min(count + 32, *centred.shape), generator=draws).to(
+        centred.device
+    )
     for _ in range(6):
         basis = torch.linalg.qr(centred.T @ (centred @ basis))[0]
     _, strengths, right = torch.linalg.svd(centred @ basis, full_matrices=False)
     kept = strengths[:count] > max(1e-4 * float(strengths[0]), 1e-6)
-    return (basis @ right.T)[:, :count][:, kept] * (math.sqrt(len(centred)) / strengths[:count][kept])
+    return (basis @ right.T)[:, :count][:, kept] * (
+        math.sqrt(len(centred)) / strengths[:count][kept]
+    )
 
 
 class PictureViews:
@@ -228,7 +257,7 @@ class PictureViews:
     def seen(self, pictures: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) → its middle (n, c, size, size)."""
         top, left = ((side - self.size) // 2 for side in pictures.shape[2:])
-        return pictures[:, :, top:top + self.size, left:left + self.size]
+        return pictures[:, :, top : top + self.size, left : left + self.size]
 
     def network(self, seed: int) -> Trunk:
         """The paper's network for digits, narrower where asked for."""
@@ -236,11 +265,12 @@ class PictureViews:
         return convolutions(self.pictures.shape[1], self.size, self.width, draws)
 
     def batch(self, rows: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
-        """Each picture's middle and `views` transformed copies: (1 + views, rows, c, size, size).
-        """
+        """Each picture's middle and `views` transformed copies: (1 + views, rows, c, size, size)."""
         of = self.current if self.fresh else [self.pictures] * (1 + self.views)
         copies = transformed(torch.cat([pictures[rows] for pictures in of[1:]]), draws, self.size)
-        return torch.cat([self.seen(of[0][rows]), copies]).reshape(1 + self.views, len(rows), *copies.shape[1:])
+        return torch.cat([self.seen(of[0][rows]), copies]).reshape(
+            1 + self.views, len(rows), *copies.shape[1:]
+        )
 
     def originals(self) -> torch.Tensor:
         """(n, c, size, size): each picture's middle."""
@@ -248,6 +278,7 @@ class PictureViews:
 
 
 # --- networks -------------------------------------------------------------------------------------
+
 
 class Trunk(nn.Sequential):
     """Layers that end in `outputs` numbers a picture: what all heads look at."""
@@ -275,8 +306,15 @@ def convolutions(channels: int, size: int, width: int, draws: torch.Generator) -
     for level in range(4):
         outputs = width * 2**level
         layers += [nn.MaxPool2d(2)] if level else []
-        layers += [_drawn(nn.Conv2d(inputs, outputs, 5, padding=2, bias=False, device="meta"), 25 * inputs, draws),
-                   nn.BatchNorm2d(outputs), nn.ReLU()]
+        layers += [
+            _drawn(
+                nn.Conv2d(inputs, outputs, 5, padding=2, bias=False, device="meta"),
+                25 * inputs,
+                draws,
+            ),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+        ]
         inputs = outputs
     return Trunk([*layers, nn.Flatten()], outputs * (size // 8) ** 2)
 
@@ -304,8 +342,12 @@ class Heads(nn.Module):
     def __init__(self, sample: torch.Tensor, sub_heads: int, clusters: int, draws: torch.Generator):
         super().__init__()
         self.shape = (sub_heads, clusters)
-        weight = torch.randn(sub_heads, clusters, sample.shape[1], generator=draws).to(sample.device)
-        spread = (sample @ weight.flatten(0, 1).T).reshape(len(sample), sub_heads, clusters).std((0, 2))
+        weight = torch.randn(sub_heads, clusters, sample.shape[1], generator=draws).to(
+            sample.device
+        )
+        spread = (
+            (sample @ weight.flatten(0, 1).T).reshape(len(sample), sub_heads, clusters).std((0, 2))
+        )
         weight *= (2 / spread.clamp_min(1e-12))[:, None, None]
         self.weight = nn.Parameter(weight.flatten(0, 1))
         self.bias = nn.Parameter(torch.zeros(sub_heads * clusters, device=sample.device))
@@ -315,6 +357,7 @@ class Heads(nn.Module):
 
 
 # --- training -------------------------------------------------------------------------------------
+
 
 class Clustering:
     """A trunk with main and over-clustering heads, their optimizer and the views that they learn
@@ -333,13 +376,17 @@ class Clustering:
             sample = self.trunk(views.originals()[:CHUNK])
         start = torch.Generator().manual_seed(derive_seed("iic heads", study.seed))
         self.main = Heads(sample, study.sub_heads, clusters, start)
-        self.over = Heads(sample, min(study.sub_heads, MOST_OVER), max(clusters, study.over_clusters), start)
+        self.over = Heads(
+            sample, min(study.sub_heads, MOST_OVER), max(clusters, study.over_clusters), start
+        )
         parameters = [*self.trunk.parameters(), *self.main.parameters(), *self.over.parameters()]
         self.optimizer = torch.optim.Adam(parameters, lr=study.learning_rate)
         # an epoch; the rest of the pictures waits for the next
         self.steps = len(views.originals()) // study.batch_size
         self.passes = [[self.over], [self.main]] if turns else [[self.over, self.main]]
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, self.steps * study.epochs * len(self.passes))
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self.optimizer, self.steps * study.epochs * len(self.passes)
+        )
 
     def epoch(self) -> Iterator[int]:
         """One pass over the pictures; yields the number of steps done in it. `losses` (sub_heads,)
@@ -350,7 +397,7 @@ class Clustering:
         for turn, heads in enumerate(self.passes):
             rows = torch.randperm(len(self.views.originals()), generator=self.draws).to(self.device)
             total = torch.zeros(heads[-1].shape[0], dtype=torch.float64, device=self.device)
-            for step, batch in enumerate(rows.split(self.study.batch_size)[:self.steps]):
+            for step, batch in enumerate(rows.split(self.study.batch_size)[: self.steps]):
                 total += self._step(self.views.batch(batch, self.draws), heads)
                 yield turn * self.steps + step + 1
         self.losses = total / self.steps
@@ -390,6 +437,8 @@ class Clustering:
         """
         found = []
         for rows in torch.arange(len(self.views.originals()), device=self.device).split(CHUNK):
-            found.append(torch.stack([self.logits(view) for view in self.views.batch(rows, self.draws)], 1))
+            found.append(
+                torch.stack([self.logits(view) for view in self.views.batch(rows, self.draws)], 1)
+            )
         logits = torch.cat(found, 2)  # (sub_heads, 1 + copies, n, clusters)
         return information_loss(logits[:, 0], logits[:, 1:], self.study.entropy_weight)

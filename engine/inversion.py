@@ -38,7 +38,9 @@ class Leak:
         """(n,) that a picture would leave: what one phone with this picture alone would compute in
         one step.
         """
-        found = torch.autograd.grad(F.cross_entropy(self.network(picture), label), self.shared, create_graph=create_graph)
+        found = torch.autograd.grad(
+            F.cross_entropy(self.network(picture), label), self.shared, create_graph=create_graph
+        )
         return torch.cat([part.flatten() for part in found])
 
     def apart(self, gradient: Tensor) -> Tensor:
@@ -56,7 +58,9 @@ def labels_of(upload: Tensor, kept: Tensor, classes: int, width: int) -> list[in
     class alone (after Zhao et al. 2020). So the largest singular vector tells the p_c − y_c but for
     their sign, and the biases, whose input is 1, tell that. Without a bias only lengths are left.
     """
-    layer = torch.cat([upload[-classes * (width + 1):-classes].view(classes, width), upload[-classes:, None]], 1)
+    layer = torch.cat(
+        [upload[-classes * (width + 1) : -classes].view(classes, width), upload[-classes:, None]], 1
+    )
     if not bool(layer.any()):
         return []
     u, s, v = torch.linalg.svd(layer.double(), full_matrices=False)
@@ -68,7 +72,9 @@ def labels_of(upload: Tensor, kept: Tensor, classes: int, width: int) -> list[in
 
 def total_variation(picture: Tensor) -> Tensor:
     """Mean absolute difference between neighbouring pixels, (1, c, h, w) → ()."""
-    return (picture[:, :, 1:] - picture[:, :, :-1]).abs().mean() + (picture[:, :, :, 1:] - picture[:, :, :, :-1]).abs().mean()
+    return (picture[:, :, 1:] - picture[:, :, :-1]).abs().mean() + (
+        picture[:, :, :, 1:] - picture[:, :, :, :-1]
+    ).abs().mean()
 
 
 class Attempt:
@@ -76,18 +82,27 @@ class Attempt:
     to, `best` what fitted best so far and `loss` how well.
     """
 
-    def __init__(self, leak: Leak, label: int, shape: tuple[int, int, int], steps: int, smoothness: float, draws: torch.Generator):
+    def __init__(
+        self,
+        leak: Leak,
+        label: int,
+        shape: tuple[int, int, int],
+        steps: int,
+        smoothness: float,
+        draws: torch.Generator,
+    ):
         self.leak, self.steps, self.smoothness = leak, steps, smoothness
         device = leak.upload.device
         self.label = torch.tensor([label], device=device)
         self.picture = torch.rand(1, *shape, generator=draws).to(device).requires_grad_()
         self.optimizer = torch.optim.Adam([self.picture], lr=FIRST)
-        self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, [round(steps * at) for at in DROPS], 0.1)
+        self.schedule = torch.optim.lr_scheduler.MultiStepLR(
+            self.optimizer, [round(steps * at) for at in DROPS], 0.1
+        )
         self.best, self.loss, self.done = self.picture.detach().clone(), float("inf"), 0
 
     def step(self) -> float:
-        """One step along the sign of the gradient; what the candidate fitted before it, 1 − cosine.
-        """
+        """One step along the sign of the gradient; what the candidate fitted before it, 1 − cosine."""
         apart = self.leak.apart(self.leak.gradient(self.picture, self.label, create_graph=True))
         more = SMOOTHER ** max(0.0, 1 - 2 * self.done / self.steps)
         loss = apart + self.smoothness * more * total_variation(self.picture)

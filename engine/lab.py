@@ -40,6 +40,7 @@ class Lab:
     def device(self):
         """The torch device to train on: the first visible GPU, else the CPU."""
         import torch
+
         torch.set_num_threads(self.threads)
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -84,9 +85,16 @@ class Lab:
 def made(study: Study, name: str, seconds: float) -> dict:
     """How a result was made: enough to make it again."""
     versions = {"python": platform.python_version()} | {p: _version(p) for p in VERSIONS_OF}
-    return {"key": name, "study": study.NAME, "params": study.model_dump(mode="json"), "seconds": seconds,
-            "device": device_name(), "versions": versions, "command": command(study),
-            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    return {
+        "key": name,
+        "study": study.NAME,
+        "params": study.model_dump(mode="json"),
+        "seconds": seconds,
+        "device": device_name(),
+        "versions": versions,
+        "command": command(study),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
 
 
 def command(study: Study) -> str:
@@ -100,7 +108,11 @@ def command(study: Study) -> str:
 
 def settings_of(study: Study, without: tuple[str, ...] = ()) -> str:
     """The --set options for all that differs from the defaults, as a shell takes them."""
-    return "".join(f" --set {shlex.quote(f'{name}={text}')}" for name, text in study.changed().items() if name not in without)
+    return "".join(
+        f" --set {shlex.quote(f'{name}={text}')}"
+        for name, text in study.changed().items()
+        if name not in without
+    )
 
 
 def device_name() -> str:
@@ -109,6 +121,7 @@ def device_name() -> str:
     Never imports torch itself.
     """
     import sys
+
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return torch.cuda.get_device_name()

@@ -18,7 +18,9 @@ CHANCE = 0.05  # share of held-out pictures that look like copies by constructio
 
 
 @torch.no_grad()
-def nearest(queries: torch.Tensor, references: torch.Tensor, leave_out: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+def nearest(
+    queries: torch.Tensor, references: torch.Tensor, leave_out: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(n, d), (m, d) → row of the nearest reference (n,) and its Euclidean distance (n,).
     leave_out: a query is not its own neighbour.
 
@@ -32,7 +34,9 @@ def nearest(queries: torch.Tensor, references: torch.Tensor, leave_out: bool = F
             table[torch.arange(len(part)), torch.arange(start, start + len(part))] = float("inf")
         rows.append(table.argmin(1))
     found = torch.cat(rows)
-    return found, torch.cat([(q - references[r]).norm(dim=1) for q, r in zip(queries.split(CHUNK), found.split(CHUNK))])
+    return found, torch.cat(
+        [(q - references[r]).norm(dim=1) for q, r in zip(queries.split(CHUNK), found.split(CHUNK))]
+    )
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,9 @@ class Copies:
         return float(np.median(self.ratios))
 
 
-def copies(pictures: torch.Tensor, training: torch.Tensor, held_out: torch.Tensor, most: int | None = None) -> Copies:
+def copies(
+    pictures: torch.Tensor, training: torch.Tensor, held_out: torch.Tensor, most: int | None = None
+) -> Copies:
     """Compare pictures (n, d) with training (t, d) and held-out pictures (m, d) in any order, in
     pixels or features.
 
@@ -80,11 +86,13 @@ def copies(pictures: torch.Tensor, training: torch.Tensor, held_out: torch.Tenso
     threshold, at most, the first ones.
     """
     if len(training) <= len(held_out) // 2:
-        references, others = held_out[:len(training)], held_out[len(training):][:most]
+        references, others = held_out[: len(training)], held_out[len(training) :][:most]
         yardstick = _ratio(nearest(others, training)[1], nearest(others, references)[1])
     else:
         references, others = held_out, held_out[:most]
-        yardstick = _ratio(nearest(others, training)[1], nearest(others, references, leave_out=True)[1])
+        yardstick = _ratio(
+            nearest(others, training)[1], nearest(others, references, leave_out=True)[1]
+        )
     ratios = _ratio(nearest(pictures, training)[1], nearest(pictures, references)[1])
     return Copies(ratios, yardstick, float(np.quantile(yardstick, CHANCE)), len(references))
 
@@ -97,7 +105,11 @@ def found_again(training: torch.Tensor, references: torch.Tensor, threshold: flo
     alike, and where the held-out pictures' own ratios have set a threshold of 0. Then the test
     cannot see copies, and what it says of other pictures says nothing.
     """
-    return float((_ratio(torch.zeros(len(training)), nearest(training, references)[1].cpu()) < threshold).mean())
+    return float(
+        (
+            _ratio(torch.zeros(len(training)), nearest(training, references)[1].cpu()) < threshold
+        ).mean()
+    )
 
 
 def _ratio(near: torch.Tensor, far: torch.Tensor) -> np.ndarray:
@@ -111,7 +123,10 @@ def membership(members: np.ndarray, others: np.ndarray) -> float:
     nothing, 1 all.
     """
     from sklearn.metrics import roc_auc_score
-    return float(roc_auc_score(np.r_[np.ones(len(members)), np.zeros(len(others))], np.r_[members, others]))
+
+    return float(
+        roc_auc_score(np.r_[np.ones(len(members)), np.zeros(len(others))], np.r_[members, others])
+    )
 
 
 def advantage(members: np.ndarray, others: np.ndarray) -> float:
@@ -122,12 +137,17 @@ def advantage(members: np.ndarray, others: np.ndarray) -> float:
     for random scores.
     """
     from sklearn.metrics import roc_curve
-    false, true, _ = roc_curve(np.r_[np.ones(len(members)), np.zeros(len(others))], np.r_[members, others])
+
+    false, true, _ = roc_curve(
+        np.r_[np.ones(len(members)), np.zeros(len(others))], np.r_[members, others]
+    )
     return float((1 + (true - false).max()) / 2)
 
 
 @torch.no_grad()
-def nearest_by_ssim(pictures: torch.Tensor, references: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def nearest_by_ssim(
+    pictures: torch.Tensor, references: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(n, c, h, w), (m, c, h, w) in [0, 1] → row of the most similar reference (n,) and its
     structural similarity (n,).
 
@@ -142,9 +162,14 @@ def nearest_by_ssim(pictures: torch.Tensor, references: torch.Tensor) -> tuple[t
     rows, values = [], []
     for one in pictures.split(1):
         mean, cross = mean_of(one), mean_of(references * one)
-        variance, covariance = bias * (mean_of(one.square()) - mean.square()), bias * (cross - means * mean)
+        variance, covariance = (
+            bias * (mean_of(one.square()) - mean.square()),
+            bias * (cross - means * mean),
+        )
         top = (2 * means * mean + c1) * (2 * covariance + c2)
-        likeness = (top / ((means.square() + mean.square() + c1) * (variances + variance + c2))).mean((1, 2, 3))
+        likeness = (
+            top / ((means.square() + mean.square() + c1) * (variances + variance + c2))
+        ).mean((1, 2, 3))
         rows.append(likeness.argmax())
         values.append(likeness.max())
     return torch.stack(rows), torch.stack(values)

@@ -32,14 +32,22 @@ class LinearTraining(Learner):
     study.
     """
 
-    def __init__(self, study, plan: dict, images, device: torch.device, train: np.ndarray, test: np.ndarray):
+    def __init__(
+        self, study, plan: dict, images, device: torch.device, train: np.ndarray, test: np.ndarray
+    ):
         super().__init__(study, plan, images, device)
         self.shown = min(self.shown, SHOWN)
         self.rows, self.test_rows = (torch.from_numpy(found).to(device) for found in (train, test))
         classes, d = len(images.classes), train.shape[1]
         # Filled anew for every part: asking the system for memory would take half of a step's time.
-        self.half, self.full = torch.empty(CHUNK, d, dtype=torch.float16, device=device), torch.empty(CHUNK, d, device=device)
-        self.weight, self.bias = torch.zeros(classes, d, device=device), torch.zeros(classes, device=device)
+        self.half, self.full = (
+            torch.empty(CHUNK, d, dtype=torch.float16, device=device),
+            torch.empty(CHUNK, d, device=device),
+        )
+        self.weight, self.bias = (
+            torch.zeros(classes, d, device=device),
+            torch.zeros(classes, device=device),
+        )
         self.bind(study.clip, plan["noise_multiplier"])
         self.mean = self._mean()
         self.lengths = self._lengths()
@@ -47,7 +55,12 @@ class LinearTraining(Learner):
 
     def share(self, other: LinearTraining) -> None:
         """Look at the same rows in memory as another learner of the same data."""
-        self.rows, self.test_rows, self.labels, self.test_labels = other.rows, other.test_rows, other.labels, other.test_labels
+        self.rows, self.test_rows, self.labels, self.test_labels = (
+            other.rows,
+            other.test_rows,
+            other.labels,
+            other.test_labels,
+        )
 
     def bind(self, max_grad_norm: float, noise_multiplier: float) -> None:
         """Clip and noise so from now on; only audits, which plant errors, say anything else than
@@ -57,13 +70,13 @@ class LinearTraining(Learner):
 
     def _taken(self, part: torch.Tensor) -> torch.Tensor:
         """Training rows by number, (r,) → (r, d) float32, until the next call."""
-        half, full = self.half[:len(part)], self.full[:len(part)]
+        half, full = self.half[: len(part)], self.full[: len(part)]
         return full.copy_(torch.index_select(self.rows, 0, part, out=half))
 
     def _parts(self, rows: torch.Tensor) -> Iterator[torch.Tensor]:
         """(n, d) float16 → parts (r, d) float32, each until the next."""
         for part in rows.split(CHUNK):
-            yield self.full[:len(part)].copy_(part)
+            yield self.full[: len(part)].copy_(part)
 
     def _mean(self) -> torch.Tensor:
         """(d,) the mean of all training rows; with privacy under noise of mean_noise times the
@@ -73,7 +86,11 @@ class LinearTraining(Learner):
         most = longest(self.rows.shape[1])
         for x in self._parts(self.rows):
             # no row is longer: the sum relies on it
-            total += (x * (most / (x.norm(dim=1, keepdim=True) * (1 + dp_sgd.ROUNDING))).clamp(max=1)).double().sum(0)
+            total += (
+                (x * (most / (x.norm(dim=1, keepdim=True) * (1 + dp_sgd.ROUNDING))).clamp(max=1))
+                .double()
+                .sum(0)
+            )
         if self.study.private and self.plan["noise_multiplier"] > 0:
             noise = GaussianNoise(self.study.derive_seed("noise on the mean"), self.device)
             total = noise.added_to(total, self.plan["mean_noise"] * most)
@@ -97,7 +114,9 @@ class LinearTraining(Learner):
             if self.study.private:
                 norms = residual.norm(dim=1) * (1 + dp_sgd.ROUNDING) * self.lengths[part]
                 # what is no number counts nothing
-                residual = (residual * dp_sgd.clip_factors(norms, self.max_grad_norm)[:, None]).nan_to_num(nan=0.0)
+                residual = (
+                    residual * dp_sgd.clip_factors(norms, self.max_grad_norm)[:, None]
+                ).nan_to_num(nan=0.0)
             weight.addmm_(residual.T, x)
             bias += residual.sum(0)
         return weight - bias[:, None] * self.mean, bias
@@ -128,7 +147,7 @@ class LinearTraining(Learner):
 
     def shown_logits(self) -> torch.Tensor:
         """(shown, classes) of the training pictures that accuracy is measured on."""
-        return self.logits_of(self.rows[:self.shown])
+        return self.logits_of(self.rows[: self.shown])
 
     def weights(self) -> np.ndarray:
         """All that is published of the finished model, (classes·d + classes + d,): W, b and the
@@ -143,7 +162,12 @@ def logits(weights: np.ndarray, rows: np.ndarray, device: torch.device) -> torch
     classes = (len(found) - d) // (d + 1)
     weight, bias, mean = found.split([classes * d, classes, d])
     weight = weight.view(classes, d)
-    return torch.cat([torch.from_numpy(part).to(device).float() @ weight.T for part in np.array_split(rows, -(-len(rows) // 2048))]) + (bias - weight @ mean)
+    return torch.cat(
+        [
+            torch.from_numpy(part).to(device).float() @ weight.T
+            for part in np.array_split(rows, -(-len(rows) // 2048))
+        ]
+    ) + (bias - weight @ mean)
 
 
 class LinearShadows(Learner):
@@ -156,11 +180,26 @@ class LinearShadows(Learner):
     that.
     """
 
-    def __init__(self, study, plan: dict, images, device: torch.device, rows: np.ndarray, labels: np.ndarray, members: np.ndarray):
+    def __init__(
+        self,
+        study,
+        plan: dict,
+        images,
+        device: torch.device,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        members: np.ndarray,
+    ):
         super().__init__(study, plan, replace(images, train_labels=labels), device)
-        self.rows, self.members = torch.from_numpy(rows).to(device), torch.from_numpy(members).to(device).float()
+        self.rows, self.members = (
+            torch.from_numpy(rows).to(device),
+            torch.from_numpy(members).to(device).float(),
+        )
         self.models, self.classes, d = members.shape[1], len(images.classes), rows.shape[1]
-        self.weight, self.bias = torch.zeros(self.models * self.classes, d, device=device), torch.zeros(self.models, self.classes, device=device)
+        self.weight, self.bias = (
+            torch.zeros(self.models * self.classes, d, device=device),
+            torch.zeros(self.models, self.classes, device=device),
+        )
         self._release_means()
         self.begin([self.weight, self.bias])
 
@@ -179,7 +218,9 @@ class LinearShadows(Learner):
             total = self.noise.added_to(total, self.plan["mean_noise"] * longest(total.shape[1]))
         self.means = (total / self.plan["n"]).float()
         squares = [x.square().sum(1, keepdim=True) - 2 * x @ self.means.T for _, x in self._parts()]
-        self.lengths = (torch.cat(squares) + self.means.square().sum(1) + 1).clamp_min(1).sqrt() * (1 + dp_sgd.ROUNDING)
+        self.lengths = (torch.cat(squares) + self.means.square().sum(1) + 1).clamp_min(1).sqrt() * (
+            1 + dp_sgd.ROUNDING
+        )
 
     def _offset(self, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """(k, classes): b − W m of each model."""
@@ -193,7 +234,9 @@ class LinearShadows(Learner):
         offset = self._offset(self.weight, self.bias)
         for part in rows.split(CHUNK):
             x = self.rows[part].float()
-            residual = ((x @ self.weight.T).view(len(part), self.models, self.classes) + offset).softmax(2)
+            residual = (
+                (x @ self.weight.T).view(len(part), self.models, self.classes) + offset
+            ).softmax(2)
             residual[torch.arange(len(part), device=self.device), :, self.labels[part]] -= 1
             weights = self.members[part]  # (r, k)
             if self.study.private:
@@ -215,4 +258,6 @@ class LinearShadows(Learner):
         """(count, k, classes) of the first rows."""
         weight, bias = self.released()
         parts = [(x @ weight.T) for place, x in self._parts() if place.start < count]
-        return torch.cat(parts)[:count].view(count, self.models, self.classes) + self._offset(weight, bias)
+        return torch.cat(parts)[:count].view(count, self.models, self.classes) + self._offset(
+            weight, bias
+        )

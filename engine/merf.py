@@ -38,10 +38,14 @@ class Features:
 
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
         angles = pictures.flatten(1) @ self.frequencies
-        return torch.cat([angles.cos(), angles.sin()], 1) / math.sqrt(angles.shape[1]) / (1 + ROUNDING)
+        return (
+            torch.cat([angles.cos(), angles.sin()], 1) / math.sqrt(angles.shape[1]) / (1 + ROUNDING)
+        )
 
 
-def embedding(features: Features, images: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
+def embedding(
+    features: Features, images: torch.Tensor, labels: torch.Tensor, classes: int
+) -> torch.Tensor:
     """Exact sums over pictures (n, h, w, c) uint8: (classes, 2·count + 1), in each class's row Σ
     φ(x) and COUNTED times how many there are. One picture moves it by at most SENSITIVITY.
     """
@@ -67,17 +71,44 @@ class Imitator(Artist):
     `released`; n: how many pictures it was made of, which is public.
     """
 
-    def __init__(self, study, sums: torch.Tensor, n: int, features: Features, size: int, channels: int, device: torch.device):
+    def __init__(
+        self,
+        study,
+        sums: torch.Tensor,
+        n: int,
+        features: Features,
+        size: int,
+        channels: int,
+        device: torch.device,
+    ):
         classes = len(sums)
-        super().__init__(study.latent, classes, study.averaging, torch.Generator(device).manual_seed(derive_seed("latents", study.seed)), device)
+        super().__init__(
+            study.latent,
+            classes,
+            study.averaging,
+            torch.Generator(device).manual_seed(derive_seed("latents", study.seed)),
+            device,
+        )
         self.study, self.features = study, features
         told = classes if classes > 1 else 0
-        self.begin(networks.dcgan(study.imitator_width, study.imitator_width, channels, size, study.latent + told, 1, derive_seed("init", study.seed))[0])
+        self.begin(
+            networks.dcgan(
+                study.imitator_width,
+                study.imitator_width,
+                channels,
+                size,
+                study.latent + told,
+                1,
+                derive_seed("init", study.seed),
+            )[0]
+        )
         self.wanted = (sums[:, :-1] / n).float()  # (classes, 2·count)
         # (classes,) of what is made
         self.shares = (sums[:, -1] / COUNTED / n).clamp_min(LEAST_SHARE).float()
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=study.imitator_rate)
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, study.imitator_steps)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self.optimizer, study.imitator_steps
+        )
 
     def step(self) -> None:
         """One step towards the released mean."""

@@ -87,9 +87,15 @@ def kernel_distance(real: np.ndarray, generated: np.ndarray) -> float:
     if min(n, m) < 2:
         raise ValueError("an unbiased kernel distance needs at least two pictures on each side")
     kernel = lambda a, b: (a @ b.T / d + 1) ** 3
-    within = lambda x: (sum(kernel(x[i:i + BLOCK], x).sum() for i in range(0, len(x), BLOCK)) - (((x**2).sum(1) / d + 1) ** 3).sum()) / (len(x) * (len(x) - 1))
+    within = lambda x: (
+        (
+            sum(kernel(x[i : i + BLOCK], x).sum() for i in range(0, len(x), BLOCK))
+            - (((x**2).sum(1) / d + 1) ** 3).sum()
+        )
+        / (len(x) * (len(x) - 1))
+    )
     x, y = np.asarray(real, np.float64), np.asarray(generated, np.float64)
-    between = sum(kernel(x[i:i + BLOCK], y).sum() for i in range(0, n, BLOCK)) / (n * m)
+    between = sum(kernel(x[i : i + BLOCK], y).sum() for i in range(0, n, BLOCK)) / (n * m)
     return float(within(x) + within(y) - 2 * between)
 
 
@@ -103,7 +109,9 @@ class Covered:
     recall: float
 
 
-def precision_and_recall(real: np.ndarray, generated: np.ndarray, neighbours: int = NEIGHBOURS) -> Covered:
+def precision_and_recall(
+    real: np.ndarray, generated: np.ndarray, neighbours: int = NEIGHBOURS
+) -> Covered:
     """Each set's pictures, with balls to their k-th neighbour, stand for where the set is
     (Kynkäänniemi et al. 2019). Raises ValueError for k pictures or fewer on a side.
     """
@@ -118,10 +126,18 @@ def _inside(points: np.ndarray, others: np.ndarray, neighbours: int) -> float:
     no number, or without end.
     """
     # 0 is itself
-    reach = np.concatenate([np.partition(_squares(others[i:i + BLOCK], others), neighbours, axis=1)[:, neighbours] for i in range(0, len(others), BLOCK)])
+    reach = np.concatenate(
+        [
+            np.partition(_squares(others[i : i + BLOCK], others), neighbours, axis=1)[:, neighbours]
+            for i in range(0, len(others), BLOCK)
+        ]
+    )
     if not (np.isfinite(reach).all() and np.isfinite(points).all()):
         return float("nan")
-    found = [(_squares(points[i:i + BLOCK], others) <= reach).any(1) for i in range(0, len(points), BLOCK)]
+    found = [
+        (_squares(points[i : i + BLOCK], others) <= reach).any(1)
+        for i in range(0, len(points), BLOCK)
+    ]
     return float(np.concatenate(found).mean())
 
 
@@ -132,6 +148,7 @@ def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 # --- memorisation ---------------------------------------------------------------------------------
 
+
 def nearest_cosine(of: np.ndarray, among: np.ndarray) -> np.ndarray:
     """(n,) each feature's least cosine distance 1 − |cos| to the others, rows of zeros left out on
     both sides as torchmetrics does. Raises ValueError where none is left.
@@ -139,7 +156,9 @@ def nearest_cosine(of: np.ndarray, among: np.ndarray) -> np.ndarray:
     a, b = (_unit(np.asarray(x, np.float64)) for x in (of, among))
     if not len(a) or not len(b):
         raise ValueError("all features are zero: no angle can be taken")
-    return np.concatenate([1 - np.abs(a[i:i + BLOCK] @ b.T).max(1) for i in range(0, len(a), BLOCK)])
+    return np.concatenate(
+        [1 - np.abs(a[i : i + BLOCK] @ b.T).max(1) for i in range(0, len(a), BLOCK)]
+    )
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
@@ -170,7 +189,10 @@ def memorised(real: np.ndarray, generated: np.ndarray, distance: float) -> Memor
     part of the data grows without bound by the paper's definition; by torchmetrics' only where no
     training picture is left out.
     """
-    backward, forward = float(nearest_cosine(real, generated).mean()), float(nearest_cosine(generated, real).mean())
+    backward, forward = (
+        float(nearest_cosine(real, generated).mean()),
+        float(nearest_cosine(generated, real).mean()),
+    )
     punished = lambda mean: 1.0 if mean >= COPY else mean
     by_torchmetrics = 0.0 if distance <= 1e-8 else distance / (punished(backward) + 10e-15)
     return Memorised(by_torchmetrics, distance / (punished(forward) + 1e-15), backward, forward)

@@ -8,7 +8,11 @@ are those that the accountants for adding and removing compare, in both directio
 what is charged (docs/guarantees.md).
 """
 
-ONE_PICTURE = ("one training picture blanked: its place stays, but it adds nothing to any step "
-               "or sum; the number of pictures is fixed and public (zero-out)")
-ONE_PARTICIPANT = ("one participant blanked, with all its pictures and on all days: it adds "
-                   "nothing to any sum; the number of participants is fixed and public (zero-out)")
+ONE_PICTURE = (
+    "one training picture blanked: its place stays, but it adds nothing to any step "
+    "or sum; the number of pictures is fixed and public (zero-out)"
+)
+ONE_PARTICIPANT = (
+    "one participant blanked, with all its pictures and on all days: it adds "
+    "nothing to any sum; the number of participants is fixed and public (zero-out)"
+)

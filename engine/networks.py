@@ -23,7 +23,9 @@ def named(logits: torch.Tensor) -> torch.Tensor:
     return logits.argmax(-1).masked_fill(logits.isnan().any(-1), -1)
 
 
-def report_cnn(channels: int, size: int, classes: int, seed: int, activation: str = "relu", norm: str = "none") -> nn.Sequential:
+def report_cnn(
+    channels: int, size: int, classes: int, seed: int, activation: str = "relu", norm: str = "none"
+) -> nn.Sequential:
     """The small CNN of the DP-SGD tutorials: (batch, channels, size, size) → (batch, classes)
     logits.
 
@@ -35,21 +37,37 @@ def report_cnn(channels: int, size: int, classes: int, seed: int, activation: st
     own. Raises ValueError where size < 28.
     """
     if size < 28:
-        raise ValueError(f"report_cnn needs pictures of at least 28 x 28 pixels, not {size} x {size}")
+        raise ValueError(
+            f"report_cnn needs pictures of at least 28 x 28 pixels, not {size} x {size}"
+        )
     side = (size + 2 * 3 - 8) // 2 + 1 - 1  # after the first convolution and its pooling
     side = (side - 4) // 2 + 1 - 1  # after the second
     bend = {"relu": nn.ReLU, "tanh": nn.Tanh}[activation]
     # shapes only: the layers' own initialisation would draw from the global generator
     with torch.device("meta"):
-        level = {"none": lambda c: [], "group": lambda c: [nn.GroupNorm(GROUPS, c, affine=False)]}[norm]
+        level = {"none": lambda c: [], "group": lambda c: [nn.GroupNorm(GROUPS, c, affine=False)]}[
+            norm
+        ]
         network = nn.Sequential(
-            nn.Conv2d(channels, 16, 8, stride=2, padding=3), *level(16), nn.MaxPool2d(2, stride=1), bend(),
-            nn.Conv2d(16, 32, 4, stride=2), *level(32), nn.MaxPool2d(2, stride=1), bend(),
-            nn.Flatten(), nn.Linear(32 * side * side, 32), bend(), nn.Linear(32, classes))
+            nn.Conv2d(channels, 16, 8, stride=2, padding=3),
+            *level(16),
+            nn.MaxPool2d(2, stride=1),
+            bend(),
+            nn.Conv2d(16, 32, 4, stride=2),
+            *level(32),
+            nn.MaxPool2d(2, stride=1),
+            bend(),
+            nn.Flatten(),
+            nn.Linear(32 * side * side, 32),
+            bend(),
+            nn.Linear(32, classes),
+        )
     return initialised(network.to_empty(device="cpu"), seed)
 
 
-def keras_cnn(kind: str, width: float, channels: int, size: int, classes: int, seed: int) -> nn.Sequential:
+def keras_cnn(
+    kind: str, width: float, channels: int, size: int, classes: int, seed: int
+) -> nn.Sequential:
     """Report 1's networks: (batch, channels, size, size) → (batch, classes) logits.
 
     Dropout draws from `seed` too.
@@ -59,27 +77,50 @@ def keras_cnn(kind: str, width: float, channels: int, size: int, classes: int, s
     no padding, ReLU. Raises ValueError where size < 16.
     """
     if size < 16:
-        raise ValueError(f"keras_cnn needs pictures of at least 16 x 16 pixels, not {size} x {size}")
+        raise ValueError(
+            f"keras_cnn needs pictures of at least 16 x 16 pixels, not {size} x {size}"
+        )
     drop = torch.Generator().manual_seed(seed ^ 0x5EED)
     few, many = max(1, round(32 * width)), max(1, round(64 * width))
     with torch.device("meta"):
         if kind == "shallow":
             units, side = max(1, round(128 * width)), (size - 4) // 2
-            layers = [*_convolutions(channels, few, many), nn.MaxPool2d(2), Dropout(0.25, drop), nn.Flatten(),
-                      nn.Linear(many * side * side, units), nn.ReLU(), Dropout(0.5, drop)]
+            layers = [
+                *_convolutions(channels, few, many),
+                nn.MaxPool2d(2),
+                Dropout(0.25, drop),
+                nn.Flatten(),
+                nn.Linear(many * side * side, units),
+                nn.ReLU(),
+                Dropout(0.5, drop),
+            ]
         else:
             units, side = max(1, round(1024 * width)), (size - 4) // 2 - 4
             more = {"deep": [], "deeper": _convolutions(many, many, many, padding=1)}[kind]
-            layers = [*_convolutions(channels, few, few), nn.MaxPool2d(2), Dropout(0.25, drop), *_convolutions(few, many, many), *more,
-                      nn.BatchNorm2d(many), Dropout(0.5, drop), nn.Flatten(),
-                      nn.Linear(many * side * side, units), nn.ReLU(), Dropout(0.25, drop)]
+            layers = [
+                *_convolutions(channels, few, few),
+                nn.MaxPool2d(2),
+                Dropout(0.25, drop),
+                *_convolutions(few, many, many),
+                *more,
+                nn.BatchNorm2d(many),
+                Dropout(0.5, drop),
+                nn.Flatten(),
+                nn.Linear(many * side * side, units),
+                nn.ReLU(),
+                Dropout(0.25, drop),
+            ]
         network = nn.Sequential(*layers, nn.Linear(units, classes))
     return initialised(network.to_empty(device="cpu"), seed)
 
 
 def _convolutions(*channels: int, padding: int = 0) -> list[nn.Module]:
     """3 × 3 convolutions from each number of channels to the next, each with its ReLU."""
-    return [layer for a, b in zip(channels, channels[1:]) for layer in (nn.Conv2d(a, b, 3, padding=padding), nn.ReLU())]
+    return [
+        layer
+        for a, b in zip(channels, channels[1:])
+        for layer in (nn.Conv2d(a, b, 3, padding=padding), nn.ReLU())
+    ]
 
 
 RESNETS = {"narrow": (1, 2), "resnet20": (3, 1)}  # blocks a stage, stride of the first convolution
@@ -97,7 +138,11 @@ def resnet(kind: str, norm: str, channels: int, size: int, classes: int, seed: i
     """
     if size < 16:
         raise ValueError(f"resnet needs pictures of at least 16 x 16 pixels, not {size} x {size}")
-    norms = {"batch": nn.BatchNorm2d, "group": lambda c: nn.GroupNorm(GROUPS, c), "plain group": lambda c: nn.GroupNorm(GROUPS, c, affine=False)}
+    norms = {
+        "batch": nn.BatchNorm2d,
+        "group": lambda c: nn.GroupNorm(GROUPS, c),
+        "plain group": lambda c: nn.GroupNorm(GROUPS, c, affine=False),
+    }
     with torch.device("meta"):
         network = ResNet(*RESNETS[kind], norms[norm], channels, classes)
     return initialised(network.to_empty(device="cpu"), seed)
@@ -108,12 +153,23 @@ class ResNet(nn.Module):
     (batch, 64).
     """
 
-    def __init__(self, blocks: int, stride: int, norm: Callable[[int], nn.Module], channels: int, classes: int):
+    def __init__(
+        self,
+        blocks: int,
+        stride: int,
+        norm: Callable[[int], nn.Module],
+        channels: int,
+        classes: int,
+    ):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(channels, 16, 3, stride, 1, bias=False), norm(16)
         self.layer1 = nn.Sequential(*[Block(16, 16, norm) for _ in range(blocks)])
-        self.layer2 = nn.Sequential(Block(16, 32, norm), *[Block(32, 32, norm) for _ in range(blocks - 1)])
-        self.layer3 = nn.Sequential(Block(32, 64, norm), *[Block(64, 64, norm) for _ in range(blocks - 1)])
+        self.layer2 = nn.Sequential(
+            Block(16, 32, norm), *[Block(32, 32, norm) for _ in range(blocks - 1)]
+        )
+        self.layer3 = nn.Sequential(
+            Block(32, 64, norm), *[Block(64, 64, norm) for _ in range(blocks - 1)]
+        )
         self.linear = nn.Linear(64, classes)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
@@ -131,16 +187,25 @@ class Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, norm: Callable[[int], nn.Module]):
         super().__init__()
         self.more, self.stride = outputs - inputs, 1 if outputs == inputs else 2
-        self.conv1, self.bn1 = nn.Conv2d(inputs, outputs, 3, self.stride, 1, bias=False), norm(outputs)
+        self.conv1, self.bn1 = (
+            nn.Conv2d(inputs, outputs, 3, self.stride, 1, bias=False),
+            norm(outputs),
+        )
         self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), norm(outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        short = x[:, :, ::self.stride, ::self.stride]
-        short = F.pad(short, (0, 0, 0, 0, self.more // 2, self.more - self.more // 2)) if self.more else short
+        short = x[:, :, :: self.stride, :: self.stride]
+        short = (
+            F.pad(short, (0, 0, 0, 0, self.more // 2, self.more - self.more // 2))
+            if self.more
+            else short
+        )
         return F.relu(short + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
 
 
-def dcgan(width: int, judge_width: int, channels: int, size: int, latent: int, logits: int, seed: int) -> tuple[nn.Sequential, nn.Sequential]:
+def dcgan(
+    width: int, judge_width: int, channels: int, size: int, latent: int, logits: int, seed: int
+) -> tuple[nn.Sequential, nn.Sequential]:
     """Generator (batch, latent) → (batch, channels, size, size) in [−1, 1], and discriminator back
     to (batch, logits). size: 32 or 64.
 
@@ -152,15 +217,48 @@ def dcgan(width: int, judge_width: int, channels: int, size: int, latent: int, l
     if size not in (32, 64):
         raise ValueError(f"dcgan makes pictures of 32 or 64 pixels, not {size}")
     # from the picture inwards: 32 has three, 64 four
-    stages, judged = ([w * 2**i for i in range(size.bit_length() - 3)] for w in (width, judge_width))
+    stages, judged = (
+        [w * 2**i for i in range(size.bit_length() - 3)] for w in (width, judge_width)
+    )
     with torch.device("meta"):
-        grow = [layer for a, b in zip(stages[:0:-1], stages[-2::-1]) for layer in (nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.GroupNorm(math.gcd(GROUPS, b), b), nn.ReLU())]
-        generator = nn.Sequential(nn.Unflatten(1, (latent, 1, 1)), nn.ConvTranspose2d(latent, stages[-1], 4, bias=False), nn.GroupNorm(math.gcd(GROUPS, stages[-1]), stages[-1]), nn.ReLU(), *grow,
-                                  nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh())
-        shrink = [layer for a, b in zip(judged, judged[1:]) for layer in (nn.Conv2d(a, b, 4, 2, 1), nn.GroupNorm(math.gcd(GROUPS, b), b, affine=False), nn.LeakyReLU(0.2))]
-        discriminator = nn.Sequential(nn.Conv2d(channels, judged[0], 4, 2, 1), nn.LeakyReLU(0.2), *shrink, nn.Flatten(), nn.Linear(16 * judged[-1], logits))
+        grow = [
+            layer
+            for a, b in zip(stages[:0:-1], stages[-2::-1])
+            for layer in (
+                nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False),
+                nn.GroupNorm(math.gcd(GROUPS, b), b),
+                nn.ReLU(),
+            )
+        ]
+        generator = nn.Sequential(
+            nn.Unflatten(1, (latent, 1, 1)),
+            nn.ConvTranspose2d(latent, stages[-1], 4, bias=False),
+            nn.GroupNorm(math.gcd(GROUPS, stages[-1]), stages[-1]),
+            nn.ReLU(),
+            *grow,
+            nn.ConvTranspose2d(width, channels, 4, 2, 1),
+            nn.Tanh(),
+        )
+        shrink = [
+            layer
+            for a, b in zip(judged, judged[1:])
+            for layer in (
+                nn.Conv2d(a, b, 4, 2, 1),
+                nn.GroupNorm(math.gcd(GROUPS, b), b, affine=False),
+                nn.LeakyReLU(0.2),
+            )
+        ]
+        discriminator = nn.Sequential(
+            nn.Conv2d(channels, judged[0], 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            *shrink,
+            nn.Flatten(),
+            nn.Linear(16 * judged[-1], logits),
+        )
     draws = torch.Generator().manual_seed(seed)
-    return tuple(_normal(network.to_empty(device="cpu"), draws) for network in (generator, discriminator))
+    return tuple(
+        _normal(network.to_empty(device="cpu"), draws) for network in (generator, discriminator)
+    )
 
 
 def _normal(network: nn.Module, generator: torch.Generator) -> nn.Module:

@@ -44,6 +44,7 @@ class GaussianNoise:
         self.host = np.random.default_rng(seed) if self.device == "cpu" else None
         if self.host is None:
             import torch
+
             self.elsewhere = torch.Generator(device).manual_seed(seed)
 
     def array(self, shape: int | tuple[int, ...]) -> np.ndarray:
@@ -58,6 +59,7 @@ class GaussianNoise:
     def tensor(self, *shape: int) -> torch.Tensor:
         """N(0, 1), float64, on the device."""
         import torch
+
         if self.host is not None:
             return torch.from_numpy(self.array(shape))
         return summed(shape, self.elsewhere)
@@ -81,23 +83,29 @@ class Coins:
         self.host = np.random.default_rng(seed) if self.device == "cpu" else None
         if self.host is None:
             import torch
+
             self.elsewhere = torch.Generator(device).manual_seed(seed)
 
     def joins(self, probability: float, *shape: int) -> torch.Tensor:
         """Bool, each True with this probability. Raises ValueError where it is none."""
         import torch
+
         if not 0 <= probability <= 1:
             raise ValueError(f"a probability is between 0 and 1, not {probability}")
         # float64, because float32 draws know no probability finer than 2^-24.
         if self.host is not None:
             return torch.from_numpy(self.host.random(shape) < probability)
-        return torch.rand(
-            shape, generator=self.elsewhere, dtype=torch.float64, device=self.device) < probability
+        return (
+            torch.rand(shape, generator=self.elsewhere, dtype=torch.float64, device=self.device)
+            < probability
+        )
 
 
 def summed(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """N(0, 1), float64, on the generator's device: half the sum of four independent draws."""
     import torch
+
     draw = lambda: torch.randn(
-        shape, generator=generator, device=generator.device, dtype=torch.float64)
+        shape, generator=generator, device=generator.device, dtype=torch.float64
+    )
     return draw().add_(draw()).add_(draw()).add_(draw()).div_(2)

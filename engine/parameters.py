@@ -70,7 +70,11 @@ class Spec:
             return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
         if self.kind in ("int", "float"):
             value = numeral(text)
-            return int(value) if math.isfinite(value) and value == int(value) and self.kind == "int" else value
+            return (
+                int(value)
+                if math.isfinite(value) and value == int(value) and self.kind == "int"
+                else value
+            )
         return text
 
     def format(self, value: Any) -> str:
@@ -90,24 +94,50 @@ def numeral(text: str) -> float:
     text = text.strip()
     if "_" in text:
         raise ValueError("an underscore")
-    return float(text.replace(",", "") if _GROUPED.fullmatch(text) else text.replace(",", ".") if _COMMA.fullmatch(text) else text)
+    return float(
+        text.replace(",", "")
+        if _GROUPED.fullmatch(text)
+        else text.replace(",", ".")
+        if _COMMA.fullmatch(text)
+        else text
+    )
 
 
 def number(value: float | None) -> str:
     """Shortest exact text of a number: 8.0 → '8', 1e-05 → '1e-05', 200000.0 → '200000'."""
     if value is None:
         return ""
-    whole = isinstance(value, int) or (math.isfinite(value) and value == int(value) and abs(value) < 1e15)
+    whole = isinstance(value, int) or (
+        math.isfinite(value) and value == int(value) and abs(value) < 1e15
+    )
     return str(int(value)) if whole else repr(float(value))
 
 
-def parameter(title: str, default: Any, *, low=None, high=None, choices=None, unit="", help="", scale="linear",
-              ends=("", ""), pattern=None) -> Any:
-    """Declare one field of a study. `choices` maps each allowed text to the words a visitor sees.
-    """
+def parameter(
+    title: str,
+    default: Any,
+    *,
+    low=None,
+    high=None,
+    choices=None,
+    unit="",
+    help="",
+    scale="linear",
+    ends=("", ""),
+    pattern=None,
+) -> Any:
+    """Declare one field of a study. `choices` maps each allowed text to the words a visitor sees."""
     extra = {"unit": unit, "scale": scale, "ends": list(ends), "choices": choices or {}}
-    return Field(default, title=title, ge=low, le=high, description=help, pattern=pattern,
-                 max_length=MAX_TEXT if pattern else None, json_schema_extra=extra)
+    return Field(
+        default,
+        title=title,
+        ge=low,
+        le=high,
+        description=help,
+        pattern=pattern,
+        max_length=MAX_TEXT if pattern else None,
+        json_schema_extra=extra,
+    )
 
 
 def spec(study: type[BaseModel], name: str) -> Spec:
@@ -117,15 +147,29 @@ def spec(study: type[BaseModel], name: str) -> Spec:
     members = typing.get_args(info.annotation) if _is_union(info.annotation) else (info.annotation,)
     inner = next(m for m in members if m is not type(None))
     return Spec(
-        name=name, title=info.title, kind=_kind(inner, extra["choices"]), default=info.default,
-        low=getattr(bounds.get("Ge"), "ge", None), high=getattr(bounds.get("Le"), "le", None),
-        choices=tuple(extra["choices"]), labels=tuple(extra["choices"].values()), unit=extra["unit"],
-        help=info.description or "", scale=extra["scale"], ends=tuple(extra["ends"]), optional=type(None) in members)
+        name=name,
+        title=info.title,
+        kind=_kind(inner, extra["choices"]),
+        default=info.default,
+        low=getattr(bounds.get("Ge"), "ge", None),
+        high=getattr(bounds.get("Le"), "le", None),
+        choices=tuple(extra["choices"]),
+        labels=tuple(extra["choices"].values()),
+        unit=extra["unit"],
+        help=info.description or "",
+        scale=extra["scale"],
+        ends=tuple(extra["ends"]),
+        optional=type(None) in members,
+    )
 
 
 def specs(study: type[BaseModel]) -> dict[str, Spec]:
     """All parameters of a study, in the order in which it declares them."""
-    return {name: spec(study, name) for name, info in study.model_fields.items() if info.json_schema_extra}
+    return {
+        name: spec(study, name)
+        for name, info in study.model_fields.items()
+        if info.json_schema_extra
+    }
 
 
 def _is_union(annotation) -> bool:
@@ -151,46 +195,99 @@ DATASETS = {
 
 def dataset(default: str = "mnist-5k") -> Any:
     return parameter(
-        "Pictures", default, pattern=r"^(mnist-5k|mnist|fashion-mnist|cifar10|celeba|folder:[A-Za-z0-9_-]{1,64})$",
-        help="one of " + ", ".join(DATASETS) + ", or folder:NAME for a folder of your own (letters, digits, - and _)")
+        "Pictures",
+        default,
+        pattern=r"^(mnist-5k|mnist|fashion-mnist|cifar10|celeba|folder:[A-Za-z0-9_-]{1,64})$",
+        help="one of "
+        + ", ".join(DATASETS)
+        + ", or folder:NAME for a folder of your own (letters, digits, - and _)",
+    )
 
 
 def seed(default: int = 0) -> Any:
-    return parameter("Seed", default, low=0, high=2**31 - 1,
-                     help="Fixes every random draw, so that the same settings give the same result on the same kind of "
-                          "machine. Whoever knows the seed can undo the noise: a seeded run is a simulation of a private one.")
+    return parameter(
+        "Seed",
+        default,
+        low=0,
+        high=2**31 - 1,
+        help=(
+            "Fixes every random draw, so that the same settings give the same result on the same"
+            " kind of machine. Whoever knows the seed can undo the noise: a seeded run is a"
+            " simulation of a private one."
+        ),
+    )
 
 
 def epochs(default: int, help: str = "How often each picture is used.") -> Any:
-    return parameter("Epochs", default, low=1, high=200, unit="passes over the data", scale="log", help=help)
+    return parameter(
+        "Epochs", default, low=1, high=200, unit="passes over the data", scale="log", help=help
+    )
 
 
 def batch_size(default: int, help: str = "How many pictures a step looks at.") -> Any:
-    return parameter("Batch size", default, low=1, high=16384, unit="pictures", scale="log", help=help)
+    return parameter(
+        "Batch size", default, low=1, high=16384, unit="pictures", scale="log", help=help
+    )
 
 
 def learning_rate(default: float | None = None) -> Any:
-    return parameter("Learning rate", default, low=1e-5, high=100.0, scale="log",
-                     help="How far each step moves the network. Empty: the usual rate of the optimizer.")
+    return parameter(
+        "Learning rate",
+        default,
+        low=1e-5,
+        high=100.0,
+        scale="log",
+        help="How far each step moves the network. Empty: the usual rate of the optimizer.",
+    )
 
 
 def max_grad_norm(default: float) -> Any:
-    return parameter("Clip norm", default, low=1e-3, high=100.0, scale="log",
-                     help="The most that one picture may pull at the network in one step (max_grad_norm, C).")
+    return parameter(
+        "Clip norm",
+        default,
+        low=1e-3,
+        high=100.0,
+        scale="log",
+        help="The most that one picture may pull at the network in one step (max_grad_norm, C).",
+    )
 
 
 def noise_multiplier(default: float | None) -> Any:
-    return parameter("Noise multiplier σ", default, low=0.0, high=1000.0, scale="log", ends=("more accurate", "more private"),
-                     help="Noise as a multiple of the clip norm (σ). 0 is no noise and no privacy.")
+    return parameter(
+        "Noise multiplier σ",
+        default,
+        low=0.0,
+        high=1000.0,
+        scale="log",
+        ends=("more accurate", "more private"),
+        help="Noise as a multiple of the clip norm (σ). 0 is no noise and no privacy.",
+    )
 
 
 def target_epsilon(default: float | None, *, low: float = 0.1, high: float = 1000.0) -> Any:
-    return parameter("Privacy budget ε", default, low=low, high=high, scale="log",
-                     ends=("more private", "more accurate"),
-                     help="How much the finished network may reveal about any one picture. Smaller is more private.")
+    return parameter(
+        "Privacy budget ε",
+        default,
+        low=low,
+        high=high,
+        scale="log",
+        ends=("more private", "more accurate"),
+        help=(
+            "How much the finished network may reveal about any one picture. Smaller is more"
+            " private."
+        ),
+    )
 
 
 def delta(default: float = 1e-5) -> Any:
-    return parameter("δ", default, low=1e-12, high=0.1, scale="log",
-                     help="The slack beside ε: the promise may be off by this small probability. Keep it well below one "
-                          "in the number of pictures.")
+    return parameter(
+        "δ",
+        default,
+        low=1e-12,
+        high=0.1,
+        scale="log",
+        help=(
+            "The slack beside ε: the promise may be off by this small probability. Keep it well"
+            " below one in the number of pictures."
+        ),
+    )

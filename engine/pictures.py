@@ -14,6 +14,7 @@ def png(image: np.ndarray, pixels: int = 0) -> bytes:
     a side.
     """
     from PIL import Image
+
     image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
     factor = max(1, round(pixels / image.shape[0])) if pixels else 1
     big = image.repeat(factor, 0).repeat(factor, 1)
@@ -31,7 +32,7 @@ def gallery(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
     sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, c), 128, np.uint8)
     for i, image in enumerate(images):
         top, left = (i // columns) * (h + gap), (i % columns) * (w + gap)
-        sheet[top:top + h, left:left + w] = image
+        sheet[top : top + h, left : left + w] = image
     return sheet
 
 
@@ -67,6 +68,7 @@ def psnr(truth: np.ndarray, other: np.ndarray) -> float:
     equal pictures.
     """
     from skimage.metrics import peak_signal_noise_ratio
+
     if np.array_equal(truth, other):
         return float("inf")
     return float(peak_signal_noise_ratio(truth, other, data_range=float(truth.max()) or 1.0))
@@ -77,7 +79,10 @@ def ssim(truth: np.ndarray, other: np.ndarray) -> float:
     picture's brightest value.
     """
     from skimage.metrics import structural_similarity
-    return float(structural_similarity(truth, other, data_range=float(truth.max()) or 1.0, channel_axis=-1))
+
+    return float(
+        structural_similarity(truth, other, data_range=float(truth.max()) or 1.0, channel_axis=-1)
+    )
 
 
 # --- one format for real and generated pictures ---------------------------------------------------
@@ -93,7 +98,9 @@ def canvas(images: np.ndarray, size: int, grey: bool) -> np.ndarray:
     """
     # of photographs, all at once as floating point numbers would fill the memory
     if len(images) > CHUNK:
-        return np.concatenate([canvas(images[i:i + CHUNK], size, grey) for i in range(0, len(images), CHUNK)])
+        return np.concatenate(
+            [canvas(images[i : i + CHUNK], size, grey) for i in range(0, len(images), CHUNK)]
+        )
     if grey and images.shape[3] == 3:
         # ITU-R BT.601
         images = (images @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)[..., None]
@@ -122,6 +129,14 @@ def resized(images: np.ndarray, size: int) -> np.ndarray:
     where it shrinks.
     """
     from PIL import Image
+
     c = images.shape[3]
-    small = [np.asarray(Image.fromarray(image[..., 0] if c == 1 else image).resize((size, size), Image.Resampling.BILINEAR)) for image in images]
+    small = [
+        np.asarray(
+            Image.fromarray(image[..., 0] if c == 1 else image).resize(
+                (size, size), Image.Resampling.BILINEAR
+            )
+        )
+        for image in images
+    ]
     return np.stack(small).reshape(len(images), size, size, c)

@@ -57,6 +57,7 @@ class Unreachable(ValueError):
 
 # --- one release with Gaussian noise --------------------------------------------------------------
 
+
 def gaussian_hockey_stick(epsilon: float, sigma: float, sensitivity: float = 1.0) -> float:
     """The exact δ at which Gaussian noise is (ε, δ)-private; ε may have either sign (Balle and Wang
     2018, Theorem 8).
@@ -64,7 +65,9 @@ def gaussian_hockey_stick(epsilon: float, sigma: float, sensitivity: float = 1.0
     Φ(u) − e^ε·Φ(−t) with u = Δ/2σ − εσ/Δ and t = Δ/2σ + εσ/Δ. As e^ε·φ(t) = φ(u), the second term
     is φ(u) times the Mills ratio at t, which neither overflows nor cancels for any ε > 0.
     """
-    _require(sigma > 0 and sensitivity > 0, "σ and the sensitivity are above 0", (sigma, sensitivity))
+    _require(
+        sigma > 0 and sensitivity > 0, "σ and the sensitivity are above 0", (sigma, sensitivity)
+    )
     # the two neighbours change places: δ(ε) = 1 − e^ε + e^ε δ(−ε), of which nothing cancels
     if epsilon < 0:
         other = gaussian_hockey_stick(-epsilon, sigma, sensitivity)
@@ -87,13 +90,18 @@ def gaussian_epsilon(sigma: float, delta: float, sensitivity: float = 1.0) -> fl
 
     math.inf at σ = 0. Raises ValueError for a negative σ or a δ outside (0, 1).
     """
-    _require(sigma >= 0 and sensitivity > 0 and 0 < delta < 1, "σ ≥ 0, sensitivity > 0, 0 < δ < 1",
-             (sigma, sensitivity, delta))
+    _require(
+        sigma >= 0 and sensitivity > 0 and 0 < delta < 1,
+        "σ ≥ 0, sensitivity > 0, 0 < δ < 1",
+        (sigma, sensitivity, delta),
+    )
     ratio = sigma / sensitivity
     if ratio < 1e-150:
         return math.inf
     high = 0.5 / ratio**2 + 40 / ratio  # there δ < Φ(-40)
-    return _least(lambda e: gaussian_hockey_stick(e, ratio) * ROUND_UP <= delta, 0.0, high) * ROUND_UP
+    return (
+        _least(lambda e: gaussian_hockey_stick(e, ratio) * ROUND_UP <= delta, 0.0, high) * ROUND_UP
+    )
 
 
 def gaussian_sigma(epsilon: float, delta: float, sensitivity: float = 1.0) -> float:
@@ -102,8 +110,11 @@ def gaussian_sigma(epsilon: float, delta: float, sensitivity: float = 1.0) -> fl
 
     Raises ValueError unless ε > 0, 0 < δ < 1 and sensitivity > 0.
     """
-    _require(epsilon > 0 and 0 < delta < 1 and sensitivity > 0, "ε > 0, 0 < δ < 1, sensitivity > 0",
-             (epsilon, delta, sensitivity))
+    _require(
+        epsilon > 0 and 0 < delta < 1 and sensitivity > 0,
+        "ε > 0, 0 < δ < 1, sensitivity > 0",
+        (epsilon, delta, sensitivity),
+    )
     root = math.sqrt(100 + 2 * epsilon), math.sqrt(1600 + 2 * epsilon)
     low, high = 1 / (10 + root[0]), (40 + root[1]) / (2 * epsilon)  # where u = 10 and u = -40
     ratio = _least(lambda s: gaussian_hockey_stick(epsilon, s) <= delta, low, high)
@@ -114,8 +125,11 @@ def textbook_sigma(epsilon: float, delta: float, sensitivity: float = 1.0) -> fl
     """Δ·sqrt(2 ln(1.25/δ))/ε (Dwork and Roth 2014, Theorem A.1): proved for ε < 1 only, and wrong
     far above it.
     """
-    _require(epsilon > 0 and 0 < delta < 1 and sensitivity > 0, "ε > 0, 0 < δ < 1, sensitivity > 0",
-             (epsilon, delta, sensitivity))
+    _require(
+        epsilon > 0 and 0 < delta < 1 and sensitivity > 0,
+        "ε > 0, 0 < δ < 1, sensitivity > 0",
+        (epsilon, delta, sensitivity),
+    )
     return sensitivity * math.sqrt(2 * math.log(1.25 / delta)) / epsilon
 
 
@@ -173,7 +187,13 @@ ORDERS = np.concatenate([FRACTIONAL, INTEGER])
 SMALL_NOISE = 0.05
 
 
-def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float, release_noise: float | None = None) -> float:
+def rdp_epsilon(
+    noise_multiplier: float,
+    sample_rate: float,
+    steps: int,
+    delta: float,
+    release_noise: float | None = None,
+) -> float:
     """An ε that holds, fast enough to show after every epoch: Rényi DP (Mironov, Talwar and Zhang
     2019).
 
@@ -286,8 +306,14 @@ BLOCK = 200_000
 
 
 @lru_cache(maxsize=4096)
-def dp_sgd_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float,
-                   seconds: float = 3.0, release_noise: float | None = None) -> Spent:
+def dp_sgd_epsilon(
+    noise_multiplier: float,
+    sample_rate: float,
+    steps: int,
+    delta: float,
+    seconds: float = 3.0,
+    release_noise: float | None = None,
+) -> Spent:
     """The final, tight ε of DP-SGD with Poisson sampling: dp_accounting's privacy loss distribution
     (PLD).
 
@@ -300,21 +326,38 @@ def dp_sgd_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delt
     ValueError.
     """
     _check(noise_multiplier, sample_rate, steps, delta)
-    _require(release_noise is None or (release_noise > 0 and steps > 0 and sample_rate > 0), "a release with noise, beside steps", release_noise)
+    _require(
+        release_noise is None or (release_noise > 0 and steps > 0 and sample_rate > 0),
+        "a release with noise, beside steps",
+        release_noise,
+    )
     if steps == 0 or sample_rate == 0:
         return Spent(0.0, "none needed: nothing was released")
     if noise_multiplier == 0:
         return Spent(math.inf, "none: no noise was added")
-    return min(_bounds(noise_multiplier, sample_rate, steps, delta, seconds, release_noise), key=lambda bound: bound.epsilon)
+    return min(
+        _bounds(noise_multiplier, sample_rate, steps, delta, seconds, release_noise),
+        key=lambda bound: bound.epsilon,
+    )
 
 
-def _bounds(noise: float, rate: float, steps: int, delta: float, seconds: float, release: float | None = None) -> Iterator[Spent]:
+def _bounds(
+    noise: float,
+    rate: float,
+    steps: int,
+    delta: float,
+    seconds: float,
+    release: float | None = None,
+) -> Iterator[Spent]:
     """The ε that hold: dp_accounting's PLD where it can be computed, and the Rényi bound. The least
     of them counts.
 
     The Rényi bound is the better one where ε is far below a PLD's interval.
     """
-    interval, spare = _interval(noise, rate, steps, seconds), delta - _rounding(steps + (release is not None))
+    interval, spare = (
+        _interval(noise, rate, steps, seconds),
+        delta - _rounding(steps + (release is not None)),
+    )
     renyi = rdp_epsilon(noise, rate, steps, delta, release)
     usable = interval <= WIDEST and spare > 0.9 * delta
     if usable:
@@ -348,7 +391,11 @@ def dp_sgd_epsilon_of_all(runs: tuple[Run, ...], delta: float) -> Spent:
         return Spent(_apart(runs, delta), "the sum of what each spends, an upper bound")
     epsilon = float(_composed_of_all(runs, interval).get_epsilon_for_delta(spare)) * COARSE
     rounded = "" if interval == INTERVAL else f", losses rounded up to multiples of {interval:g}"
-    return Spent(epsilon, f"PLD (dp_accounting){rounded}") if math.isfinite(epsilon) else Spent(_apart(runs, delta), "the sum of what each spends, an upper bound")
+    return (
+        Spent(epsilon, f"PLD (dp_accounting){rounded}")
+        if math.isfinite(epsilon)
+        else Spent(_apart(runs, delta), "the sum of what each spends, an upper bound")
+    )
 
 
 @lru_cache(maxsize=256)
@@ -363,20 +410,37 @@ def odds_of_all(runs: tuple[Run, ...], delta: float) -> float:
 
 def _odds_of_all(runs: tuple[Run, ...]) -> float:
     """By the PLD; 1 without one."""
-    interval = max(_interval(noise, rate, steps, 0.3) if noise > 0 else math.inf for noise, rate, steps, _ in runs)
+    interval = max(
+        _interval(noise, rate, steps, 0.3) if noise > 0 else math.inf
+        for noise, rate, steps, _ in runs
+    )
     if interval > WIDEST:
         return 1.0
-    return min(1.0, (1 + float(_composed_of_all(runs, interval).get_delta_for_epsilon(0.0)) + sum(_rounding(steps + 2) for _, _, steps, _ in runs)) / 2)
+    return min(
+        1.0,
+        (
+            1
+            + float(_composed_of_all(runs, interval).get_delta_for_epsilon(0.0))
+            + sum(_rounding(steps + 2) for _, _, steps, _ in runs)
+        )
+        / 2,
+    )
 
 
 def _composed_of_all(runs: tuple[Run, ...], interval: float):
     """The privacy loss distribution of independent runs together."""
-    return functools.reduce(lambda one, other: one.compose(other), (_composed(noise, rate, steps, interval, release) for noise, rate, steps, release in runs))
+    return functools.reduce(
+        lambda one, other: one.compose(other),
+        (_composed(noise, rate, steps, interval, release) for noise, rate, steps, release in runs),
+    )
 
 
 def _apart(runs: tuple[Run, ...], delta: float) -> float:
     """Basic composition: each run at its share of δ."""
-    return sum(dp_sgd_epsilon(noise, rate, steps, delta / len(runs), release_noise=release).epsilon for noise, rate, steps, release in runs)
+    return sum(
+        dp_sgd_epsilon(noise, rate, steps, delta / len(runs), release_noise=release).epsilon
+        for noise, rate, steps, release in runs
+    )
 
 
 def _composed(noise: float, rate: float, steps: int, interval: float, release: float | None = None):
@@ -386,8 +450,12 @@ def _composed(noise: float, rate: float, steps: int, interval: float, release: f
     from dp_accounting.pld import privacy_loss_distribution as pld
 
     if release is not None:
-        return _composed(noise, rate, steps, interval).compose(pld.from_gaussian_mechanism(release, value_discretization_interval=interval))
-    one = pld.from_gaussian_mechanism(noise, sampling_prob=rate, value_discretization_interval=interval)
+        return _composed(noise, rate, steps, interval).compose(
+            pld.from_gaussian_mechanism(release, value_discretization_interval=interval)
+        )
+    one = pld.from_gaussian_mechanism(
+        noise, sampling_prob=rate, value_discretization_interval=interval
+    )
     if steps <= BLOCK:
         return one.self_compose(steps)
     blocks, rest = divmod(steps, BLOCK)
@@ -438,12 +506,17 @@ def _loss_width(noise: float, rate: float) -> float:
     largest = (0.5 + 9.8 * noise) / noise**2
     if rate == 1:
         return 2 * largest
-    return float(np.logaddexp(math.log1p(-rate), math.log(rate) + largest)) - max(math.log1p(-rate), -largest)
+    return float(np.logaddexp(math.log1p(-rate), math.log(rate) + largest)) - max(
+        math.log1p(-rate), -largest
+    )
 
 
 def _check(noise: float, rate: float, steps: int, delta: float) -> None:
-    _require(noise >= 0 and 0 <= rate <= 1 and steps >= 0 and 0 < delta < 1,
-             "noise multiplier ≥ 0, 0 ≤ sample rate ≤ 1, steps ≥ 0, 0 < δ < 1", (noise, rate, steps, delta))
+    _require(
+        noise >= 0 and 0 <= rate <= 1 and steps >= 0 and 0 < delta < 1,
+        "noise multiplier ≥ 0, 0 ≤ sample rate ≤ 1, steps ≥ 0, 0 < δ < 1",
+        (noise, rate, steps, delta),
+    )
 
 
 # --- how much noise for a wanted ε ----------------------------------------------------------------
@@ -452,7 +525,13 @@ LEAST_NOISE, MOST_NOISE = 0.01, 1000.0
 
 
 @lru_cache(maxsize=1024)
-def dp_sgd_noise(target_epsilon: float, sample_rate: float, steps: int, delta: float, release_noise: float | None = None) -> float:
+def dp_sgd_noise(
+    target_epsilon: float,
+    sample_rate: float,
+    steps: int,
+    delta: float,
+    release_noise: float | None = None,
+) -> float:
     """The least noise multiplier in [0.01, 1000] whose dp_sgd_epsilon is at most the target, and at
     most 0.5 % below.
 
@@ -466,7 +545,9 @@ def dp_sgd_noise(target_epsilon: float, sample_rate: float, steps: int, delta: f
         return 0.0
 
     def excess(log_noise: float, *seconds: float) -> float:  # log(ε/target)
-        epsilon = dp_sgd_epsilon(math.exp(log_noise), sample_rate, steps, delta, *seconds, release_noise=release_noise).epsilon
+        epsilon = dp_sgd_epsilon(
+            math.exp(log_noise), sample_rate, steps, delta, *seconds, release_noise=release_noise
+        ).epsilon
         return min(3.0, max(-3.0, math.log(max(epsilon, 1e-9) / target_epsilon)))
 
     if excess(math.log(MOST_NOISE)) > 0:
@@ -527,16 +608,26 @@ def _close_in(excess: Callable[[float], float], least: float, most: float, x: fl
     return max(a, b)
 
 
-def _unreachable(epsilon: float, rate: float, steps: int, delta: float, release: float | None) -> str:
+def _unreachable(
+    epsilon: float, rate: float, steps: int, delta: float, release: float | None
+) -> str:
     spent = dp_sgd_epsilon(MOST_NOISE, rate, steps, delta, release_noise=release).epsilon
     if release is not None and gaussian_epsilon(release, delta) > epsilon / 2:
-        return (f"ε = {rounding.chosen(epsilon)} is out of reach: one release with noise multiplier {rounding.described(release)} alone spends "
-                f"ε = {rounding.epsilon(gaussian_epsilon(release, delta))}; take more noise there or a larger ε.")
-    return (f"ε = {rounding.chosen(epsilon)} is out of reach: even a noise multiplier of {MOST_NOISE:g} spends ε = {rounding.epsilon(spent)} in "
-            f"{steps:,} steps; take fewer steps, smaller batches or a larger ε.")
+        return (
+            f"ε = {rounding.chosen(epsilon)} is out of reach: one release with noise multiplier"
+            f" {rounding.described(release)} alone spends ε ="
+            f" {rounding.epsilon(gaussian_epsilon(release, delta))}; take more noise there or a"
+            " larger ε."
+        )
+    return (
+        f"ε = {rounding.chosen(epsilon)} is out of reach: even a noise multiplier of {MOST_NOISE:g}"
+        f" spends ε = {rounding.epsilon(spent)} in {steps:,} steps; take fewer steps, smaller"
+        " batches or a larger ε."
+    )
 
 
 # --- odds: with even odds before, how often the best attacker guesses right -----------------------
+
 
 def odds_any(epsilon: float, delta: float) -> float:
     """(e^ε + δ)/(1 + e^ε): what no attacker can beat, whatever the mechanism (Kairouz et al. 2015,
@@ -556,8 +647,14 @@ def odds_gaussian(sigma: float, sensitivity: float = 1.0) -> float:
 
 
 @lru_cache(maxsize=4096)
-def odds_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int, seconds: float = 3.0,
-                release_noise: float | None = None, delta: float | None = None) -> float:
+def odds_dp_sgd(
+    noise_multiplier: float,
+    sample_rate: float,
+    steps: int,
+    seconds: float = 3.0,
+    release_noise: float | None = None,
+    delta: float | None = None,
+) -> float:
     """The best attacker on DP-SGD who must tell whether one picture was in the data: by the
     PLD (1 + δ(ε = 0))/2.
 
@@ -578,16 +675,23 @@ def odds_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int, seconds
     return (1 + drawn) / 2
 
 
-def _variation(noise: float, rate: float, steps: int, seconds: float, release: float | None = None) -> float:
+def _variation(
+    noise: float, rate: float, steps: int, seconds: float, release: float | None = None
+) -> float:
     """Total variation between DP-SGD with and without one picture, or 1 where no PLD can be
     computed.
     """
     if rate == 1:
-        return 2 * odds_gaussian((steps / noise**2 + (0 if release is None else release**-2)) ** -0.5) - 1
+        return (
+            2 * odds_gaussian((steps / noise**2 + (0 if release is None else release**-2)) ** -0.5)
+            - 1
+        )
     interval = _interval(noise, rate, steps, seconds)
     if interval > WIDEST:
         return 1.0
-    return float(_composed(noise, rate, steps, interval, release).get_delta_for_epsilon(0.0)) + _rounding(steps + 1)
+    return float(
+        _composed(noise, rate, steps, interval, release).get_delta_for_epsilon(0.0)
+    ) + _rounding(steps + 1)
 
 
 def tradeoff_gaussian(alpha: np.ndarray, mu: float) -> np.ndarray:
@@ -605,7 +709,13 @@ def tradeoff_any(alpha: np.ndarray, epsilon: float, delta: float) -> np.ndarray:
     return np.maximum(0.0, np.maximum(steep, math.exp(-epsilon) * (1 - delta - np.asarray(alpha))))
 
 
-def tradeoff_dp_sgd(alpha: np.ndarray, noise_multiplier: float, sample_rate: float, steps: int, release_noise: float | None = None) -> np.ndarray:
+def tradeoff_dp_sgd(
+    alpha: np.ndarray,
+    noise_multiplier: float,
+    sample_rate: float,
+    steps: int,
+    release_noise: float | None = None,
+) -> np.ndarray:
     """The same for DP-SGD: what no attacker who watches every step can go below, from the PLD's δ
     at many ε (Dong, Roth and Su 2019, Proposition 6).
 
@@ -617,14 +727,27 @@ def tradeoff_dp_sgd(alpha: np.ndarray, noise_multiplier: float, sample_rate: flo
     alpha = np.asarray(alpha, float)
     if steps == 0 or sample_rate == 0:
         return 1 - alpha
-    interval = _interval(noise_multiplier, sample_rate, steps, 3.0) if noise_multiplier > 0 else math.inf
+    interval = (
+        _interval(noise_multiplier, sample_rate, steps, 3.0) if noise_multiplier > 0 else math.inf
+    )
     if interval > WIDEST:
         return np.zeros_like(alpha)
-    composed, spare = _composed(noise_multiplier, sample_rate, steps, interval, release_noise), _rounding(steps + (release_noise is not None))
-    highest = min(30.0, dp_sgd_epsilon(noise_multiplier, sample_rate, steps, 1e-9, release_noise=release_noise).epsilon)
+    composed, spare = (
+        _composed(noise_multiplier, sample_rate, steps, interval, release_noise),
+        _rounding(steps + (release_noise is not None)),
+    )
+    highest = min(
+        30.0,
+        dp_sgd_epsilon(
+            noise_multiplier, sample_rate, steps, 1e-9, release_noise=release_noise
+        ).epsilon,
+    )
     epsilons = np.linspace(0, highest, 200)
     deltas = [float(delta) + spare for delta in composed.get_delta_for_epsilon(epsilons)]
-    return np.max([tradeoff_any(alpha, epsilon, min(1.0, delta)) for epsilon, delta in zip(epsilons, deltas)], axis=0)
+    return np.max(
+        [tradeoff_any(alpha, epsilon, min(1.0, delta)) for epsilon, delta in zip(epsilons, deltas)],
+        axis=0,
+    )
 
 
 def area_any(epsilon: float, delta: float) -> float:
@@ -645,8 +768,9 @@ def area_gaussian(mu: float) -> float:
 
 
 @lru_cache(maxsize=256)
-def area_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int,
-                release_noise: float | None = None) -> float:
+def area_dp_sgd(
+    noise_multiplier: float, sample_rate: float, steps: int, release_noise: float | None = None
+) -> float:
     """The same for DP-SGD: ∫ (1 − f) of tradeoff_dp_sgd, rounded up. 1 where no PLD can be
     computed. Raises ValueError.
 
@@ -661,6 +785,7 @@ def area_dp_sgd(noise_multiplier: float, sample_rate: float, steps: int,
 
 # --- randomised response over k labels ------------------------------------------------------------
 
+
 def randomized_response(epsilon: float, k: int) -> RandomizedResponse:
     """Keep the label with e^ε/(e^ε + k − 1), else one of the k − 1 others (Kairouz et al. 2014,
     Section 4).
@@ -674,13 +799,19 @@ def randomized_response(epsilon: float, k: int) -> RandomizedResponse:
     return RandomizedResponse(keep=1 / total, other=small / total, flip=(k - 1) * small / total)
 
 
-def sample_randomized_response(labels: np.ndarray, epsilon: float, k: int, rng: np.random.Generator) -> np.ndarray:
+def sample_randomized_response(
+    labels: np.ndarray, epsilon: float, k: int, rng: np.random.Generator
+) -> np.ndarray:
     """A private copy of whole-number labels in [0, k), of the same shape and type.
 
     Raises ValueError.
     """
     labels = np.asarray(labels)
-    _require(labels.size == 0 or (labels.min() >= 0 and labels.max() < k), f"labels from 0 to {k - 1}", labels)
+    _require(
+        labels.size == 0 or (labels.min() >= 0 and labels.max() < k),
+        f"labels from 0 to {k - 1}",
+        labels,
+    )
     flipped = rng.random(labels.shape) < randomized_response(epsilon, k).flip
     # any label but its own, each with the same chance
     others = (labels + rng.integers(1, k, labels.shape)) % k
@@ -688,8 +819,7 @@ def sample_randomized_response(labels: np.ndarray, epsilon: float, k: int, rng: 
 
 
 def odds_randomized_response(epsilon: float, k: int) -> float:
-    """The best attacker who must tell which of two given labels was answered: (1 + keep − other)/2.
-    """
+    """The best attacker who must tell which of two given labels was answered: (1 + keep − other)/2."""
     response = randomized_response(epsilon, k)
     return 1 - (response.flip + response.other) / 2
 
@@ -719,11 +849,15 @@ def pair_epsilon(image_epsilon: float, label_epsilon: float) -> float:
 
 # --- warnings in words ----------------------------------------------------------------------------
 
+
 def delta_warning(delta: float, n: int) -> str | None:
     """None, or one sentence where δ is not below one in the n units protected: then it promises
     next to nothing.
     """
     if delta < 1 / n:
         return None
-    return (f"δ = {rounding.chosen(delta)} is not below 1 in {n:,}: publishing one of the {n:,} in full, picked at random, would keep "
-            f"this promise; choose δ well below {rounding.at_least(1 / n, 1, leading=True)}.")
+    return (
+        f"δ = {rounding.chosen(delta)} is not below 1 in {n:,}: publishing one of the {n:,} in"
+        " full, picked at random, would keep this promise; choose δ well below"
+        f" {rounding.at_least(1 / n, 1, leading=True)}."
+    )

@@ -113,6 +113,7 @@ def described(noise: float) -> str:
 
 # --- numbers of a Result by name: for the command line --------------------------------------------
 
+
 def is_bound(name: str) -> bool:
     """Is this metric an upper bound? (membership_odds, how often an attack was right, is none.)"""
     return name == "ceiling" or name.startswith(("epsilon", "odds", "area_any", "area_mechanism"))

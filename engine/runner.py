@@ -65,6 +65,7 @@ class Run:
 
 # --- in the worker --------------------------------------------------------------------------------
 
+
 class Stopped(Exception):
     """The run was cancelled and has stopped at an event."""
 
@@ -72,21 +73,23 @@ class Stopped(Exception):
 def work(study: Study, attempt: str) -> tuple[dict, dict]:
     """Compute a study in a worker process, telling each event; returns Result.parts()."""
     from distributed import get_worker
+
     worker = get_worker()
     # pages and browsers on this machine go first: they need little, and at once
     os.setpriority(os.PRIO_PROCESS, 0, 10)
     say = Voice(worker, attempt)
     say("started", worker=worker.address)
     try:
-        return drive(Lab(open_store()).need(study), say, stopped=lambda: _cancelled(worker, attempt)).parts()
+        return drive(
+            Lab(open_store()).need(study), say, stopped=lambda: _cancelled(worker, attempt)
+        ).parts()
     finally:
         # whatever became of it: from now on this worker must not be restarted on its account
         say("ended")
 
 
 def drive(run, say, stopped) -> Result:
-    """Step a study's generator to its Result, telling events, looking for a cancellation at each.
-    """
+    """Step a study's generator to its Result, telling events, looking for a cancellation at each."""
     while True:
         if stopped():
             run.close()
@@ -131,6 +134,7 @@ class Voice:
 
 # --- in the asking process ------------------------------------------------------------------------
 
+
 class Runner:
     """Runs studies on a dask cluster: our own (started in the background at once) or the one at
     VEIL_SCHEDULER.
@@ -158,7 +162,9 @@ class Runner:
             else:
                 self.process, self.introduction = cluster.start()
                 self.client = cluster.connect(self.introduction)
-                self._warm = self.client.submit(_warm_up, pure=False, key=f"warm-up-{uuid.uuid4().hex}", priority=-1)
+                self._warm = self.client.submit(
+                    _warm_up, pure=False, key=f"warm-up-{uuid.uuid4().hex}", priority=-1
+                )
         # reported when somebody runs something, on the page or here
         except cluster.Unreachable as error:
             self.trouble, self.unreachable = str(error), error
@@ -188,7 +194,10 @@ class Runner:
                 self._forget_old()
                 run = self.runs[name] = Run(study, name, attempt="")
                 if sum(r.state == "queued" for r in self.runs.values()) > WAITING:
-                    run.state, run.message = "failed", f"{WAITING} runs are waiting already. Please try again later."
+                    run.state, run.message = (
+                        "failed",
+                        f"{WAITING} runs are waiting already. Please try again later.",
+                    )
                     return run
                 self.launches.submit(self._launch, run)
         return run
@@ -203,12 +212,23 @@ class Runner:
         try:
             self._ensure_workers()
             if self.client is None:
-                return self._end(run, "failed", self.trouble or "The workers did not start within a minute.")
-            run.attempt = self.client.run_on_scheduler(cluster.claim, run.key, f"{run.key}-{uuid.uuid4().hex[:8]}")
+                return self._end(
+                    run, "failed", self.trouble or "The workers did not start within a minute."
+                )
+            run.attempt = self.client.run_on_scheduler(
+                cluster.claim, run.key, f"{run.key}-{uuid.uuid4().hex[:8]}"
+            )
             self.client.subscribe_topic(run.attempt, lambda event: self._hear(run, event[1]))
-            run.future = self.client.submit(work, run.study, run.attempt, key=run.attempt, retries=0, pure=False,
-                                            # without a grace period: first come, first served
-                                            fifo_timeout=0)
+            run.future = self.client.submit(
+                work,
+                run.study,
+                run.attempt,
+                key=run.attempt,
+                retries=0,
+                pure=False,
+                # without a grace period: first come, first served
+                fifo_timeout=0,
+            )
             self._catch_up(run)
             # The subscription travels on a stream of its own and may arrive after that question:
             # what was said between the two is asked for again.
@@ -220,7 +240,9 @@ class Runner:
                 threading.Thread(target=self._cancel, args=(run,), daemon=True).start()
         except Exception as error:
             log.exception("submit")
-            self._end(run, "failed", f"The run could not be started ({type(error).__name__}: {error}).")
+            self._end(
+                run, "failed", f"The run could not be started ({type(error).__name__}: {error})."
+            )
 
     def _catch_up(self, run: Run) -> None:
         """Hear what has been said so far."""
@@ -251,7 +273,11 @@ class Runner:
                 run.order.insert(place, message["n"])
                 run.events.insert(place, EVENTS[message["kind"]](**message["fields"]))
             elif message["kind"] == "started":
-                run.state, run.began, run.worker = "running", time.monotonic(), message["fields"]["worker"]
+                run.state, run.began, run.worker = (
+                    "running",
+                    time.monotonic(),
+                    message["fields"]["worker"],
+                )
             elif message["kind"] == "ended" and run.cancelling:
                 self._end(run, "cancelled", "Stopped.")
 
@@ -271,7 +297,9 @@ class Runner:
     def _lost(self, run: Run) -> None:
         """The task was taken away: by another client, or because the scheduler is gone."""
         if self.process is not None and self._dies():
-            return self._end(run, "failed", "The worker processes died. Press Run to start them again.")
+            return self._end(
+                run, "failed", "The worker processes died. Press Run to start them again."
+            )
         self._end(run, "cancelled", "Stopped by somebody else.")
 
     def _dies(self) -> bool:
@@ -287,13 +315,18 @@ class Runner:
     def _keep(self, run: Run) -> None:
         """A worker on another machine has another disk: keep the Result here too."""
         try:
-            if run.study.stored() and run.key not in self.store and "not_stored" not in run.result.made:
+            if (
+                run.study.stored()
+                and run.key not in self.store
+                and "not_stored" not in run.result.made
+            ):
                 save(self.store, run.key, run.result)
         except OSError as error:  # the Result is shown all the same, with this beside it
             run.result.made["not_stored"] = str(error)
 
     def _failed(self, run: Run, error: Exception) -> None:
         from distributed import KilledWorker
+
         if isinstance(error, KilledWorker) and run.began is None and run.tries < TRIES:
             run.tries += 1  # its worker died over another run, before this one had begun: again
             return self.launches.submit(self._launch, run)
@@ -337,7 +370,11 @@ class Runner:
             self.client.run_on_scheduler(cluster.unclaim, run.key, run.attempt)
         except Exception as error:  # the scheduler is gone, and the run with it
             log.warning("cancel", exc_info=True)
-            return self._end(run, "failed", f"The workers did not answer ({type(error).__name__}). Press Run to try again.")
+            return self._end(
+                run,
+                "failed",
+                f"The workers did not answer ({type(error).__name__}). Press Run to try again.",
+            )
         if run.began is None:
             return self._end(run, "cancelled", "Stopped before it began.")
         deadline = time.monotonic() + GRACE
@@ -360,7 +397,11 @@ class Runner:
 
     def _update_places(self) -> None:
         """Ask the scheduler, at most once a second, how many runs are ahead of each waiting one."""
-        if not self.ready.is_set() or self.client is None or time.monotonic() - self._asked_places < 1:
+        if (
+            not self.ready.is_set()
+            or self.client is None
+            or time.monotonic() - self._asked_places < 1
+        ):
             return
         self._asked_places = time.monotonic()
         # a page never waits for the scheduler
@@ -397,6 +438,7 @@ class Runner:
 def _warm_up() -> None:
     """Import what the first run would otherwise wait for."""
     import torch
+
     torch.zeros(1)
 
 
@@ -405,10 +447,14 @@ def explain(error: Exception) -> str:
     well.
     """
     from distributed import KilledWorker
+
     if isinstance(error, (Failed, Refused, data.Missing, OSError)):
         return str(error)
     if isinstance(error, KilledWorker):
-        return "The worker process died while computing (often: out of memory). A new one has started: press Run again."
+        return (
+            "The worker process died while computing (often: out of memory). A new one has started:"
+            " press Run again."
+        )
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "There was not enough memory. A smaller batch size or a smaller data set needs less."
     log.error("a run failed", exc_info=error)

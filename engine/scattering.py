@@ -35,7 +35,7 @@ class Scattering(nn.Module):
     order 1 at both scales, order
     2. Outside its frame a picture is 0. Nothing is drawn at random and nothing is learned. Raises
     ValueError below 8 x 8 pixels.
-    
+
     """
 
     def __init__(self):
@@ -51,7 +51,9 @@ class Scattering(nn.Module):
         x = pictures.reshape(n * channels, 1, h, w)
         fine = blurred(modulus(x, self.fine, 1), 1.0, 2)  # (n·channels, L, h/2, w/2)
         coarse = modulus(x, self.coarse, 2)
-        second = modulus(fine.reshape(-1, 1, *fine.shape[2:]), self.fine, 1).reshape(len(x), -1, *fine.shape[2:])
+        second = modulus(fine.reshape(-1, 1, *fine.shape[2:]), self.fine, 1).reshape(
+            len(x), -1, *fine.shape[2:]
+        )
         lower = blurred(torch.cat([fine, coarse, second], 1), 1.0, 2)
         maps = torch.cat([blurred(x, 2.0, 4), lower], 1)  # (n·channels, 81, h/4, w/4)
         return maps.reshape(n, channels * MAPS, *maps.shape[2:])
@@ -61,7 +63,9 @@ def modulus(x: torch.Tensor, kernels: torch.Tensor, stride: int) -> torch.Tensor
     """(n, 1, h, w) ⋆ complex kernels (2·L, 1, k, k: real parts, then imaginary) → absolute values
     (n, L, h/stride, w/stride).
     """
-    real, imaginary = F.conv2d(x, kernels, stride=stride, padding=kernels.shape[-1] // 2).chunk(2, 1)
+    real, imaginary = F.conv2d(x, kernels, stride=stride, padding=kernels.shape[-1] // 2).chunk(
+        2, 1
+    )
     return torch.sqrt(real.square() + imaginary.square())
 
 
@@ -82,8 +86,12 @@ def strided_blur(side: int, sigma: float, stride: int) -> torch.Tensor:
     """
     places, reach = torch.arange(side, dtype=torch.float64), math.ceil(3 * sigma)
     distance = places[::stride, None] - places
-    whole = torch.exp(-torch.arange(-reach, reach + 1, dtype=torch.float64).square() / (2 * sigma**2)).sum()
-    weights = torch.where(distance.abs() <= reach, torch.exp(-distance.square() / (2 * sigma**2)), 0)
+    whole = torch.exp(
+        -torch.arange(-reach, reach + 1, dtype=torch.float64).square() / (2 * sigma**2)
+    ).sum()
+    weights = torch.where(
+        distance.abs() <= reach, torch.exp(-distance.square() / (2 * sigma**2)), 0
+    )
     return (weights / whole).to(torch.float32)
 
 
@@ -96,13 +104,18 @@ def wavelets(scale: int) -> torch.Tensor:
     """
     size = 6 * 2**scale + 1
     turned = [_morlet(math.pi * k / ANGLES, scale, size) for k in range(ANGLES)]
-    return torch.cat([torch.stack([w.real for w in turned]), torch.stack([w.imag for w in turned])])[:, None].to(torch.float32)
+    return torch.cat(
+        [torch.stack([w.real for w in turned]), torch.stack([w.imag for w in turned])]
+    )[:, None].to(torch.float32)
 
 
 def _morlet(angle: float, scale: int, size: int) -> torch.Tensor:
     """(size, size) complex128."""
     y, x = _offsets(size)
-    along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+    along, across = (
+        x * math.cos(angle) + y * math.sin(angle),
+        y * math.cos(angle) - x * math.sin(angle),
+    )
     sigma, frequency = WIDTH * 2**scale, FREQUENCY / 2**scale
     envelope = torch.exp(-(along.square() + (SLANT * across).square()) / (2 * sigma**2))
     wave = envelope * torch.exp(1j * frequency * along)

@@ -25,7 +25,9 @@ class Wrong(ValueError):
     def __init__(self, name: str, problem: str):
         text = os.environ.get(name, "")
         text = "".join(c if c.isprintable() else "\ufffd" for c in text)
-        super().__init__(f"{name}: {text if len(text) <= 60 else text[:57] + '…'} is not allowed; {problem}")
+        super().__init__(
+            f"{name}: {text if len(text) <= 60 else text[:57] + '…'} is not allowed; {problem}"
+        )
 
 
 def home() -> Path:
@@ -46,7 +48,9 @@ def scheduler() -> str | None:
     address = (os.environ.get("VEIL_SCHEDULER") or "").strip()
     found = ADDRESS.fullmatch(address)
     if address and not (found and 0 < int(found[4]) < 2**16):
-        raise Wrong("VEIL_SCHEDULER", "allowed: the address of a dask scheduler, such as tcp://host:8786")
+        raise Wrong(
+            "VEIL_SCHEDULER", "allowed: the address of a dask scheduler, such as tcp://host:8786"
+        )
     return address or None
 
 
@@ -76,7 +80,10 @@ def check() -> None:
             raise Wrong(name, f"allowed: a whole number of threads, from 1 to {MOST_CORES}")
     asked = os.environ.get("PYTHON_CPU_COUNT")
     if asked and asked != "default" and not (asked.isdecimal() and int(asked) and _few(asked)):
-        raise Wrong("PYTHON_CPU_COUNT", f"allowed: a whole number of cores, from 1 to {MOST_CORES}, or default")
+        raise Wrong(
+            "PYTHON_CPU_COUNT",
+            f"allowed: a whole number of cores, from 1 to {MOST_CORES}, or default",
+        )
 
 
 def _few(text: str) -> bool:
@@ -95,10 +102,16 @@ def _check_folder(name: str, folder, access: int, what: str) -> None:
         if not nearest.is_dir():
             raise Wrong(name, f"{nearest} is a file; allowed: a folder")
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
-        raise error if isinstance(error, Wrong) else Wrong(name, f"{getattr(error, 'strerror', None) or error}; allowed: a folder") from None
+        raise (
+            error
+            if isinstance(error, Wrong)
+            else Wrong(name, f"{getattr(error, 'strerror', None) or error}; allowed: a folder")
+        ) from None
     needed = access if there else os.W_OK | os.X_OK
     if (there or name == "VEIL_HOME") and not os.access(nearest, needed):
-        raise Wrong(name, f"we may not {what} {nearest}; allowed: a folder that this user may {what}")
+        raise Wrong(
+            name, f"we may not {what} {nearest}; allowed: a folder that this user may {what}"
+        )
 
 
 def cores() -> int:

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from engine import data, parameters, streams
 
-
 # --- what a study says while it runs, and at the end ----------------------------------------------
+
 
 @dataclass(frozen=True)
 class Point:
@@ -102,27 +102,43 @@ class Result:
 
     def parts(self) -> tuple[dict, dict[str, np.ndarray]]:
         """(JSON-able dict, arrays): what the codec stores."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("arrays", "pictures", "guarantee")}
-        pictures = {f"png:{name}": np.frombuffer(png, np.uint8) for name, png in self.pictures.items()}
-        return plain | {"guarantee": asdict(self.guarantee)}, pictures | {f"array:{n}": a for n, a in self.arrays.items()}
+        plain = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.name not in ("arrays", "pictures", "guarantee")
+        }
+        pictures = {
+            f"png:{name}": np.frombuffer(png, np.uint8) for name, png in self.pictures.items()
+        }
+        return plain | {"guarantee": asdict(self.guarantee)}, pictures | {
+            f"array:{n}": a for n, a in self.arrays.items()
+        }
 
     @classmethod
     def from_parts(cls, plain: dict, arrays: dict[str, np.ndarray]) -> Result:
         """The inverse of parts."""
         kept = {name[6:]: a for name, a in arrays.items() if name.startswith("array:")}
         pictures = {name[4:]: a.tobytes() for name, a in arrays.items() if name.startswith("png:")}
-        curves = {name: [tuple(point) for point in points] for name, points in plain["curves"].items()}
+        curves = {
+            name: [tuple(point) for point in points] for name, points in plain["curves"].items()
+        }
         rest = plain | {"guarantee": Guarantee(**plain["guarantee"]), "curves": curves}
         return cls(**rest, arrays=kept, pictures=pictures)
 
 
 # --- the study itself -----------------------------------------------------------------------------
 
+
 class Study(BaseModel):
     """A frozen, keyword-only description of one computation. Subclasses add fields and `run`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True,
-                              revalidate_instances="never")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_default=True,
+        revalidate_instances="never",
+    )
 
     NAME: ClassVar[str]
     VERSION: ClassVar[int] = 1  # raised whenever the same fields would give another result
@@ -141,7 +157,11 @@ class Study(BaseModel):
     @classmethod
     def _plain_numbers(cls, values: Any) -> Any:
         """np.float64(1), np.int64(1) and 1 are one value."""
-        return {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()} if isinstance(values, dict) else values
+        return (
+            {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
+            if isinstance(values, dict)
+            else values
+        )
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Study:
@@ -150,9 +170,15 @@ class Study(BaseModel):
         Raises Refused for a wrong name or value.
         """
         if name not in cls.PRESETS:
-            raise Refused("preset", f"preset: {_short(name)} is not known for {cls.NAME}; it has {', '.join(cls.PRESETS)}")
+            raise Refused(
+                "preset",
+                f"preset: {_short(name)} is not known for {cls.NAME}; it has"
+                f" {', '.join(cls.PRESETS)}",
+            )
         dropped = cls.EXCLUSIVE if set(cls.EXCLUSIVE) & set(changes) else ()
-        return build(cls, {k: v for k, v in cls.PRESETS[name].items() if k not in dropped} | changes)
+        return build(
+            cls, {k: v for k, v in cls.PRESETS[name].items() if k not in dropped} | changes
+        )
 
     def run(self, lab) -> Generator[Event, None, Result]:
         """Yield Events, return the Result."""
@@ -194,7 +220,11 @@ class Study(BaseModel):
         every study.
         """
         usual = getattr(self, "batch_size", None)
-        return {"batch_size": shown.train_size} if usual is not None and usual > shown.train_size else {}
+        return (
+            {"batch_size": shown.train_size}
+            if usual is not None and usual > shown.train_size
+            else {}
+        )
 
     def stored(self) -> bool:
         """May its Result be kept on disk? Not where it holds what a visitor has uploaded."""
@@ -217,7 +247,9 @@ class Study(BaseModel):
     def changed(self) -> dict[str, str]:
         """Fields that differ from their default, as text: what goes into a URL or after --set."""
         known = parameters.specs(type(self))
-        return {n: s.format(getattr(self, n)) for n, s in known.items() if getattr(self, n) != s.default}
+        return {
+            n: s.format(getattr(self, n)) for n, s in known.items() if getattr(self, n) != s.default
+        }
 
 
 def fitted(study: Study, given: Collection[str] = ()) -> tuple[Study, list[str]]:
@@ -227,10 +259,17 @@ def fitted(study: Study, given: Collection[str] = ()) -> tuple[Study, list[str]]
     given: fields that somebody has chosen, which stay as they are (a wrong one is refused by the
     study's check). Raises data.Missing.
     """
-    changes = {name: value for name, value in study.fitting(data.exhibits(study.dataset)).items() if name not in given}
+    changes = {
+        name: value
+        for name, value in study.fitting(data.exhibits(study.dataset)).items()
+        if name not in given
+    }
     spec = parameters.specs(type(study))
-    said = [f"{name}: {spec[name].format(getattr(study, name))}, the usual value, does not fit {study.dataset}; {spec[name].format(value)} is taken"
-            for name, value in changes.items()]
+    said = [
+        f"{name}: {spec[name].format(getattr(study, name))}, the usual value, does not fit"
+        f" {study.dataset}; {spec[name].format(value)} is taken"
+        for name, value in changes.items()
+    ]
     return study.model_copy(update=changes), said
 
 
@@ -238,7 +277,9 @@ def key(study: Study) -> str:
     """SHA-256 (hex) of the study's canonical JSON. Raises data.Missing where its data set is not
     there.
     """
-    return hashlib.sha256(json.dumps(canonical(study), sort_keys=True, allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(canonical(study), sort_keys=True, allow_nan=False).encode()
+    ).hexdigest()
 
 
 def canonical(study: Study) -> dict:
@@ -263,6 +304,7 @@ def _canonical(value: Any) -> Any:
 
 
 # --- wrong values, in the user's words ------------------------------------------------------------
+
 
 class Failed(Exception):
     """A study that cannot end well, with the reason and the remedy in the user's words."""
@@ -289,7 +331,10 @@ def build(study: type[Study], values: dict[str, Any]) -> Study:
     known, parsed = parameters.specs(study), {}
     for name, value in values.items():
         if name not in known:
-            raise Refused(_short(name), f"{_short(name)}: {study.NAME} has no such parameter; it has {', '.join(known)}")
+            raise Refused(
+                _short(name),
+                f"{_short(name)}: {study.NAME} has no such parameter; it has {', '.join(known)}",
+            )
         parsed[name] = parse(known[name], value) if isinstance(value, str) else value
     try:
         return study(**parsed)
@@ -307,7 +352,10 @@ def parse(spec: parameters.Spec, text: str) -> Any:
 
 def refusal(spec: parameters.Spec, value: Any) -> Refused:
     """The one sentence for a value out of its range, the same at the widget and in the terminal."""
-    return Refused(spec.name, f"{spec.name}: {_short(value) or 'an empty field'} is not allowed; allowed: {spec.allowed}")
+    return Refused(
+        spec.name,
+        f"{spec.name}: {_short(value) or 'an empty field'} is not allowed; allowed: {spec.allowed}",
+    )
 
 
 def _refused(study: type[Study], error: ValidationError) -> Refused:
@@ -320,6 +368,10 @@ def _refused(study: type[Study], error: ValidationError) -> Refused:
 
 def _short(value: Any) -> str:
     """A value as it may be repeated to its author: printable, and never long."""
-    text = parameters.number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+    text = (
+        parameters.number(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        else str(value)
+    )
     text = "".join(c if c.isprintable() else "�" for c in text)
     return text if len(text) <= 40 else text[:37] + "…"

@@ -28,14 +28,21 @@ Statistics = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 # --- statistics of a network's layers -------------------------------------------------------------
 
+
 def norm_layers(network: nn.Module) -> dict[str, nn.Module]:
     """The batch or group norms of a network by name, in the order of the modules.
 
     Raises ValueError where there is none.
     """
-    found = {name: layer for name, layer in network.named_modules() if isinstance(layer, (nn.BatchNorm2d, nn.GroupNorm))}
+    found = {
+        name: layer
+        for name, layer in network.named_modules()
+        if isinstance(layer, (nn.BatchNorm2d, nn.GroupNorm))
+    }
     if not found:
-        raise ValueError("this network has no batch norm layers, so there are no statistics to match")
+        raise ValueError(
+            "this network has no batch norm layers, so there are no statistics to match"
+        )
     return found
 
 
@@ -51,7 +58,10 @@ class Watch:
         self.layers, self.seen = norm_layers(network), {}
 
     def __enter__(self) -> Watch:
-        self.hooks = [layer.register_forward_hook(self._keeper(name, isinstance(layer, nn.BatchNorm2d))) for name, layer in self.layers.items()]
+        self.hooks = [
+            layer.register_forward_hook(self._keeper(name, isinstance(layer, nn.BatchNorm2d)))
+            for name, layer in self.layers.items()
+        ]
         return self
 
     def __exit__(self, *_) -> None:
@@ -61,6 +71,7 @@ class Watch:
     def _keeper(self, name: str, its_input: bool):
         def keep(layer, inputs, output):
             self.seen[name] = inputs[0] if its_input else output
+
         return keep
 
 
@@ -68,8 +79,13 @@ def recorded(network: nn.Module) -> Statistics:
     """What the batch norms of a network remember of their training data."""
     layers = norm_layers(network)
     if any(not isinstance(layer, nn.BatchNorm2d) for layer in layers.values()):
-        raise ValueError("group norm remembers nothing of its training data, so there are no statistics to match")
-    return {name: (layer.running_mean.clone(), layer.running_var.clone()) for name, layer in layers.items()}
+        raise ValueError(
+            "group norm remembers nothing of its training data, so there are no statistics to match"
+        )
+    return {
+        name: (layer.running_mean.clone(), layer.running_var.clone())
+        for name, layer in layers.items()
+    }
 
 
 @torch.no_grad()
@@ -93,7 +109,13 @@ def record(network: nn.Module, images: torch.Tensor, scale: Scale = Scale()) -> 
 
 
 @torch.no_grad()
-def by_class(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, classes: int, scale: Scale = Scale()) -> Statistics:
+def by_class(
+    network: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    classes: int,
+    scale: Scale = Scale(),
+) -> Statistics:
     """Mean and variance of what each norm layer sees, for each class by itself: (classes, channels)
     each, NaN for a class without pictures.
     """
@@ -127,9 +149,16 @@ def spread(found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 # --- statistics under differential privacy --------------------------------------------------------
 
+
 @torch.no_grad()
-def private_statistics(network: nn.Module, images: torch.Tensor, noise_multiplier: float, clip: float, sampler: GaussianNoise,
-                       scale: Scale = Scale()) -> Statistics:
+def private_statistics(
+    network: nn.Module,
+    images: torch.Tensor,
+    noise_multiplier: float,
+    clip: float,
+    sampler: GaussianNoise,
+    scale: Scale = Scale(),
+) -> Statistics:
     """Noised mean and variance of what each norm layer of a group-norm network gives, over images
     (n, h, w, c) uint8.
 
@@ -147,15 +176,21 @@ def private_statistics(network: nn.Module, images: torch.Tensor, noise_multiplie
         for part in images.split(CHUNK):
             network(scale.of(part))
             sizes = {name: x.shape[1] for name, x in watch.seen.items()}
-            vectors = torch.cat([moments(x) * weight(len(sizes), x.shape[1]) for x in watch.seen.values()], 1).double()
+            vectors = torch.cat(
+                [moments(x) * weight(len(sizes), x.shape[1]) for x in watch.seen.values()], 1
+            ).double()
             lengths = vectors.norm(dim=1, keepdim=True)
-            vectors *= torch.where(lengths.isfinite(), (clip * (1 - 1e-6) / lengths.clamp_min(1e-12)).clamp_max(1), 0)
+            vectors *= torch.where(
+                lengths.isfinite(), (clip * (1 - 1e-6) / lengths.clamp_min(1e-12)).clamp_max(1), 0
+            )
             vectors = torch.cat([vectors.nan_to_num(), torch.ones_like(lengths)], 1)
             total = vectors.sum(0) + (0 if total is None else total)
     total = sampler.added_to(total, noise_multiplier * (clip**2 + 1) ** 0.5).float()
     means = (total[:-1] / total[-1].clamp_min(1)).float()
     parts = means.split([2 * channels for channels in sizes.values()])
-    return {name: spread(part / weight(len(sizes), sizes[name])) for name, part in zip(sizes, parts)}
+    return {
+        name: spread(part / weight(len(sizes), sizes[name])) for name, part in zip(sizes, parts)
+    }
 
 
 def weight(layers: int, channels: int) -> float:
@@ -166,6 +201,7 @@ def weight(layers: int, channels: int) -> float:
 
 
 # --- the objective --------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Teacher:
@@ -199,33 +235,54 @@ class Objective:
     right: torch.Tensor | None = None  # share of the pictures that the teacher names as wanted
 
 
-def objective(pixels: torch.Tensor, labels: torch.Tensor, teachers: list[Teacher], weights: Weights, watches: list[Watch]) -> Objective:
+def objective(
+    pixels: torch.Tensor,
+    labels: torch.Tensor,
+    teachers: list[Teacher],
+    weights: Weights,
+    watches: list[Watch],
+) -> Objective:
     """Of pixels (b, c, h, w) and wanted labels (b,): the mean over teachers of statistics and
     cross-entropy, and the pictures' own terms.
 
     Statistics: Σ over layers of ‖μ − μ̂‖² + ‖σ² − σ̂²‖², with biased variances over batch and
     pixels (report 2, equation 1).
     """
-    found = [_of_teacher(pixels, labels, teacher, weights, watch) for teacher, watch in zip(teachers, watches)]
+    found = [
+        _of_teacher(pixels, labels, teacher, weights, watch)
+        for teacher, watch in zip(teachers, watches)
+    ]
     total = sum(each.total for each in found) / len(found)
     if weights.variation:
         total = total + weights.variation * variation(pixels)
     if weights.norm:
         total = total + weights.norm * pixels.flatten(1).norm(dim=1).mean()
-    distances = {name: sum(each.distances[name] for each in found).detach() / len(found) for name in found[0].distances}
-    return Objective(total, distances, sum(each.labels for each in found).detach() / len(found), sum(each.right for each in found) / len(found))
+    distances = {
+        name: sum(each.distances[name] for each in found).detach() / len(found)
+        for name in found[0].distances
+    }
+    return Objective(
+        total,
+        distances,
+        sum(each.labels for each in found).detach() / len(found),
+        sum(each.right for each in found) / len(found),
+    )
 
 
 def _of_teacher(pixels, labels, teacher: Teacher, weights: Weights, watch: Watch) -> Objective:
     logits = teacher.network(teacher.scale(pixels).contiguous(memory_format=torch.channels_last))
     distances = {}
     for name, x in watch.seen.items():
-        mean, variance = _by_label(x, labels, logits.shape[1]) if weights.by_class else MeanAndVariance.apply(x)
+        mean, variance = (
+            _by_label(x, labels, logits.shape[1]) if weights.by_class else MeanAndVariance.apply(x)
+        )
         wanted_mean, wanted_variance = teacher.wanted[name]
         if weights.by_class:
             present = labels.unique()
             wanted_mean, wanted_variance = wanted_mean[present], wanted_variance[present]
-        distances[name] = ((mean - wanted_mean).square().sum(-1) + (variance - wanted_variance).square().sum(-1)).mean()
+        distances[name] = (
+            (mean - wanted_mean).square().sum(-1) + (variance - wanted_variance).square().sum(-1)
+        ).mean()
     said = F.cross_entropy(logits, labels, label_smoothing=weights.softness)
     total = weights.statistics * sum(distances.values()) + weights.labels * said
     return Objective(total, distances, said, (logits.detach().argmax(1) == labels).float().mean())
@@ -257,7 +314,9 @@ class MeanAndVariance(torch.autograd.Function):
         return torch.addcmul(offset[:, None, None], x, slope[:, None, None])
 
 
-def _by_label(x: torch.Tensor, labels: torch.Tensor, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _by_label(
+    x: torch.Tensor, labels: torch.Tensor, classes: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and variance of each class that the batch has: (present, channels) each."""
     which = F.one_hot(labels, classes).to(x.dtype).T
     which = which[which.sum(1) > 0]
@@ -274,6 +333,7 @@ def variation(pixels: torch.Tensor) -> torch.Tensor:
 
 # --- the pictures that are changed ----------------------------------------------------------------
 
+
 def smooth(free: torch.Tensor) -> torch.Tensor:
     """(b, c, h, w) free numbers → pixels in [0, 1]: blurred, so that neighbours move together, then
     through a sigmoid.
@@ -282,8 +342,20 @@ def smooth(free: torch.Tensor) -> torch.Tensor:
     places = torch.arange(-reach, reach + 1, device=free.device, dtype=free.dtype)
     kernel = torch.exp(-places.square() / (2 * BLUR**2))
     kernel, channels = kernel / kernel.sum(), free.shape[1]
-    across = F.conv2d(free, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), padding=(0, reach), groups=channels)
-    return torch.sigmoid(F.conv2d(across, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), padding=(reach, 0), groups=channels))
+    across = F.conv2d(
+        free,
+        kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1),
+        padding=(0, reach),
+        groups=channels,
+    )
+    return torch.sigmoid(
+        F.conv2d(
+            across,
+            kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1),
+            padding=(reach, 0),
+            groups=channels,
+        )
+    )
 
 
 def free_pixels(free: torch.Tensor) -> torch.Tensor:
@@ -313,10 +385,22 @@ class Batch:
     those with the least objective seen.
     """
 
-    def __init__(self, settings: Settings, teachers: list[Teacher], labels: torch.Tensor, shape: tuple[int, int, int], seed: int, number: int):
+    def __init__(
+        self,
+        settings: Settings,
+        teachers: list[Teacher],
+        labels: torch.Tensor,
+        shape: tuple[int, int, int],
+        seed: int,
+        number: int,
+    ):
         self.settings, self.teachers, self.labels = settings, teachers, labels
         self.draws = torch.Generator().manual_seed(derive_seed(f"synthesis {number}", seed))
-        self.free = torch.randn(len(labels), *shape, generator=self.draws).to(labels.device).requires_grad_()
+        self.free = (
+            torch.randn(len(labels), *shape, generator=self.draws)
+            .to(labels.device)
+            .requires_grad_()
+        )
         self._bound()
         self.optimizer = torch.optim.Adam([self.free], lr=settings.rate, betas=(0.5, 0.9))
         self.best, self.least, self.best_view = None, float("inf"), (0, 0, False)
@@ -344,7 +428,9 @@ class Batch:
         """Move the pictures once; the objective is that of the pictures before."""
         view = self.view()
         pixels = PICTURES[self.settings.kind](self.free)
-        found = objective(seen(pixels, view), self.labels, self.teachers, self.settings.weights, watches)
+        found = objective(
+            seen(pixels, view), self.labels, self.teachers, self.settings.weights, watches
+        )
         self.optimizer.zero_grad()
         found.total.backward()
         if (now := float(found.total.detach())) < self.least:
@@ -360,7 +446,9 @@ def seen(pixels: torch.Tensor, view: tuple[int, int, bool]) -> torch.Tensor:
     dx, dy, mirrored = view
     most = max(abs(dx), abs(dy))
     if most:
-        pixels = F.pad(pixels, (most,) * 4)[:, :, most + dy:most + dy + pixels.shape[2], most + dx:most + dx + pixels.shape[3]]
+        pixels = F.pad(pixels, (most,) * 4)[
+            :, :, most + dy : most + dy + pixels.shape[2], most + dx : most + dx + pixels.shape[3]
+        ]
     return pixels.flip(3) if mirrored else pixels
 
 

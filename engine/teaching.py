@@ -53,7 +53,10 @@ class Scale:
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) in [0, 1] → the same, scaled."""
-        mean, std = (torch.tensor(found, device=pixels.device)[:, None, None] for found in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(found, device=pixels.device)[:, None, None]
+            for found in (self.mean, self.std)
+        )
         return (pixels - mean) / std
 
     def of(self, images: torch.Tensor) -> torch.Tensor:
@@ -66,22 +69,44 @@ class Fit:
     teacher's logits (n, classes).
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe, images: torch.Tensor, labels: torch.Tensor, seed: int, logits: torch.Tensor | None = None,
-                 scale: Scale = Scale()):
-        self.network, self.recipe, self.scale = network.to(memory_format=torch.channels_last), recipe, scale
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        seed: int,
+        logits: torch.Tensor | None = None,
+        scale: Scale = Scale(),
+    ):
+        self.network, self.recipe, self.scale = (
+            network.to(memory_format=torch.channels_last),
+            recipe,
+            scale,
+        )
         self.images, self.labels, self.logits = images, labels, logits
         self.size = min(recipe.batch_size, len(images))
         # an epoch; the rest of the pictures waits for the next
         self.steps = len(images) // self.size
         self.draws = torch.Generator().manual_seed(derive_seed("fit", seed))
         self.mixing = np.random.default_rng(derive_seed("mixup", seed))
-        kind, more = OPTIMIZERS[recipe.optimizer], {"momentum": 0.9, "nesterov": True} if recipe.optimizer == "sgd" else {}
-        self.optimizer = kind(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **more)
+        kind, more = (
+            OPTIMIZERS[recipe.optimizer],
+            ({"momentum": 0.9, "nesterov": True} if recipe.optimizer == "sgd" else {}),
+        )
+        self.optimizer = kind(
+            network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **more
+        )
         total = max(2, self.steps * recipe.epochs) + 1
         total += WARM_UP * total == 1  # a rise of no step at all is divided by
         # cycle_momentum off: the schedule changes the rate and nothing else
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, recipe.learning_rate, total_steps=total,
-                                                            pct_start=WARM_UP, cycle_momentum=False)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            recipe.learning_rate,
+            total_steps=total,
+            pct_start=WARM_UP,
+            cycle_momentum=False,
+        )
         self.loss = 0.0  # mean of the last epoch
         self.latest: deque[torch.Tensor] = deque(maxlen=LATEST)  # loss of each of the last batches
 
@@ -90,7 +115,7 @@ class Fit:
         self.network.train()
         rows = torch.randperm(len(self.images), generator=self.draws).to(self.images.device)
         total = torch.zeros((), device=self.images.device)
-        for step, batch in enumerate(rows.split(self.size)[:self.steps], 1):
+        for step, batch in enumerate(rows.split(self.size)[: self.steps], 1):
             total += self._step(batch)
             yield step
         self.loss = float(total) / self.steps
@@ -118,7 +143,9 @@ class Fit:
         # by what it is taught, hard or soft labels
         guessing = float(self.wanted(torch.zeros_like(said), rows))
         learned = cautions.beyond_guessing(right, labels.cpu().numpy())
-        return cautions.divergence(median_loss(self.latest) if finite else math.nan, guessing, learned, remedy=remedy)
+        return cautions.divergence(
+            median_loss(self.latest) if finite else math.nan, guessing, learned, remedy=remedy
+        )
 
     def wanted(self, outputs: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """The loss of outputs (b, classes) for the labels of rows (b,): hard, soft (Hinton et al.
@@ -127,7 +154,12 @@ class Fit:
         share, t = self.recipe.soft_share, self.recipe.temperature
         loss = (1 - share) * F.cross_entropy(outputs, self.labels[rows]) if share < 1 else 0.0
         if share > 0:
-            soft = F.kl_div(F.log_softmax(outputs / t, 1), F.log_softmax(self.logits[rows] / t, 1), reduction="batchmean", log_target=True)
+            soft = F.kl_div(
+                F.log_softmax(outputs / t, 1),
+                F.log_softmax(self.logits[rows] / t, 1),
+                reduction="batchmean",
+                log_target=True,
+            )
             loss = loss + share * t * t * soft
         return loss
 
@@ -142,10 +174,15 @@ class Fit:
         if recipe.shift:
             x = shifted(x, recipe.shift, self.draws)
         if recipe.flip:
-            x = torch.where((torch.rand(b, 1, 1, 1, generator=self.draws) < 0.5).to(x.device), x.flip(3), x)
+            x = torch.where(
+                (torch.rand(b, 1, 1, 1, generator=self.draws) < 0.5).to(x.device), x.flip(3), x
+            )
         if not recipe.mixup:
             return x, 1.0, None
-        weight, other = self.mixing.beta(recipe.mixup, recipe.mixup), torch.randperm(b, generator=self.draws).to(x.device)
+        weight, other = (
+            self.mixing.beta(recipe.mixup, recipe.mixup),
+            torch.randperm(b, generator=self.draws).to(x.device),
+        )
         return weight * x + (1 - weight) * x[other], weight, other
 
 
@@ -154,17 +191,27 @@ class PrivateFit:
     (engine.noise); plain SGD, since steps are few.
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe, images: torch.Tensor, labels: torch.Tensor,
-                 study, plan: dict):
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        study,
+        plan: dict,
+    ):
         self.network, self.images, self.labels = network, images, labels
         self.rate = plan["sample_rate"]
         self.steps, self.loss = round(1 / self.rate), float("nan")
         self.sampling = Coins(study.derive_seed("sampling"), images.device)
         self.optimizer = torch.optim.SGD(network.parameters(), lr=recipe.learning_rate)
         self.gradient = dp_sgd.PrivateGradient(
-            network, expected_batch=self.rate * len(images), max_grad_norm=study.max_grad_norm,
+            network,
+            expected_batch=self.rate * len(images),
+            max_grad_norm=study.max_grad_norm,
             noise_multiplier=plan["noise_multiplier"],
-            noise=GaussianNoise(study.derive_seed("noise"), images.device))
+            noise=GaussianNoise(study.derive_seed("noise"), images.device),
+        )
 
     def epoch(self) -> Iterator[int]:
         """As many Poisson batches as show each picture once on average; yields the steps done."""
@@ -181,11 +228,13 @@ def shifted(x: torch.Tensor, most: int, draws: torch.Generator) -> torch.Tensor:
     fills what comes free.
     """
     dx, dy = torch.randint(0, 2 * most + 1, (2,), generator=draws).tolist()
-    return F.pad(x, (most,) * 4, value=BLACK)[:, :, dy:dy + x.shape[2], dx:dx + x.shape[3]]
+    return F.pad(x, (most,) * 4, value=BLACK)[:, :, dy : dy + x.shape[2], dx : dx + x.shape[3]]
 
 
 @torch.no_grad()
-def outputs(network: nn.Module, images: torch.Tensor, scale: Scale = Scale(), features: bool = False) -> torch.Tensor:
+def outputs(
+    network: nn.Module, images: torch.Tensor, scale: Scale = Scale(), features: bool = False
+) -> torch.Tensor:
     """(n, h, w, c) uint8 → the logits (n, classes), or the features before the last layer (n, 64),
     with nothing learned.
     """

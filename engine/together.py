@@ -28,14 +28,19 @@ def forward(network: nn.Sequential, weights: Weights, x: Tensor) -> Tensor:
     Raises NotImplementedError for a layer without a rule.
     """
     if len(x) == 1:
-        named = {name: weight[0] for (name, _), weight in zip(network.named_parameters(), weights, strict=True)}
+        named = {
+            name: weight[0]
+            for (name, _), weight in zip(network.named_parameters(), weights, strict=True)
+        }
         pictures = x[0].permute(0, 3, 1, 2) if x.dim() == 5 else x[0]
         return functional_call(network, named, (pictures,))[None]
     left = list(weights)
     for layer in network:
         if type(layer) not in RULES:
-            raise NotImplementedError(f"{type(layer).__name__} has no rule for many participants: add one to RULES")
-        own, left = left[:len(list(layer.parameters()))], left[len(list(layer.parameters())):]
+            raise NotImplementedError(
+                f"{type(layer).__name__} has no rule for many participants: add one to RULES"
+            )
+        own, left = left[: len(list(layer.parameters()))], left[len(list(layer.parameters())) :]
         x = RULES[type(layer)](layer, own, x)
     return x
 
@@ -59,7 +64,7 @@ def recorded(network: nn.Sequential, weights: Weights, x: Tensor) -> tuple[Tenso
     """
     left, seen = [weight.detach() for weight in weights], []
     for layer in network:
-        own, left = left[:len(list(layer.parameters()))], left[len(list(layer.parameters())):]
+        own, left = left[: len(list(layer.parameters()))], left[len(list(layer.parameters())) :]
         if not own:
             x = RULES[type(layer)](layer, own, x)
             continue
@@ -75,6 +80,7 @@ def recorded(network: nn.Sequential, weights: Weights, x: Tensor) -> tuple[Tenso
 
 # --- the layers' rules: (layer, its weights, x) → x, pictures with their channels last ------------
 
+
 def linear(layer: nn.Linear, own: Weights, x: Tensor) -> Tensor:
     """x (participants, batch, in) → (participants, batch, out)."""
     return torch.baddbmm(own[1][:, None], x, own[0].mT) if layer.bias is not None else x @ own[0].mT
@@ -87,9 +93,17 @@ def convolution(layer: nn.Conv2d, own: Weights, x: Tensor) -> Tensor:
 
 def _convolved(layer: nn.Conv2d, own: Weights, x: Tensor) -> tuple[Tensor, Tensor]:
     """The same, and the patches, (participants, batch · h' · w', kernel)."""
-    plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and layer.bias is not None
+    plain = (
+        layer.groups == 1
+        and layer.dilation == (1, 1)
+        and layer.padding_mode == "zeros"
+        and not isinstance(layer.padding, str)
+        and layer.bias is not None
+    )
     if not plain or layer.stride[0] != layer.stride[1] or layer.padding[0] != layer.padding[1]:
-        raise NotImplementedError(f"no rule for {layer}: groups, dilation and padding must be plain, and it needs a bias")
+        raise NotImplementedError(
+            f"no rule for {layer}: groups, dilation and padding must be plain, and it needs a bias"
+        )
     return Convolution.apply(x, own[0], own[1], layer.stride[0], layer.padding[0])
 
 
@@ -111,7 +125,14 @@ def flatten(layer: nn.Flatten, own: Weights, x: Tensor) -> Tensor:
 
 
 RULES: dict[type[nn.Module], Callable[[nn.Module, Weights, Tensor], Tensor]] = {
-    nn.Linear: linear, nn.Conv2d: convolution, nn.MaxPool2d: pictures, nn.GroupNorm: pictures, nn.Tanh: pointwise, nn.ReLU: pointwise, nn.Flatten: flatten}
+    nn.Linear: linear,
+    nn.Conv2d: convolution,
+    nn.MaxPool2d: pictures,
+    nn.GroupNorm: pictures,
+    nn.Tanh: pointwise,
+    nn.ReLU: pointwise,
+    nn.Flatten: flatten,
+}
 
 
 class Convolution(torch.autograd.Function):
@@ -128,12 +149,17 @@ class Convolution(torch.autograd.Function):
         x = F.pad(x, (0, 0, padding, padding, padding, padding)) if padding else x
         windows = x.unfold(2, high, stride).unfold(3, wide, stride)  # (P, b, h', w', c, k, l)
         rows, columns = windows.shape[2:4]
-        patches = windows.permute(0, 1, 2, 3, 5, 6, 4).reshape(people, batch * rows * columns, high * wide * channels)
+        patches = windows.permute(0, 1, 2, 3, 5, 6, 4).reshape(
+            people, batch * rows * columns, high * wide * channels
+        )
         kernels = weight.permute(0, 3, 4, 2, 1).reshape(people, high * wide * channels, out)
         ctx.save_for_backward(patches, kernels)
         ctx.of = x.shape, weight.shape, stride, padding, rows, columns
         ctx.mark_non_differentiable(patches)
-        return torch.baddbmm(bias[:, None], patches, kernels).view(people, batch, rows, columns, out), patches
+        return (
+            torch.baddbmm(bias[:, None], patches, kernels).view(people, batch, rows, columns, out),
+            patches,
+        )
 
     @staticmethod
     def backward(ctx, grad: Tensor, _: Tensor | None):
@@ -142,10 +168,18 @@ class Convolution(torch.autograd.Function):
         grad = grad.reshape(people, -1, out)
         x = weight = bias = None
         if ctx.needs_input_grad[1]:
-            weight = torch.bmm(patches.mT, grad).view(people, high, wide, channels, out).permute(0, 4, 3, 1, 2)
+            weight = (
+                torch.bmm(patches.mT, grad)
+                .view(people, high, wide, channels, out)
+                .permute(0, 4, 3, 1, 2)
+            )
             bias = grad.sum(1)
         if ctx.needs_input_grad[0]:
-            x = _put_back(torch.bmm(grad, kernels.mT).view(people, -1, rows, columns, high, wide, channels), grad.new_zeros(seen), stride)
+            x = _put_back(
+                torch.bmm(grad, kernels.mT).view(people, -1, rows, columns, high, wide, channels),
+                grad.new_zeros(seen),
+                stride,
+            )
             x = x[:, :, padding:-padding, padding:-padding] if padding else x
         return x, weight, bias, None, None
 
@@ -159,13 +193,20 @@ def _put_back(patches: Tensor, x: Tensor, stride: int) -> Tensor:
     people, batch, rows, columns, high, wide, channels = patches.shape
     for top in range(0, high, stride):
         for left in range(0, wide, stride):
-            block = patches[:, :, :, :, top:top + stride, left:left + stride]
+            block = patches[:, :, :, :, top : top + stride, left : left + stride]
             if block.shape[4:6] == (stride, stride):
-                part = block.permute(0, 1, 2, 4, 3, 5, 6).reshape(people, batch, rows * stride, columns * stride, channels)
-                x[:, :, top:top + rows * stride, left:left + columns * stride] += part
+                part = block.permute(0, 1, 2, 4, 3, 5, 6).reshape(
+                    people, batch, rows * stride, columns * stride, channels
+                )
+                x[:, :, top : top + rows * stride, left : left + columns * stride] += part
                 continue
             # the kernel's side is no multiple of the stride: its last pixels one by one
             for down in range(block.shape[4]):
                 for right in range(block.shape[5]):
-                    x[:, :, top + down:top + down + rows * stride:stride, left + right:left + right + columns * stride:stride] += block[:, :, :, :, down, right]
+                    x[
+                        :,
+                        :,
+                        top + down : top + down + rows * stride : stride,
+                        left + right : left + right + columns * stride : stride,
+                    ] += block[:, :, :, :, down, right]
     return x

@@ -36,7 +36,9 @@ def shifts(count: int, copies: int, generator: torch.Generator) -> torch.Tensor:
     """(2, count, copies) moves down and right of each picture's copies on a canvas with SHIFT
     pixels of black around it; the first copy is the picture itself.
     """
-    moves = torch.randint(0, 2 * SHIFT + 1, (2, count, copies), generator=generator, device=generator.device)
+    moves = torch.randint(
+        0, 2 * SHIFT + 1, (2, count, copies), generator=generator, device=generator.device
+    )
     moves[:, :, 0] = SHIFT
     return moves
 
@@ -48,7 +50,10 @@ def shifted(images: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
     (b, h, w, c), copies = images.shape, moves.shape[2]
     padded = F.pad(images, (0, 0, SHIFT, SHIFT, SHIFT, SHIFT))
     # (b, copies, h), (b, copies, w)
-    y, x = (torch.arange(side, device=images.device) + moves[i][:, :, None] for i, side in enumerate((h, w)))
+    y, x = (
+        torch.arange(side, device=images.device) + moves[i][:, :, None]
+        for i, side in enumerate((h, w))
+    )
     picture = torch.arange(b, device=images.device)[:, None, None, None]
     return padded[picture, y[:, :, :, None], x[:, :, None, :]].view(b * copies, h, w, c)
 
@@ -65,7 +70,10 @@ class Learner:
     def __init__(self, study, plan: dict, images, device: torch.device):
         self.study, self.plan, self.device = study, plan, device
         self.labels = torch.tensor(images.train_labels).to(device)
-        self.test_pictures, self.test_labels = images.test_images, torch.tensor(images.test_labels).to(device)
+        self.test_pictures, self.test_labels = (
+            images.test_images,
+            torch.tensor(images.test_labels).to(device),
+        )
         self.shown = min(SHOWN_ROWS, len(self.labels))
         self.sampling = Coins(study.derive_seed("sampling"), device)
         self.noise = GaussianNoise(study.derive_seed("noise"), device)
@@ -78,7 +86,9 @@ class Learner:
         """What is learned, and by which optimizer."""
         self.parameters = parameters
         more = {"momentum": self.study.momentum} if self.study.optimizer == "sgd" else {}
-        self.optimizer = OPTIMIZERS[self.study.optimizer](parameters, lr=self.plan["learning_rate"], **more)
+        self.optimizer = OPTIMIZERS[self.study.optimizer](
+            parameters, lr=self.plan["learning_rate"], **more
+        )
 
     def step(self) -> None:
         """One Poisson batch, one step; in a group, when all of it have asked."""
@@ -126,7 +136,10 @@ class Learner:
         Raises RuntimeError where a step that was asked for was never taken.
         """
         if self.group and self.steps != self.asked:
-            raise RuntimeError(f"{self.asked} steps were asked for, and {self.steps} taken: {self.group.broken or 'the others have not asked'}") from self.group.broken
+            raise RuntimeError(
+                f"{self.asked} steps were asked for, and {self.steps} taken:"
+                f" {self.group.broken or 'the others have not asked'}"
+            ) from self.group.broken
         return self.averaged or [p.detach() for p in self.parameters]
 
     def learn(self, rows: torch.Tensor) -> None:
@@ -150,23 +163,33 @@ class Learner:
         """Accuracy in [0, 1] on test and training pictures and the mean training loss in nats, as
         of now.
         """
-        test, train, labels = self.test_logits(), self.shown_logits(), self.labels[:self.shown]
+        test, train, labels = self.test_logits(), self.shown_logits(), self.labels[: self.shown]
         named = networks.named(test)
         self.predictions = named.cpu().numpy()  # (m,) as of now
         # post-processing of the network
         self.lost = not all(bool(p.isfinite().all()) for p in self.parameters)
-        loss, right = float(F.cross_entropy(train, labels)), float((networks.named(train) == labels).double().mean())
+        loss, right = (
+            float(F.cross_entropy(train, labels)),
+            float((networks.named(train) == labels).double().mean()),
+        )
         learned = cautions.beyond_guessing(right, labels.cpu().numpy())
         remedy = cautions.CALMER if self.plan["noise_multiplier"] else cautions.SMALLER
-        self.divergence = cautions.divergence(math.nan if self.lost else loss, math.log(train.shape[1]), learned, remedy=remedy)
-        return {"test_accuracy": float((named == self.test_labels).double().mean()),
-                "train_accuracy": right, "train_loss": loss}
+        self.divergence = cautions.divergence(
+            math.nan if self.lost else loss, math.log(train.shape[1]), learned, remedy=remedy
+        )
+        return {
+            "test_accuracy": float((named == self.test_labels).double().mean()),
+            "train_accuracy": right,
+            "train_loss": loss,
+        }
 
     def answers(self) -> bytes:
         """PNG of 40 test pictures, always the same ones, those framed that were named wrongly when
         it was measured last.
         """
-        return pictures.answers(self.test_pictures, self.predictions == self.test_labels.cpu().numpy(), ANSWERS)
+        return pictures.answers(
+            self.test_pictures, self.predictions == self.test_labels.cpu().numpy(), ANSWERS
+        )
 
 
 class Training(Learner):
@@ -174,42 +197,69 @@ class Training(Learner):
 
     def __init__(self, study, plan: dict, images, device: torch.device):
         super().__init__(study, plan, images, device)
-        self.images, self.test_images = (torch.tensor(found).to(device) for found in (images.train_images, images.test_images))
+        self.images, self.test_images = (
+            torch.tensor(found).to(device) for found in (images.train_images, images.test_images)
+        )
         self.network = self.build(images).to(device)
         self.private_gradient = dp_sgd.PrivateGradient(
-            self.network, expected_batch=study.batch_size, max_grad_norm=study.clip, noise_multiplier=plan["noise_multiplier"], copies=study.augmentations,
-            noise=self.noise)
+            self.network,
+            expected_batch=study.batch_size,
+            max_grad_norm=study.clip,
+            noise_multiplier=plan["noise_multiplier"],
+            copies=study.augmentations,
+            noise=self.noise,
+        )
         self.shifts = torch.Generator(device).manual_seed(study.derive_seed("augmentations"))
         self.begin(list(self.network.parameters()))
 
     def build(self, images) -> torch.nn.Module:
         """The network as it is before its first step."""
         h, _, channels = images.train_images.shape[1:]
-        return networks.report_cnn(channels, h, len(images.classes), derive_seed("init", self.study.seed), self.study.activation, self.study.norm)
+        return networks.report_cnn(
+            channels,
+            h,
+            len(images.classes),
+            derive_seed("init", self.study.seed),
+            self.study.activation,
+            self.study.norm,
+        )
 
     def share(self, other: Training) -> None:
         """Look at the same pictures in memory as another learner of the same data."""
-        self.images, self.test_images, self.labels, self.test_labels = other.images, other.test_images, other.labels, other.test_labels
+        self.images, self.test_images, self.labels, self.test_labels = (
+            other.images,
+            other.test_images,
+            other.labels,
+            other.test_labels,
+        )
 
     def bind(self, max_grad_norm: float, noise_multiplier: float) -> None:
         """Clip and noise otherwise from now on.
 
         For audits, which plant errors; no ε knows of it.
         """
-        self.private_gradient.max_grad_norm, self.private_gradient.noise_multiplier = max_grad_norm, noise_multiplier
+        self.private_gradient.max_grad_norm, self.private_gradient.noise_multiplier = (
+            max_grad_norm,
+            noise_multiplier,
+        )
 
     def learn(self, rows: torch.Tensor) -> None:
         """Set the gradients of a batch: private, or those of its twin, nothing clipped and nothing
         noised.
         """
         copies = self.study.augmentations
-        images, labels = self._copies(self.images[rows]), self.labels[rows].repeat_interleave(copies)
+        images, labels = (
+            self._copies(self.images[rows]),
+            self.labels[rows].repeat_interleave(copies),
+        )
         if self.study.private:
             self.private_gradient(scaled(images), labels)
         else:
             self.optimizer.zero_grad()
             expected = self.study.batch_size * copies
-            (F.cross_entropy(self.network(scaled(images)), labels, reduction="sum") / expected).backward()
+            (
+                F.cross_entropy(self.network(scaled(images)), labels, reduction="sum") / expected
+            ).backward()
 
     def _copies(self, images: torch.Tensor) -> torch.Tensor:
         """(b, h, w, c) → (b·copies, h, w, c)."""
@@ -218,11 +268,15 @@ class Training(Learner):
 
     @torch.no_grad()
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """(n, h, w, c) uint8 on the device → (n, classes), of the network as it would be published.
-        """
+        """(n, h, w, c) uint8 on the device → (n, classes), of the network as it would be published."""
         names = [name for name, _ in self.network.named_parameters()]
         weights = dict(zip(names, self.released()))
-        return torch.cat([functional_call(self.network, weights, (scaled(part),)) for part in images.split(EVALUATE)])
+        return torch.cat(
+            [
+                functional_call(self.network, weights, (scaled(part),))
+                for part in images.split(EVALUATE)
+            ]
+        )
 
     def weights(self) -> np.ndarray:
         """Every parameter in the network's order."""
@@ -232,7 +286,9 @@ class Training(Learner):
     def restore(self, weights: np.ndarray) -> None:
         """Set what `weights` gave, as it was published."""
         self.averaged = None
-        torch.nn.utils.vector_to_parameters(torch.from_numpy(weights).to(self.device), self.network.parameters())
+        torch.nn.utils.vector_to_parameters(
+            torch.from_numpy(weights).to(self.device), self.network.parameters()
+        )
 
     def test_logits(self) -> torch.Tensor:
         """(m, classes) of all test pictures."""
@@ -240,7 +296,7 @@ class Training(Learner):
 
     def shown_logits(self) -> torch.Tensor:
         """(shown, classes) of the training pictures that accuracy is measured on."""
-        return self.logits(self.images[:self.shown])
+        return self.logits(self.images[: self.shown])
 
 
 class Supervised:
@@ -251,16 +307,31 @@ class Supervised:
     pictures to predict.
     """
 
-    def __init__(self, study, images: np.ndarray, labels: np.ndarray, tests: dict[str, np.ndarray], outputs: int, device: torch.device):
+    def __init__(
+        self,
+        study,
+        images: np.ndarray,
+        labels: np.ndarray,
+        tests: dict[str, np.ndarray],
+        outputs: int,
+        device: torch.device,
+    ):
         self.study, self.device, self.outputs = study, device, outputs
-        self.images, self.labels = _pixels_last(images, device), torch.tensor(labels).long().to(device)
+        self.images, self.labels = (
+            _pixels_last(images, device),
+            torch.tensor(labels).long().to(device),
+        )
         self.tests = {name: _pixels_last(found, device) for name, found in tests.items()}
         _, h, _, channels = images.shape
-        network = networks.keras_cnn(study.network, study.width, channels, h, outputs, derive_seed("init", study.seed))
+        network = networks.keras_cnn(
+            study.network, study.width, channels, h, outputs, derive_seed("init", study.seed)
+        )
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.parameters = sum(p.numel() for p in network.parameters())
         # as Keras 2
-        self.optimizer = torch.optim.Adadelta(self.network.parameters(), lr=study.learning_rate, rho=0.95, eps=1e-7)
+        self.optimizer = torch.optim.Adadelta(
+            self.network.parameters(), lr=study.learning_rate, rho=0.95, eps=1e-7
+        )
         self.shuffling = torch.Generator().manual_seed(derive_seed("sampling", study.seed))
         self.loss = self.agreement = 0.0  # of the last epoch, while it learned
         self.latest: deque[torch.Tensor] = deque(maxlen=LATEST)  # loss of each of the last batches
@@ -268,7 +339,11 @@ class Supervised:
 
     def epoch(self):
         """One pass over the pictures; yields (step, steps)."""
-        batches = torch.randperm(len(self.images), generator=self.shuffling).to(self.device).split(self.study.batch_size)
+        batches = (
+            torch.randperm(len(self.images), generator=self.shuffling)
+            .to(self.device)
+            .split(self.study.batch_size)
+        )
         loss, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         self.network.train()
         for step, rows in enumerate(batches, 1):
@@ -306,7 +381,16 @@ class Supervised:
         """
         if name not in self._predicted:
             self.network.eval()
-            self._predicted[name] = torch.cat([networks.named(self.network(part)) for part in self.tests[name].split(EVALUATE)]).cpu().numpy()
+            self._predicted[name] = (
+                torch.cat(
+                    [
+                        networks.named(self.network(part))
+                        for part in self.tests[name].split(EVALUATE)
+                    ]
+                )
+                .cpu()
+                .numpy()
+            )
         return self._predicted[name]
 
     def seen(self, name: str, row: int) -> np.ndarray:

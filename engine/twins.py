@@ -48,28 +48,42 @@ def find(pixels: np.ndarray) -> Twins:
 def _first_of_each(pixels: np.ndarray) -> np.ndarray:
     """(n,) for each picture the first one with the same pixels."""
     seen: dict[bytes, int] = {}
-    return np.array([seen.setdefault(hashlib.sha256(picture.tobytes()).digest(), row) for row, picture in enumerate(pixels)], int)
+    return np.array(
+        [
+            seen.setdefault(hashlib.sha256(picture.tobytes()).digest(), row)
+            for row, picture in enumerate(pixels)
+        ],
+        int,
+    )
 
 
 def _pairs(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(m, 2) places in `rows` of pictures that are copies of each other, though not exact ones."""
     from scipy.spatial import cKDTree
+
     if len(rows) < 2:
         return np.empty((0, 2), int)
     fine = _tones(pixels, rows)  # (n, 8, 8)
     coarse = fine.reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(-1, 16)
-    near, found = cKDTree(coarse).query(coarse, min(1 + CANDIDATES, len(rows)), distance_upper_bound=TONES * 4)
+    near, found = cKDTree(coarse).query(
+        coarse, min(1 + CANDIDATES, len(rows)), distance_upper_bound=TONES * 4
+    )
     places = np.repeat(np.arange(len(rows)), near.shape[1])[np.isfinite(near.ravel())]
     pairs = np.column_stack([places, found.ravel()[np.isfinite(near.ravel())]])
     pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], 1), axis=0)
     pairs = pairs[((fine[pairs[:, 0]] - fine[pairs[:, 1]]) ** 2).mean((1, 2)) <= TONES**2]
-    return pairs[[_alike(pixels[rows[a]], pixels[rows[b]]) for a, b in pairs]] if len(pairs) else pairs
+    return (
+        pairs[[_alike(pixels[rows[a]], pixels[rows[b]]) for a, b in pairs]] if len(pairs) else pairs
+    )
 
 
 def _tones(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(n, 8, 8) mean tones of some pictures, grey."""
     side = pixels.shape[1] // 8
-    parts = [pixels[rows[i:i + BLOCK]].reshape(-1, 8, side, 8, side, 3).mean((2, 4, 5)) for i in range(0, len(rows), BLOCK)]
+    parts = [
+        pixels[rows[i : i + BLOCK]].reshape(-1, 8, side, 8, side, 3).mean((2, 4, 5))
+        for i in range(0, len(rows), BLOCK)
+    ]
     return np.concatenate(parts)
 
 
@@ -84,5 +98,6 @@ def _joined(n: int, pairs: np.ndarray) -> np.ndarray:
     """(n,) the same number for all that pairs lead to each other."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
+
     links = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (n, n))
     return connected_components(links, directed=False)[1]

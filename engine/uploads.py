@@ -32,9 +32,14 @@ TILE_SIDES = (322, 323)  # TIFF's tags for the width and the length of its tiles
 PAPER = 255  # what shows through a transparent picture: white
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {  # EXIF orientation → what turns the picture upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90}
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 # of damaged files: what matters of them is refused, in words
@@ -54,7 +59,9 @@ def decode(raw: bytes, size: int, channels: int, invert: bool = False) -> np.nda
     light strokes on black that MNIST has. Raises Refused within a second.
     """
     if len(raw) > MAX_BYTES:
-        raise Refused(f"The file has {len(raw) / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} MB are taken.")
+        raise Refused(
+            f"The file has {len(raw) / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} MB are taken."
+        )
     pixels = picture(raw, size, channels)
     return 255 - pixels if invert and pixels.mean() > 127 else pixels
 
@@ -103,11 +110,16 @@ def _listed(formats: tuple[str, ...]) -> str:
 def _check_size(width: int, height: int) -> None:
     """Raises Refused for more than MAX_PIXELS."""
     if width * height > MAX_PIXELS:
-        raise Refused(f"The picture has {width} × {height} pixels; at most {MAX_PIXELS // 10**6} million are taken.")
+        raise Refused(
+            f"The picture has {width} × {height} pixels; at most {MAX_PIXELS // 10**6} million are"
+            " taken."
+        )
 
 
 def _too_large() -> Refused:
-    return Refused(f"The picture has too many pixels; at most {MAX_PIXELS // 10**6} million are taken.")
+    return Refused(
+        f"The picture has too many pixels; at most {MAX_PIXELS // 10**6} million are taken."
+    )
 
 
 def _number(value) -> int:
@@ -116,13 +128,14 @@ def _number(value) -> int:
 
 
 def _webp_size(raw: bytes) -> tuple[int, int]:
-    """Width and height that a WebP file's first chunk promises (RFC 9649); (0, 0) for all others.
-    """
+    """Width and height that a WebP file's first chunk promises (RFC 9649); (0, 0) for all others."""
     if raw[:4] != b"RIFF" or raw[8:12] != b"WEBP" or len(raw) < 30:
         return 0, 0
     kind, content = raw[12:16], raw[20:30]
     if kind == b"VP8X":
-        return 1 + int.from_bytes(content[4:7], "little"), 1 + int.from_bytes(content[7:10], "little")
+        return 1 + int.from_bytes(content[4:7], "little"), 1 + int.from_bytes(
+            content[7:10], "little"
+        )
     if kind == b"VP8L":
         bits = int.from_bytes(content[1:5], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
@@ -171,7 +184,9 @@ def _of_sixteen(values: np.ndarray, see_through) -> Image.Image:
     grey = (values >> (4 if values.max() < TWELVE_BITS else 8)).astype(np.uint8)
     if not isinstance(see_through, int):
         return Image.fromarray(grey)
-    return Image.fromarray(np.dstack([grey] * 3 + [np.where(values == see_through, 0, 255).astype(np.uint8)]))
+    return Image.fromarray(
+        np.dstack([grey] * 3 + [np.where(values == see_through, 0, 255).astype(np.uint8)])
+    )
 
 
 def _of_twelve(image: Image.Image, raw: bytes) -> Image.Image:
@@ -196,7 +211,9 @@ def _square(image: Image.Image, size: int) -> Image.Image:
     """The middle square, scaled."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.resize((size, size), Image.Resampling.LANCZOS, (left, top, left + side, top + side), reducing_gap=3)
+    return image.resize(
+        (size, size), Image.Resampling.LANCZOS, (left, top, left + side, top + side), reducing_gap=3
+    )
 
 
 def _on_paper(image: Image.Image) -> Image.Image:

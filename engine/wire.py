@@ -46,12 +46,18 @@ def unpack(message: bytes, n: int, known: np.ndarray | None = None) -> np.ndarra
     if len(message) < HEADER.size:
         raise Unreadable("no header")
     kind, type_, told, count = HEADER.unpack_from(message)
-    if kind > KNOWN or type_ >= len(TYPES) or told != n or count > n or (kind == KNOWN and known is None):
+    if (
+        kind > KNOWN
+        or type_ >= len(TYPES)
+        or told != n
+        or count > n
+        or (kind == KNOWN and known is None)
+    ):
         raise Unreadable("a wrong header")
     width = {DENSE: 0, LISTED: 4 * count, BITS: -(-n // 8), KNOWN: 0}[kind]
     if len(message) != HEADER.size + width + count * TYPES[type_].itemsize:
         raise Unreadable("cut off, or too long")
-    positions = _positions(kind, message[HEADER.size:HEADER.size + width], n, known)
+    positions = _positions(kind, message[HEADER.size : HEADER.size + width], n, known)
     if len(positions) != count or (count and positions[-1] >= n):
         raise Unreadable("wrong positions")
     values = np.zeros(n, TYPES[type_])

@@ -16,24 +16,64 @@ from pages.parts.controls import Controls, Look
 from pages.parts.scrubber import scrubber
 
 SPACES = {"pixels": "by pixels", "features": "by what the network sees"}
-RELEASED = {"private GAN": "the private GAN", "private DP-MERF": "DP-MERF", "both": "both private ones", "GAN without privacy": "the GAN without privacy"}
-WHAT = {"GAN without privacy": "Two networks: one draws, the other has seen real pictures and judges. Each learns from the other.",
-        "private GAN": "The same, but whatever a single real picture teaches the judge is cut short and drowned in noise.",
-        "private DP-MERF": "Sees a noised average of all pictures, once. Then it learns to draw what has that average."}
+RELEASED = {
+    "private GAN": "the private GAN",
+    "private DP-MERF": "DP-MERF",
+    "both": "both private ones",
+    "GAN without privacy": "the GAN without privacy",
+}
+WHAT = {
+    "GAN without privacy": (
+        "Two networks: one draws, the other has seen real pictures and judges. Each learns from the"
+        " other."
+    ),
+    "private GAN": (
+        "The same, but whatever a single real picture teaches the judge is cut short and drowned in"
+        " noise."
+    ),
+    "private DP-MERF": (
+        "Sees a noised average of all pictures, once. Then it learns to draw what has that average."
+    ),
+}
 # Report 4, its table: Fréchet distance and MiFID by torchmetrics on 64 features of Inception-v3,
 # 1,000 pictures of CelebA with negative pixels wrapped around.
-REPORT = {"GAN without privacy": (1.58, 2460.0), "private GAN": (4.80, 535.0), "untrained generator (its notebook)": (56.05, 2316.0)}
+REPORT = {
+    "GAN without privacy": (1.58, 2460.0),
+    "private GAN": (4.80, 535.0),
+    "untrained generator (its notebook)": (56.05, 2316.0),
+}
 
 st.title("Does a machine that draws hand out the pictures it learned from?", anchor=False)
-st.markdown("A generator looks at real pictures and then draws new ones. Has it understood what they have in common, or has it learned some of them by heart? "
-            "**Press Run and watch three of them learn, two of them under privacy. Then let them learn from only fifty pictures.**")
+st.markdown(
+    "A generator looks at real pictures and then draws new ones. Has it understood what they have"
+    " in common, or has it learned some of them by heart? **Press Run and watch three of them"
+    " learn, two of them under privacy. Then let them learn from only fifty pictures.**"
+)
 
-controls = Controls(Fidelity, hidden=("source", "private"), looks={"set": Look(tuple(GENERATORS) + tuple(CONTROLS.values()), ("GAN without privacy",)), "space": Look(tuple(SPACES), ("pixels",)),
-                                                                 "released": Look(tuple(RELEASED), ("private GAN",))})
+controls = Controls(
+    Fidelity,
+    hidden=("source", "private"),
+    looks={
+        "set": Look(tuple(GENERATORS) + tuple(CONTROLS.values()), ("GAN without privacy",)),
+        "space": Look(tuple(SPACES), ("pixels",)),
+        "released": Look(tuple(RELEASED), ("private GAN",)),
+    },
+)
 controls.complain()
 controls.dial("target_epsilon")
-controls.presets({"quick": "Start", "few": "Only fifty pictures", "fashion": "Clothes", "report": "As in the report"})
-with st.expander("More settings", icon=":material/tune:", expanded=controls.opens(*controls.specs, also=controls.lacks_data())):
+controls.presets(
+    {
+        "quick": "Start",
+        "few": "Only fifty pictures",
+        "fashion": "Clothes",
+        "report": "As in the report",
+    }
+)
+with st.expander(
+    "More settings",
+    icon=":material/tune:",
+    expanded=controls.opens(*controls.specs, also=controls.lacks_data()),
+):
     first, second, third = st.columns(3)
     with first:
         st.markdown("**The pictures**")
@@ -45,12 +85,27 @@ with st.expander("More settings", icon=":material/tune:", expanded=controls.open
     with second:
         st.markdown("**The GAN**")
         controls.switch("labelled")
-        for name in ("steps", "discriminator_steps", "batch_size", "width", "judge_width", "generator_rate", "discriminator_rate"):
+        for name in (
+            "steps",
+            "discriminator_steps",
+            "batch_size",
+            "width",
+            "judge_width",
+            "generator_rate",
+            "discriminator_rate",
+        ):
             controls.number(name, "the usual")
         controls.number("max_grad_norm")
     with third:
         st.markdown("**DP-MERF**")
-        for name in ("frequencies", "length", "imitator_steps", "imitator_batch", "imitator_width", "imitator_rate"):
+        for name in (
+            "frequencies",
+            "length",
+            "imitator_steps",
+            "imitator_batch",
+            "imitator_width",
+            "imitator_rate",
+        ):
             controls.number(name)
 
 study = controls.ready()
@@ -65,26 +120,45 @@ live.run_button(studies, unknown="")
 
 # --- growing --------------------------------------------------------------------------------------
 
+
 def draw_growing(views: dict[str, live.View]) -> None:
     """The galleries as they are now, and the distances falling."""
     live.progress(views)
     if views["the generators"].result is not None:
         st.rerun()  # from now on the galleries are films, which are not sent again with every tick
     found = {name: live.look(member, remembered=True) for name, member in generators.items()}
-    curves = {name: view.curves if view.result else live.of_member(views["the generators"], number) for number, (name, view) in enumerate(found.items())}
-    shown_ = {name: view.pictures.get("gallery") or views["the generators"].pictures.get(f"{number}:gallery") for number, (name, view) in enumerate(found.items())}
+    curves = {
+        name: view.curves if view.result else live.of_member(views["the generators"], number)
+        for number, (name, view) in enumerate(found.items())
+    }
+    shown_ = {
+        name: (
+            view.pictures.get("gallery")
+            or views["the generators"].pictures.get(f"{number}:gallery")
+        )
+        for number, (name, view) in enumerate(found.items())
+    }
     if not any(shown_.values()):
         left, right = st.columns([1, 2], vertical_alignment="center")
         left.image(study.sample(), width="stretch", alt="Some of the real pictures")
-        left.caption("Real pictures, from which three generators learn. Theirs will appear here, out of noise.")
+        left.caption(
+            "Real pictures, from which three generators learn. Theirs will appear here, out of"
+            " noise."
+        )
         right.markdown("\n".join(f"- **{name}**. {what}" for name, what in WHAT.items()))
         return
     for number, (column, name) in enumerate(zip(st.columns(3), found)):
         with column:
             st.markdown(f"**{name}**", help=WHAT[name])
             if shown_[name]:
-                st.image(shown_[name], width="stretch", alt=f"Pictures made by the {name} as of now")
-            st.caption(words.grown(curves[name], members_steps(number)) if shown_[name] else "Waits for its turn.")
+                st.image(
+                    shown_[name], width="stretch", alt=f"Pictures made by the {name} as of now"
+                )
+            st.caption(
+                words.grown(curves[name], members_steps(number))
+                if shown_[name]
+                else "Waits for its turn."
+            )
     draw_distances(curves)
 
 
@@ -96,36 +170,81 @@ def members_steps(number: int) -> int:
 
 def draw_distances(curves: dict[str, dict]) -> None:
     """How far the pictures are from real ones, over the training."""
-    lines = {name: [(100 * step / members_steps(number), value) for step, value in found.get("frechet_distance", [])] for number, (name, found) in enumerate(curves.items())}
+    lines = {
+        name: [
+            (100 * step / members_steps(number), value)
+            for step, value in found.get("frechet_distance", [])
+        ]
+        for number, (name, found) in enumerate(curves.items())
+    }
     if any(lines.values()):
-        done = [result for member in generators.values() if (result := live.look(member, remembered=True).result)]
+        done = [
+            result
+            for member in generators.values()
+            if (result := live.look(member, remembered=True).result)
+        ]
         real = done[0].metrics.get("real_frechet_distance") if done else None
-        st.plotly_chart(charts.growth(lines, real), key="growth", config={"displayModeBar": False},
-                        alt="Fréchet distance from the real pictures over the training, one line a generator")
-        st.caption(f"How far the pictures are from real ones, as our own network sees them (Fréchet distance over its 64 features, {min(1000, study.samples):,} pictures at a time). Down is nearer: from "
-                   "one line of the grid to the next ten times." + (" Dotted: as many real pictures that nobody learned from." if real else ""))
+        st.plotly_chart(
+            charts.growth(lines, real),
+            key="growth",
+            config={"displayModeBar": False},
+            alt="Fréchet distance from the real pictures over the training, one line a generator",
+        )
+        st.caption(
+            "How far the pictures are from real ones, as our own network sees them (Fréchet"
+            f" distance over its 64 features, {min(1000, study.samples):,} pictures at a time)."
+            " Down is nearer: from one line of the grid to the next ten times."
+            + (" Dotted: as many real pictures that nobody learned from." if real else "")
+        )
 
 
 def draw_films(found: dict) -> None:
     """Each generator from its first step to its last, to drag through."""
     for column, (name, result) in zip(st.columns(3), found.items()):
-        film = {words.after(int(frame[5:])): png for frame, png in sorted(result.pictures.items()) if frame.startswith("film_")}
+        film = {
+            words.after(int(frame[5:])): png
+            for frame, png in sorted(result.pictures.items())
+            if frame.startswith("film_")
+        }
         with column:
-            promise = f"ε = {words.epsilon(result.guarantee.epsilon)}" if result.guarantee.epsilon is not None else "nothing promised"
+            promise = (
+                f"ε = {words.epsilon(result.guarantee.epsilon)}"
+                if result.guarantee.epsilon is not None
+                else "nothing promised"
+            )
             st.markdown(f"**{name}** ({promise})", help=WHAT[name])
-            scrubber(film, f"Steps of {name}", f"Pictures made by the {name}, each row a walk from one to another", f"film {name}")
+            scrubber(
+                film,
+                f"Steps of {name}",
+                f"Pictures made by the {name}, each row a walk from one to another",
+                f"film {name}",
+            )
     judged = study.gan(private=True).usual("discriminator_steps")
-    rows = "In each row they were told to draw one class; how well they keep to it you see. " if study.labelled else ""
-    st.caption(f"They learned from {study.count(shown):,} pictures. Drag to go back to the first step (one of the generator; the private judge takes {judged} to each). {rows}Each row walks from one picture to "
-               "another: a generator that has understood them changes smoothly, one that has learned a few by heart jumps or stands still, and so does one that has learned nothing.")
+    rows = (
+        "In each row they were told to draw one class; how well they keep to it you see. "
+        if study.labelled
+        else ""
+    )
+    st.caption(
+        f"They learned from {study.count(shown):,} pictures. Drag to go back to the first step (one"
+        f" of the generator; the private judge takes {judged} to each). {rows}Each row walks from"
+        " one picture to another: a generator that has understood them changes smoothly, one that"
+        " has learned a few by heart jumps or stands still, and so does one that has learned"
+        " nothing."
+    )
 
 
 # --- measured -------------------------------------------------------------------------------------
 
+
 def draw_measured(views: dict[str, live.View]) -> None:
     """What has been measured so far: the answer, the chart, the table."""
     live.progress(views)
-    found = {name: views[f"measuring: {name}"].result for name in sets if views[f"measuring: {name}"].result is not None}
+    found = {
+        name: views[f"measuring: {name}"].result
+        for name in sets
+        if views[f"measuring: {name}"].result is not None
+    }
     if not found:
         return
     metrics = {name: result.metrics for name, result in found.items()}
@@ -133,14 +252,32 @@ def draw_measured(views: dict[str, live.View]) -> None:
         st.subheader("How good are they, and are they copies?", anchor=False)
         st.markdown(words.copied(metrics, tuple(generators)))
     names = list(charts.PANELS)
-    for column, some, alt in zip(st.columns(2), (names[:2], names[2:]), ("Fréchet distance and share of copies", "Two kinds of MiFID")):
-        column.plotly_chart(charts.sets(metrics, tuple(some), study.extractor), key=f"sets {some[0]}", config={"displayModeBar": False}, alt=f"{alt} for each set of pictures")
+    for column, some, alt in zip(
+        st.columns(2),
+        (names[:2], names[2:]),
+        ("Fréchet distance and share of copies", "Two kinds of MiFID"),
+    ):
+        column.plotly_chart(
+            charts.sets(metrics, tuple(some), study.extractor),
+            key=f"sets {some[0]}",
+            config={"displayModeBar": False},
+            alt=f"{alt} for each set of pictures",
+        )
     st.caption(words.sets(study.extractor, study.samples))
     panels.warnings(found)
     with st.expander("All numbers", icon=":material/table_chart:"):
-        st.dataframe([{"Pictures": name, **words.measured(m)} for name, m in metrics.items()], hide_index=True)
-        st.caption(f"Features: {named}. *MiFID, torchmetrics* averages over real pictures the nearest generated one, *MiFID, Bai* over generated pictures the nearest real one; both from the pictures learned "
-                   "from, both leave distances above 0.1 unpunished. *Cosine distance*: what they divide by. The kernel distance has no bias, so it may fall a little below 0. Two rows can be compared; rows of other features or other numbers of pictures cannot.")
+        st.dataframe(
+            [{"Pictures": name, **words.measured(m)} for name, m in metrics.items()],
+            hide_index=True,
+        )
+        st.caption(
+            f"Features: {named}. *MiFID, torchmetrics* averages over real pictures the nearest"
+            " generated one, *MiFID, Bai* over generated pictures the nearest real one; both from"
+            " the pictures learned from, both leave distances above 0.1 unpunished. *Cosine"
+            " distance*: what they divide by. The kernel distance has no bias, so it may fall a"
+            " little below 0. Two rows can be compared; rows of other features or other numbers of"
+            " pictures cannot."
+        )
 
 
 def draw_finder() -> None:
@@ -153,39 +290,113 @@ def draw_finder() -> None:
     result = live.look(sets[name], remembered=True).result
     left, right = st.columns([1, 1.2])
     with left:
-        st.image(result.pictures[f"nearest_{space}"], width="stretch", alt="Triples: a picture of the set, the nearest picture that was learned from, the nearest one that was not")
-        st.caption("Groups of three, the most suspicious first: left a picture of the set, in the middle the nearest picture that was learned from, right the nearest one that *nobody* learned from.")
+        st.image(
+            result.pictures[f"nearest_{space}"],
+            width="stretch",
+            alt=(
+                "Triples: a picture of the set, the nearest picture that was learned from, the"
+                " nearest one that was not"
+            ),
+        )
+        st.caption(
+            "Groups of three, the most suspicious first: left a picture of the set, in the middle"
+            " the nearest picture that was learned from, right the nearest one that *nobody*"
+            " learned from."
+        )
     with right:
-        st.plotly_chart(charts.ratios(result.arrays[f"ratios_{space}"], result.arrays[f"yardstick_{space}"], result.metrics[f"threshold_{space}"], name), key="ratios", config={"displayModeBar": False},
-                        alt="How often each ratio of distances occurs, in this set and among real pictures that nobody learned from")
-        st.caption("For each picture: how far the nearest picture learned from is, over how far the nearest held-out one is. 0 is an exact copy. Grey: the same for real pictures that nobody learned "
-                   "from, the yardstick; below the dotted line lie about 5 in 100 of them. A picture learned from *comes back* where a ratio is below a third of what 99 in 100 grey ones lie above; unseen pictures show how often that happens to duplicates within the data.")
+        st.plotly_chart(
+            charts.ratios(
+                result.arrays[f"ratios_{space}"],
+                result.arrays[f"yardstick_{space}"],
+                result.metrics[f"threshold_{space}"],
+                name,
+            ),
+            key="ratios",
+            config={"displayModeBar": False},
+            alt=(
+                "How often each ratio of distances occurs, in this set and among real pictures that"
+                " nobody learned from"
+            ),
+        )
+        st.caption(
+            "For each picture: how far the nearest picture learned from is, over how far the"
+            " nearest held-out one is. 0 is an exact copy. Grey: the same for real pictures that"
+            " nobody learned from, the yardstick; below the dotted line lie about 5 in 100 of them."
+            " A picture learned from *comes back* where a ratio is below a third of what 99 in 100"
+            " grey ones lie above; unseen pictures show how often that happens to duplicates within"
+            " the data."
+        )
 
 
 def draw_finished(found: dict) -> None:
     """What is promised, what goes deeper, how it was made."""
-    promises = {name: result.guarantee for name, result in found.items()} | {"both": live.look(together, remembered=True).result.guarantee}
-    promise = promises[controls.look("released", "What if you publish the pictures of", RELEASED, required=True)[0]]
-    panels.odds(promise, "An attacker wants to know whether your picture was among those that the generator learned from, or its place was left blank.", "Without looking at the generated pictures", "With the generator in hand")
+    promises = {name: result.guarantee for name, result in found.items()} | {
+        "both": live.look(together, remembered=True).result.guarantee
+    }
+    promise = promises[
+        controls.look("released", "What if you publish the pictures of", RELEASED, required=True)[0]
+    ]
+    panels.odds(
+        promise,
+        "An attacker wants to know whether your picture was among those that the generator learned"
+        " from, or its place was left blank.",
+        "Without looking at the generated pictures",
+        "With the generator in hand",
+    )
     panels.guarantee(promise)
-    panels.deeper({"Where MiFID misleads": lambda: st.markdown(words.MIFID), "The report": draw_report, "Formulas": lambda: st.markdown(words.FIDELITY_FORMULAS)})
-    more = {name: (each, result) for name, each in sets.items() if (result := live.look(each, remembered=True).result)} | {f"training: {name}": (generators[name], result) for name, result in found.items()}
+    panels.deeper(
+        {
+            "Where MiFID misleads": lambda: st.markdown(words.MIFID),
+            "The report": draw_report,
+            "Formulas": lambda: st.markdown(words.FIDELITY_FORMULAS),
+        }
+    )
+    more = {
+        name: (each, result)
+        for name, each in sets.items()
+        if (result := live.look(each, remembered=True).result)
+    } | {f"training: {name}": (generators[name], result) for name, result in found.items()}
     changed = settings_of(study, without=("source", "private"))
     first = sets["private GAN"]
-    panels.made(first, live.look(first, remembered=True).result, more={name: pair for name, pair in more.items() if name != "private GAN"}, series=f"python -m engine series fidelity table{changed}")
+    panels.made(
+        first,
+        live.look(first, remembered=True).result,
+        more={name: pair for name, pair in more.items() if name != "private GAN"},
+        series=f"python -m engine series fidelity table{changed}",
+    )
 
 
 def draw_report() -> None:
     """Report 4's table with our columns, its mistake and without."""
     st.markdown(words.FIDELITY_REPORT)
-    rows = [{"Pictures": f"the report: {name}", "Fréchet distance, as published": f"{distance:.2f}", "MiFID, as published": f"{mifid:,.0f}"} for name, (distance, mifid) in REPORT.items()]
+    rows = [
+        {
+            "Pictures": f"the report: {name}",
+            "Fréchet distance, as published": f"{distance:.2f}",
+            "MiFID, as published": f"{mifid:,.0f}",
+        }
+        for name, (distance, mifid) in REPORT.items()
+    ]
     for name, each in sets.items():
         m = live.look(each, remembered=True).result.metrics
-        rows.append({"Pictures": f"ours: {name}", "Fréchet distance, as published": f"{m['published_frechet_distance']:.2f}", "MiFID, as published": words.large(m.get("published_mifid", math.nan)),
-                     "Fréchet distance, corrected": f"{m['corrected_frechet_distance']:.2f}", "MiFID, corrected": words.large(m.get("corrected_mifid", math.nan)), "n": f"{m['published_pictures']:,}"})
+        rows.append(
+            {
+                "Pictures": f"ours: {name}",
+                "Fréchet distance, as published": f"{m['published_frechet_distance']:.2f}",
+                "MiFID, as published": words.large(m.get("published_mifid", math.nan)),
+                "Fréchet distance, corrected": f"{m['corrected_frechet_distance']:.2f}",
+                "MiFID, corrected": words.large(m.get("corrected_mifid", math.nan)),
+                "n": f"{m['published_pictures']:,}",
+            }
+        )
     st.dataframe(rows, hide_index=True)
-    st.caption(f"*As published*: pixels in [−1, 1] where the metric expects [0, 1], so that dark ones wrap around. *Corrected*: the same pictures as they are. Ours: {named}, {study.dataset}; *n*: how many of the set, and "
-               "as many of the training pictures, learned from or not. The report: 64 features of Inception-v3, CelebA. Only columns of the same features and pictures can be compared.")
+    st.caption(
+        "*As published*: pixels in [−1, 1] where the metric expects [0, 1], so that dark ones wrap"
+        f" around. *Corrected*: the same pictures as they are. Ours: {named}, {study.dataset}; *n*:"
+        " how many of the set, and as many of the training pictures, learned from or not. The"
+        " report: 64 features of Inception-v3, CelebA. Only columns of the same features and"
+        " pictures can be compared."
+    )
 
 
 made = live.look(together, remembered=True)

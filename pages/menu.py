@@ -5,16 +5,40 @@ import streamlit as st
 from engine import data
 from pages.parts import words
 
-st.set_page_config(page_title="Veil", page_icon="🌫️", layout="wide", initial_sidebar_state="collapsed")
-page = st.navigation([
-    st.Page("home.py", title="Veil", icon=":material/visibility:", url_path="home", default=True),
-    st.Page("noise.py", title="Noise", icon=":material/grain:", url_path="noise"),
-    st.Page("clustering.py", title="Clustering", icon=":material/bubble_chart:", url_path="clustering"),
-    st.Page("synthesis.py", title="Synthesis", icon=":material/auto_awesome:", url_path="synthesis"),
-    st.Page("dp_training.py", title="DP training", icon=":material/show_chart:", url_path="dp_training"),
-    st.Page("fidelity.py", title="Fidelity", icon=":material/compare:", url_path="fidelity"),
-    st.Page("gradient_sharing.py", title="Gradient sharing", icon=":material/share:", url_path="gradient_sharing"),
-], position="top")
+st.set_page_config(
+    page_title="Veil", page_icon="🌫️", layout="wide", initial_sidebar_state="collapsed"
+)
+page = st.navigation(
+    [
+        st.Page(
+            "home.py", title="Veil", icon=":material/visibility:", url_path="home", default=True
+        ),
+        st.Page("noise.py", title="Noise", icon=":material/grain:", url_path="noise"),
+        st.Page(
+            "clustering.py",
+            title="Clustering",
+            icon=":material/bubble_chart:",
+            url_path="clustering",
+        ),
+        st.Page(
+            "synthesis.py", title="Synthesis", icon=":material/auto_awesome:", url_path="synthesis"
+        ),
+        st.Page(
+            "dp_training.py",
+            title="DP training",
+            icon=":material/show_chart:",
+            url_path="dp_training",
+        ),
+        st.Page("fidelity.py", title="Fidelity", icon=":material/compare:", url_path="fidelity"),
+        st.Page(
+            "gradient_sharing.py",
+            title="Gradient sharing",
+            icon=":material/share:",
+            url_path="gradient_sharing",
+        ),
+    ],
+    position="top",
+)
 try:
     page.run()
 except data.Missing as missing:  # pictures that are gone, or that have changed since the page began

@@ -19,15 +19,34 @@ from pages.parts.scrubber import scrubber
 REPORT = (0.5800, 0.6116, 0.6179, 0.9269)
 
 st.title("Can a network's memory replace the pictures it learned from?", anchor=False)
-st.markdown("A network keeps a few statistics of all the pictures that it has seen. Start from noise, change it until the statistics fit, and something "
-            "appears. **Press Run, drag through the steps, and see what a second network can learn from pictures that nobody ever took.**")
+st.markdown(
+    "A network keeps a few statistics of all the pictures that it has seen. Start from noise,"
+    " change it until the statistics fit, and something appears. **Press Run, drag through the"
+    " steps, and see what a second network can learn from pictures that nobody ever took.**"
+)
 
-controls = Controls(Student, hidden=("after", "source", "soft_share"), looks={"space": Look(tuple(SPACES), ("pixels",))})
+controls = Controls(
+    Student,
+    hidden=("after", "source", "soft_share"),
+    looks={"space": Look(tuple(SPACES), ("pixels",))},
+)
 controls.complain()
-controls.presets({"quick": "Start", "private": "A private teacher", "fashion": "Clothes", "report": "As in the report", "best": "Best known"})
+controls.presets(
+    {
+        "quick": "Start",
+        "private": "A private teacher",
+        "fashion": "Clothes",
+        "report": "As in the report",
+        "best": "Best known",
+    }
+)
 if controls.value("private"):
     controls.dial("target_epsilon")
-with st.expander("More settings", icon=":material/tune:", expanded=controls.opens(*controls.specs, also=controls.lacks_data())):
+with st.expander(
+    "More settings",
+    icon=":material/tune:",
+    expanded=controls.opens(*controls.specs, also=controls.lacks_data()),
+):
     first, second, third = st.columns(3)
     with first:
         st.markdown("**The teacher**")
@@ -35,8 +54,17 @@ with st.expander("More settings", icon=":material/tune:", expanded=controls.open
         controls.switch("private")
         for name in ("network", "weights", "crop"):
             controls.choice(name)
-        trained = () if controls.value("weights") == "given" else ("epochs", "batch_size", "learning_rate") + (() if controls.value("private") else ("pixel_noise",))
-        for name in (*trained, *(("delta", "max_grad_norm", "statistics_noise") if controls.value("private") else ()), "seed"):
+        trained = (
+            ()
+            if controls.value("weights") == "given"
+            else ("epochs", "batch_size", "learning_rate")
+            + (() if controls.value("private") else ("pixel_noise",))
+        )
+        for name in (
+            *trained,
+            *(("delta", "max_grad_norm", "statistics_noise") if controls.value("private") else ()),
+            "seed",
+        ):
             controls.number(name)
     with second:
         st.markdown("**The pictures**")
@@ -44,20 +72,42 @@ with st.expander("More settings", icon=":material/tune:", expanded=controls.open
             controls.choice(name)
         for name in ("flip", "class_wise"):
             controls.switch(name)
-        for name in ("images", "together", "steps", "snapshots", "rate", "statistics_weight", "labels_weight", "variation", "norm", "softness", "jitter", "teachers"):
+        for name in (
+            "images",
+            "together",
+            "steps",
+            "snapshots",
+            "rate",
+            "statistics_weight",
+            "labels_weight",
+            "variation",
+            "norm",
+            "softness",
+            "jitter",
+            "teachers",
+        ):
             controls.number(name)
     with third:
         st.markdown("**The student**")
         for name in ("student_optimizer", "student_norm"):
             controls.choice(name)
         controls.switch("student_flip")
-        for name in ("student_epochs", "student_batch", "student_rate", "temperature", "shift", "mixup"):
+        for name in (
+            "student_epochs",
+            "student_batch",
+            "student_rate",
+            "temperature",
+            "shift",
+            "mixup",
+        ):
             controls.number(name)
 
 student = controls.ready()
 shown = data.exhibits(student.dataset)
 controls.checked(lambda: student.check(shown))
-teachers = {f"teacher {i + 1}" if i else "teacher": student.teacher(i) for i in range(student.teachers)}
+teachers = {
+    f"teacher {i + 1}" if i else "teacher": student.teacher(i) for i in range(student.teachers)
+}
 pupils = student.table()
 if student.images > shown.train_size:
     del pupils["real pictures"]  # there are not so many to compare with
@@ -71,8 +121,7 @@ live.run_button(studies)
 
 
 def draw(views: dict[str, live.View]) -> None:
-    """What still moves: before the pictures are there all of it, then the students beside the film.
-    """
+    """What still moves: before the pictures are there all of it, then the students beside the film."""
     live.progress(views)
     if made.result is not None:
         return draw_students(views)
@@ -88,60 +137,140 @@ def draw(views: dict[str, live.View]) -> None:
 
 def draw_film(result) -> None:
     """The gallery from noise to the last step, to drag through."""
-    film = {words.after(int(name[5:])): png for name, png in sorted(result.pictures.items()) if name.startswith("film_")}
-    scrubber(film, "Steps of making the pictures", "A row of pictures for each class, from noise to the last step", "film")
-    st.caption(f"Pictures that nobody took, a row for each of: {words.plain(', '.join(result.facts['classes'][:10]))}. Drag to go from noise to step {student.steps}.")
+    film = {
+        words.after(int(name[5:])): png
+        for name, png in sorted(result.pictures.items())
+        if name.startswith("film_")
+    }
+    scrubber(
+        film,
+        "Steps of making the pictures",
+        "A row of pictures for each class, from noise to the last step",
+        "film",
+    )
+    st.caption(
+        "Pictures that nobody took, a row for each of:"
+        f" {words.plain(', '.join(result.facts['classes'][:10]))}. Drag to go from noise to step"
+        f" {student.steps}."
+    )
 
 
 def draw_layers(curves: dict) -> None:
     """How far each layer's statistics are from those wanted, falling."""
-    layers = {name.removeprefix("distance:"): points for name, points in curves.items() if name.startswith("distance:")}
+    layers = {
+        name.removeprefix("distance:"): points
+        for name, points in curves.items()
+        if name.startswith("distance:")
+    }
     if layers:
-        st.markdown("**How far each layer's statistics are from the teacher's**", help="Down is nearer. Squared differences of means and variances, of the first pictures "
-                    "that are made, those in the gallery. Light: the first layers, which look at edges; dark: the last ones, which look at whole shapes.")
-        st.plotly_chart(charts.layers(layers), key="layers", config={"displayModeBar": False}, alt="Distance of each layer's statistics over the steps")
+        st.markdown(
+            "**How far each layer's statistics are from the teacher's**",
+            help=(
+                "Down is nearer. Squared differences of means and variances, of the first pictures"
+                " that are made, those in the gallery. Light: the first layers, which look at"
+                " edges; dark: the last ones, which look at whole shapes."
+            ),
+        )
+        st.plotly_chart(
+            charts.layers(layers),
+            key="layers",
+            config={"displayModeBar": False},
+            alt="Distance of each layer's statistics over the steps",
+        )
 
 
 def draw_gallery(view: live.View) -> None:
     """The pictures as they come about, or the data that the teacher learns from."""
     if "gallery" in view.pictures:
-        st.image(view.pictures["gallery"], width="stretch", alt="A row of pictures for each class, as they are now")
+        st.image(
+            view.pictures["gallery"],
+            width="stretch",
+            alt="A row of pictures for each class, as they are now",
+        )
         step = view.curves["label_loss"][-1][0] if view.curves.get("label_loss") else 0
         st.caption(f"{words.after(round(step)).capitalize()}.")
     else:
-        st.image(student.sample(), width="stretch", alt=f"Some training pictures of {student.dataset}")
-        st.caption("Real pictures, from which the teacher learns. Made-up ones will appear here, out of noise.")
+        st.image(
+            student.sample(), width="stretch", alt=f"Some training pictures of {student.dataset}"
+        )
+        st.caption(
+            "Real pictures, from which the teacher learns. Made-up ones will appear here, out of"
+            " noise."
+        )
 
 
 def draw_students(views: dict[str, live.View]) -> None:
     """Accuracy of the students over steps, against the teacher and a student on real pictures."""
-    now = {name: views[name].curves["test_accuracy"][-1][1] for name in pupils if views[name].curves.get("test_accuracy")}
+    now = {
+        name: views[name].curves["test_accuracy"][-1][1]
+        for name in pupils
+        if views[name].curves.get("test_accuracy")
+    }
     done = {name: value for name, value in now.items() if views[name].result}
-    found, learning = ({kind: [(step, those[name]) for step in student.kept if (name := f"{kind} labels, {step} steps") in those] for kind in ("hard", "soft")}
-                       for those in (done, {name: value for name, value in now.items() if name not in done}))
+    found, learning = (
+        {
+            kind: [
+                (step, those[name])
+                for step in student.kept
+                if (name := f"{kind} labels, {step} steps") in those
+            ]
+            for kind in ("hard", "soft")
+        }
+        for those in (done, {name: value for name, value in now.items() if name not in done})
+    )
     teacher = views["teacher"].result or made.result
-    levels = {"the teacher itself": teacher.metrics.get("teacher_accuracy", teacher.metrics.get("test_accuracy"))} if teacher else {}
+    levels = (
+        {
+            "the teacher itself": teacher.metrics.get(
+                "teacher_accuracy", teacher.metrics.get("test_accuracy")
+            )
+        }
+        if teacher
+        else {}
+    )
     if "real pictures" in done:
         levels |= {f"a student of {student.images:,} real pictures": done["real pictures"]}
     if len(done) == len(pupils):
         draw_answer(done)
         if told := words.balanced(views[f"hard labels, {student.kept[-1]} steps"].result.metrics):
             st.caption(f"The one with hard labels{told}.")
-    st.plotly_chart(charts.students(found, learning, levels, student.chance(), student.kept[-1]), key="students", config={"displayModeBar": False},
-                    alt="Accuracy of networks that learned from synthetic pictures, over the steps that the pictures took")
-    st.caption("Networks that have seen nothing but made-up pictures, tested on real ones. *Hard* labels: told the class that was wanted. *Soft* labels: told "
-               "all that the teacher sees in the picture, doubts included. Circles: still learning.")
+    st.plotly_chart(
+        charts.students(found, learning, levels, student.chance(), student.kept[-1]),
+        key="students",
+        config={"displayModeBar": False},
+        alt=(
+            "Accuracy of networks that learned from synthetic pictures, over the steps that the"
+            " pictures took"
+        ),
+    )
+    st.caption(
+        "Networks that have seen nothing but made-up pictures, tested on real ones. *Hard* labels:"
+        " told the class that was wanted. *Soft* labels: told all that the teacher sees in the"
+        " picture, doubts included. Circles: still learning."
+    )
     if student.private:
-        st.caption("Few steps teach more here than with the preset *Start*. That is not privacy's doing: this teacher has another norm (group norm), so its pictures "
-                   "come about differently. Compare the ends.")
+        st.caption(
+            "Few steps teach more here than with the preset *Start*. That is not privacy's doing:"
+            " this teacher has another norm (group norm), so its pictures come about differently."
+            " Compare the ends."
+        )
 
 
 def draw_answer(accuracy: dict[str, float]) -> None:
     """The answer to the page's question, in a sentence."""
     of_hundred = {name: f"{100 * value:.0f}" for name, value in accuracy.items()}
-    hard, soft = (of_hundred[f"{kind} labels, {student.kept[-1]} steps"] for kind in ("hard", "soft"))
-    real = f" As many real pictures teach **{of_hundred['real pictures']}**." if "real pictures" in accuracy else ""
-    st.markdown(f"A network that saw nothing but made-up pictures names **{hard}** of 100 real ones correctly, or **{soft}** when it hears the teacher's doubts.{real}")
+    hard, soft = (
+        of_hundred[f"{kind} labels, {student.kept[-1]} steps"] for kind in ("hard", "soft")
+    )
+    real = (
+        f" As many real pictures teach **{of_hundred['real pictures']}**."
+        if "real pictures" in accuracy
+        else ""
+    )
+    st.markdown(
+        f"A network that saw nothing but made-up pictures names **{hard}** of 100 real ones"
+        f" correctly, or **{soft}** when it hears the teacher's doubts.{real}"
+    )
 
 
 def draw_given_away(result) -> None:
@@ -151,63 +280,157 @@ def draw_given_away(result) -> None:
     panels.warnings({"the pictures": result}, said=other)  # the others follow below
     left, right = st.columns([1.2, 1])
     with left:
-        space = controls.look("space", "Beside each picture the nearest real one, by", SPACES, required=True)[0]
-        step = st.select_slider("After steps", student.kept, value=student.kept[-1], key="synthesis.shown") if len(student.kept) > 1 else student.kept[0]
-        st.image(result.pictures[f"nearest_{space}_{step}"], width="stretch", alt="Pairs: a synthetic picture and the training picture nearest to it")
+        space = controls.look(
+            "space", "Beside each picture the nearest real one, by", SPACES, required=True
+        )[0]
+        step = (
+            st.select_slider(
+                "After steps", student.kept, value=student.kept[-1], key="synthesis.shown"
+            )
+            if len(student.kept) > 1
+            else student.kept[0]
+        )
+        st.image(
+            result.pictures[f"nearest_{space}_{step}"],
+            width="stretch",
+            alt="Pairs: a synthetic picture and the training picture nearest to it",
+        )
         st.caption("Pairs: left a made-up picture, right the training picture nearest to it.")
     with right:
         curves, controls_ = result.curves, result.facts["controls"]
-        learned = {name: found.metrics["test_accuracy"] for name in pupils if (found := live.look(pupils[name], remembered=True).result)}
+        learned = {
+            name: found.metrics["test_accuracy"]
+            for name in pupils
+            if (found := live.look(pupils[name], remembered=True).result)
+        }
         accuracy = {s: learned.get(f"hard labels, {s} steps", math.nan) for s in student.kept}
         points = [(int(s), accuracy[int(s)], value) for s, value in curves["membership_features"]]
-        levels = {"chance": 0.5} | {name: controls_[name]["membership_features"] for name in ("copies of training pictures", "held-out pictures")}
-        st.plotly_chart(charts.given_away(points, levels), key="given away",
-                        config={"displayModeBar": False}, alt="How well members are told from others over the accuracy of the student with hard labels, a point a snapshot")
+        levels = {"chance": 0.5} | {
+            name: controls_[name]["membership_features"]
+            for name in ("copies of training pictures", "held-out pictures")
+        }
+        st.plotly_chart(
+            charts.given_away(points, levels),
+            key="given away",
+            config={"displayModeBar": False},
+            alt=(
+                "How well members are told from others over the accuracy of the student with hard"
+                " labels, a point a snapshot"
+            ),
+        )
         margin = 100 * words.margin_of_ranks(result.facts["asked"], result.facts["asked"])
-        st.caption("An attacker who has the made-up pictures and the teacher holds two real pictures, one from the training data and one not, and says that the one "
-                   "nearer to a made-up picture (in what the teacher sees) was in the data: the area under the attack's ROC curve. It is one attack that we ran, no bound: a better one may do better. "
-                   f"By chance alone such a figure moves {margin:.1f} up or down.")
-    rows = [{"Released": f"made-up pictures, {s} steps", **_row({n: dict(curves[n])[s] for n in controls_["held-out pictures"]})} for s in student.kept]
+        st.caption(
+            "An attacker who has the made-up pictures and the teacher holds two real pictures, one"
+            " from the training data and one not, and says that the one nearer to a made-up"
+            " picture (in what the teacher sees) was in the data: the area under the attack's ROC"
+            " curve. It is one attack that we ran, no bound: a better one may do better. By chance"
+            f" alone such a figure moves {margin:.1f} up or down."
+        )
+    rows = [
+        {
+            "Released": f"made-up pictures, {s} steps",
+            **_row({n: dict(curves[n])[s] for n in controls_["held-out pictures"]}),
+        }
+        for s in student.kept
+    ]
     rows += [{"Released": name, **_row(found)} for name, found in controls_.items()]
     st.dataframe(rows, hide_index=True)
-    st.caption(f"*Distance ratio*: how far the nearest training picture is, over how far the nearest held-out one is, in the median: 0 for copies, near 1 where both are equally "
-               f"far. *Told*: how often members are told from others. *Pixels*, *teacher*: compared by pixels, or by what the teacher sees. *Held out*: test pictures, which the teacher never saw. *Look like copies*: nearer to a training picture, compared with held-out ones, than 19 of 20 held-out pictures are (brightness and contrast aside), so that 5 % of held-out ones do by definition. "
-               f"A low share proves little where the distance ratio is near 1: such pictures are far from *all* real ones, and even copies are missed once noise covers them, "
-               f"as that row shows. {result.facts['compared']:,} made-up pictures against {result.facts['references']:,} training and {result.facts['held_out']:,} "
-               f"held-out ones; the held-out row is half of those against the other half. The teacher "
-               f"itself: an attacker with its answers tells members from others {100 * result.metrics['teacher_membership_auc']:.1f} times in 100 (50 is chance).")
+    st.caption(
+        "*Distance ratio*: how far the nearest training picture is, over how far the nearest"
+        " held-out one is, in the median: 0 for copies, near 1 where both are equally far. *Told*:"
+        " how often members are told from others. *Pixels*, *teacher*: compared by pixels, or by"
+        " what the teacher sees. *Held out*: test pictures, which the teacher never saw. *Look"
+        " like copies*: nearer to a training picture, compared with held-out ones, than 19 of 20"
+        " held-out pictures are (brightness and contrast aside), so that 5 % of held-out ones do"
+        " by definition. A low share proves little where the distance ratio is near 1: such"
+        " pictures are far from *all* real ones, and even copies are missed once noise covers"
+        f" them, as that row shows. {result.facts['compared']:,} made-up pictures against"
+        f" {result.facts['references']:,} training and {result.facts['held_out']:,} held-out ones;"
+        " the held-out row is half of those against the other half. The teacher itself: an"
+        " attacker with its answers tells members from others"
+        f" {100 * result.metrics['teacher_membership_auc']:.1f} times in 100 (50 is chance)."
+    )
 
 
 def _row(found: dict[str, float]) -> dict[str, float]:
-    return {"like copies, pixels, %": round(100 * found["copies_pixels"], 1), "like copies, teacher, %": round(100 * found["copies_features"], 1),
-            "distance ratio, pixels": round(found["ratio_pixels"], 3), "told, pixels, in 100": round(100 * found["membership_pixels"], 1),
-            "told, teacher, in 100": round(100 * found["membership_features"], 1)}
+    return {
+        "like copies, pixels, %": round(100 * found["copies_pixels"], 1),
+        "like copies, teacher, %": round(100 * found["copies_features"], 1),
+        "distance ratio, pixels": round(found["ratio_pixels"], 3),
+        "told, pixels, in 100": round(100 * found["membership_pixels"], 1),
+        "told, teacher, in 100": round(100 * found["membership_features"], 1),
+    }
 
 
 def draw_finished(result) -> None:
     """What is promised, what goes deeper, how it was made."""
-    pupils_done = {name: found for name, study in pupils.items() if (found := live.look(study, remembered=True).result)}
+    pupils_done = {
+        name: found
+        for name, study in pupils.items()
+        if (found := live.look(study, remembered=True).result)
+    }
     panels.warnings({"the pictures": result} | pupils_done, said=result.facts["doubts"])
     if not result.facts["doubts"]:
         st.markdown(words.told_apart(result.metrics, result.guarantee))
-    panels.odds(result.guarantee, "An attacker wants to know whether your picture was among those that the teacher learned from, or its place was left blank.",
-                "Without looking at the made-up pictures", "With them in hand")
+    panels.odds(
+        result.guarantee,
+        "An attacker wants to know whether your picture was among those that the teacher learned"
+        " from, or its place was left blank.",
+        "Without looking at the made-up pictures",
+        "With them in hand",
+    )
     panels.guarantee(result.guarantee)
-    panels.deeper({"What would give a promise": lambda: st.markdown(words.SYNTHESIS_PROMISE), "The report": draw_report,
-                   "Formulas": lambda: st.markdown(words.SYNTHESIS_FORMULAS)})
-    also = {name: (study, found) for name, study in (teachers | pupils).items() if (found := live.look(study, remembered=True).result)}
+    panels.deeper(
+        {
+            "What would give a promise": lambda: st.markdown(words.SYNTHESIS_PROMISE),
+            "The report": draw_report,
+            "Formulas": lambda: st.markdown(words.SYNTHESIS_FORMULAS),
+        }
+    )
+    also = {
+        name: (study, found)
+        for name, study in (teachers | pupils).items()
+        if (found := live.look(study, remembered=True).result)
+    }
     changed = settings_of(student, without=("after", "source", "soft_share"))
-    panels.made(studies["pictures"], result, more=also, series=f"python -m engine series student table{changed}")
+    panels.made(
+        studies["pictures"],
+        result,
+        more=also,
+        series=f"python -m engine series student table{changed}",
+    )
 
 
 def draw_report() -> None:
     """The report's Table 1 beside ours."""
     st.markdown(words.SYNTHESIS_REPORT)
     last = {name: live.look(study, remembered=True).result for name, study in pupils.items()}
-    ours = [{"Student learned from": name, f"ours, on {student.dataset}, %": f"{100 * found.metrics['test_accuracy']:.2f}"} for name, found in last.items() if found]
-    theirs = [{"Student learned from": f"hard labels, {much} steps (it does not say how many)", "the report, on CIFAR-10, %": f"{100 * value:.2f}"}
-              for much, value in zip(("few", "more", "most"), REPORT)]
-    st.dataframe([*theirs, {"Student learned from": "the original pictures", "the report, on CIFAR-10, %": f"{100 * REPORT[3]:.2f}"}, *ours], hide_index=True)
+    ours = [
+        {
+            "Student learned from": name,
+            f"ours, on {student.dataset}, %": f"{100 * found.metrics['test_accuracy']:.2f}",
+        }
+        for name, found in last.items()
+        if found
+    ]
+    theirs = [
+        {
+            "Student learned from": f"hard labels, {much} steps (it does not say how many)",
+            "the report, on CIFAR-10, %": f"{100 * value:.2f}",
+        }
+        for much, value in zip(("few", "more", "most"), REPORT)
+    ]
+    st.dataframe(
+        [
+            *theirs,
+            {
+                "Student learned from": "the original pictures",
+                "the report, on CIFAR-10, %": f"{100 * REPORT[3]:.2f}",
+            },
+            *ours,
+        ],
+        hide_index=True,
+    )
     st.caption(f"Ours on {student.dataset}. Only numbers on the same data can be compared.")
 
 

@@ -10,8 +10,17 @@ from pathlib import Path
 from engine.parameters import parameter, seed
 from engine.study import Failed, Guarantee, Phase, Point, Result, Study
 
-NONE = Guarantee(unit="nothing", epsilon=None, delta=None, mechanism="none", accountant="none", sampling="none",
-                 sample_rate=None, steps=None, note="a test")
+NONE = Guarantee(
+    unit="nothing",
+    epsilon=None,
+    delta=None,
+    mechanism="none",
+    accountant="none",
+    sampling="none",
+    sample_rate=None,
+    steps=None,
+    note="a test",
+)
 
 
 class Counting(Study):
@@ -30,7 +39,11 @@ class Counting(Study):
             time.sleep(self.pause)
             yield Point("count", i, i * i)
             yield Phase("counting", i, self.count)
-        return Result(metrics={"count": self.count}, guarantee=NONE, curves={"count": [(i, i * i) for i in range(1, self.count + 1)]})
+        return Result(
+            metrics={"count": self.count},
+            guarantee=NONE,
+            curves={"count": [(i, i * i) for i in range(1, self.count + 1)]},
+        )
 
 
 class Stubborn(Study):

@@ -33,12 +33,23 @@ PAGES = ("noise", "dp_training", "clustering", "synthesis", "fidelity", "gradien
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
     """(page, what its address asks) → (warnings, address afterwards), all drawn by one process."""
-    asked = [(page, query) for page in PAGES for query in ({"preset": "zzz"}, {"preset": "quick", "shoe": "44", "hat": "1"}, {})]
+    asked = [
+        (page, query)
+        for page in PAGES
+        for query in ({"preset": "zzz"}, {"preset": "quick", "shoe": "44", "hat": "1"}, {})
+    ]
     asked += [("home", {"preset": "zzz"}), ("home", {"a": "1", "b": "2"}), ("home", {})]
     place = tmp_path_factory.mktemp("addresses")
 
     env = os.environ | {"VEIL_HOME": str(place / "home"), "VEIL_DATA": str(place / "data")}
-    found = subprocess.run([sys.executable, "-c", SHOWN, json.dumps(asked)], capture_output=True, text=True, cwd=ROOT, timeout=300, env=env)
+    found = subprocess.run(
+        [sys.executable, "-c", SHOWN, json.dumps(asked)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+        env=env,
+    )
     assert found.returncode == 0, found.stderr[-2000:]
     told = json.loads(found.stdout.splitlines()[-1])
     return {(page, tuple(query)): answer for (page, query), answer in zip(asked, told)}
@@ -47,7 +58,9 @@ def shown(tmp_path_factory):
 @pytest.mark.parametrize("page", PAGES)
 def test_a_preset_in_the_address_is_said_where_presets_are(page, shown):
     (warning,), address = shown[page, ("preset",)]
-    assert "zzz is not taken from an address; choose one here" in warning and "preset" not in address
+    assert (
+        "zzz is not taken from an address; choose one here" in warning and "preset" not in address
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -59,6 +72,10 @@ def test_every_name_that_is_none_of_the_page_s_is_said(page, shown):
 
 
 def test_a_page_without_settings_says_it_too(shown):
-    assert shown["home", ("preset",)][0] == ["This page has no settings: preset in its address is not used."]
-    assert shown["home", ("a", "b")][0] == ["This page has no settings: a, b in its address are not used."]
+    assert shown["home", ("preset",)][0] == [
+        "This page has no settings: preset in its address is not used."
+    ]
+    assert shown["home", ("a", "b")][0] == [
+        "This page has no settings: a, b in its address are not used."
+    ]
     assert shown["home", ()][0] == []

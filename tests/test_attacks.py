@@ -24,12 +24,14 @@ CPU = torch.device("cpu")
 def lab(tmp_path_factory):
     """With the bundled digits' features already in its store."""
     from cache import Store
+
     found = Lab(Store(tmp_path_factory.mktemp("attacks")))
     finish(found.need(Features()))
     return found
 
 
 # --- scores ---------------------------------------------------------------------------------------
+
 
 def test_confidence_is_the_log_odds_of_the_right_class():
     rng = np.random.default_rng(0)
@@ -41,11 +43,15 @@ def test_confidence_is_the_log_odds_of_the_right_class():
 
 
 def simulated(n, k, gap, seed=0):
-    """Confidences that rise by `gap` standard deviations where a picture was in; the target's too.
-    """
+    """Confidences that rise by `gap` standard deviations where a picture was in; the target's too."""
     rng = np.random.default_rng(seed)
     coins, truth, own = rng.random((n, k)) < 0.5, rng.random(n) < 0.5, rng.normal(size=(n, 1)) * 3
-    return (own + gap * truth[:, None] + rng.normal(size=(n, 1)))[:, 0], own + gap * coins + rng.normal(size=(n, k)), coins, truth
+    return (
+        (own + gap * truth[:, None] + rng.normal(size=(n, 1)))[:, 0],
+        own + gap * coins + rng.normal(size=(n, k)),
+        coins,
+        truth,
+    )
 
 
 @pytest.mark.parametrize("gap", [0.0, 1.0, 3.0])
@@ -64,8 +70,12 @@ def test_a_shadow_never_helps_in_the_attack_on_itself():
     find much: the planted error shows it.
     """
     _, shadows, coins, _ = simulated(4000, 6, 0.0)
-    assert attacks.area(attacks.each_against_the_others(shadows, coins, np.arange(6)), coins) == pytest.approx(0.5, abs=0.02)
-    careless = np.stack([attacks.likelihood_ratio(shadows[:, k], shadows, coins) for k in range(6)], 1)
+    assert attacks.area(
+        attacks.each_against_the_others(shadows, coins, np.arange(6)), coins
+    ) == pytest.approx(0.5, abs=0.02)
+    careless = np.stack(
+        [attacks.likelihood_ratio(shadows[:, k], shadows, coins) for k in range(6)], 1
+    )
     assert attacks.area(careless, coins) > 0.7
 
 
@@ -78,7 +88,9 @@ def test_shadows_with_the_same_batches_do_not_help_against_each_other():
     luck = (4 * (rng.random((3000, 2)) < 0.5)).repeat(8, 1)
     coins = rng.random((3000, 16)) < 0.5
     shadows = coins * luck + 0.5 * rng.normal(size=(3000, 16))
-    area = lambda groups: attacks.area(attacks.each_against_the_others(shadows, coins, groups), coins)
+    area = lambda groups: attacks.area(
+        attacks.each_against_the_others(shadows, coins, groups), coins
+    )
     assert area(np.arange(16)) > area(np.arange(16) // 8) + 0.1
 
 
@@ -96,12 +108,15 @@ def test_the_curve_against_scikit_learn():
     scores[members] += 0.5
     found = attacks.roc(scores, members)
     false, true, _ = roc_curve(members, scores, drop_intermediate=False)
-    assert np.allclose(found, [true[false <= allowed + 1e-12].max() for allowed in attacks.FALSE_ALARMS])
+    assert np.allclose(
+        found, [true[false <= allowed + 1e-12].max() for allowed in attacks.FALSE_ALARMS]
+    )
     assert (np.diff(found) >= 0).all() and found[-1] == 1
     assert attacks.right_guesses(np.zeros(100), np.arange(100) < 50) == 0.5
 
 
 # --- margins --------------------------------------------------------------------------------------
+
 
 def test_how_far_an_entry_moves_a_figure_is_what_leaving_it_out_shows():
     rng = np.random.default_rng(4)
@@ -191,8 +206,10 @@ def holds(measure, networks, runs):
     return held / runs
 
 
-@pytest.mark.parametrize(("measure", "networks", "runs"), [
-    (attacks.area_of, 4, 400), (attacks.guesses_of, 4, 1500), (attacks.guesses_of, 6, 1500)])
+@pytest.mark.parametrize(
+    ("measure", "networks", "runs"),
+    [(attacks.area_of, 4, 400), (attacks.guesses_of, 4, 1500), (attacks.guesses_of, 6, 1500)],
+)
 def test_the_interval_holds_for_few_networks_that_differ(measure, networks, runs, monkeypatch):
     """Their differences are estimated from few, which Student's t is for: 1.96 in its place,
     planted, holds 85 to 89 %.
@@ -223,8 +240,11 @@ def test_an_attack_that_is_always_right_has_a_margin_too(measure):
     rng = np.random.default_rng(7)
     members = rng.random((300, 8)) < 0.5
     scores = np.where(members, 5.0, -5.0) + rng.normal(size=members.shape)
-    measures = {"area": attacks.area_of, "right guesses": attacks.guesses_of,
-                "found at 1 %": lambda *table: attacks.found_of(*table, 0.01)}
+    measures = {
+        "area": attacks.area_of,
+        "right guesses": attacks.guesses_of,
+        "found at 1 %": lambda *table: attacks.found_of(*table, 0.01),
+    }
     found = measures[measure](scores, members)
     assert found.value == 1
     assert 1 / members.sum() < attacks.margin(found) < 4 / len(members)
@@ -237,10 +257,10 @@ def test_what_is_no_number_has_no_margin_that_looks_like_one():
 
 # --- shadows --------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("private", [True, False])
 def test_shadows_learn_as_single_trainings_do(lab, private):
-    """Each model's mean, lengths and clipped gradient are those of a training on its members alone.
-    """
+    """Each model's mean, lengths and clipped gradient are those of a training on its members alone."""
     rows = finish(lab.need(Features()))[1].arrays
     study = Membership(noise_multiplier=0, max_grad_norm=0.07, batch_size=400, private=private)
     images, plan = data.load("mnist-5k"), study.plan(4000)
@@ -252,15 +272,31 @@ def test_shadows_learn_as_single_trainings_do(lab, private):
     weights, biases = together.gradient(batch)
     for k in range(3):
         from dataclasses import replace
+
         inside = np.flatnonzero(members[:, k])
-        alone = LinearTraining(study, plan, replace(images, train_labels=images.train_labels[inside]), CPU, rows["train"][inside], rows["test"])
-        assert torch.allclose(alone.mean, together.means[k], atol=1e-5) and torch.allclose(alone.lengths, together.lengths[inside, k], rtol=1e-4)
-        alone.weight.copy_(weight[10 * k:10 * k + 10]), alone.bias.copy_(together.bias[k])
+        alone = LinearTraining(
+            study,
+            plan,
+            replace(images, train_labels=images.train_labels[inside]),
+            CPU,
+            rows["train"][inside],
+            rows["test"],
+        )
+        assert torch.allclose(alone.mean, together.means[k], atol=1e-5) and torch.allclose(
+            alone.lengths, together.lengths[inside, k], rtol=1e-4
+        )
+        alone.weight.copy_(weight[10 * k : 10 * k + 10]), alone.bias.copy_(together.bias[k])
         mine = torch.from_numpy(np.flatnonzero(np.isin(inside, batch.numpy())))
         expected = alone.gradient(mine)
-        assert torch.allclose(weights[10 * k:10 * k + 10], expected[0], atol=1e-4) and torch.allclose(biases[k], expected[1], atol=1e-4)
-        assert not torch.allclose(weights[10 * k:10 * k + 10], alone.gradient(mine[:-5])[0], atol=1e-4)
-        assert torch.allclose(together.logits_of(4000)[inside, k], alone.logits_of(alone.rows), atol=1e-3)
+        assert torch.allclose(
+            weights[10 * k : 10 * k + 10], expected[0], atol=1e-4
+        ) and torch.allclose(biases[k], expected[1], atol=1e-4)
+        assert not torch.allclose(
+            weights[10 * k : 10 * k + 10], alone.gradient(mine[:-5])[0], atol=1e-4
+        )
+        assert torch.allclose(
+            together.logits_of(4000)[inside, k], alone.logits_of(alone.rows), atol=1e-3
+        )
 
 
 def test_shadows_hold_the_noise_that_is_charged(lab):
@@ -268,26 +304,37 @@ def test_shadows_hold_the_noise_that_is_charged(lab):
     study = Membership(noise_multiplier=3.0, max_grad_norm=0.1, batch_size=400)
     images, plan = data.load("mnist-5k"), study.plan(4000)
     # nobody is in: noise alone
-    together = LinearShadows(study, plan, images, CPU, rows["train"], images.train_labels, np.zeros((4000, 4), bool))
+    together = LinearShadows(
+        study, plan, images, CPU, rows["train"], images.train_labels, np.zeros((4000, 4), bool)
+    )
     together.learn(together.draw())
     found = together.weight.grad.view(4, 10, -1) + (together.bias.grad[:, :, None] * 0)
     for k in range(4):
         assert float(found[k].std()) == pytest.approx(3.0 * 0.1 / 400, rel=0.02)
     assert abs(float((found[0] * found[1]).mean()) / float(found.var())) < 0.02  # each model's own
     from engine.features import longest
-    assert float(together.means.std()) == pytest.approx(plan["mean_noise"] * longest(3969) / 4000, rel=0.02)
+
+    assert float(together.means.std()) == pytest.approx(
+        plan["mean_noise"] * longest(3969) / 4000, rel=0.02
+    )
 
 
 # --- a finished training is attacked --------------------------------------------------------------
 
+
 def test_stored_weights_are_the_finished_network(lab):
     study = DPTraining(noise_multiplier=1.0, epochs=2)
     result, rows = finish(lab.need(study))[1], finish(lab.need(Features()))[1].arrays
-    again, told = logits(result.arrays["weights"], rows["test"], CPU).numpy(), result.arrays["predictions"]
+    again, told = (
+        logits(result.arrays["weights"], rows["test"], CPU).numpy(),
+        result.arrays["predictions"],
+    )
     # by how much what was told is not the largest
     short = again.max(1) - again[np.arange(len(told)), told]
     # sums in another order may turn a near tie
-    assert (short < 1e-3).all() and (np.sort(again)[:, -1] - np.sort(again)[:, -2] > 1e-2).mean() > 0.9
+    assert (short < 1e-3).all() and (
+        np.sort(again)[:, -1] - np.sort(again)[:, -2] > 1e-2
+    ).mean() > 0.9
 
 
 def test_a_network_that_remembers_is_found_out_and_a_private_one_stays_below_its_bound(lab):
@@ -296,11 +343,18 @@ def test_a_network_that_remembers_is_found_out_and_a_private_one_stays_below_its
     assert open_.metrics["area_like_it"] > 0.53 and open_.metrics["found_at_0.001"] > 0.008
     assert abs(closed.metrics["area_like_it"] - 0.5) < 0.03
     alarms, trials = closed.arrays["false_alarms"], 16 * 2000 / 2
-    spread = np.sqrt(np.maximum(closed.arrays["bound_mechanism"] * (1 - closed.arrays["bound_mechanism"]), 1 / trials) / trials)
+    spread = np.sqrt(
+        np.maximum(
+            closed.arrays["bound_mechanism"] * (1 - closed.arrays["bound_mechanism"]), 1 / trials
+        )
+        / trials
+    )
     assert (closed.arrays["roc_like_it"] <= closed.arrays["bound_mechanism"] + 4 * spread).all()
     # what nobody without privacy may count on
     assert (open_.arrays["roc_like_it"][:20] > closed.arrays["bound_mechanism"][:20]).all()
-    assert (closed.arrays["bound_mechanism"] <= closed.arrays["bound_any"] + 1e-9).all() and (closed.arrays["bound_mechanism"] >= alarms - 1e-9).all()
+    assert (closed.arrays["bound_mechanism"] <= closed.arrays["bound_any"] + 1e-9).all() and (
+        closed.arrays["bound_mechanism"] >= alarms - 1e-9
+    ).all()
     assert "bound_any" not in open_.arrays and open_.guarantee.epsilon is None
     assert closed.pictures and len(closed.facts["surest_of"]) == 10
 
@@ -317,24 +371,33 @@ def test_few_shadows_find_something_too(lab):
     """Eight were once all of one group, and the attack on networks like this one found exactly
     nothing.
     """
-    found = finish(lab.need(Membership(private=False, epochs=40, learning_rate=0.5, shadows=8)))[1].metrics
+    found = finish(lab.need(Membership(private=False, epochs=40, learning_rate=0.5, shadows=8)))[
+        1
+    ].metrics
     assert found["area_like_it"] > 0.52 and found["area_margin"] > 0
     with pytest.raises(ValueError, match="single group"):
         attacks.each_against_the_others(np.zeros((4, 3)), np.eye(4, 3) > 0, np.zeros(3))
 
 
 def test_the_cnn_is_attacked_too(store):
-    _, result = finish(Lab(store).need(Membership(network="cnn", batch_size=400, epochs=1, noise_multiplier=1.0, shadows=8)))
+    _, result = finish(
+        Lab(store).need(
+            Membership(network="cnn", batch_size=400, epochs=1, noise_multiplier=1.0, shadows=8)
+        )
+    )
     assert 0.45 < result.metrics["area_like_it"] < 0.55 and result.metrics["shadows"] == 8
 
 
 def test_the_attackers_draws_are_his_own():
     study = Membership(noise_multiplier=1.0)
     assert study.derive_seed("noise") != study.trained().derive_seed("noise")
-    assert Membership(private=False).derive_seed("sampling") != Membership(private=False).trained().derive_seed("sampling")
+    assert Membership(private=False).derive_seed("sampling") != Membership(
+        private=False
+    ).trained().derive_seed("sampling")
 
 
 # --- shadow networks beside each other ------------------------------------------------------------
+
 
 def test_a_shadow_learns_from_its_own_pictures_alone_and_as_alone():
     """Among all pictures, those that it was given: the same draws, batches and network as a
@@ -343,13 +406,26 @@ def test_a_shadow_learns_from_its_own_pictures_alone_and_as_alone():
     from dataclasses import replace
 
     from engine.training import Training
+
     study = Membership(network="cnn", batch_size=200, epochs=1, noise_multiplier=1.0)
     images, plan = data.load("mnist-5k"), study.plan(4000)
     inside = np.flatnonzero(np.random.default_rng(0).random(4000) < 0.5)
-    among, alone = (Training(study, plan, found, CPU) for found in (images, replace(images, train_images=images.train_images[inside], train_labels=images.train_labels[inside])))
+    among, alone = (
+        Training(study, plan, found, CPU)
+        for found in (
+            images,
+            replace(
+                images,
+                train_images=images.train_images[inside],
+                train_labels=images.train_labels[inside],
+            ),
+        )
+    )
     among.among = torch.from_numpy(inside)
     drawn = among.draw()
-    assert np.isin(drawn.numpy(), inside).all() and torch.equal(drawn, torch.from_numpy(inside)[alone.draw()])
+    assert np.isin(drawn.numpy(), inside).all() and torch.equal(
+        drawn, torch.from_numpy(inside)[alone.draw()]
+    )
     for training in (among, alone):
         for _ in range(3):
             training.step()
@@ -358,6 +434,7 @@ def test_a_shadow_learns_from_its_own_pictures_alone_and_as_alone():
 
 def test_the_target_is_what_was_published_not_a_mean_of_the_last_shadow():
     from engine.training import Training
+
     study = Membership(network="cnn", batch_size=400, epochs=1, noise_multiplier=1.0, averaging=1.0)
     images = data.load("mnist-5k")
     training, published = (Training(study, study.plan(4000), images, CPU) for _ in range(2))
@@ -374,9 +451,13 @@ def test_shadows_in_one_step_are_the_shadows(store):
     """What a GPU does, on this machine: half of the pictures each, batches from those alone."""
     from engine.batched import Group
     from engine.training import Training
+
     study = Membership(network="cnn", batch_size=400, epochs=1, noise_multiplier=1.0)
     images, plan, group = data.load("mnist-5k"), study.plan(4000), Group(3)
-    shadows, insides = [], [np.flatnonzero(np.random.default_rng(k).random(4000) < 0.5) for k in range(3)]
+    shadows, insides = (
+        [],
+        [np.flatnonzero(np.random.default_rng(k).random(4000) < 0.5) for k in range(3)],
+    )
     for k, inside in enumerate(insides):
         training = Training(study.model_copy(update={"seed": k}), plan, images, CPU)
         training.among = torch.from_numpy(inside)
@@ -385,6 +466,14 @@ def test_shadows_in_one_step_are_the_shadows(store):
     for _ in range(4):
         for training in shadows:
             training.step()
-    counted = [np.unique(group.stacked.drawn_rows[:, k][group.stacked.drawn_counted[:, k] > 0].numpy()) for k in range(3)]
-    assert all(np.isin(rows, inside).all() and len(rows) > 500 for rows, inside in zip(counted, insides))
-    assert all(training.steps == 4 for training in shadows) and len({training.weights()[0] for training in shadows}) == 3
+    counted = [
+        np.unique(group.stacked.drawn_rows[:, k][group.stacked.drawn_counted[:, k] > 0].numpy())
+        for k in range(3)
+    ]
+    assert all(
+        np.isin(rows, inside).all() and len(rows) > 500 for rows, inside in zip(counted, insides)
+    )
+    assert (
+        all(training.steps == 4 for training in shadows)
+        and len({training.weights()[0] for training in shadows}) == 3
+    )

@@ -9,24 +9,46 @@ import pytest
 import torch
 from scipy import stats
 
-from engine.auditing import FLOAT32, LEVEL, Marks, Seen, Tails, Witness, circles, floor, least_epsilon, p_value
+from engine.auditing import (
+    FLOAT32,
+    LEVEL,
+    Marks,
+    Seen,
+    Tails,
+    Witness,
+    circles,
+    floor,
+    least_epsilon,
+    p_value,
+)
 
 CLASSES = 10
 
 
 # --- the floor ------------------------------------------------------------------------------------
 
+
 def p_value_by_hand(m, r, v, epsilon, delta):
     """Theorem 5.2 term by term."""
     chance = math.exp(epsilon) / (1 + math.exp(epsilon))
     pmf = [math.comb(r, k) * chance**k * (1 - chance) ** (r - k) for k in range(r + 1)]
-    worst = max(sum(pmf[v - i:v]) / i for i in range(1, v + 1))
+    worst = max(sum(pmf[v - i : v]) / i for i in range(1, v + 1))
     return min(1.0, sum(pmf[v:]) + 2 * m * delta * worst)
 
 
-@pytest.mark.parametrize(("m", "r", "v", "epsilon", "delta"), [(100, 40, 33, 1.0, 1e-5), (1000, 60, 60, 2.0, 1e-4), (50, 50, 26, 0.0, 1e-2), (200, 10, 1, 0.5, 1e-6)])
+@pytest.mark.parametrize(
+    ("m", "r", "v", "epsilon", "delta"),
+    [
+        (100, 40, 33, 1.0, 1e-5),
+        (1000, 60, 60, 2.0, 1e-4),
+        (50, 50, 26, 0.0, 1e-2),
+        (200, 10, 1, 0.5, 1e-6),
+    ],
+)
 def test_the_p_value_term_by_term(m, r, v, epsilon, delta):
-    assert p_value(m, r, v, epsilon, delta) == pytest.approx(p_value_by_hand(m, r, v, epsilon, delta), rel=1e-9)
+    assert p_value(m, r, v, epsilon, delta) == pytest.approx(
+        p_value_by_hand(m, r, v, epsilon, delta), rel=1e-9
+    )
 
 
 def test_the_least_epsilon_is_where_the_p_value_meets_the_level():
@@ -53,12 +75,15 @@ def test_the_floor_stays_below_the_truth_and_refutes_half_of_it(epsilon):
 
 def test_scores_that_say_nothing_show_nothing():
     rng = np.random.default_rng(2)
-    floors = [floor(rng.normal(size=1000), rng.random(1000) < 0.5, 1e-5).epsilon for _ in range(100)]
+    floors = [
+        floor(rng.normal(size=1000), rng.random(1000) < 0.5, 1e-5).epsilon for _ in range(100)
+    ]
     assert sum(f > 0 for f in floors) <= 8
     assert floor(np.full(100, np.nan), rng.random(100) < 0.5, 1e-5).epsilon == 0.0
 
 
 # --- marks ----------------------------------------------------------------------------------------
+
 
 def test_marks_are_balanced_and_rows_say_who_is_in():
     marks = Marks.drawn(500, 400, 2, CLASSES, np.random.default_rng(0))
@@ -66,7 +91,11 @@ def test_marks_are_balanced_and_rows_say_who_is_in():
     columns, labels, signs = marks.rows()
     m = marks.included.sum()
     assert 200 < m < 300 and len(columns) == m + 400
-    assert (np.flatnonzero(marks.included) == columns[:m]).all() and (marks.labels[columns[:m]] == labels[:m]).all() and (signs[:m] == 1).all()
+    assert (
+        (np.flatnonzero(marks.included) == columns[:m]).all()
+        and (marks.labels[columns[:m]] == labels[:m]).all()
+        and (signs[:m] == 1).all()
+    )
     assert signs[m:].sum() == 0 and columns[m:].min() == 500
     # never fewer than one of each kind
     assert (Marks.drawn(10, 3, 2, CLASSES, np.random.default_rng(0)).counts() == 1).all()
@@ -74,7 +103,19 @@ def test_marks_are_balanced_and_rows_say_who_is_in():
 
 # --- a witness of simulated steps -----------------------------------------------------------------
 
-def watched(seed, sigma=4.0, q=0.25, epochs=20, noise=1.0, reach=1.0, rate=1.0, shuffled=False, means=0.0, m=400):
+
+def watched(
+    seed,
+    sigma=4.0,
+    q=0.25,
+    epochs=20,
+    noise=1.0,
+    reach=1.0,
+    rate=1.0,
+    shuffled=False,
+    means=0.0,
+    m=400,
+):
     """A Witness of DP-SGD that is simulated: random directions, pulls of 0.9, noise, reach and rate
     as planted.
     """
@@ -83,7 +124,9 @@ def watched(seed, sigma=4.0, q=0.25, epochs=20, noise=1.0, reach=1.0, rate=1.0, 
     witness = Witness(marks, sigma, q, per_epoch)
     columns, _, signs = marks.rows()
     labels = np.r_[marks.labels[marks.included], marks.marker_kinds % CLASSES]
-    pulls = 0.9 * (0.1 - np.eye(CLASSES)) / np.linalg.norm(0.1 - np.eye(CLASSES), axis=1, keepdims=True)
+    pulls = (
+        0.9 * (0.1 - np.eye(CLASSES)) / np.linalg.norm(0.1 - np.eye(CLASSES), axis=1, keepdims=True)
+    )
     means = np.full(marks.columns, means)
     marker = np.concatenate([pulls, -pulls])[None].repeat(2, 0)
     for _ in range(epochs):
@@ -94,7 +137,16 @@ def watched(seed, sigma=4.0, q=0.25, epochs=20, noise=1.0, reach=1.0, rate=1.0, 
             np.add.at(sums, columns[drawn], reach * signs[drawn, None] * pulls[labels[drawn]])
             others = 20 * rng.normal(size=CLASSES)  # what all rows together add to the bias
             sums += noise * sigma * rng.normal(size=sums.shape) - means[:, None] * others
-            witness.see(Seen(sums, others + noise * sigma * rng.normal(size=CLASSES), means, pulls[marks.labels], marker, np.full(m, 9.0)))
+            witness.see(
+                Seen(
+                    sums,
+                    others + noise * sigma * rng.normal(size=CLASSES),
+                    means,
+                    pulls[marks.labels],
+                    marker,
+                    np.full(m, 9.0),
+                )
+            )
     return witness
 
 
@@ -111,7 +163,15 @@ def test_what_is_right_passes_and_its_p_values_are_even(means):
         assert stats.kstest(by_check[:, i], "uniform").pvalue > 1e-3, found[0].checks()[i].name
 
 
-@pytest.mark.parametrize(("planted", "name"), [({"noise": 0.97}, "noise"), ({"reach": 12.0}, "picture"), ({"rate": 2.0}, "are"), ({"shuffled": True}, "step")])
+@pytest.mark.parametrize(
+    ("planted", "name"),
+    [
+        ({"noise": 0.97}, "noise"),
+        ({"reach": 12.0}, "picture"),
+        ({"rate": 2.0}, "are"),
+        ({"shuffled": True}, "step"),
+    ],
+)
 def test_each_planted_error_is_found_by_the_check_that_is_for_it(planted, name):
     found = [broken(watched(seed, **planted)) for seed in range(10)]
     assert sum(name in one for one in found) >= 9, found
@@ -133,13 +193,22 @@ def test_at_rate_one_the_score_is_that_of_the_gaussian_mechanism():
     witness = watched(0, sigma=2.0, q=1.0, epochs=5, m=400)
     scores, inside = witness.loss, witness.marks.included
     mu = math.sqrt(5) * 0.9 / 2.0  # distance of the two hypotheses
-    assert scores[inside].mean() == pytest.approx(mu**2 / 2, abs=0.3) and scores[~inside].mean() == pytest.approx(-mu**2 / 2, abs=0.3)
+    assert scores[inside].mean() == pytest.approx(mu**2 / 2, abs=0.3) and scores[
+        ~inside
+    ].mean() == pytest.approx(-(mu**2) / 2, abs=0.3)
 
 
 def test_guesses_do_not_look_at_the_coins():
     """The same published sums under other coins: the same scores."""
     one, other = watched(5, epochs=1), watched(5, epochs=1)
-    seen = Seen(np.random.default_rng(0).normal(size=(402, CLASSES)), np.ones(CLASSES), np.full(402, 0.3), np.ones((400, CLASSES)), np.ones((2, 20, CLASSES)), np.ones(400))
+    seen = Seen(
+        np.random.default_rng(0).normal(size=(402, CLASSES)),
+        np.ones(CLASSES),
+        np.full(402, 0.3),
+        np.ones((400, CLASSES)),
+        np.ones((2, 20, CLASSES)),
+        np.ones(400),
+    )
     before = one.loss.copy()
     object.__setattr__(other.marks, "included", ~other.marks.included)
     one.see(seen), other.see(seen)
@@ -157,8 +226,20 @@ def test_sums_that_hold_no_canary_show_nothing_by_way_of_the_mean():
         for _ in range(300):
             others = rng.normal(size=CLASSES)
             noise = 0.8 * rng.normal(size=(102, CLASSES))
-            witness.see(Seen(noise[:101] - means[:, None] * others, others + noise[101], means, np.full((100, CLASSES), 0.3), np.zeros((1, 20, CLASSES)), np.ones(100)))
-        areas.append(stats.rankdata(witness.loss)[marks.included].mean() - stats.rankdata(witness.loss)[~marks.included].mean())
+            witness.see(
+                Seen(
+                    noise[:101] - means[:, None] * others,
+                    others + noise[101],
+                    means,
+                    np.full((100, CLASSES), 0.3),
+                    np.zeros((1, 20, CLASSES)),
+                    np.ones(100),
+                )
+            )
+        areas.append(
+            stats.rankdata(witness.loss)[marks.included].mean()
+            - stats.rankdata(witness.loss)[~marks.included].mean()
+        )
     assert abs(np.mean(areas)) < 3 * np.std(areas) / 20**0.5 + 1e-9
 
 
@@ -175,7 +256,16 @@ def test_the_rate_check_stands_where_nearly_everybody_is_drawn():
         for _ in range(2):
             sums = np.zeros((21, CLASSES))
             sums[:20, 0] = marks.included & (rng.random(20) < 0.99)
-            witness.see(Seen(sums + 0.01 * rng.normal(size=sums.shape), 0.01 * rng.normal(size=CLASSES), np.zeros(21), pulls, np.zeros((1, 20, CLASSES)), np.full(20, 50.0)))
+            witness.see(
+                Seen(
+                    sums + 0.01 * rng.normal(size=sums.shape),
+                    0.01 * rng.normal(size=CLASSES),
+                    np.zeros(21),
+                    pulls,
+                    np.zeros((1, 20, CLASSES)),
+                    np.full(20, 50.0),
+                )
+            )
         wrong += "are" in broken(witness)
     assert wrong <= 3
 
@@ -190,15 +280,29 @@ def test_a_check_says_where_it_is_blind():
 
 def test_beyond_the_clip_norm_other_checks_say_nothing():
     broken_ = watched(0, reach=1000.0)
-    assert broken(broken_) == ["picture"] and "cannot be told" in broken_.checks()[3].measured and "more than 1,000" not in broken_.checks()[1].measured
-    seen = Seen(np.full((402, CLASSES), np.nan), np.full(CLASSES, np.nan), np.zeros(402), np.ones((400, CLASSES)), np.ones((2, 20, CLASSES)), np.ones(400))
+    assert (
+        broken(broken_) == ["picture"]
+        and "cannot be told" in broken_.checks()[3].measured
+        and "more than 1,000" not in broken_.checks()[1].measured
+    )
+    seen = Seen(
+        np.full((402, CLASSES), np.nan),
+        np.full(CLASSES, np.nan),
+        np.zeros(402),
+        np.ones((400, CLASSES)),
+        np.ones((2, 20, CLASSES)),
+        np.ones(400),
+    )
     lost = watched(0, epochs=1)
     lost.see(seen)
     # what diverged passes nowhere
-    assert not lost.checks()[0].kept and not lost.checks()[1].kept and lost.floor(1e-5).epsilon == 0.0
+    assert (
+        not lost.checks()[0].kept and not lost.checks()[1].kept and lost.floor(1e-5).epsilon == 0.0
+    )
 
 
 # --- the noise's tails ----------------------------------------------------------------------------
+
 
 def noise_seen(draw, steps=3, size=8_000, signal=20.0, seed=0):
     """Tails of noise that was added in float32 to sums of that size, in standard deviations."""
@@ -253,6 +357,11 @@ def test_pairs_are_those_of_torch_whatever_the_length(size):
     assert np.mean(on) > 0.9
 
 
-@pytest.mark.parametrize("wrong", [lambda z: z.clip(-3.9, 3.9), lambda z: z * 1.05, lambda z: np.where(np.abs(z) > 3, np.nan, z)])
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda z: z.clip(-3.9, 3.9), lambda z: z * 1.05, lambda z: np.where(np.abs(z) > 3, np.nan, z)],
+)
 def test_other_tails_than_normal_ones_are_found(wrong):
-    assert noise_seen(lambda rng, size: wrong(rng.standard_normal(size)), steps=100).p_value() < LEVEL
+    assert (
+        noise_seen(lambda rng, size: wrong(rng.standard_normal(size)), steps=100).p_value() < LEVEL
+    )

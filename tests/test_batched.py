@@ -2,7 +2,6 @@
 draws for itself, and the step is a fixed program that a GPU can replay.
 """
 
-
 import numpy as np
 import opacus
 import pytest
@@ -35,12 +34,17 @@ def images():
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     from cache import Store
+
     return finish(Lab(Store(tmp_path_factory.mktemp("features"))).need(Features()))[1].arrays
 
 
 def learner(study, images, rows=None):
     plan = study.plan(len(images.train_images))
-    return Training(study, plan, images, CPU) if study.network == "cnn" else LinearTraining(study, plan, images, CPU, rows["train"], rows["test"])
+    return (
+        Training(study, plan, images, CPU)
+        if study.network == "cnn"
+        else LinearTraining(study, plan, images, CPU, rows["train"], rows["test"])
+    )
 
 
 def stacked(studies, images, rows=None, **more):
@@ -66,6 +70,7 @@ def assert_moved_alike(found, wanted, start, relative=1e-2):
 
 # --- each member is what it would be alone --------------------------------------------------------
 
+
 @pytest.mark.filterwarnings("ignore:Full backward hook")  # Opacus' own
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad"])
 def test_four_steps_are_those_of_opacus_and_torch(optimizer, images):
@@ -74,8 +79,21 @@ def test_four_steps_are_those_of_opacus_and_torch(optimizer, images):
     Without noise, so that they can be compared.
     """
     momenta = {"sgd": (0.0, 0.9, 0.5)}.get(optimizer, (0.0, 0.0, 0.0))
-    studies = [DPTraining(**CNN, optimizer=optimizer, noise_multiplier=0.0, max_grad_norm=clip, learning_rate=rate, momentum=momentum, activation="relu", seed=seed)
-               for seed, (clip, rate, momentum) in enumerate(zip((0.3, 2.0, 100.0), (0.02, 0.05, 0.01), momenta))]
+    studies = [
+        DPTraining(
+            **CNN,
+            optimizer=optimizer,
+            noise_multiplier=0.0,
+            max_grad_norm=clip,
+            learning_rate=rate,
+            momentum=momentum,
+            activation="relu",
+            seed=seed,
+        )
+        for seed, (clip, rate, momentum) in enumerate(
+            zip((0.3, 2.0, 100.0), (0.02, 0.05, 0.01), momenta)
+        )
+    ]
     stack = stacked(studies, images, room=32)  # less than a batch: most come in two or three parts
     start = stack.weights.clone()
     for _ in range(4):
@@ -85,20 +103,38 @@ def test_four_steps_are_those_of_opacus_and_torch(optimizer, images):
         network = learner(study, images).network
         more = {"momentum": study.momentum} if optimizer == "sgd" else {}
         wrapped = opacus.GradSampleModule(network)
-        optimize = DPOptimizer(OPTIMIZERS[optimizer](wrapped.parameters(), lr=study.learning_rate, **more), noise_multiplier=0.0, max_grad_norm=study.clip, expected_batch_size=60)
+        optimize = DPOptimizer(
+            OPTIMIZERS[optimizer](wrapped.parameters(), lr=study.learning_rate, **more),
+            noise_multiplier=0.0,
+            max_grad_norm=study.clip,
+            expected_batch_size=60,
+        )
         for step in range(4):
             batch = drawn(stack, step, member)
             optimize.zero_grad()
             # channels first in memory too: Opacus' unfold goes by strides
-            pictures = torch.stack([scaled(torch.tensor(images.train_images[[row]]))[0, 0] for row in batch])[:, None]
+            pictures = torch.stack(
+                [scaled(torch.tensor(images.train_images[[row]]))[0, 0] for row in batch]
+            )[:, None]
             F.cross_entropy(wrapped(pictures), torch.tensor(images.train_labels)[batch]).backward()
             optimize.step()
         assert_moved_alike(stack.weights[member], flat(network.parameters()), start[member])
 
 
-@pytest.mark.parametrize("changes", [{"norm": "group", "activation": "tanh"}, {"augmentations": 3}, {"private": False}], ids=["group norm", "copies", "no privacy"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"norm": "group", "activation": "tanh"}, {"augmentations": 3}, {"private": False}],
+    ids=["group norm", "copies", "no privacy"],
+)
 def test_it_is_the_step_of_one_alone(changes, images):
-    studies = [DPTraining(**(CNN | ({"noise_multiplier": 0.0} if changes.get("private", True) else {}) | changes), learning_rate=rate, seed=seed) for seed, rate in enumerate((0.1, 0.3))]
+    studies = [
+        DPTraining(
+            **(CNN | ({"noise_multiplier": 0.0} if changes.get("private", True) else {}) | changes),
+            learning_rate=rate,
+            seed=seed,
+        )
+        for seed, rate in enumerate((0.1, 0.3))
+    ]
     stack = stacked(studies, images)
     start = stack.weights.clone()
     for _ in range(3):
@@ -108,19 +144,33 @@ def test_it_is_the_step_of_one_alone(changes, images):
         for step in range(3):
             batch = drawn(stack, step, member)
             if study.augmentations > 1:
-                moves = stack.drawn_moves[step, member][stack.drawn_counted[step, member] > 0].long().permute(2, 0, 1)
+                moves = (
+                    stack.drawn_moves[step, member][stack.drawn_counted[step, member] > 0]
+                    .long()
+                    .permute(2, 0, 1)
+                )
                 assert (moves[:, :, 0] == 2).all() and moves.unique().tolist() == [0, 1, 2, 3, 4]
-                alone.private_gradient(scaled(shifted(alone.images[batch], moves)), alone.labels[batch].repeat_interleave(3))
+                alone.private_gradient(
+                    scaled(shifted(alone.images[batch], moves)),
+                    alone.labels[batch].repeat_interleave(3),
+                )
             else:
                 alone.learn(batch)
             alone.advance()
         assert_moved_alike(stack.weights[member], flat(alone.parameters), start[member])
 
 
-@pytest.mark.parametrize("changes", [{}, {"private": False}, {"averaging": 0.9, "momentum": 0.5}], ids=["private", "no privacy", "averaged"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"private": False}, {"averaging": 0.9, "momentum": 0.5}],
+    ids=["private", "no privacy", "averaged"],
+)
 def test_it_is_the_step_of_one_linear_model_alone(changes, images, rows):
     noise = {} if changes.get("private") is False else {"noise_multiplier": 0.0}
-    studies = [DPTraining(epochs=1, batch_size=500, learning_rate=rate, seed=seed, **noise, **changes) for seed, rate in enumerate((2.0, 10.0))]
+    studies = [
+        DPTraining(epochs=1, batch_size=500, learning_rate=rate, seed=seed, **noise, **changes)
+        for seed, rate in enumerate((2.0, 10.0))
+    ]
     stack = stacked(studies, images, rows)
     for _ in range(5):
         stack.step()
@@ -130,7 +180,9 @@ def test_it_is_the_step_of_one_linear_model_alone(changes, images, rows):
             alone.learn(drawn(stack, step, member))
             alone.advance()
         assert_moved_alike(stack.weights[member], flat(alone.parameters), torch.zeros(()))
-        assert_moved_alike(flat(stack.learners[member].released()), flat(alone.released()), torch.zeros(()))
+        assert_moved_alike(
+            flat(stack.learners[member].released()), flat(alone.released()), torch.zeros(())
+        )
         # the learner sees what was learned
         assert torch.equal(flat(stack.learners[member].parameters), stack.weights[member])
         assert (stack.learners[member].averaged is None) == (study.averaging == 0)
@@ -141,7 +193,11 @@ def test_noise_is_added_once_however_many_parts_a_batch_has(images):
     whole, parts, twice = (stacked(studies, images, room=room) for room in (None, 20, 20))
     start = whole.weights.clone()
     # planted: noise for every part
-    twice.accumulate = lambda: (twice._accumulate(), twice.noise.copy_(twice.drawn_noise[twice.at]), twice.total.add_(twice.noise.float()))
+    twice.accumulate = lambda: (
+        twice._accumulate(),
+        twice.noise.copy_(twice.drawn_noise[twice.at]),
+        twice.total.add_(twice.noise.float()),
+    )
     for stack in (whole, parts, twice):
         for _ in range(3):
             stack.step()
@@ -169,17 +225,26 @@ def test_what_is_no_number_counts_nothing_where_there_is_privacy(images, rows):
     its neighbour's what it was.
     """
     study = DPTraining(epochs=1, batch_size=500, noise_multiplier=1.0)
-    stack = stacked([study, DPTraining(epochs=1, batch_size=500, noise_multiplier=2.0), study.twin()], images, rows)
+    stack = stacked(
+        [study, DPTraining(epochs=1, batch_size=500, noise_multiplier=2.0), study.twin()],
+        images,
+        rows,
+    )
     stack.step()
     stack.accumulate()
     before = stack.total.clone()
     stack.total.zero_(), stack.weights[::2].fill_(float("nan"))
     stack.accumulate()
-    assert (stack.total[0] == 0).all() and torch.equal(stack.total[1], before[1]) and before[:2].abs().sum() > 0
+    assert (
+        (stack.total[0] == 0).all()
+        and torch.equal(stack.total[1], before[1])
+        and before[:2].abs().sum() > 0
+    )
     assert stack.total[2].isnan().any()  # without privacy nothing is silenced
 
 
 # --- draws of their own ---------------------------------------------------------------------------
+
 
 def checked_draws(coins, noise):
     """p-values of what ε is charged for. coins (steps, members, n) bool, noise (steps, members,
@@ -188,7 +253,10 @@ def checked_draws(coins, noise):
     steps, members, n = coins.shape
     q = 60 / 4000
     often = coins.sum(0).ravel()  # of each row in each member: Binomial(steps, q)
-    p_rows = stats.chisquare(np.bincount(np.minimum(often, 3), minlength=4), np.append(stats.binom.pmf(range(3), steps, q), stats.binom.sf(2, steps, q)) * often.size).pvalue
+    p_rows = stats.chisquare(
+        np.bincount(np.minimum(often, 3), minlength=4),
+        np.append(stats.binom.pmf(range(3), steps, q), stats.binom.sf(2, steps, q)) * often.size,
+    ).pvalue
     sizes = coins.sum(2).ravel()
     spread = ((sizes - n * q) ** 2 / (n * q * (1 - q))).sum()
     p_sizes = 2 * min(stats.chi2.cdf(spread, sizes.size), stats.chi2.sf(spread, sizes.size))
@@ -217,7 +285,10 @@ def checked_noise(noise):
     noise (steps, members, n).
     """
     steps, members, n = noise.shape
-    p_size = 2 * min(stats.chi2.cdf(np.square(noise).sum(), noise.size), stats.chi2.sf(np.square(noise).sum(), noise.size))
+    p_size = 2 * min(
+        stats.chi2.cdf(np.square(noise).sum(), noise.size),
+        stats.chi2.sf(np.square(noise).sum(), noise.size),
+    )
     p_normal = stats.kstest(noise.ravel()[:20_000], "norm").pvalue
     alike = np.corrcoef(noise.reshape(steps * members, n))[np.triu_indices(steps * members, 1)]
     # of the largest of so many
@@ -252,13 +323,18 @@ class Stuck(Stacked):
         super().step()
 
 
-@pytest.mark.parametrize("kind", [Stacked, Quieter, Repeating, Stuck], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [Stacked, Quieter, Repeating, Stuck], ids=lambda kind: kind.__name__
+)
 def test_the_noise_that_reaches_the_weights_is_what_is_charged(kind, images, monkeypatch):
     """Over several refills, for members with clip norms, multipliers and rates of their own;
     planted errors are found.
     """
     monkeypatch.setattr(batched, "AHEAD", 9 * batched.MOST * 26_010)
-    studies = [DPTraining(**CNN, noise_multiplier=noise, max_grad_norm=clip, learning_rate=rate) for noise, clip, rate in ((1.0, 1.0, 1.0), (4.0, 0.5, 0.3), (2.0, 3.0, 0.1))]
+    studies = [
+        DPTraining(**CNN, noise_multiplier=noise, max_grad_norm=clip, learning_rate=rate)
+        for noise, clip, rate in ((1.0, 1.0, 1.0), (4.0, 0.5, 0.3), (2.0, 3.0, 0.1))
+    ]
     stack = kind([learner(study, images) for study in studies])
     assert stack.ahead == 9
     p = checked_noise(released_noise(stack, 22))
@@ -280,18 +356,42 @@ def test_batches_and_noise_are_as_charged_and_each_members_own(images):
     # σC of each
     noise = (stack.drawn_noise / torch.tensor([2.0, 6.0])[:, None]).numpy()[:, :, :500]
     assert checked_draws(coins, noise) > 1e-4
-    planted = {"shuffled batches": (np.stack([np.stack([np.isin(np.arange(4000), np.random.default_rng(s * 2 + m).permutation(4000)[:60]) for m in range(2)]) for s in range(steps)]), noise),
-               "the same batches for both": (coins[:, [0, 0]], noise), "the same noise for both": (coins, noise[:, [0, 0]]), "noise of 0.9": (coins, 0.9 * noise)}
+    planted = {
+        "shuffled batches": (
+            np.stack(
+                [
+                    np.stack(
+                        [
+                            np.isin(
+                                np.arange(4000),
+                                np.random.default_rng(s * 2 + m).permutation(4000)[:60],
+                            )
+                            for m in range(2)
+                        ]
+                    )
+                    for s in range(steps)
+                ]
+            ),
+            noise,
+        ),
+        "the same batches for both": (coins[:, [0, 0]], noise),
+        "the same noise for both": (coins, noise[:, [0, 0]]),
+        "noise of 0.9": (coins, 0.9 * noise),
+    }
     for name, (their_coins, their_noise) in planted.items():
         assert checked_draws(their_coins, their_noise) < 1e-6, name
 
 
-def test_members_that_differ_in_anything_draw_otherwise_and_in_a_group_as_alone(images, monkeypatch):
+def test_members_that_differ_in_anything_draw_otherwise_and_in_a_group_as_alone(
+    images, monkeypatch
+):
     """Batches, noise and shifts, over two refills: what is stored under a key does not depend on
     who trained beside it.
     """
     monkeypatch.setattr(batched, "AHEAD", 3 * batched.MOST * 26_010)
-    studies = [DPTraining(**CNN, noise_multiplier=noise, augmentations=2) for noise in (2.0, 2.5, 3.0)]
+    studies = [
+        DPTraining(**CNN, noise_multiplier=noise, augmentations=2) for noise in (2.0, 2.5, 3.0)
+    ]
     several, alone = stacked(studies, images), stacked(studies[2:], images)
     for _ in range(3):
         several._draw(), alone._draw()
@@ -300,7 +400,10 @@ def test_members_that_differ_in_anything_draw_otherwise_and_in_a_group_as_alone(
         assert not torch.equal(several.drawn_noise[:, 1], several.drawn_noise[:, 2])
         for step in range(3):
             mine, its = several.drawn_counted[step, 2] > 0, alone.drawn_counted[step, 0] > 0
-            assert torch.equal(drawn(several, step, 2), drawn(alone, step, 0)) and len(drawn(alone, step, 0)) > 20
+            assert (
+                torch.equal(drawn(several, step, 2), drawn(alone, step, 0))
+                and len(drawn(alone, step, 0)) > 20
+            )
             assert torch.equal(several.drawn_moves[step, 2][mine], alone.drawn_moves[step, 0][its])
 
 
@@ -314,6 +417,7 @@ def test_what_is_drawn_ahead_fits_into_memory(images):
 
 # --- a fixed program ------------------------------------------------------------------------------
 
+
 class Program(TorchDispatchMode):
     """Writes down every operation with the shapes and constants that it is given."""
 
@@ -322,8 +426,17 @@ class Program(TorchDispatchMode):
         self.seen = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        describe = lambda x: ("tensor", tuple(x.shape), x.stride(), x.dtype, x.device.type) if isinstance(x, torch.Tensor) else repr(x)
-        self.seen.append((str(func), *(describe(x) for x in torch.utils._pytree.tree_leaves((args, kwargs or {})))))
+        describe = lambda x: (
+            ("tensor", tuple(x.shape), x.stride(), x.dtype, x.device.type)
+            if isinstance(x, torch.Tensor)
+            else repr(x)
+        )
+        self.seen.append(
+            (
+                str(func),
+                *(describe(x) for x in torch.utils._pytree.tree_leaves((args, kwargs or {}))),
+            )
+        )
         return func(*args, **(kwargs or {}))
 
 
@@ -345,9 +458,22 @@ def on_no_device(stack):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad"])
-@pytest.mark.parametrize("changes", [{"augmentations": 2, "norm": "group"}, {"network": "scattering", "batch_size": 300}], ids=["cnn", "linear"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"augmentations": 2, "norm": "group"}, {"network": "scattering", "batch_size": 300}],
+    ids=["cnn", "linear"],
+)
 def test_the_step_is_the_same_program_whatever_was_drawn(optimizer, changes, images, rows):
-    studies = [DPTraining(**(CNN | changes), optimizer=optimizer, noise_multiplier=noise, averaging=0.99, seed=seed) for seed, noise in enumerate((1.0, 3.0))]
+    studies = [
+        DPTraining(
+            **(CNN | changes),
+            optimizer=optimizer,
+            noise_multiplier=noise,
+            averaging=0.99,
+            seed=seed,
+        )
+        for seed, noise in enumerate((1.0, 3.0))
+    ]
     stack = stacked([*studies, studies[0].twin()], images, rows)
     found = []
     for _ in range(3):
@@ -357,15 +483,25 @@ def test_the_step_is_the_same_program_whatever_was_drawn(optimizer, changes, ima
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad"])
-@pytest.mark.parametrize("changes", [{"augmentations": 2, "norm": "group"}, {"network": "scattering", "batch_size": 300}], ids=["cnn", "linear"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"augmentations": 2, "norm": "group"}, {"network": "scattering", "batch_size": 300}],
+    ids=["cnn", "linear"],
+)
 def test_in_the_step_nobody_waits_for_a_number_or_sends_one(optimizer, changes, images, rows):
     study = DPTraining(**(CNN | changes), optimizer=optimizer, noise_multiplier=1.0, averaging=0.99)
     stack = on_no_device(stacked([study, study.twin()], images, rows))
     seen = program(lambda: (stack._accumulate(), stack._release()))
-    where = {described[4] for _, *all_ in seen for described in all_ if isinstance(described, tuple)}
+    where = {
+        described[4] for _, *all_ in seen for described in all_ if isinstance(described, tuple)
+    }
     assert where == {"meta"} and len(seen) > 25
-    planted = {"looks at a number": lambda: bool(stack.total.any()), "takes what it wants": lambda: stack.counted[stack.counted > 0], "asks how many": lambda: stack.counted.nonzero(),
-               "brings numbers of the host": lambda: stack.counted * torch.arange(stack.room)}
+    planted = {
+        "looks at a number": lambda: bool(stack.total.any()),
+        "takes what it wants": lambda: stack.counted[stack.counted > 0],
+        "asks how many": lambda: stack.counted.nonzero(),
+        "brings numbers of the host": lambda: stack.counted * torch.arange(stack.room),
+    }
     for what, work in planted.items():
         with pytest.raises((RuntimeError, NotImplementedError)):
             program(work)
@@ -376,8 +512,13 @@ def test_in_the_step_nobody_waits_for_a_number_or_sends_one(optimizer, changes, 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad"])
 def test_a_replayed_step_is_the_step(optimizer, images):
     gpu = torch.device("cuda")
-    studies = [DPTraining(**CNN, optimizer=optimizer, noise_multiplier=noise) for noise in (1.0, 3.0)]
-    replayed, plain = (Stacked([Training(study, study.plan(4000), images, gpu) for study in studies]) for _ in range(2))
+    studies = [
+        DPTraining(**CNN, optimizer=optimizer, noise_multiplier=noise) for noise in (1.0, 3.0)
+    ]
+    replayed, plain = (
+        Stacked([Training(study, study.plan(4000), images, gpu) for study in studies])
+        for _ in range(2)
+    )
     assert replayed.graphs
     plain.graphs = None
     start = plain.weights.clone()
@@ -392,6 +533,7 @@ def test_where_recording_fails_the_step_is_computed_all_the_same(images, monkeyp
     def refused(work):
         work()
         raise RuntimeError("not permitted")
+
     monkeypatch.setattr(batched, "_graph", refused)
     study = DPTraining(**CNN, noise_multiplier=1.0)
     stack = Stacked([Training(study, study.plan(4000), images, torch.device("cuda"))])
@@ -403,38 +545,74 @@ def test_where_recording_fails_the_step_is_computed_all_the_same(images, monkeyp
 
 # --- through a crew -------------------------------------------------------------------------------
 
+
 def lockstep(members, store):
     return Lockstep(tuple(members), Lab(store), "trained", "training")
 
 
 def test_members_are_stored_under_their_own_keys_and_others_may_be_there_already(store):
-    members = [DPTraining(noise_multiplier=noise, epochs=2, batch_size=500) for noise in (1.0, 2.0, 4.0)]
+    members = [
+        DPTraining(noise_multiplier=noise, epochs=2, batch_size=500) for noise in (1.0, 2.0, 4.0)
+    ]
     earlier = finish(Lab(store).need(members[1]))[1]
     crew = lockstep([*members, members[0].twin(), members[0]], store)  # one stored, one twice
     events, results = finish(crew.all())
     assert [len(numbers) for numbers in crew.groups] == [5]
-    assert results[1].made["finished"] == earlier.made["finished"] and results[4].made == results[0].made
+    assert (
+        results[1].made["finished"] == earlier.made["finished"]
+        and results[4].made == results[0].made
+    )
     for member, result in zip(members, results):
-        assert load(store, key(member)).metrics == result.metrics and result.metrics["test_accuracy"] > 0.4
+        assert (
+            load(store, key(member)).metrics == result.metrics
+            and result.metrics["test_accuracy"] > 0.4
+        )
     shares = [e.done / e.total for e in events if isinstance(e, Phase) and "trained" in e.name]
     assert shares == sorted(shares) and shares[-1] == 1.0
 
 
 def test_members_that_are_not_alike_form_groups_of_their_own(store):
-    members = [DPTraining(noise_multiplier=2.0, epochs=1, batch_size=500, optimizer=optimizer) for optimizer in ("sgd", "adam", "adagrad")]
-    members += [member.twin() for member in members] + [DPTraining(noise_multiplier=2.0, epochs=1, batch_size=500, seed=seed) for seed in range(1, 9)]
+    members = [
+        DPTraining(noise_multiplier=2.0, epochs=1, batch_size=500, optimizer=optimizer)
+        for optimizer in ("sgd", "adam", "adagrad")
+    ]
+    members += [member.twin() for member in members] + [
+        DPTraining(noise_multiplier=2.0, epochs=1, batch_size=500, seed=seed)
+        for seed in range(1, 9)
+    ]
     crew = lockstep(members, store)
     assert sorted(len(numbers) for numbers in crew.groups) == [2, 2, 2, 8]
     assert len(finish(crew.all())[1]) == 14
 
 
 def test_one_that_is_refused_or_diverges_costs_none_of_the_others(store):
-    members = [DPTraining(noise_multiplier=2.0, epochs=3, batch_size=500), DPTraining(target_epsilon=0.1, mean_noise=0.5, epochs=3, batch_size=500),
-               DPTraining(noise_multiplier=2.0, epochs=3, batch_size=500, learning_rate=100.0, momentum=0.99, max_grad_norm=100.0, seed=1), DPTraining(**CNN | {"epochs": 3, "noise_multiplier": 1.0})]
+    members = [
+        DPTraining(noise_multiplier=2.0, epochs=3, batch_size=500),
+        DPTraining(target_epsilon=0.1, mean_noise=0.5, epochs=3, batch_size=500),
+        DPTraining(
+            noise_multiplier=2.0,
+            epochs=3,
+            batch_size=500,
+            learning_rate=100.0,
+            momentum=0.99,
+            max_grad_norm=100.0,
+            seed=1,
+        ),
+        DPTraining(**CNN | {"epochs": 3, "noise_multiplier": 1.0}),
+    ]
     crew = lockstep(members, store)
-    with pytest.raises(Failed, match="1 of 4 could not be trained; the others are kept. target_epsilon: 0.1 cannot be reached"):
+    with pytest.raises(
+        Failed,
+        match=(
+            "1 of 4 could not be trained; the others are kept. target_epsilon: 0.1 cannot be"
+            " reached"
+        ),
+    ):
         finish(crew.all())
-    assert len(crew.results[0].curves["test_accuracy"]) == 3 and crew.results[0].metrics["test_accuracy"] > 0.8
+    assert (
+        len(crew.results[0].curves["test_accuracy"]) == 3
+        and crew.results[0].metrics["test_accuracy"] > 0.8
+    )
     assert all(key(members[i]) in store for i in (0, 2, 3))
 
 
@@ -462,10 +640,15 @@ def test_a_failing_step_fails_all_who_took_part(which, store, monkeypatch):
         if len(taken) == which:
             raise MemoryError("no room on the device")
         step(self)
+
     monkeypatch.setattr(Stacked, "step", broken)
-    members = [DPTraining(noise_multiplier=noise, epochs=1, batch_size=500) for noise in (1.0, 2.0, 3.0)] + [DPTraining(noise_multiplier=1.0, epochs=1, batch_size=400)]
+    members = [
+        DPTraining(noise_multiplier=noise, epochs=1, batch_size=500) for noise in (1.0, 2.0, 3.0)
+    ] + [DPTraining(noise_multiplier=1.0, epochs=1, batch_size=400)]
     crew = lockstep(members, store)
-    with pytest.raises(Failed, match="3 of 4 could not be trained; the others are kept.*no room on the device"):
+    with pytest.raises(
+        Failed, match="3 of 4 could not be trained; the others are kept.*no room on the device"
+    ):
         finish(crew.all())
     assert [key(member) in store for member in members] == [False, False, False, True]
     assert all(error.__traceback__ is None for error in crew.failed.values())
@@ -473,13 +656,16 @@ def test_a_failing_step_fails_all_who_took_part(which, store, monkeypatch):
 
 def test_a_step_that_fails_when_one_leaves_is_told_to_those_who_asked(store, monkeypatch):
     """The last of a round is in the store already, so that its leaving makes the others step."""
-    members = [DPTraining(noise_multiplier=noise, epochs=1, batch_size=500) for noise in (1.0, 2.0)] + [DPTraining(noise_multiplier=1.0, epochs=1, batch_size=400)]
+    members = [
+        DPTraining(noise_multiplier=noise, epochs=1, batch_size=500) for noise in (1.0, 2.0)
+    ] + [DPTraining(noise_multiplier=1.0, epochs=1, batch_size=400)]
     finish(Lab(store).need(members[1]))
 
     def broken(self, learners):
         if learners[0].study.batch_size == 500:
             raise MemoryError("no room on the device")
         init(self, learners)
+
     init = Stacked.__init__
     monkeypatch.setattr(Stacked, "__init__", broken)
     with pytest.raises(Failed, match="1 of 3 could not be trained"):
@@ -491,6 +677,7 @@ def test_what_a_group_held_is_let_go(store):
     """Without waiting for the garbage collector: a device's memory is needed by the next group."""
     import gc
     import weakref
+
     study, group = DPTraining(noise_multiplier=2.0, epochs=1, batch_size=500), Group(1)
     run = Lab(store, group=group).need(study)
     while group.stacked is None:
@@ -507,6 +694,7 @@ def test_what_a_group_held_is_let_go(store):
 
 def test_pictures_that_changed_meanwhile_are_not_learned_from_together(images, rows):
     from dataclasses import replace
+
     study, group = DPTraining(noise_multiplier=2.0, epochs=1, batch_size=500), Group(2)
     group.join(learner(study, images, rows))
     with pytest.raises(RuntimeError, match="the pictures have changed"):
@@ -528,7 +716,18 @@ def test_it_learns_as_well_as_alone(store, tmp_path):
     and one that less noise would make is found.
     """
     from cache import Store
-    made = lambda noise: [DPTraining(noise_multiplier=noise, mean_noise=40.0, learning_rate=14.0, epochs=4, batch_size=200, seed=seed) for seed in range(16)]
+
+    made = lambda noise: [
+        DPTraining(
+            noise_multiplier=noise,
+            mean_noise=40.0,
+            learning_rate=14.0,
+            epochs=4,
+            batch_size=200,
+            seed=seed,
+        )
+        for seed in range(16)
+    ]
     accuracy = lambda results: [result.metrics["test_accuracy"] for result in results]
     together = accuracy(finish(lockstep(made(4.0), store).all())[1])
     lab = Lab(Store(tmp_path / "alone"))

@@ -33,6 +33,7 @@ DPT = {"batch_size": 400, "epochs": 15, "noise_multiplier": 1.0}
 
 # --- the check ------------------------------------------------------------------------------------
 
+
 def p_values(drawn, rate):
     """Of drawn (batches, rows) bool, if each row joined each batch by a coin of its own: p-values
     (two-sided) of how many joined, of how often each row did, and of how the batches' sizes vary.
@@ -56,7 +57,7 @@ def of_one_size(drawn, rate):
     """As ordinary trainings draw them: shuffled, and cut into equal parts."""
     rng, each = np.random.default_rng(1), round(1 / rate)
     parts = np.concatenate([np.argsort(rng.random((len(drawn) // each + 1, N))) * each // N])
-    return np.concatenate([part == np.arange(each)[:, None] for part in parts])[:len(drawn)]
+    return np.concatenate([part == np.arange(each)[:, None] for part in parts])[: len(drawn)]
 
 
 def stuck(drawn, rate):
@@ -81,13 +82,17 @@ def test_the_check_rejects_what_are_no_coins(error):
 
 
 def test_the_check_rejects_a_rate_that_is_a_twentieth_off():
-    assert not any(as_charged(drawn_at(0.05 * wrong, 150, seed), 0.05)
-                   for seed in range(30) for wrong in (WRONG, 1 / WRONG))
+    assert not any(
+        as_charged(drawn_at(0.05 * wrong, 150, seed), 0.05)
+        for seed in range(30)
+        for wrong in (WRONG, 1 / WRONG)
+    )
 
 
 # --- the places -----------------------------------------------------------------------------------
 # Each gives the rows of its steps (batches, rows) bool, drawn at `wrong` times its plan's rate,
 # and the rate that its ε is charged for.
+
 
 def table(batches, n):
     """Lists of rows → (batches, n) bool. No row comes twice."""
@@ -106,9 +111,14 @@ def private_teacher(wrong):
     """Labels that are the rows' own numbers say which rows reach the gradient."""
     study, seen = Classifier(private=True, batch_size=400, epochs=1), []
     plan = study.plan(N)
-    fit = PrivateFit(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)), study.recipe(),
-                     torch.zeros(N, 2, 2, 1, dtype=torch.uint8), torch.arange(N), study,
-                     faster(plan, wrong))
+    fit = PrivateFit(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)),
+        study.recipe(),
+        torch.zeros(N, 2, 2, 1, dtype=torch.uint8),
+        torch.arange(N),
+        study,
+        faster(plan, wrong),
+    )
     fit.gradient = lambda pictures, labels: seen.append(labels)
     while len(seen) < 150:
         steps = list(fit.epoch())
@@ -157,8 +167,9 @@ def linear(wrong):
 def linear_shadows(wrong):
     study, rows, images = DPTraining(**DPT), np.zeros((N, 6), np.float16), data.load("mnist-5k")
     plan = study.plan(N)
-    found = LinearShadows(study, faster(plan, wrong), images, CPU, rows, images.train_labels,
-                          np.ones((N, 1), bool))
+    found = LinearShadows(
+        study, faster(plan, wrong), images, CPU, rows, images.train_labels, np.ones((N, 1), bool)
+    )
     return table(watched(found), N), study.guarantee(plan).sample_rate
 
 
@@ -214,8 +225,12 @@ def asked(wrong, order="together"):
     """Phones that are asked on each of many days; nobody has anything to say."""
     told = GradientSharing(participation=0.3, noise_multiplier=2.0, rounds=150)
     task, people = small_task(), 400
-    server = Federation(federated(participation=0.3 * wrong, order=order), {
-        "noise_multiplier": 2.0, "clip": 0.3}, phones(task, [[]] * people), task.start)
+    server = Federation(
+        federated(participation=0.3 * wrong, order=order),
+        {"noise_multiplier": 2.0, "clip": 0.3},
+        phones(task, [[]] * people),
+        task.start,
+    )
     days = np.array([server.day() for _ in range(told.rounds)])
     return days != NOT_ASKED, told.guarantee().sample_rate
 
@@ -224,8 +239,18 @@ def asked_in_shifts(wrong):
     return asked(wrong, "asynchronous")
 
 
-PLACES = [private_teacher, training, training_of_some, linear, linear_shadows, discriminator, sweep,
-          sweep_of_some, asked, asked_in_shifts]
+PLACES = [
+    private_teacher,
+    training,
+    training_of_some,
+    linear,
+    linear_shadows,
+    discriminator,
+    sweep,
+    sweep_of_some,
+    asked,
+    asked_in_shifts,
+]
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -29,7 +29,10 @@ from cache.store import BytesDisk, Full, Index, Unusable
 
 ROOT = Path(__file__).parents[1]
 PLAIN = {"metrics": {"accuracy": 0.5}, "curves": {"loss": [[0, 1.5], [1, 0.5]]}, "note": "Größe ε"}
-ARRAYS = {"array:x": np.arange(12, dtype=np.float32).reshape(3, 4), "png:p": np.frombuffer(b"\x89PNG", np.uint8)}
+ARRAYS = {
+    "array:x": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "png:p": np.frombuffer(b"\x89PNG", np.uint8),
+}
 
 
 @pytest.fixture
@@ -44,8 +47,14 @@ def store(folder) -> Store:
 
 def python(code: str, *arguments, prefix=(), **options) -> subprocess.Popen:
     """Another process that runs `code` with the project importable."""
-    return subprocess.Popen([*prefix, sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)], cwd=ROOT,
-                            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    return subprocess.Popen(
+        [*prefix, sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
 
 
 def output(process: subprocess.Popen, seconds: float = 40) -> str:
@@ -67,15 +76,26 @@ def value_file(folder: Path, key: str) -> Path:
 
 
 def same(found, plain=PLAIN, arrays=ARRAYS) -> bool:
-    return found is not None and found[0] == plain and set(found[1]) == set(arrays) and all(
-        np.array_equal(found[1][n], a) and found[1][n].dtype == a.dtype for n, a in arrays.items())
+    return (
+        found is not None
+        and found[0] == plain
+        and set(found[1]) == set(arrays)
+        and all(
+            np.array_equal(found[1][n], a) and found[1][n].dtype == a.dtype
+            for n, a in arrays.items()
+        )
+    )
 
 
 # --- codec: round trips ---------------------------------------------------------------------------
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-2**63, 2**63) | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4), max_leaves=12)
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
 DTYPES = st.one_of(hnp.scalar_dtypes(), hnp.unicode_string_dtypes(), hnp.byte_string_dtypes())
 ARRAY = hnp.arrays(DTYPES, hnp.array_shapes(min_dims=0, min_side=0, max_side=4))
 
@@ -86,8 +106,11 @@ def equal(a, b) -> bool:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.dictionaries(st.text(max_size=10), JSON, max_size=5),
-       st.dictionaries(st.text(max_size=10), ARRAY, max_size=4), st.text(st.characters(codec="utf-8"), max_size=20))
+@given(
+    st.dictionaries(st.text(max_size=10), JSON, max_size=5),
+    st.dictionaries(st.text(max_size=10), ARRAY, max_size=4),
+    st.text(st.characters(codec="utf-8"), max_size=20),
+)
 def test_round_trip(plain, arrays, key):
     raw = codec.encode(plain, arrays, key)
     found, members = codec.decode(raw, key)
@@ -99,22 +122,38 @@ def test_round_trip(plain, arrays, key):
 
 
 def test_nan_and_infinities_survive():
-    plain, _ = codec.decode(codec.encode({"a": [float("nan"), float("inf"), float("-inf"), -0.0]}, {}))
+    plain, _ = codec.decode(
+        codec.encode({"a": [float("nan"), float("inf"), float("-inf"), -0.0]}, {})
+    )
     assert repr(plain["a"]) == "[nan, inf, -inf, -0.0]"
 
 
 def test_numpy_numbers_and_tuples_become_plain():
-    plain, _ = codec.decode(codec.encode({"a": np.int64(3), "b": np.float32(0.5), "c": (1, np.bool_(True))}, {}))
+    plain, _ = codec.decode(
+        codec.encode({"a": np.int64(3), "b": np.float32(0.5), "c": (1, np.bool_(True))}, {})
+    )
     assert plain == {"a": 3, "b": 0.5, "c": [1, True]}
 
 
 def test_array_names_that_would_upset_npz():
-    arrays = {name: np.arange(3) for name in ("file", "allow_pickle", "a/b", "../up", "", "x.npy", "arr_0")}
+    arrays = {
+        name: np.arange(3)
+        for name in ("file", "allow_pickle", "a/b", "../up", "", "x.npy", "arr_0")
+    }
     assert list(codec.decode(codec.encode({}, arrays))[1]) == list(arrays)
 
 
-@pytest.mark.parametrize("array", [np.array([{}]), np.zeros(2, [("a", "O")]), np.ma.zeros(3), [1, 2], np.float64(1),
-                                   np.array(["a"], np.dtypes.StringDType())])
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([{}]),
+        np.zeros(2, [("a", "O")]),
+        np.ma.zeros(3),
+        [1, 2],
+        np.float64(1),
+        np.array(["a"], np.dtypes.StringDType()),
+    ],
+)
 def test_what_only_pickle_could_store_is_refused(array, store):
     with pytest.raises(TypeError):
         codec.encode({}, {"x": array})
@@ -123,8 +162,18 @@ def test_what_only_pickle_could_store_is_refused(array, store):
     assert store.keys() == [] and not list(store.folder.glob("values/*/*"))
 
 
-@pytest.mark.parametrize("plain", [{1: "a"}, {"a": {None: 1}}, {"a": [{2: 3}]}, {"a": object()}, {"a": {1, 2}},
-                                   {"a": b"bytes"}, {"a": np.zeros(2)}])
+@pytest.mark.parametrize(
+    "plain",
+    [
+        {1: "a"},
+        {"a": {None: 1}},
+        {"a": [{2: 3}]},
+        {"a": object()},
+        {"a": {1, 2}},
+        {"a": b"bytes"},
+        {"a": np.zeros(2)},
+    ],
+)
 def test_what_would_come_back_changed_is_refused(plain):
     with pytest.raises(TypeError):
         codec.encode(plain, {})
@@ -156,7 +205,9 @@ def test_arbitrary_bytes_are_damage(raw, with_magic):
         codec.decode(codec.MAGIC + raw if with_magic else raw)
 
 
-@pytest.mark.parametrize("raw", [b"", RAW + b"x", b"VEIL\r\n\x00\x02" + RAW[8:], pickle.dumps(PLAIN), RAW[8:]])
+@pytest.mark.parametrize(
+    "raw", [b"", RAW + b"x", b"VEIL\r\n\x00\x02" + RAW[8:], pickle.dumps(PLAIN), RAW[8:]]
+)
 def test_other_formats_are_damage(raw):
     with pytest.raises(codec.Damaged):
         codec.decode(raw)
@@ -165,22 +216,30 @@ def test_other_formats_are_damage(raw):
 def sealed(text: bytes, packed: bytes) -> bytes:
     """A value with a right checksum and any content."""
     import hashlib
+
     body = codec.LENGTHS.pack(0, len(text), len(packed)) + text + packed
     return codec.MAGIC + hashlib.sha256(body).digest() + body
 
 
 def npz(*arrays) -> bytes:
     import io
+
     buffer = io.BytesIO()
     np.savez(buffer, *arrays)
     return buffer.getvalue()
 
 
 def test_content_that_does_not_parse_is_damage():
-    for text, packed in [(b"{", npz()), (b"[]", npz()), (b'{"plain": {}}', npz()),
-                         (b'{"plain":{},"names":["a"]}', npz()),
-                         (b'{"plain":{},"names":[]}', npz(np.ones(1))), (b'{"plain":{},"names":[]}', b""),
-                         (b'{"plain":{},"names":[]}', b"PK\x03\x04junk"), (b"[" * 100_000, npz())]:
+    for text, packed in [
+        (b"{", npz()),
+        (b"[]", npz()),
+        (b'{"plain": {}}', npz()),
+        (b'{"plain":{},"names":["a"]}', npz()),
+        (b'{"plain":{},"names":[]}', npz(np.ones(1))),
+        (b'{"plain":{},"names":[]}', b""),
+        (b'{"plain":{},"names":[]}', b"PK\x03\x04junk"),
+        (b"[" * 100_000, npz()),
+    ]:
         with pytest.raises(codec.Damaged):
             codec.decode(sealed(text, packed))
 
@@ -205,6 +264,7 @@ def test_an_object_array_with_a_right_checksum_is_damage_and_does_not_run(tmp_pa
 
 # --- store ----------------------------------------------------------------------------------------
 
+
 def test_put_get_replace_delete(store):
     assert store.get("k") is None and "k" not in store
     store.put("k", PLAIN, ARRAYS)
@@ -218,7 +278,10 @@ def test_put_get_replace_delete(store):
 
 def test_another_process_reads_what_this_one_wrote(store, folder):
     store.put("k", PLAIN, ARRAYS)
-    code = "import sys; from cache import Store; print(Store(sys.argv[1]).get('k')[1]['array:x'].sum())"
+    code = (
+        "import sys; from cache import Store;"
+        " print(Store(sys.argv[1]).get('k')[1]['array:x'].sum())"
+    )
     assert output(python(code, folder)) == "66.0\n"
 
 
@@ -234,7 +297,12 @@ def test_clear_and_stats(store):
     size = sum(p.stat().st_size for p in store.folder.glob("values/*/*"))
     stats = store.stats()
     assert (stats.entries, stats.bytes, stats.limit, stats.damaged, stats.folder) == (
-        3, size, 10 * 2**30, 0, store.folder)
+        3,
+        size,
+        10 * 2**30,
+        0,
+        store.folder,
+    )
     assert store.clear() == 3
     assert store.stats().entries == store.stats().bytes == 0 and store.keys() == []
 
@@ -267,6 +335,7 @@ def test_the_limit_is_ten_gibibytes_unless_told_otherwise(folder):
 
 
 # --- eviction -------------------------------------------------------------------------------------
+
 
 def blob(kilobytes: int) -> dict:
     return {"x": np.random.default_rng(kilobytes).integers(0, 256, kilobytes * 1000, np.uint8)}
@@ -311,8 +380,8 @@ DAMAGE = {
     "flipped": lambda raw: raw[:200] + bytes([raw[200] ^ 1]) + raw[201:],
     "magic": lambda raw: b"NOTVEIL!" + raw[8:],
     "empty": lambda raw: b"",
-    "header only": lambda raw: raw[:codec.HEADER],
-    "half": lambda raw: raw[:len(raw) // 2],
+    "header only": lambda raw: raw[: codec.HEADER],
+    "half": lambda raw: raw[: len(raw) // 2],
     "one byte short": lambda raw: raw[:-1],
     "pickle": lambda raw: pickle.dumps({"a": 1}),
     "another key's": lambda raw: codec.encode(PLAIN, ARRAYS, "other"),
@@ -326,8 +395,15 @@ def test_a_damaged_value_is_a_miss_set_aside_and_the_others_stay(store, folder, 
     path = value_file(folder, "bad")
     path.write_bytes(damage(path.read_bytes()))
     changed = path.read_bytes()
-    assert store.get("bad") is None and "bad" not in store and store.keys() == ["good"] and same(store.get("good"))
-    assert store.stats().damaged == 1 and next((folder / "damaged").iterdir()).read_bytes() == changed
+    assert (
+        store.get("bad") is None
+        and "bad" not in store
+        and store.keys() == ["good"]
+        and same(store.get("good"))
+    )
+    assert (
+        store.stats().damaged == 1 and next((folder / "damaged").iterdir()).read_bytes() == changed
+    )
     store.put("bad", PLAIN, ARRAYS)
     assert same(store.get("bad"))
 
@@ -375,6 +451,7 @@ def test_verify_reports_and_mends(store, folder):
 
 # --- no pickle, whatever the table says -----------------------------------------------------------
 
+
 @pytest.fixture
 def trap(tmp_path) -> Path:
     return tmp_path / "the pickle ran"
@@ -400,7 +477,11 @@ def test_mode_flipped_to_pickle_does_not_run_the_value(store, folder, trap, inli
         store.put(key, PLAIN, ARRAYS)
     payload = pickle.dumps(Malicious(trap))
     if inline:
-        database(folder, "UPDATE Cache SET mode = 4, value = ?, filename = NULL WHERE key = 'bad'", payload)
+        database(
+            folder,
+            "UPDATE Cache SET mode = 4, value = ?, filename = NULL WHERE key = 'bad'",
+            payload,
+        )
     else:
         value_file(folder, "bad").write_bytes(payload)
         database(folder, "UPDATE Cache SET mode = 4 WHERE key = 'bad'")
@@ -412,7 +493,9 @@ def test_mode_flipped_to_pickle_does_not_run_the_value(store, folder, trap, inli
 def test_a_pickled_key_does_not_run(store, folder, trap):
     for key in ("bad", "good"):
         store.put(key, PLAIN, ARRAYS)
-    database(folder, "UPDATE Cache SET key = ?, raw = 0 WHERE key = 'bad'", pickle.dumps(Malicious(trap)))
+    database(
+        folder, "UPDATE Cache SET key = ?, raw = 0 WHERE key = 'bad'", pickle.dumps(Malicious(trap))
+    )
     assert store.keys() == ["good"] and store.get("bad") is None and store.stats().entries == 2
     with pytest.raises(codec.Damaged):  # diskcache's own iteration is closed too
         list(Index(str(folder), disk=BytesDisk))
@@ -423,7 +506,11 @@ def test_a_pickled_key_does_not_run(store, folder, trap):
 
 def test_diskcaches_own_get_is_closed_too(store, folder, trap):
     store.put("k", PLAIN, ARRAYS)
-    database(folder, "UPDATE Cache SET mode = 4, value = ?, filename = NULL", pickle.dumps(Malicious(trap)))
+    database(
+        folder,
+        "UPDATE Cache SET mode = 4, value = ?, filename = NULL",
+        pickle.dumps(Malicious(trap)),
+    )
     index = Index(str(folder), disk=BytesDisk)
     for read in (lambda: index.get("k"), lambda: index["k"], index.peekitem):
         with pytest.raises(codec.Damaged):
@@ -446,7 +533,9 @@ def test_any_other_mode_is_a_miss(store, folder, mode):
         assert store.get("k") is None and store.stats().damaged == 1
 
 
-@pytest.mark.parametrize("name", ["../../secret", "/etc/hostname", "values/../../secret", None, 7, b"x", "cache.db"])
+@pytest.mark.parametrize(
+    "name", ["../../secret", "/etc/hostname", "values/../../secret", None, 7, b"x", "cache.db"]
+)
 def test_a_file_name_from_the_table_never_leads_outside(store, folder, tmp_path, name):
     secret = tmp_path / "secret"
     secret.write_bytes(codec.encode({"secret": 1}, {}, "k"))
@@ -462,6 +551,7 @@ def test_a_file_name_from_the_table_never_leads_outside(store, folder, tmp_path,
 
 # --- a broken index -------------------------------------------------------------------------------
 
+
 def filled(folder: Path, count: int = 40) -> None:
     store = Store(folder)
     for i in range(count):
@@ -475,7 +565,7 @@ BREAK = {
     "text": lambda raw: b"hello\n",
     "header only": lambda raw: raw[:100],
     "one page": lambda raw: raw[:4096],
-    "half": lambda raw: raw[:len(raw) // 2],
+    "half": lambda raw: raw[: len(raw) // 2],
     "a byte short": lambda raw: raw[:-1],
     "zeros in the middle": lambda raw: raw[:4096] + bytes(8192) + raw[12288:],
     "garbage at the end": lambda raw: raw[:-6000] + os.urandom(6000),
@@ -506,11 +596,20 @@ def test_an_index_truncated_anywhere_never_stops_the_start(folder):
         store._index.close()
 
 
-@pytest.mark.parametrize("statement", [
-    "DROP TABLE Cache", "DROP TABLE Settings", "ALTER TABLE Cache RENAME COLUMN mode TO modus",
-    "INSERT INTO Settings VALUES ('disk_evil', 1)", "INSERT INTO Settings VALUES ('_sql', 1)",
-    "UPDATE Settings SET value = 'x' WHERE key = 'size'", "INSERT INTO Settings VALUES ('eviction_policy2', x'00')",
-    "DELETE FROM Cache", "UPDATE Cache SET key = CAST(x'ff' AS TEXT) WHERE key = 'k1'"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE Cache",
+        "DROP TABLE Settings",
+        "ALTER TABLE Cache RENAME COLUMN mode TO modus",
+        "INSERT INTO Settings VALUES ('disk_evil', 1)",
+        "INSERT INTO Settings VALUES ('_sql', 1)",
+        "UPDATE Settings SET value = 'x' WHERE key = 'size'",
+        "INSERT INTO Settings VALUES ('eviction_policy2', x'00')",
+        "DELETE FROM Cache",
+        "UPDATE Cache SET key = CAST(x'ff' AS TEXT) WHERE key = 'k1'",
+    ],
+)
 def test_a_table_that_was_tampered_with_never_stops_the_start(folder, statement):
     filled(folder, 5)
     database(folder, statement)
@@ -543,6 +642,7 @@ def test_an_index_that_breaks_while_it_is_open(folder):
 
 def test_the_folder_deleted_while_the_store_is_open(store, folder):
     import shutil
+
     store.put("k", PLAIN, ARRAYS)
     shutil.rmtree(folder)
     assert store.get("k") is None
@@ -651,11 +751,19 @@ FILLED_UP = """
 """
 
 
-@pytest.mark.skipif(subprocess.run(["unshare", "-Urm", "true"], capture_output=True).returncode != 0
-                    if sys.platform == "linux" else True, reason="needs to mount a small disk of its own")
+@pytest.mark.skipif(
+    (
+        subprocess.run(["unshare", "-Urm", "true"], capture_output=True).returncode != 0
+        if sys.platform == "linux"
+        else True
+    ),
+    reason="needs to mount a small disk of its own",
+)
 def test_a_disk_that_is_really_full(tmp_path):
-    mount = f"mount -t tmpfs -o size=3m none {tmp_path} && exec \"$@\""
-    said = output(python(FILLED_UP, tmp_path, prefix=["unshare", "-Urm", "sh", "-c", mount, "sh"])).splitlines()
+    mount = f'mount -t tmpfs -o size=3m none {tmp_path} && exec "$@"'
+    said = output(
+        python(FILLED_UP, tmp_path, prefix=["unshare", "-Urm", "sh", "-c", mount, "sh"])
+    ).splitlines()
     assert said[0].startswith("The disk is full: ") and said[1:] == ["all read"]
 
 
@@ -683,13 +791,17 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error():
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o555)
         said = output(python(code, folder)).splitlines()
-    assert len(said) == 2 and all("Results cannot be kept in" in line and "VEIL_HOME" in line for line in said)
+    assert len(said) == 2 and all(
+        "Results cannot be kept in" in line and "VEIL_HOME" in line for line in said
+    )
 
 
 def test_errors_travel_between_processes():
     for error in (Full(28, "The disk is full"), Unusable(13, "No")):
         again = pickle.loads(pickle.dumps(error))
-        assert type(again) is type(error) and str(again) == str(error) and again.errno == error.errno
+        assert (
+            type(again) is type(error) and str(again) == str(error) and again.errno == error.errno
+        )
 
 
 # --- taking turns ---------------------------------------------------------------------------------
@@ -830,7 +942,10 @@ BUSY = """
 
 def test_processes_and_threads_at_once_see_only_whole_values(store, folder):
     workers = [python(BUSY, folder, i) for i in range(3)]
-    threads = [threading.Thread(target=exec, args=(textwrap.dedent(BUSY), {"__name__": "x"})) for _ in range(2)]
+    threads = [
+        threading.Thread(target=exec, args=(textwrap.dedent(BUSY), {"__name__": "x"}))
+        for _ in range(2)
+    ]
     sys.argv, before = ["", str(folder), "t"], sys.argv
     for thread in threads:
         thread.start()
@@ -840,8 +955,13 @@ def test_processes_and_threads_at_once_see_only_whole_values(store, folder):
     for worker in workers:
         output(worker)
     entries = store.stats().entries
-    assert len(store.verify()[0]) == entries and store.verify()[1] == [] and store.stats().damaged == 0
-    assert len(list(folder.glob("values/*/*"))) == store.stats().entries and store.stats().bytes <= 300_000
+    assert (
+        len(store.verify()[0]) == entries and store.verify()[1] == [] and store.stats().damaged == 0
+    )
+    assert (
+        len(list(folder.glob("values/*/*"))) == store.stats().entries
+        and store.stats().bytes <= 300_000
+    )
 
 
 def test_a_writer_that_is_killed_leaves_a_store_that_works(folder):
@@ -867,6 +987,5 @@ def test_a_writer_that_is_killed_leaves_a_store_that_works(folder):
 
 
 def test_the_lengths_in_the_header_are_big_endian():
-    """The format is written down in codec's docstring; a reader in another language relies on it.
-    """
+    """The format is written down in codec's docstring; a reader in another language relies on it."""
     assert struct.unpack(">IQQ", RAW[40:60])[0] == 3 and RAW[60:63] == b"key"

@@ -22,6 +22,7 @@ LN10 = math.log(10)
 
 # --- what diverged means --------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf, 1868.0, 4.7])
 def test_no_number_and_far_above_guessing_is_diverged(loss):
     (said,) = cautions.divergence(loss, LN10)
@@ -104,8 +105,10 @@ DIGITS = {"dataset": "mnist-5k"}
 RUNAWAY = [
     ("dp_training", {"network": "cnn", "batch_size": 250, "learning_rate": 100}),
     ("dp_training", {"network": "cnn", "batch_size": 250, "learning_rate": 100, "private": False}),
-    ("audit", {"network": "cnn", "batch_size": 500, "learning_rate": 100, "epochs": 1,
-               "canaries": 20}),
+    (
+        "audit",
+        {"network": "cnn", "batch_size": 500, "learning_rate": 100, "epochs": 1, "canaries": 20},
+    ),
     ("noisy_training", {"network": "deep", "learning_rate": 100}),
     ("classifier", {"learning_rate": 100, "private": True, "batch_size": 500}),
     ("bn_synthesis", {"learning_rate": 100, "private": True, "batch_size": 500}),
@@ -116,8 +119,10 @@ RUNAWAY = [
     ("gradient_sharing", {"learning_rate": 100, "arm": "centralised"}),
     ("gradient_sharing", {"learning_rate": 100, "arm": "alone"}),
     ("gradient_sharing", {"initial_rate": 10}),
-    ("inversion", {"initial_rate": 10, "model": "initial", "company_share": 0.05,
-                   "attack_steps": 10}),
+    (
+        "inversion",
+        {"initial_rate": 10, "model": "initial", "company_share": 0.05, "attack_steps": 10},
+    ),
     ("iic", {"learning_rate": 1.0, "epochs": 2}),
 ]
 NAMES = [f"{number} {study}" for number, (study, _) in enumerate(RUNAWAY)]
@@ -167,8 +172,14 @@ SAYS = [
     ((60, 60, 0), "training", "Fewer than 5 training pictures show c: too few to say much of it."),
     ((90, 4, 6), "test", "Fewer than 5 test pictures show b: too few to say much of it."),
     ((90, 10, 0), "test", None),  # that is told by scores
-    ((25, 0, 0), "test", "25 test pictures are too few to say much: an accuracy over them is "
-                         "uncertain by 20 points."),
+    (
+        (25, 0, 0),
+        "test",
+        (
+            "25 test pictures are too few to say much: an accuracy over them is "
+            "uncertain by 20 points."
+        ),
+    ),
 ]
 
 

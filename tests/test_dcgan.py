@@ -20,18 +20,48 @@ of = lambda batch: torch.arange(len(batch)) % CLASSES  # the labels of a batch i
 
 def adversaries(images=None, **changes):
     """Two small networks over random pictures, before their first step."""
-    settings = {"private": True, "latent": 16, "max_grad_norm": 0.5, "averaging": 0.9, "seed": 0} | changes
-    study = SimpleNamespace(**settings, derive_seed=lambda purpose: derive_seed(purpose, settings["seed"]))
-    images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 1), dtype=np.uint8) if images is None else images
-    plan = {"width": 8, "judge_width": 8, "batch_size": 10, "discriminator_steps": 2, "generator_rate": 1e-3, "discriminator_rate": 1e-3}
-    return Adversaries(study, plan | {"noise_multiplier": settings.get("sigma", 0.0), "sample_rate": 10 / len(images)}, images, np.arange(len(images)) % CLASSES, CLASSES, CPU)
+    settings = {
+        "private": True,
+        "latent": 16,
+        "max_grad_norm": 0.5,
+        "averaging": 0.9,
+        "seed": 0,
+    } | changes
+    study = SimpleNamespace(
+        **settings, derive_seed=lambda purpose: derive_seed(purpose, settings["seed"])
+    )
+    images = (
+        np.random.default_rng(0).integers(0, 256, (60, 32, 32, 1), dtype=np.uint8)
+        if images is None
+        else images
+    )
+    plan = {
+        "width": 8,
+        "judge_width": 8,
+        "batch_size": 10,
+        "discriminator_steps": 2,
+        "generator_rate": 1e-3,
+        "discriminator_rate": 1e-3,
+    }
+    return Adversaries(
+        study,
+        plan | {"noise_multiplier": settings.get("sigma", 0.0), "sample_rate": 10 / len(images)},
+        images,
+        np.arange(len(images)) % CLASSES,
+        CLASSES,
+        CPU,
+    )
 
 
 @pytest.mark.parametrize(("size", "channels"), [(32, 1), (64, 3)])
 def test_shapes_and_range(size, channels):
     generator, discriminator = networks.dcgan(8, 4, channels, size, 16, 3, seed=1)
     made = generator(torch.randn(5, 16))
-    assert made.shape == (5, channels, size, size) and float(made.detach().abs().max()) <= 1 and discriminator(made).shape == (5, 3)
+    assert (
+        made.shape == (5, channels, size, size)
+        and float(made.detach().abs().max()) <= 1
+        and discriminator(made).shape == (5, 3)
+    )
     again, _ = networks.dcgan(8, 4, channels, size, 16, 3, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(generator.parameters(), again.parameters()))
     with pytest.raises(ValueError, match="32 or 64 pixels"):
@@ -44,17 +74,25 @@ def released(game: Adversaries, real: torch.Tensor, made: torch.Tensor) -> torch
     game.learns[game.discriminator] = SimpleNamespace(step=lambda: None)
     game.judge(real, of(real), made, of(made))
     assert all(torch.equal(a, b) for a, b in zip(before, game.discriminator.parameters()))
-    return torch.cat([p.grad.flatten() for p in game.discriminator.parameters()]).double() * game.plan["batch_size"]
+    return (
+        torch.cat([p.grad.flatten() for p in game.discriminator.parameters()]).double()
+        * game.plan["batch_size"]
+    )
 
 
 def pictures(count: int, seed: int, scale: float = 1.0) -> torch.Tensor:
-    return scale * (2 * torch.rand(count, 1, 32, 32, generator=torch.Generator().manual_seed(seed)) - 1)
+    return scale * (
+        2 * torch.rand(count, 1, 32, 32, generator=torch.Generator().manual_seed(seed)) - 1
+    )
 
 
-@pytest.mark.parametrize("made", [pictures(10, 5), pictures(10, 5, 1e4), torch.zeros(10, 1, 32, 32)], ids=["ordinary", "enormous", "black"])
+@pytest.mark.parametrize(
+    "made",
+    [pictures(10, 5), pictures(10, 5, 1e4), torch.zeros(10, 1, 32, 32)],
+    ids=["ordinary", "enormous", "black"],
+)
 def test_one_real_picture_moves_a_step_by_at_most_the_clip_norm_whatever_is_generated(made):
-    """Add, remove: C. Replace: 2 C. Odd real pictures too, and one that is no number moves nothing.
-    """
+    """Add, remove: C. Replace: 2 C. Odd real pictures too, and one that is no number moves nothing."""
     game = adversaries()
     with torch.no_grad():
         # far from its small beginning: gradients are longer than the clip norm
@@ -79,15 +117,28 @@ def test_without_clipping_the_same_test_fails():
         for p in game.discriminator.parameters():
             p.mul_(30)
     base, made = pictures(9, 1), pictures(10, 5)
-    assert float((released(game, torch.cat([base, pictures(1, 3, 1e4)]), made) - released(game, base, made)).norm()) > 10 * 0.5
+    assert (
+        float(
+            (
+                released(game, torch.cat([base, pictures(1, 3, 1e4)]), made)
+                - released(game, base, made)
+            ).norm()
+        )
+        > 10 * 0.5
+    )
 
 
 def test_the_sum_is_that_of_every_clipped_gradient():
     game, real, made = adversaries(max_grad_norm=0.02), pictures(7, 1), pictures(10, 2)
-    total = torch.zeros(sum(p.numel() for p in game.discriminator.parameters()), dtype=torch.float64)
+    total = torch.zeros(
+        sum(p.numel() for p in game.discriminator.parameters()), dtype=torch.float64
+    )
     for batch, sign in ((real, REAL), (made, MADE)):
         for picture, label in zip(batch, of(batch)):
-            grads = torch.autograd.grad(F.softplus(sign * game.discriminator(picture[None])[0, [0, 1 + label]].sum()), list(game.discriminator.parameters()))
+            grads = torch.autograd.grad(
+                F.softplus(sign * game.discriminator(picture[None])[0, [0, 1 + label]].sum()),
+                list(game.discriminator.parameters()),
+            )
             one = torch.cat([g.flatten() for g in grads]).double()
             total += one * min(1.0, 0.02 / float(one.norm()))
     found = released(game, real, made)
@@ -97,15 +148,25 @@ def test_the_sum_is_that_of_every_clipped_gradient():
 
 def test_without_privacy_it_is_the_plain_gradient():
     game, real, made = adversaries(private=False), pictures(10, 1), pictures(10, 2)
-    loss = logistic(game.discriminator(real), of(real), REAL).sum() + logistic(game.discriminator(made), of(made), MADE).sum()
-    plain = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(game.discriminator.parameters()))]).double()
+    loss = (
+        logistic(game.discriminator(real), of(real), REAL).sum()
+        + logistic(game.discriminator(made), of(made), MADE).sum()
+    )
+    plain = torch.cat(
+        [g.flatten() for g in torch.autograd.grad(loss, list(game.discriminator.parameters()))]
+    ).double()
     assert float((released(game, real, made) - plain).norm() / plain.norm()) < 1e-5
 
 
 def test_noise_is_on_the_real_pictures_part_alone_and_as_large_as_charged():
     game = adversaries(sigma=3.0)
     quiet, made = adversaries(), pictures(10, 2)
-    noise = torch.cat([released(game, pictures(5, i), made) - released(quiet, pictures(5, i), made) for i in range(20)])
+    noise = torch.cat(
+        [
+            released(game, pictures(5, i), made) - released(quiet, pictures(5, i), made)
+            for i in range(20)
+        ]
+    )
     assert float(noise.std()) == pytest.approx(3.0 * 0.5, rel=0.02)
     empty = released(game, pictures(0, 1), made) - released(quiet, pictures(0, 1), made)
     # nobody was drawn: noised like any other
@@ -120,15 +181,21 @@ def test_the_generator_never_meets_a_real_picture():
     one, other = adversaries(), adversaries(np.zeros((60, 32, 32, 1), np.uint8))
     for game in (one, other):
         game.forge()
-    assert all(torch.equal(a, b) for a, b in zip(one.generator.parameters(), other.generator.parameters()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(one.generator.parameters(), other.generator.parameters())
+    )
     assert torch.equal(one.make(3)[0], other.make(3)[0])
     assert not any(p.grad is not None for p in one.discriminator.parameters())
     for game in (one, other):
         game.step()
-    assert not all(torch.equal(a, b) for a, b in zip(one.generator.parameters(), other.generator.parameters()))
+    assert not all(
+        torch.equal(a, b) for a, b in zip(one.generator.parameters(), other.generator.parameters())
+    )
 
 
 def test_batches_are_poisson():
     game = adversaries()
     sizes = [len(game.draw()[0]) for _ in range(400)]
-    assert np.mean(sizes) == pytest.approx(10, abs=0.6) and np.var(sizes) == pytest.approx(60 * (1 / 6) * (5 / 6), rel=0.25)
+    assert np.mean(sizes) == pytest.approx(10, abs=0.6) and np.var(sizes) == pytest.approx(
+        60 * (1 / 6) * (5 / 6), rel=0.25
+    )

@@ -30,8 +30,13 @@ def row(name: str, begins: str) -> list[str]:
 def spent_by(study: DPTraining, n: int) -> float:
     """The ε that a training on n pictures spends."""
     plan = study.plan(n)
-    return privacy.dp_sgd_epsilon(plan["noise_multiplier"], plan["sample_rate"], plan["steps"],
-                                  study.delta, release_noise=plan["mean_noise"]).epsilon
+    return privacy.dp_sgd_epsilon(
+        plan["noise_multiplier"],
+        plan["sample_rate"],
+        plan["steps"],
+        study.delta,
+        release_noise=plan["mean_noise"],
+    ).epsilon
 
 
 def honest(told: str, value: float) -> bool:
@@ -59,10 +64,13 @@ def test_the_sigma_that_would_be_needed():
     assert f"where {needed} would be needed for one who believes" in text("guarantees")
 
 
-@pytest.mark.parametrize(("formula", "sensitivity", "begins"), [
-    (privacy.textbook_sigma, 1.0, "| as published: textbook formula"),
-    (privacy.gaussian_sigma, REPLACED, "| corrected: exact formula"),
-])
+@pytest.mark.parametrize(
+    ("formula", "sensitivity", "begins"),
+    [
+        (privacy.textbook_sigma, 1.0, "| as published: textbook formula"),
+        (privacy.gaussian_sigma, REPLACED, "| corrected: exact formula"),
+    ],
+)
 def test_what_noise_on_a_picture_really_gives(formula, sensitivity, begins):
     sigma = formula(1925.0, PIXEL_DELTA, sensitivity)
     told, epsilon = row("noise", begins)
@@ -79,8 +87,10 @@ def test_the_epsilons_of_many_releases(named):
     report = privacy.textbook_sigma(epsilon, PIXEL_DELTA, 1.0)
     cells = row("clustering", f"| {named} | {named} |")
     wanted = [(exact, 1), (exact, 9), (report, 1), (report, 9), (report, 240)]
-    values = [privacy.gaussian_epsilon(sigma, PIXEL_DELTA, REPLACED * math.sqrt(count))
-              for sigma, count in wanted]
+    values = [
+        privacy.gaussian_epsilon(sigma, PIXEL_DELTA, REPLACED * math.sqrt(count))
+        for sigma, count in wanted
+    ]
     wrong = [pair for pair in zip(cells, values, strict=True) if not honest(*pair)]
     assert wrong == []
 
@@ -102,18 +112,22 @@ def test_the_epsilons_of_the_frontier_and_of_all_of_it():
     for noise, epsilon in zip(noises[:-1], told[:-1], strict=True):
         study = DPTraining.preset("mnist", noise_multiplier=float(noise))
         plan = study.plan(60_000)
-        runs.append((plan["noise_multiplier"], plan["sample_rate"], plan["steps"],
-                     plan["mean_noise"]))
+        runs.append(
+            (plan["noise_multiplier"], plan["sample_rate"], plan["steps"], plan["mean_noise"])
+        )
         assert honest(epsilon, spent_by(study, 60_000)), noise
     together = re.search(r"published or picked from: ε = ([\d.]+?)\. ", text("dp_training"))[1]
     assert honest(together, privacy.dp_sgd_epsilon_of_all(tuple(runs), 1e-5).epsilon)
 
 
-@pytest.mark.parametrize(("preset", "n", "begins"), [
-    ("quick", 4000, "| mnist-5k (`quick`), ε = 3 |"),
-    ("report", 60_000, "| the report's CNN at its settings"),
-    ("cnn", 4000, "| the CNN on mnist-5k"),
-])
+@pytest.mark.parametrize(
+    ("preset", "n", "begins"),
+    [
+        ("quick", 4000, "| mnist-5k (`quick`), ε = 3 |"),
+        ("report", 60_000, "| the report's CNN at its settings"),
+        ("cnn", 4000, "| the CNN on mnist-5k"),
+    ],
+)
 def test_the_epsilons_that_were_spent(preset, n, begins):
     assert honest(row("dp_training", begins)[-2], spent_by(DPTraining.preset(preset), n))
 
@@ -121,8 +135,10 @@ def test_the_epsilons_that_were_spent(preset, n, begins):
 def test_the_epsilon_of_both_private_generators():
     plan = GAN().plan(4000)
     steps = plan["steps"] * plan["discriminator_steps"]
-    runs = ((plan["noise_multiplier"], plan["sample_rate"], steps, None),
-            (DPMERF().noise_multiplier(), 1.0, 1, None))
+    runs = (
+        (plan["noise_multiplier"], plan["sample_rate"], steps, None),
+        (DPMERF().noise_multiplier(), 1.0, 1, None),
+    )
     both = re.search(r"Both private ones published: ε = ([\d.]+?)\. ", text("fidelity"))[1]
     assert honest(both, privacy.dp_sgd_epsilon_of_all(runs, 1e-5).epsilon)
     alone = re.search(r"private GAN, ε = ([\d.]+) \| 9\.86", text("fidelity"))[1]

@@ -45,8 +45,14 @@ def batch(size, channels=1, classes=10, seed=0):
 
 def gradient(network, x, y, *, clip=1.0, noise=0.0, expected=32, seed=0, loss=None):
     """All of a network's private gradient in one vector."""
-    private = PrivateGradient(network, expected_batch=expected, max_grad_norm=clip, noise_multiplier=noise,
-                              noise=GaussianNoise(seed), loss=loss)
+    private = PrivateGradient(
+        network,
+        expected_batch=expected,
+        max_grad_norm=clip,
+        noise_multiplier=noise,
+        noise=GaussianNoise(seed),
+        loss=loss,
+    )
     private(x, y)
     return flat(network)
 
@@ -61,10 +67,15 @@ def assert_close(ours, theirs, relative=1e-5):
 
 # --- against independent oracles ------------------------------------------------------------------
 
+
 def opacus_gradient(network, x, y, clip, expected):
     wrapped = opacus.GradSampleModule(network)
-    optimizer = DPOptimizer(torch.optim.SGD(wrapped.parameters(), lr=1.0), noise_multiplier=0.0, max_grad_norm=clip,
-                            expected_batch_size=expected)
+    optimizer = DPOptimizer(
+        torch.optim.SGD(wrapped.parameters(), lr=1.0),
+        noise_multiplier=0.0,
+        max_grad_norm=clip,
+        expected_batch_size=expected,
+    )
     F.cross_entropy(wrapped(x), y).backward()
     optimizer.pre_step()
     return flat(network)
@@ -81,8 +92,12 @@ def test_equals_opacus(channels, clip):
     """
     x, y = batch(40, channels)
     of = lambda network, dtype: gradient(network.to(dtype), x.to(dtype), y, clip=clip)
-    theirs = opacus_gradient(report_cnn(channels, 28, 10, seed=0).double(), x.double(), y, clip, expected=32)
-    assert_close(of(report_cnn(channels, 28, 10, seed=0), torch.float64), theirs, 2 * dp_sgd.ROUNDING)
+    theirs = opacus_gradient(
+        report_cnn(channels, 28, 10, seed=0).double(), x.double(), y, clip, expected=32
+    )
+    assert_close(
+        of(report_cnn(channels, 28, 10, seed=0), torch.float64), theirs, 2 * dp_sgd.ROUNDING
+    )
     assert_close(of(report_cnn(channels, 28, 10, seed=0), torch.float32).double(), theirs, 0.03)
 
 
@@ -90,7 +105,7 @@ def loop_gradient(network, x, y, clip, expected, loss):
     """One backward pass an example; norms and sums in float64."""
     parameters, total = [p for p in network.parameters() if p.requires_grad], 0
     for i in range(len(x)):
-        grads = torch.autograd.grad(loss(network(x[i:i + 1]), y[i:i + 1]).sum(), parameters)
+        grads = torch.autograd.grad(loss(network(x[i : i + 1]), y[i : i + 1]).sum(), parameters)
         one = torch.cat([g.flatten() for g in grads]).double()
         total = total + one * min(1.0, clip / one.norm().item())
     return (total / expected).to(x.dtype)
@@ -105,16 +120,40 @@ NETWORKS = {
     "linear only": ((1, 28, 28), lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10))),
     # few positions and many channels: the products' form for convolutions; oblong kernels, strides
     # and padding
-    "deep": ((3, 9, 8), lambda: nn.Sequential(
-        nn.Conv2d(3, 24, (3, 4), stride=(2, 1), padding=(1, 2)), nn.Tanh(), nn.AvgPool2d(2),
-        nn.Conv2d(24, 48, (2, 3), bias=False), nn.LeakyReLU(0.2), nn.Flatten(), nn.LazyLinear(10, bias=False))),
+    "deep": (
+        (3, 9, 8),
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 24, (3, 4), stride=(2, 1), padding=(1, 2)),
+            nn.Tanh(),
+            nn.AvgPool2d(2),
+            nn.Conv2d(24, 48, (2, 3), bias=False),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+            nn.LazyLinear(10, bias=False),
+        ),
+    ),
     # kernels whose height the stride divides, with rows left over, and does not divide
-    "strips": ((2, 17, 15), lambda: nn.Sequential(
-        nn.Conv2d(2, 5, 4, stride=2, padding=(0, 1)), nn.Tanh(), nn.Conv2d(5, 6, 3), nn.Tanh(),
-        nn.Conv2d(6, 4, (3, 2), stride=(2, 3)), nn.Flatten(), nn.LazyLinear(10))),
+    "strips": (
+        (2, 17, 15),
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 5, 4, stride=2, padding=(0, 1)),
+            nn.Tanh(),
+            nn.Conv2d(5, 6, 3),
+            nn.Tanh(),
+            nn.Conv2d(6, 4, (3, 2), stride=(2, 3)),
+            nn.Flatten(),
+            nn.LazyLinear(10),
+        ),
+    ),
     # linear layers over positions: few (products) and many (written out)
-    "sequence": ((6, 40), lambda: nn.Sequential(nn.Linear(40, 64), nn.ELU(), nn.Flatten(), nn.Linear(384, 10))),
-    "long sequence": ((90, 4), lambda: nn.Sequential(nn.Linear(4, 3), nn.GELU(), nn.Flatten(), nn.Linear(270, 10))),
+    "sequence": (
+        (6, 40),
+        lambda: nn.Sequential(nn.Linear(40, 64), nn.ELU(), nn.Flatten(), nn.Linear(384, 10)),
+    ),
+    "long sequence": (
+        (90, 4),
+        lambda: nn.Sequential(nn.Linear(4, 3), nn.GELU(), nn.Flatten(), nn.Linear(270, 10)),
+    ),
 }
 
 
@@ -128,15 +167,27 @@ def test_equals_a_loop_over_the_examples(name, clip):
     # it pools the largest, and float32's last digit decides among nearly equal ones
     if name == "report":
         network, x = network.double(), x.double()
-    assert_close(gradient(network, x, y, clip=clip), loop_gradient(network, x, y, clip, 32, crossed), 2e-5)
+    assert_close(
+        gradient(network, x, y, clip=clip), loop_gradient(network, x, y, clip, 32, crossed), 2e-5
+    )
 
 
 @pytest.mark.parametrize("norm", ["none", "group"])
 @pytest.mark.parametrize("clip", [SHARP, WIDE])
 def test_an_example_with_copies_is_clipped_once_by_its_mean_gradient(norm, clip):
     (x, y), copies = batch(30), 3
-    x, ours, theirs = x.double(), *(report_cnn(1, 28, 10, seed=0, activation="tanh", norm=norm).double() for _ in range(2))
-    private = PrivateGradient(ours, expected_batch=32, max_grad_norm=clip, noise_multiplier=0.0, noise=GaussianNoise(0), copies=copies)
+    x, ours, theirs = (
+        x.double(),
+        *(report_cnn(1, 28, 10, seed=0, activation="tanh", norm=norm).double() for _ in range(2)),
+    )
+    private = PrivateGradient(
+        ours,
+        expected_batch=32,
+        max_grad_norm=clip,
+        noise_multiplier=0.0,
+        noise=GaussianNoise(0),
+        copies=copies,
+    )
     summary = private(x, y)
     assert summary.norms.shape == summary.losses.shape == (10,)
     groups = x.view(10, copies, 1, 28, 28), y.view(10, copies)
@@ -174,17 +225,25 @@ def test_any_loss_per_example():
 
     def binary(outputs, targets):
         return F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").sum(1)
-    assert_close(gradient(network, x, y, clip=SHARP, loss=binary), loop_gradient(network, x, y, SHARP, 32, binary), 2e-5)
+
+    assert_close(
+        gradient(network, x, y, clip=SHARP, loss=binary),
+        loop_gradient(network, x, y, SHARP, 32, binary),
+        2e-5,
+    )
 
 
 def test_frozen_layers_take_no_part():
     network, x, y = report_cnn(1, 28, 10, seed=0).double(), batch(12)[0].double(), batch(12)[1]
     network[0].requires_grad_(False)
-    assert_close(gradient(network, x, y, clip=SHARP), loop_gradient(network, x, y, SHARP, 32, crossed), 2e-5)
+    assert_close(
+        gradient(network, x, y, clip=SHARP), loop_gradient(network, x, y, SHARP, 32, crossed), 2e-5
+    )
     assert network[0].weight.grad is None
 
 
 # --- clipping -------------------------------------------------------------------------------------
+
 
 def loud_batch():
     """Sixteen examples, one of which pulls thousands of times harder than the others."""
@@ -212,8 +271,10 @@ def influence(clip_given, dtype=torch.float64):
     network, (x, y) = report_cnn(1, 28, 10, seed=0).to(dtype), loud_batch()
     x = x.to(dtype)
     full = gradient(network, x, y, clip=clip_given, expected=1).double()
-    without = [blanked_gradient(network, x, y, row, clip=clip_given, expected=1).double()
-               for row in range(len(x))]
+    without = [
+        blanked_gradient(network, x, y, row, clip=clip_given, expected=1).double()
+        for row in range(len(x))
+    ]
     return max((full - rest).norm().item() for rest in without)
 
 
@@ -257,13 +318,13 @@ def test_the_check_rejects_clipping_layer_by_layer(monkeypatch):
 
     def clipped_alone(layer, factors):
         return weighted_sum(layer, (1 / layer.squared_norms().sqrt()).clamp(max=1))
+
     monkeypatch.setattr(dp_sgd.Product, "weighted_sum", clipped_alone)
     assert not is_bounded(1.0)
 
 
 def test_no_single_example_is_longer_than_the_clip_norm():
-    """In float64, over a thousand examples and both forms of a layer: rounding never adds length.
-    """
+    """In float64, over a thousand examples and both forms of a layer: rounding never adds length."""
     x, y = batch(1000)
     network = report_cnn(1, 28, 10, seed=0)
     _, layers = dp_sgd.contributions_of(network, dp_sgd.trainable_layers(network), crossed, x, y)
@@ -288,7 +349,10 @@ def one_by_one(contributions):
 def test_an_example_that_is_not_finite_contributes_nothing(poison):
     x, y = batch(16)
     x[5, 0, 20, 20] = poison
-    for network in (report_cnn(1, 28, 10, seed=0), initialised(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), 0)):
+    for network in (
+        report_cnn(1, 28, 10, seed=0),
+        initialised(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), 0),
+    ):
         ours = gradient(network, x, y, clip=SHARP)
         assert ours.isfinite().all()
         others = blanked_gradient(network, x, y, 5, clip=SHARP)
@@ -303,12 +367,18 @@ def test_a_zero_gradient_stays_zero():
 
 # --- noise ----------------------------------------------------------------------------------------
 
+
 def noise_p_value(noise_given, noise_claimed, clip=2.0, expected=64, steps=3):
     """Chi-square p-value (two-sided) of the noise that some steps add, if its σ were as claimed."""
     network, (x, y) = report_cnn(1, 28, 10, seed=0), batch(8)
     quiet = gradient(network, x, y, clip=clip, expected=expected)
-    private = PrivateGradient(network, expected_batch=expected, max_grad_norm=clip, noise_multiplier=noise_given,
-                              noise=GaussianNoise(11))
+    private = PrivateGradient(
+        network,
+        expected_batch=expected,
+        max_grad_norm=clip,
+        noise_multiplier=noise_given,
+        noise=GaussianNoise(11),
+    )
     draws = []
     for _ in range(steps):
         private(x, y)
@@ -330,7 +400,9 @@ def test_the_check_rejects_another_scale(given):
 
 def test_noise_is_normal_fresh_at_each_step_and_everywhere():
     network, (x, y) = report_cnn(1, 28, 10, seed=0), batch(0)
-    private = PrivateGradient(network, expected_batch=1, max_grad_norm=1.0, noise_multiplier=1.0, noise=GaussianNoise(5))
+    private = PrivateGradient(
+        network, expected_batch=1, max_grad_norm=1.0, noise_multiplier=1.0, noise=GaussianNoise(5)
+    )
     private(x, y)
     first = flat(network)
     private(x, y)
@@ -351,6 +423,7 @@ def test_the_same_seed_is_the_same_result_and_the_global_generator_is_left_alone
 
 # --- batches --------------------------------------------------------------------------------------
 
+
 def test_divides_by_the_expected_batch_size_never_by_the_drawn_one():
     network, x, y = report_cnn(1, 28, 10, seed=0).double(), batch(8)[0].double(), batch(8)[1]
     once = gradient(network, x, y, expected=32)
@@ -363,7 +436,9 @@ def test_an_empty_batch_is_pure_noise():
     assert not gradient(network, x, y, noise=0.0).any()
     empty = gradient(network, x, y, noise=1.0, clip=2.0, expected=4)
     assert empty.std().item() == pytest.approx(0.5, rel=0.03)
-    private = PrivateGradient(network, expected_batch=4, max_grad_norm=1.0, noise_multiplier=1.0, noise=GaussianNoise(0))
+    private = PrivateGradient(
+        network, expected_batch=4, max_grad_norm=1.0, noise_multiplier=1.0, noise=GaussianNoise(0)
+    )
     assert math.isnan(private(x, y).loss)
 
 
@@ -376,7 +451,9 @@ def sampling_p_values(draw, n, rate, rounds=3000):
     rows = (counts - rounds * rate).square().sum().item() / (rounds * rate * (1 - rate))
     sizes = torch.tensor([len(b) for b in batches], dtype=torch.float64)
     spread = (sizes - n * rate).square().sum().item() / (n * rate * (1 - rate))
-    total = stats.norm.cdf((sizes.sum().item() - rounds * n * rate) / math.sqrt(rounds * n * rate * (1 - rate)))
+    total = stats.norm.cdf(
+        (sizes.sum().item() - rounds * n * rate) / math.sqrt(rounds * n * rate * (1 - rate))
+    )
     tails = [stats.chi2.cdf(rows, n), stats.chi2.cdf(spread, rounds), total]
     return [2 * min(t, 1 - t) for t in tails]
 
@@ -388,7 +465,12 @@ def test_poisson_batches_draw_each_row_by_its_own_coin():
 
 def test_the_check_rejects_shuffled_batches_and_a_wrong_rate():
     coins = Coins(3)
-    assert min(sampling_p_values(lambda: torch.from_numpy(coins.host.permutation(400)[:20]), 400, 0.05)) < 1e-6
+    assert (
+        min(
+            sampling_p_values(lambda: torch.from_numpy(coins.host.permutation(400)[:20]), 400, 0.05)
+        )
+        < 1e-6
+    )
     assert min(sampling_p_values(lambda: poisson_batch(400, 0.052, coins), 400, 0.05)) < 1e-6
 
 
@@ -401,6 +483,7 @@ def test_poisson_rows_are_distinct_and_its_ends_are_all_and_nothing():
 
 
 # --- what is refused, and what stays as it was ----------------------------------------------------
+
 
 class Twice(nn.Module):
     def __init__(self):
@@ -442,14 +525,28 @@ REFUSED = {
     "no rule": (lambda: nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), "LayerNorm"),
     "bare parameter": (Bare, "Bare"),
     "batch norm": (lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), "mixes the examples"),
-    "batch norm without parameters": (lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, affine=False)), "mixes"),
+    "batch norm without parameters": (
+        lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, affine=False)),
+        "mixes",
+    ),
     "tied": (tied, "share a parameter"),
     "frozen in part": (half_frozen, "frozen in part"),
     "used twice": (Twice, "used twice"),
     "never used": (idle, "not called"),
-    "in place": (lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 4)), "in-place"),
-    "in place, last": (lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.ReLU(inplace=True)), "inplace"),
-    "groups": (lambda: nn.Sequential(nn.Unflatten(1, (4, 1, 1)), nn.Conv2d(4, 4, 1, groups=2), nn.Flatten()), "groups"),
+    "in place": (
+        lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 4)),
+        "in-place",
+    ),
+    "in place, last": (
+        lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.ReLU(inplace=True)),
+        "inplace",
+    ),
+    "groups": (
+        lambda: nn.Sequential(
+            nn.Unflatten(1, (4, 1, 1)), nn.Conv2d(4, 4, 1, groups=2), nn.Flatten()
+        ),
+        "groups",
+    ),
 }
 
 
@@ -469,7 +566,9 @@ def test_a_mean_loss_is_refused():
         gradient(report_cnn(1, 28, 10, seed=0), *batch(4), loss=F.cross_entropy)
 
 
-@pytest.mark.parametrize("wrong", [{"clip": 0.0}, {"clip": math.inf}, {"noise": -1.0}, {"expected": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"clip": 0.0}, {"clip": math.inf}, {"noise": -1.0}, {"expected": 0}]
+)
 def test_parameters_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError):
         gradient(report_cnn(1, 28, 10, seed=0), *batch(4), **wrong)
@@ -477,7 +576,10 @@ def test_parameters_out_of_range_are_refused(wrong):
 
 def test_the_network_stays_an_ordinary_network():
     network, (x, y) = report_cnn(1, 28, 10, seed=0), batch(8)
-    before, outputs = OrderedDict((k, v.clone()) for k, v in network.state_dict().items()), network(x)
+    before, outputs = (
+        OrderedDict((k, v.clone()) for k, v in network.state_dict().items()),
+        network(x),
+    )
     gradient(network, x, y, noise=1.0)
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
     assert torch.equal(network(x), outputs)
@@ -489,8 +591,12 @@ def test_the_network_stays_an_ordinary_network():
 def test_any_optimizer_steps_and_learns(optimizer):
     network, (x, y) = report_cnn(1, 28, 10, seed=0), batch(64)
     x += F.one_hot(y, 28)[:, None, :, None]  # one bright row, which tells the class
-    private = PrivateGradient(network, expected_batch=64, max_grad_norm=1.0, noise_multiplier=0.1, noise=GaussianNoise(0))
-    steps = optimizer(network.parameters(), lr={"SGD": 1.0, "Adam": 0.003, "Adagrad": 0.01}[optimizer.__name__])
+    private = PrivateGradient(
+        network, expected_batch=64, max_grad_norm=1.0, noise_multiplier=0.1, noise=GaussianNoise(0)
+    )
+    steps = optimizer(
+        network.parameters(), lr={"SGD": 1.0, "Adam": 0.003, "Adagrad": 0.01}[optimizer.__name__]
+    )
     losses = []
     for _ in range(30):
         losses.append(private(x, y).loss)
@@ -501,9 +607,13 @@ def test_any_optimizer_steps_and_learns(optimizer):
 def test_the_summary_counts_what_was_clipped():
     network, (x, y) = report_cnn(1, 28, 10, seed=0), batch(8)
     x[0, 0, 0, 0] = math.nan
-    private = PrivateGradient(network, expected_batch=8, max_grad_norm=WIDE, noise_multiplier=0.0, noise=GaussianNoise(0))
+    private = PrivateGradient(
+        network, expected_batch=8, max_grad_norm=WIDE, noise_multiplier=0.0, noise=GaussianNoise(0)
+    )
     assert private(x, y).clipped == pytest.approx(1 / 8)
-    assert private(x[1:], y[1:]).loss == pytest.approx(F.cross_entropy(network(x[1:]), y[1:]).item(), rel=1e-5)
+    assert private(x[1:], y[1:]).loss == pytest.approx(
+        F.cross_entropy(network(x[1:]), y[1:]).item(), rel=1e-5
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -511,8 +621,13 @@ def test_the_same_on_a_gpu():
     network, (x, y) = report_cnn(1, 28, 10, seed=0), batch(40)
     ours = gradient(network, x, y, clip=SHARP)
     twin = report_cnn(1, 28, 10, seed=0).cuda()
-    private = PrivateGradient(twin, expected_batch=32, max_grad_norm=SHARP, noise_multiplier=0.0,
-                              noise=GaussianNoise(0, "cuda"))
+    private = PrivateGradient(
+        twin,
+        expected_batch=32,
+        max_grad_norm=SHARP,
+        noise_multiplier=0.0,
+        noise=GaussianNoise(0, "cuda"),
+    )
     with torch.backends.cudnn.flags(allow_tf32=False):
         private(x.cuda(), y.cuda())
     assert_close(flat(twin).cpu(), ours)

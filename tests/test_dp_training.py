@@ -27,6 +27,7 @@ def cnn(**changes) -> DPTraining:
 def quick(tmp_path_factory):
     """The report's CNN at its usual settings, run once."""
     from cache import Store
+
     return finish(Lab(Store(tmp_path_factory.mktemp("quick"))).need(DPTraining.preset("cnn")))
 
 
@@ -59,7 +60,12 @@ def test_the_charge_is_for_the_sampling_and_the_steps_that_ran(quick):
     assert promise.steps == steps and promise.sample_rate == 250 / n
     again = privacy.dp_sgd_epsilon(result.metrics["noise_multiplier"], 250 / n, int(steps), 1e-5)
     assert promise.epsilon == again.epsilon
-    assert privacy.dp_sgd_epsilon(result.metrics["noise_multiplier"], 250 / n, int(steps) // 2, 1e-5).epsilon < 0.8 * again.epsilon
+    assert (
+        privacy.dp_sgd_epsilon(
+            result.metrics["noise_multiplier"], 250 / n, int(steps) // 2, 1e-5
+        ).epsilon
+        < 0.8 * again.epsilon
+    )
 
 
 class Planted(Training):
@@ -99,7 +105,9 @@ def violations(make) -> list[str]:
         rows = seen["rows"]
         sizes.append(len(rows))
         clipped = clipped_sum(training, images, rows, study.clip, before)
-        noise.append(((before - after) * study.batch_size - clipped) / (study.noise_multiplier * study.clip))
+        noise.append(
+            ((before - after) * study.batch_size - clipped) / (study.noise_multiplier * study.clip)
+        )
     draws = torch.cat(noise).double()
     found = []
     if abs(float(draws.std()) - 1) > 0.01:
@@ -116,14 +124,16 @@ def watch(training) -> dict:
     """The rows of the next step, drawn from a copy of the sampling stream: the same rows, seen
     before they are used.
     """
-    drawn = shuffled if getattr(training, "error", "") == "shuffled batches" else dp_sgd.poisson_batch
+    drawn = (
+        shuffled if getattr(training, "error", "") == "shuffled batches" else dp_sgd.poisson_batch
+    )
     twin = copy.deepcopy(training.sampling)
     return {"rows": drawn(len(training.labels), training.plan["sample_rate"], twin)}
 
 
 def shuffled(n, rate, coins):
     """The planted error: a batch of one size, as ordinary trainings draw it."""
-    return torch.from_numpy(coins.host.permutation(n)[:int(n * rate)])
+    return torch.from_numpy(coins.host.permutation(n)[: int(n * rate)])
 
 
 def clipped_sum(training, images, rows, clip: float, weights) -> torch.Tensor:
@@ -133,8 +143,10 @@ def clipped_sum(training, images, rows, clip: float, weights) -> torch.Tensor:
     total = torch.zeros_like(weights)
     for row in rows.tolist():
         network.zero_grad()
-        logits = network(scaled(torch.tensor(images.train_images[row:row + 1])))
-        torch.nn.functional.cross_entropy(logits, torch.tensor(images.train_labels[row:row + 1])).backward()
+        logits = network(scaled(torch.tensor(images.train_images[row : row + 1])))
+        torch.nn.functional.cross_entropy(
+            logits, torch.tensor(images.train_labels[row : row + 1])
+        ).backward()
         gradient = torch.cat([p.grad.flatten() for p in network.parameters()])
         total += gradient * min(1.0, clip / float(gradient.norm()))
     return total
@@ -144,21 +156,44 @@ def test_the_training_does_what_its_plan_is_charged_for():
     assert violations(Training) == []
 
 
-@pytest.mark.parametrize(("error", "found"), [("noise of 0.9 σ", "noise or clipping"), ("clip norm × 1.5", "noise or clipping"),
-                                              ("shuffled batches", "sampling")])
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        ("noise of 0.9 σ", "noise or clipping"),
+        ("clip norm × 1.5", "noise or clipping"),
+        ("shuffled batches", "sampling"),
+    ],
+)
 def test_the_same_check_finds_planted_errors(error, found):
     assert violations(lambda *arguments: Planted(error, *arguments)) == [found]
 
 
 def test_the_first_weights_foretell_neither_batches_nor_noise():
-    assert len({derive_seed(purpose, seed) & 0xFFFFFFFF for purpose in ("init", "sampling", "noise") for seed in range(1000)}) == 3000
+    assert (
+        len(
+            {
+                derive_seed(purpose, seed) & 0xFFFFFFFF
+                for purpose in ("init", "sampling", "noise")
+                for seed in range(1000)
+            }
+        )
+        == 3000
+    )
 
 
 def test_no_two_private_trainings_share_batches_or_noise():
-    """Whatever they differ in: with the same draws, one network less the other would hold no noise.
-    """
+    """Whatever they differ in: with the same draws, one network less the other would hold no noise."""
     base = cnn(epochs=1, noise_multiplier=1.0)
-    others = [base.model_copy(update=change) for change in ({"noise_multiplier": 1.1}, {"max_grad_norm": 2.0}, {"optimizer": "adam"}, {"epochs": 2}, {"seed": 1})]
+    others = [
+        base.model_copy(update=change)
+        for change in (
+            {"noise_multiplier": 1.1},
+            {"max_grad_norm": 2.0},
+            {"optimizer": "adam"},
+            {"epochs": 2},
+            {"seed": 1},
+        )
+    ]
     for purpose in ("sampling", "noise", "noise on the mean"):
         assert len({study.derive_seed(purpose) for study in (base, *others)}) == 6
     assert base.twin().derive_seed("sampling") == derive_seed("sampling", 0)  # never published
@@ -170,7 +205,9 @@ def test_right_and_wrong_pictures_and_classes_agree_with_the_predictions(quick):
     right = result.arrays["predictions"] == images.test_labels
     assert result.metrics["test_accuracy"] == pytest.approx(right.mean())
     for i, name in enumerate(images.classes):
-        assert result.facts["per_class"][name] == pytest.approx(right[images.test_labels == i].mean())
+        assert result.facts["per_class"][name] == pytest.approx(
+            right[images.test_labels == i].mean()
+        )
     assert all(said != truth for said, truth in result.facts["wrong"])
     assert sum(n.startswith("right_") for n in result.pictures) == 10
 
@@ -183,18 +220,28 @@ def test_without_privacy_nothing_is_promised(store):
 
 def test_no_noise_is_no_privacy_and_says_so(store):
     _, result = finish(Lab(store).need(DPTraining(epochs=1, noise_multiplier=0.0)))
-    assert result.guarantee.epsilon is None and "noise multiplier is 0" in result.facts["warnings"][0]
+    assert (
+        result.guarantee.epsilon is None and "noise multiplier is 0" in result.facts["warnings"][0]
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad"])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_every_optimizer_and_activation_learns(store, optimizer, activation):
-    _, result = finish(Lab(store).need(cnn(epochs=2, noise_multiplier=0.6, optimizer=optimizer, activation=activation)))
+    _, result = finish(
+        Lab(store).need(
+            cnn(epochs=2, noise_multiplier=0.6, optimizer=optimizer, activation=activation)
+        )
+    )
     assert result.metrics["test_accuracy"] > 0.35
 
 
 def test_a_training_that_diverges_ends_with_its_curve(store):
-    _, result = finish(Lab(store).need(cnn(private=False, learning_rate=10.0, activation="relu", batch_size=10, epochs=3)))
+    _, result = finish(
+        Lab(store).need(
+            cnn(private=False, learning_rate=10.0, activation="relu", batch_size=10, epochs=3)
+        )
+    )
     assert result.facts["diverged"] and len(result.curves["train_loss"]) < 3
 
 
@@ -240,9 +287,12 @@ def test_copies_are_the_picture_itself_and_shifted_ones():
     copies = training._copies(some).view(20, 4, 28, 28, 1)
     assert torch.equal(copies[:, 0], some) and not torch.equal(copies[:, 1], some)
     padded = np.pad(images.train_images[:20], ((0, 0), (2, 2), (2, 2), (0, 0)))
-    shifted = {padded[7, y:y + 28, x:x + 28].tobytes() for y in range(5) for x in range(5)}
+    shifted = {padded[7, y : y + 28, x : x + 28].tobytes() for y in range(5) for x in range(5)}
     assert all(copy.numpy().tobytes() in shifted for copy in copies[7])
-    assert len({copy.numpy().tobytes() for copy in training._copies(some[:1].expand(200, -1, -1, -1))}) > 20
+    assert (
+        len({copy.numpy().tobytes() for copy in training._copies(some[:1].expand(200, -1, -1, -1))})
+        > 20
+    )
 
 
 def test_the_published_network_is_the_mean_of_the_last_ones():
@@ -258,7 +308,15 @@ def test_the_published_network_is_the_mean_of_the_last_ones():
     assert not torch.allclose(training.released()[0], seen[-1][0], atol=1e-4)
 
 
-@pytest.mark.parametrize("changes", [{"norm": "group"}, {"augmentations": 2}, {"averaging": 0.5}, {"momentum": 0.9, "learning_rate": 0.1}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm": "group"},
+        {"augmentations": 2},
+        {"averaging": 0.5},
+        {"momentum": 0.9, "learning_rate": 0.1},
+    ],
+)
 def test_every_recipe_of_the_cnn_learns(store, changes):
     _, result = finish(Lab(store).need(cnn(epochs=2, noise_multiplier=0.6, **changes)))
     assert result.metrics["test_accuracy"] > 0.35

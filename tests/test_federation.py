@@ -16,7 +16,19 @@ from engine.federation import DROPPED, NOT_ASKED, NOTHING, REFUSED, Federation, 
 from engine.networks import initialised, report_cnn
 from engine.streams import derive_seed
 
-PLAIN = {"policy": "largest", "fraction": 1.0, "threshold": 0.0, "keep_rest": False, "order": "together", "participation": 1.0, "dropout": 0.0, "faulty": "none", "noised_by": "server", "server_rate": 1.0, "seed": 0}
+PLAIN = {
+    "policy": "largest",
+    "fraction": 1.0,
+    "threshold": 0.0,
+    "keep_rest": False,
+    "order": "together",
+    "participation": 1.0,
+    "dropout": 0.0,
+    "faulty": "none",
+    "noised_by": "server",
+    "server_rate": 1.0,
+    "seed": 0,
+}
 QUIET = {"noise_multiplier": 0.0, "clip": None}
 
 
@@ -30,7 +42,9 @@ def one_thread():
 
 def study(**changes):
     fields = PLAIN | changes
-    return SimpleNamespace(**fields, derive_seed=lambda purpose: derive_seed(purpose, fields["seed"]))
+    return SimpleNamespace(
+        **fields, derive_seed=lambda purpose: derive_seed(purpose, fields["seed"])
+    )
 
 
 def small_task(n=60, d=12, classes=4, dtype=torch.float64):
@@ -44,13 +58,25 @@ def small_task(n=60, d=12, classes=4, dtype=torch.float64):
 
 def picture_task(n=24, dtype=torch.float64):
     draws = torch.Generator().manual_seed(0)
-    x, y = torch.randint(0, 256, (n, 28, 28, 1), generator=draws, dtype=torch.uint8), torch.randint(0, 10, (n,), generator=draws)
+    x, y = (
+        torch.randint(0, 256, (n, 28, 28, 1), generator=draws, dtype=torch.uint8),
+        torch.randint(0, 10, (n,), generator=draws),
+    )
     network = report_cnn(1, 28, 10, 0, "tanh").to(dtype)
-    return Task(network, x, y, x, y, lambda z: z.to(dtype) * (2 / 255) - 1, federation.flat(network))
+    return Task(
+        network, x, y, x, y, lambda z: z.to(dtype) * (2 / 255) - 1, federation.flat(network)
+    )
 
 
 def phones(task, owned, batch_size=100, epochs=1, rate=0.1):
-    return Phones(task, [np.array(rows, int) for rows in owned], batch_size=batch_size, epochs=epochs, learning_rate=rate, shuffling=torch.Generator().manual_seed(1))
+    return Phones(
+        task,
+        [np.array(rows, int) for rows in owned],
+        batch_size=batch_size,
+        epochs=epochs,
+        learning_rate=rate,
+        shuffling=torch.Generator().manual_seed(1),
+    )
 
 
 def thirds(n=60, count=6):
@@ -64,6 +90,7 @@ def run(task, owned, days=1, plan=QUIET, batch_size=100, **changes):
 
 # --- plain SGD ------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("make", [small_task, picture_task], ids=["linear", "report_cnn"])
 def test_one_phone_that_shares_everything_is_plain_sgd(make):
     """To float64's rounding: a learning rate that is a millionth off would be seen."""
@@ -74,7 +101,9 @@ def test_one_phone_that_shares_everything_is_plain_sgd(make):
     parameters = list(network.parameters())
     for _ in range(5):
         rows = torch.rand((1, n), generator=order).argsort(1)[0]
-        gradients = torch.autograd.grad(F.cross_entropy(task.logits(rows), task.labels[rows]), parameters)
+        gradients = torch.autograd.grad(
+            F.cross_entropy(task.logits(rows), task.labels[rows]), parameters
+        )
         with torch.no_grad():
             for p, g in zip(parameters, gradients):
                 p -= 0.1 * g
@@ -118,7 +147,11 @@ def test_shuffling_keeps_everybodys_own_pictures():
     task = small_task()
     these = phones(task, [np.arange(5), np.arange(5, 17), np.array([], int)])
     mixed = these._shuffled(these.rows)
-    assert [sorted(row[row >= 0].tolist()) for row in mixed] == [list(range(5)), list(range(5, 17)), []]
+    assert [sorted(row[row >= 0].tolist()) for row in mixed] == [
+        list(range(5)),
+        list(range(5, 17)),
+        [],
+    ]
     assert bool((mixed[0, :5] >= 0).all())  # what there is not comes last
     assert not torch.equal(mixed, these._shuffled(these.rows))
 
@@ -126,14 +159,18 @@ def test_shuffling_keeps_everybodys_own_pictures():
 def test_the_server_goes_along_the_mean():
     task = small_task()
     federated, _ = run(task, thirds(), server_rate=2.0)
-    mean = torch.stack([alone(task, rows, 100, 1, 0.1, [torch.arange(len(rows))]) for rows in thirds()]).mean(0)
+    mean = torch.stack(
+        [alone(task, rows, 100, 1, 0.1, [torch.arange(len(rows))]) for rows in thirds()]
+    ).mean(0)
     assert torch.allclose(federated.weights, task.start - 0.1 * 2.0 * mean, atol=1e-12)
 
 
 def test_in_turns_everybody_begins_with_what_the_last_one_left():
     task = small_task()
     federated, _ = run(task, thirds(), order="turns")
-    order = torch.randperm(6, generator=torch.Generator().manual_seed(derive_seed("public", 0))).tolist()
+    order = torch.randperm(
+        6, generator=torch.Generator().manual_seed(derive_seed("public", 0))
+    ).tolist()
     weights = task.start
     for i in order:
         weights = weights - 0.1 * phones(task, thirds()).accumulated(weights, [i])[0]
@@ -145,7 +182,9 @@ def test_in_turns_everybody_begins_with_what_the_last_one_left():
 def test_a_shift_begins_before_the_last_ones_uploads_are_in():
     task = small_task()
     federated, _ = run(task, thirds(count=4), order="asynchronous")
-    order = torch.randperm(4, generator=torch.Generator().manual_seed(derive_seed("public", 0))).tolist()
+    order = torch.randperm(
+        4, generator=torch.Generator().manual_seed(derive_seed("public", 0))
+    ).tolist()
     weights = before = task.start
     for i in order:
         base, before = before, weights
@@ -154,6 +193,7 @@ def test_a_shift_begins_before_the_last_ones_uploads_are_in():
 
 
 # --- what is uploaded -----------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("fraction", [1e-4, 0.01, 0.1, 0.333, 1.0])
 def test_the_largest_are_numpys_largest(fraction):
@@ -173,12 +213,17 @@ def test_ties_and_numbers_that_are_none_do_not_change_how_many():
 
 def test_above_a_threshold_are_all_and_only_those():
     gradients = torch.tensor([[0.1, -0.3, 0.2, float("nan")]])
-    assert federation.selected(gradients, "threshold", 1.0, 0.15).tolist() == [[False, True, True, False]]
+    assert federation.selected(gradients, "threshold", 1.0, 0.15).tolist() == [
+        [False, True, True, False]
+    ]
 
 
 def test_random_ones_are_the_same_for_all_and_new_each_day():
     draws = torch.Generator().manual_seed(0)
-    first, second = federation.public_positions(1000, 0.1, draws), federation.public_positions(1000, 0.1, draws)
+    first, second = (
+        federation.public_positions(1000, 0.1, draws),
+        federation.public_positions(1000, 0.1, draws),
+    )
     assert int(first.sum()) == 100 and not torch.equal(first, second)
     assert federation.selected(torch.randn(3, 1000), "random", 0.1, known=first).all(0).equal(first)
 
@@ -193,7 +238,9 @@ def test_no_upload_is_longer_than_the_clip_norm(scale):
 
 def test_what_is_no_number_is_uploaded_as_nothing():
     updates = torch.tensor([[float("nan"), 1.0], [float("inf"), 1.0], [3.0, 4.0]])
-    assert torch.allclose(federation.clipped(updates, 1.0), torch.tensor([[0.0, 0], [0, 0], [0.6, 0.8]]), atol=1e-5)
+    assert torch.allclose(
+        federation.clipped(updates, 1.0), torch.tensor([[0.0, 0], [0, 0], [0.6, 0.8]]), atol=1e-5
+    )
 
 
 def test_the_rest_is_kept_and_nothing_is_lost():
@@ -202,7 +249,9 @@ def test_the_rest_is_kept_and_nothing_is_lost():
     gradients = phones(task, thirds()).accumulated(task.start, list(range(6)))
     sent = gradients - federated.rest
     assert torch.allclose(federated.weights, task.start - 0.1 * sent.mean(0), atol=1e-12)
-    assert ((sent.abs() > 1e-12).sum(1) <= federation.count_of(0.1, gradients.shape[1])).all() and bool((federated.rest != 0).any())
+    assert (
+        (sent.abs() > 1e-12).sum(1) <= federation.count_of(0.1, gradients.shape[1])
+    ).all() and bool((federated.rest != 0).any())
 
 
 def test_who_drops_out_keeps_everything():
@@ -227,8 +276,11 @@ def test_bytes_are_those_of_the_messages():
 
 # --- broken phones --------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("faulty", ["nan", "huge"])
-@pytest.mark.parametrize("plan", [QUIET, {"noise_multiplier": 0.0, "clip": 0.5}], ids=["unclipped", "clipped"])
+@pytest.mark.parametrize(
+    "plan", [QUIET, {"noise_multiplier": 0.0, "clip": 0.5}], ids=["unclipped", "clipped"]
+)
 @pytest.mark.parametrize("order", ["together", "turns"])
 def test_a_broken_phone_is_refused_and_does_no_harm(faulty, plan, order):
     task = small_task()
@@ -241,6 +293,7 @@ def test_a_broken_phone_is_refused_and_does_no_harm(faulty, plan, order):
 
 
 # --- privacy --------------------------------------------------------------------------------------
+
 
 def moved(task, owned, weights=None, **changes):
     """The noised sum that the server has divided: (start − weights) over the rate, times the number
@@ -258,15 +311,30 @@ def test_one_participant_moves_a_days_sum_by_at_most_the_clip_norm(policy, order
     """
     task, plan = small_task(), {"noise_multiplier": 1e-9, "clip": 0.05}
     settings = {"plan": plan, "policy": policy, "fraction": 0.5, "order": order}
-    first = torch.randperm(6, generator=torch.Generator().manual_seed(derive_seed("public", 0))).tolist()
+    first = torch.randperm(
+        6, generator=torch.Generator().manual_seed(derive_seed("public", 0))
+    ).tolist()
     whose = first[-1]  # of those who come last nobody's gradient depends on
     without = [[] if i == whose else rows for i, rows in enumerate(thirds())]
-    far = float((run(task, thirds(), **settings)[0].weights - run(task, without, **settings)[0].weights).norm())
+    far = float(
+        (
+            run(task, thirds(), **settings)[0].weights - run(task, without, **settings)[0].weights
+        ).norm()
+    )
     group = {"together": 6, "turns": 1, "asynchronous": 2}[order]
     assert 0.99 * 0.05 < far * group / 0.1 <= 0.05 * (1 + 1e-6)
     # a planted error: as if nothing were clipped
     loose = {**settings, "plan": {"noise_multiplier": 1e-9, "clip": 10.0}}
-    assert float((run(task, thirds(), **loose)[0].weights - run(task, without, **loose)[0].weights).norm()) * group / 0.1 > 0.05
+    assert (
+        float(
+            (
+                run(task, thirds(), **loose)[0].weights - run(task, without, **loose)[0].weights
+            ).norm()
+        )
+        * group
+        / 0.1
+        > 0.05
+    )
 
 
 def noises(plan, days=400, **changes):
@@ -302,7 +370,9 @@ def test_who_is_asked_rarely_makes_no_less_noise():
 
 def test_random_positions_get_noise_and_only_those():
     found = noises({"noise_multiplier": 2.0, "clip": 0.5}, policy="random", fraction=0.25)
-    assert ((found != 0).sum(1) == federation.count_of(0.25, found.shape[1])).all() and spread_is(found[found != 0], 1.0)
+    assert ((found != 0).sum(1) == federation.count_of(0.25, found.shape[1])).all() and spread_is(
+        found[found != 0], 1.0
+    )
 
 
 def test_each_phone_adds_the_noise_that_is_charged_and_sends_all_of_it():

@@ -32,31 +32,56 @@ def measured(store, source: str, base: Fidelity = SMALL, private: bool = True):
 
 def suspicious(metrics_: dict) -> bool:
     from pages.parts import words
+
     return words.suspicious(metrics_)
 
 
 # --- what is known --------------------------------------------------------------------------------
 
+
 def test_copies_are_flagged_and_real_pictures_are_not(store):
-    copies, noised, held, untrained = (measured(store, name).metrics for name in ("copies", "noised", "held-out", "untrained"))
-    assert copies["ratio_pixels"] == copies["ratio_features"] == 0 and copies["copies_pixels"] == copies["copies_features"] == 1
-    assert suspicious(copies) and suspicious(noised) and not suspicious(held) and not suspicious(untrained)
+    copies, noised, held, untrained = (
+        measured(store, name).metrics for name in ("copies", "noised", "held-out", "untrained")
+    )
+    assert (
+        copies["ratio_pixels"] == copies["ratio_features"] == 0
+        and copies["copies_pixels"] == copies["copies_features"] == 1
+    )
+    assert (
+        suspicious(copies)
+        and suspicious(noised)
+        and not suspicious(held)
+        and not suspicious(untrained)
+    )
     assert copies["again_pixels"] == 300 and held["again_pixels"] == untrained["again_pixels"] == 0
     assert held["ratio_pixels"] > 0.6
 
 
 def test_real_pictures_are_nearest_then_noised_copies_then_what_an_untrained_generator_makes(store):
-    held, noised, untrained = (measured(store, name).metrics for name in ("held-out", "noised", "untrained"))
+    held, noised, untrained = (
+        measured(store, name).metrics for name in ("held-out", "noised", "untrained")
+    )
     for metric in ("frechet_distance", "kernel_distance"):
         assert held[metric] < noised[metric] < 0.1 * untrained[metric]
-    assert held["precision"] > 0.7 and held["recall"] > 0.7 and untrained["precision"] == untrained["recall"] == 0
+    assert (
+        held["precision"] > 0.7
+        and held["recall"] > 0.7
+        and untrained["precision"] == untrained["recall"] == 0
+    )
 
 
 def test_a_generator_that_has_seen_twenty_pictures_learns_them_by_heart(store):
     base = Fidelity(samples=300, examples=20, batch_size=20, steps=800)
-    heart, copies = measured(store, "gan", base, private=False).metrics, measured(store, "copies", base).metrics
-    assert heart["copies_pixels"] > 0.7 and heart["ratio_pixels"] < 0.5 and heart["again_pixels"] >= 3
-    assert copies["copies_pixels"] == 1 and copies["again_pixels"] == 20 and copies["mifid_bai"] > 1e6
+    heart, copies = (
+        measured(store, "gan", base, private=False).metrics,
+        measured(store, "copies", base).metrics,
+    )
+    assert (
+        heart["copies_pixels"] > 0.7 and heart["ratio_pixels"] < 0.5 and heart["again_pixels"] >= 3
+    )
+    assert (
+        copies["copies_pixels"] == 1 and copies["again_pixels"] == 20 and copies["mifid_bai"] > 1e6
+    )
 
 
 @pytest.mark.parametrize("examples", [20, 300, 700, 4000])
@@ -65,7 +90,10 @@ def test_noise_is_no_copy_however_few_pictures_were_learned_from(store, examples
     further than the nearest of many held-out ones.
     """
     base = Fidelity(samples=300, examples=examples)
-    untrained, held = measured(store, "untrained", base).metrics, measured(store, "held-out", base).metrics
+    untrained, held = (
+        measured(store, "untrained", base).metrics,
+        measured(store, "held-out", base).metrics,
+    )
     assert untrained["copies_pixels"] <= 0.05 and untrained["copies_features"] <= 0.1
     assert held["copies_pixels"] < 0.2 and not suspicious(untrained)
 
@@ -80,7 +108,9 @@ def again(queries: torch.Tensor, training: torch.Tensor, held: torch.Tensor) -> 
     """Training pictures that come back, as the study counts them."""
     found = leakage.copies(queries, training, held)
     nearest = leakage.nearest(queries, training)[0].numpy()
-    return len(np.unique(nearest[found.ratios < AGAIN * np.quantile(found.yardstick, UNSEEN_BELOW)]))
+    return len(
+        np.unique(nearest[found.ratios < AGAIN * np.quantile(found.yardstick, UNSEEN_BELOW)])
+    )
 
 
 def test_unseen_real_pictures_do_not_come_back_even_of_one_class_and_a_handful_of_copies_does():
@@ -101,7 +131,9 @@ def test_unseen_real_pictures_do_not_come_back_even_of_one_class_and_a_handful_o
     assert again(torch.cat([noise, train[:40]]), train, test) == 40
     # a data set whose held-out part holds five of its training pictures
     twins = torch.cat([test, train[100:105]])
-    assert again(torch.cat([noise, train[:40]]), train, twins) == 40 and again(test, train, twins) == 0
+    assert (
+        again(torch.cat([noise, train[:40]]), train, twins) == 40 and again(test, train, twins) == 0
+    )
 
 
 def test_few_copied_pictures_are_drawn_again_and_again(store):
@@ -117,10 +149,16 @@ def test_every_metric_is_that_of_its_features(store):
     images = data.load("mnist-5k")
     rows = np.random.default_rng(0).permutation(1000)[:300]
     features = see(study.canvas(images.test_images[rows]))
-    assert np.allclose(features, real.arrays["held"][np.argsort(real.arrays["held_order"])][rows], atol=1e-4)
-    frechet = metrics.frechet_distance(metrics.moments(real.arrays["train"]), metrics.moments(features))
+    assert np.allclose(
+        features, real.arrays["held"][np.argsort(real.arrays["held_order"])][rows], atol=1e-4
+    )
+    frechet = metrics.frechet_distance(
+        metrics.moments(real.arrays["train"]), metrics.moments(features)
+    )
     assert result.metrics["frechet_distance"] == pytest.approx(frechet, rel=1e-6)
-    assert result.metrics["mifid_bai"] == pytest.approx(metrics.memorised(real.arrays["train"], features, frechet).bai, rel=1e-6)
+    assert result.metrics["mifid_bai"] == pytest.approx(
+        metrics.memorised(real.arrays["train"], features, frechet).bai, rel=1e-6
+    )
 
 
 def test_the_nearest_pictures_are_those_of_numpy(store):
@@ -130,21 +168,37 @@ def test_the_nearest_pictures_are_those_of_numpy(store):
     learned = permutation(4000)
     made = study.canvas(images.train_images[draws.choice(learned, 300, replace=False)])
     made = (made + draws.normal(0, 255 * 0.1, made.shape)).clip(0, 255).round().astype(np.uint8)
-    level = lambda x: (lambda r: (r - r.mean(1, keepdims=True)) / np.linalg.norm(r - r.mean(1, keepdims=True), axis=1, keepdims=True))(x.reshape(len(x), -1) / 255)
-    a, train, held = level(made)[:20], level(study.canvas(images.train_images)), level(study.canvas(images.test_images))
-    ratio = [np.linalg.norm(train - row, axis=1).min() / np.linalg.norm(held - row, axis=1).min() for row in a]
+    level = lambda x: (
+        lambda r: (
+            (r - r.mean(1, keepdims=True))
+            / np.linalg.norm(r - r.mean(1, keepdims=True), axis=1, keepdims=True)
+        )
+    )(x.reshape(len(x), -1) / 255)
+    a, train, held = (
+        level(made)[:20],
+        level(study.canvas(images.train_images)),
+        level(study.canvas(images.test_images)),
+    )
+    ratio = [
+        np.linalg.norm(train - row, axis=1).min() / np.linalg.norm(held - row, axis=1).min()
+        for row in a
+    ]
     assert np.allclose(result.arrays["ratios_pixels"][:20], ratio, atol=1e-3)
 
 
 def test_memorisation_is_looked_for_among_the_pictures_that_were_learned_from_alone(store):
     """A copy of a training picture that this generator never saw is no copy of its own."""
     base = Fidelity(samples=300, examples=20)
-    known, foreign = measured(store, "copies", base).metrics, measured(store, "held-out", base).metrics
+    known, foreign = (
+        measured(store, "copies", base).metrics,
+        measured(store, "held-out", base).metrics,
+    )
     assert known["searched_pixels"] == foreign["searched_features"] == known["learned"] == 20
     assert known["ratio_pixels"] == 0 and foreign["ratio_pixels"] > 0.5
 
 
 # --- the report's mistake -------------------------------------------------------------------------
+
 
 def test_the_mistake_is_the_one_that_torch_makes():
     pixels = np.arange(256, dtype=np.uint8)
@@ -163,9 +217,11 @@ def test_the_mistake_changes_the_numbers(store):
 
 # --- sets that can hardly be compared -------------------------------------------------------------
 
+
 def folder(images: dict[str, list[np.ndarray]]) -> str:
     """A folder of pictures by class in VEIL_DATA; its name as a source."""
     from engine import settings
+
     for name, found in images.items():
         place = settings.data_folder() / "folders" / "mine" / name
         place.mkdir(parents=True, exist_ok=True)
@@ -201,11 +257,16 @@ def test_constant_pictures_are_measured_and_named(own, store):
     flat = [np.full((32, 32), 90, np.uint8)] * 40
     result = measured(store, folder({"a": flat, "b": flat}))
     assert "All of these pictures are the same." in result.facts["warnings"]
-    assert np.isfinite([value for value in result.metrics.values()]).all() and result.metrics["recall"] == 0
+    assert (
+        np.isfinite([value for value in result.metrics.values()]).all()
+        and result.metrics["recall"] == 0
+    )
 
 
 def test_colours_and_grey_are_not_compared(own, store):
-    study = Fidelity(samples=300, colour="kept").of(folder({"a": noise(20, (32, 32, 3)), "b": noise(20, (32, 32, 3), 1)}))
+    study = Fidelity(samples=300, colour="kept").of(
+        folder({"a": noise(20, (32, 32, 3)), "b": noise(20, (32, 32, 3), 1)})
+    )
     with pytest.raises(Refused, match="compare them in grey") as refused:
         finish(study.run(Lab(store)))
     assert refused.value.field == "colour"
@@ -230,6 +291,7 @@ def test_sources_that_there_cannot_be_are_refused(source):
 
 # --- composition ----------------------------------------------------------------------------------
 
+
 def test_controls_are_measured_once_whatever_the_generators_are():
     one, other = Fidelity(), Fidelity(steps=99, target_epsilon=2.0, frequencies=7)
     for name in CONTROLS:
@@ -237,7 +299,9 @@ def test_controls_are_measured_once_whatever_the_generators_are():
     # the one without privacy takes more steps
     with pytest.raises(Refused, match="1,200,000 in all"):
         Fidelity(discriminator_steps=1000).check(data.exhibits("mnist-5k"))
-    assert key(one.of("gan")) != key(other.of("gan")) and key(one.of("gan", False)) == key(Fidelity(target_epsilon=2.0, frequencies=7).of("gan", False))
+    assert key(one.of("gan")) != key(other.of("gan")) and key(one.of("gan", False)) == key(
+        Fidelity(target_epsilon=2.0, frequencies=7).of("gan", False)
+    )
     assert key(one.of("copies")) != key(Fidelity(examples=50).of("copies"))
 
 
@@ -248,7 +312,10 @@ def test_the_extractor_changes_the_measuring_and_not_the_training():
 
 def test_a_generated_set_keeps_its_generators_promise(store):
     result = finish(Lab(store).need(Fidelity.preset("tiny").of("gan")))[1]
-    assert result.guarantee.epsilon == pytest.approx(10.0, rel=0.03) and "would not be published" in result.guarantee.also_released
+    assert (
+        result.guarantee.epsilon == pytest.approx(10.0, rel=0.03)
+        and "would not be published" in result.guarantee.also_released
+    )
     assert measured(store, "copies").guarantee.epsilon is None
 
 

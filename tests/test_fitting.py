@@ -52,9 +52,15 @@ def test_no_default_of_any_preset_is_refused(study, preset, name, folders, monke
         assert isinstance(missing, data.MissingFile)  # weights that somebody must bring
 
 
-@pytest.mark.parametrize(("name", "field", "value"), [
-    ("kmeans_labels", "clusters", 4), ("gradient_sharing", "participants", 20),
-    ("fidelity", "examples", 50), ("student", "images", 40)])
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("kmeans_labels", "clusters", 4),
+        ("gradient_sharing", "participants", 20),
+        ("fidelity", "examples", 50),
+        ("student", "images", 40),
+    ],
+)
 def test_what_is_typed_is_refused_all_the_same(name, field, value, folders, monkeypatch):
     monkeypatch.setenv("VEIL_DATA", str(folders))
     where = "classes" if name == "student" else "two"

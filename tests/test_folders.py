@@ -51,7 +51,9 @@ def put(path: Path, content: bytes) -> Path:
     return path
 
 
-def two_classes(folder: Path, each: int, form: str = "PNG", ending: str = "png", start: int = 0) -> Path:
+def two_classes(
+    folder: Path, each: int, form: str = "PNG", ending: str = "png", start: int = 0
+) -> Path:
     for number, name in enumerate("ab"):
         for i in range(each):
             put(folder / name / f"{i}.{ending}", saved(tones(1000 * number + i + start), form))
@@ -64,13 +66,24 @@ def found(name: str, thorough: bool = False) -> data.Available:
 
 # --- formats --------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("form, more", [("WEBP", {"lossless": True}), ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("GIF", {}), ("PNG", {})])
+
+@pytest.mark.parametrize(
+    "form, more",
+    [
+        ("WEBP", {"lossless": True}),
+        ("BMP", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("GIF", {}),
+        ("PNG", {}),
+    ],
+)
 def test_pictures_are_read_by_their_content_whatever_they_are_called(folders, form, more):
     for number, name in enumerate("ab"):
         for i in range(3):
             pixels = np.full((64, 64, 3), 60, np.uint8)
             # two colours: GIF's palette holds them
-            pixels[i * 8:i * 8 + 20, number * 30:number * 30 + 20] = 200
+            pixels[i * 8 : i * 8 + 20, number * 30 : number * 30 + 20] = 200
             put(folders / "own" / name / f"{i}.jpg", saved(pixels, form, **more))
     images = data.load("folder:own")
     assert len(images.train_images) + len(images.test_images) == 6 and images.notes == ()
@@ -84,7 +97,10 @@ def test_a_stranger_may_still_send_png_and_jpeg_alone():
 
 
 def test_of_what_moves_the_first_frame_is_taken():
-    first, second = Image.fromarray(np.full((64, 64, 3), 250, np.uint8)), Image.fromarray(np.zeros((64, 64, 3), np.uint8))
+    first, second = (
+        Image.fromarray(np.full((64, 64, 3), 250, np.uint8)),
+        Image.fromarray(np.zeros((64, 64, 3), np.uint8)),
+    )
     for form in ("GIF", "WEBP", "TIFF", "PNG"):
         out = io.BytesIO()
         first.save(out, form, save_all=True, append_images=[second])
@@ -96,9 +112,19 @@ def png_of_sixteen(values: np.ndarray, kind: int) -> bytes:
     transparency.
     """
     h, w = values.shape[:2]
-    chunk = lambda name, content: struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    chunk = lambda name, content: (
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+    )
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values.reshape(h, -1))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 16, kind, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 16, kind, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("bits", [16, 12])
@@ -107,7 +133,9 @@ def test_sixteen_and_twelve_bits_are_scaled_by_their_range(bits, kind):
     wanted = tones(3)[..., :1] if kind == 0 else tones(3)
     values = wanted.astype(np.uint16) * 2 ** (bits - 8) + 2 ** (bits - 8) - 1
     values = np.dstack([values, np.full((64, 64), 65535)]) if kind == 6 else values
-    assert np.array_equal(uploads.picture(png_of_sixteen(values, kind), 64, 3), np.broadcast_to(wanted, (64, 64, 3)))
+    assert np.array_equal(
+        uploads.picture(png_of_sixteen(values, kind), 64, 3), np.broadcast_to(wanted, (64, 64, 3))
+    )
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
@@ -124,8 +152,20 @@ def test_a_transparent_colour_of_a_gif_is_white_paper():
 
 BOMBS = {
     "webp": b"RIFF" + bytes(4) + b"WEBPVP8X\x0a\0\0\0\x12\0\0\0" + b"\xff\x3f\0" * 2 + bytes(99),
-    "bmp": b"BM" + bytes(8) + struct.pack("<I", 54) + struct.pack("<IiiHHIIiiII", 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0),
-    "gif": b"GIF89a" + struct.pack("<HHBBB", 65000, 65000, 0, 0, 0) + b"," + struct.pack("<HHHHB", 0, 0, 65000, 65000, 0) + b"\2\2\x4c\1\0;"}
+    "bmp": (
+        b"BM"
+        + bytes(8)
+        + struct.pack("<I", 54)
+        + struct.pack("<IiiHHIIiiII", 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0)
+    ),
+    "gif": (
+        b"GIF89a"
+        + struct.pack("<HHBBB", 65000, 65000, 0, 0, 0)
+        + b","
+        + struct.pack("<HHHHB", 0, 0, 65000, 65000, 0)
+        + b"\2\2\x4c\1\0;"
+    ),
+}
 
 
 @pytest.mark.parametrize("name", BOMBS)
@@ -140,15 +180,20 @@ def test_anybodys_bytes_are_refused_in_words():
     for form in ("WEBP", "BMP", "TIFF", "GIF", "PNG", "JPEG"):
         whole = np.frombuffer(saved(tones(0), form), np.uint8)
         for trial in range(60):
-            raw = whole[:DRAWS.integers(8, len(whole) + 1)].copy()
+            raw = whole[: DRAWS.integers(8, len(whole) + 1)].copy()
             raw[DRAWS.integers(0, min(len(raw), 200), 3)] = DRAWS.integers(0, 256, 3)
             try:
-                assert uploads.picture(raw.tobytes(), 64, 3, uploads.OWN_FORMATS).shape == (64, 64, 3)
+                assert uploads.picture(raw.tobytes(), 64, 3, uploads.OWN_FORMATS).shape == (
+                    64,
+                    64,
+                    3,
+                )
             except uploads.Refused as refused:
                 assert str(refused)
 
 
 # --- what is said of a folder ---------------------------------------------------------------------
+
 
 def broken(folders: Path) -> dict[str, bool]:
     """Folders of many kinds in VEIL_DATA: name → can it be used?"""
@@ -169,14 +214,23 @@ def broken(folders: Path) -> dict[str, bool]:
         path.write_bytes(b"no picture")
     for name in (b"\xe9", b"\xe8"):
         for i in range(12):
-            put(Path(os.fsdecode(os.fsencode(folders / "bytes") + b"/" + name)) / f"{i}.png", saved(tones(i + 100 * name[0])))
-    return {"webp": True, "half": True, "bytes": True} | dict.fromkeys(("single", "empty", "hollow", "junk", "alone", "same", "away"), False)
+            put(
+                Path(os.fsdecode(os.fsencode(folders / "bytes") + b"/" + name)) / f"{i}.png",
+                saved(tones(i + 100 * name[0])),
+            )
+    return {"webp": True, "half": True, "bytes": True} | dict.fromkeys(
+        ("single", "empty", "hollow", "junk", "alone", "same", "away"), False
+    )
 
 
 def test_what_is_listed_as_present_loads_and_what_is_not_says_why(folders):
     usable = broken(folders)
     for thorough in (False, True):
-        listed = {each.name[7:]: each for each in data.available(thorough) if each.name.startswith("folder:")}
+        listed = {
+            each.name[7:]: each
+            for each in data.available(thorough)
+            if each.name.startswith("folder:")
+        }
         assert {name: each.present for name, each in listed.items()} == usable
         for name, each in listed.items():
             if each.present:
@@ -211,9 +265,17 @@ services().runner.close()
 
 def test_no_page_raises_for_any_of_them_and_each_says_what_is_wrong(folders):
     usable = broken(folders)
-    told = subprocess.run([sys.executable, "-c", DRAW, ",".join(PAGES), ",".join(usable)], capture_output=True, text=True, cwd=ROOT, timeout=280)
+    told = subprocess.run(
+        [sys.executable, "-c", DRAW, ",".join(PAGES), ",".join(usable)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=280,
+    )
     lines = [line.split(" ", 3) for line in told.stdout.splitlines() if line.split(" ")[0] in PAGES]
-    assert len(lines) == len(PAGES) * len(usable) and {line[2] for line in lines} == {"fine"}, told.stdout + told.stderr
+    assert len(lines) == len(PAGES) * len(usable) and {line[2] for line in lines} == {"fine"}, (
+        told.stdout + told.stderr
+    )
     for _, name, _, said in lines:
         if not usable[name]:
             assert found(f"folder:{name}").how in said
@@ -226,13 +288,22 @@ def test_a_page_whose_pictures_vanish_while_it_is_drawn_says_so(folders, monkeyp
     from streamlit.testing.v1 import AppTest
 
     from pages.parts import live
+
     two_classes(folders / "own", 30)
-    monkeypatch.setattr(data.Folder, "read", lambda self, fingerprint: (_ for _ in ()).throw(OSError(5, "Input/output error", "a/0.png")))
+    monkeypatch.setattr(
+        data.Folder,
+        "read",
+        lambda self, fingerprint: (_ for _ in ()).throw(
+            OSError(5, "Input/output error", "a/0.png")
+        ),
+    )
     test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
     test.query_params["dataset"] = "folder:own"
     try:
         test = test.switch_page("clustering.py").run()
-        assert not test.exception and "Input/output error" in " ".join(each.value for each in test.error)
+        assert not test.exception and "Input/output error" in " ".join(
+            each.value for each in test.error
+        )
     finally:
         live.services().runner.close()
         live.services.cache_clear()
@@ -246,8 +317,15 @@ def test_skipped_files_are_counted_with_their_reasons(folders):
     images = data.load("folder:own")
     assert images.skipped == 3 and len(images.train_images) + len(images.test_images) == 20
     (note,) = images.notes
-    assert note.startswith("Of 23 picture files 20 are used.") and "1 skipped (a/text.jpg): This is not a PNG" in note and "(a/cut.png): The picture is cut off" in note
-    assert found("folder:own", thorough=True).count == 20 and data.exhibits("folder:own").notes == images.notes
+    assert (
+        note.startswith("Of 23 picture files 20 are used.")
+        and "1 skipped (a/text.jpg): This is not a PNG" in note
+        and "(a/cut.png): The picture is cut off" in note
+    )
+    assert (
+        found("folder:own", thorough=True).count == 20
+        and data.exhibits("folder:own").notes == images.notes
+    )
 
 
 def test_what_is_no_picture_by_its_name_is_mentioned(folders):
@@ -259,7 +337,13 @@ def test_what_is_no_picture_by_its_name_is_mentioned(folders):
 
 
 def engine(*arguments):
-    return subprocess.run([sys.executable, "-m", "engine", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=200)
+    return subprocess.run(
+        [sys.executable, "-m", "engine", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=200,
+    )
 
 
 def test_the_command_line_says_what_was_skipped_and_what_cannot_be_used(folders):
@@ -270,7 +354,9 @@ def test_the_command_line_says_what_was_skipped_and_what_cannot_be_used(folders)
     lines = told.stdout.splitlines()
     row = next(number for number, line in enumerate(lines) if "folder:half" in line)
     assert "30 pictures" in lines[row] and "10 skipped" in lines[row + 1]
-    assert "cannot be used. Each class has a single picture" in next(line for line in lines if "folder:single" in line)
+    assert "cannot be used. Each class has a single picture" in next(
+        line for line in lines if "folder:single" in line
+    )
     assert "no name" in lines[-1] and "passed over" in lines[-1]
     ran = engine("run", "kmeans_labels", "--set", "dataset=folder:half", "--set", "starts=1")
     assert ran.returncode == 0 and "10 skipped" in ran.stderr and "skipped" not in ran.stdout
@@ -287,12 +373,19 @@ def test_a_file_that_may_not_be_read_is_skipped(folders):
 
 # --- parts ----------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("names", [("train", "test"), ("Train", "val"), ("training", "valid"), ("train", "Testing")])
+
+@pytest.mark.parametrize(
+    "names", [("train", "test"), ("Train", "val"), ("training", "valid"), ("train", "Testing")]
+)
 def test_nested_parts_are_the_split(folders, names):
     for part, (name, each) in enumerate(zip(names, (7, 4))):
         two_classes(folders / "own" / name, each, start=100 * part)
     images = data.load("folder:own")
-    assert (len(images.train_images), len(images.test_images)) == (14, 8) and images.classes == ("a", "b") and not images.notes
+    assert (
+        (len(images.train_images), len(images.test_images)) == (14, 8)
+        and images.classes == ("a", "b")
+        and not images.notes
+    )
     learned = {picture.tobytes() for picture in images.train_images}
     assert learned == {tones(1000 * c + i).tobytes() for c in range(2) for i in range(7)}
 
@@ -302,7 +395,9 @@ def test_a_part_for_validation_beside_a_test_part_is_learned_from(folders):
         two_classes(folders / "own" / name, each, start=100 * part)
     images = data.load("folder:own")
     assert (len(images.train_images), len(images.test_images)) == (16, 8)
-    assert images.notes == ("6 picture files in val are taken for training, as there is a part for testing besides.",)
+    assert images.notes == (
+        "6 picture files in val are taken for training, as there is a part for testing besides.",
+    )
 
 
 def test_of_two_parts_of_one_kind_the_other_is_mentioned(folders):
@@ -312,10 +407,15 @@ def test_of_two_parts_of_one_kind_the_other_is_mentioned(folders):
     put(folders / "own" / "loose.png", saved(tones(990)))
     put(folders / "own" / "train" / "read me.txt", b"hello")
     passed = data.load("folder:own").notes[0]
-    assert passed == "3 passed over, as they lie in no class's folder (loose.png, val, train/read me.txt)."
+    assert (
+        passed
+        == "3 passed over, as they lie in no class's folder (loose.png, val, train/read me.txt)."
+    )
     two_classes(folders / "flat", 4)
     put(folders / "flat" / "loose.png", saved(tones(992)))
-    assert data.load("folder:flat").notes == ("1 passed over, as they lie in no class's folder (loose.png).",)
+    assert data.load("folder:flat").notes == (
+        "1 passed over, as they lie in no class's folder (loose.png).",
+    )
 
 
 def test_links_that_lead_nowhere_are_skipped_and_said(folders):
@@ -325,7 +425,10 @@ def test_links_that_lead_nowhere_are_skipped_and_said(folders):
     (own / "c").symlink_to(folders / "no class")
     images = data.load("folder:own")
     assert images.notes == ("3 skipped (c, a/gone.png, b/circle.png): The link leads nowhere.",)
-    assert len(images.train_images) + len(images.test_images) == 12 and data.everything("folder:own")[1] == images.notes
+    assert (
+        len(images.train_images) + len(images.test_images) == 12
+        and data.everything("folder:own")[1] == images.notes
+    )
     assert "3 skipped" in engine("data").stdout
 
 
@@ -338,12 +441,18 @@ def test_copies_under_contradicting_labels_are_said(folders):
         put(own / "b" / f"of a {i}.bmp", saved(tones(i), "BMP"))
     put(own / "b" / "again.bmp", saved(tones(0), "BMP"))
     torn = next(note for note in data.load("folder:own").notes if "contradict" in note)
-    assert torn.startswith("7 files contradict each other (a/0.png, a/1.png, a/2.png and 4 more): 3 pictures have copies in folders of different")
+    assert torn.startswith(
+        "7 files contradict each other (a/0.png, a/1.png, a/2.png and 4 more): 3 pictures have"
+        " copies in folders of different"
+    )
     two_classes(folders / "split" / "train", 6)
     two_classes(folders / "split" / "test", 4, start=100)
     put(folders / "split" / "test" / "b" / "of a.bmp", saved(tones(2), "BMP"))
     torn = next(note for note in data.load("folder:split").notes if "contradict" in note)
-    assert torn.startswith("2 files contradict each other (test/b/of a.bmp, train/a/2.png): one picture has copies in folders of different classes.")
+    assert torn.startswith(
+        "2 files contradict each other (test/b/of a.bmp, train/a/2.png): one picture has copies in"
+        " folders of different classes."
+    )
     for i in range(5):
         put(folders / "agreed" / "a" / f"copy {i}.png", saved(tones(i)))
     two_classes(folders / "agreed", 20)
@@ -370,6 +479,7 @@ def test_a_test_class_that_nobody_learns_and_copies_of_training_pictures_are_lef
 
 # --- copies ---------------------------------------------------------------------------------------
 
+
 def test_copies_are_counted_named_and_kept_on_one_side(folders):
     own = two_classes(folders / "own", 40)
     for i in range(40):
@@ -377,15 +487,21 @@ def test_copies_are_counted_named_and_kept_on_one_side(folders):
         put(own / "b" / f"anew {i}.jpg", saved(tones(1000 + i), "JPEG", quality=80))
     images = data.load("folder:own")
     learned = images.train_images.reshape(len(images.train_images), -1).astype(float)
-    apart = [np.sqrt(((learned - picture.reshape(-1).astype(float)) ** 2).mean(1)).min() for picture in images.test_images]
+    apart = [
+        np.sqrt(((learned - picture.reshape(-1).astype(float)) ** 2).mean(1)).min()
+        for picture in images.test_images
+    ]
     assert min(apart) > 20 and 24 <= len(images.test_images) <= 32
     (note,) = images.notes
-    assert note.startswith("80 of the 160 pictures are copies of others, 40 of them saved anew (a/0.png, ")
+    assert note.startswith(
+        "80 of the 160 pictures are copies of others, 40 of them saved anew (a/0.png, "
+    )
     assert "k·ε" in note and "exp((k − 1)·ε)·δ" in note
 
 
 def test_without_copies_the_split_is_the_fifth_with_the_lowest_hashes(folders):
     import hashlib
+
     two_classes(folders / "own", 12)
     images = data.load("folder:own")
     order = sorted(range(12), key=lambda i: hashlib.sha256(f"{i}.png".encode()).digest())
@@ -400,27 +516,48 @@ def test_a_group_that_spans_classes_never_empties_one(folders):
             put(folders / "own" / name / f"{name}{i}.png", saved(tones(i)))
     images = data.load("folder:own")
     assert images.classes == ("a", "b", "c") and len(images.test_images) == 3
-    assert not {picture.tobytes() for picture in images.test_images} & {picture.tobytes() for picture in images.train_images}
+    assert not {picture.tobytes() for picture in images.test_images} & {
+        picture.tobytes() for picture in images.train_images
+    }
 
 
 def test_saved_anew_is_found_and_two_digits_one_are_not_twins():
     photos = np.stack([tones(i) for i in range(60)])
     for form, more in (("JPEG", {"quality": 75}), ("WEBP", {"quality": 75})):
-        anew = np.stack([uploads.picture(saved(photo, form, **more), 64, 3, uploads.OWN_FORMATS) for photo in photos])
+        anew = np.stack(
+            [
+                uploads.picture(saved(photo, form, **more), 64, 3, uploads.OWN_FORMATS)
+                for photo in photos
+            ]
+        )
         group = twins.find(np.concatenate([photos, anew])).group
         assert np.array_equal(group[:60], group[60:]) and len(np.unique(group)) == 60, form
     digits = data.load("mnist-5k")
     ones = digits.train_images[digits.train_labels == 1]
     large = np.stack([uploads.picture(saved(one[..., 0]), 64, 3) for one in ones])
     assert twins.find(large).copies == 0
-    planted = np.concatenate([large, np.stack([uploads.picture(saved(one[..., 0], "JPEG", quality=90), 64, 3) for one in ones[:50]])])
+    planted = np.concatenate(
+        [
+            large,
+            np.stack(
+                [
+                    uploads.picture(saved(one[..., 0], "JPEG", quality=90), 64, 3)
+                    for one in ones[:50]
+                ]
+            ),
+        ]
+    )
     assert twins.find(planted).copies == 50
 
 
 def test_pictures_of_one_colour_are_twins_only_where_they_are_equal():
     flat = np.stack([np.full((64, 64, 3), value, np.uint8) for value in (10, 11, 10, 200)])
     found_ = twins.find(flat)
-    assert found_.copies == 1 and found_.exact.tolist() == [False, False, True, False] and found_.group[0] == found_.group[2]
+    assert (
+        found_.copies == 1
+        and found_.exact.tolist() == [False, False, True, False]
+        and found_.group[0] == found_.group[2]
+    )
 
 
 def test_a_set_to_be_compared_may_be_all_copies(folders):
@@ -433,5 +570,7 @@ def test_a_set_to_be_compared_may_be_all_copies(folders):
     with pytest.raises(data.Unusable):
         data.load("folder:same")
     pictures, notes = data.everything("folder:same")
-    assert pictures.shape == (10, 64, 64, 3) and len(np.unique(pictures.reshape(10, -1), axis=0)) == 1
+    assert (
+        pictures.shape == (10, 64, 64, 3) and len(np.unique(pictures.reshape(10, -1), axis=0)) == 1
+    )
     assert len(notes) == 1 and notes[0].startswith("Of 11 picture files 10 are used.")

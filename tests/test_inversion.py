@@ -24,6 +24,7 @@ QUICK = {"company_share": 0.0, "tries": 1}
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     from cache import Store
+
     return Lab(Store(tmp_path_factory.mktemp("inversion") / "store"))
 
 
@@ -37,13 +38,21 @@ def leak(seed=0, label=4):
     picture = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
     blank = inversion.Leak(lambda x: network(x * 2 - 1), shared, torch.empty(0), torch.empty(0))
     gradient = blank.gradient(picture, torch.tensor([label])).detach()
-    return network, picture, inversion.Leak(blank.network, shared, gradient, torch.ones_like(gradient, dtype=torch.bool))
+    return (
+        network,
+        picture,
+        inversion.Leak(
+            blank.network, shared, gradient, torch.ones_like(gradient, dtype=torch.bool)
+        ),
+    )
 
 
 def test_the_gradient_is_autograds():
     network, picture, held = leak()
     F.cross_entropy(network(picture * 2 - 1), torch.tensor([4])).backward()
-    assert torch.allclose(held.upload, torch.cat([p.grad.flatten() for p in network.parameters()]), atol=1e-7)
+    assert torch.allclose(
+        held.upload, torch.cat([p.grad.flatten() for p in network.parameters()]), atol=1e-7
+    )
 
 
 def test_apart_is_one_minus_the_cosine_on_what_was_sent():
@@ -52,7 +61,9 @@ def test_apart_is_one_minus_the_cosine_on_what_was_sent():
     kept = torch.rand(len(other)) < 0.1
     part = inversion.Leak(held.network, held.shared, held.upload * kept, kept)
     a, b = (x[kept].double().numpy() for x in (other, held.upload))
-    assert part.apart(other).item() == pytest.approx(1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
+    assert part.apart(other).item() == pytest.approx(
+        1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5
+    )
     # clipping alone is not even noticed
     assert held.apart(held.upload * 0.01).item() == pytest.approx(0, abs=1e-5)
 
@@ -61,15 +72,30 @@ def test_apart_is_one_minus_the_cosine_on_what_was_sent():
 def test_the_label_stands_in_the_upload(classes):
     for seed in range(20):
         network = report_cnn(1, 28, classes, seed, "tanh")
-        held = inversion.Leak(lambda x: network(x * 2 - 1), list(network.parameters()), torch.empty(0), torch.empty(0))
+        held = inversion.Leak(
+            lambda x: network(x * 2 - 1), list(network.parameters()), torch.empty(0), torch.empty(0)
+        )
         label = seed % classes
-        gradient = held.gradient(torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(seed)), torch.tensor([label])).detach()
-        assert inversion.labels_of(gradient, torch.ones_like(gradient, dtype=torch.bool), classes, 32)[0] == label
+        gradient = held.gradient(
+            torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(seed)),
+            torch.tensor([label]),
+        ).detach()
+        assert (
+            inversion.labels_of(gradient, torch.ones_like(gradient, dtype=torch.bool), classes, 32)[
+                0
+            ]
+            == label
+        )
         without = gradient.clone()  # no bias came: lengths tell, where there are more than two
         without[-classes:] = 0
         assert inversion.labels_of(without, without != 0, classes, 32)[0] == label or classes == 2
-        assert sorted(inversion.labels_of(without, without != 0, classes, 32)) == list(range(classes))
-    assert inversion.labels_of(torch.zeros(1000), torch.zeros(1000, dtype=torch.bool), classes, 32) == []
+        assert sorted(inversion.labels_of(without, without != 0, classes, 32)) == list(
+            range(classes)
+        )
+    assert (
+        inversion.labels_of(torch.zeros(1000), torch.zeros(1000, dtype=torch.bool), classes, 32)
+        == []
+    )
 
 
 def test_total_variation_is_numpys():
@@ -81,33 +107,54 @@ def test_total_variation_is_numpys():
 def test_a_picture_is_rebuilt_from_all_gradients_and_not_through_noise(lab):
     """The number that the page promises: 20 dB from the full gradients of an untrained network."""
     plain, noised = ran(lab), ran(lab, leak_noise=0.1, attack_steps=300)
-    assert plain.metrics["psnr_db"] >= 20 and plain.metrics["label_found"] == 1 and plain.metrics["named_the_same"] == 1
+    assert (
+        plain.metrics["psnr_db"] >= 20
+        and plain.metrics["label_found"] == 1
+        and plain.metrics["named_the_same"] == 1
+    )
     assert noised.metrics["psnr_db"] < 12 and noised.metrics["noise_to_signal"] > 5
     assert plain.guarantee.epsilon is None
     frames = [name for name in plain.pictures if name.startswith("film_")]
     assert len(frames) >= 15 and plain.curves["psnr_db"][0][1] < 10
 
 
-@pytest.mark.parametrize("policy", [{}, {"leak_policy": "threshold", "leak_threshold": 0.02}], ids=["largest", "threshold"])
+@pytest.mark.parametrize(
+    "policy",
+    [{}, {"leak_policy": "threshold", "leak_threshold": 0.02}],
+    ids=["largest", "threshold"],
+)
 def test_next_to_no_noise_protects_no_better_than_none(lab, policy):
     """An attacker knows the policy: noise on what was not sent must not blind it."""
-    first = lambda **changes: ran(lab, leak_fraction=0.1, attack_steps=20, **policy, **changes).curves["apart"][0][1]
+    first = lambda **changes: ran(
+        lab, leak_fraction=0.1, attack_steps=20, **policy, **changes
+    ).curves["apart"][0][1]
     assert first(leak_noise=1e-7, leak_clip=10.0) == pytest.approx(first(), abs=1e-3)
 
 
 def test_no_two_uploads_share_their_noise():
     """Or the difference of two would hold none."""
     defences, purpose = Inversion().defences(), "noise"
-    names = [study.derive_seed(purpose) for study in (*defences.values(), Inversion(index=1), Inversion(leak_noise=0.5), Inversion().with_picture(np.zeros((28, 28, 1), np.uint8)))]
+    names = [
+        study.derive_seed(purpose)
+        for study in (
+            *defences.values(),
+            Inversion(index=1),
+            Inversion(leak_noise=0.5),
+            Inversion().with_picture(np.zeros((28, 28, 1), np.uint8)),
+        )
+    ]
     assert len(set(names)) == len(names)
     assert Inversion().derive_seed("noise") != Inversion().derive_seed("public")
 
 
 SIGMA, CLIP = 4.0, 0.5  # so much that random positions, other ones without noise, do not matter
-POLICIES = {"everything": {}, "largest": {"leak_fraction": 0.1},
-            "random": {"leak_fraction": 0.25, "leak_policy": "random"},
-            "threshold": {"leak_policy": "threshold", "leak_threshold": 0.02},
-            "the last layer": {"layers": "last"}}
+POLICIES = {
+    "everything": {},
+    "largest": {"leak_fraction": 0.1},
+    "random": {"leak_fraction": 0.25, "leak_policy": "random"},
+    "threshold": {"leak_policy": "threshold", "leak_threshold": 0.02},
+    "the last layer": {"layers": "last"},
+}
 
 
 def uploaded(lab, monkeypatch, **changes):
@@ -148,7 +195,9 @@ def test_an_upload_holds_the_noise_that_is_charged_on_all_that_is_sent(lab, monk
         assert sent.all() or policy == "random" and not values[~sent].any()
         found.append((values - same)[sent])
     noise = np.concatenate(found)
-    assert spread_is(noise, SIGMA * CLIP) and stats.kstest(noise / SIGMA / CLIP, "norm").pvalue > 1e-4
+    assert (
+        spread_is(noise, SIGMA * CLIP) and stats.kstest(noise / SIGMA / CLIP, "norm").pvalue > 1e-4
+    )
     assert not spread_is(0.9 * noise, SIGMA * CLIP)  # a planted error
     assert abs(np.corrcoef(found[:2])[0, 1]) < 4.5 / len(found[0]) ** 0.5  # each upload's own
     promise = Inversion(**noised).guarantee()
@@ -161,17 +210,32 @@ def test_an_attack_is_the_same_on_one_core_and_on_two(lab):
     assert np.array_equal(one.arrays["rebuilt"], two.arrays["rebuilt"]) and one.curves == two.curves
 
 
-@pytest.mark.parametrize("changes,sent", [({"leak_fraction": 0.1}, 2601), ({"leak_fraction": 0.1, "leak_policy": "random"}, 2601), ({"leak_fraction": 0.1, "leak_noise": 0.01}, 26_010),
-                                          ({"leak_fraction": 0.1, "leak_noise": 0.01, "leak_policy": "random"}, 2601), ({"layers": "last"}, 330), ({"model": "initial", "company_share": 0.05, "initial_epochs": 3}, 26_010)], ids=str)
+@pytest.mark.parametrize(
+    "changes,sent",
+    [
+        ({"leak_fraction": 0.1}, 2601),
+        ({"leak_fraction": 0.1, "leak_policy": "random"}, 2601),
+        ({"leak_fraction": 0.1, "leak_noise": 0.01}, 26_010),
+        ({"leak_fraction": 0.1, "leak_noise": 0.01, "leak_policy": "random"}, 2601),
+        ({"layers": "last"}, 330),
+        ({"model": "initial", "company_share": 0.05, "initial_epochs": 3}, 26_010),
+    ],
+    ids=str,
+)
 def test_the_attacker_gets_what_the_policy_sends(lab, changes, sent):
     result = ran(lab, attack_steps=20, **changes)
-    assert result.metrics["sent"] == sent and result.metrics["gradients"] == (330 if "layers" in changes else 26_010)
+    assert result.metrics["sent"] == sent and result.metrics["gradients"] == (
+        330 if "layers" in changes else 26_010
+    )
     assert result.metrics["bytes"] >= 4 * sent
 
 
 def test_clipping_changes_the_length_and_not_the_direction(lab):
     plain, clipped = ran(lab, attack_steps=20), ran(lab, attack_steps=20, leak_clip=0.01)
-    assert clipped.metrics["upload_norm"] == pytest.approx(0.01, rel=1e-4) and plain.metrics["upload_norm"] > 1
+    assert (
+        clipped.metrics["upload_norm"] == pytest.approx(0.01, rel=1e-4)
+        and plain.metrics["upload_norm"] > 1
+    )
     assert clipped.curves["apart"][0][1] == pytest.approx(plain.curves["apart"][0][1], abs=1e-3)
 
 
@@ -190,14 +254,25 @@ def test_a_visitors_own_picture_is_never_stored(lab):
     study = Inversion(**QUICK, attack_steps=20).with_picture(image)
     result = finish(lab.need(study))[1]
     assert key(study) not in lab.store and result.pictures["true"]
-    folder, needles = lab.store.folder, (base64.b64encode(image.tobytes())[:60], image.tobytes()[:60], *(png[20:80] for png in result.pictures.values()))
+    folder, needles = (
+        lab.store.folder,
+        (
+            base64.b64encode(image.tobytes())[:60],
+            image.tobytes()[:60],
+            *(png[20:80] for png in result.pictures.values()),
+        ),
+    )
     paths = [p for p in folder.rglob("*") if p.is_file()]
     assert paths and not any(needle in p.read_bytes() for needle in needles for p in paths)
     kept = Inversion(**QUICK, attack_steps=20, seed=8)
     shown = finish(lab.need(kept))[1].pictures["rebuilt"][20:80]
     # one of the data set is found so
-    assert key(kept) in lab.store and any(shown in p.read_bytes() for p in folder.rglob("*") if p.is_file())
-    assert key(study) != key(Inversion(**QUICK, attack_steps=20)) and key(study.with_picture(255 - image)) != key(study)
+    assert key(kept) in lab.store and any(
+        shown in p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    )
+    assert key(study) != key(Inversion(**QUICK, attack_steps=20)) and key(
+        study.with_picture(255 - image)
+    ) != key(study)
 
 
 def test_a_picture_of_another_format_is_refused():
@@ -214,4 +289,8 @@ def test_what_is_not_there_is_said(lab):
 
 def test_defences_are_of_one_picture():
     found = Inversion(category=7, leak_noise=3.0, leak_fraction=0.5).defences()
-    assert list(found) == list(DEFENCES) and {s.category for s in found.values()} == {7} and found["everything"].leak_noise == 0
+    assert (
+        list(found) == list(DEFENCES)
+        and {s.category for s in found.values()} == {7}
+        and found["everything"].leak_noise == 0
+    )

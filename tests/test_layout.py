@@ -13,7 +13,18 @@ from tests.conftest import ROOT
 
 # What pages may use of the engine: studies, the runner, and the light modules that only describe or
 # look up.
-LIGHT = {"engine.studies", "engine.runner", "engine.study", "engine.parameters", "engine.data", "engine.uploads", "engine.lab", "engine.pictures", "engine.rounding", "engine"}
+LIGHT = {
+    "engine.studies",
+    "engine.runner",
+    "engine.study",
+    "engine.parameters",
+    "engine.data",
+    "engine.uploads",
+    "engine.lab",
+    "engine.pictures",
+    "engine.rounding",
+    "engine",
+}
 HEAVY = {"torch", "torchvision", "opacus"}
 
 
@@ -22,8 +33,7 @@ def sources(*folders):
 
 
 def imports(path: Path, top_only: bool = False) -> set[str]:
-    """Modules imported by a file; with top_only, only by statements that run when it is imported.
-    """
+    """Modules imported by a file; with top_only, only by statements that run when it is imported."""
     tree = ast.parse(path.read_text())
     nodes = _top(tree.body) if top_only else ast.walk(tree)
     found = set()
@@ -73,21 +83,34 @@ def test_pages_use_only_studies_the_runner_and_light_modules(path):
     assert used <= LIGHT and not roots(imports(path)) & HEAVY
 
 
-@pytest.mark.parametrize("path", [p for p in sources("engine") if p.parent.name != "studies" and p.name != "__main__.py"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path",
+    [p for p in sources("engine") if p.parent.name != "studies" and p.name != "__main__.py"],
+    ids=lambda p: p.name,
+)
 def test_the_rest_of_the_engine_knows_no_study_and_no_runner(path):
     used = engine_files(imports(path))
     assert not {m for m in used if m.startswith("engine.studies") or m == "engine.runner"}
 
 
-@pytest.mark.parametrize("path", sources("engine/studies") + [ROOT / "engine" / n for n in ("study.py", "lab.py", "runner.py", "data.py", "privacy.py")], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path",
+    sources("engine/studies")
+    + [ROOT / "engine" / n for n in ("study.py", "lab.py", "runner.py", "data.py", "privacy.py")],
+    ids=lambda p: p.name,
+)
 def test_what_the_web_process_imports_holds_no_torch_at_its_top(path):
     assert not roots(imports(path, top_only=True)) & HEAVY
 
 
 def test_the_rule_is_able_to_fail(tmp_path):
-    (tmp_path / "x.py").write_text("import torch\nfrom engine.runner import Runner\ndef f():\n    import streamlit\n")
+    (tmp_path / "x.py").write_text(
+        "import torch\nfrom engine.runner import Runner\ndef f():\n    import streamlit\n"
+    )
     assert roots(imports(tmp_path / "x.py", top_only=True)) == {"torch", "engine"}
-    assert "streamlit" in imports(tmp_path / "x.py") and "engine.runner" in imports(tmp_path / "x.py")
+    assert "streamlit" in imports(tmp_path / "x.py") and "engine.runner" in imports(
+        tmp_path / "x.py"
+    )
 
 
 DRAW_ALL = """
@@ -103,7 +126,9 @@ services().runner.close()
 
 
 def test_no_torch_in_the_web_process_after_every_page_was_drawn():
-    found = subprocess.run([sys.executable, "-c", DRAW_ALL], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    found = subprocess.run(
+        [sys.executable, "-c", DRAW_ALL], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
     assert found.stdout.strip().splitlines()[-1:] == ["[]"], found.stdout + found.stderr
 
 
@@ -123,5 +148,11 @@ def test_no_visitor_changes_the_import_path_of_another():
     sessions.
     """
     for arguments, unchanged in ((["with app"], "True"), ([], "False")):
-        found = subprocess.run([sys.executable, "-c", SYS_PATH, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60)
+        found = subprocess.run(
+            [sys.executable, "-c", SYS_PATH, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=60,
+        )
         assert found.stdout.split()[-1:] == [unchanged], found.stdout + found.stderr

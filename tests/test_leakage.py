@@ -21,7 +21,9 @@ def test_nearest_is_scikit_learns():
     distances, found = NearestNeighbors(n_neighbors=1).fit(references).kneighbors(queries)
     mine, measured = leakage.nearest(queries, references)
     assert measured.numpy() == pytest.approx(distances[:, 0], rel=1e-4)
-    assert (queries - references[mine]).norm(dim=1).numpy() == pytest.approx(distances[:, 0], rel=1e-4)
+    assert (queries - references[mine]).norm(dim=1).numpy() == pytest.approx(
+        distances[:, 0], rel=1e-4
+    )
     # which of two as near is the last digit's affair
     assert (mine.numpy() == found[:, 0]).mean() > 0.99
 
@@ -31,7 +33,9 @@ def test_left_out_is_the_query_itself():
     distances, found = NearestNeighbors(n_neighbors=2).fit(references).kneighbors(references)
     mine, measured = leakage.nearest(references, references, leave_out=True)
     assert measured.numpy() == pytest.approx(distances[:, 1], rel=1e-4)
-    assert (references - references[mine]).norm(dim=1).numpy() == pytest.approx(distances[:, 1], rel=1e-4)
+    assert (references - references[mine]).norm(dim=1).numpy() == pytest.approx(
+        distances[:, 1], rel=1e-4
+    )
     assert (mine.numpy() == found[:, 1]).mean() > 0.99 and (mine.numpy() != np.arange(600)).all()
 
 
@@ -43,11 +47,24 @@ def test_an_exact_copy_has_distance_zero_even_far_from_the_origin():
 def test_structural_similarity_is_scikit_images():
     generator = torch.Generator().manual_seed(0)
     for channels in (1, 3):
-        pictures, references = torch.rand(4, channels, 24, 20, generator=generator), torch.rand(30, channels, 24, 20, generator=generator)
+        pictures, references = (
+            torch.rand(4, channels, 24, 20, generator=generator),
+            torch.rand(30, channels, 24, 20, generator=generator),
+        )
         references[7] = 0.9 * pictures[2]
-        oracle = np.array([[structural_similarity(a.numpy(), b.numpy(), data_range=1.0, channel_axis=0) for b in references] for a in pictures])
+        oracle = np.array(
+            [
+                [
+                    structural_similarity(a.numpy(), b.numpy(), data_range=1.0, channel_axis=0)
+                    for b in references
+                ]
+                for a in pictures
+            ]
+        )
         found, value = leakage.nearest_by_ssim(pictures, references)
-        assert np.array_equal(found, oracle.argmax(1)) and value.numpy() == pytest.approx(oracle.max(1), abs=1e-5)
+        assert np.array_equal(found, oracle.argmax(1)) and value.numpy() == pytest.approx(
+            oracle.max(1), abs=1e-5
+        )
         assert found[2] == 7
 
 
@@ -55,17 +72,26 @@ def test_copies_score_as_copies_and_strangers_as_chance():
     training, held, strangers = rows(4000, 1), rows(1000, 2), rows(1000, 3)
     copies = leakage.copies(training[:500], training, held)
     assert copies.share == 1 and copies.median == 0
-    assert leakage.copies(strangers, training, held).share == pytest.approx(leakage.CHANCE, abs=0.03)
+    assert leakage.copies(strangers, training, held).share == pytest.approx(
+        leakage.CHANCE, abs=0.03
+    )
     near = training[:500] + 0.3 * rows(500, 4)  # close to training pictures, no copies
     assert leakage.copies(near, training, held).share > 0.9
     half = torch.cat([training[:250], strangers[:250]])
-    assert leakage.copies(half, training, held).share == pytest.approx(0.5 + 0.5 * leakage.CHANCE, abs=0.03)
+    assert leakage.copies(half, training, held).share == pytest.approx(
+        0.5 + 0.5 * leakage.CHANCE, abs=0.03
+    )
 
 
 def test_membership_is_the_area_under_the_curve():
-    members, others = np.random.default_rng(0).normal(1, 1, 500), np.random.default_rng(1).normal(0, 1, 800)
+    members, others = (
+        np.random.default_rng(0).normal(1, 1, 500),
+        np.random.default_rng(1).normal(0, 1, 800),
+    )
     truth = np.r_[np.ones(500), np.zeros(800)]
-    assert leakage.membership(members, others) == pytest.approx(roc_auc_score(truth, np.r_[members, others]))
+    assert leakage.membership(members, others) == pytest.approx(
+        roc_auc_score(truth, np.r_[members, others])
+    )
     assert leakage.membership(members, members) == 0.5
     best = max(((members >= t).mean() + (others < t).mean()) / 2 for t in np.r_[members, others])
     assert leakage.advantage(members, others) == pytest.approx(best)

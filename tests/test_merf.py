@@ -12,7 +12,15 @@ from engine import merf
 from engine.noise import GaussianNoise
 
 CPU = torch.device("cpu")
-SETTINGS = {"latent": 8, "averaging": 0.0, "seed": 0, "imitator_width": 4, "imitator_rate": 0.01, "imitator_steps": 40, "imitator_batch": 30}
+SETTINGS = {
+    "latent": 8,
+    "averaging": 0.0,
+    "seed": 0,
+    "imitator_width": 4,
+    "imitator_rate": 0.01,
+    "imitator_steps": 40,
+    "imitator_batch": 30,
+}
 
 
 def features(count: int = 50, length: float = 5.0) -> merf.Features:
@@ -20,7 +28,9 @@ def features(count: int = 50, length: float = 5.0) -> merf.Features:
 
 
 def pictures(count: int, seed: int = 0) -> torch.Tensor:
-    return torch.tensor(np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 1), dtype=np.uint8))
+    return torch.tensor(
+        np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 1), dtype=np.uint8)
+    )
 
 
 def test_features_are_those_of_numpy_and_never_longer_than_one():
@@ -45,14 +55,27 @@ def test_sums_are_those_of_each_class_with_its_size():
     sums = merf.embedding(phi, x, y, 4)
     seen = phi(x.permute(0, 3, 1, 2).float() / 255).double()
     assert torch.allclose(sums[1, :-1], seen[y == 1].sum(0), atol=1e-5)
-    assert torch.allclose(sums[:, -1] / merf.COUNTED, torch.tensor([10.0, 10, 10, 0]).double(), atol=1e-5)
+    assert torch.allclose(
+        sums[:, -1] / merf.COUNTED, torch.tensor([10.0, 10, 10, 0]).double(), atol=1e-5
+    )
     assert float(sums[3].abs().max()) == 0
 
 
-@pytest.mark.parametrize("odd", [torch.zeros(1, 32, 32, 1, dtype=torch.uint8), torch.full((1, 32, 32, 1), 255, dtype=torch.uint8), pictures(1, 9)], ids=["black", "white", "noise"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.zeros(1, 32, 32, 1, dtype=torch.uint8),
+        torch.full((1, 32, 32, 1), 255, dtype=torch.uint8),
+        pictures(1, 9),
+    ],
+    ids=["black", "white", "noise"],
+)
 def test_one_picture_moves_the_sums_by_at_most_the_sensitivity_and_nearly_by_that(odd):
     phi, x, y = features(), pictures(30), torch.arange(30) % 3
-    without, with_ = merf.embedding(phi, x, y, 3), merf.embedding(phi, torch.cat([x, odd]), torch.cat([y, torch.tensor([2])]), 3)
+    without, with_ = (
+        merf.embedding(phi, x, y, 3),
+        merf.embedding(phi, torch.cat([x, odd]), torch.cat([y, torch.tensor([2])]), 3),
+    )
     moved = float((with_ - without).norm())
     assert 0.999 * merf.SENSITIVITY < moved <= merf.SENSITIVITY
     # the classes' sizes are paid for: a sensitivity of 1 would be an error that this test sees

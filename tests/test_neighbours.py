@@ -1,5 +1,4 @@
-"""What a promise compares: a picture and a blank in its place, n being public; and is it charged?
-"""
+"""What a promise compares: a picture and a blank in its place, n being public; and is it charged?"""
 
 import numpy as np
 import pytest
@@ -120,8 +119,13 @@ def own_gradient(model):
     return found * min(1.0, STUDY.clip / float(found.norm()))
 
 
-SUMS = [DPTraining(noise_multiplier=1.0), STUDIES["classifier"].preset("private"),
-        STUDIES["gan"](), STUDIES["dp_merf"](), GradientSharing(noise_multiplier=1.0)]
+SUMS = [
+    DPTraining(noise_multiplier=1.0),
+    STUDIES["classifier"].preset("private"),
+    STUDIES["gan"](),
+    STUDIES["dp_merf"](),
+    GradientSharing(noise_multiplier=1.0),
+]
 PLANNED = ("dp_training", "classifier", "gan")
 
 
@@ -134,11 +138,19 @@ def test_every_promise_of_noise_on_a_sum_says_blanked_and_what_is_public(study):
     assert all(word in promise.neighbours for word in ("blanked", "fixed and public"))
 
 
-WRONG = ("added or removed", "addition or removal", "adding or removing",
-         "picture more or less", "participant more or less", "picture more or fewer")
-EXPLAINS = ("blanked, not added or removed",  # where it says why not, or what was wrong before
-            "it is not quite adding or removing a picture",
-            'neighbours said "added or removed" while *n* is used')
+WRONG = (
+    "added or removed",
+    "addition or removal",
+    "adding or removing",
+    "picture more or less",
+    "participant more or less",
+    "picture more or fewer",
+)
+EXPLAINS = (
+    "blanked, not added or removed",  # where it says why not, or what was wrong before
+    "it is not quite adding or removing a picture",
+    'neighbours said "added or removed" while *n* is used',
+)
 
 
 def says_it_wrong(text: str) -> bool:
@@ -151,8 +163,9 @@ def says_it_wrong(text: str) -> bool:
 
 def test_no_module_no_page_and_no_document_says_added_or_removed():
     folders = [ROOT / name for name in ("engine", "cache", "pages", "docs")]
-    told = [path for folder in folders for path in folder.rglob("*.*")
-            if path.suffix in (".py", ".md")] + [ROOT / "README.md", ROOT / "app.py"]
+    told = [
+        path for folder in folders for path in folder.rglob("*.*") if path.suffix in (".py", ".md")
+    ] + [ROOT / "README.md", ROOT / "app.py"]
     assert len(told) > 80
     assert [path.name for path in told if says_it_wrong(path.read_text())] == []
     assert says_it_wrong("one training picture added\n or removed")

@@ -12,9 +12,13 @@ from torch import nn
 from engine.networks import initialised, report_cnn
 
 
-@pytest.mark.parametrize("channels, size, classes", [(1, 28, 10), (3, 32, 10), (3, 33, 7), (1, 64, 2)])
+@pytest.mark.parametrize(
+    "channels, size, classes", [(1, 28, 10), (3, 32, 10), (3, 33, 7), (1, 64, 2)]
+)
 def test_any_channels_size_and_classes(channels, size, classes):
-    assert report_cnn(channels, size, classes, seed=0)(torch.zeros(5, channels, size, size)).shape == (5, classes)
+    assert report_cnn(channels, size, classes, seed=0)(
+        torch.zeros(5, channels, size, size)
+    ).shape == (5, classes)
 
 
 def test_it_has_the_tutorials_number_of_parameters():
@@ -64,9 +68,14 @@ def test_pooling_first_is_exactly_the_tutorials_network():
         gradients.append(torch.autograd.grad(outputs[-1].square().sum(), list(ours.parameters())))
     # the larger of two numbers is one of them: no sum is taken in another order
     assert torch.equal(*outputs)
-    assert all(torch.allclose(a, b, rtol=0, atol=1e-6 * float(b.abs().max())) for a, b in zip(*gradients))
+    assert all(
+        torch.allclose(a, b, rtol=0, atol=1e-6 * float(b.abs().max())) for a, b in zip(*gradients)
+    )
 
 
 def test_torchvision_imports_whatever_torch_is_beside_it():
-    code = "from engine.vision import torchvision as t; t.datasets.MNIST, t.transforms.ToTensor, t.models.resnet18()"
+    code = (
+        "from engine.vision import torchvision as t; t.datasets.MNIST, t.transforms.ToTensor,"
+        " t.models.resnet18()"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

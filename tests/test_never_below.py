@@ -27,6 +27,7 @@ SLACK = 1 + 1e-9  # of δ, for the rounding of the lower bounds themselves
 
 # --- what cannot be beaten ------------------------------------------------------------------------
 
+
 @dataclass(frozen=True)
 class Sums:
     """The attacker's figure under noise of deviation 1: what the picture adds to it (m,), and these
@@ -96,10 +97,12 @@ def settings(rng, count, most_steps=5.0):
 def worse(noise, rate, steps, delta, rng):
     """The same setting with one thing changed to the less private side; its name first."""
     factor = 1 + 10 ** rng.uniform(-3, 0)
-    return [("noise", (noise / factor, rate, steps, delta)),
-            ("rate", (noise, min(1.0, rate * factor), steps, delta)),
-            ("steps", (noise, rate, max(steps + 1, int(steps * factor)), delta)),
-            ("δ", (noise, rate, steps, delta / factor))]
+    return [
+        ("noise", (noise / factor, rate, steps, delta)),
+        ("rate", (noise, min(1.0, rate * factor), steps, delta)),
+        ("steps", (noise, rate, max(steps + 1, int(steps * factor)), delta)),
+        ("δ", (noise, rate, steps, delta / factor)),
+    ]
 
 
 def test_the_lower_bound_is_the_whole_truth_where_it_should_be():
@@ -121,6 +124,7 @@ def test_the_lower_bound_is_the_whole_truth_where_it_should_be():
 
 
 # --- DP-SGD ---------------------------------------------------------------------------------------
+
 
 def test_the_fast_bound_is_never_below_the_truth():
     """10,000 settings: 400 steps' noise and rate, with 25 numbers of steps and δ each."""
@@ -190,9 +194,11 @@ def costs_nothing(epsilon, noise, rate, steps, delta):
     return epsilon if rate**2 / noise**2 > 1e-9 else 0.0
 
 
-PLANTED = {"ε × 0.97": lambda epsilon, *setting: 0.97 * epsilon,
-           "a moment that rounds to 1": costs_nothing,
-           "δ ignored": lambda epsilon, noise, rate, steps, delta: spent(noise, rate, steps, 0.01)}
+PLANTED = {
+    "ε × 0.97": lambda epsilon, *setting: 0.97 * epsilon,
+    "a moment that rounds to 1": costs_nothing,
+    "δ ignored": lambda epsilon, noise, rate, steps, delta: spent(noise, rate, steps, 0.01),
+}
 
 
 @pytest.mark.parametrize("error", PLANTED)
@@ -217,6 +223,7 @@ def count_refuted(count, seed):
 @pytest.mark.parametrize("share", [1.0, 0.9, 0.5])
 def test_an_error_planted_in_the_bound_for_hardly_any_noise_is_found(share, monkeypatch):
     """Moments with a part of their exponent."""
+
     def less(noise, rate):
         more = privacy.FRACTIONAL * (privacy.FRACTIONAL - 1) / (2 * noise**2)
         return np.logaddexp(math.log1p(-rate), math.log(rate) + share * more)
@@ -259,8 +266,11 @@ def optimistic(noise, rate, steps, delta, release=None, points=3e5):
     interval = (widest + 20 * math.sqrt(steps) * spread) / points
     if interval > 1 or delta < 10 * transforms_err(steps):
         return 0.0
-    kind = {"value_discretization_interval": interval, "pessimistic_estimate": False,
-            "use_connect_dots": False}
+    kind = {
+        "value_discretization_interval": interval,
+        "pessimistic_estimate": False,
+        "use_connect_dots": False,
+    }
     composed = pld.from_gaussian_mechanism(noise, sampling_prob=rate, **kind).self_compose(steps)
     if release is not None:
         composed = composed.compose(pld.from_gaussian_mechanism(release, **kind))
@@ -271,7 +281,12 @@ def optimistic(noise, rate, steps, delta, release=None, points=3e5):
 
 def test_the_optimistic_distributions_are_below_the_truth_and_near_it():
     """Without sampling beside the exact curve; with it they find an ε that is 3 % too small."""
-    for noise, steps, delta in [(0.02, 1, 1e-5), (0.5, 10, 1e-9), (2.0, 4, 1e-5), (20.0, 100, 1e-7)]:
+    for noise, steps, delta in [
+        (0.02, 1, 1e-5),
+        (0.5, 10, 1e-9),
+        (2.0, 4, 1e-5),
+        (20.0, 100, 1e-7),
+    ]:
         found, together = optimistic(noise, 1.0, steps, delta), noise / steps**0.5
         told = found > 0
         assert told == (noise > 0.02)  # an ε above 700 is beyond them
@@ -286,6 +301,7 @@ def test_the_optimistic_distributions_are_below_the_truth_and_near_it():
 
 
 # --- several runs together ------------------------------------------------------------------------
+
 
 def run_of(rng):
     steps, rate = int(10 ** rng.uniform(0, 3)), min(1.0, 10 ** rng.uniform(-4, 0.3))
@@ -329,6 +345,7 @@ def test_runs_with_hardly_any_noise_promise_no_better_odds_than_their_epsilon():
 
 # --- one Gaussian release, and a label beside it --------------------------------------------------
 
+
 def exact_stick(epsilon, ratio):
     """Balle and Wang 2018, Theorem 8, to 40 digits; ratio: σ over the sensitivity."""
     with mpmath.workdps(40):
@@ -357,8 +374,7 @@ def test_ten_thousand_gaussian_releases():
 @pytest.mark.parametrize("sigma", [1e6, 1e9, 1e12])
 @pytest.mark.parametrize("share", [0.3, 0.999, 0.9999999])
 def test_the_hockey_stick_of_strong_noise_does_not_cancel(sigma, share):
-    """Its two terms agree in all but the last digits there: δ(0) came out wrong by parts in 10,000.
-    """
+    """Its two terms agree in all but the last digits there: δ(0) came out wrong by parts in 10,000."""
     for epsilon in (0.0, share * 0.5 / sigma**2, share / sigma):
         found, exact = privacy.gaussian_hockey_stick(epsilon, sigma), exact_stick(epsilon, sigma)
         assert found == pytest.approx(float(exact), rel=1e-9, abs=0)
@@ -377,8 +393,7 @@ def test_ten_thousand_pictures_with_a_label():
         return special.ndtr(half - shift) - other
 
     def both(epsilon, sigma, told, k):
-        """δ of the pair at ε: over what the label came out as, each with its own likelihood ratio.
-        """
+        """δ of the pair at ε: over what the label came out as, each with its own likelihood ratio."""
         keep, other = 1 / (1 + (k - 1) * math.exp(-told)), 1 / (math.exp(told) + k - 1)
         apart = keep * stick(epsilon - told, sigma) + other * stick(epsilon + told, sigma)
         return apart + (k - 2) * other * stick(epsilon, sigma)
@@ -399,14 +414,18 @@ def test_ten_thousand_pictures_with_a_label():
 
 # --- phones and their server ----------------------------------------------------------------------
 
+
 def test_phones_and_server_are_never_below_the_truth():
     rng, refuted = np.random.default_rng(9), 0
     for noised_by, rounds in itertools.product(("server", "phone"), range(24)):
         server = noised_by == "server"
         phones = GradientSharing(
-            noised_by=noised_by, noise_multiplier=10 ** rng.uniform(-2, 3.3),
+            noised_by=noised_by,
+            noise_multiplier=10 ** rng.uniform(-2, 3.3),
             participation=10 ** rng.uniform(-3, 0) if server else 1.0,
-            rounds=int(10 ** rng.uniform(0, 3)), delta=10 ** rng.uniform(-12, -2))
+            rounds=int(10 ** rng.uniform(0, 3)),
+            delta=10 ** rng.uniform(-12, -2),
+        )
         days, noise = phones.rounds, phones.noise_multiplier
         step = (noise, phones.participation) if server else (noise / 2, 1.0)
         truth = [(*step, days, None)]
@@ -422,8 +441,9 @@ def test_phones_and_server_are_never_below_the_truth():
 
 def test_what_the_phones_were_once_told():
     """Strong noise and few phones a day: ε = 0 stood on the page, and in the final promise."""
-    told = GradientSharing.preset("tiny", noise_multiplier=2000.0, participation=0.001, delta=1e-12,
-                                  rounds=1000)
+    told = GradientSharing.preset(
+        "tiny", noise_multiplier=2000.0, participation=0.001, delta=1e-12, rounds=1000
+    )
     truth = [(2000.0, 0.001, 1000, None)]
     assert too_small(3e-5, 1e-12, truth)
     for epsilon in (told.spent(1000), told.guarantee().epsilon):

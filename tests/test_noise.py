@@ -31,7 +31,9 @@ def test_the_reports_sigmas():
 
 
 def test_published_settings_are_charged_what_they_really_give():
-    _, result = release(epsilon=2000, calibration="textbook", sensitivity="report", label_epsilon=75)
+    _, result = release(
+        epsilon=2000, calibration="textbook", sensitivity="report", label_epsilon=75
+    )
     truth = privacy.gaussian_epsilon(result.metrics["sigma"], 1 / 784**2, math.sqrt(2))
     assert result.metrics["epsilon_picture"] == pytest.approx(truth) and truth > 70_000
     assert result.guarantee.epsilon == pytest.approx(truth + 75)
@@ -48,7 +50,10 @@ def test_no_two_pictures_are_farther_apart_than_the_sensitivity():
     units = np.stack([unit_length(i).ravel() for i in images])
     assert np.linalg.norm(units[:, None] - units[None], axis=-1).max() <= REPLACE_ONE
     black, one = np.zeros(784), np.eye(784)
-    assert np.linalg.norm(one[0] - one[1]) == pytest.approx(REPLACE_ONE) and np.linalg.norm(one[0] - black) <= REPLACE_ONE
+    assert (
+        np.linalg.norm(one[0] - one[1]) == pytest.approx(REPLACE_ONE)
+        and np.linalg.norm(one[0] - black) <= REPLACE_ONE
+    )
 
 
 def noise_of(scale: float, seeds: int = 40) -> np.ndarray:
@@ -56,7 +61,13 @@ def noise_of(scale: float, seeds: int = 40) -> np.ndarray:
     picture, found = np.full((28, 28, 1), 255, np.uint8), []
     for seed in range(seeds):
         study = Noise(epsilon=150_000, seed=seed)
-        found.append((study.release(picture, 3, tuple("0123456789")).arrays["released"] - unit_length(picture)) * scale)
+        found.append(
+            (
+                study.release(picture, 3, tuple("0123456789")).arrays["released"]
+                - unit_length(picture)
+            )
+            * scale
+        )
     return np.concatenate(found).ravel() / Noise(epsilon=150_000).sigma(150_000)
 
 

@@ -44,8 +44,7 @@ def test_a_broken_feature_gives_no_frechet_distance(value, columns):
 
 @pytest.mark.parametrize("value", BROKEN)
 def test_a_broken_feature_gives_no_precision_no_recall_and_no_kernel_distance(value):
-    """A point without end had a ball without end, which took in every real picture: a recall of 1.
-    """
+    """A point without end had a ball without end, which took in every real picture: a recall of 1."""
     with np.errstate(all="ignore"):
         found = metrics.precision_and_recall(sound(), broken(value))
         assert math.isnan(found.precision) or found.precision < 1
@@ -125,8 +124,7 @@ def test_no_epsilon_from_a_bound_that_is_no_number():
 
 
 def test_an_attack_on_answers_that_are_no_numbers_is_refused():
-    """They stood for 'says nothing', and the attack found as little as behind the strongest noise.
-    """
+    """They stood for 'says nothing', and the attack found as little as behind the strongest noise."""
     logits, labels = np.random.default_rng(0).normal(size=(5, 3)), np.zeros(5, int)
     assert np.isfinite(attacks.confidence(logits, labels)).all()
     logits[2, 1] = math.nan
@@ -145,16 +143,28 @@ def test_a_margin_of_what_is_no_number_is_none():
 
 def of_set(**changes):
     """What page Fidelity knows of one set."""
-    found = {"again_pixels": 0, "copies_pixels": 0.04, "distinct_pixels": 500, "known_pixels": 1.0,
-             "yardstick_pixels": 500, "frechet_distance": 3.0, "precision": 0.5, "learned": 500,
-             "pictures": 500, "mifid_torchmetrics": 9.0}
+    found = {
+        "again_pixels": 0,
+        "copies_pixels": 0.04,
+        "distinct_pixels": 500,
+        "known_pixels": 1.0,
+        "yardstick_pixels": 500,
+        "frechet_distance": 3.0,
+        "precision": 0.5,
+        "learned": 500,
+        "pictures": 500,
+        "mifid_torchmetrics": 9.0,
+    }
     return found | changes
 
 
 def controls(**copies):
     """Of the sets whose answer is known."""
-    known = {"held-out": of_set(), "untrained": of_set(),
-             "copies": of_set(again_pixels=500, **copies)}
+    known = {
+        "held-out": of_set(),
+        "untrained": of_set(),
+        "copies": of_set(again_pixels=500, **copies),
+    }
     return {words.CONTROLS[name]: found for name, found in known.items()}
 
 
@@ -164,13 +174,21 @@ LOST = [{"again_pixels": math.nan}, {"copies_pixels": math.nan, "again_pixels": 
 @pytest.mark.parametrize("changes", LOST)
 def test_a_set_without_numbers_is_not_acquitted(changes):
     rest = controls(copies_pixels=1.0)
-    clean, lost = (words.copied({"GAN": found} | rest, ("GAN",))
-                   for found in (of_set(), of_set(**changes)))
+    clean, lost = (
+        words.copied({"GAN": found} | rest, ("GAN",)) for found in (of_set(), of_set(**changes))
+    )
     assert "In none of them" in clean and "In none of them" not in lost
     assert "Nothing can be said of GAN" in lost
 
 
-@pytest.mark.parametrize(("copies", "unseen"), [({"known_pixels": math.nan}, {}), ({"again_pixels": math.nan}, {}), ({}, {"again_pixels": math.nan})])
+@pytest.mark.parametrize(
+    ("copies", "unseen"),
+    [
+        ({"known_pixels": math.nan}, {}),
+        ({"again_pixels": math.nan}, {}),
+        ({}, {"again_pixels": math.nan}),
+    ],
+)
 def test_a_control_without_numbers_gives_no_verdict(copies, unseen):
     exact = of_set(again_pixels=500, copies_pixels=1.0)
     assert fidelity.doubt(exact, of_set()) == ""

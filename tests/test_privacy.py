@@ -23,6 +23,7 @@ DELTA = 1 / 784**2
 
 # --- one Gaussian release -------------------------------------------------------------------------
 
+
 def exact_delta(epsilon, sigma):
     """Balle and Wang 2018, Theorem 8, to 60 digits (sensitivity 1)."""
     epsilon, sigma = mpmath.mpf(epsilon), mpmath.mpf(sigma)
@@ -61,7 +62,9 @@ def test_gaussian_epsilon_is_the_least_one(sigma, delta):
     assert epsilon == pytest.approx(get_epsilon_gaussian(sigma, delta), rel=1e-6)
 
 
-@pytest.mark.parametrize("delta, expected_zero", [(1e-12, False), (3e-7, False), (5e-7, True), (0.1, True)])
+@pytest.mark.parametrize(
+    "delta, expected_zero", [(1e-12, False), (3e-7, False), (5e-7, True), (0.1, True)]
+)
 def test_gaussian_epsilon_of_huge_noise(delta, expected_zero):
     epsilon = privacy.gaussian_epsilon(1e6, delta)
     assert (epsilon == 0) is expected_zero
@@ -79,17 +82,27 @@ def test_known_values_of_the_first_report():
 
 
 def test_sensitivity_scales_the_noise():
-    assert privacy.gaussian_sigma(3, 1e-5, 1.4) == pytest.approx(1.4 * privacy.gaussian_sigma(3, 1e-5))
-    assert privacy.textbook_sigma(3, 1e-5, 1.4) == pytest.approx(1.4 * privacy.textbook_sigma(3, 1e-5))
-    assert privacy.gaussian_epsilon(0.5, 1e-5, 2) == pytest.approx(privacy.gaussian_epsilon(0.25, 1e-5))
+    assert privacy.gaussian_sigma(3, 1e-5, 1.4) == pytest.approx(
+        1.4 * privacy.gaussian_sigma(3, 1e-5)
+    )
+    assert privacy.textbook_sigma(3, 1e-5, 1.4) == pytest.approx(
+        1.4 * privacy.textbook_sigma(3, 1e-5)
+    )
+    assert privacy.gaussian_epsilon(0.5, 1e-5, 2) == pytest.approx(
+        privacy.gaussian_epsilon(0.25, 1e-5)
+    )
 
 
 @pytest.mark.parametrize("sigma", [1e-3, 0.05, 0.5, 2, 1e4])
 @pytest.mark.parametrize("epsilon", [-2000, -75, -1, 0, 1e-3, 1, 75, 2000])
 def test_hockey_stick_at_any_sign(epsilon, sigma):
     expected = float(exact_delta(epsilon, sigma))
-    assert privacy.gaussian_hockey_stick(epsilon, sigma) == pytest.approx(expected, rel=1e-9, abs=1e-300)
-    assert privacy.gaussian_hockey_stick(epsilon, 3 * sigma, 3) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+    assert privacy.gaussian_hockey_stick(epsilon, sigma) == pytest.approx(
+        expected, rel=1e-9, abs=1e-300
+    )
+    assert privacy.gaussian_hockey_stick(epsilon, 3 * sigma, 3) == pytest.approx(
+        expected, rel=1e-9, abs=1e-300
+    )
 
 
 @pytest.mark.parametrize(("sigma", "epsilon"), [(1.25e11, -1.03e-11), (1e7, -3e-8), (1e4, -1e-4)])
@@ -104,13 +117,23 @@ def test_gaussian_epsilon_is_not_below_the_truth_where_delta_covers_nearly_all()
     assert exact_delta(privacy.gaussian_epsilon(sigma, delta), sigma) <= mpmath.mpf(delta)
 
 
-@pytest.mark.parametrize("call", [
-    lambda: privacy.gaussian_sigma(0, 1e-5), lambda: privacy.gaussian_sigma(1, 0), lambda: privacy.gaussian_sigma(1, 1),
-    lambda: privacy.gaussian_epsilon(-1, 1e-5), lambda: privacy.gaussian_epsilon(1, 1e-5, 0),
-    lambda: privacy.dp_sgd_epsilon(1, 1.1, 10, 1e-5), lambda: privacy.rdp_epsilon(1, 0.1, 10, 0),
-    lambda: privacy.dp_sgd_noise(0, 0.1, 10, 1e-5), lambda: privacy.randomized_response(1, 1),
-    lambda: privacy.gaussian_sigma(math.nan, 1e-5), lambda: privacy.rdp_epsilon(math.nan, 0.1, 10, 1e-5),
-    lambda: privacy.sample_randomized_response(np.array([10]), 1, 10, np.random.default_rng(0))])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: privacy.gaussian_sigma(0, 1e-5),
+        lambda: privacy.gaussian_sigma(1, 0),
+        lambda: privacy.gaussian_sigma(1, 1),
+        lambda: privacy.gaussian_epsilon(-1, 1e-5),
+        lambda: privacy.gaussian_epsilon(1, 1e-5, 0),
+        lambda: privacy.dp_sgd_epsilon(1, 1.1, 10, 1e-5),
+        lambda: privacy.rdp_epsilon(1, 0.1, 10, 0),
+        lambda: privacy.dp_sgd_noise(0, 0.1, 10, 1e-5),
+        lambda: privacy.randomized_response(1, 1),
+        lambda: privacy.gaussian_sigma(math.nan, 1e-5),
+        lambda: privacy.rdp_epsilon(math.nan, 0.1, 10, 1e-5),
+        lambda: privacy.sample_randomized_response(np.array([10]), 1, 10, np.random.default_rng(0)),
+    ],
+)
 def test_values_out_of_range_are_refused(call):
     with pytest.raises(ValueError, match="needs"):
         call()
@@ -119,30 +142,62 @@ def test_values_out_of_range_are_refused(call):
 # --- DP-SGD ---------------------------------------------------------------------------------------
 
 SETTINGS = [  # (noise multiplier, sample rate, steps, δ), 50 of them
-    *[(noise, rate, steps, 1e-5) for noise in (1.3, 1.8, 2.5, 4.0, 6.0) for rate, steps in
-      [(0.00512, 1950), (0.01, 500), (0.01, 5000), (0.02, 1000), (0.05, 60), (0.05, 600), (0.1, 200), (0.3, 30)]],
-    (0.5, 0.01, 200, 1e-5), (0.7, 0.05, 100, 1e-6), (0.9, 0.01, 1000, 1e-9), (1.0, 0.2, 100, 1e-8),
-    (1.0, 256 / 50_000, 1950, 1e-5), (1.2, 0.00427, 7000, 1e-4), (2.0, 0.2, 2000, 1e-7), (5.0, 0.3, 3000, 1e-5),
-    (8.0, 0.05, 20_000, 1e-6), (20.0, 0.5, 10_000, 1e-5)]
+    *[
+        (noise, rate, steps, 1e-5)
+        for noise in (1.3, 1.8, 2.5, 4.0, 6.0)
+        for rate, steps in [
+            (0.00512, 1950),
+            (0.01, 500),
+            (0.01, 5000),
+            (0.02, 1000),
+            (0.05, 60),
+            (0.05, 600),
+            (0.1, 200),
+            (0.3, 30),
+        ]
+    ],
+    (0.5, 0.01, 200, 1e-5),
+    (0.7, 0.05, 100, 1e-6),
+    (0.9, 0.01, 1000, 1e-9),
+    (1.0, 0.2, 100, 1e-8),
+    (1.0, 256 / 50_000, 1950, 1e-5),
+    (1.2, 0.00427, 7000, 1e-4),
+    (2.0, 0.2, 2000, 1e-7),
+    (5.0, 0.3, 3000, 1e-5),
+    (8.0, 0.05, 20_000, 1e-6),
+    (20.0, 0.5, 10_000, 1e-5),
+]
 
 PLANTED = {  # an accountant that makes this mistake, in terms of a correct one
     "sample rate halved": lambda noise, rate, steps, delta: (noise, rate / 2, steps, delta),
     "σ 10 % too large": lambda noise, rate, steps, delta: (1.1 * noise, rate, steps, delta),
     "steps halved": lambda noise, rate, steps, delta: (noise, rate, steps // 2, delta),
-    "shuffled batches": lambda noise, rate, steps, delta: (noise, 1.0, max(1, round(rate * steps)), delta),
-    "δ ten times too large": lambda noise, rate, steps, delta: (noise, rate, steps, 10 * delta)}
+    "shuffled batches": lambda noise, rate, steps, delta: (
+        noise,
+        1.0,
+        max(1, round(rate * steps)),
+        delta,
+    ),
+    "δ ten times too large": lambda noise, rate, steps, delta: (noise, rate, steps, 10 * delta),
+}
 
 
 def default_pld(noise, rate, steps, delta):
     """ε by dp_accounting's PLD, all settings left at their defaults."""
-    return pld.from_gaussian_mechanism(noise, sampling_prob=rate).self_compose(steps).get_epsilon_for_delta(delta)
+    return (
+        pld.from_gaussian_mechanism(noise, sampling_prob=rate)
+        .self_compose(steps)
+        .get_epsilon_for_delta(delta)
+    )
 
 
 @pytest.fixture(scope="module")
 def spent():
     """For each setting, dp_accounting's ε and ours."""
     assert len(SETTINGS) == 50
-    return {setting: (default_pld(*setting), privacy.dp_sgd_epsilon(*setting)) for setting in SETTINGS}
+    return {
+        setting: (default_pld(*setting), privacy.dp_sgd_epsilon(*setting)) for setting in SETTINGS
+    }
 
 
 def agrees(epsilon, oracle):
@@ -158,7 +213,10 @@ def test_dp_sgd_epsilon_is_never_below_dp_accounting_and_at_most_a_percent_above
 def test_a_coarser_interval_agrees_too_and_says_so(spent):
     coarse = {setting: privacy.dp_sgd_epsilon(*setting, seconds=0.1) for setting in SETTINGS}
     assert all(agrees(coarse[setting].epsilon, oracle) for setting, (oracle, _) in spent.items())
-    assert sum("rounded up to multiples of 0.0" in result.accountant for result in coarse.values()) >= 30
+    assert (
+        sum("rounded up to multiples of 0.0" in result.accountant for result in coarse.values())
+        >= 30
+    )
 
 
 @pytest.mark.parametrize("mistake", PLANTED)
@@ -210,24 +268,34 @@ def test_never_below_the_exact_gaussian_where_dp_accounting_is(noise, steps, del
     assert exact * (1 - 1e-8) <= ours <= 1.15 * exact
 
 
-@pytest.mark.parametrize("noise, rate, steps", [
-    (0.1, 0.01, 10_000), (1e-3, 1e-4, 1000), (0.3, 0.99, 100_000)])
+@pytest.mark.parametrize(
+    "noise, rate, steps", [(0.1, 0.01, 10_000), (1e-3, 1e-4, 1000), (0.3, 0.99, 100_000)]
+)
 def test_little_noise_is_accounted_more_coarsely_and_says_how(noise, rate, steps):
     result = privacy.dp_sgd_epsilon(noise, rate, steps, 1e-5, seconds=1.0)
     assert "multiples" in result.accountant
-    assert 0.98 <= result.epsilon / privacy.dp_sgd_epsilon(noise, rate, steps, 1e-5, seconds=0.2).epsilon <= 1
+    assert (
+        0.98
+        <= result.epsilon / privacy.dp_sgd_epsilon(noise, rate, steps, 1e-5, seconds=0.2).epsilon
+        <= 1
+    )
     assert result.epsilon <= privacy.rdp_epsilon(noise, rate, steps, 1e-5)
 
 
 @pytest.mark.parametrize("noise", [0.0285, 0.0293, 0.0297, 0.03])
 def test_epsilon_above_700_where_dp_accounting_overflows(noise):
-    exact, ours = privacy.gaussian_epsilon(noise, 1e-5), privacy.dp_sgd_epsilon(noise, 1.0, 1, 1e-5, seconds=0.3)
+    exact, ours = (
+        privacy.gaussian_epsilon(noise, 1e-5),
+        privacy.dp_sgd_epsilon(noise, 1.0, 1, 1e-5, seconds=0.3),
+    )
     assert exact <= ours.epsilon <= 1.002 * exact and ours.accountant.startswith("PLD")
 
 
 def test_hardly_any_noise_leaves_the_renyi_bound():
     result = privacy.dp_sgd_epsilon(1e-5, 0.1, 1000, 1e-5)
-    assert result == privacy.Spent(privacy.rdp_epsilon(1e-5, 0.1, 1000, 1e-5), "RDP, an upper bound")
+    assert result == privacy.Spent(
+        privacy.rdp_epsilon(1e-5, 0.1, 1000, 1e-5), "RDP, an upper bound"
+    )
     assert math.isfinite(result.epsilon)
 
 
@@ -235,14 +303,20 @@ def test_nothing_released_and_no_noise():
     for count in (lambda *a: privacy.dp_sgd_epsilon(*a).epsilon, privacy.rdp_epsilon):
         assert count(1.0, 0.1, 0, 1e-5) == 0 and count(0.0, 0.0, 10, 1e-5) == 0
         assert count(0.0, 0.1, 10, 1e-5) == math.inf
-    assert privacy.odds_dp_sgd(0.0, 0.1, 1) == pytest.approx(0.55) and privacy.odds_dp_sgd(1.0, 0.1, 0) == 0.5
+    assert (
+        privacy.odds_dp_sgd(0.0, 0.1, 1) == pytest.approx(0.55)
+        and privacy.odds_dp_sgd(1.0, 0.1, 0) == 0.5
+    )
 
 
 def test_ten_million_steps_do_not_hang():
-    assert privacy.dp_sgd_epsilon(5.0, 1e-3, 12_000_000, 1e-5).epsilon == pytest.approx(3.1, rel=0.1)
+    assert privacy.dp_sgd_epsilon(5.0, 1e-3, 12_000_000, 1e-5).epsilon == pytest.approx(
+        3.1, rel=0.1
+    )
 
 
 # --- the bound shown while it runs ----------------------------------------------------------------
+
 
 def test_rdp_is_never_below_the_pld_and_near_it(spent):
     for setting, (oracle, ours) in spent.items():
@@ -284,8 +358,10 @@ def test_convexity_bounds_the_quadrature():
         assert (privacy._convexity(0.06, rate) >= privacy._quadrature(0.06, rate)).all()
 
 
-@pytest.mark.parametrize("noise, rate, steps", [
-    (1.0, 0.00512, 1950), (0.6, 0.05, 600), (3.0, 0.3, 30), (8.0, 0.05, 20_000)])
+@pytest.mark.parametrize(
+    "noise, rate, steps",
+    [(1.0, 0.00512, 1950), (0.6, 0.05, 600), (3.0, 0.3, 30), (8.0, 0.05, 20_000)],
+)
 def test_rdp_against_dp_accounting_and_opacus(noise, rate, steps):
     import dp_accounting
     from opacus.accountants.analysis import rdp as opacus_rdp
@@ -297,7 +373,7 @@ def test_rdp_against_dp_accounting_and_opacus(noise, rate, steps):
     assert 0.9 <= ours / accountant.get_epsilon(1e-5) <= 1 + 3e-9  # ours has fractional orders too
     orders = privacy.INTEGER[privacy.INTEGER < 300].tolist()  # above about 1,000 Opacus gives nan
     theirs = opacus_rdp.compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=orders)
-    mine = privacy._one_step(noise, rate)[len(privacy.FRACTIONAL):][:len(orders)]
+    mine = privacy._one_step(noise, rate)[len(privacy.FRACTIONAL) :][: len(orders)]
     np.testing.assert_allclose(mine, theirs, rtol=1e-6)
 
 
@@ -311,6 +387,7 @@ def test_moments_are_computed_once_for_all_steps():
 
 # --- noise for a wanted ε -------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("target", [0.1, 1.0, 8.0])
 @pytest.mark.parametrize("rate, steps, delta", [(256 / 50_000, 1950, 1e-5), (0.2, 400, 1e-5)])
 def test_dp_sgd_noise_meets_the_target_from_below(target, rate, steps, delta):
@@ -319,15 +396,26 @@ def test_dp_sgd_noise_meets_the_target_from_below(target, rate, steps, delta):
     assert privacy.dp_sgd_epsilon(0.98 * noise, rate, steps, delta, seconds=0.3).epsilon > target
 
 
-@pytest.mark.parametrize("target, rate, steps, delta", [
-    (2.0, 1e-4, 1, 1e-6), (1000.0, 0.2, 400, 1e-5), (0.1, 1.0, 1000, 1e-5), (3.0, 1e-3, 100_000, 1e-6), (1.0, 0.01, 1000, 1e-11)])
+@pytest.mark.parametrize(
+    "target, rate, steps, delta",
+    [
+        (2.0, 1e-4, 1, 1e-6),
+        (1000.0, 0.2, 400, 1e-5),
+        (0.1, 1.0, 1000, 1e-5),
+        (3.0, 1e-3, 100_000, 1e-6),
+        (1.0, 0.01, 1000, 1e-11),
+    ],
+)
 def test_dp_sgd_noise_at_the_edges(target, rate, steps, delta):
     noise = privacy.dp_sgd_noise(target, rate, steps, delta)
     assert 0.995 * target <= privacy.dp_sgd_epsilon(noise, rate, steps, delta).epsilon <= target
 
 
 def test_dp_sgd_noise_that_cannot_be_or_need_not_be():
-    with pytest.raises(privacy.Unreachable, match="ε = 0.01 is out of reach: even a noise multiplier of 1000 spends"):
+    with pytest.raises(
+        privacy.Unreachable,
+        match="ε = 0.01 is out of reach: even a noise multiplier of 1000 spends",
+    ):
         privacy.dp_sgd_noise(0.01, 0.5, 100_000, 1e-5)
     assert issubclass(privacy.Unreachable, ValueError)
     assert privacy.dp_sgd_noise(1.0, 0.1, 0, 1e-5) == 0
@@ -336,6 +424,7 @@ def test_dp_sgd_noise_that_cannot_be_or_need_not_be():
 
 
 # --- odds -----------------------------------------------------------------------------------------
+
 
 def consistent(odds, right, n):
     """Could `right` of n guesses come from these odds? Two-sided, wrong once in a million."""
@@ -349,16 +438,23 @@ def attack(losses_with, losses_without):
     return (losses_with > 0).sum() + (losses_without <= 0).sum()
 
 
-@pytest.mark.parametrize("epsilon, delta", [(0, 0), (0.1, 1e-5), (8, 1e-3), (700, 0), (1e5, 0.1), (2, 1)])
+@pytest.mark.parametrize(
+    "epsilon, delta", [(0, 0), (0.1, 1e-5), (8, 1e-3), (700, 0), (1e5, 0.1), (2, 1)]
+)
 def test_odds_any_against_mpmath(epsilon, delta):
     grown = mpmath.exp(epsilon)
-    assert privacy.odds_any(epsilon, delta) == pytest.approx(float((grown + delta) / (1 + grown)), rel=1e-14)
+    assert privacy.odds_any(epsilon, delta) == pytest.approx(
+        float((grown + delta) / (1 + grown)), rel=1e-14
+    )
 
 
 def test_odds_gaussian_are_what_the_best_attacker_reaches():
     rng, n, sigma, sensitivity = np.random.default_rng(1), 400_000, 1.7, 1.4
     loss = lambda x: (sensitivity * x - sensitivity**2 / 2) / sigma**2
-    right = attack(loss(sensitivity + sigma * rng.standard_normal(n // 2)), loss(sigma * rng.standard_normal(n // 2)))
+    right = attack(
+        loss(sensitivity + sigma * rng.standard_normal(n // 2)),
+        loss(sigma * rng.standard_normal(n // 2)),
+    )
     assert consistent(privacy.odds_gaussian(sigma, sensitivity), right, n)
     assert not consistent(privacy.odds_gaussian(0.9 * sigma, sensitivity), right, n)
     assert privacy.odds_gaussian(0) == 1 and privacy.odds_gaussian(1e-5) == 1
@@ -378,8 +474,12 @@ def test_odds_dp_sgd_are_what_the_best_attacker_reaches(noise, rate, steps):
 
     right = attack(losses(1), losses(0))
     assert consistent(privacy.odds_dp_sgd(noise, rate, steps), right, n)
-    for wrong in [(noise / 1.1, rate, steps), (noise, rate / 1.1, steps), (noise, rate, steps * 2),
-                  (noise, 1.0, round(rate * steps))]:
+    for wrong in [
+        (noise / 1.1, rate, steps),
+        (noise, rate / 1.1, steps),
+        (noise, rate, steps * 2),
+        (noise, 1.0, round(rate * steps)),
+    ]:
         assert not consistent(privacy.odds_dp_sgd(*wrong), right, n)
 
 
@@ -407,11 +507,14 @@ def test_tradeoff_curves():
         assert (below <= curve + 1e-12).all() and (curve - below).min() < 1e-6
         assert not (privacy.tradeoff_any(alpha, epsilon, 0.0) <= curve).all()
     any_curve = privacy.tradeoff_any(alpha, 2.0, 0.01)
-    assert 1 - ((alpha + any_curve) / 2).min() == pytest.approx(privacy.odds_any(2.0, 0.01), abs=1e-4)
+    assert 1 - ((alpha + any_curve) / 2).min() == pytest.approx(
+        privacy.odds_any(2.0, 0.01), abs=1e-4
+    )
     assert np.isfinite(privacy.tradeoff_any(alpha, 5000.0, 1e-5)).all()
 
 
 # --- randomised response --------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("epsilon", [0, 0.5, 3, 40, 75, 700])
 @pytest.mark.parametrize("k", [2, 10])
@@ -441,7 +544,9 @@ def test_sampled_labels_follow_the_probabilities():
 
     def p_value(epsilon):
         response = privacy.randomized_response(epsilon, k)
-        return stats.chisquare(shift, n * np.array([response.keep] + [response.other] * (k - 1))).pvalue
+        return stats.chisquare(
+            shift, n * np.array([response.keep] + [response.other] * (k - 1))
+        ).pvalue
 
     assert p_value(epsilon) > 1e-4
     # "or any of the k"
@@ -449,7 +554,9 @@ def test_sampled_labels_follow_the_probabilities():
 
 
 def test_sampled_labels_keep_their_shape_and_seed():
-    draw = lambda labels, epsilon: privacy.sample_randomized_response(labels, epsilon, 10, np.random.default_rng(0))
+    draw = lambda labels, epsilon: privacy.sample_randomized_response(
+        labels, epsilon, 10, np.random.default_rng(0)
+    )
     assert draw(np.array(3), 1e4) == 3 and draw(np.zeros((0,), int), 1.0).shape == (0,)
     labels = np.arange(10).repeat(5).reshape(5, 10)
     assert (draw(labels, 1.0) == draw(labels, 1.0)).all() and (draw(labels, 1.0) != labels).any()
@@ -461,13 +568,19 @@ def pair_pld(sigma, label_epsilon, k, interval=1e-4):
     image = pld.from_gaussian_mechanism(sigma, value_discretization_interval=interval)
     # its parameter: the chance of "any of the k"
     noise = k * privacy.randomized_response(label_epsilon, k).other
-    label = pld.from_randomized_response(noise, k, value_discretization_interval=interval,
-                                         neighboring_relation=NeighboringRelation.REPLACE_ONE)
+    label = pld.from_randomized_response(
+        noise,
+        k,
+        value_discretization_interval=interval,
+        neighboring_relation=NeighboringRelation.REPLACE_ONE,
+    )
     return image.compose(label)
 
 
-@pytest.mark.parametrize("sigma, label_epsilon, k", [
-    (1.0, 1.0, 10), (0.4, 0.5, 2), (3.0, 4.0, 10), (1.0, 0.1, 100), (2.0, 5, 10)])
+@pytest.mark.parametrize(
+    "sigma, label_epsilon, k",
+    [(1.0, 1.0, 10), (0.4, 0.5, 2), (3.0, 4.0, 10), (1.0, 0.1, 100), (2.0, 5, 10)],
+)
 def test_odds_pair_against_dp_accounting(sigma, label_epsilon, k):
     composed = pair_pld(sigma, label_epsilon, k)
     oracle = (1 + composed.get_delta_for_epsilon(0.0)) / 2
@@ -490,18 +603,26 @@ def test_odds_pair_are_what_the_best_attacker_reaches():
 
     right = attack(losses(3, 7, 1.0), losses(7, 3, 0.0))
     assert consistent(privacy.odds_pair(sigma, 1, epsilon, k), right, n)
-    for wrong in [(0.9 * sigma, epsilon, k), (sigma, 1.1 * epsilon, k), (sigma, epsilon, 8), (1e6, epsilon, k)]:
+    for wrong in [
+        (0.9 * sigma, epsilon, k),
+        (sigma, 1.1 * epsilon, k),
+        (sigma, epsilon, 8),
+        (1e6, epsilon, k),
+    ]:
         assert not consistent(privacy.odds_pair(wrong[0], 1, *wrong[1:]), right, n)
 
 
 def test_odds_pair_at_the_ends():
     assert privacy.odds_pair(1.3, 1, 0.0, 10) == pytest.approx(privacy.odds_gaussian(1.3))
-    assert privacy.odds_pair(1e7, 1, 2.0, 10) == pytest.approx(privacy.odds_randomized_response(2.0, 10), abs=1e-6)
+    assert privacy.odds_pair(1e7, 1, 2.0, 10) == pytest.approx(
+        privacy.odds_randomized_response(2.0, 10), abs=1e-6
+    )
     assert privacy.odds_pair(0.0026, 1, 75, 10) == pytest.approx(1)
     assert privacy.odds_pair(1, 1, 5000, 10) == pytest.approx(1)
 
 
 # --- words, and what the web process imports ------------------------------------------------------
+
 
 def test_delta_warning():
     assert privacy.delta_warning(1e-5, 60_000) is None
@@ -510,24 +631,44 @@ def test_delta_warning():
 
 
 def test_importing_it_loads_no_heavy_library():
-    code = "import sys, engine.privacy; print([m for m in ('torch', 'opacus', 'dp_accounting') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    code = (
+        "import sys, engine.privacy; print([m for m in ('torch', 'opacus', 'dp_accounting') if m in"
+        " sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+        == "[]"
+    )
 
 
 # --- DP-SGD and one Gaussian release besides ------------------------------------------------------
 
-@pytest.mark.parametrize(("noise", "rate", "steps", "release"), [(1.0, 0.025, 240, 10.0), (0.8, 0.02, 600, 3.0), (5.0, 1.0, 40, 2.0)])
+
+@pytest.mark.parametrize(
+    ("noise", "rate", "steps", "release"),
+    [(1.0, 0.025, 240, 10.0), (0.8, 0.02, 600, 3.0), (5.0, 1.0, 40, 2.0)],
+)
 def test_a_release_beside_dp_sgd_is_composed_as_dp_accounting_does(noise, rate, steps, release):
     import dp_accounting
+
     oracle = dp_accounting.pld.PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE)
-    oracle.compose(dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(noise)), steps)
+    oracle.compose(
+        dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(noise)), steps
+    )
     oracle.compose(dp_accounting.GaussianDpEvent(release))
-    exact, found = oracle.get_epsilon(DELTA), privacy.dp_sgd_epsilon(noise, rate, steps, DELTA, release_noise=release).epsilon
+    exact, found = (
+        oracle.get_epsilon(DELTA),
+        privacy.dp_sgd_epsilon(noise, rate, steps, DELTA, release_noise=release).epsilon,
+    )
     assert exact <= found <= 1.001 * exact
     assert found > privacy.dp_sgd_epsilon(noise, rate, steps, DELTA).epsilon  # never free
     assert privacy.rdp_epsilon(noise, rate, steps, DELTA, release) >= exact
     odds = privacy.odds_dp_sgd(noise, rate, steps, release_noise=release)
-    assert max(privacy.odds_dp_sgd(noise, rate, steps), privacy.odds_gaussian(release)) <= odds <= privacy.odds_any(found, DELTA)
+    assert (
+        max(privacy.odds_dp_sgd(noise, rate, steps), privacy.odds_gaussian(release))
+        <= odds
+        <= privacy.odds_any(found, DELTA)
+    )
 
 
 def test_the_noise_for_a_budget_leaves_room_for_the_release():
@@ -588,7 +729,10 @@ def test_without_sampling_the_tradeoff_is_the_gaussians():
     """q = 1: T steps are one Gaussian release of μ = √T/σ; the curve may only lie below it, and
     hardly does.
     """
-    found, exact = privacy.tradeoff_dp_sgd(ALARMS, 20.0, 1.0, 400), privacy.tradeoff_gaussian(ALARMS, 1.0)
+    found, exact = (
+        privacy.tradeoff_dp_sgd(ALARMS, 20.0, 1.0, 400),
+        privacy.tradeoff_gaussian(ALARMS, 1.0),
+    )
     assert (found <= exact + 1e-9).all() and (found >= exact - 5e-3).all()
     both = privacy.tradeoff_dp_sgd(ALARMS, 20.0, 1.0, 400, release_noise=2.0)
     exact = privacy.tradeoff_gaussian(ALARMS, math.sqrt(1.25))
@@ -598,10 +742,14 @@ def test_without_sampling_the_tradeoff_is_the_gaussians():
 def test_the_tradeoff_agrees_with_the_odds_and_with_epsilon():
     curve = privacy.tradeoff_dp_sgd(np.linspace(0, 1, 2001), 1.2, 0.1, 200)
     alarms = np.linspace(0, 1, 2001)
-    assert float((1 - curve - alarms).max() + 1) / 2 == pytest.approx(privacy.odds_dp_sgd(1.2, 0.1, 200), abs=2e-3)
+    assert float((1 - curve - alarms).max() + 1) / 2 == pytest.approx(
+        privacy.odds_dp_sgd(1.2, 0.1, 200), abs=2e-3
+    )
     epsilon = privacy.dp_sgd_epsilon(1.2, 0.1, 200, 1e-5).epsilon
     assert (curve >= privacy.tradeoff_any(alarms, epsilon, 1e-5) - 1e-3).all()
-    assert (privacy.tradeoff_dp_sgd(alarms, 0.0, 0.1, 200) == 0).all() and (privacy.tradeoff_dp_sgd(alarms, 1.0, 0.1, 0) == 1 - alarms).all()
+    assert (privacy.tradeoff_dp_sgd(alarms, 0.0, 0.1, 200) == 0).all() and (
+        privacy.tradeoff_dp_sgd(alarms, 1.0, 0.1, 0) == 1 - alarms
+    ).all()
 
 
 def test_no_attack_on_simulated_dp_sgd_beats_the_curve():

@@ -57,55 +57,61 @@ def test_ten_thousand_epsilons_odds_and_floors_are_told_on_the_honest_side():
     assert len(wrong) > 400  # rounding as usual would have been found
 
 
-@pytest.mark.parametrize(("told", "text"), [
-    (rounding.at_most(0.665946, 2, times=100), "66.60"),
-    (rounding.at_most(15.332, 1), "15.4"),
-    (rounding.at_least(0.6616, 2), "0.66"),
-    (rounding.at_most(2.0), "2.000"),
-    (rounding.at_most(2.0, 4, leading=True), "2"),
-    (rounding.at_most(0.0), "0.000"),
-    (rounding.at_least(0.0, 2), "0.00"),
-    (rounding.at_least(-0.0001), "-0.001"),
-    (rounding.at_most(-0.0001), "0.000"),
-    (rounding.at_most(math.inf), "∞"),
-    (rounding.at_least(-math.inf), "−∞"),
-    (rounding.at_most(math.nan), "unknown"),
-    (rounding.at_least(math.nan), "unknown"),
-    (rounding.at_most(1.0000000005), "1.001"),
-    (rounding.at_most(139_151.2, 0), "139,152"),
-    (rounding.at_most(1.15e-20, 1, leading=True), "2e-20"),
-    (rounding.at_most(9.996, 2), "10.00"),
-    (rounding.at_most(999.96, 3, leading=True), "1,000"),
-    (rounding.at_most(np.float32(0.5)), "0.500"),
-    (rounding.epsilon(None), "none"),
-    (rounding.epsilon(math.inf), "∞ (no privacy)"),
-    (rounding.epsilon(math.nan), "unknown"),
-    (rounding.epsilon(15.332), "15.4"),
-    (rounding.epsilon(1.1e-7), "0.001"),
-    (rounding.floor(12.39), "12.3"),
-    (rounding.chosen(1e-5), "1e-05"),
-    (rounding.chosen(1925.0), "1,925"),
-    (rounding.chosen(0.1), "0.1"),
-    (rounding.chosen(1 / 784**2), "1.63e-06"),
-    (rounding.chosen(0.0), "0"),
-    (rounding.described(2.34567891), "2.34568"),
-    (rounding.of_hundred(0.5), 50),
-    (rounding.of_hundred(1.0), 100),
-    (rounding.told("floor", 0.66666666), "0.666666"),
-    (rounding.told("ceiling", 2.99511111), "2.99512"),
-    (rounding.told("area_any", 0.98201415), "0.982015"),
-    (rounding.told("area_like_it", 0.98201415), "0.982014"),
-    (rounding.told("epsilon_picture", 1925.0), "1925"),
-    (rounding.told("test_accuracy", 0.66666666), "0.666667"),
-    (rounding.told("membership_odds", 0.51111166, 4), "0.5111"),
-])
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        (rounding.at_most(0.665946, 2, times=100), "66.60"),
+        (rounding.at_most(15.332, 1), "15.4"),
+        (rounding.at_least(0.6616, 2), "0.66"),
+        (rounding.at_most(2.0), "2.000"),
+        (rounding.at_most(2.0, 4, leading=True), "2"),
+        (rounding.at_most(0.0), "0.000"),
+        (rounding.at_least(0.0, 2), "0.00"),
+        (rounding.at_least(-0.0001), "-0.001"),
+        (rounding.at_most(-0.0001), "0.000"),
+        (rounding.at_most(math.inf), "∞"),
+        (rounding.at_least(-math.inf), "−∞"),
+        (rounding.at_most(math.nan), "unknown"),
+        (rounding.at_least(math.nan), "unknown"),
+        (rounding.at_most(1.0000000005), "1.001"),
+        (rounding.at_most(139_151.2, 0), "139,152"),
+        (rounding.at_most(1.15e-20, 1, leading=True), "2e-20"),
+        (rounding.at_most(9.996, 2), "10.00"),
+        (rounding.at_most(999.96, 3, leading=True), "1,000"),
+        (rounding.at_most(np.float32(0.5)), "0.500"),
+        (rounding.epsilon(None), "none"),
+        (rounding.epsilon(math.inf), "∞ (no privacy)"),
+        (rounding.epsilon(math.nan), "unknown"),
+        (rounding.epsilon(15.332), "15.4"),
+        (rounding.epsilon(1.1e-7), "0.001"),
+        (rounding.floor(12.39), "12.3"),
+        (rounding.chosen(1e-5), "1e-05"),
+        (rounding.chosen(1925.0), "1,925"),
+        (rounding.chosen(0.1), "0.1"),
+        (rounding.chosen(1 / 784**2), "1.63e-06"),
+        (rounding.chosen(0.0), "0"),
+        (rounding.described(2.34567891), "2.34568"),
+        (rounding.of_hundred(0.5), 50),
+        (rounding.of_hundred(1.0), 100),
+        (rounding.told("floor", 0.66666666), "0.666666"),
+        (rounding.told("ceiling", 2.99511111), "2.99512"),
+        (rounding.told("area_any", 0.98201415), "0.982015"),
+        (rounding.told("area_like_it", 0.98201415), "0.982014"),
+        (rounding.told("epsilon_picture", 1925.0), "1925"),
+        (rounding.told("test_accuracy", 0.66666666), "0.666667"),
+        (rounding.told("membership_odds", 0.51111166, 4), "0.5111"),
+    ],
+)
 def test_bounds_as_text(told, text):
     assert told == text
 
 
 def test_every_floor_that_is_shown_is_itself_refuted():
-    outcomes = [(guesses, right) for guesses in (60, 200, 600, 2000)
-                for right in range(guesses // 2, guesses + 1, guesses // 20)]
+    outcomes = [
+        (guesses, right)
+        for guesses in (60, 200, 600, 2000)
+        for right in range(guesses // 2, guesses + 1, guesses // 20)
+    ]
     floors = {each: auditing.least_epsilon(2000, *each, 1e-5, 0.0125) for each in outcomes}
     found = {each: floor for each, floor in floors.items() if 0 < floor < auditing.MOST_EPSILON}
     refuted = lambda each, text: auditing.p_value(2000, *each, float(text), 1e-5) <= 0.0125
@@ -118,19 +124,25 @@ def test_every_floor_that_is_shown_is_itself_refuted():
 
 # --- nothing is shown another way -----------------------------------------------------------------
 
-SOURCES = [*sorted((ROOT / "pages").rglob("*.py")),
-           *sorted((ROOT / "engine" / "studies").glob("*.py")),
-           *(ROOT / "engine" / name for name in ("__main__.py", "local_noise.py", "privacy.py"))]
-BOUND = re.compile(r"epsilon|odds|area_any|area_mechanism|floor|ceiling|delta|spent|budget|sigma|noise_multiplier|mean_noise",
-                   re.IGNORECASE)
+SOURCES = [
+    *sorted((ROOT / "pages").rglob("*.py")),
+    *sorted((ROOT / "engine" / "studies").glob("*.py")),
+    *(ROOT / "engine" / name for name in ("__main__.py", "local_noise.py", "privacy.py")),
+]
+BOUND = re.compile(
+    r"epsilon|odds|area_any|area_mechanism|floor|ceiling|delta|spent|budget|sigma|noise_multiplier|mean_noise",
+    re.IGNORECASE,
+)
 OTHERS = re.compile(r"words\.\w+|rounding\.\w+|\[\w+\]")  # may have such a name and be none
 ROUNDS = re.compile(r"[gfeGFE%]$|\.\d")
 FUNCTIONS = ("round", "math.ceil", "math.floor", "format")
 PLOTLY = re.compile(r"([^{}]*)%\{([xyz]:[^}]*)\}")  # words, and a number that plotly formats
 SIGNS = re.compile(r"(ε|δ|at most|at least)[^%]*$", re.IGNORECASE)
 SUGGESTED = "math.exp(_central_limit(epsilon, sample_rate, steps, delta))"
-ALLOWED = {("engine/privacy.py", SUGGESTED): "a suggestion, never promised",
-           ("pages/parts/charts.py", "100 * odds"): "how often attacks were right: measured"}
+ALLOWED = {
+    ("engine/privacy.py", SUGGESTED): "a suggestion, never promised",
+    ("pages/parts/charts.py", "100 * odds"): "how often attacks were right: measured",
+}
 
 
 def rounded_otherwise(source: str) -> list[str]:
@@ -143,7 +155,9 @@ def rounded_otherwise(source: str) -> list[str]:
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in FUNCTIONS and node.args:
             found.append(ast.unparse(node.args[0]))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            by_plotly += [part for before, part in PLOTLY.findall(node.value) if SIGNS.search(before)]
+            by_plotly += [
+                part for before, part in PLOTLY.findall(node.value) if SIGNS.search(before)
+            ]
     return [text for text in found if BOUND.search(OTHERS.sub("", text))] + by_plotly
 
 
@@ -154,17 +168,20 @@ def test_no_bound_is_rounded_any_other_way(path):
     assert [text for text in found if "math.log10" not in text] == []  # ends of an axis
 
 
-@pytest.mark.parametrize("planted", [
-    'f"ε = {guarantee.epsilon:.2f}"',
-    'f"{100 * found.odds_mechanism:.0f}"',
-    'f"{m[\'floor\']:.3f}"',
-    "round(promise.delta, 3)",
-    "math.ceil(100 * ceiling) / 100",
-    'dict(hovertemplate="at ε = %{x:.3g}")',
-    'dict(hovertemplate="at least %{y:.2f}")',
-    'f"σ = {plan[\'noise_multiplier\']:.4g}"',
-    'f"{spent:,g}"',
-])
+@pytest.mark.parametrize(
+    "planted",
+    [
+        'f"ε = {guarantee.epsilon:.2f}"',
+        'f"{100 * found.odds_mechanism:.0f}"',
+        "f\"{m['floor']:.3f}\"",
+        "round(promise.delta, 3)",
+        "math.ceil(100 * ceiling) / 100",
+        'dict(hovertemplate="at ε = %{x:.3g}")',
+        'dict(hovertemplate="at least %{y:.2f}")',
+        "f\"σ = {plan['noise_multiplier']:.4g}\"",
+        'f"{spent:,g}"',
+    ],
+)
 def test_a_bound_that_is_rounded_another_way_is_found(planted):
     assert rounded_otherwise(planted)
 
@@ -175,29 +192,42 @@ def test_what_is_no_bound_or_goes_through_the_module_is_not_found():
 
 CURVE = [(1.0, 0.70049), (2.0, 2.99511)]
 ALARMS = np.array([0.0, 0.01, 1.0])
-ATTACK = {"false_alarms": ALARMS, "score": np.zeros(20), "roc": ALARMS, "roc_like_it": ALARMS,
-          "bound_any": np.array([0.0, 0.0123411, 1.0])}
+ATTACK = {
+    "false_alarms": ALARMS,
+    "score": np.zeros(20),
+    "roc": ALARMS,
+    "roc_like_it": ALARMS,
+    "bound_any": np.array([0.0, 0.0123411, 1.0]),
+}
 
 
-@pytest.mark.parametrize(("chart", "told"), [
-    (charts.spent(CURVE, 2, None, 1e-5), ["0.701", "2.996"]),
-    (charts.spending({0.9: CURVE}, None), ["0.701", "2.996"]),
-    (charts.floor_and_ceiling({"ceiling": CURVE, "floor": CURVE}),
-     ["0.701", "2.996", "0.700", "2.995"]),
-    (charts.floors_and_ceilings({"a": (0.70049, 2.99511, False)}, ["a"]), ["0.700", "2.996"]),
-    (charts.between(0.70049, 2.99511),
-     ["at least 0.700", "0.700 to 2.996", "promised: at most 2.996"]),
-    (charts.between(3.70049, 2.99511), ["at least 3.700", "promised: at most 2.996"]),
-    (charts.by_epsilon({}, {"σ = 2": (2.99511, 0.9)}, {}), ["2.996"]),
-    (charts.frontier({}, {2.0: [(2.99511, 0.9)]}, [], (), None, 0.1), ["ε = 2.996 (σ = 2)"]),
-    (charts.roc({"private": ATTACK}), ["1.24"]),
-])
+@pytest.mark.parametrize(
+    ("chart", "told"),
+    [
+        (charts.spent(CURVE, 2, None, 1e-5), ["0.701", "2.996"]),
+        (charts.spending({0.9: CURVE}, None), ["0.701", "2.996"]),
+        (
+            charts.floor_and_ceiling({"ceiling": CURVE, "floor": CURVE}),
+            ["0.701", "2.996", "0.700", "2.995"],
+        ),
+        (charts.floors_and_ceilings({"a": (0.70049, 2.99511, False)}, ["a"]), ["0.700", "2.996"]),
+        (
+            charts.between(0.70049, 2.99511),
+            ["at least 0.700", "0.700 to 2.996", "promised: at most 2.996"],
+        ),
+        (charts.between(3.70049, 2.99511), ["at least 3.700", "promised: at most 2.996"]),
+        (charts.by_epsilon({}, {"σ = 2": (2.99511, 0.9)}, {}), ["2.996"]),
+        (charts.frontier({}, {2.0: [(2.99511, 0.9)]}, [], (), None, 0.1), ["ε = 2.996 (σ = 2)"]),
+        (charts.roc({"private": ATTACK}), ["1.24"]),
+    ],
+)
 def test_what_a_chart_says_on_hover_is_rounded_to_the_honest_side(chart, told):
     said = []
     for trace in chart.data:
         said += [trace.hovertemplate, trace.name]
-        said += [text for texts in (trace.text, trace.customdata) if texts is not None
-                 for text in texts]
+        said += [
+            text for texts in (trace.text, trace.customdata) if texts is not None for text in texts
+        ]
     assert all(text in said for text in told), said
 
 
@@ -206,6 +236,12 @@ def test_a_margin_is_never_shown_narrower_than_it_is():
     assert words.give_or_take(0.00034, 1000) == "0.4" and words.give_or_take(0.0502) == "5.1"
     for value in np.random.default_rng(0).random(200) ** 4:
         assert float(words.give_or_take(value, 1000)) >= 1000 * value > 0
-    found = {"right_guesses_like_it": 0.5, "right_guesses_margin": 0.01, "found_at_0.001": 0.00085,
-             "found_at_0.001_margin": 0.00034}
-    assert "0.8 ± 0.4" in words.attacked({"private": found}) or "0.9 ± 0.4" in words.attacked({"private": found})
+    found = {
+        "right_guesses_like_it": 0.5,
+        "right_guesses_margin": 0.01,
+        "found_at_0.001": 0.00085,
+        "found_at_0.001_margin": 0.00034,
+    }
+    assert "0.8 ± 0.4" in words.attacked({"private": found}) or "0.9 ± 0.4" in words.attacked(
+        {"private": found}
+    )

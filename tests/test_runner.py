@@ -55,7 +55,9 @@ def test_events_in_order_then_the_result_stored_by_the_worker(runner, tmp_path):
 def test_thirty_submissions_at_once_train_once(runner, tmp_path):
     study = Counting(count=20, pause=0.02)
     runs = []
-    threads = [threading.Thread(target=lambda: runs.append(runner.submit(study))) for _ in range(30)]
+    threads = [
+        threading.Thread(target=lambda: runs.append(runner.submit(study))) for _ in range(30)
+    ]
     [t.start() for t in threads], [t.join() for t in threads]
     assert len({id(run) for run in runs}) == 1
     assert ended(runs[0]).state == "done"
@@ -112,7 +114,10 @@ def test_a_queued_run_knows_its_place_and_can_be_cancelled_before_it_begins(runn
     second, third = runner.submit(Counting(seed=2)), None
     wait(lambda: second.attempt and second.future is not None)
     third = runner.submit(Counting(seed=3))
-    wait(lambda: runner.find(third.key).place == 2 and runner.find(second.key).place == 1, "the places")
+    wait(
+        lambda: runner.find(third.key).place == 2 and runner.find(second.key).place == 1,
+        "the places",
+    )
     runner.cancel(second.key)
     wait(lambda: second.state == "cancelled")
     assert ended(third).state == "done"
@@ -206,8 +211,18 @@ def test_plain_tcp_is_refused(runner):
 
 
 def test_the_cluster_ends_with_its_owner():
-    owner = subprocess.Popen([sys.executable, "-c", "from engine import cluster; p, i = cluster.start(); print(p.pid, flush=True); input()"],
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    owner = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from engine import cluster; p, i = cluster.start(); print(p.pid, flush=True); input()",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     pid = int(owner.stdout.readline())
     owner.kill()
     owner.wait()
@@ -226,7 +241,9 @@ def test_workers_train_on_all_cores_and_keep_their_memory(runner):
     """dask's own environment for workers pins them to one thread and made the same training 1.5
     times slower.
     """
+
     def found() -> tuple[str | None, str | None]:
         return os.environ.get("MALLOC_TRIM_THRESHOLD_"), os.environ.get("OMP_NUM_THREADS")
+
     runner.ready.wait(60)
     assert runner.client.submit(found).result(30) == (None, str(settings.cores()))

@@ -70,8 +70,10 @@ def test_protective_noise_is_normal_everywhere(sampler):
 def test_numpys_float32_numbers_are_a_grid_in_the_tail():
     """Why local noise does not take them: beyond 3.65 they are r − log(1 − k/2²⁴)/r, k whole."""
     r = 3.6541528853610088  # where numpy's ziggurat begins its tail
-    draws = {kind: np.random.default_rng(0).standard_normal(DRAWS, kind).astype(np.float64)
-             for kind in (np.float32, np.float64)}
+    draws = {
+        kind: np.random.default_rng(0).standard_normal(DRAWS, kind).astype(np.float64)
+        for kind in (np.float32, np.float64)
+    }
     off = {}
     for kind, found in draws.items():
         far = np.abs(found[np.abs(found) > 4.9])
@@ -99,10 +101,34 @@ def test_noise_is_added_in_float64():
 
 # --- no other noise reaches a released number -----------------------------------------------------
 
-NORMAL = {"randn", "randn_like", "normal_", "normal", "standard_normal", "xavier_normal_", "kaiming_normal_",
-          "trunc_normal_", "laplace", "exponential_", "exponential", "log_normal_", "lognormal", "cauchy_",
-          "multivariate_normal", "rvs", "gauss", "normalvariate", "Normal", "Laplace", "MultivariateNormal",
-          "standard_exponential", "ppf", "isf", "ndtri", "erfinv"}
+NORMAL = {
+    "randn",
+    "randn_like",
+    "normal_",
+    "normal",
+    "standard_normal",
+    "xavier_normal_",
+    "kaiming_normal_",
+    "trunc_normal_",
+    "laplace",
+    "exponential_",
+    "exponential",
+    "log_normal_",
+    "lognormal",
+    "cauchy_",
+    "multivariate_normal",
+    "rvs",
+    "gauss",
+    "normalvariate",
+    "Normal",
+    "Laplace",
+    "MultivariateNormal",
+    "standard_exponential",
+    "ppf",
+    "isf",
+    "ndtri",
+    "erfinv",
+}
 # What draws such numbers, or could make them of uniform ones, and protects nobody:
 # file, function with its class, how often.
 HARMLESS = {
@@ -149,22 +175,41 @@ def normal_draws(source, name):
 
 
 def all_draws():
-    files = [path for folder in ("engine", "pages") for path in sorted((ROOT / folder).rglob("*.py"))]
+    files = [
+        path for folder in ("engine", "pages") for path in sorted((ROOT / folder).rglob("*.py"))
+    ]
     # quantiles, no draws
     statistics = {"engine/auditing.py", "engine/attacks.py", "engine/privacy.py"}
     names = {str(path.relative_to(ROOT)): path for path in files}
-    return sum((normal_draws(path.read_text(), name) for name, path in names.items()
-                if name not in statistics), Counter())
+    return sum(
+        (
+            normal_draws(path.read_text(), name)
+            for name, path in names.items()
+            if name not in statistics
+        ),
+        Counter(),
+    )
 
 
 def test_no_other_normal_number_can_reach_a_release():
     assert dict(all_draws()) == HARMLESS
 
 
-@pytest.mark.parametrize("line", [
-    "torch.randn(3)", "torch.randn_like(x)", "x.normal_(0, 1)", "rng.standard_normal(3)",
-    "np.random.normal(0, 1, 3)", "torch.distributions.Normal(0, 1).sample()", "stats.norm.rvs(3)",
-    "rng.multivariate_normal(m, c)", "random.gauss(0, 1)", "stats.norm.ppf(rng.random())"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch.randn(3)",
+        "torch.randn_like(x)",
+        "x.normal_(0, 1)",
+        "rng.standard_normal(3)",
+        "np.random.normal(0, 1, 3)",
+        "torch.distributions.Normal(0, 1).sample()",
+        "stats.norm.rvs(3)",
+        "rng.multivariate_normal(m, c)",
+        "random.gauss(0, 1)",
+        "stats.norm.ppf(rng.random())",
+    ],
+)
 def test_the_search_finds_a_planted_one(line):
     source = f"class Imitator:\n    def __init__(self, x, rng):\n        self.x = x + {line}\n"
     assert normal_draws(source, "engine/planted.py")["engine/planted.py", "Imitator.__init__"] >= 1
@@ -196,9 +241,11 @@ def gradient(noise):
     """(released, once rounded) of a step of DP-SGD."""
     from engine.dp_sgd import PrivateGradient
     from engine.networks import report_cnn
+
     network = report_cnn(1, 28, 10, seed=0)
-    PrivateGradient(network, expected_batch=48, max_grad_norm=0.3, noise_multiplier=1.1, noise=noise)(
-        torch.rand(4, 1, 28, 28), torch.arange(4))
+    PrivateGradient(
+        network, expected_batch=48, max_grad_norm=0.3, noise_multiplier=1.1, noise=noise
+    )(torch.rand(4, 1, 28, 28), torch.arange(4))
     flat = torch.cat([p.grad.flatten() for p in network.parameters()])
     return flat, (noise.noised / 48).float()
 
@@ -206,9 +253,15 @@ def gradient(noise):
 def linear(noise):
     """Of a step of the linear model: its weights, released first."""
     from engine.linear import LinearTraining
+
     totals = (torch.rand(3, 5), torch.rand(3))
-    training = SimpleNamespace(parameters=[torch.zeros(3, 5), torch.zeros(3)], noise=noise, noise_multiplier=1.3,
-                               max_grad_norm=0.7, study=SimpleNamespace(private=True, batch_size=48))
+    training = SimpleNamespace(
+        parameters=[torch.zeros(3, 5), torch.zeros(3)],
+        noise=noise,
+        noise_multiplier=1.3,
+        max_grad_norm=0.7,
+        study=SimpleNamespace(private=True, batch_size=48),
+    )
     LinearTraining.release(training, totals[:1])
     return training.parameters[0].grad, (noise.noised / 48).float()
 
@@ -216,12 +269,17 @@ def linear(noise):
 def embedding(noise):
     """Of DP-MERF's sums."""
     from engine import merf
-    return merf.released(torch.rand(3, 9, dtype=torch.float64), 2.0, noise), noise.noised.float().double()
+
+    return (
+        merf.released(torch.rand(3, 9, dtype=torch.float64), 2.0, noise),
+        noise.noised.float().double(),
+    )
 
 
 def phones(noise):
     """Of the uploads of a federation, or their sum."""
     from engine.federation import Federation
+
     server = SimpleNamespace(noise=noise, plan={"noise_multiplier": 2.0, "clip": 0.3})
     return Federation._noised(server, torch.rand(5, 7)), noise.noised.float()
 
@@ -229,8 +287,11 @@ def phones(noise):
 def statistics(noise):
     """Of a teacher's statistics: mean and variance of its first layer, from the noised sums."""
     from engine import networks, synthesis
+
     network = networks.resnet("narrow", "plain group", 1, 28, 10, 3)
-    found = synthesis.private_statistics(network, torch.randint(0, 256, (5, 28, 28, 1), dtype=torch.uint8), 0.5, 1.0, noise)
+    found = synthesis.private_statistics(
+        network, torch.randint(0, 256, (5, 28, 28, 1), dtype=torch.uint8), 0.5, 1.0, noise
+    )
     means = [mean / 1.0 for mean, _ in found.values()]
     sizes, total = [len(mean) for mean in means], noise.noised.float()
     parts = (total[:-1] / total[-1].clamp_min(1)).split([2 * size for size in sizes])
@@ -245,13 +306,19 @@ def private_mean(noise):
     """
     from engine.features import longest
     from engine.linear import CHUNK, LinearTraining
+
     rng = np.random.default_rng(0)
     # too fine for float32
     rows = rng.uniform(0, 1, (5000, 7)) * 10 ** rng.uniform(-4, 0, (5000, 7))
     rows = torch.from_numpy(rows.astype(np.float16))
     study = SimpleNamespace(private=True, derive_seed=lambda purpose: SEED)
-    training = SimpleNamespace(rows=rows, device="cpu", study=study, full=torch.empty(CHUNK, 7),
-                               plan={"n": 5000, "noise_multiplier": 1.0, "mean_noise": 0.3})
+    training = SimpleNamespace(
+        rows=rows,
+        device="cpu",
+        study=study,
+        full=torch.empty(CHUNK, 7),
+        plan={"n": 5000, "noise_multiplier": 1.0, "mean_noise": 0.3},
+    )
     training._parts = lambda found: LinearTraining._parts(training, found)
     with drawn_by(noise, "engine.linear.GaussianNoise"):
         released = LinearTraining._mean(training)
@@ -264,8 +331,12 @@ def upload(noise):
     from engine import data
     from engine.lab import Lab
     from engine.studies.inversion import Inversion
+
     OnHost = type("OnHost", (Lab,), {"device": torch.device("cpu")})  # as the sampler is
-    study, images = Inversion(leak_noise=0.3, leak_clip=0.7, company_share=0.0), data.load("mnist-5k")
+    study, images = (
+        Inversion(leak_noise=0.3, leak_clip=0.7, company_share=0.0),
+        data.load("mnist-5k"),
+    )
     with drawn_by(noise, "engine.noise.GaussianNoise"):
         leak, _ = finish(study._leak(OnHost(None, threads=1), images, *study.pick(images)))[1]
     assert 0 < float(noise.total.double().norm()) <= 0.7
@@ -298,12 +369,17 @@ def test_stacked_steps_add_in_float64_and_round_once():
     from engine.batched import Group, Stacked
     from engine.studies.dp_training import DPTraining
     from engine.training import Training
-    study = DPTraining(network="cnn", batch_size=200, epochs=1, noise_multiplier=1.0, learning_rate=1.0)
+
+    study = DPTraining(
+        network="cnn", batch_size=200, epochs=1, noise_multiplier=1.0, learning_rate=1.0
+    )
     learner = Training(study, study.plan(4000), data.load("mnist-5k"), torch.device("cpu"))
     Group(1).join(learner)
     stack = Stacked([learner])
     before, size = stack.weights.clone(), stack.weights.shape[1]
-    z = GaussianNoise(study.derive_seed("noise")).tensor(stack.ahead if stack.ahead < 20 else 20, size)[:1]
+    z = GaussianNoise(study.derive_seed("noise")).tensor(
+        stack.ahead if stack.ahead < 20 else 20, size
+    )[:1]
     stack.accumulate = lambda: None  # nothing but noise
     stack.step()
     assert stack.drawn_noise.dtype == stack.noise.dtype == torch.float64
@@ -314,14 +390,26 @@ def test_stacked_steps_add_in_float64_and_round_once():
 def test_local_noise_is_added_in_float64_and_rounded_once():
     from engine import data
     from engine.studies.kmeans_labels import KMeansLabels
+
     seeds, study, images = [], KMeansLabels(epsilon=50.0), data.load("mnist-5k").train_images[:30]
-    kind = type("Watched", (KMeansLabels,), {"release_seed": lambda self, purpose: seeds.append(
-        KMeansLabels.release_seed(self, purpose)) or seeds[-1]})
+    kind = type(
+        "Watched",
+        (KMeansLabels,),
+        {
+            "release_seed": (
+                lambda self, purpose: (
+                    seeds.append(KMeansLabels.release_seed(self, purpose)) or seeds[-1]
+                )
+            )
+        },
+    )
     released = kind(epsilon=50.0).released(images, "train")
     clean = study.clean(images)
     once = study.sigma(50.0) * GaussianNoise(seeds[0]).array(clean.shape) + clean.astype(np.float64)
     assert np.array_equal(released, np.maximum(once, 0).astype(np.float32))
-    planted = study.sigma(50.0) * GaussianNoise(seeds[0]).array(clean.shape).astype(np.float32) + clean
+    planted = (
+        study.sigma(50.0) * GaussianNoise(seeds[0]).array(clean.shape).astype(np.float32) + clean
+    )
     assert not np.array_equal(released, np.maximum(planted, 0).astype(np.float32))
 
 
@@ -346,8 +434,11 @@ def undocumented(source):
     def visit(node, named):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             named = named or "engine.noise" in (ast.get_docstring(node) or "")
-            used = {getattr(inner.func, "attr", getattr(inner.func, "id", ""))
-                    for inner in ast.walk(node) if isinstance(inner, ast.Call)}
+            used = {
+                getattr(inner.func, "attr", getattr(inner.func, "id", ""))
+                for inner in ast.walk(node)
+                if isinstance(inner, ast.Call)
+            }
             if isinstance(node, ast.FunctionDef) and used & DRAWS_NOISE and not named:
                 found.append(node.name)
         for child in ast.iter_child_nodes(node):
@@ -358,9 +449,15 @@ def undocumented(source):
 
 
 def test_whoever_adds_noise_names_the_sampler():
-    files = [path for path in sorted((ROOT / "engine").rglob("*.py")) if path.name not in ("noise.py", "canaries.py")]
+    files = [
+        path
+        for path in sorted((ROOT / "engine").rglob("*.py"))
+        if path.name not in ("noise.py", "canaries.py")
+    ]
     assert {path.name: names for path in files if (names := undocumented(path.read_text()))} == {}
 
 
 def test_an_unnamed_sampler_is_found():
-    assert undocumented('def release(x, noise):\n    """Adds noise."""\n    return noise.added_to(x, 1.0)') == ["release"]
+    assert undocumented(
+        'def release(x, noise):\n    """Adds noise."""\n    return noise.added_to(x, 1.0)'
+    ) == ["release"]

@@ -54,13 +54,22 @@ def make(folder: Path, name: str, **classes: int) -> str:
             path = place / label.replace("__", "/") / f"{i}.png"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                small = np.random.default_rng([number, i]).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                small = np.random.default_rng([number, i]).integers(
+                    0, 256, (8, 8, 3), dtype=np.uint8
+                )
                 Image.fromarray(small).resize((64, 64)).save(path)
     return f"folder:{name}"
 
 
-SMALL = {"one": {"a": 1, "b": 1}, "two": {"a": 2, "b": 2}, "three": {"a": 3, "b": 3}, "eight": {"a": 8, "b": 8}, "single": {"a": 9}, "uneven": {"a": 30, "b": 1, "c": 2},
-         "given": {"train__a": 1, "train__b": 1, "test__a": 22, "test__b": 22}}
+SMALL = {
+    "one": {"a": 1, "b": 1},
+    "two": {"a": 2, "b": 2},
+    "three": {"a": 3, "b": 3},
+    "eight": {"a": 8, "b": 8},
+    "single": {"a": 9},
+    "uneven": {"a": 30, "b": 1, "c": 2},
+    "given": {"train__a": 1, "train__b": 1, "test__a": 22, "test__b": 22},
+}
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -68,13 +77,19 @@ SMALL = {"one": {"a": 1, "b": 1}, "two": {"a": 2, "b": 2}, "three": {"a": 3, "b"
 def test_every_study_runs_or_refuses_in_words(study, name, folder, store):
     dataset = make(folder, name, **SMALL[name])
     try:
-        chosen, _ = fitted(study.preset("tiny" if "tiny" in study.PRESETS else "quick", dataset=dataset))
+        chosen, _ = fitted(
+            study.preset("tiny" if "tiny" in study.PRESETS else "quick", dataset=dataset)
+        )
         _, result = finish(Lab(store).need(chosen))
     except (Refused, Failed, data.Missing) as refused:
         assert dataset in str(refused) and len(str(refused)) > 40
         assert name in ("one", "single") or not isinstance(refused, data.Missing)
         return
-    assert name not in ("one", "single") and result.metrics and not any(np.isnan(value) for value in result.metrics.values())
+    assert (
+        name not in ("one", "single")
+        and result.metrics
+        and not any(np.isnan(value) for value in result.metrics.values())
+    )
 
 
 def test_no_attack_on_fewer_pictures_than_it_can_tell_apart(folder, store):
@@ -93,14 +108,27 @@ def test_no_attack_on_fewer_pictures_than_it_can_tell_apart(folder, store):
         assert all(np.isfinite(value) for value in result.metrics.values())
 
 
-@pytest.mark.parametrize("study", [study for study in STUDIES.values() if "batch_size" in study.model_fields and study is not GradientSharing], ids=lambda study: study.NAME)
+@pytest.mark.parametrize(
+    "study",
+    [
+        study
+        for study in STUDIES.values()
+        if "batch_size" in study.model_fields and study is not GradientSharing
+    ],
+    ids=lambda study: study.NAME,
+)
 def test_the_default_batch_fits_the_folder_and_a_typed_one_stays(study, folder):
     dataset = make(folder, "eight", **SMALL["eight"])
     chosen = study.preset("quick", dataset=dataset)
     fits, said = fitted(chosen)
     assert fits.batch_size is None or fits.batch_size <= 14
     if chosen.batch_size and chosen.batch_size > 14:
-        assert fits.batch_size == 14 and any(sentence.startswith(f"batch_size: {chosen.batch_size}, the usual value, does not fit {dataset}; 14") for sentence in said)
+        assert fits.batch_size == 14 and any(
+            sentence.startswith(
+                f"batch_size: {chosen.batch_size}, the usual value, does not fit {dataset}; 14"
+            )
+            for sentence in said
+        )
     kept, _ = fitted(chosen, given=("batch_size",))
     assert kept.batch_size == chosen.batch_size
     whole, said = fitted(study.preset("quick"))
@@ -112,7 +140,10 @@ def test_a_first_model_and_one_phone_share_two_pictures(folder):
     dataset = make(folder, "two", **SMALL["two"])
     phones, said = fitted(GradientSharing(dataset=dataset))
     phones.check(data.exhibits(dataset))
-    assert phones.participants == 1 and any("participants: 20, the usual value, does not fit folder:two; 1 is taken" in sentence for sentence in said)
+    assert phones.participants == 1 and any(
+        "participants: 20, the usual value, does not fit folder:two; 1 is taken" in sentence
+        for sentence in said
+    )
 
 
 def test_other_defaults_that_count_pictures_fit_too(folder):
@@ -126,21 +157,45 @@ def test_other_defaults_that_count_pictures_fit_too(folder):
 
 
 def engine(*arguments):
-    return subprocess.run([sys.executable, "-m", "engine", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=200)
+    return subprocess.run(
+        [sys.executable, "-m", "engine", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=200,
+    )
 
 
 def test_the_command_line_fits_defaults_and_refuses_what_is_typed(folder):
     dataset = make(folder, "eight", **SMALL["eight"])
     found = engine("run", "dp_training", "--preset", "tiny", "--set", f"dataset={dataset}")
-    assert found.returncode == 0 and "batch_size: 1000, the usual value, does not fit folder:eight; 14 is taken." in found.stderr
-    wrong = engine("run", "dp_training", "--preset", "tiny", "--set", f"dataset={dataset}", "--set", "batch_size=1000")
-    assert wrong.returncode == 2 and wrong.stderr.strip() == "batch_size: 1000 is not allowed; folder:eight has 14 training pictures"
+    assert (
+        found.returncode == 0
+        and "batch_size: 1000, the usual value, does not fit folder:eight; 14 is taken."
+        in found.stderr
+    )
+    wrong = engine(
+        "run",
+        "dp_training",
+        "--preset",
+        "tiny",
+        "--set",
+        f"dataset={dataset}",
+        "--set",
+        "batch_size=1000",
+    )
+    assert (
+        wrong.returncode == 2
+        and wrong.stderr.strip()
+        == "batch_size: 1000 is not allowed; folder:eight has 14 training pictures"
+    )
 
 
 def test_a_page_fits_defaults_and_refuses_what_is_typed(folder):
     from streamlit.testing.v1 import AppTest
 
     from pages.parts import live
+
     make(folder, "eight", **SMALL["eight"])
     try:
         for page in ("dp_training", "clustering", "noise"):
@@ -148,28 +203,52 @@ def test_a_page_fits_defaults_and_refuses_what_is_typed(folder):
             test.query_params["dataset"] = "folder:eight"
             test = test.switch_page(f"{page}.py").run()
             said = " ".join(each.value for each in test.info).replace("\\", "")
-            assert not test.exception and not test.error and "Batch size: " in said and "does not fit folder:eight; 14 is taken." in said, page
-        for page, taken in (("gradient_sharing", "Phones: 20, the usual value, does not fit folder:eight; 13 is taken."), ("noise", "")):
+            assert (
+                not test.exception
+                and not test.error
+                and "Batch size: " in said
+                and "does not fit folder:eight; 14 is taken." in said
+            ), page
+        for page, taken in (
+            (
+                "gradient_sharing",
+                "Phones: 20, the usual value, does not fit folder:eight; 13 is taken.",
+            ),
+            ("noise", ""),
+        ):
             test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
             test.query_params["dataset"] = "folder:eight"
             test = test.switch_page(f"{page}.py").run()
             said = " ".join(each.value for each in (*test.info, *test.warning)).replace("\\", "")
-            assert not test.exception and not test.error and taken in said and "not allowed" not in said
-            assert "Class: 3, the usual value, does not fit; these pictures have the classes 0 to 1. Using 1 instead." in said
+            assert (
+                not test.exception
+                and not test.error
+                and taken in said
+                and "not allowed" not in said
+            )
+            assert (
+                "Class: 3, the usual value, does not fit; these pictures have the classes 0 to 1."
+                " Using 1 instead." in said
+            )
         test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
         test.query_params["dataset"], test.query_params["batch_size"] = "folder:eight", "33"
         test = test.switch_page("dp_training.py").run()
-        assert "33 is not allowed; folder:eight has 14 training pictures" in " ".join(each.value for each in test.warning).replace("\\", "")
+        assert "33 is not allowed; folder:eight has 14 training pictures" in " ".join(
+            each.value for each in test.warning
+        ).replace("\\", "")
     finally:
         live.services().runner.close()
         live.services.cache_clear()
 
 
-def test_a_training_on_few_pictures_is_drawn_without_the_attack_that_it_is_too_small_for(folder, store, home):
+def test_a_training_on_few_pictures_is_drawn_without_the_attack_that_it_is_too_small_for(
+    folder, store, home
+):
     from streamlit.testing.v1 import AppTest
 
     from engine.lab import open_store
     from pages.parts import live
+
     dataset = make(folder, "eight", **SMALL["eight"])
     study, _ = fitted(DPTraining(dataset=dataset))
     for each in (study, study.twin()):
@@ -179,7 +258,9 @@ def test_a_training_on_few_pictures_is_drawn_without_the_attack_that_it_is_too_s
         test.query_params["dataset"], test.query_params["shown"] = dataset, "one"
         test = test.switch_page("dp_training.py").run()
         assert not test.exception and not test.error
-        assert "The attack cannot run: Pictures: folder:eight is not allowed" in " ".join(each.value for each in test.info).replace("\\", "")
+        assert "The attack cannot run: Pictures: folder:eight is not allowed" in " ".join(
+            each.value for each in test.info
+        ).replace("\\", "")
     finally:
         live.services().runner.close()
         live.services.cache_clear()

@@ -38,7 +38,9 @@ PRIVATE = {
     "bn_synthesis": {"private": True, "batch_size": 1000, "epochs": 1, "seed": 1},
     "student": {"private": True, "batch_size": 1000, "epochs": 1, "seed": 2},
     "iic": {"images": "noised"},
-    "gan": {}, "dp_merf": {}, "fidelity": {"source": "gan", "seed": 3},
+    "gan": {},
+    "dp_merf": {},
+    "fidelity": {"source": "gan", "seed": 3},
     "gradient_sharing": {"noise_multiplier": 2.0},
     "inversion": {"leak_noise": 0.5},
 }
@@ -47,7 +49,9 @@ NEVER = {"initial_model"}  # adds no noise
 
 def small(name, **changes):
     study = STUDIES[name]
-    return study.preset("tiny" if "tiny" in study.PRESETS else "quick", **PRIVATE.get(name, {}) | changes)
+    return study.preset(
+        "tiny" if "tiny" in study.PRESETS else "quick", **PRIVATE.get(name, {}) | changes
+    )
 
 
 def another(spec, value):
@@ -79,7 +83,9 @@ def variants(study):
         yield name, other
 
 
-@pytest.mark.parametrize("name", sorted(set(PRIVATE) - {"bn_synthesis", "student", "fidelity", "iic"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(PRIVATE) - {"bn_synthesis", "student", "fidelity", "iic"})
+)
 def test_whatever_private_runs_differ_in_their_streams_differ(name):
     study = small(name)
     purposes = ("sampling", "noise", "noise on the mean", "statistics", "participation", "public")
@@ -101,6 +107,7 @@ def test_other_images_in_a_folder_of_the_same_name_are_other_streams(monkeypatch
 
 # --- what really draws is named so ----------------------------------------------------------------
 
+
 class Enough(Exception):
     """All has been seen."""
 
@@ -117,7 +124,11 @@ def drawn(monkeypatch):
     """
     used, named, server = [], set(), Federation.__init__
     noise, batch, derived, released = (
-        GaussianNoise.__init__, dp_sgd.poisson_batch, Study.derive_seed, LocalNoise.release_seed)
+        GaussianNoise.__init__,
+        dp_sgd.poisson_batch,
+        Study.derive_seed,
+        LocalNoise.release_seed,
+    )
 
     def watched_noise(self, seed, *rest):
         used.append(seed)
@@ -195,13 +206,16 @@ def test_the_check_finds_streams_that_are_named_by_the_seed_alone(store, drawn):
 
 # --- who is asked ---------------------------------------------------------------------------------
 
+
 def named_by_the_seed(purpose):
     """A planted error: a study's stream of this purpose is named by the seed alone."""
+
     class Careless(GradientSharing):
         NAME = "test_careless_phones"
 
         def derive_seed(self, asked):
             return derive_seed(asked, self.seed) if asked == purpose else super().derive_seed(asked)
+
     return Careless
 
 
@@ -223,7 +237,9 @@ def coins_of(study, monkeypatch, days=60):
 
     with monkeypatch.context() as watch:
         watch.setattr(Federation, "_shift", watched)
-        server = Federation(study, {"noise_multiplier": 2.0, "clip": 0.3}, phones(task, [[]] * 30), task.start)
+        server = Federation(
+            study, {"noise_multiplier": 2.0, "clip": 0.3}, phones(task, [[]] * 30), task.start
+        )
         for _ in range(days):
             server.day()
     return np.array(tossed)
@@ -232,7 +248,10 @@ def coins_of(study, monkeypatch, days=60):
 @pytest.mark.parametrize("kind", [GradientSharing, named_by_the_seed("participation")])
 def test_two_federations_ask_by_other_coins(kind, monkeypatch):
     """Else who knows that he was asked in one knows it of the other, and sampling hides nobody."""
-    asked = [coins_of(kind(participation=0.5, noise_multiplier=noise), monkeypatch) for noise in (2.0, 3.0)]
+    asked = [
+        coins_of(kind(participation=0.5, noise_multiplier=noise), monkeypatch)
+        for noise in (2.0, 3.0)
+    ]
     alike = np.mean(asked[0] == asked[1])
     assert (alike == 1) == (kind is not GradientSharing)
     assert (abs(alike - 0.5) < 0.05) == (kind is GradientSharing)
@@ -245,17 +264,30 @@ def test_every_study_is_in_this_test():
 
 # --- two private teachers, as a review found them -------------------------------------------------
 
+
 def first_sum(kind, epsilon, images):
     """The noised sum of a teacher's first step, and its noise multiplier."""
     from engine import networks, teaching
+
     study = kind(private=True, target_epsilon=epsilon, batch_size=200, epochs=1)
     plan = study.plan(len(images.train_images))
     network = networks.resnet("narrow", "plain group", 1, 28, 10, derive_seed("init", study.seed))
-    fit = teaching.PrivateFit(network, study.recipe(), torch.tensor(images.train_images),
-                              torch.tensor(images.train_labels), study, plan)
+    fit = teaching.PrivateFit(
+        network,
+        study.recipe(),
+        torch.tensor(images.train_images),
+        torch.tensor(images.train_labels),
+        study,
+        plan,
+    )
     next(fit.epoch())
     total = torch.cat([p.grad.flatten() for p in network.parameters()]).double()
-    return total * fit.gradient.expected_batch, plan["noise_multiplier"] * study.max_grad_norm, network, fit
+    return (
+        total * fit.gradient.expected_batch,
+        plan["noise_multiplier"] * study.max_grad_norm,
+        network,
+        fit,
+    )
 
 
 class CarelessTeacher(Classifier):
@@ -278,14 +310,20 @@ def test_two_private_teachers_do_not_give_the_clipped_sum_away(kind):
 
 # --- local noise ----------------------------------------------------------------------------------
 
+
 def recovered(one, other, images, row=7):
     """An image from two releases of it, where both hold the same draw: largest error of a
     unit-length pixel.
 
     Only pixels that neither release has cut off at 0 tell anything.
     """
-    (a, s), (b, t) = ((study.released(images.train_images[:20], "train")[row].astype(float), study.sigma(study.epsilon))
-                      for study in (one, other))
+    (a, s), (b, t) = (
+        (
+            study.released(images.train_images[:20], "train")[row].astype(float),
+            study.sigma(study.epsilon),
+        )
+        for study in (one, other)
+    )
     both = (a > 0) & (b > 0)
     clean = one.clean(images.train_images[:20])[row]
     return np.abs((t * a - s * b) / (t - s) - clean)[both].max()
@@ -304,12 +342,23 @@ def test_releases_at_two_budgets_do_not_give_the_image_away(kind):
     assert (off < 1e-5) == (kind is CarelessNoise) and (off > 0.1) == (kind is KMeansLabels)
 
 
-@pytest.mark.parametrize("change", [{"epsilon": 51.0}, {"delta": 1e-7}, {"calibration": "textbook"}, {"sensitivity": "report"},
-                                    {"normalisation": "as_published"}, {"seed": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epsilon": 51.0},
+        {"delta": 1e-7},
+        {"calibration": "textbook"},
+        {"sensitivity": "report"},
+        {"normalisation": "as_published"},
+        {"seed": 1},
+    ],
+)
 @pytest.mark.parametrize("kind", [KMeansLabels, IIC, NoisyTraining])
 def test_another_release_is_another_draw(kind, change):
     base, images = kind(epsilon=50.0), data.load("mnist-5k").train_images[:50]
-    draw = lambda study: (study.released(images, "train") - study.clean(images))[study.clean(images) > 0]
+    draw = lambda study: (study.released(images, "train") - study.clean(images))[
+        study.clean(images) > 0
+    ]
     one, other = draw(base), draw(base.model_copy(update=change))
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.1
 
@@ -318,8 +367,12 @@ def test_studies_of_one_release_share_it_and_only_it():
     images = data.load("mnist-5k").train_images[:20]
     clustered, learned = KMeansLabels(epsilon=50.0), NoisyTraining(epsilon=50.0, epochs=3)
     assert np.array_equal(clustered.released(images, "train"), learned.released(images, "train"))
-    assert not np.array_equal(clustered.released(images, "train"), clustered.released(images, "test"))
-    assert not np.array_equal(clustered.released(images, "train"), clustered.released(images, "train", 1))
+    assert not np.array_equal(
+        clustered.released(images, "train"), clustered.released(images, "test")
+    )
+    assert not np.array_equal(
+        clustered.released(images, "train"), clustered.released(images, "train", 1)
+    )
 
 
 @pytest.mark.parametrize("normalisation", ["corrected", "as_published"])
@@ -327,10 +380,15 @@ def test_an_image_that_is_scaled_otherwise_has_another_draw(normalisation):
     """Where 700 share a length, 60 of them repeated are other releases; else they are the same
     ones.
     """
-    study, images = KMeansLabels(epsilon=150.0, normalisation=normalisation), data.load("mnist-5k").train_images[:700]
+    study, images = (
+        KMeansLabels(epsilon=150.0, normalisation=normalisation),
+        data.load("mnist-5k").train_images[:700],
+    )
     repeated = np.resize(images[:60], images.shape)
-    (a, b), (u, v) = ([of(found)[:60] for found in (images, repeated)]
-                      for of in (lambda found: study.released(found, "train"), study.clean))
+    (a, b), (u, v) = (
+        [of(found)[:60] for found in (images, repeated)]
+        for of in (lambda found: study.released(found, "train"), study.clean)
+    )
     assert np.array_equal(a, b) == np.array_equal(u, v) == (normalisation == "corrected")
     if normalisation == "as_published":
         seen = (a > 0) & (b > 0) & (u > 0)
@@ -340,7 +398,10 @@ def test_an_image_that_is_scaled_otherwise_has_another_draw(normalisation):
 def test_the_strengths_of_one_image_are_drawn_afresh():
     study, (image, label) = Noise(epsilon=150.0), Noise().pick(data.load("mnist-5k"))
     other = study.model_copy(update={"epsilon": 50.0})
-    a, b = (s.release(image, label, tuple("0123456789")).arrays["released"].astype(float) for s in (study, other))
+    a, b = (
+        s.release(image, label, tuple("0123456789")).arrays["released"].astype(float)
+        for s in (study, other)
+    )
     s, t = study.sigma(150.0), other.sigma(50.0)
     unit = image / np.linalg.norm(image.astype(float))
     both = (a > 0) & (b > 0)
@@ -349,7 +410,10 @@ def test_the_strengths_of_one_image_are_drawn_afresh():
 
 def test_labels_told_at_two_budgets_toss_other_coins():
     labels = np.zeros(20_000, int)
-    lied = [NoisyTraining(labels="randomised", label_epsilon=e).told(labels, 10) != 0 for e in (0.5, 0.6)]
+    lied = [
+        NoisyTraining(labels="randomised", label_epsilon=e).told(labels, 10) != 0
+        for e in (0.5, 0.6)
+    ]
     shares = [lie.mean() for lie in lied]
     assert np.mean(lied[0] & lied[1]) == pytest.approx(shares[0] * shares[1], abs=0.01)
 

@@ -22,20 +22,36 @@ EVERY = [(study, spec) for study in STUDIES.values() for spec in parameters.spec
 
 
 def test_one_value_one_key():
-    keys = {key(Noise(epsilon=e, seed=s)) for e, s in ((1, 1), (1.0, 1), (np.float64(1), np.int64(1)), (np.float32(1), np.uint8(1)))}
+    keys = {
+        key(Noise(epsilon=e, seed=s))
+        for e, s in ((1, 1), (1.0, 1), (np.float64(1), np.int64(1)), (np.float32(1), np.uint8(1)))
+    }
     assert len(keys) == 1
 
 
 def test_every_field_changes_the_key():
-    other = {"epsilon": 2.0, "category": 4, "index": 1, "delta": 1e-3, "calibration": "textbook", "sensitivity": "report",
-             "label_epsilon": 1.0, "seed": 1}
+    other = {
+        "epsilon": 2.0,
+        "category": 4,
+        "index": 1,
+        "delta": 1e-3,
+        "calibration": "textbook",
+        "sensitivity": "report",
+        "label_epsilon": 1.0,
+        "seed": 1,
+    }
     keys = {key(Noise())} | {key(Noise(**{name: value})) for name, value in other.items()}
     assert len(keys) == len(other) + 1
 
 
 def test_the_key_is_the_same_in_another_process():
-    code = "from engine.studies.noise import Noise; from engine.study import key; print(key(Noise(epsilon=7)))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    code = (
+        "from engine.studies.noise import Noise; from engine.study import key;"
+        " print(key(Noise(epsilon=7)))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
     assert found.stdout.strip() == key(Noise(epsilon=7))
 
 
@@ -59,18 +75,43 @@ def test_studies_are_frozen_and_keyword_only():
         Noise("mnist-5k")
 
 
-@pytest.mark.parametrize(("study", "spec"), EVERY, ids=lambda x: getattr(x, "name", getattr(x, "NAME", "")))
+@pytest.mark.parametrize(
+    ("study", "spec"), EVERY, ids=lambda x: getattr(x, "name", getattr(x, "NAME", ""))
+)
 def test_every_parameter_is_explained_and_its_default_allowed(study, spec):
     assert spec.title and spec.help
-    assert spec.kind in ("choice", "switch", "text") or (spec.low is not None and spec.high is not None)
+    assert spec.kind in ("choice", "switch", "text") or (
+        spec.low is not None and spec.high is not None
+    )
     text = spec.format(spec.default)
     assert spec.parse(text) == spec.default
 
 
-WRONG = ["nan", "inf", "-inf", "1e308", "-1e308", "-1", "../../etc/passwd", "a\x00b", "x" * 10_000, "", "0x10", "1,5", "true", "None", "[]", "💥", "1e-400", "9" * 79]
+WRONG = [
+    "nan",
+    "inf",
+    "-inf",
+    "1e308",
+    "-1e308",
+    "-1",
+    "../../etc/passwd",
+    "a\x00b",
+    "x" * 10_000,
+    "",
+    "0x10",
+    "1,5",
+    "true",
+    "None",
+    "[]",
+    "💥",
+    "1e-400",
+    "9" * 79,
+]
 
 
-@pytest.mark.parametrize(("study", "spec"), EVERY, ids=lambda x: getattr(x, "name", getattr(x, "NAME", "")))
+@pytest.mark.parametrize(
+    ("study", "spec"), EVERY, ids=lambda x: getattr(x, "name", getattr(x, "NAME", ""))
+)
 def test_a_wrong_text_is_refused_in_one_line_or_is_a_value_in_range(study, spec):
     for text in WRONG:
         try:
@@ -81,9 +122,16 @@ def test_a_wrong_text_is_refused_in_one_line_or_is_a_value_in_range(study, spec)
             if text.strip().lower() in ("", "none") and spec.optional:
                 assert refused.field in study.EXCLUSIVE, text
             else:
-                assert refused.field == spec.name in str(refused) and spec.allowed in str(refused), text
+                assert refused.field == spec.name in str(refused) and spec.allowed in str(
+                    refused
+                ), text
         else:
-            assert spec.kind not in ("int", "float") or value is None or math.isfinite(value) and spec.low <= value <= spec.high, text
+            assert (
+                spec.kind not in ("int", "float")
+                or value is None
+                or math.isfinite(value)
+                and spec.low <= value <= spec.high
+            ), text
 
 
 @settings(max_examples=300, deadline=None)
@@ -94,7 +142,11 @@ def test_any_text_at_all_is_refused_or_in_range(text):
             study = build(Noise, {name: text})
         except Refused:
             continue
-        assert 0.1 <= study.epsilon <= 200_000 and ".." not in study.dataset and "/" not in study.dataset
+        assert (
+            0.1 <= study.epsilon <= 200_000
+            and ".." not in study.dataset
+            and "/" not in study.dataset
+        )
 
 
 @settings(max_examples=300, deadline=None)
@@ -104,7 +156,19 @@ def test_numbers_survive_the_url_exactly(value):
     assert spec.parse(spec.format(value)) == value
 
 
-@pytest.mark.parametrize(("text", "value"), [("1925", 1925), ("1,925", 1925), ("12,345,678.5", 12_345_678.5), ("0,5", 0.5), ("0,125", 0.125), ("3,25", 3.25), ("1,5e-5", 1.5e-5), (" 1e-5 ", 1e-5)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1925", 1925),
+        ("1,925", 1925),
+        ("12,345,678.5", 12_345_678.5),
+        ("0,5", 0.5),
+        ("0,125", 0.125),
+        ("3,25", 3.25),
+        ("1,5e-5", 1.5e-5),
+        (" 1e-5 ", 1e-5),
+    ],
+)
 def test_numbers_are_understood_as_people_write_them(text, value):
     assert parameters.numeral(text) == value
 
@@ -131,15 +195,34 @@ def test_noise_or_budget_but_not_both():
 
 
 def test_one_twin_serves_every_amount_of_privacy():
-    twins = {key(DPTraining(target_epsilon=e, max_grad_norm=c, delta=d).twin()) for e, c, d in ((1, 1, 1e-5), (8, 4, 1e-6), (3, 0.1, 1e-4))}
+    twins = {
+        key(DPTraining(target_epsilon=e, max_grad_norm=c, delta=d).twin())
+        for e, c, d in ((1, 1, 1e-5), (8, 4, 1e-6), (3, 0.1, 1e-4))
+    }
     assert len(twins) == 1 and not DPTraining().twin().private
     assert key(DPTraining(epochs=3).twin()) not in twins
 
 
 def test_a_result_survives_its_parts_exactly():
     promise = Guarantee("u", None, None, "m", "a", "s", None, None, "n")
-    before = Result({"a": math.inf, "b": float("nan")}, promise, {"c": [(1.0, 2.0)]}, {"x": np.arange(6.0).reshape(2, 3)}, {"p": b"\x89PNG"}, {"f": [1, "ü"]}, {"seconds": 1.0})
+    before = Result(
+        {"a": math.inf, "b": float("nan")},
+        promise,
+        {"c": [(1.0, 2.0)]},
+        {"x": np.arange(6.0).reshape(2, 3)},
+        {"p": b"\x89PNG"},
+        {"f": [1, "ü"]},
+        {"seconds": 1.0},
+    )
     plain, arrays = before.parts()
     after = Result.from_parts(json.loads(json.dumps(plain)), arrays)
-    assert after.curves == before.curves and after.pictures == before.pictures and after.facts == before.facts
-    assert after.guarantee == promise and np.array_equal(after.arrays["x"], before.arrays["x"]) and math.isinf(after.metrics["a"])
+    assert (
+        after.curves == before.curves
+        and after.pictures == before.pictures
+        and after.facts == before.facts
+    )
+    assert (
+        after.guarantee == promise
+        and np.array_equal(after.arrays["x"], before.arrays["x"])
+        and math.isinf(after.metrics["a"])
+    )

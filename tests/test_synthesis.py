@@ -25,6 +25,7 @@ TINY = BNSynthesis.preset("tiny")
 @pytest.fixture(scope="module")
 def digits():
     from engine import data
+
     images = data.load("mnist-5k")
     return torch.tensor(images.train_images[:600]), torch.tensor(images.train_labels[:600])
 
@@ -38,14 +39,21 @@ def network(digits):
 
 
 def settings(**changes) -> synthesis.Settings:
-    return synthesis.Settings(**{"kind": "smooth", "steps": 8, "rate": 0.3, "weights": synthesis.Weights()} | changes)
+    return synthesis.Settings(
+        **{"kind": "smooth", "steps": 8, "rate": 0.3, "weights": synthesis.Weights()} | changes
+    )
 
 
 def by_hand(network, pixels, labels):
     """The objective in numpy float64, from the activations that a hook of the test's own sees."""
     seen = {}
-    hooks = [layer.register_forward_pre_hook(lambda _, inputs, name=name: seen.__setitem__(name, inputs[0].detach().double().numpy()))
-             for name, layer in network.named_modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    hooks = [
+        layer.register_forward_pre_hook(
+            lambda _, inputs, name=name: seen.__setitem__(name, inputs[0].detach().double().numpy())
+        )
+        for name, layer in network.named_modules()
+        if isinstance(layer, torch.nn.BatchNorm2d)
+    ]
     network.eval()
     logits = network(pixels * 2 - 1).double().numpy()
     for hook in hooks:
@@ -53,12 +61,19 @@ def by_hand(network, pixels, labels):
     total = 0.0
     for name, x in seen.items():
         layer = network.get_submodule(name)
-        total += ((x.mean((0, 2, 3)) - layer.running_mean.double().numpy()) ** 2).sum() + ((x.var((0, 2, 3)) - layer.running_var.double().numpy()) ** 2).sum()
-    said = logits - np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1, keepdims=True)) - logits.max(1, keepdims=True)
+        total += ((x.mean((0, 2, 3)) - layer.running_mean.double().numpy()) ** 2).sum() + (
+            (x.var((0, 2, 3)) - layer.running_var.double().numpy()) ** 2
+        ).sum()
+    said = (
+        logits
+        - np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1, keepdims=True))
+        - logits.max(1, keepdims=True)
+    )
     return total, -said[np.arange(len(labels)), labels.numpy()].mean()
 
 
 # --- the objective --------------------------------------------------------------------------------
+
 
 def test_the_objective_is_numpys(network):
     pixels, labels = torch.rand(20, 1, 28, 28), torch.arange(20) % 10
@@ -75,15 +90,29 @@ def test_mean_and_variance_have_the_gradient_of_finite_differences():
     x = torch.randn(3, 2, 4, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(synthesis.MeanAndVariance.apply, (x,))
     mean, variance = synthesis.MeanAndVariance.apply(x.detach())
-    assert torch.allclose(mean, x.mean((0, 2, 3))) and torch.allclose(variance, x.var((0, 2, 3), correction=0))
+    assert torch.allclose(mean, x.mean((0, 2, 3))) and torch.allclose(
+        variance, x.var((0, 2, 3), correction=0)
+    )
 
 
-def test_real_pictures_have_a_smaller_distance_than_noise_and_a_planted_shift_is_seen(network, digits):
+def test_real_pictures_have_a_smaller_distance_than_noise_and_a_planted_shift_is_seen(
+    network, digits
+):
     teacher = synthesis.Teacher(network, synthesis.recorded(network))
     real = digits[0].permute(0, 3, 1, 2).float() / 255
     with synthesis.Watch(network) as watch:
-        distance = lambda pixels: float(sum(synthesis.objective(pixels, digits[1][:len(pixels)], [teacher], synthesis.Weights(), [watch]).distances.values()))
-        same, shifted, noise = distance(real), distance((real + 0.1).clamp(0, 1)), distance(torch.rand(600, 1, 28, 28))
+        distance = lambda pixels: float(
+            sum(
+                synthesis.objective(
+                    pixels, digits[1][: len(pixels)], [teacher], synthesis.Weights(), [watch]
+                ).distances.values()
+            )
+        )
+        same, shifted, noise = (
+            distance(real),
+            distance((real + 0.1).clamp(0, 1)),
+            distance(torch.rand(600, 1, 28, 28)),
+        )
     assert same < 0.1 * shifted < 0.1 * noise
 
 
@@ -91,21 +120,34 @@ def test_variation_and_norm_count_as_they_say(network):
     pixels, labels = torch.rand(4, 1, 28, 28), torch.arange(4)
     teacher = synthesis.Teacher(network, synthesis.recorded(network))
     with synthesis.Watch(network) as watch:
-        plain, more = (float(synthesis.objective(pixels, labels, [teacher], synthesis.Weights(variation=v, norm=n), [watch]).total) for v, n in ((0, 0), (0.5, 0.25)))
+        plain, more = (
+            float(
+                synthesis.objective(
+                    pixels, labels, [teacher], synthesis.Weights(variation=v, norm=n), [watch]
+                ).total
+            )
+            for v, n in ((0, 0), (0.5, 0.25))
+        )
     x = pixels.double().numpy()
     steps = (np.diff(x, axis=2) ** 2).sum() + (np.diff(x, axis=3) ** 2).sum()
-    assert more - plain == pytest.approx(0.5 * steps / 4 + 0.25 * np.sqrt((x**2).sum((1, 2, 3))).mean(), rel=1e-4)
+    assert more - plain == pytest.approx(
+        0.5 * steps / 4 + 0.25 * np.sqrt((x**2).sum((1, 2, 3))).mean(), rel=1e-4
+    )
 
 
 def test_statistics_of_each_class_are_numpys(network, digits):
     images, labels = digits
     found = synthesis.by_class(network, images, labels, 10)
     seen = []
-    hook = network.bn1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].double().numpy()))
+    hook = network.bn1.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].double().numpy())
+    )
     network(teaching.Scale().of(images[labels == 3]))
     hook.remove()
     mean, variance = found["bn1"]
-    assert mean[3].numpy() == pytest.approx(seen[0].mean((0, 2, 3)), abs=1e-5) and variance[3].numpy() == pytest.approx(seen[0].var((0, 2, 3)), rel=1e-4)
+    assert mean[3].numpy() == pytest.approx(seen[0].mean((0, 2, 3)), abs=1e-5) and variance[
+        3
+    ].numpy() == pytest.approx(seen[0].var((0, 2, 3)), rel=1e-4)
 
 
 def test_several_teachers_are_averaged(network):
@@ -115,7 +157,9 @@ def test_several_teachers_are_averaged(network):
     totals = []
     for chosen in (teachers[:1], teachers[1:], teachers):
         watches = [synthesis.Watch(each.network).__enter__() for each in chosen]
-        totals.append(float(synthesis.objective(pixels, labels, chosen, synthesis.Weights(), watches).total))
+        totals.append(
+            float(synthesis.objective(pixels, labels, chosen, synthesis.Weights(), watches).total)
+        )
         for watch in watches:
             watch.__exit__()
     assert totals[2] == pytest.approx((totals[0] + totals[1]) / 2, rel=1e-5)
@@ -130,17 +174,35 @@ def test_a_network_without_batch_norm_is_refused_in_words():
 
 # --- the pictures ---------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("changes", [{}, {"jitter": 2, "flip": True}, {"kind": "pixels"}, {"kind": "pixels", "rate": 5.0, "steps": 3}], ids=str)
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"jitter": 2, "flip": True},
+        {"kind": "pixels"},
+        {"kind": "pixels", "rate": 5.0, "steps": 3},
+    ],
+    ids=str,
+)
 def test_the_best_pictures_have_the_least_objective_seen(network, changes):
     """A large step size makes the objective go up and down, so that the last pictures are not the
     best.
     """
     teacher = synthesis.Teacher(network, synthesis.recorded(network))
-    batch = synthesis.Batch(settings(**changes), [teacher], torch.arange(20) % 10, (1, 28, 28), 1, 0)
+    batch = synthesis.Batch(
+        settings(**changes), [teacher], torch.arange(20) % 10, (1, 28, 28), 1, 0
+    )
     seen = [float(found.total.detach()) for _, found in synthesis.optimise(batch)]
     assert batch.least == min(seen)
     with synthesis.Watch(network) as watch:
-        again = synthesis.objective(synthesis.seen(batch.best, batch.best_view), batch.labels, [teacher], batch.settings.weights, [watch])
+        again = synthesis.objective(
+            synthesis.seen(batch.best, batch.best_view),
+            batch.labels,
+            [teacher],
+            batch.settings.weights,
+            [watch],
+        )
     assert float(again.total) == pytest.approx(min(seen), rel=1e-5)
     if changes.get("rate"):
         assert max(seen) > 1.2 * seen[0]  # it does go up: 1.6 to 6 times over six seeds
@@ -164,11 +226,15 @@ def test_a_view_moves_and_mirrors():
 
 def test_smooth_pictures_have_smaller_steps_between_neighbours_than_free_ones():
     free = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    rough, smooth = (float(synthesis.variation(kind(free)) / kind(free).var()) for kind in (synthesis.free_pixels, synthesis.smooth))
+    rough, smooth = (
+        float(synthesis.variation(kind(free)) / kind(free).var())
+        for kind in (synthesis.free_pixels, synthesis.smooth)
+    )
     assert smooth < 0.5 * rough
 
 
 # --- statistics under differential privacy --------------------------------------------------------
+
 
 def released(network, images, noise=1e-9, seed=0, clip=1.0):
     return synthesis.private_statistics(network, images, noise, clip, GaussianNoise(seed))
@@ -180,12 +246,14 @@ def test_one_picture_moves_the_released_sum_by_no_more_than_the_sensitivity(digi
     """
     network = networks.resnet("narrow", "plain group", 1, 28, 10, 3).eval()
     layers = synthesis.norm_layers(network)
+
     def vector(images):  # the sum that is released, without noise
         total = []
         for name, (mean, variance) in released(network, images).items():
             moments = torch.cat([mean, variance + mean.square()])
             total.append(moments * synthesis.weight(len(layers), len(mean)) * len(images))
         return torch.cat([*total, torch.tensor([float(len(images))])]).double()
+
     images = digits[0][:6]
     whole = vector(images)
     for left_out in range(6):
@@ -198,7 +266,12 @@ def test_a_vector_longer_than_the_clip_is_shortened(digits):
     lengths = []
     for clip in (100.0, 0.1):
         found = released(network, digits[0][:1], clip=clip)
-        vector = torch.cat([torch.cat([m, v + m.square()]) * synthesis.weight(len(found), len(m)) for m, v in found.values()])
+        vector = torch.cat(
+            [
+                torch.cat([m, v + m.square()]) * synthesis.weight(len(found), len(m))
+                for m, v in found.values()
+            ]
+        )
         lengths.append(float(vector.norm()))
     assert lengths[0] > 0.2 and lengths[1] == pytest.approx(0.1, rel=1e-3)
 
@@ -206,12 +279,18 @@ def test_a_vector_longer_than_the_clip_is_shortened(digits):
 def test_the_noise_has_the_size_that_is_charged_and_a_planted_smaller_one_is_rejected(digits):
     network = networks.resnet("narrow", "plain group", 1, 28, 10, 3).eval()
     exact = released(network, digits[0])
+
     def deviation(noise):
         errors = []
         for seed in range(30):
             for name, (mean, _) in released(network, digits[0], noise, seed).items():
-                errors.append((mean - exact[name][0]) * synthesis.weight(len(exact), len(mean)) * len(digits[0]))
+                errors.append(
+                    (mean - exact[name][0])
+                    * synthesis.weight(len(exact), len(mean))
+                    * len(digits[0])
+                )
         return float(torch.cat(errors).std())
+
     wanted = 5.0 * math.sqrt(2)
     assert deviation(5.0) == pytest.approx(wanted, rel=0.04)
     assert deviation(4.5) != pytest.approx(wanted, rel=0.04)
@@ -228,14 +307,20 @@ def test_private_training_takes_the_steps_and_adds_the_noise_that_are_charged(di
     """With a tiny clip norm all that moves the weights is noise: rate · σ · C / expected batch in
     each step, and σ at 0.9 is found out.
     """
+
     def moved(noise):
         network = networks.resnet("narrow", "plain group", 1, 28, 10, 3)
         before = torch.cat([p.detach().flatten().clone() for p in network.parameters()])
-        study = SimpleNamespace(max_grad_norm=1e-3, derive_seed=lambda purpose: derive_seed(purpose, 0))
+        study = SimpleNamespace(
+            max_grad_norm=1e-3, derive_seed=lambda purpose: derive_seed(purpose, 0)
+        )
         plan = {"sample_rate": 1 / 4, "noise_multiplier": noise}
         fit = teaching.PrivateFit(network, teaching.Recipe(2, 150, 1.0), *digits, study, plan)
         steps = sum(1 for _ in range(2) for _ in fit.epoch())
-        return steps, float((torch.cat([p.detach().flatten() for p in network.parameters()]) - before).std())
+        return steps, float(
+            (torch.cat([p.detach().flatten() for p in network.parameters()]) - before).std()
+        )
+
     steps, size = moved(50.0)
     wanted = 50.0 * 1e-3 / 150 * math.sqrt(8)
     assert steps == 8 and size == pytest.approx(wanted, rel=0.02)
@@ -244,26 +329,46 @@ def test_private_training_takes_the_steps_and_adds_the_noise_that_are_charged(di
 
 # --- training -------------------------------------------------------------------------------------
 
+
 def test_hard_and_soft_losses_are_numpys():
     outputs, logits = torch.randn(5, 4), torch.randn(9, 4)
     labels, rows = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 0]), torch.tensor([8, 1, 4, 2, 0])
+
     def soft(x):
         e = np.exp(x - x.max(1, keepdims=True))
         return e / e.sum(1, keepdims=True)
+
     o, t = outputs.double().numpy(), logits.double().numpy()[rows]
     hard = -np.log(soft(o)[np.arange(5), labels.numpy()[rows]]).mean()
     divergence = 9 * (soft(t / 3) * (np.log(soft(t / 3)) - np.log(soft(o / 3)))).sum(1).mean()
     for share in (0.0, 0.3, 1.0):
         recipe = teaching.Recipe(1, 5, 0.1, temperature=3.0, soft_share=share)
-        fit = teaching.Fit(torch.nn.Linear(2, 4), recipe, torch.zeros(9, 2, 2, 1, dtype=torch.uint8), labels, 0, logits)
-        assert float(fit.wanted(outputs, rows)) == pytest.approx((1 - share) * hard + share * divergence, rel=1e-5)
+        fit = teaching.Fit(
+            torch.nn.Linear(2, 4),
+            recipe,
+            torch.zeros(9, 2, 2, 1, dtype=torch.uint8),
+            labels,
+            0,
+            logits,
+        )
+        assert float(fit.wanted(outputs, rows)) == pytest.approx(
+            (1 - share) * hard + share * divergence, rel=1e-5
+        )
 
 
 def test_noise_shift_flip_and_mixup_change_pictures_and_repeat_with_the_seed():
     x = torch.rand(6, 1, 8, 8)
+
     def changed(**more):
-        fit = teaching.Fit(torch.nn.Linear(2, 2), teaching.Recipe(1, 6, 0.1, **more), torch.zeros(6, 8, 8, 1, dtype=torch.uint8), torch.zeros(6), 3)
+        fit = teaching.Fit(
+            torch.nn.Linear(2, 2),
+            teaching.Recipe(1, 6, 0.1, **more),
+            torch.zeros(6, 8, 8, 1, dtype=torch.uint8),
+            torch.zeros(6),
+            3,
+        )
         return fit.changed(x)
+
     for more in ({"pixel_noise": 1.0}, {"shift": 2}, {"flip": True}, {"mixup": 1.0}):
         first, second = changed(**more), changed(**more)
         assert torch.equal(first[0], second[0]) and not torch.equal(first[0], x), more
@@ -274,6 +379,7 @@ def test_noise_shift_flip_and_mixup_change_pictures_and_repeat_with_the_seed():
 
 # --- the studies ----------------------------------------------------------------------------------
 
+
 def test_snapshots_are_those_of_one_run_that_was_stopped_earlier(store):
     """The pictures after 2 of 6 steps are the same as those of a run of 2 steps."""
     _, long = finish(TINY.run(Lab(store)))
@@ -281,15 +387,27 @@ def test_snapshots_are_those_of_one_run_that_was_stopped_earlier(store):
     _, other = finish(short.run(Lab(store)))
     assert np.array_equal(long.arrays["pictures_2"], other.arrays["pictures_2"])
     assert not np.array_equal(long.arrays["pictures_2"], long.arrays["pictures_6"])
-    assert long.arrays["pictures_6"].dtype == np.uint8 and long.arrays["pictures_6"].shape == (40, 28, 28, 1)
+    assert long.arrays["pictures_6"].dtype == np.uint8 and long.arrays["pictures_6"].shape == (
+        40,
+        28,
+        28,
+        1,
+    )
     assert long.guarantee.epsilon is None and "memorised" in long.guarantee.note
 
 
 def test_controls_score_as_they_must(store):
     _, result = finish(TINY.run(Lab(store)))
-    copied, held = result.facts["controls"]["copies of training pictures"], result.facts["controls"]["held-out pictures"]
+    copied, held = (
+        result.facts["controls"]["copies of training pictures"],
+        result.facts["controls"]["held-out pictures"],
+    )
     for space in ("pixels", "features"):
-        assert copied[f"copies_{space}"] == 1 and copied[f"ratio_{space}"] == 0 and copied[f"membership_{space}"] > 0.95
+        assert (
+            copied[f"copies_{space}"] == 1
+            and copied[f"ratio_{space}"] == 0
+            and copied[f"membership_{space}"] > 0.95
+        )
         assert held[f"copies_{space}"] < 0.12 and abs(held[f"membership_{space}"] - 0.5) < 0.05
 
 
@@ -300,7 +418,10 @@ def test_a_private_teacher_keeps_its_budget_with_the_statistics_counted(store):
     teacher = study.teacher()
     plan = teacher.plan(4000)
     from engine import privacy
-    alone = privacy.dp_sgd_epsilon(plan["noise_multiplier"], plan["sample_rate"], plan["steps"], teacher.delta).epsilon
+
+    alone = privacy.dp_sgd_epsilon(
+        plan["noise_multiplier"], plan["sample_rate"], plan["steps"], teacher.delta
+    ).epsilon
     assert alone < result.guarantee.epsilon - 0.05  # the statistics are not free
     promise, area = result.guarantee, result.metrics["area_mechanism"]
     # areas have their own bound
@@ -311,12 +432,24 @@ def test_a_private_teacher_keeps_its_budget_with_the_statistics_counted(store):
 def test_a_table_of_students_shares_teacher_and_pictures(store):
     student = Student.preset("tiny")
     table = student.table()
-    assert list(table) == ["hard labels, 2 steps", "hard labels, 6 steps", "soft labels, 2 steps", "soft labels, 6 steps", "real pictures"]
+    assert list(table) == [
+        "hard labels, 2 steps",
+        "hard labels, 6 steps",
+        "soft labels, 2 steps",
+        "soft labels, 6 steps",
+        "real pictures",
+    ]
     assert len({key(each) for each in table.values()}) == 5
-    assert {key(each.synthesis()) for name, each in table.items() if name != "real pictures"} == {key(student.synthesis())}
-    assert key(student) == key(table["hard labels, 6 steps"]) == key(Student.preset("tiny", after=6))
+    assert {key(each.synthesis()) for name, each in table.items() if name != "real pictures"} == {
+        key(student.synthesis())
+    }
+    assert (
+        key(student) == key(table["hard labels, 6 steps"]) == key(Student.preset("tiny", after=6))
+    )
     # how pictures are made is all the same to it
-    assert key(table["real pictures"]) == key(student.model_copy(update={"steps": 50, "rate": 0.1}).on_real())
+    assert key(table["real pictures"]) == key(
+        student.model_copy(update={"steps": 50, "rate": 0.1}).on_real()
+    )
 
 
 @pytest.mark.parametrize("rate", [0.05, 5.0])
@@ -327,32 +460,73 @@ def test_the_last_snapshot_can_be_the_best_and_is_stored_as_it_was(store, rate):
     Small steps always descend; large ones overshoot (the last objective is 1.6 to 2.8 times the
     least, over three seeds).
     """
-    study = BNSynthesis.preset("tiny", pixels="pixels", rate=rate, jitter=0, images=20, steps=5, snapshots="1,2,3,4,5", ending="best")
+    study = BNSynthesis.preset(
+        "tiny",
+        pixels="pixels",
+        rate=rate,
+        jitter=0,
+        images=20,
+        steps=5,
+        snapshots="1,2,3,4,5",
+        ending="best",
+    )
     _, best = finish(study.run(Lab(store)))
     _, last = finish(study.model_copy(update={"ending": "last"}).run(Lab(store)))
     parts = [points for name, points in last.curves.items() if name.startswith("distance:")]
-    objective = [study.statistics_weight * sum(points[step][1] for points in parts) + study.labels_weight * last.curves["label_loss"][step][1] for step in range(5)]
-    made = synthesis.Batch(synthesis.Settings("pixels", 5, rate, synthesis.Weights()), [], torch.arange(20) % 10, (1, 28, 28), study.seed, 0)
+    objective = [
+        study.statistics_weight * sum(points[step][1] for points in parts)
+        + study.labels_weight * last.curves["label_loss"][step][1]
+        for step in range(5)
+    ]
+    made = synthesis.Batch(
+        synthesis.Settings("pixels", 5, rate, synthesis.Weights()),
+        [],
+        torch.arange(20) % 10,
+        (1, 28, 28),
+        study.seed,
+        0,
+    )
     # of each step, which its objective is of
     before = [as_bytes(made.pixels), *(last.arrays[f"pictures_{step}"] for step in range(1, 5))]
-    assert all(np.array_equal(best.arrays[f"pictures_{step}"], before[step]) for step in range(1, 5))
+    assert all(
+        np.array_equal(best.arrays[f"pictures_{step}"], before[step]) for step in range(1, 5)
+    )
     assert np.array_equal(best.arrays["pictures_5"], before[int(np.argmin(objective))])
-    assert (np.argmin(objective) < 4) == (rate == 5.0) and len({each.tobytes() for each in before}) == 5
+    assert (np.argmin(objective) < 4) == (rate == 5.0) and len(
+        {each.tobytes() for each in before}
+    ) == 5
 
 
 def test_agreement_is_that_of_the_released_bytes(store):
     from engine.lab import load
     from engine.studies.classifier import taught
+
     list(Lab(store).need(TINY))
     result, teacher = load(store, key(TINY)), TINY.teacher()
     network, scale = taught(teacher, load(store, key(teacher)), 1, 28, torch.device("cpu"))
-    said = teaching.outputs(network, torch.tensor(result.arrays["pictures_6"]), scale).argmax(1).numpy()
-    assert result.metrics["teacher_agrees"] == pytest.approx((said == result.arrays["labels"]).mean(), abs=1e-6)
+    said = (
+        teaching.outputs(network, torch.tensor(result.arrays["pictures_6"]), scale)
+        .argmax(1)
+        .numpy()
+    )
+    assert result.metrics["teacher_agrees"] == pytest.approx(
+        (said == result.arrays["labels"]).mean(), abs=1e-6
+    )
 
 
-@pytest.mark.parametrize("options", [{"teachers": 2, "softness": 0.2, "flip": True}, {"class_wise": True}, {"forward": "batch", "variation": 0.01, "norm": 0.01}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"teachers": 2, "softness": 0.2, "flip": True},
+        {"class_wise": True},
+        {"forward": "batch", "variation": 0.01, "norm": 0.01},
+    ],
+    ids=str,
+)
 def test_every_option_of_the_making_runs_and_changes_the_pictures(store, options):
-    plain, other = (finish(study.run(Lab(store)))[1] for study in (TINY, TINY.model_copy(update=options)))
+    plain, other = (
+        finish(study.run(Lab(store)))[1] for study in (TINY, TINY.model_copy(update=options))
+    )
     assert not np.array_equal(plain.arrays["pictures_6"], other.arrays["pictures_6"])
 
 
@@ -365,26 +539,43 @@ def test_presets_and_their_tables_fit_their_data_sets():
     from dataclasses import replace
 
     from engine import data
-    sizes = {"cifar10": (50_000, 32, 3), "fashion-mnist": (60_000, 28, 1), "mnist-5k": (4000, 28, 1)}
+
+    sizes = {
+        "cifar10": (50_000, 32, 3),
+        "fashion-mnist": (60_000, 28, 1),
+        "mnist-5k": (4000, 28, 1),
+    }
     for preset in Student.PRESETS:
         student = Student.preset(preset)
         n, size, channels = sizes[student.dataset]
-        stand_in = replace(data.exhibits("mnist-5k"), train_size=n, test_images=np.zeros((1000, size, size, channels), np.uint8))
+        stand_in = replace(
+            data.exhibits("mnist-5k"),
+            train_size=n,
+            test_images=np.zeros((1000, size, size, channels), np.uint8),
+        )
         for each in student.table().values():
             each.check(stand_in)
 
 
 def test_what_does_not_matter_shares_results():
-    plain, same, warm = (Student.preset("quick", **more) for more in ({}, {"target_epsilon": 3.0, "statistics_noise": 9.0}, {"temperature": 5.0}))
+    plain, same, warm = (
+        Student.preset("quick", **more)
+        for more in ({}, {"target_epsilon": 3.0, "statistics_noise": 9.0}, {"temperature": 5.0})
+    )
     assert key(plain.synthesis()) == key(same.synthesis())
     plain, same, warm = plain.table(), same.table(), warm.table()
     assert all(key(plain[name]) == key(same[name]) for name in plain)
-    assert all((key(plain[name]) == key(warm[name])) == (not name.startswith("soft")) for name in plain)
+    assert all(
+        (key(plain[name]) == key(warm[name])) == (not name.startswith("soft")) for name in plain
+    )
 
 
 def test_a_step_size_beyond_reason_ends_in_words_or_in_numbers(store):
-    for study in (Classifier.preset("tiny", learning_rate=100.0), TINY.model_copy(update={"statistics_weight": 1000.0, "rate": 10.0}),
-                  Student.preset("tiny", student_rate=10.0, student_optimizer="sgd")):
+    for study in (
+        Classifier.preset("tiny", learning_rate=100.0),
+        TINY.model_copy(update={"statistics_weight": 1000.0, "rate": 10.0}),
+        Student.preset("tiny", student_rate=10.0, student_optimizer="sgd"),
+    ):
         try:
             _, result = finish(study.run(Lab(store)))
         except Failed as failed:
@@ -393,15 +584,26 @@ def test_a_step_size_beyond_reason_ends_in_words_or_in_numbers(store):
             assert all(np.isfinite(value) for value in result.metrics.values())
 
 
-BAD = [({"snapshots": "0,6"}, "at least 1 step"), ({"snapshots": "50,10"}, "must ascend"), ({"snapshots": "10,10"}, "must ascend"), ({"snapshots": "10,500"}, "it would never come"), ({"images": 3}, "each needs a picture"),
-       ({"images": 50_000, "snapshots": "1,2,3,4,5,6"}, "MB; allowed"), ({"weights": "given", "private": True}, "not allowed for a private teacher"), ({"private": True, "class_wise": True}, "class_wise: true"),
-       ({"class_wise": True, "together": 10}, "at least 20"), ({"weights": "given", "teachers": 2}, "there is one file"), ({"batch_size": 9000}, "4000 training pictures"),
-       ({"private": True, "forward": "batch"}, "forward: batch")]
+BAD = [
+    ({"snapshots": "0,6"}, "at least 1 step"),
+    ({"snapshots": "50,10"}, "must ascend"),
+    ({"snapshots": "10,10"}, "must ascend"),
+    ({"snapshots": "10,500"}, "it would never come"),
+    ({"images": 3}, "each needs a picture"),
+    ({"images": 50_000, "snapshots": "1,2,3,4,5,6"}, "MB; allowed"),
+    ({"weights": "given", "private": True}, "not allowed for a private teacher"),
+    ({"private": True, "class_wise": True}, "class_wise: true"),
+    ({"class_wise": True, "together": 10}, "at least 20"),
+    ({"weights": "given", "teachers": 2}, "there is one file"),
+    ({"batch_size": 9000}, "4000 training pictures"),
+    ({"private": True, "forward": "batch"}, "forward: batch"),
+]
 
 
 @pytest.mark.parametrize(("changes", "words"), BAD, ids=lambda value: str(value)[:30])
 def test_what_does_not_fit_is_refused_in_words(changes, words):
     from engine import data
+
     with pytest.raises(Refused) as refused:
         BNSynthesis.preset("quick", **changes).check(data.exhibits("mnist-5k"))
     assert words in str(refused.value)
@@ -414,6 +616,7 @@ def test_a_student_of_a_snapshot_that_there_is_not_is_refused():
 
 # --- weights from a file --------------------------------------------------------------------------
 
+
 def given(tmp_path, monkeypatch, content) -> Classifier:
     monkeypatch.setenv("VEIL_DATA", str(tmp_path))
     (tmp_path / "weights").mkdir()
@@ -423,26 +626,42 @@ def given(tmp_path, monkeypatch, content) -> Classifier:
 
 
 def arrays_of(network) -> dict:
-    return {name: value.numpy() for name, value in network.state_dict().items() if "num_batches" not in name}
+    return {
+        name: value.numpy()
+        for name, value in network.state_dict().items()
+        if "num_batches" not in name
+    }
 
 
-def test_given_weights_are_those_that_are_used_and_another_file_is_another_key(tmp_path, monkeypatch, store):
+def test_given_weights_are_those_that_are_used_and_another_file_is_another_key(
+    tmp_path, monkeypatch, store
+):
     network = networks.resnet("narrow", "batch", 1, 28, 10, 5)
     study = given(tmp_path, monkeypatch, arrays_of(network))
     first = key(study)
     _, result = finish(study.run(Lab(store)))
-    assert np.array_equal(result.arrays["weight:conv1.weight"], network.conv1.weight.detach().numpy())
-    np.savez(tmp_path / "weights" / "narrow_mnist-5k.npz", **arrays_of(networks.resnet("narrow", "batch", 1, 28, 10, 6)))
+    assert np.array_equal(
+        result.arrays["weight:conv1.weight"], network.conv1.weight.detach().numpy()
+    )
+    np.savez(
+        tmp_path / "weights" / "narrow_mnist-5k.npz",
+        **arrays_of(networks.resnet("narrow", "batch", 1, 28, 10, 6)),
+    )
     assert key(study) != first
 
 
 def test_a_pickled_file_is_not_unpickled(tmp_path, monkeypatch, store):
     import os
     import pickle
+
     class Bomb:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "exploded"),)
-    for content in (pickle.dumps({"conv1.weight": Bomb()}), {"conv1.weight": np.array([Bomb()], object)}):
+
+    for content in (
+        pickle.dumps({"conv1.weight": Bomb()}),
+        {"conv1.weight": np.array([Bomb()], object)},
+    ):
         for path in (tmp_path / "weights").glob("*"):
             path.unlink()
         (tmp_path / "weights").rmdir() if (tmp_path / "weights").exists() else None
@@ -452,12 +671,26 @@ def test_a_pickled_file_is_not_unpickled(tmp_path, monkeypatch, store):
         assert not (tmp_path / "exploded").exists()
 
 
-@pytest.mark.parametrize(("spoil", "words"), [
-    (lambda arrays: arrays.pop("linear.bias"), "has no linear.bias"),
-    (lambda arrays: arrays.update({"conv1.weight": np.zeros((16, 3, 3, 3), np.float32)}), "has shape"),
-    (lambda arrays: arrays.update({"linear.bias": np.full(10, np.nan, np.float32)}), "not finite"),
-    (lambda arrays: arrays.update({"bn1.running_var": np.full(16, -1, np.float32)}), "negative variances"),
-    (lambda arrays: arrays.update({"linear.bias": np.zeros(10, "U3")}), "has shape")], ids=["missing", "shape", "nan", "negative", "text"])
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda arrays: arrays.pop("linear.bias"), "has no linear.bias"),
+        (
+            lambda arrays: arrays.update({"conv1.weight": np.zeros((16, 3, 3, 3), np.float32)}),
+            "has shape",
+        ),
+        (
+            lambda arrays: arrays.update({"linear.bias": np.full(10, np.nan, np.float32)}),
+            "not finite",
+        ),
+        (
+            lambda arrays: arrays.update({"bn1.running_var": np.full(16, -1, np.float32)}),
+            "negative variances",
+        ),
+        (lambda arrays: arrays.update({"linear.bias": np.zeros(10, "U3")}), "has shape"),
+    ],
+    ids=["missing", "shape", "nan", "negative", "text"],
+)
 def test_weights_of_another_network_are_refused_in_words(tmp_path, spoil, words):
     network = networks.resnet("narrow", "batch", 1, 28, 10, 5)
     arrays = arrays_of(network)
@@ -471,14 +704,25 @@ def test_damaged_files_of_weights_are_refused_in_words(tmp_path):
     np.savez(tmp_path / "whole.npz", **arrays_of(networks.resnet("narrow", "batch", 1, 28, 10, 5)))
     whole = (tmp_path / "whole.npz").read_bytes()
     np.save(tmp_path / "array.npy", np.zeros(3))
-    for content in (whole[:5000], b"", b"PK\x03\x04" + b"x" * 100, (tmp_path / "array.npy").read_bytes(), whole[:300] + b"?" * 40 + whole[340:]):
+    for content in (
+        whole[:5000],
+        b"",
+        b"PK\x03\x04" + b"x" * 100,
+        (tmp_path / "array.npy").read_bytes(),
+        whole[:300] + b"?" * 40 + whole[340:],
+    ):
         (tmp_path / "bad.npz").write_bytes(content)
         with pytest.raises(Failed, match="bad.npz"):
-            load_arrays(networks.resnet("narrow", "batch", 1, 28, 10, 5), read_arrays(tmp_path / "bad.npz"), "bad.npz")
+            load_arrays(
+                networks.resnet("narrow", "batch", 1, 28, 10, 5),
+                read_arrays(tmp_path / "bad.npz"),
+                "bad.npz",
+            )
 
 
 def test_a_missing_file_of_weights_is_told_with_what_to_do(tmp_path, monkeypatch):
     from engine import data
+
     monkeypatch.setenv("VEIL_DATA", str(tmp_path))
     with pytest.raises(data.Missing, match="narrow_mnist-5k.npz"):
         key(Classifier(weights="given"))
@@ -486,6 +730,10 @@ def test_a_missing_file_of_weights_is_told_with_what_to_do(tmp_path, monkeypatch
 
 def test_a_budget_that_the_statistics_alone_would_spend_is_refused_beforehand():
     study = BNSynthesis(private=True, target_epsilon=0.9)
-    with pytest.raises(Refused, match="target_epsilon: 0.9 is not allowed; the noised statistics alone spend 0.927"):
+    with pytest.raises(
+        Refused, match="target_epsilon: 0.9 is not allowed; the noised statistics alone spend 0.927"
+    ):
         study.check(data.exhibits("mnist-5k"))
-    BNSynthesis(private=True, target_epsilon=0.9, statistics_noise=8.0).check(data.exhibits("mnist-5k"))
+    BNSynthesis(private=True, target_epsilon=0.9, statistics_noise=8.0).check(
+        data.exhibits("mnist-5k")
+    )

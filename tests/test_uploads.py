@@ -35,9 +35,18 @@ def quarters(side: int = 200) -> np.ndarray:
 
 def corners(pixels: np.ndarray) -> list[str]:
     """The colour in the middle of each quarter."""
-    names = {(1, 0, 0): "red", (0, 1, 0): "green", (0, 0, 1): "blue", (1, 1, 1): "white", (0, 0, 0): "black"}
+    names = {
+        (1, 0, 0): "red",
+        (0, 1, 0): "green",
+        (0, 0, 1): "blue",
+        (1, 1, 1): "white",
+        (0, 0, 0): "black",
+    }
     a, b = len(pixels) // 4, 3 * len(pixels) // 4
-    return [names[tuple(int(v) for v in pixels[r, c] > 127)] for r, c in ((a, a), (a, b), (b, a), (b, b))]
+    return [
+        names[tuple(int(v) for v in pixels[r, c] > 127)]
+        for r, c in ((a, a), (a, b), (b, a), (b, b))
+    ]
 
 
 QUARTERS = ["red", "green", "blue", "white"]
@@ -51,21 +60,39 @@ def refusal(raw: bytes, size: int = 28) -> str:
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
-def png(width: int, height: int, depth: int = 8, colour: int = 2, data: bytes = b"", more: bytes = b"") -> bytes:
+def png(
+    width: int, height: int, depth: int = 8, colour: int = 2, data: bytes = b"", more: bytes = b""
+) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + more + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + more
+        + chunk(b"IDAT", data)
+        + chunk(b"IEND", b"")
+    )
 
 
 # --- what is taken --------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG"])
 @pytest.mark.parametrize("size,channels", [(28, 1), (28, 3), (64, 3), (300, 1)])
 def test_shapes(format, size, channels):
     pixels = decode(encoded(quarters(), format), size, channels)
-    assert pixels.shape == (size, size, channels) and pixels.dtype == np.uint8 and pixels.flags.writeable
+    assert (
+        pixels.shape == (size, size, channels)
+        and pixels.dtype == np.uint8
+        and pixels.flags.writeable
+    )
     if channels == 3:
         assert corners(pixels) == QUARTERS
 
@@ -74,7 +101,7 @@ def test_shapes(format, size, channels):
 def test_the_middle_square_is_cut_out(width, height):
     picture = np.zeros((height, width, 3), np.uint8)
     left, top = (width - 200) // 2, (height - 200) // 2
-    picture[top:top + 200, left:left + 200] = quarters()
+    picture[top : top + 200, left : left + 200] = quarters()
     assert corners(decode(encoded(picture), 32, 3)) == QUARTERS
 
 
@@ -99,13 +126,21 @@ def test_inverting_is_asked_for_and_only_done_to_light_pictures():
     drawing[40:60, 40:60] = 10
     assert decode(encoded(drawing), 28, 1).mean() > 127
     assert decode(encoded(drawing), 28, 1, invert=True).mean() < 127
-    assert np.array_equal(decode(encoded(255 - drawing), 28, 1, invert=True), decode(encoded(255 - drawing), 28, 1))
+    assert np.array_equal(
+        decode(encoded(255 - drawing), 28, 1, invert=True), decode(encoded(255 - drawing), 28, 1)
+    )
 
 
 # --- modes ----------------------------------------------------------------------------------------
 
+
 def test_cmyk_jpeg():
-    assert corners(decode(encoded(Image.fromarray(quarters()).convert("CMYK"), "JPEG", quality=95), 32, 3)) == QUARTERS
+    assert (
+        corners(
+            decode(encoded(Image.fromarray(quarters()).convert("CMYK"), "JPEG", quality=95), 32, 3)
+        )
+        == QUARTERS
+    )
 
 
 def test_16_bit_grey_is_scaled_not_clipped():
@@ -158,10 +193,12 @@ def test_a_phones_double_picture_gives_the_first():
 
 # --- orientation and metadata ---------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
 def test_exif_orientation_is_honoured(orientation, format):
     from PIL import ImageOps
+
     exif = Image.Exif()
     exif[0x0112] = orientation
     raw = encoded(quarters(), format, exif=exif)
@@ -175,7 +212,12 @@ def test_a_tall_picture_that_lies_on_its_side():
     picture[:, 100:300] = quarters()
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert corners(decode(encoded(picture, "JPEG", exif=exif, quality=95), 32, 3)) == ["blue", "red", "white", "green"]
+    assert corners(decode(encoded(picture, "JPEG", exif=exif, quality=95), 32, 3)) == [
+        "blue",
+        "red",
+        "white",
+        "green",
+    ]
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
@@ -192,8 +234,19 @@ def test_broken_exif_is_ignored():
 
 # --- what is refused ------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("raw", [b"", b"\x89PNG", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"hello" * 100,
-                                 b"<svg xmlns='http://www.w3.org/2000/svg'/>", bytes(5000)])
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\x89PNG",
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff",
+        b"hello" * 100,
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        bytes(5000),
+    ],
+)
 def test_what_is_no_picture(raw):
     assert "not a PNG or JPEG" in refusal(raw) or "damaged" in refusal(raw)
 
@@ -209,7 +262,7 @@ def test_other_formats_whatever_they_are_called(format):
 def test_truncated_files(format, part):
     noisy = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
     raw = encoded(noisy, format)
-    assert "damaged" in refusal(raw[:int(len(raw) * part)])
+    assert "damaged" in refusal(raw[: int(len(raw) * part)])
 
 
 def test_damaged_content_never_escapes_as_another_error():
@@ -231,10 +284,14 @@ def test_six_megabytes():
     assert "MB" in refusal(bytes(6_000_000))
 
 
-@pytest.mark.parametrize("width,height", [(60000, 60000), (2**31 - 1, 2**31 - 1), (100_000, 500), (6400, 6400)])
+@pytest.mark.parametrize(
+    "width,height", [(60000, 60000), (2**31 - 1, 2**31 - 1), (100_000, 500), (6400, 6400)]
+)
 def test_a_header_that_promises_too_many_pixels(width, height):
     """Refused from the header alone: there is not a single pixel behind it."""
-    assert "million" in refusal(png(width, height)) and "million" in refusal(png(width, height, 16, 6))
+    assert "million" in refusal(png(width, height)) and "million" in refusal(
+        png(width, height, 16, 6)
+    )
 
 
 @pytest.mark.parametrize("width,height", [(0, 0), (0, 10)])
@@ -270,7 +327,7 @@ def test_metadata_that_unpacks_a_thousandfold():
 
 def test_a_jpeg_of_a_thousand_scans():
     raw = encoded(np.zeros((4000, 4000, 3), np.uint8), "JPEG", progressive=True)
-    last = raw[raw.rfind(b"\xff\xda"):-2]
+    last = raw[raw.rfind(b"\xff\xda") : -2]
     assert "too many steps" in refusal(raw[:-2] + last * 1000 + b"\xff\xd9")
 
 
@@ -283,12 +340,19 @@ def test_an_animation():
 def test_refusals_are_plain_sentences():
     for raw in (b"", bytes(6_000_000), png(60000, 60000), encoded(quarters(), "GIF")):
         reason = refusal(raw)
-        assert reason.endswith(".") and "Error" not in reason and "Traceback" not in reason and len(reason) < 120
+        assert (
+            reason.endswith(".")
+            and "Error" not in reason
+            and "Traceback" not in reason
+            and len(reason) < 120
+        )
 
 
 def test_only_two_readers_are_ever_asked(monkeypatch):
     asked = []
     real = Image.open
-    monkeypatch.setattr(uploads.Image, "open", lambda *a, **k: asked.append(k["formats"]) or real(*a, **k))
+    monkeypatch.setattr(
+        uploads.Image, "open", lambda *a, **k: asked.append(k["formats"]) or real(*a, **k)
+    )
     decode(encoded(quarters()), 28, 3)
     assert asked == [("PNG", "JPEG")]

@@ -42,8 +42,9 @@ def _here(shared, monkeypatch):
     monkeypatch.setenv("VEIL_HOME", str(shared / "home"))
 
 
-def asked(study: str, changes: dict, *, preset: str = "tiny", json_: bool = False,
-          series: str = "") -> list[str]:
+def asked(
+    study: str, changes: dict, *, preset: str = "tiny", json_: bool = False, series: str = ""
+) -> list[str]:
     """Arguments of the command line."""
     begins = ["series", study, series] if series else ["run", study]
     sets = [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
@@ -56,8 +57,14 @@ LINEAR = FOLDER | {"delta": 0.01, "straighten": "false"}
 PRIVATE = FOLDER | {"private": "true", "delta": 0.01}
 TEACHER = PRIVATE | {"images": 6, "together": 6}
 RUNAWAY = {"activation": "relu", "learning_rate": 10}
-PHONES = {"participants": 20, "pictures_each": 5, "noise_multiplier": 1, "delta": 0.1,
-          "faulty": "nan", "unevenness": 0.02}
+PHONES = {
+    "participants": 20,
+    "pictures_each": 5,
+    "noise_multiplier": 1,
+    "delta": 0.1,
+    "faulty": "nan",
+    "unevenness": 0.02,
+}
 FORMULA, HEAPS = "This formula names ε = 1,925", ["4 clusters for 3 classes", "training pictures"]
 BROKEN = "A promise of the method is broken: no picture pulls harder than the clip norm"
 RUNS = [
@@ -67,8 +74,11 @@ RUNS = [
     ("iic", FOLDER | {"clusters": 4, "epochs": 1}, HEAPS),
     ("dp_training", LINEAR, [SLACK, UNEVEN, UNTESTED]),
     ("dp_training", {"noise_multiplier": 0}, ["nothing is hidden"]),
-    ("dp_training", RUNAWAY | {"private": "false", "network": "cnn", "batch_size": 10},
-     ["The training diverged"]),
+    (
+        "dp_training",
+        RUNAWAY | {"private": "false", "network": "cnn", "batch_size": 10},
+        ["The training diverged"],
+    ),
     ("audit", {"cheat": "no clipping", "delta": 0.001}, [SLACK, BROKEN]),
     ("audit", {"noise_multiplier": 20}, ["This audit could miss"]),
     ("membership", LINEAR, [SLACK, UNEVEN]),
@@ -78,10 +88,16 @@ RUNS = [
     ("gan", SMALL, [SLACK]),
     ("dp_merf", SMALL, [SLACK]),
     ("fidelity", SMALL, [SLACK, "40 pictures are too few", "fewer than the 64 features"]),
-    ("gradient_sharing", PHONES,
-     [SLACK, "came from the broken phone and were refused", "phones have no pictures"]),
-    ("gradient_sharing", RUNAWAY | {"learning_rate": 100, "fraction": 1, "rounds": 5},
-     ["It diverged"]),
+    (
+        "gradient_sharing",
+        PHONES,
+        [SLACK, "came from the broken phone and were refused", "phones have no pictures"],
+    ),
+    (
+        "gradient_sharing",
+        RUNAWAY | {"learning_rate": 100, "fraction": 1, "rounds": 5},
+        ["It diverged"],
+    ),
     ("initial_model", HERE | {"company_share": 0.5}, [UNEVEN, UNTESTED]),
 ]
 NAMES = [f"{number} {study}" for number, (study, *_) in enumerate(RUNS)]
@@ -164,8 +180,15 @@ def test_no_page_keeps_a_warning_to_itself(path):
     assert warned_by_hand("st.warning(f'{name} diverged')")
 
 
-SHOWS = {"dp_training.py": 2, "noise.py": 2, "clustering.py": 1, "synthesis.py": 1,
-         "fidelity.py": 1, "gradient_sharing.py": 2, "parts/attacked.py": 2}
+SHOWS = {
+    "dp_training.py": 2,
+    "noise.py": 2,
+    "clustering.py": 1,
+    "synthesis.py": 1,
+    "fidelity.py": 1,
+    "gradient_sharing.py": 2,
+    "parts/attacked.py": 2,
+}
 
 
 @pytest.mark.parametrize("name", SHOWS)
@@ -204,13 +227,28 @@ def test_a_page_shows_what_the_command_line_says():
     raw = HERE | {"images": "raw", "clusters": 4}
     network = raw | {"batch_size": 50, "epochs": 1, "views": 2, "sub_heads": 2, "over_clusters": 20}
     training = LINEAR | {"epochs": 2}
-    asked_ = [("noise", ["noise"], {"noise": {"calibration": "textbook"}}, {}),
-              ("dp_training", ["dp_training"], {"dp_training": training},
-               {"shown": "one", "compare": "no"}),
-              ("clustering", ["iic", "kmeans_labels"],
-               {"iic": network, "kmeans_labels": raw | {"starts": 1}}, {})]
-    found = subprocess.run([sys.executable, "-c", ON_PAGES, json.dumps(asked_)],
-                           capture_output=True, text=True, cwd=ROOT, timeout=300)
+    asked_ = [
+        ("noise", ["noise"], {"noise": {"calibration": "textbook"}}, {}),
+        (
+            "dp_training",
+            ["dp_training"],
+            {"dp_training": training},
+            {"shown": "one", "compare": "no"},
+        ),
+        (
+            "clustering",
+            ["iic", "kmeans_labels"],
+            {"iic": network, "kmeans_labels": raw | {"starts": 1}},
+            {},
+        ),
+    ]
+    found = subprocess.run(
+        [sys.executable, "-c", ON_PAGES, json.dumps(asked_)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+    )
     told = [line.split(" ", 2) for line in found.stdout.splitlines()]
     least = {"noise": 1, "dp_training": 5, "clustering": 8}  # so few pictures may diverge besides
     assert [page for page, *_ in told] == list(least), found.stdout + found.stderr

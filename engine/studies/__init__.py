@@ -17,4 +17,24 @@ from engine.studies.noise import Noise
 from engine.studies.noisy_training import NoisyTraining
 from engine.studies.student import Student
 
-STUDIES = {study.NAME: study for study in (Noise, NoisyTraining, KMeansLabels, IIC, DPTraining, Audit, Membership, Classifier, BNSynthesis, Student, GAN, DPMERF, Fidelity, InitialModel, GradientSharing, Inversion)}
+STUDIES = {
+    study.NAME: study
+    for study in (
+        Noise,
+        NoisyTraining,
+        KMeansLabels,
+        IIC,
+        DPTraining,
+        Audit,
+        Membership,
+        Classifier,
+        BNSynthesis,
+        Student,
+        GAN,
+        DPMERF,
+        Fidelity,
+        InitialModel,
+        GradientSharing,
+        Inversion,
+    )
+}

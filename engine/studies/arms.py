@@ -27,7 +27,9 @@ class Arms(Study):
     @classmethod
     def _some(cls, members: tuple) -> tuple:
         if not members:
-            raise Refused("members", "members: none is not allowed; at least one arm must be trained")
+            raise Refused(
+                "members", "members: none is not allowed; at least one arm must be trained"
+            )
         return members
 
     def work(self) -> float:
@@ -40,7 +42,10 @@ class Arms(Study):
 
     def typical(self) -> float:
         """All members' seconds, two at a time, with what they need once."""
-        return sum(need.typical() or 0.0 for need in self.members[0].needs()) + sum(member.typical() for member in self.members) / 1.3
+        return (
+            sum(need.typical() or 0.0 for need in self.members[0].needs())
+            + sum(member.typical() for member in self.members) / 1.3
+        )
 
     def run(self, lab):
         """Yield what the members tell; return what those with noise promise together.
@@ -56,15 +61,52 @@ def together(members: tuple[GradientSharing, ...], results: list[Result]) -> Gua
     """What a participant is promised where the models of all arms with noise are published, or the
     best of them is picked: their privacy losses composed.
     """
-    private = [(member, result) for member, result in zip(members, results) if result.guarantee.epsilon is not None]
+    private = [
+        (member, result)
+        for member, result in zip(members, results)
+        if result.guarantee.epsilon is not None
+    ]
     if not private:
-        return next((result.guarantee for member, result in zip(members, results) if member.arm == "shared"), results[0].guarantee)
+        return next(
+            (
+                result.guarantee
+                for member, result in zip(members, results)
+                if member.arm == "shared"
+            ),
+            results[0].guarantee,
+        )
     if len(private) == 1:
         return private[0][1].guarantee
-    runs = tuple((result.metrics["noise_multiplier"] / member.exposure[0], member.exposure[1], member.rounds, None) for member, result in private)
+    runs = tuple(
+        (
+            result.metrics["noise_multiplier"] / member.exposure[0],
+            member.exposure[1],
+            member.rounds,
+            None,
+        )
+        for member, result in private
+    )
     delta, one = min(member.delta for member, _ in private), private[0][1].guarantee
     spent = privacy.dp_sgd_epsilon_of_all(runs, delta)
-    return Guarantee(unit=one.unit, epsilon=spent.epsilon, delta=delta, mechanism=f"{len(runs)} arms with noise on the same phones, each with draws of its own, all published", accountant=spent.accountant,
-                     sampling=one.sampling, sample_rate=None, steps=None, neighbours=one.neighbours, against=one.against, also_released=one.also_released,
-                     note=f"Picking the best of several arms spends what all of them spend. Arms without noise, beside them for comparison, must not be published. {one.note}",
-                     odds_any=privacy.odds_any(spent.epsilon, delta), odds_mechanism=privacy.odds_of_all(runs, delta))
+    return Guarantee(
+        unit=one.unit,
+        epsilon=spent.epsilon,
+        delta=delta,
+        mechanism=(
+            f"{len(runs)} arms with noise on the same phones, each with draws of its own, all"
+            " published"
+        ),
+        accountant=spent.accountant,
+        sampling=one.sampling,
+        sample_rate=None,
+        steps=None,
+        neighbours=one.neighbours,
+        against=one.against,
+        also_released=one.also_released,
+        note=(
+            "Picking the best of several arms spends what all of them spend. Arms without noise,"
+            f" beside them for comparison, must not be published. {one.note}"
+        ),
+        odds_any=privacy.odds_any(spent.epsilon, delta),
+        odds_mechanism=privacy.odds_of_all(runs, delta),
+    )

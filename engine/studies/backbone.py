@@ -11,7 +11,10 @@ from engine.parameters import parameter
 from engine.studies.features import NOT_RELEASED
 from engine.study import Phase, Refused, Result, Study
 
-BACKBONES = {"efficientnet_lite0": "EfficientNet-Lite0 (ImageNet)", "vgg16": "VGG16 (ImageNet), as in the report"}
+BACKBONES = {
+    "efficientnet_lite0": "EfficientNet-Lite0 (ImageNet)",
+    "vgg16": "VGG16 (ImageNet), as in the report",
+}
 DIMENSIONS = {"efficientnet_lite0": 1280, "vgg16": 4096}
 SECONDS = {"efficientnet_lite0": 0.0045, "vgg16": 0.09}  # a picture, on two cores
 MOST_BYTES = 1_500_000_000  # of one data set's features
@@ -28,13 +31,23 @@ class Backbone(Study):
     REMEMBERED = True
 
     dataset: str = parameters.dataset()
-    network: str = parameter("Backbone", "efficientnet_lite0", choices=BACKBONES, pattern="^(efficientnet_lite0|vgg16)$", help="The network whose last layer is taken off.")
+    network: str = parameter(
+        "Backbone",
+        "efficientnet_lite0",
+        choices=BACKBONES,
+        pattern="^(efficientnet_lite0|vgg16)$",
+        help="The network whose last layer is taken off.",
+    )
 
     def check(self, shown) -> None:
         """Refuse what would not fit into memory. shown: the data set's exhibits or images."""
         size = 2 * (shown.train_size + len(shown.test_images)) * DIMENSIONS[self.network]
         if size > MOST_BYTES:
-            raise Refused("dataset", f"dataset: {self.dataset} is not allowed; its features would take {size / 1e9:.1f} GB of memory, and {MOST_BYTES / 1e9:.1f} GB are allowed")
+            raise Refused(
+                "dataset",
+                f"dataset: {self.dataset} is not allowed; its features would take {size / 1e9:.1f}"
+                f" GB of memory, and {MOST_BYTES / 1e9:.1f} GB are allowed",
+            )
 
     def work(self) -> float:
         """Pictures."""
@@ -59,12 +72,16 @@ class Backbone(Study):
         for name, pictures in (("train", images.train_images), ("test", images.test_images)):
             rows = np.empty((len(pictures), DIMENSIONS[self.network]), np.float16)
             for start in range(0, len(pictures), CHUNK):
-                part = see(pictures[start:start + CHUNK])
-                rows[start:start + len(part)] = part
+                part = see(pictures[start : start + CHUNK])
+                rows[start : start + len(part)] = part
                 done += len(part)
                 yield Phase("looking at the pictures", done, total)
             found[name] = rows
-        return Result(metrics={"features": found["train"].shape[1], "pictures": total}, guarantee=NOT_RELEASED, arrays=found)
+        return Result(
+            metrics={"features": found["train"].shape[1], "pictures": total},
+            guarantee=NOT_RELEASED,
+            arrays=found,
+        )
 
     def eyes(self, lab):
         """The network without its last layer: (n, h, w, c) uint8 → (n, d) float32.
@@ -72,4 +89,5 @@ class Backbone(Study):
         Raises Failed where its weights cannot be had.
         """
         from engine import extractors
+
         return extractors.of_backbone(self.network, lab.device)

@@ -17,20 +17,56 @@ ROWS, COLUMNS = 8, 8  # of the gallery: each row a walk from one point to anothe
 FRAMES = 24  # of the film, from the first step to the last
 MEASURED = 10  # times that it is measured on the way
 MEASURING = 1000  # pictures that it is measured with on the way
-DIVERGED = "The training diverged: the generator's weights are not numbers any more. Take smaller learning rates."
+DIVERGED = (
+    "The training diverged: the generator's weights are not numbers any more. Take smaller learning"
+    " rates."
+)
 
 
 class Drawing(Seeing):
     """Who learns from how many pictures, under which promise."""
 
-    examples: int | None = parameter("Learns from", None, low=2, high=1_000_000, scale="log", unit="pictures",
-                                     help="So many of the training pictures; empty: all. A generator that has seen few can learn them by heart.")
-    private: bool = parameter("With privacy", True, help="Off: nothing is clipped, nothing is noised.")
+    examples: int | None = parameter(
+        "Learns from",
+        None,
+        low=2,
+        high=1_000_000,
+        scale="log",
+        unit="pictures",
+        help=(
+            "So many of the training pictures; empty: all. A generator that has seen few can learn"
+            " them by heart."
+        ),
+    )
+    private: bool = parameter(
+        "With privacy", True, help="Off: nothing is clipped, nothing is noised."
+    )
     target_epsilon: float = parameters.target_epsilon(10.0)
     delta: float = parameters.delta(1e-5)
-    latent: int = parameter("Latent numbers", 64, low=1, high=512, help="Random numbers that each picture is made of.")
-    averaging: float = parameter("Averaging", 0.9, low=0.0, high=0.999, help="Of the generator: how much of the last steps' average goes into the next. 0: the last step counts. Costs no privacy.")
-    samples: int = parameter("Pictures to compare", 1000, low=20, high=50_000, scale="log", help="How many pictures are made, and compared with real ones. Distances over different numbers cannot be compared.")
+    latent: int = parameter(
+        "Latent numbers", 64, low=1, high=512, help="Random numbers that each picture is made of."
+    )
+    averaging: float = parameter(
+        "Averaging",
+        0.9,
+        low=0.0,
+        high=0.999,
+        help=(
+            "Of the generator: how much of the last steps' average goes into the next. 0: the last"
+            " step counts. Costs no privacy."
+        ),
+    )
+    samples: int = parameter(
+        "Pictures to compare",
+        1000,
+        low=20,
+        high=50_000,
+        scale="log",
+        help=(
+            "How many pictures are made, and compared with real ones. Distances over different"
+            " numbers cannot be compared."
+        ),
+    )
     seed: int = parameters.seed()
 
     def check(self, shown) -> None:
@@ -39,12 +75,18 @@ class Drawing(Seeing):
         """
         self.check_seen(shown)
         if self.examples is not None and self.examples > shown.train_size:
-            raise Refused("examples", f"examples: {self.examples} is not allowed; {self.dataset} has {shown.train_size} training pictures")
+            raise Refused(
+                "examples",
+                f"examples: {self.examples} is not allowed; {self.dataset} has {shown.train_size}"
+                " training pictures",
+            )
 
     def fitting(self, shown) -> dict:
         """It learns from at most all of the training pictures."""
         found = super().fitting(shown)
-        return found | ({"examples": shown.train_size} if (self.examples or 0) > shown.train_size else {})
+        return found | (
+            {"examples": shown.train_size} if (self.examples or 0) > shown.train_size else {}
+        )
 
     def count(self, shown) -> int:
         """Training pictures that it learns from."""
@@ -52,7 +94,7 @@ class Drawing(Seeing):
 
     def learned(self, images) -> np.ndarray:
         """(n,) rows of the training pictures that it learns from: the first of the permutation."""
-        return permutation(len(images.train_images))[:self.count(images)]
+        return permutation(len(images.train_images))[: self.count(images)]
 
     def stream_name(self) -> str:
         """The key, where there is privacy: several private generators may be published together."""
@@ -68,8 +110,10 @@ class Drawing(Seeing):
 
     def sample(self) -> bytes:
         """PNG of some real pictures, in whole rows."""
-        shown = data.exhibits(self.dataset).train_images[:ROWS * COLUMNS]
-        return pictures.png(pictures.gallery(self.canvas(shown[:max(1, len(shown) // COLUMNS) * COLUMNS]), COLUMNS))
+        shown = data.exhibits(self.dataset).train_images[: ROWS * COLUMNS]
+        return pictures.png(
+            pictures.gallery(self.canvas(shown[: max(1, len(shown) // COLUMNS) * COLUMNS]), COLUMNS)
+        )
 
 
 def one_core(lab):
@@ -77,6 +121,7 @@ def one_core(lab):
     another order would soon give another generator. Several grow at a time instead.
     """
     import torch
+
     device = lab.device
     torch.set_num_threads(1)
     return device
@@ -90,13 +135,21 @@ class Growing:
 
         from engine import artist as artists
         from engine import metrics
+
         self.study, self.artist, self.steps, self.see = study, artist, steps, see
         self.moments = metrics.moments(real.arrays["train"])
         # as many as are measured on the way, or nothing to compare with
-        held = real.arrays["held"][:min(MEASURING, study.samples)]
-        self.of_real = metrics.frechet_distance(self.moments, metrics.moments(held)) if len(held) == min(MEASURING, study.samples) else None
+        held = real.arrays["held"][: min(MEASURING, study.samples)]
+        self.of_real = (
+            metrics.frechet_distance(self.moments, metrics.moments(held))
+            if len(held) == min(MEASURING, study.samples)
+            else None
+        )
         seeded = torch.Generator().manual_seed(study.seed)
-        self.walk = tuple(found.to(artist.device) for found in artists.walk(ROWS, COLUMNS, study.latent, artist.classes, study.seed))
+        self.walk = tuple(
+            found.to(artist.device)
+            for found in artists.walk(ROWS, COLUMNS, study.latent, artist.classes, study.seed)
+        )
         self.noise = torch.randn(study.samples, study.latent, generator=seeded).to(artist.device)
         self.labels = (torch.arange(study.samples) % artist.classes).to(artist.device)
         self.frames = {round(step) for step in np.r_[0, np.geomspace(1, steps, FRAMES - 1)]}
@@ -124,7 +177,9 @@ class Growing:
             yield Picture("gallery", self.film[step], f"after {step} steps")
         if step in self.marks:
             self.distances.append(self.distance())
-            values = {"frechet_distance": self.distances[-1]} | ({"epsilon": spent(step)} if spent else {})
+            values = {"frechet_distance": self.distances[-1]} | (
+                {"epsilon": spent(step)} if spent else {}
+            )
             for name, value in values.items():
                 if math.isfinite(value):
                     self.curves.setdefault(name, []).append((float(step), float(value)))
@@ -137,23 +192,40 @@ class Growing:
     def distance(self) -> float:
         """Fréchet distance from the training pictures, over at most MEASURING pictures."""
         from engine import metrics
-        return metrics.frechet_distance(self.moments, metrics.moments(self.see(self.made(MEASURING))))
+
+        return metrics.frechet_distance(
+            self.moments, metrics.moments(self.see(self.made(MEASURING)))
+        )
 
     def metrics(self) -> dict[str, float]:
         """The distance at the end, at the beginning, and of as many real pictures that nobody
         learned from, where there are so many.
         """
-        return {"frechet_distance": self.distances[-1], "untrained_frechet_distance": self.distances[0]} | ({"real_frechet_distance": self.of_real} if self.of_real is not None else {})
+        return {
+            "frechet_distance": self.distances[-1],
+            "untrained_frechet_distance": self.distances[0],
+        } | ({"real_frechet_distance": self.of_real} if self.of_real is not None else {})
 
     def warnings(self, images) -> list[str]:
-        """Where it diverged, and where there were too few pictures to learn from or compare with.
-        """
+        """Where it diverged, and where there were too few pictures to learn from or compare with."""
         learned = images.train_labels[self.study.learned(images)]
         held = cautions.few(len(images.test_labels), "held-out pictures", "to compare with")
-        return [*cautions.further_away(self.distances[-1], self.distances[0]),
-                *cautions.too_few(learned, images.classes), *held]
+        return [
+            *cautions.further_away(self.distances[-1], self.distances[0]),
+            *cautions.too_few(learned, images.classes),
+            *held,
+        ]
 
     def parts(self) -> dict:
         """What a Result keeps of it."""
-        return {"curves": self.curves, "arrays": {"pictures": self.made(), "labels": self.labels.cpu().numpy().astype(np.int16)},
-                "pictures": {f"film_{step:06d}": png for step, png in self.film.items()} | {"gallery": self.film[max(self.film)]}}
+        return {
+            "curves": self.curves,
+            "arrays": {
+                "pictures": self.made(),
+                "labels": self.labels.cpu().numpy().astype(np.int16),
+            },
+            "pictures": (
+                {f"film_{step:06d}": png for step, png in self.film.items()}
+                | {"gallery": self.film[max(self.film)]}
+            ),
+        }

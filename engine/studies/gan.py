@@ -14,28 +14,123 @@ from engine.studies.drawing import Drawing, Growing, one_core
 from engine.study import Guarantee, Phase, Refused, Result
 
 # Private? → what is usual. Picked on mnist-5k (docs/fidelity.md).
-USUAL = {True: {"width": 16, "judge_width": 8, "batch_size": 200, "discriminator_steps": 10, "steps": 200, "generator_rate": 1e-3, "discriminator_rate": 2e-3},
-         False: {"width": 16, "judge_width": 16, "batch_size": 50, "discriminator_steps": 1, "steps": 1200, "generator_rate": 5e-4, "discriminator_rate": 5e-4}}
+USUAL = {
+    True: {
+        "width": 16,
+        "judge_width": 8,
+        "batch_size": 200,
+        "discriminator_steps": 10,
+        "steps": 200,
+        "generator_rate": 1e-3,
+        "discriminator_rate": 2e-3,
+    },
+    False: {
+        "width": 16,
+        "judge_width": 16,
+        "batch_size": 50,
+        "discriminator_steps": 1,
+        "steps": 1200,
+        "generator_rate": 5e-4,
+        "discriminator_rate": 5e-4,
+    },
+}
 MOST_STEPS = 1_000_000  # of the discriminator
-REPORT = {"dataset": "celeba", "size": "64", "width": 32, "judge_width": 32, "batch_size": 128, "discriminator_steps": 1, "steps": 7135, "generator_rate": 5e-5,
-          # 5 epochs of 182,637 pictures
-          "discriminator_rate": 5e-5, "target_epsilon": 5.0, "delta": 1e-6, "latent": 100, "averaging": 0.0}
+REPORT = {
+    "dataset": "celeba",
+    "size": "64",
+    "width": 32,
+    "judge_width": 32,
+    "batch_size": 128,
+    "discriminator_steps": 1,
+    "steps": 7135,
+    "generator_rate": 5e-5,
+    # 5 epochs of 182,637 pictures
+    "discriminator_rate": 5e-5,
+    "target_epsilon": 5.0,
+    "delta": 1e-6,
+    "latent": 100,
+    "averaging": 0.0,
+}
 
 
 class Forging(Drawing):
     """What the GAN is. A base for the studies that begin with one."""
 
     max_grad_norm: float = parameters.max_grad_norm(1.0)
-    width: int | None = parameter("Width of the generator", None, low=4, high=128, scale="log", help="Channels of its widest pictures (ngf). Empty: the usual.")
-    judge_width: int | None = parameter("Width of the discriminator", None, low=4, high=128, scale="log", help="Channels of its first layer (ndf). Under noise a small one learns more. Empty: the usual.")
-    batch_size: int | None = parameter("Batch size", None, low=1, high=16384, unit="pictures", scale="log", help="Real pictures that a step of the discriminator looks at, on average. Empty: the usual.")
-    discriminator_steps: int | None = parameter("Discriminator's steps", None, low=1, high=1000, scale="log",
-                                                help="To each step of the generator. Under noise the discriminator needs many (Bie et al. 2023). Empty: the usual.")
-    steps: int | None = parameter("Generator's steps", None, low=1, high=100_000, scale="log", help="How long both learn. Empty: the usual.")
-    generator_rate: float | None = parameter("Generator's learning rate", None, low=1e-6, high=1.0, scale="log", help="Of Adam. Empty: the usual.")
-    discriminator_rate: float | None = parameter("Discriminator's learning rate", None, low=1e-6, high=1.0, scale="log", help="Of Adam. Empty: the usual.")
+    width: int | None = parameter(
+        "Width of the generator",
+        None,
+        low=4,
+        high=128,
+        scale="log",
+        help="Channels of its widest pictures (ngf). Empty: the usual.",
+    )
+    judge_width: int | None = parameter(
+        "Width of the discriminator",
+        None,
+        low=4,
+        high=128,
+        scale="log",
+        help=(
+            "Channels of its first layer (ndf). Under noise a small one learns more. Empty: the"
+            " usual."
+        ),
+    )
+    batch_size: int | None = parameter(
+        "Batch size",
+        None,
+        low=1,
+        high=16384,
+        unit="pictures",
+        scale="log",
+        help=(
+            "Real pictures that a step of the discriminator looks at, on average. Empty: the usual."
+        ),
+    )
+    discriminator_steps: int | None = parameter(
+        "Discriminator's steps",
+        None,
+        low=1,
+        high=1000,
+        scale="log",
+        help=(
+            "To each step of the generator. Under noise the discriminator needs many (Bie et al."
+            " 2023). Empty: the usual."
+        ),
+    )
+    steps: int | None = parameter(
+        "Generator's steps",
+        None,
+        low=1,
+        high=100_000,
+        scale="log",
+        help="How long both learn. Empty: the usual.",
+    )
+    generator_rate: float | None = parameter(
+        "Generator's learning rate",
+        None,
+        low=1e-6,
+        high=1.0,
+        scale="log",
+        help="Of Adam. Empty: the usual.",
+    )
+    discriminator_rate: float | None = parameter(
+        "Discriminator's learning rate",
+        None,
+        low=1e-6,
+        high=1.0,
+        scale="log",
+        help="Of Adam. Empty: the usual.",
+    )
 
-    labelled: bool = parameter("The GAN is told classes", True, help="The generator is told which class to show, and the discriminator judges each class apart.")
+    labelled: bool = parameter(
+        "The GAN is told classes",
+        True,
+        help=(
+            "The generator is told which class to show, and the discriminator judges each class"
+            " apart."
+        ),
+    )
 
     def usual(self, name: str):
         """A field's value, or what is usual with or without privacy."""
@@ -46,10 +141,19 @@ class Forging(Drawing):
         """Refuse what does not fit the data set."""
         super().check(shown)
         if self.batch_size is not None and self.batch_size > self.count(shown):
-            raise Refused("batch_size", f"batch_size: {self.batch_size} is not allowed; the generator learns from {self.count(shown)} pictures")
+            raise Refused(
+                "batch_size",
+                f"batch_size: {self.batch_size} is not allowed; the generator learns from"
+                f" {self.count(shown)} pictures",
+            )
         steps = self.usual("steps") * self.usual("discriminator_steps")
         if steps > MOST_STEPS:
-            raise Refused("steps", f"steps: {self.usual('steps')} is not allowed with {self.usual('discriminator_steps')} steps of the discriminator to each: {steps:,} in all; allowed: at most {MOST_STEPS:,}")
+            raise Refused(
+                "steps",
+                f"steps: {self.usual('steps')} is not allowed with"
+                f" {self.usual('discriminator_steps')} steps of the discriminator to each:"
+                f" {steps:,} in all; allowed: at most {MOST_STEPS:,}",
+            )
 
     def fitting(self, shown) -> dict:
         """A batch is at most all that it learns from."""
@@ -60,7 +164,9 @@ class Forging(Drawing):
     def gan(self, **changes) -> GAN:
         """The training by itself; what does not matter goes back to its default."""
         values = {name: getattr(self, name) for name in Forging.model_fields} | changes
-        idle = ("extractor",) + (() if values["private"] else ("target_epsilon", "delta", "max_grad_norm"))
+        idle = ("extractor",) + (
+            () if values["private"] else ("target_epsilon", "delta", "max_grad_norm")
+        )
         return GAN(**{name: value for name, value in values.items() if name not in idle})
 
 
@@ -73,7 +179,15 @@ class GAN(Forging):
     TITLE = "A generator and its judge"
     PRESETS = {
         "quick": {},
-        "tiny": {"width": 4, "judge_width": 4, "batch_size": 20, "discriminator_steps": 2, "steps": 3, "samples": 40, "latent": 8},
+        "tiny": {
+            "width": 4,
+            "judge_width": 4,
+            "batch_size": 20,
+            "discriminator_steps": 2,
+            "steps": 3,
+            "samples": 40,
+            "latent": 8,
+        },
         "report": REPORT,
     }
 
@@ -82,7 +196,14 @@ class GAN(Forging):
         ordinary ones.
         """
         pixels = self.side**2 * (1 if self.colour == "grey" else 3)
-        return pixels * self.usual("steps") * (self.usual("discriminator_steps") + 2) * self.usual("batch_size") * (self.usual("judge_width") + 8) * (2 if self.private else 1)
+        return (
+            pixels
+            * self.usual("steps")
+            * (self.usual("discriminator_steps") + 2)
+            * self.usual("batch_size")
+            * (self.usual("judge_width") + 8)
+            * (2 if self.private else 1)
+        )
 
     def kind(self) -> str:
         """Runs of one kind take time in proportion to their work."""
@@ -90,7 +211,11 @@ class GAN(Forging):
 
     def typical(self) -> float:
         """Seconds on two cores."""
-        return (4.6e-9 if self.private else 9e-9) * self.work() + 8.0 + sum(need.typical() for need in self.needs())
+        return (
+            (4.6e-9 if self.private else 9e-9) * self.work()
+            + 8.0
+            + sum(need.typical() for need in self.needs())
+        )
 
     def plan(self, n: int) -> dict:
         """All that is usual filled in; sample rate, and the noise that spends exactly the budget.
@@ -102,9 +227,20 @@ class GAN(Forging):
         if not self.private:
             return plan
         try:
-            return plan | {"noise_multiplier": privacy.dp_sgd_noise(self.target_epsilon, plan["sample_rate"], plan["steps"] * plan["discriminator_steps"], self.delta)}
+            return plan | {
+                "noise_multiplier": privacy.dp_sgd_noise(
+                    self.target_epsilon,
+                    plan["sample_rate"],
+                    plan["steps"] * plan["discriminator_steps"],
+                    self.delta,
+                )
+            }
         except privacy.Unreachable as error:
-            raise Refused("target_epsilon", f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached: {error}") from None
+            raise Refused(
+                "target_epsilon",
+                f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached:"
+                f" {error}",
+            ) from None
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -116,40 +252,107 @@ class GAN(Forging):
         plan = self.plan(self.count(images))
         real = yield from lab.need(self.real())
         see = yield from self.eyes(lab)
-        growing = Growing(self, self._adversaries(images, plan, one_core(lab)), plan["steps"], real, see)
-        spent = lambda step: privacy.rdp_epsilon(plan["noise_multiplier"], plan["sample_rate"], step * plan["discriminator_steps"], self.delta) if step else 0.0
+        growing = Growing(
+            self, self._adversaries(images, plan, one_core(lab)), plan["steps"], real, see
+        )
+        spent = lambda step: (
+            privacy.rdp_epsilon(
+                plan["noise_multiplier"],
+                plan["sample_rate"],
+                step * plan["discriminator_steps"],
+                self.delta,
+            )
+            if step
+            else 0.0
+        )
         yield from growing.all_steps(spent if self.private else None)
         yield Phase("adding up the exact ε")
-        return Result(metrics=growing.metrics() | {"noise_multiplier": plan["noise_multiplier"]}, guarantee=self.guarantee(plan), **growing.parts(),
-                      facts={"plan": plan, "extractor": self.extractor, "compared": min(self.samples, 1000), "warnings": self._warnings(plan) + growing.warnings(images)})
+        return Result(
+            metrics=growing.metrics() | {"noise_multiplier": plan["noise_multiplier"]},
+            guarantee=self.guarantee(plan),
+            **growing.parts(),
+            facts={
+                "plan": plan,
+                "extractor": self.extractor,
+                "compared": min(self.samples, 1000),
+                "warnings": self._warnings(plan) + growing.warnings(images),
+            },
+        )
 
     def _adversaries(self, images, plan: dict, device):
         from engine.dcgan import Adversaries
+
         rows = self.learned(images)
-        labels, classes = (images.train_labels[rows], len(images.classes)) if self.labelled else (0 * rows, 1)
-        return Adversaries(self, plan, self.canvas(images.train_images[rows]), labels, classes, device)
+        labels, classes = (
+            (images.train_labels[rows], len(images.classes)) if self.labelled else (0 * rows, 1)
+        )
+        return Adversaries(
+            self, plan, self.canvas(images.train_images[rows]), labels, classes, device
+        )
 
     def _warnings(self, plan: dict) -> list[str]:
-        return [found for found in [privacy.delta_warning(self.delta, plan["n"])] if found] if self.private else []
+        return (
+            [found for found in [privacy.delta_warning(self.delta, plan["n"])] if found]
+            if self.private
+            else []
+        )
 
     def guarantee(self, plan: dict) -> Guarantee:
         """What a training picture is promised by the generator and whatever it makes."""
-        unit, steps = "one training picture" + (" with its label" if self.labelled else ""), plan["steps"] * plan["discriminator_steps"]
+        unit, steps = (
+            "one training picture" + (" with its label" if self.labelled else ""),
+            plan["steps"] * plan["discriminator_steps"],
+        )
         if not self.private:
-            return Guarantee(unit=unit, epsilon=None, delta=None, mechanism="none: trained without clipping and noise", accountant="none", sampling="Poisson",
-                             sample_rate=plan["sample_rate"], steps=steps, note="Nothing is promised to anyone in the data: the generator may have memorised any of the training pictures.")
+            return Guarantee(
+                unit=unit,
+                epsilon=None,
+                delta=None,
+                mechanism="none: trained without clipping and noise",
+                accountant="none",
+                sampling="Poisson",
+                sample_rate=plan["sample_rate"],
+                steps=steps,
+                note=(
+                    "Nothing is promised to anyone in the data: the generator may have memorised"
+                    " any of the training pictures."
+                ),
+            )
         sigma, rate = plan["noise_multiplier"], plan["sample_rate"]
         spent = privacy.dp_sgd_epsilon(sigma, rate, steps, self.delta)
         return Guarantee(
-            unit=unit, epsilon=spent.epsilon, delta=self.delta,
-            mechanism=f"DP-Adam on the discriminator: each real picture's gradient clipped to {self.max_grad_norm:g}, Gaussian noise of {rounding.described(sigma)} times that added to their sum, {steps:,} times; "
-                      "the generator learns from the discriminator alone",
-            accountant=spent.accountant, sampling="Poisson", sample_rate=rate, steps=steps, neighbours=neighbours.ONE_PICTURE,
-            against="anyone who gets the generator, the discriminator, every step of both, and all pictures made", also_released=NOT_COVERED,
-            note="A simulation: the seed is known. Settings tried before this run on the same pictures, the usual ones included, are not counted in ε. ε counts all planned steps.",
-            odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(sigma, rate, steps, delta=self.delta),
-            odds_undrawn=privacy.odds_dp_sgd(0.0, rate, steps))
+            unit=unit,
+            epsilon=spent.epsilon,
+            delta=self.delta,
+            mechanism=(
+                "DP-Adam on the discriminator: each real picture's gradient clipped to"
+                f" {self.max_grad_norm:g}, Gaussian noise of {rounding.described(sigma)} times that"
+                f" added to their sum, {steps:,} times; the generator learns from the discriminator"
+                " alone"
+            ),
+            accountant=spent.accountant,
+            sampling="Poisson",
+            sample_rate=rate,
+            steps=steps,
+            neighbours=neighbours.ONE_PICTURE,
+            against=(
+                "anyone who gets the generator, the discriminator, every step of both, and all"
+                " pictures made"
+            ),
+            also_released=NOT_COVERED,
+            note=(
+                "A simulation: the seed is known. Settings tried before this run on the same"
+                " pictures, the usual ones included, are not counted in ε. ε counts all planned"
+                " steps."
+            ),
+            odds_any=privacy.odds_any(spent.epsilon, self.delta),
+            odds_mechanism=privacy.odds_dp_sgd(sigma, rate, steps, delta=self.delta),
+            odds_undrawn=privacy.odds_dp_sgd(0.0, rate, steps),
+        )
 
 
-NOT_COVERED = ("the distances, and the real pictures shown beside generated ones: they look at the training pictures directly, partly through a network that was trained on them without "
-               "privacy, are not covered by ε and would not be published")
+NOT_COVERED = (
+    "the distances, and the real pictures shown beside generated ones: they look at the training"
+    " pictures directly, partly through a network that was trained on them without privacy, are not"
+    " covered by ε and would not be published"
+)

@@ -18,7 +18,12 @@ from engine.studies.backbone import DIMENSIONS
 from engine.studies.initial_model import Starting
 from engine.study import Guarantee, Phase, Point, Refused, Result
 
-ARMS = {"shared": "phones share gradients", "none": "no update", "alone": "each phone alone", "centralised": "all pictures in one place"}
+ARMS = {
+    "shared": "phones share gradients",
+    "none": "no update",
+    "alone": "each phone alone",
+    "centralised": "all pictures in one place",
+}
 FRACTIONS = (0.01, 0.1, 0.2, 1.0)  # the arms of the page
 NOISES = (0.5, 1.0, 2.0, 4.0, 8.0)
 # of the phones; picked on held-out training pictures (docs/gradient_sharing.md)
@@ -48,44 +53,244 @@ class GradientSharing(Starting):
     PRESETS = {
         "quick": {},
         "tiny": {"participants": 4, "pictures_each": 40, "rounds": 2, "initial_epochs": 2},
-        "private": {"company_share": 0.01, "participants": 1000, "pictures_each": 20, "dataset": "mnist", "noise_multiplier": 8.0, "fraction": 1.0, "server_rate": 4.0},
+        "private": {
+            "company_share": 0.01,
+            "participants": 1000,
+            "pictures_each": 20,
+            "dataset": "mnist",
+            "noise_multiplier": 8.0,
+            "fraction": 1.0,
+            "server_rate": 4.0,
+        },
         "uneven": {"unevenness": 0.3},
-        "shokri": {"dataset": "mnist", "company_share": 0.0, "participants": 100, "pictures_each": 600, "order": "asynchronous", "rounds": 40, "keep_rest": True},
-        "report": {"dataset": "folder:people-and-pets", "company_share": 0.5, "network": "efficientnet_lite0", "participants": 20},
+        "shokri": {
+            "dataset": "mnist",
+            "company_share": 0.0,
+            "participants": 100,
+            "pictures_each": 600,
+            "order": "asynchronous",
+            "rounds": 40,
+            "keep_rest": True,
+        },
+        "report": {
+            "dataset": "folder:people-and-pets",
+            "company_share": 0.5,
+            "network": "efficientnet_lite0",
+            "participants": 20,
+        },
     }
-    SERIES = {"arms": "no update, 1 %, 10 %, 20 %, 100 %, each phone alone, and all pictures in one place", "noises": "accuracy over ε: the same sharing under more and less noise",
-              "policies": "which gradients: the largest, random ones, those above a threshold"}
+    SERIES = {
+        "arms": (
+            "no update, 1 %, 10 %, 20 %, 100 %, each phone alone, and all pictures in one place"
+        ),
+        "noises": "accuracy over ε: the same sharing under more and less noise",
+        "policies": "which gradients: the largest, random ones, those above a threshold",
+    }
     EXCLUSIVE = ("noise_multiplier", "target_epsilon")
 
-    participants: int = parameter("Phones", 20, low=1, high=MOST_PHONES, scale="log", help="How many take part, each with pictures of its own.")
-    pictures_each: int | None = parameter("Pictures on each phone", None, low=1, high=100_000, scale="log", help="Empty: all that are not the company's are shared out.")
-    unevenness: float | None = parameter("Dirichlet α", None, low=0.01, high=1000.0, scale="log",
-                                         help="How unevenly the pictures are spread: each class is shared out in proportions drawn from a Dirichlet distribution. Small: a phone has one or two classes, some have nothing. Empty: "
-                                              "all have equally many, at random.")
-    rounds: int = parameter("Days", 30, low=1, high=1000, scale="log", help="On each day every phone trains, and uploads once.")
-    local_epochs: int = parameter("Epochs a day", 1, low=1, high=50, scale="log", help="How often a phone goes through its own pictures before it uploads.")
-    batch_size: int = parameters.batch_size(16, "How many of its own pictures a step of a phone looks at.")
+    participants: int = parameter(
+        "Phones",
+        20,
+        low=1,
+        high=MOST_PHONES,
+        scale="log",
+        help="How many take part, each with pictures of its own.",
+    )
+    pictures_each: int | None = parameter(
+        "Pictures on each phone",
+        None,
+        low=1,
+        high=100_000,
+        scale="log",
+        help="Empty: all that are not the company's are shared out.",
+    )
+    unevenness: float | None = parameter(
+        "Dirichlet α",
+        None,
+        low=0.01,
+        high=1000.0,
+        scale="log",
+        help=(
+            "How unevenly the pictures are spread: each class is shared out in proportions drawn"
+            " from a Dirichlet distribution. Small: a phone has one or two classes, some have"
+            " nothing. Empty: all have equally many, at random."
+        ),
+    )
+    rounds: int = parameter(
+        "Days",
+        30,
+        low=1,
+        high=1000,
+        scale="log",
+        help="On each day every phone trains, and uploads once.",
+    )
+    local_epochs: int = parameter(
+        "Epochs a day",
+        1,
+        low=1,
+        high=50,
+        scale="log",
+        help="How often a phone goes through its own pictures before it uploads.",
+    )
+    batch_size: int = parameters.batch_size(
+        16, "How many of its own pictures a step of a phone looks at."
+    )
     learning_rate: float | None = parameters.learning_rate()
-    server_rate: float = parameter("Server's rate", 1.0, low=0.01, high=100.0, scale="log", help="How far the server goes along the mean of the uploads, in steps of a phone.")
-    policy: str = parameter("Which gradients", "largest", choices={"largest": "the largest", "random": "random ones", "threshold": "above a threshold"}, pattern="^(largest|random|threshold)$",
-                            help="Random ones are drawn anew for each step of the server, the same for all its phones, so that nobody has to say which.")
-    fraction: float = parameter("Share of the gradients", 0.1, low=0.0001, high=1.0, unit="fraction", scale="log", ends=("share less", "share all"), help="Of all gradients, so many are uploaded.")
-    threshold: float = parameter("Threshold", 0.1, low=0.0, high=1e6, scale="log", help="For *above a threshold*: a gradient (the sum over the phone's day) is uploaded where its magnitude is larger.")
-    keep_rest: bool = parameter("Keep the rest", False, help="What was not uploaded is added to the next day's gradients (as in Lin et al. 2018), instead of being forgotten.")
-    trained: str = parameter("Updates of", "all", choices={"all": "all layers", "last": "the last layer"}, pattern="^(all|last)$", help="For the small CNN: whether the phones may change all of it.")
-    order: str = parameter("In which order", "together", choices={"together": "all at once", "turns": "in turns", "asynchronous": "in shifts that overlap"}, pattern="^(together|turns|asynchronous)$",
-                           help="All at once: one step of the server a day. In turns: one phone after the other, each begins with what the last one left. Overlapping shifts: four a day, each begins before the last one's uploads are in.")
-    participation: float = parameter("Asked each day", 1.0, low=0.001, high=1.0, scale="log", help="Each phone is asked by its own coin flip, with this chance. Who is asked stays secret, which ε takes into account.")
-    dropout: float = parameter("Drop out", 0.0, low=0.0, high=0.99, help="Of the phones that were asked, so many do not upload after all, by chance. ε does not count on it.")
-    faulty: str = parameter("A broken phone", "none", choices={"none": "none", "nan": "sends no numbers", "huge": "sends a gradient of length 10⁹"}, pattern="^(none|nan|huge)$", help="What the first phone sends.")
-    noise_multiplier: float | None = parameter("Noise multiplier σ", 0.0, low=0.0, high=2000.0, scale="log", ends=("more accurate", "more private"), help="Gaussian noise as a multiple of the clip norm. 0: no noise, no promise.")
-    target_epsilon: float | None = parameter("Privacy budget ε", None, low=0.1, high=1000.0, scale="log", ends=("more private", "more accurate"),
-                                             help="How much all days together may reveal about all pictures of one participant. Instead of a noise multiplier.")
-    max_grad_norm: float | None = parameter("Clip norm", None, low=1e-4, high=1e4, scale="log", help="The longest that a phone's upload may be (max_grad_norm, C). Empty: as it is, and 1 where there is noise.")
-    noised_by: str = parameter("Noise is added by", "server", choices={"server": "the server, to the sum", "phone": "each phone, to its own"}, pattern="^(server|phone)$",
-                               help="A server that one trusts adds noise once to the sum. A phone that trusts nobody adds as much to its own upload: the promise then holds against the server, too.")
+    server_rate: float = parameter(
+        "Server's rate",
+        1.0,
+        low=0.01,
+        high=100.0,
+        scale="log",
+        help="How far the server goes along the mean of the uploads, in steps of a phone.",
+    )
+    policy: str = parameter(
+        "Which gradients",
+        "largest",
+        choices={
+            "largest": "the largest",
+            "random": "random ones",
+            "threshold": "above a threshold",
+        },
+        pattern="^(largest|random|threshold)$",
+        help=(
+            "Random ones are drawn anew for each step of the server, the same for all its phones,"
+            " so that nobody has to say which."
+        ),
+    )
+    fraction: float = parameter(
+        "Share of the gradients",
+        0.1,
+        low=0.0001,
+        high=1.0,
+        unit="fraction",
+        scale="log",
+        ends=("share less", "share all"),
+        help="Of all gradients, so many are uploaded.",
+    )
+    threshold: float = parameter(
+        "Threshold",
+        0.1,
+        low=0.0,
+        high=1e6,
+        scale="log",
+        help=(
+            "For *above a threshold*: a gradient (the sum over the phone's day) is uploaded where"
+            " its magnitude is larger."
+        ),
+    )
+    keep_rest: bool = parameter(
+        "Keep the rest",
+        False,
+        help=(
+            "What was not uploaded is added to the next day's gradients (as in Lin et al. 2018),"
+            " instead of being forgotten."
+        ),
+    )
+    trained: str = parameter(
+        "Updates of",
+        "all",
+        choices={"all": "all layers", "last": "the last layer"},
+        pattern="^(all|last)$",
+        help="For the small CNN: whether the phones may change all of it.",
+    )
+    order: str = parameter(
+        "In which order",
+        "together",
+        choices={
+            "together": "all at once",
+            "turns": "in turns",
+            "asynchronous": "in shifts that overlap",
+        },
+        pattern="^(together|turns|asynchronous)$",
+        help=(
+            "All at once: one step of the server a day. In turns: one phone after the other, each"
+            " begins with what the last one left. Overlapping shifts: four a day, each begins"
+            " before the last one's uploads are in."
+        ),
+    )
+    participation: float = parameter(
+        "Asked each day",
+        1.0,
+        low=0.001,
+        high=1.0,
+        scale="log",
+        help=(
+            "Each phone is asked by its own coin flip, with this chance. Who is asked stays secret,"
+            " which ε takes into account."
+        ),
+    )
+    dropout: float = parameter(
+        "Drop out",
+        0.0,
+        low=0.0,
+        high=0.99,
+        help=(
+            "Of the phones that were asked, so many do not upload after all, by chance. ε does not"
+            " count on it."
+        ),
+    )
+    faulty: str = parameter(
+        "A broken phone",
+        "none",
+        choices={
+            "none": "none",
+            "nan": "sends no numbers",
+            "huge": "sends a gradient of length 10⁹",
+        },
+        pattern="^(none|nan|huge)$",
+        help="What the first phone sends.",
+    )
+    noise_multiplier: float | None = parameter(
+        "Noise multiplier σ",
+        0.0,
+        low=0.0,
+        high=2000.0,
+        scale="log",
+        ends=("more accurate", "more private"),
+        help="Gaussian noise as a multiple of the clip norm. 0: no noise, no promise.",
+    )
+    target_epsilon: float | None = parameter(
+        "Privacy budget ε",
+        None,
+        low=0.1,
+        high=1000.0,
+        scale="log",
+        ends=("more private", "more accurate"),
+        help=(
+            "How much all days together may reveal about all pictures of one participant. Instead"
+            " of a noise multiplier."
+        ),
+    )
+    max_grad_norm: float | None = parameter(
+        "Clip norm",
+        None,
+        low=1e-4,
+        high=1e4,
+        scale="log",
+        help=(
+            "The longest that a phone's upload may be (max_grad_norm, C). Empty: as it is, and 1"
+            " where there is noise."
+        ),
+    )
+    noised_by: str = parameter(
+        "Noise is added by",
+        "server",
+        choices={"server": "the server, to the sum", "phone": "each phone, to its own"},
+        pattern="^(server|phone)$",
+        help=(
+            "A server that one trusts adds noise once to the sum. A phone that trusts nobody adds"
+            " as much to its own upload: the promise then holds against the server, too."
+        ),
+    )
     delta: float = parameters.delta(1e-5)
-    arm: str = parameter("Arm", "shared", choices=ARMS, pattern="^(shared|none|alone|centralised)$", help="What is compared.")
+    arm: str = parameter(
+        "Arm",
+        "shared",
+        choices=ARMS,
+        pattern="^(shared|none|alone|centralised)$",
+        help="What is compared.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -94,15 +299,26 @@ class GradientSharing(Starting):
         if values.get("target_epsilon") is None:
             return values
         if values.get("noise_multiplier"):
-            raise Refused("target_epsilon", "target_epsilon: give target_epsilon or noise_multiplier, not both; one follows from the other")
+            raise Refused(
+                "target_epsilon",
+                "target_epsilon: give target_epsilon or noise_multiplier, not both; one follows"
+                " from the other",
+            )
         return values | {"noise_multiplier": None}
 
     @model_validator(mode="after")
     def _noise_or_budget(self) -> GradientSharing:
         if self.noise_multiplier is None and self.target_epsilon is None:
-            raise Refused("noise_multiplier", "noise_multiplier: none is not allowed without target_epsilon; give one of the two")
+            raise Refused(
+                "noise_multiplier",
+                "noise_multiplier: none is not allowed without target_epsilon; give one of the two",
+            )
         if self.noise_multiplier is not None and 0 < self.noise_multiplier < LEAST_NOISE:
-            raise Refused("noise_multiplier", f"noise_multiplier: {rounding.chosen(self.noise_multiplier)} is not allowed; allowed: 0 (no promise), or a number from {LEAST_NOISE} to 2000")
+            raise Refused(
+                "noise_multiplier",
+                f"noise_multiplier: {rounding.chosen(self.noise_multiplier)} is not allowed;"
+                f" allowed: 0 (no promise), or a number from {LEAST_NOISE} to 2000",
+            )
         return self
 
     # --- whose pictures ---------------------------------------------------------------------------
@@ -110,12 +326,18 @@ class GradientSharing(Starting):
     def fitting(self, shown) -> dict:
         """Each phone has one picture at least, and the gradients of all fit into memory."""
         found = super().fitting(shown)
-        left = shown.train_size - round(found.get("company_share", self.company_share) * shown.train_size)
+        left = shown.train_size - round(
+            found.get("company_share", self.company_share) * shown.train_size
+        )
         most = min(left, int(MOST_BYTES / BYTES_EACH / self.gradients(shown)))
         if 1 <= most < self.participants:
             found["participants"] = most
         each = left // found.get("participants", self.participants)
-        return found | ({"pictures_each": each} if self.pictures_each is not None and 1 <= each < self.pictures_each else {})
+        return found | (
+            {"pictures_each": each}
+            if self.pictures_each is not None and 1 <= each < self.pictures_each
+            else {}
+        )
 
     def check(self, shown) -> None:
         """Refuse what does not fit the data set. shown: the data set's exhibits or images."""
@@ -123,13 +345,31 @@ class GradientSharing(Starting):
         left = shown.train_size - round(self.company_share * shown.train_size)
         needed = self.participants * (self.pictures_each or 1)
         if self.participants > left:
-            raise Refused("participants", f"participants: {self.participants} is not allowed; {left} pictures of {self.dataset} are not the company's, fewer than one a phone")
+            raise Refused(
+                "participants",
+                f"participants: {self.participants} is not allowed; {left} pictures of"
+                f" {self.dataset} are not the company's, fewer than one a phone",
+            )
         if needed > left:
-            raise Refused("pictures_each", f"pictures_each: {self.pictures_each} is not allowed; {self.participants} phones would need {needed}, and {left} pictures of {self.dataset} are not the company's")
+            raise Refused(
+                "pictures_each",
+                f"pictures_each: {self.pictures_each} is not allowed; {self.participants} phones"
+                f" would need {needed}, and {left} pictures of {self.dataset} are not the"
+                " company's",
+            )
         if self.participants * self.rounds > MOST_UPLOADS:
-            raise Refused("rounds", f"rounds: {self.rounds} is not allowed with {self.participants} phones; allowed: at most {MOST_UPLOADS:,} uploads, that is {MOST_UPLOADS // self.participants} days")
+            raise Refused(
+                "rounds",
+                f"rounds: {self.rounds} is not allowed with {self.participants} phones; allowed: at"
+                f" most {MOST_UPLOADS:,} uploads, that is {MOST_UPLOADS // self.participants} days",
+            )
         if (size := self.participants * self.gradients(shown) * BYTES_EACH) > MOST_BYTES:
-            raise Refused("participants", f"participants: {self.participants} is not allowed; their gradients would take {size / 1e9:.0f} GB of memory, and {MOST_BYTES / 1e9:.0f} GB are allowed; take fewer phones")
+            raise Refused(
+                "participants",
+                f"participants: {self.participants} is not allowed; their gradients would take"
+                f" {size / 1e9:.0f} GB of memory, and {MOST_BYTES / 1e9:.0f} GB are allowed; take"
+                " fewer phones",
+            )
         if self.backbone:
             self.backbone.check(shown)
 
@@ -141,50 +381,86 @@ class GradientSharing(Starting):
         size, channels = shown.test_images.shape[1], shown.test_images.shape[3]
         # after the second pooling (networks.report_cnn)
         side = (((size - 2) // 2 - 4) // 2 + 1) - 1
-        return 64 * 16 * channels + 16 + 16 * 16 * 32 + 32 + 32 * side * side * 32 + 32 + 33 * classes
+        return (
+            64 * 16 * channels + 16 + 16 * 16 * 32 + 32 + 32 * side * side * 32 + 32 + 33 * classes
+        )
 
     def owned(self, labels: np.ndarray) -> list[np.ndarray]:
         """Rows of the training pictures on each phone. labels (n,)."""
         _, rest = self.split(len(labels))
         rng = np.random.default_rng([self.seed, 6])
         if self.pictures_each is not None:
-            rest = np.sort(rng.permutation(rest)[:self.participants * self.pictures_each])
-        return [rest[rows] for rows in shares(labels[rest], self.participants, self.unevenness, rng)]
+            rest = np.sort(rng.permutation(rest)[: self.participants * self.pictures_each])
+        return [
+            rest[rows] for rows in shares(labels[rest], self.participants, self.unevenness, rng)
+        ]
 
     # --- its arms ---------------------------------------------------------------------------------
 
     def _like(self, **changes) -> GradientSharing:
-        return GradientSharing(**{name: getattr(self, name) for name in GradientSharing.model_fields} | changes)
+        return GradientSharing(
+            **{name: getattr(self, name) for name in GradientSharing.model_fields} | changes
+        )
 
     def _against(self, arm: str) -> GradientSharing:
         """An arm to compare with: what does not matter to it is at its default, so that it is
         trained once for all.
         """
-        matters = {*Starting.model_fields, "participants", "pictures_each", "unevenness", "rounds", "local_epochs", "trained"} | ({"batch_size", "learning_rate"} if arm == "alone" else set())
+        matters = {
+            *Starting.model_fields,
+            "participants",
+            "pictures_each",
+            "unevenness",
+            "rounds",
+            "local_epochs",
+            "trained",
+        } | ({"batch_size", "learning_rate"} if arm == "alone" else set())
         matters -= {"unevenness"} if arm == "centralised" else set()
         return GradientSharing(**{name: getattr(self, name) for name in matters}, arm=arm)
 
     def arms(self) -> dict[str, GradientSharing]:
         """All that the page compares, words → study."""
         policy = "largest" if self.policy == "threshold" else self.policy
-        fractions = {percent(f): self._like(fraction=f, policy=policy) for f in sorted({*FRACTIONS, self.fraction})}
-        shared = {"above the threshold": self} | {percent(f): fractions[percent(f)] for f in FRACTIONS} if self.policy == "threshold" else fractions | {percent(self.fraction): self}
-        return {ARMS["none"]: self._against("none"), ARMS["alone"]: self._against("alone")} | shared | {ARMS["centralised"]: self._against("centralised")}
+        fractions = {
+            percent(f): self._like(fraction=f, policy=policy)
+            for f in sorted({*FRACTIONS, self.fraction})
+        }
+        shared = (
+            {"above the threshold": self} | {percent(f): fractions[percent(f)] for f in FRACTIONS}
+            if self.policy == "threshold"
+            else fractions | {percent(self.fraction): self}
+        )
+        return (
+            {ARMS["none"]: self._against("none"), ARMS["alone"]: self._against("alone")}
+            | shared
+            | {ARMS["centralised"]: self._against("centralised")}
+        )
 
     def noises(self) -> dict[str, GradientSharing]:
         """The chosen sharing under different noise, and without; all clipped alike."""
         plan = self.plan()
         clip = plan["clip"] or USUAL_CLIP
-        like = lambda noise: self._like(target_epsilon=None, noise_multiplier=noise, max_grad_norm=clip)
+        like = lambda noise: self._like(
+            target_epsilon=None, noise_multiplier=noise, max_grad_norm=clip
+        )
         chosen = [plan["noise_multiplier"]] if plan["noise_multiplier"] else []
-        noised = {f"σ = {noise:.3g}": like(noise) for noise in sorted({*NOISES, *chosen})} | {f"σ = {noise:.3g}": self for noise in chosen}
+        noised = {f"σ = {noise:.3g}": like(noise) for noise in sorted({*NOISES, *chosen})} | {
+            f"σ = {noise:.3g}": self for noise in chosen
+        }
         return {ARMS["none"]: self._against("none"), "clipped, no noise": like(0.0)} | noised
 
     def policies(self) -> dict[str, GradientSharing]:
         """The same share, chosen in each way; and the rest kept."""
-        found = {"the largest": self._like(policy="largest", keep_rest=False), "the largest, the rest kept": self._like(policy="largest", keep_rest=True), "random ones": self._like(policy="random", keep_rest=False),
-                 "random ones, the rest kept": self._like(policy="random", keep_rest=True), "above a threshold": self._like(policy="threshold", keep_rest=False)}
-        return found if self in found.values() else found | {"above a threshold, the rest kept": self}
+        found = {
+            "the largest": self._like(policy="largest", keep_rest=False),
+            "the largest, the rest kept": self._like(policy="largest", keep_rest=True),
+            "random ones": self._like(policy="random", keep_rest=False),
+            "random ones, the rest kept": self._like(policy="random", keep_rest=True),
+            "above a threshold": self._like(policy="threshold", keep_rest=False),
+        }
+        return (
+            found if self in found.values() else found | {"above a threshold, the rest kept": self}
+        )
 
     def needs(self) -> tuple:
         """The first model, and the features that a last layer learns from."""
@@ -195,10 +471,22 @@ class GradientSharing(Starting):
     def work(self) -> float:
         """Pictures seen in all, in units of one of 28 × 28 pixels."""
         shown = data.exhibits(self.dataset)
-        rest = shown.train_size * (1 - self.company_share) if self.pictures_each is None else self.participants * self.pictures_each
-        seen = {"none": 0.0, "shared": rest, "alone": rest * min(1.0, ALONE / self.participants), "centralised": rest + self.company_share * shown.train_size}[self.arm]
+        rest = (
+            shown.train_size * (1 - self.company_share)
+            if self.pictures_each is None
+            else self.participants * self.pictures_each
+        )
+        seen = {
+            "none": 0.0,
+            "shared": rest,
+            "alone": rest * min(1.0, ALONE / self.participants),
+            "centralised": rest + self.company_share * shown.train_size,
+        }[self.arm]
         size = 0.3 if self.backbone else shown.test_images[0].size / 784
-        return size * (self.rounds * self.local_epochs * seen * (2.0 if self.order == "turns" else 1.0) + len(shown.test_images) * (1 + self.rounds / 3)) + (self.rounds * self.participants * 5.0 if self.arm == "shared" else 0.0)
+        return size * (
+            self.rounds * self.local_epochs * seen * (2.0 if self.order == "turns" else 1.0)
+            + len(shown.test_images) * (1 + self.rounds / 3)
+        ) + (self.rounds * self.participants * 5.0 if self.arm == "shared" else 0.0)
 
     def kind(self) -> str:
         """Runs of one kind take time in proportion to their work."""
@@ -211,8 +499,7 @@ class GradientSharing(Starting):
     # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
-        """Yield accuracy day by day, and who sent how much; return the curves with the last model.
-        """
+        """Yield accuracy day by day, and who sent how much; return the curves with the last model."""
         import torch
 
         yield Phase("reading the pictures")
@@ -222,8 +509,14 @@ class GradientSharing(Starting):
         first = yield from lab.need(self.initial())
         task = yield from self.task(lab, images)
         start = torch.from_numpy(first.arrays["weights"]).to(lab.device)
-        task, start = task.last_layer(start) if self.trained == "last" and self.backbone is None else (task, start)
-        arm = {"none": _Nothing, "shared": _Shared, "alone": _Alone, "centralised": _Centralised}[self.arm](self, plan, task, start, images)
+        task, start = (
+            task.last_layer(start)
+            if self.trained == "last" and self.backbone is None
+            else (task, start)
+        )
+        arm = {"none": _Nothing, "shared": _Shared, "alone": _Alone, "centralised": _Centralised}[
+            self.arm
+        ](self, plan, task, start, images)
         arm.known = first.warnings
         for day in range(self.rounds + 1):
             if day:
@@ -257,7 +550,11 @@ class GradientSharing(Starting):
         try:
             return moved * privacy.dp_sgd_noise(self.target_epsilon, rate, self.rounds, self.delta)
         except privacy.Unreachable as error:
-            raise Refused("target_epsilon", f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached: {error}") from None
+            raise Refused(
+                "target_epsilon",
+                f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached:"
+                f" {error}",
+            ) from None
 
     def spent(self, days: int) -> float:
         """ε after so many days, a fast upper bound (RDP) except where the exact one is as fast.
@@ -278,29 +575,106 @@ class GradientSharing(Starting):
         noise = self.plan()["noise_multiplier"]
         if self.arm != "shared" or not noise:
             clip = self.plan()["clip"]
-            why = {"shared": ("the gradients above a threshold" if self.policy == "threshold" else f"{percent(self.fraction)} of the gradients") + (", as they are" if clip is None else f", shortened to {clip:g} and not noised"), "none": "the phones send nothing", "alone": "each phone keeps its model to itself",
-                   "centralised": "the pictures themselves are sent"}[self.arm]
-            return Guarantee(unit=unit, epsilon=None, delta=None, mechanism=f"none: {why}", accountant="none", sampling="none", sample_rate=None, steps=self.rounds if self.arm == "shared" else None,
-                             note={"shared": "A fraction of the gradients promises nothing to anyone, however small it is: pictures can be rebuilt from it. Clipping alone promises nothing either: without noise, whoever knows "
-                                             "all other uploads knows this one.",
-                                   "none": "Nothing leaves a phone, so nothing is learned from it either. The company's own pictures are not protected: the first model was trained on them without privacy.",
-                                   "alone": "Nothing leaves a phone. What it learns helps nobody else.", "centralised": "Whoever runs the server has all the pictures."}[self.arm])
+            why = {
+                "shared": (
+                    (
+                        "the gradients above a threshold"
+                        if self.policy == "threshold"
+                        else f"{percent(self.fraction)} of the gradients"
+                    )
+                    + (
+                        ", as they are"
+                        if clip is None
+                        else f", shortened to {clip:g} and not noised"
+                    )
+                ),
+                "none": "the phones send nothing",
+                "alone": "each phone keeps its model to itself",
+                "centralised": "the pictures themselves are sent",
+            }[self.arm]
+            return Guarantee(
+                unit=unit,
+                epsilon=None,
+                delta=None,
+                mechanism=f"none: {why}",
+                accountant="none",
+                sampling="none",
+                sample_rate=None,
+                steps=self.rounds if self.arm == "shared" else None,
+                note={
+                    "shared": (
+                        "A fraction of the gradients promises nothing to anyone, however small it"
+                        " is: pictures can be rebuilt from it. Clipping alone promises nothing"
+                        " either: without noise, whoever knows all other uploads knows this one."
+                    ),
+                    "none": (
+                        "Nothing leaves a phone, so nothing is learned from it either. The"
+                        " company's own pictures are not protected: the first model was trained on"
+                        " them without privacy."
+                    ),
+                    "alone": "Nothing leaves a phone. What it learns helps nobody else.",
+                    "centralised": "Whoever runs the server has all the pictures.",
+                }[self.arm],
+            )
         (moved, rate), clip = self.exposure, self.plan()["clip"]
         spent = privacy.dp_sgd_epsilon(noise / moved, rate, self.rounds, self.delta)
         server = self.noised_by == "server"
-        noised = "each upload, before it leaves the phone" if not server else "the sum of a day's uploads" if self.order == "together" else "each sum of uploads that the server adds"
+        noised = (
+            "each upload, before it leaves the phone"
+            if not server
+            else (
+                "the sum of a day's uploads"
+                if self.order == "together"
+                else "each sum of uploads that the server adds"
+            )
+        )
         return Guarantee(
-            unit=unit, epsilon=spent.epsilon, delta=self.delta,
-            mechanism=f"each upload shortened to {clip:g}; Gaussian noise of {rounding.described(noise)} times that on {noised}, {self.rounds} times",
-            accountant=spent.accountant, sampling="Poisson, by each phone's own coin" if server and rate < 1 else "none: every phone on every day", sample_rate=rate, steps=self.rounds,
-            neighbours=neighbours.ONE_PARTICIPANT if server else "all pictures of one participant replaced by any others",
-            against="anyone who gets all the models that the server hands out, but not the server, which sees each upload as it is" if server else "everyone, the server included, which sees each noised upload",
-            also_released="test accuracies. This simulation also shows what a real server must keep to itself, and what ε does not cover: " + ("who was asked, who dropped out and how many bytes each phone has sent; and " if server else "")
-                          + "how many pictures of each class lie on each phone, and the model's loss on them",
-            note="A simulation: the seed is known, so a real system would draw its noise from a secret source. The first model's own pictures are not protected. Settings tried before on the same phones are not counted. "
-                 "ε does not shrink because only a fraction is sent.",
-            odds_any=privacy.odds_any(spent.epsilon, self.delta), odds_mechanism=privacy.odds_dp_sgd(noise / moved, rate, self.rounds, delta=self.delta),
-            odds_undrawn=privacy.odds_dp_sgd(0.0, rate, self.rounds))
+            unit=unit,
+            epsilon=spent.epsilon,
+            delta=self.delta,
+            mechanism=(
+                f"each upload shortened to {clip:g}; Gaussian noise of {rounding.described(noise)}"
+                f" times that on {noised}, {self.rounds} times"
+            ),
+            accountant=spent.accountant,
+            sampling=(
+                "Poisson, by each phone's own coin"
+                if server and rate < 1
+                else "none: every phone on every day"
+            ),
+            sample_rate=rate,
+            steps=self.rounds,
+            neighbours=(
+                neighbours.ONE_PARTICIPANT
+                if server
+                else "all pictures of one participant replaced by any others"
+            ),
+            against=(
+                "anyone who gets all the models that the server hands out, but not the server,"
+                " which sees each upload as it is"
+                if server
+                else "everyone, the server included, which sees each noised upload"
+            ),
+            also_released=(
+                "test accuracies. This simulation also shows what a real server must keep to"
+                " itself, and what ε does not cover: "
+            )
+            + (
+                "who was asked, who dropped out and how many bytes each phone has sent; and "
+                if server
+                else ""
+            )
+            + "how many pictures of each class lie on each phone, and the model's loss on them",
+            note=(
+                "A simulation: the seed is known, so a real system would draw its noise from a"
+                " secret source. The first model's own pictures are not protected. Settings tried"
+                " before on the same phones are not counted. ε does not shrink because only a"
+                " fraction is sent."
+            ),
+            odds_any=privacy.odds_any(spent.epsilon, self.delta),
+            odds_mechanism=privacy.odds_dp_sgd(noise / moved, rate, self.rounds, delta=self.delta),
+            odds_undrawn=privacy.odds_dp_sgd(0.0, rate, self.rounds),
+        )
 
     def warnings(self, metrics: dict[str, float], finite: bool) -> list[str]:
         """What should be said beside the result.
@@ -314,13 +688,17 @@ class GradientSharing(Starting):
         if metrics.get("refused"):
             found.append(refusals(metrics, self.faulty))
         if (empty := metrics["phones_without_pictures"]) and self.arm in ("shared", "alone"):
-            found.append(f"{empty} of {self.participants} phones have no pictures: "
-                         "they have nothing to send.")
+            found.append(
+                f"{empty} of {self.participants} phones have no pictures: "
+                "they have nothing to send."
+            )
         return found
 
     def sample(self) -> bytes:
         """PNG of the first pictures: what lies on the phones."""
-        return pictures.png(pictures.gallery(data.exhibits(self.dataset).train_images[:40], columns=10), 0)
+        return pictures.png(
+            pictures.gallery(data.exhibits(self.dataset).train_images[:40], columns=10), 0
+        )
 
     def chance(self) -> float:
         """The accuracy of guessing: of always saying the class that most test pictures show."""
@@ -335,19 +713,27 @@ def percent(fraction: float) -> str:
 def refusals(metrics: dict[str, float], faulty: str) -> str:
     """Why the server refused uploads. faulty: what the broken phone sends, if there is one."""
     honest, all_ = metrics["refused_honest"], metrics["refused"]
-    what = {"nan": "it sends what is no number",
-            "huge": "its gradient is far longer than the others'"}.get(faulty, "")
+    what = {
+        "nan": "it sends what is no number",
+        "huge": "its gradient is far longer than the others'",
+    }.get(faulty, "")
     told = []
     if all_ > honest:
-        told.append(f"{all_ - honest} of {metrics['uploads'] + all_} uploads came from the broken "
-                    f"phone and were refused: {what}.")
+        told.append(
+            f"{all_ - honest} of {metrics['uploads'] + all_} uploads came from the broken "
+            f"phone and were refused: {what}."
+        )
     if honest:
-        told.append(f"{honest} uploads of phones that are not broken were refused: what they "
-                    "learned ran away. A smaller learning rate helps.")
+        told.append(
+            f"{honest} uploads of phones that are not broken were refused: what they "
+            "learned ran away. A smaller learning rate helps."
+        )
     return " ".join([*told, "A refused upload counts as if nothing had been sent."])
 
 
-def shares(labels: np.ndarray, participants: int, unevenness: float | None, rng: np.random.Generator) -> list[np.ndarray]:
+def shares(
+    labels: np.ndarray, participants: int, unevenness: float | None, rng: np.random.Generator
+) -> list[np.ndarray]:
     """Which rows each participant has, without overlap. labels (n,).
 
     unevenness None: equally many, at random. Else each class is split in proportions drawn from a
@@ -355,11 +741,15 @@ def shares(labels: np.ndarray, participants: int, unevenness: float | None, rng:
     uneven, in number too; someone may have a single class, or nothing.
     """
     if unevenness is None:
-        return [np.sort(part) for part in np.array_split(rng.permutation(len(labels)), participants)]
+        return [
+            np.sort(part) for part in np.array_split(rng.permutation(len(labels)), participants)
+        ]
     owned: list[list[np.ndarray]] = [[] for _ in range(participants)]
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
-        ends = np.round(np.cumsum(rng.dirichlet(np.full(participants, unevenness))) * len(rows)).astype(int)
+        ends = np.round(
+            np.cumsum(rng.dirichlet(np.full(participants, unevenness))) * len(rows)
+        ).astype(int)
         for mine, part in zip(owned, np.split(rows, ends[:-1])):
             mine.append(part)
     return [np.sort(np.concatenate(mine)) for mine in owned]
@@ -367,11 +757,18 @@ def shares(labels: np.ndarray, participants: int, unevenness: float | None, rng:
 
 # --- the arms -------------------------------------------------------------------------------------
 
+
 class _Arm:
     """What every arm has: the first model, and what is measured of it day by day."""
 
     def __init__(self, study: GradientSharing, plan: dict, task, start, images):
-        self.study, self.plan, self.task, self.weights, self.images = study, plan, task, start, images
+        self.study, self.plan, self.task, self.weights, self.images = (
+            study,
+            plan,
+            task,
+            start,
+            images,
+        )
         self.owned, self.curves = study.owned(images.train_labels), {}
         self.start, self.known = start, []  # what is known of the first model, in sentences
         self.begin()
@@ -388,10 +785,20 @@ class _Arm:
 
         from engine import federation
         from engine.streams import derive_seed
+
         study = self.study
-        shuffling = torch.Generator(self.task.train.device).manual_seed(derive_seed(f"shuffling of {study.arm}", study.seed))
+        shuffling = torch.Generator(self.task.train.device).manual_seed(
+            derive_seed(f"shuffling of {study.arm}", study.seed)
+        )
         self.rate = RATES[study.learner] if study.learning_rate is None else study.learning_rate
-        return federation.Phones(self.task, owned, batch_size=batch_size, epochs=study.local_epochs, learning_rate=self.rate, shuffling=shuffling)
+        return federation.Phones(
+            self.task,
+            owned,
+            batch_size=batch_size,
+            epochs=study.local_epochs,
+            learning_rate=self.rate,
+            shuffling=shuffling,
+        )
 
     def points(self, day: int):
         """What is measured after a day, into the curves and out."""
@@ -417,21 +824,59 @@ class _Arm:
         metrics, arrays, facts = self.more()
         finite = finite and not metrics.get("refused_honest")
         start, loss, learned = self.learned()
-        said = self.task.predictions(self.weights).cpu().numpy() if self.weights.dim() == 1 else None
+        said = (
+            self.task.predictions(self.weights).cpu().numpy() if self.weights.dim() == 1 else None
+        )
         tests, classes = self.images.test_labels, self.images.classes
         beside = self.beside(tests)
-        right = {} if said is None else {c: float((said == tests)[tests == i].mean()) for i, c in enumerate(classes) if (tests == i).any()}
+        right = (
+            {}
+            if said is None
+            else {
+                c: float((said == tests)[tests == i].mean())
+                for i, c in enumerate(classes)
+                if (tests == i).any()
+            }
+        )
         sizes = [len(rows) for rows in self.owned]
         metrics |= {"phones_without_pictures": sizes.count(0)} | beside
         remedy = LESS if self.plan["noise_multiplier"] and study.arm == "shared" else SMALLER
-        runaway = cautions.divergence(loss, math.log(len(classes)), learned, start, remedy) if finite else []
+        runaway = (
+            cautions.divergence(loss, math.log(len(classes)), learned, start, remedy)
+            if finite
+            else []
+        )
         warnings = study.warnings(metrics, finite) + runaway + self.doubts(tests, classes)
         return Result(
-            metrics={"test_accuracy": self.curves["test_accuracy"][-1][1], "initial_accuracy": self.curves["test_accuracy"][0][1], "gradients": int(self.weights.shape[-1]),
-                     "pictures_on_phones": sum(sizes), "bytes_of_pictures": self.bytes_of_pictures()} | ({"train_loss": loss} if math.isfinite(loss) else {}) | metrics,
-            guarantee=study.guarantee(), curves=self.curves,
-            arrays={"weights": self.weights.cpu().numpy(), "pictures": np.array([np.bincount(self.images.train_labels[rows], minlength=len(classes)) for rows in self.owned])} | arrays,
-            facts={"classes": list(classes), "per_class": right, "diverged": not finite or bool(runaway), "warnings": warnings} | facts)
+            metrics={
+                "test_accuracy": self.curves["test_accuracy"][-1][1],
+                "initial_accuracy": self.curves["test_accuracy"][0][1],
+                "gradients": int(self.weights.shape[-1]),
+                "pictures_on_phones": sum(sizes),
+                "bytes_of_pictures": self.bytes_of_pictures(),
+            }
+            | ({"train_loss": loss} if math.isfinite(loss) else {})
+            | metrics,
+            guarantee=study.guarantee(),
+            curves=self.curves,
+            arrays={
+                "weights": self.weights.cpu().numpy(),
+                "pictures": np.array(
+                    [
+                        np.bincount(self.images.train_labels[rows], minlength=len(classes))
+                        for rows in self.owned
+                    ]
+                ),
+            }
+            | arrays,
+            facts={
+                "classes": list(classes),
+                "per_class": right,
+                "diverged": not finite or bool(runaway),
+                "warnings": warnings,
+            }
+            | facts,
+        )
 
     def learned(self) -> tuple[float, float, float]:
         """On the phones' pictures: mean cross-entropy (nats) before the first day, and now; what
@@ -445,8 +890,14 @@ class _Arm:
     def doubts(self, tests: np.ndarray, classes: tuple[str, ...]) -> list[str]:
         """Of too few pictures, and of the first model. tests (m,) true labels."""
         labels = self.images.train_labels[np.concatenate(self.owned)]
-        own = [*cautions.too_few(labels, classes), *cautions.too_few(tests, classes, "test"), *scores.warnings(tests, classes)]
-        return own + [f"Of the first model: {warning}" for warning in self.known if warning not in own]
+        own = [
+            *cautions.too_few(labels, classes),
+            *cautions.too_few(tests, classes, "test"),
+            *scores.warnings(tests, classes),
+        ]
+        return own + [
+            f"Of the first model: {warning}" for warning in self.known if warning not in own
+        ]
 
     def beside(self, tests: np.ndarray) -> dict[str, float]:
         """What guessing reaches, and balanced accuracy where classes are uneven.
@@ -454,8 +905,9 @@ class _Arm:
         tests (m,) true labels; of several models the mean.
         """
         models = self.weights if self.weights.dim() > 1 else self.weights[None]
-        found = [scores.beside(tests, self.task.predictions(weights).cpu().numpy())
-                 for weights in models]
+        found = [
+            scores.beside(tests, self.task.predictions(weights).cpu().numpy()) for weights in models
+        ]
         return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
 
 
@@ -464,7 +916,13 @@ class _Nothing(_Arm):
 
     def measured(self, day: int) -> dict[str, float]:
         """As on the first day."""
-        return {"test_accuracy": self.curves["test_accuracy"][0][1] if self.curves else self.task.accuracy(self.weights)}
+        return {
+            "test_accuracy": (
+                self.curves["test_accuracy"][0][1]
+                if self.curves
+                else self.task.accuracy(self.weights)
+            )
+        }
 
 
 class _Centralised(_Arm):
@@ -490,23 +948,35 @@ class _Alone(_Arm):
     def begin(self) -> None:
         """The same first model on each."""
         self.count = min(ALONE, self.study.participants)
-        self.each = self.phones(self.owned[:self.count], self.study.batch_size)
+        self.each = self.phones(self.owned[: self.count], self.study.batch_size)
         self.weights = self.weights.expand(self.count, -1).clone()
 
     def day(self) -> None:
         """Everybody trains."""
-        self.weights = self.weights - self.rate * self.each.accumulated(self.weights, list(range(self.count)))
+        self.weights = self.weights - self.rate * self.each.accumulated(
+            self.weights, list(range(self.count))
+        )
 
     def measured(self, day: int) -> dict[str, float]:
         """The mean, the worst and the best of them, on some of the days."""
         if day not in np.unique(np.linspace(0, self.study.rounds, ALONE_POINTS).round()):
             return {}
-        found = [self.task.accuracy(weights) for weights in (self.weights if day else self.weights[:1])]
+        found = [
+            self.task.accuracy(weights) for weights in (self.weights if day else self.weights[:1])
+        ]
         return {"test_accuracy": float(np.mean(found)), "worst": min(found), "best": max(found)}
 
     def more(self) -> tuple[dict, dict, dict]:
         """How many were trained, and how far apart they are."""
-        return {"phones_trained": self.count, "worst": self.curves["worst"][-1][1], "best": self.curves["best"][-1][1]}, {}, {}
+        return (
+            {
+                "phones_trained": self.count,
+                "worst": self.curves["worst"][-1][1],
+                "best": self.curves["best"][-1][1],
+            },
+            {},
+            {},
+        )
 
 
 class _Shared(_Arm):
@@ -515,7 +985,10 @@ class _Shared(_Arm):
     def begin(self) -> None:
         """Nobody has sent anything yet."""
         from engine import federation
-        self.federation = federation.Federation(self.study, self.plan, self.phones(self.owned, self.study.batch_size), self.weights)
+
+        self.federation = federation.Federation(
+            self.study, self.plan, self.phones(self.owned, self.study.batch_size), self.weights
+        )
         self.sent, self.bytes = [], 0
 
     def day(self) -> None:
@@ -531,17 +1004,31 @@ class _Shared(_Arm):
         if self.plan["noise_multiplier"]:
             found["epsilon"] = self.study.spent(day)
         # not more events than a late visitor can catch up with
-        told = day and day % max(1, self.study.rounds // SHOWN_DAYS) == 0 or day == self.study.rounds
-        return found | ({f"phone {i}": said for i, said in enumerate(self.said[:SHOWN_PHONES])} if told else {})
+        told = (
+            day and day % max(1, self.study.rounds // SHOWN_DAYS) == 0 or day == self.study.rounds
+        )
+        return found | (
+            {f"phone {i}": said for i, said in enumerate(self.said[:SHOWN_PHONES])} if told else {}
+        )
 
     def more(self) -> tuple[dict, dict, dict]:
         """Bytes, who sent what, and what was refused."""
         from engine.federation import DROPPED, NOT_ASKED, REFUSED
+
         sent = np.array(self.sent)  # (days, people)
         uploads = int((sent > 0).sum())
         # by what they have learned, not because they are broken
-        honest = (sent == REFUSED)[:, 1 if self.study.faulty != "none" else 0:]
-        metrics = {"refused_honest": int(honest.sum()), "bytes": self.bytes, "bytes_a_day": self.bytes / self.study.rounds, "bytes_an_upload": float(sent[sent > 0].mean()) if uploads else 0.0, "uploads": uploads,
-                   "refused": int((sent == REFUSED).sum()), "dropped": int((sent == DROPPED).sum()), "not_asked": int((sent == NOT_ASKED).sum()), "noise_multiplier": self.plan["noise_multiplier"],
-                   "clip": self.plan["clip"] or 0.0}
+        honest = (sent == REFUSED)[:, 1 if self.study.faulty != "none" else 0 :]
+        metrics = {
+            "refused_honest": int(honest.sum()),
+            "bytes": self.bytes,
+            "bytes_a_day": self.bytes / self.study.rounds,
+            "bytes_an_upload": float(sent[sent > 0].mean()) if uploads else 0.0,
+            "uploads": uploads,
+            "refused": int((sent == REFUSED).sum()),
+            "dropped": int((sent == DROPPED).sum()),
+            "not_asked": int((sent == NOT_ASKED).sum()),
+            "noise_multiplier": self.plan["noise_multiplier"],
+            "clip": self.plan["clip"] or 0.0,
+        }
         return metrics, {"sent": sent}, {}

@@ -22,8 +22,11 @@ MOST_STEPS = 100_000
 MOST_NUMBERS = 6e8  # in the pool of views: 2.4 GB
 WIDTHS = {"conv": 16, "paper": 64}
 TURNS = {"together": "all heads in every step", "alternating": "in turns, as the paper"}
-NETWORKS = {"scattering": "fixed wavelets and a small network", "conv": "the paper's convolutions, a quarter as wide",
-            "paper": "the paper's convolutions (for a GPU)"}
+NETWORKS = {
+    "scattering": "fixed wavelets and a small network",
+    "conv": "the paper's convolutions, a quarter as wide",
+    "paper": "the paper's convolutions (for a GPU)",
+}
 
 
 class IIC(LocalNoise):
@@ -35,37 +38,115 @@ class IIC(LocalNoise):
     TITLE = "Clusters that a network finds by itself (IIC)"
     PRESETS = {
         "quick": {},
-        "tiny": {"images": "raw", "epochs": 6, "batch_size": 200, "learning_rate": 3e-3, "views": 2, "sub_heads": 2,
-                 "over_clusters": 20},
+        "tiny": {
+            "images": "raw",
+            "epochs": 6,
+            "batch_size": 200,
+            "learning_rate": 3e-3,
+            "views": 2,
+            "sub_heads": 2,
+            "over_clusters": 20,
+        },
         "raw": {"images": "raw"},
-        "report": {"dataset": "mnist", "network": "paper", "epochs": 40, "batch_size": 700, "learning_rate": 1e-4, "sub_heads": 5,
-                   "views": 5, "entropy_weight": 1.0, "heads": "alternating", "calibration": "textbook", "sensitivity": "report",
-                   "normalisation": "as_published", "releases": "as_published"},
+        "report": {
+            "dataset": "mnist",
+            "network": "paper",
+            "epochs": 40,
+            "batch_size": 700,
+            "learning_rate": 1e-4,
+            "sub_heads": 5,
+            "views": 5,
+            "entropy_weight": 1.0,
+            "heads": "alternating",
+            "calibration": "textbook",
+            "sensitivity": "report",
+            "normalisation": "as_published",
+            "releases": "as_published",
+        },
         "best": {"dataset": "mnist", "images": "raw", "epochs": 16},
     }
 
-    network: str = parameter("Network", "scattering", choices=NETWORKS, pattern="^(scattering|conv|paper)$",
-                             help="What looks at the pictures. The wavelets are fixed; convolutions are learned, and take a GPU or "
-                                  "patience.")
+    network: str = parameter(
+        "Network",
+        "scattering",
+        choices=NETWORKS,
+        pattern="^(scattering|conv|paper)$",
+        help=(
+            "What looks at the pictures. The wavelets are fixed; convolutions are learned, and take"
+            " a GPU or patience."
+        ),
+    )
     epochs: int = parameters.epochs(120)
     batch_size: int = parameters.batch_size(500)
-    learning_rate: float = parameter("Learning rate", 1e-3, low=1e-6, high=1.0, scale="log",
-                                     help="How far each step of Adam moves the network at first; it falls to 0 along a cosine.")
-    sub_heads: int = parameter("Sub-heads", 20, low=1, high=32,
-                               help="Independent attempts at the clusters on top of one network. The one with the lowest loss is taken; "
-                                    "labels have no say in it. The paper has 5. At most 8 of them have an over-clustering twin.")
-    clusters: int = parameter("Clusters", 0, low=0, high=1000, help="How many clusters to find. 0: as many as there are classes.")
-    over_clusters: int = parameter("Over-clusters", 50, low=1, high=1000,
-                                   help="Clusters of the second kind of head, which only helps the network to learn. At least as many "
-                                        "as clusters are used.")
-    views: int = parameter("Views", 8, low=1, high=32, unit="a picture",
-                           help="Transformed copies of each picture: turned, shifted, zoomed, sheared, brighter or darker.")
-    entropy_weight: float = parameter("Entropy weight λ", 1.2, low=0.5, high=5.0,
-                                      help="How much equally full clusters are worth. 1 is plain mutual information.")
-    heads: str = parameter("Heads learn", "together", choices=TURNS, pattern="^(together|alternating)$",
-                           help="Main and over-clustering heads in each step, or an epoch's pass each, which takes twice as long.")
-    releases: str = error("Noise draws", "The report drew fresh noise for each transformed copy, in every epoch, and charged one "
-                                         "release. Corrected: each picture is noised once and all copies are made of that.")
+    learning_rate: float = parameter(
+        "Learning rate",
+        1e-3,
+        low=1e-6,
+        high=1.0,
+        scale="log",
+        help="How far each step of Adam moves the network at first; it falls to 0 along a cosine.",
+    )
+    sub_heads: int = parameter(
+        "Sub-heads",
+        20,
+        low=1,
+        high=32,
+        help=(
+            "Independent attempts at the clusters on top of one network. The one with the lowest"
+            " loss is taken; labels have no say in it. The paper has 5. At most 8 of them have an"
+            " over-clustering twin."
+        ),
+    )
+    clusters: int = parameter(
+        "Clusters",
+        0,
+        low=0,
+        high=1000,
+        help="How many clusters to find. 0: as many as there are classes.",
+    )
+    over_clusters: int = parameter(
+        "Over-clusters",
+        50,
+        low=1,
+        high=1000,
+        help=(
+            "Clusters of the second kind of head, which only helps the network to learn. At least"
+            " as many as clusters are used."
+        ),
+    )
+    views: int = parameter(
+        "Views",
+        8,
+        low=1,
+        high=32,
+        unit="a picture",
+        help=(
+            "Transformed copies of each picture: turned, shifted, zoomed, sheared, brighter or"
+            " darker."
+        ),
+    )
+    entropy_weight: float = parameter(
+        "Entropy weight λ",
+        1.2,
+        low=0.5,
+        high=5.0,
+        help="How much equally full clusters are worth. 1 is plain mutual information.",
+    )
+    heads: str = parameter(
+        "Heads learn",
+        "together",
+        choices=TURNS,
+        pattern="^(together|alternating)$",
+        help=(
+            "Main and over-clustering heads in each step, or an epoch's pass each, which takes"
+            " twice as long."
+        ),
+    )
+    releases: str = error(
+        "Noise draws",
+        "The report drew fresh noise for each transformed copy, in every epoch, and charged one "
+        "release. Corrected: each picture is noised once and all copies are made of that.",
+    )
 
     # --- what is asked for ------------------------------------------------------------------------
 
@@ -88,23 +169,41 @@ class IIC(LocalNoise):
         """Refuse what does not fit n training pictures, before anything is computed."""
         count = self.clusters_for(classes)
         if count > n:
-            raise Refused("clusters", f"clusters: {count} is not allowed; {self.dataset} has {n} training pictures")
+            raise Refused(
+                "clusters",
+                f"clusters: {count} is not allowed; {self.dataset} has {n} training pictures",
+            )
         if self.batch_size > n:
-            raise Refused("batch_size", f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {n} training pictures")
+            raise Refused(
+                "batch_size",
+                f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {n} training"
+                " pictures",
+            )
         if self.batch_size < 2:
-            raise Refused("batch_size", "batch_size: 1 is not allowed; allowed: at least 2, since a single picture tells nothing of "
-                                        "how clusters are filled")
+            raise Refused(
+                "batch_size",
+                "batch_size: 1 is not allowed; allowed: at least 2, since a single picture tells"
+                " nothing of how clusters are filled",
+            )
         if (steps := self.epochs * self.passes * (n // self.batch_size)) > MOST_STEPS:
-            raise Refused("epochs", f"epochs: {self.epochs} at batch size {self.batch_size} is not allowed: {steps:,} steps; allowed: "
-                                    f"at most {MOST_STEPS:,}, so fewer epochs or larger batches")
+            raise Refused(
+                "epochs",
+                f"epochs: {self.epochs} at batch size {self.batch_size} is not allowed: {steps:,}"
+                f" steps; allowed: at most {MOST_STEPS:,}, so fewer epochs or larger batches",
+            )
         if self.network == "scattering" and n * (1 + self.views) * 128 > MOST_NUMBERS:
-            raise Refused("views", f"views: {self.views} is not allowed for {n:,} pictures: their features would not fit in memory; "
-                                   f"allowed: at most {max(1, int(MOST_NUMBERS / 128 / n) - 1)}")
+            raise Refused(
+                "views",
+                f"views: {self.views} is not allowed for {n:,} pictures: their features would not"
+                f" fit in memory; allowed: at most {max(1, int(MOST_NUMBERS / 128 / n) - 1)}",
+            )
 
     def fitting(self, shown) -> dict:
         """At most a cluster a picture, and a batch of at most all of them."""
         found = super().fitting(shown)
-        return found | ({"clusters": len(shown.classes)} if self.clusters > shown.train_size else {})
+        return found | (
+            {"clusters": len(shown.classes)} if self.clusters > shown.train_size else {}
+        )
 
     @property
     def passes(self) -> int:
@@ -127,14 +226,22 @@ class IIC(LocalNoise):
         return scores.guessing(data.exhibits(self.dataset).test_labels)
 
     def guarantee(self):
-        """What the owner of a training picture is promised by the noise, over all releases of it.
-        """
+        """What the owner of a training picture is promised by the noise, over all releases of it."""
         if self.images == "raw":
-            return self.picture_guarantee(more="Clusters of pictures that were not noised are not protected, and neither are labels "
-                                               "made of them.")
-        return self.picture_guarantee(self.release_count, more=(
-            "The clusters, the network and labels made of them are computed from the noised pictures alone: post-processing, which "
-            "costs nothing more. True labels only judge the clusters; accuracies and confusion matrices use them and are not covered."))
+            return self.picture_guarantee(
+                more=(
+                    "Clusters of pictures that were not noised are not protected, and neither are"
+                    " labels made of them."
+                )
+            )
+        return self.picture_guarantee(
+            self.release_count,
+            more=(
+                "The clusters, the network and labels made of them are computed from the noised"
+                " pictures alone: post-processing, which costs nothing more. True labels only judge"
+                " the clusters; accuracies and confusion matrices use them and are not covered."
+            ),
+        )
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -162,7 +269,10 @@ class Run:
         self.curves: dict[str, list[tuple[float, float]]] = {}
         self.first = self.release(0)
         if bool((self.first == self.first[:1]).all()):
-            raise Failed("All training pictures are the same, so there is nothing to tell apart. Choose other pictures.")
+            raise Failed(
+                "All training pictures are the same, so there is nothing to tell apart. Choose"
+                " other pictures."
+            )
 
     def release(self, draw: int):
         """The training pictures (n, c, h, w) on the device, as they leave the phones in one draw of
@@ -181,32 +291,45 @@ class Run:
         import torch
 
         from engine.iic import fitted
+
         pixels = torch.from_numpy(self.study.released(shown, part, draw))
         return torch.cat([fitted(some.to(self.device)) for some in pixels.split(10_000)])
 
     def prepare(self):
         """The views and the untrained network."""
         from engine.iic import Clustering, PictureViews, ScatteredViews
+
         study = self.study
         fresh = study.releases == "as_published" and study.images == "noised"
-        self.views = (ScatteredViews(study.views, study.seed, self.device) if study.network == "scattering"
-                      else PictureViews(study.views, WIDTHS[study.network], fresh, study.seed))
+        self.views = (
+            ScatteredViews(study.views, study.seed, self.device)
+            if study.network == "scattering"
+            else PictureViews(study.views, WIDTHS[study.network], fresh, study.seed)
+        )
         for done, total in self.views.prepare(self.release):
             yield Phase("looking at the pictures", done, total)
-        self.clustering = Clustering(study, self.views, self.count, study.heads == "alternating", self.device)
+        self.clustering = Clustering(
+            study, self.views, self.count, study.heads == "alternating", self.device
+        )
 
     def train(self):
         """All epochs."""
         study, clustering = self.study, self.clustering
         each = clustering.steps * study.passes
-        points, shown = math.ceil(study.epochs / MOST_POINTS), math.ceil(study.epochs / MOST_PICTURES)
+        points, shown = (
+            math.ceil(study.epochs / MOST_POINTS),
+            math.ceil(study.epochs / MOST_PICTURES),
+        )
         for epoch in range(1, study.epochs + 1):
             for step in clustering.epoch():
                 yield Phase("learning", (epoch - 1) * each + step, each * study.epochs)
             if epoch % points == 0 or epoch % shown == 0 or epoch == study.epochs:
                 yield from self._points(epoch)
             if epoch % shown == 0 or epoch == study.epochs:
-                yield from (Picture(name, png) for name, png in self.drawn(least_of(clustering.losses.tolist())).items())
+                yield from (
+                    Picture(name, png)
+                    for name, png in self.drawn(least_of(clustering.losses.tolist())).items()
+                )
 
     def _points(self, epoch: int):
         """A point for each sub-head's loss and its matched error; true labels judge here and do
@@ -223,14 +346,18 @@ class Run:
         """Of one sub-head: the same pictures in the rows of their clusters as of now, and the
         confusion matrix.
         """
-        rows = np.linspace(0, len(self.images.train_images) - 1, min(SHOWN, len(self.images.train_images))).astype(int)
+        rows = np.linspace(
+            0, len(self.images.train_images) - 1, min(SHOWN, len(self.images.train_images))
+        ).astype(int)
         found = self.assigned[head]
         table = clusters.confusion(self.images.train_labels, found, self.classes, self.count)
         order = clusters.order(clusters.match(table))
         # a cluster's row: those that stand for the first classes come first
         place = np.argsort(order)
         shown = self.first[rows].permute(0, 2, 3, 1).cpu().numpy()
-        sheet = clusters.sheet(np.stack([pictures.stretch(p) for p in shown]), place[found[rows]], self.count)
+        sheet = clusters.sheet(
+            np.stack([pictures.stretch(p) for p in shown]), place[found[rows]], self.count
+        )
         return {"moving": pictures.png(sheet), "confusion": pictures.png(heat(table[:, order]))}
 
     # --- the result -------------------------------------------------------------------------------
@@ -242,22 +369,41 @@ class Run:
         labels, found = self.images.train_labels, self.assigned[head]
         judged = clusters.judge(labels, found, self.classes, self.count)
         test = self.clustering.assigned(self.seen_test()).cpu().numpy()[head]
-        accuracies = [matched_share(labels, each, self.classes, self.count) for each in self.assigned]
+        accuracies = [
+            matched_share(labels, each, self.classes, self.count) for each in self.assigned
+        ]
         right = judged.matching[test] == self.images.test_labels
         beside = scores.beside(labels, judged.matching[found], "matched_accuracy")
-        metrics = beside | {"matched_accuracy": judged.accuracy, "test_accuracy": float(right.mean()), "nmi": judged.nmi, "ari": judged.ari, "unmatched_accuracy": judged.unmatched_accuracy, "loss": losses[head],
-                   "best_matched_accuracy": max(accuracies), "releases": self.study.release_count}
+        metrics = beside | {
+            "matched_accuracy": judged.accuracy,
+            "test_accuracy": float(right.mean()),
+            "nmi": judged.nmi,
+            "ari": judged.ari,
+            "unmatched_accuracy": judged.unmatched_accuracy,
+            "loss": losses[head],
+            "best_matched_accuracy": max(accuracies),
+            "releases": self.study.release_count,
+        }
         return Result(
-            metrics=metrics, guarantee=self.study.guarantee(), curves=self.curves, pictures=self.drawn(head),
-            arrays={"labels": found.astype(np.int16), "test_clusters": test.astype(np.int16), "confusion": judged.confusion,
-                    "matching": judged.matching.astype(np.int16)},
-            facts=self.facts(head, losses, accuracies))
+            metrics=metrics,
+            guarantee=self.study.guarantee(),
+            curves=self.curves,
+            pictures=self.drawn(head),
+            arrays={
+                "labels": found.astype(np.int16),
+                "test_clusters": test.astype(np.int16),
+                "confusion": judged.confusion,
+                "matching": judged.matching.astype(np.int16),
+            },
+            facts=self.facts(head, losses, accuracies),
+        )
 
     def seen_test(self):
         """The test pictures as the network sees them: with a noise draw of their own, where
         pictures are noised.
         """
         import torch
+
         shown = self._fitted(self.images.test_images, "test")
         return torch.cat([self.views.seen(part) for part in shown.split(10_000)])
 
@@ -266,30 +412,44 @@ class Run:
         only.
         """
         sigma = self.study.sigma(self.study.epsilon) if self.study.images == "noised" else 0.0
-        return {"network": NETWORKS[self.study.network], "clusters": self.count,
-                "over_clusters": max(self.count, self.study.over_clusters), "chosen_head": head, "best_head": int(np.argmax(accuracies)), "head_losses": losses, "head_accuracies": accuracies,
-                "classes": list(self.images.classes), "sigma": sigma,
-                "weights": sum(p.numel() for p in self.clustering.trunk.parameters()), "warnings": self.warnings(losses[head])}
+        return {
+            "network": NETWORKS[self.study.network],
+            "clusters": self.count,
+            "over_clusters": max(self.count, self.study.over_clusters),
+            "chosen_head": head,
+            "best_head": int(np.argmax(accuracies)),
+            "head_losses": losses,
+            "head_accuracies": accuracies,
+            "classes": list(self.images.classes),
+            "sigma": sigma,
+            "weights": sum(p.numel() for p in self.clustering.trunk.parameters()),
+            "warnings": self.warnings(losses[head]),
+        }
 
     def warnings(self, loss: float) -> list[str]:
         """What a reader should know before believing the numbers. loss: of the chosen sub-head."""
         labels, names = self.images.train_labels, self.images.classes
-        return [*self.study.formula_warnings(self.study.release_count),
-                *clusters.warnings(self.classes, self.count),
-                *cautions.uninformed(loss, self.count, self.study.entropy_weight),
-                *cautions.of(self.images),
-                *scores.warnings(labels, names, "training")]
+        return [
+            *self.study.formula_warnings(self.study.release_count),
+            *clusters.warnings(self.classes, self.count),
+            *cautions.uninformed(loss, self.count, self.study.entropy_weight),
+            *cautions.of(self.images),
+            *scores.warnings(labels, names, "training"),
+        ]
 
 
 # --- judging and drawing --------------------------------------------------------------------------
+
 
 def least_of(losses: list[float]) -> int:
     """Which sub-head has the least loss. One that is no number is never the best; Failed where all
     are none.
     """
     if not np.isfinite(losses).any():
-        raise Failed("The training diverged: no sub-head's loss is a number any more. "
-                     "Take a smaller learning rate.")
+        raise Failed(
+            "The training diverged: no sub-head's loss is a number any more. "
+            "Take a smaller learning rate."
+        )
     return int(np.nanargmin(np.where(np.isfinite(losses), losses, np.nan)))
 
 

@@ -17,8 +17,11 @@ from engine.study import Failed, Phase, Picture, Point, Refused, Result
 ITERATIONS = 100  # at most; 60,000 digits settle after 40 to 100
 CHUNK = 10  # iterations between two looks
 SHOWN = 20  # pictures of each cluster in the gallery
-FREE = ("The clusters were found in the noised pictures alone: that is post-processing and costs no further privacy. True labels only judge them: "
-        "accuracies, matching and confusion matrix use them, and the gallery shows the owners' own pictures; neither is covered.")
+FREE = (
+    "The clusters were found in the noised pictures alone: that is post-processing and costs no"
+    " further privacy. True labels only judge them: accuracies, matching and confusion matrix use"
+    " them, and the gallery shows the owners' own pictures; neither is covered."
+)
 NO_PROMISE = "Labels found by clustering pictures that were not noised carry no promise either."
 
 
@@ -36,15 +39,32 @@ class KMeansLabels(LocalNoise):
         "best": {"dataset": "mnist"},
     }
 
-    clusters: int = parameter("Clusters", 0, low=0, high=300, help="How many heaps to make; 0: as many as there are classes.")
-    starts: int = parameter("Starts", 4, low=1, high=20, help="How often to begin anew, from other first centres. The tightest heaps are kept, "
-                                                             "by their spread and never by labels.")
+    clusters: int = parameter(
+        "Clusters",
+        0,
+        low=0,
+        high=300,
+        help="How many heaps to make; 0: as many as there are classes.",
+    )
+    starts: int = parameter(
+        "Starts",
+        4,
+        low=1,
+        high=20,
+        help=(
+            "How often to begin anew, from other first centres. The tightest heaps are kept, "
+            "by their spread and never by labels."
+        ),
+    )
 
     def check(self, n: int, classes: int) -> int:
         """The number of clusters; refuses more clusters than pictures."""
         count = self.clusters or classes
         if count > n:
-            raise Refused("clusters", f"clusters: {count} is not allowed; {self.dataset} has {n} training pictures")
+            raise Refused(
+                "clusters",
+                f"clusters: {count} is not allowed; {self.dataset} has {n} training pictures",
+            )
         return count
 
     def fitting(self, shown) -> dict:
@@ -85,7 +105,9 @@ class KMeansLabels(LocalNoise):
             model = yield from self._settle(train, count, start, curves)
             if best is None or model.inertia_ < best.inertia_:
                 best = model
-                yield Picture("clusters", self._gallery(pixels, model.labels_, model.cluster_centers_, None))
+                yield Picture(
+                    "clusters", self._gallery(pixels, model.labels_, model.cluster_centers_, None)
+                )
         return best, curves
 
     def _settle(self, train: np.ndarray, count: int, start: int, curves: dict):
@@ -94,23 +116,36 @@ class KMeansLabels(LocalNoise):
         Returns the fitted KMeans.
         """
         from sklearn.cluster import KMeans, kmeans_plusplus
-        centres, _ = kmeans_plusplus(train, count, random_state=np.random.RandomState([self.seed, start]))
+
+        centres, _ = kmeans_plusplus(
+            train, count, random_state=np.random.RandomState([self.seed, start])
+        )
         for done in range(CHUNK, ITERATIONS + 1, CHUNK):
             model = KMeans(count, init=centres, n_init=1, max_iter=CHUNK, tol=0).fit(train)
             centres = model.cluster_centers_
-            curves.setdefault(f"inertia_{start + 1}", []).append((float(done), float(model.inertia_ / len(train))))
+            curves.setdefault(f"inertia_{start + 1}", []).append(
+                (float(done), float(model.inertia_ / len(train)))
+            )
             yield Point(f"inertia_{start + 1}", *curves[f"inertia_{start + 1}"][-1])
-            yield Phase(f"clustering, start {start + 1} of {self.starts}", start * ITERATIONS + done, self.starts * ITERATIONS)
+            yield Phase(
+                f"clustering, start {start + 1} of {self.starts}",
+                start * ITERATIONS + done,
+                self.starts * ITERATIONS,
+            )
             if model.n_iter_ < CHUNK:
                 break
         return model
 
-    def _gallery(self, pixels: np.ndarray, found: np.ndarray, centres: np.ndarray, belongs: np.ndarray | None) -> bytes:
+    def _gallery(
+        self, pixels: np.ndarray, found: np.ndarray, centres: np.ndarray, belongs: np.ndarray | None
+    ) -> bytes:
         """PNG: a row a cluster, its centre first. pixels (n, h, w, c) are the owners' own, for
         those who look on.
         """
         drawn = [pictures.stretch(c.reshape(pixels.shape[1:]).clip(0)) for c in centres]
-        return pictures.png(clusters.sheet(pixels, found, len(centres), belongs, np.stack(drawn), SHOWN))
+        return pictures.png(
+            clusters.sheet(pixels, found, len(centres), belongs, np.stack(drawn), SHOWN)
+        )
 
     def _result(self, images, model, curves, test_found: np.ndarray, count: int) -> Result:
         found = model.labels_.astype(np.int64)
@@ -118,20 +153,49 @@ class KMeansLabels(LocalNoise):
         matching, arranged = judged.matching, clusters.order(judged.matching)
         # the gallery's rows in the order of the classes that they stand for
         rows = np.argsort(arranged)[found]
-        test_right = float((matching[test_found] == images.test_labels).mean()) if len(test_found) else 0.0
-        gallery = self._gallery(images.train_images, rows, model.cluster_centers_[arranged],
-                                _rows_of_labels(images.train_labels, matching[arranged]))
+        test_right = (
+            float((matching[test_found] == images.test_labels).mean()) if len(test_found) else 0.0
+        )
+        gallery = self._gallery(
+            images.train_images,
+            rows,
+            model.cluster_centers_[arranged],
+            _rows_of_labels(images.train_labels, matching[arranged]),
+        )
         beside = scores.beside(images.train_labels, matching[found], "matched_accuracy")
-        warnings = [*self.formula_warnings(), *clusters.warnings(len(images.classes), count), *cautions.of(images),
-                    *scores.warnings(images.train_labels, images.classes, "training")]
+        warnings = [
+            *self.formula_warnings(),
+            *clusters.warnings(len(images.classes), count),
+            *cautions.of(images),
+            *scores.warnings(images.train_labels, images.classes, "training"),
+        ]
         return Result(
-            metrics=beside | {"matched_accuracy": judged.accuracy, "unmatched_accuracy": judged.unmatched_accuracy, "test_accuracy": test_right,
-                     "nmi": judged.nmi, "ari": judged.ari, "inertia": float(model.inertia_ / len(found))},
+            metrics=beside
+            | {
+                "matched_accuracy": judged.accuracy,
+                "unmatched_accuracy": judged.unmatched_accuracy,
+                "test_accuracy": test_right,
+                "nmi": judged.nmi,
+                "ari": judged.ari,
+                "inertia": float(model.inertia_ / len(found)),
+            },
             guarantee=self.picture_guarantee(more=FREE if self.images == "noised" else NO_PROMISE),
-            curves=curves, pictures={"clusters": gallery},
-            arrays={"labels": found.astype(np.int16), "test_labels": test_found.astype(np.int16), "confusion": judged.confusion,
-                    "matching": judged.matching, "centres": model.cluster_centers_.astype(np.float32)},
-            facts={"classes": list(images.classes), "clusters": count, "warnings": warnings, "shape": list(images.train_images.shape[1:])})
+            curves=curves,
+            pictures={"clusters": gallery},
+            arrays={
+                "labels": found.astype(np.int16),
+                "test_labels": test_found.astype(np.int16),
+                "confusion": judged.confusion,
+                "matching": judged.matching,
+                "centres": model.cluster_centers_.astype(np.float32),
+            },
+            facts={
+                "classes": list(images.classes),
+                "clusters": count,
+                "warnings": warnings,
+                "shape": list(images.train_images.shape[1:]),
+            },
+        )
 
 
 def _rows_of_labels(labels: np.ndarray, standing_for: np.ndarray) -> np.ndarray:

@@ -39,8 +39,17 @@ class Membership(DPTraining):
     PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 2, "shadows": 8}}
     SERIES: ClassVar[dict[str, str]] = {}
 
-    shadows: int | None = parameter("Shadow networks", None, low=8, high=256, scale="log",
-                                    help="How many networks the attacker trains for comparison. Empty: 32 linear models, or 8 CNNs.")
+    shadows: int | None = parameter(
+        "Shadow networks",
+        None,
+        low=8,
+        high=256,
+        scale="log",
+        help=(
+            "How many networks the attacker trains for comparison. Empty: 32 linear models, or 8"
+            " CNNs."
+        ),
+    )
 
     @property
     def count(self) -> int:
@@ -60,8 +69,12 @@ class Membership(DPTraining):
         """As the training's, and: there must be enough pictures to tell apart."""
         super().check(shown)
         if (found := self.candidates_of(shown.train_size, len(shown.test_labels))) < LEAST:
-            raise Refused("dataset", f"dataset: {self.dataset} is not allowed; of its {shown.train_size} training and {len(shown.test_labels)} test pictures {found} each could be asked for, and an attack "
-                                     f"needs {LEAST}: {2 * LEAST} training and {LEAST} test pictures at least")
+            raise Refused(
+                "dataset",
+                f"dataset: {self.dataset} is not allowed; of its {shown.train_size} training and"
+                f" {len(shown.test_labels)} test pictures {found} each could be asked for, and an"
+                f" attack needs {LEAST}: {2 * LEAST} training and {LEAST} test pictures at least",
+            )
 
     @staticmethod
     def candidates_of(train: int, test: int) -> int:
@@ -88,7 +101,9 @@ class Membership(DPTraining):
 
     def typical(self) -> float:
         """A linear shadow takes a quarter of its time alone, as some are trained together."""
-        return self.trained().typical() + self.count * self.trained().training_seconds() * (0.7 if self.network == "cnn" else 0.25)
+        return self.trained().typical() + self.count * self.trained().training_seconds() * (
+            0.7 if self.network == "cnn" else 0.25
+        )
 
     def run(self, lab):
         """Yield how well the attack does on its own shadows as they learn; return what it finds in
@@ -102,7 +117,9 @@ class Membership(DPTraining):
         rest = np.setdiff1d(np.arange(len(images.train_labels)), members)
         coins = rng.random((2 * len(members), self.count)) < 0.5
         labels = np.r_[images.train_labels[members], images.test_labels[others]]
-        shadows, sure = yield from self._attack(lab, images, (members, others, rest), coins, labels, target.arrays["weights"])
+        shadows, sure = yield from self._attack(
+            lab, images, (members, others, rest), coins, labels, target.arrays["weights"]
+        )
         told(shadows, sure)
         yield Phase("drawing up the bound")
         return self._found(images, members, labels, coins, shadows, sure, target)
@@ -113,7 +130,9 @@ class Membership(DPTraining):
         pick = lambda n: np.sort(rng.choice(n, count, replace=False))
         return pick(len(images.train_labels)), pick(len(images.test_labels))
 
-    def _attack(self, lab, images, rows: tuple, coins: np.ndarray, labels: np.ndarray, weights: np.ndarray):
+    def _attack(
+        self, lab, images, rows: tuple, coins: np.ndarray, labels: np.ndarray, weights: np.ndarray
+    ):
         """Train the shadows: (candidates, shadows) their confidences, and (candidates,) the
         target's.
         """
@@ -123,39 +142,101 @@ class Membership(DPTraining):
         inside = np.concatenate([coins, np.ones((len(rest), self.count), bool)])
         everybody = pool(images.train_labels, images.test_labels)
         if self.network == "cnn":
-            return (yield from self._networks(lab, images, plan, pool(images.train_images, images.test_images), everybody, inside, labels, weights))
+            return (
+                yield from self._networks(
+                    lab,
+                    images,
+                    plan,
+                    pool(images.train_images, images.test_images),
+                    everybody,
+                    inside,
+                    labels,
+                    weights,
+                )
+            )
         found = yield from lab.need(self.features())
-        return (yield from self._linear(lab, images, plan, pool(found.arrays["train"], found.arrays["test"]), everybody, inside, labels, weights))
+        return (
+            yield from self._linear(
+                lab,
+                images,
+                plan,
+                pool(found.arrays["train"], found.arrays["test"]),
+                everybody,
+                inside,
+                labels,
+                weights,
+            )
+        )
 
-    def _linear(self, lab, images, plan: dict, pool: np.ndarray, everybody: np.ndarray, inside: np.ndarray, labels: np.ndarray, weights: np.ndarray):
+    def _linear(
+        self,
+        lab,
+        images,
+        plan: dict,
+        pool: np.ndarray,
+        everybody: np.ndarray,
+        inside: np.ndarray,
+        labels: np.ndarray,
+        weights: np.ndarray,
+    ):
         """A group of shadows at a time."""
         from engine import linear
         from engine.attacks import confidence
+
         found = []
         for begun in range(0, self.count, self.at_once):
-            study, group = self.model_copy(update={"seed": derive_seed(f"shadows from {begun}", self.seed) % 2**31}), inside[:, begun:begun + self.at_once]
+            study, group = (
+                self.model_copy(
+                    update={"seed": derive_seed(f"shadows from {begun}", self.seed) % 2**31}
+                ),
+                inside[:, begun : begun + self.at_once],
+            )
             training = linear.LinearShadows(study, plan, images, lab.device, pool, everybody, group)
             for step in range(plan["steps"]):
                 training.step()
-                yield Phase(f"training {self.count} shadow networks, {group.shape[1]} at a time", begun + (step + 1) / plan["steps"] * group.shape[1], self.count)
+                yield Phase(
+                    f"training {self.count} shadow networks, {group.shape[1]} at a time",
+                    begun + (step + 1) / plan["steps"] * group.shape[1],
+                    self.count,
+                )
             logits = training.logits_of(len(labels)).cpu().numpy()
             found += [confidence(logits[:, k], labels) for k in range(group.shape[1])]
-        return np.stack(found, 1), confidence(linear.logits(weights, pool[:len(labels)], lab.device).cpu().numpy(), labels)
+        return np.stack(found, 1), confidence(
+            linear.logits(weights, pool[: len(labels)], lab.device).cpu().numpy(), labels
+        )
 
-    def _networks(self, lab, images, plan: dict, pool: np.ndarray, everybody: np.ndarray, inside: np.ndarray, labels: np.ndarray, weights: np.ndarray):
+    def _networks(
+        self,
+        lab,
+        images,
+        plan: dict,
+        pool: np.ndarray,
+        everybody: np.ndarray,
+        inside: np.ndarray,
+        labels: np.ndarray,
+        weights: np.ndarray,
+    ):
         """A group of shadows at a time: on a GPU in one step, elsewhere each its own."""
         import torch
 
         from engine.attacks import confidence
         from engine.batched import Group
         from engine.training import Training
-        candidates, found = torch.tensor(pool[:len(labels)]).to(lab.device), []
+
+        candidates, found = torch.tensor(pool[: len(labels)]).to(lab.device), []
         sure = lambda training: confidence(training.logits(candidates).cpu().numpy(), labels)
         for begun in range(0, self.count, self.at_once):
             shadows, group = [], Group(min(self.at_once, self.count - begun))
             for k in range(begun, begun + group.size):
-                study = self.model_copy(update={"seed": derive_seed(f"shadow {k}", self.seed) % 2**31})
-                training = Training(study, plan, replace(images, train_images=pool, train_labels=everybody), lab.device)
+                study = self.model_copy(
+                    update={"seed": derive_seed(f"shadow {k}", self.seed) % 2**31}
+                )
+                training = Training(
+                    study,
+                    plan,
+                    replace(images, train_images=pool, train_labels=everybody),
+                    lab.device,
+                )
                 training.among = torch.tensor(np.flatnonzero(inside[:, k])).to(lab.device)
                 training.share(shadows[0] if shadows else training)
                 if lab.device.type != "cpu":
@@ -164,32 +245,67 @@ class Membership(DPTraining):
             for step in range(plan["steps"]):
                 for training in shadows:
                     training.step()
-                yield Phase(f"training {self.count} shadow networks, {len(shadows)} at a time", begun + (step + 1) / plan["steps"] * len(shadows), self.count)
+                yield Phase(
+                    f"training {self.count} shadow networks, {len(shadows)} at a time",
+                    begun + (step + 1) / plan["steps"] * len(shadows),
+                    self.count,
+                )
             found += [sure(training) for training in shadows]
             group.end()
         training.restore(weights)
         return np.stack(found, 1), sure(training)
 
-    def _found(self, images, members: np.ndarray, labels: np.ndarray, coins: np.ndarray, shadows: np.ndarray, sure: np.ndarray, target: Result) -> Result:
+    def _found(
+        self,
+        images,
+        members: np.ndarray,
+        labels: np.ndarray,
+        coins: np.ndarray,
+        shadows: np.ndarray,
+        sure: np.ndarray,
+        target: Result,
+    ) -> Result:
         from engine import attacks
+
         truth = np.arange(len(labels)) < len(members)
         groups = np.arange(self.count) // (self.at_once if self.network == "scattering" else 1)
-        score, among = attacks.likelihood_ratio(sure, shadows, coins), attacks.each_against_the_others(shadows, coins, groups)
+        score, among = (
+            attacks.likelihood_ratio(sure, shadows, coins),
+            attacks.each_against_the_others(shadows, coins, groups),
+        )
         rocs = {"roc": attacks.roc(score, truth), "roc_like_it": attacks.roc(among, coins)}
         area, guesses = attacks.area_of(among, coins), attacks.guesses_of(among, coins)
-        metrics = {"area": attacks.area(score, truth), "right_guesses": attacks.right_guesses(score, truth),
-                   "area_like_it": area.value, "right_guesses_like_it": guesses.value,
-                   "area_margin": attacks.margin(area), "right_guesses_margin": attacks.margin(guesses),
-                   "shadows": self.count, "candidates": len(labels)}
+        metrics = {
+            "area": attacks.area(score, truth),
+            "right_guesses": attacks.right_guesses(score, truth),
+            "area_like_it": area.value,
+            "right_guesses_like_it": guesses.value,
+            "area_margin": attacks.margin(area),
+            "right_guesses_margin": attacks.margin(guesses),
+            "shadows": self.count,
+            "candidates": len(labels),
+        }
         for share in (0.001, 0.01):
             found = attacks.found_of(among, coins, share)
             name = f"found_at_{share:g}"
             metrics |= {name: found.value, f"{name}_margin": attacks.margin(found)}
-        top = members[np.argsort(-score[:len(members)], kind="stable")[:SHOWN]]
+        top = members[np.argsort(-score[: len(members)], kind="stable")[:SHOWN]]
         return Result(
-            metrics=metrics, guarantee=self._none(), arrays={"score": score.astype(np.float32), "false_alarms": attacks.FALSE_ALARMS} | rocs | self._bounds(attacks.FALSE_ALARMS, target.guarantee),
-            pictures={"surest_of": pictures.png(pictures.gallery(images.train_images[top], columns=SHOWN), 84)},
-            facts={"surest_of": [images.classes[images.train_labels[row]] for row in top], "warnings": target.warnings})
+            metrics=metrics,
+            guarantee=self._none(),
+            arrays={"score": score.astype(np.float32), "false_alarms": attacks.FALSE_ALARMS}
+            | rocs
+            | self._bounds(attacks.FALSE_ALARMS, target.guarantee),
+            pictures={
+                "surest_of": pictures.png(
+                    pictures.gallery(images.train_images[top], columns=SHOWN), 84
+                )
+            },
+            facts={
+                "surest_of": [images.classes[images.train_labels[row]] for row in top],
+                "warnings": target.warnings,
+            },
+        )
 
     def _bounds(self, alarms: np.ndarray, promise: Guarantee) -> dict[str, np.ndarray]:
         """The most members that any attacker finds at each share of false alarms: by (ε, δ) alone,
@@ -198,12 +314,29 @@ class Membership(DPTraining):
         if promise.epsilon is None:
             return {}
         plan = self.plan(data.exhibits(self.dataset).train_size)
-        mechanism = privacy.tradeoff_dp_sgd(alarms, plan["noise_multiplier"], plan["sample_rate"], plan["steps"], plan["mean_noise"])
-        return {"bound_any": 1 - privacy.tradeoff_any(alarms, promise.epsilon, promise.delta), "bound_mechanism": 1 - mechanism}
+        mechanism = privacy.tradeoff_dp_sgd(
+            alarms, plan["noise_multiplier"], plan["sample_rate"], plan["steps"], plan["mean_noise"]
+        )
+        return {
+            "bound_any": 1 - privacy.tradeoff_any(alarms, promise.epsilon, promise.delta),
+            "bound_mechanism": 1 - mechanism,
+        }
 
     def _none(self) -> Guarantee:
-        return Guarantee(unit="one training picture with its label", epsilon=None, delta=None, mechanism="none: an attack, made by one who holds all pictures", accountant="none",
-                         sampling="Poisson", sample_rate=None, steps=None, note="That one attack finds little is no promise: another may find more. Only ε bounds them all.")
+        return Guarantee(
+            unit="one training picture with its label",
+            epsilon=None,
+            delta=None,
+            mechanism="none: an attack, made by one who holds all pictures",
+            accountant="none",
+            sampling="Poisson",
+            sample_rate=None,
+            steps=None,
+            note=(
+                "That one attack finds little is no promise: another may find more. Only ε bounds"
+                " them all."
+            ),
+        )
 
 
 def told(shadows: np.ndarray, target: np.ndarray) -> None:
@@ -213,5 +346,7 @@ def told(shadows: np.ndarray, target: np.ndarray) -> None:
     lost = int(np.isnan(shadows).any(0).sum())
     if lost or np.isnan(target).any():
         who = f"{lost} of {shadows.shape[1]} shadow networks" if lost else "the attacked network"
-        raise Failed(f"Answers of {who} are no numbers: the training diverged, and an attack would "
-                     "find nothing, whatever was given away. Take a smaller learning rate.")
+        raise Failed(
+            f"Answers of {who} are no numbers: the training diverged, and an attack would "
+            "find nothing, whatever was given away. Take a smaller learning rate."
+        )

@@ -30,15 +30,33 @@ class Noise(Gaussian):
     TITLE = "Noise on one picture"
     PRESETS = {
         "quick": {},
-        "report": {"epsilon": 1925.0, "label_epsilon": 75.0, "calibration": "textbook", "sensitivity": "report"},
+        "report": {
+            "epsilon": 1925.0,
+            "label_epsilon": 75.0,
+            "calibration": "textbook",
+            "sensitivity": "report",
+        },
     }
 
     dataset: str = dataset()
-    category: int = parameter("Class", 3, low=0, high=299, help="Which kind of picture, counted from 0.")
-    index: int = parameter("Which one", 0, low=0, high=99_999, help="Which picture of its class, counted from 0.")
+    category: int = parameter(
+        "Class", 3, low=0, high=299, help="Which kind of picture, counted from 0."
+    )
+    index: int = parameter(
+        "Which one", 0, low=0, high=99_999, help="Which picture of its class, counted from 0."
+    )
     label_epsilon: float = parameter(
-        "Privacy budget ε for the label", 3.0, low=0.01, high=100.0, scale="log", ends=("more private", "more truthful"),
-        help="The label is told truthfully or replaced by another one, by a biased coin. Smaller ε: more lies.")
+        "Privacy budget ε for the label",
+        3.0,
+        low=0.01,
+        high=100.0,
+        scale="log",
+        ends=("more private", "more truthful"),
+        help=(
+            "The label is told truthfully or replaced by another one, by a biased coin. Smaller ε:"
+            " more lies."
+        ),
+    )
     seed: int = seed()
 
     def run(self, lab):
@@ -52,7 +70,10 @@ class Noise(Gaussian):
     def fitting(self, shown) -> dict:
         """A class and a picture that there are."""
         category = data.tested_class(shown, self.category)
-        found = {"category": category, "index": min(self.index, int((shown.test_labels == category).sum()) - 1)}
+        found = {
+            "category": category,
+            "index": min(self.index, int((shown.test_labels == category).sum()) - 1),
+        }
         return {name: value for name, value in found.items() if value != getattr(self, name)}
 
     def pick(self, images: data.Images) -> tuple[np.ndarray, int]:
@@ -60,15 +81,24 @@ class Noise(Gaussian):
         such picture.
         """
         if self.category >= len(images.classes):
-            raise Refused("category", f"category: {self.category} is not allowed; {self.dataset} has the classes "
-                                      f"0 to {len(images.classes) - 1}")
+            raise Refused(
+                "category",
+                f"category: {self.category} is not allowed; {self.dataset} has the classes "
+                f"0 to {len(images.classes) - 1}",
+            )
         rows = np.flatnonzero(images.test_labels == self.category)
         if not len(rows):
-            raise Refused("category", f"category: {self.category} is not allowed; {self.dataset} has no test picture of "
-                                      f"class {images.classes[self.category]}")
+            raise Refused(
+                "category",
+                f"category: {self.category} is not allowed; {self.dataset} has no test picture of "
+                f"class {images.classes[self.category]}",
+            )
         if self.index >= len(rows):
-            raise Refused("index", f"index: {self.index} is not allowed; class {images.classes[self.category]} of "
-                                   f"{self.dataset} has the pictures 0 to {len(rows) - 1}")
+            raise Refused(
+                "index",
+                f"index: {self.index} is not allowed; class {images.classes[self.category]} of "
+                f"{self.dataset} has the pictures 0 to {len(rows) - 1}",
+            )
         return images.test_images[rows[self.index]], self.category
 
     def release(self, image: np.ndarray, label: int, classes: tuple[str, ...]) -> Result:
@@ -77,62 +107,104 @@ class Noise(Gaussian):
         """
         unit = unit_length(image)
         released = {e: self._noised(unit, e) for e in {*STRIP, self.epsilon}}
-        coins = np.random.default_rng(self._seed(unit, f"label {label} of {len(classes)} at ε {self.label_epsilon!r}"))
-        told = int(privacy.sample_randomized_response(label, self.label_epsilon, len(classes), coins))
+        coins = np.random.default_rng(
+            self._seed(unit, f"label {label} of {len(classes)} at ε {self.label_epsilon!r}")
+        )
+        told = int(
+            privacy.sample_randomized_response(label, self.label_epsilon, len(classes), coins)
+        )
         noised = released[self.epsilon]
-        shown = {"original": pictures.png(image, SHOWN), "noised": pictures.png(pictures.stretch(noised), SHOWN)}
-        shown |= {f"strip_{parameters.number(e)}": pictures.png(pictures.stretch(released[e]), 112) for e in STRIP}
-        return Result(metrics=self._metrics(unit, noised, len(classes)), guarantee=self.guarantee(len(classes)),
-                      arrays={"released": noised.astype(np.float32)}, pictures=shown,
-                      facts={"label": classes[label], "told_label": classes[told], "classes": len(classes),
-                             "shape": list(image.shape), "warnings": self.formula_warnings()})
+        shown = {
+            "original": pictures.png(image, SHOWN),
+            "noised": pictures.png(pictures.stretch(noised), SHOWN),
+        }
+        shown |= {
+            f"strip_{parameters.number(e)}": pictures.png(pictures.stretch(released[e]), 112)
+            for e in STRIP
+        }
+        return Result(
+            metrics=self._metrics(unit, noised, len(classes)),
+            guarantee=self.guarantee(len(classes)),
+            arrays={"released": noised.astype(np.float32)},
+            pictures=shown,
+            facts={
+                "label": classes[label],
+                "told_label": classes[told],
+                "classes": len(classes),
+                "shape": list(image.shape),
+                "warnings": self.formula_warnings(),
+            },
+        )
 
     def _noised(self, unit: np.ndarray, epsilon: float) -> np.ndarray:
-        """The release at one ε, float64, not negative: noise of its own at each ε, by engine.noise.
-        """
+        """The release at one ε, float64, not negative: noise of its own at each ε, by engine.noise."""
         sigma = self.sigma(epsilon)
         sampler = GaussianNoise(self._seed(unit, f"image at σ {sigma!r}"))
         return np.maximum(unit + sigma * sampler.array(unit.shape), 0)
 
     def _seed(self, unit: np.ndarray, purpose: str) -> int:
-        """A stream that no other release shares: not of another image, and not at another strength.
-        """
+        """A stream that no other release shares: not of another image, and not at another strength."""
         return derive_seed(purpose, self.seed, hashlib.sha256(unit.tobytes()).hexdigest())
 
     def _metrics(self, unit: np.ndarray, noised: np.ndarray, classes: int) -> dict[str, float]:
         sigma = self.sigma(self.epsilon)
         keep = privacy.randomized_response(self.label_epsilon, classes).keep
         return {
-            "sigma": sigma, "noise_norm": sigma * math.sqrt(unit.size), "signal_norm": float(np.linalg.norm(unit)),
+            "sigma": sigma,
+            "noise_norm": sigma * math.sqrt(unit.size),
+            "signal_norm": float(np.linalg.norm(unit)),
             "snr_db": float(10 * np.log10(max(np.sum(unit**2), 1e-300) / (sigma**2 * unit.size))),
-            "psnr_db": pictures.psnr(unit, noised), "ssim": pictures.ssim(unit, noised),
-            "epsilon_named": self.epsilon, "epsilon_picture": self.earned(self.epsilon),
+            "psnr_db": pictures.psnr(unit, noised),
+            "ssim": pictures.ssim(unit, noised),
+            "epsilon_named": self.epsilon,
+            "epsilon_picture": self.earned(self.epsilon),
             "odds_picture": privacy.odds_gaussian(sigma, REPLACE_ONE),
-            "label_keep_probability": keep, "epsilon_label": self.label_epsilon,
-            "odds_label": privacy.odds_randomized_response(self.label_epsilon, classes)}
+            "label_keep_probability": keep,
+            "epsilon_label": self.label_epsilon,
+            "odds_label": privacy.odds_randomized_response(self.label_epsilon, classes),
+        }
 
     def guarantee(self, classes: int) -> Guarantee:
         """What the pair (picture, label) promises: the ε its σ really gives, plus the label's."""
         sigma = self.sigma(self.epsilon)
         total = self.earned(self.epsilon) + self.label_epsilon
         return Guarantee(
-            unit="one picture and its label", epsilon=total, delta=self.delta,
-            mechanism=f"Gaussian noise, σ = {rounding.described(sigma)} on the unit-length picture; randomised response on the label",
-            accountant="exact Gaussian curve (Balle and Wang 2018) plus the label's ε (basic composition)",
-            sampling="none: every picture is released", sample_rate=None, steps=1, note=self._note(),
-            neighbours="the picture and its label replaced by any other picture and label (distance at most √2)",
+            unit="one picture and its label",
+            epsilon=total,
+            delta=self.delta,
+            mechanism=(
+                f"Gaussian noise, σ = {rounding.described(sigma)} on the unit-length picture;"
+                " randomised response on the label"
+            ),
+            accountant=(
+                "exact Gaussian curve (Balle and Wang 2018) plus the label's ε (basic composition)"
+            ),
+            sampling="none: every picture is released",
+            sample_rate=None,
+            steps=1,
+            note=self._note(),
+            neighbours=(
+                "the picture and its label replaced by any other picture and label (distance at"
+                " most √2)"
+            ),
             against="anyone who sees the released picture and label, whatever else they know",
-            also_released="the size of the picture. This page also shows the original and releases at other strengths, which "
-                          "add up: a real release would show one noised picture only",
+            also_released=(
+                "the size of the picture. This page also shows the original and releases at other"
+                " strengths, which add up: a real release would show one noised picture only"
+            ),
             odds_any=privacy.odds_any(total, self.delta),
-            odds_mechanism=privacy.odds_pair(sigma, REPLACE_ONE, self.label_epsilon, classes))
+            odds_mechanism=privacy.odds_pair(sigma, REPLACE_ONE, self.label_epsilon, classes),
+        )
 
     def _note(self) -> str:
         simulated = "A simulation: whoever knows the seed can take the noise away again."
         if self.proved:
             return simulated
-        return (f"The chosen formula names ε = {rounding.chosen(self.epsilon)} for the picture; the ε stated here is the one that its "
-                f"σ really gives when one picture is replaced by another. {simulated}")
+        return (
+            f"The chosen formula names ε = {rounding.chosen(self.epsilon)} for the picture; the ε"
+            " stated here is the one that its σ really gives when one picture is replaced by"
+            f" another. {simulated}"
+        )
 
 
 def unit_length(image: np.ndarray) -> np.ndarray:

@@ -21,14 +21,29 @@ from engine.studies.kmeans_labels import KMeansLabels
 from engine.study import Guarantee, Phase, Picture, Point, Refused, Result, Study, fitted
 
 SHOWN = 40  # test pictures shown with the network's answers
-LABELS = {"true": "true labels", "randomised": "labels told by a biased coin", "kmeans": "K-means' clusters", "iic": "IIC's clusters"}
-ARMS = {"raw": {"images": "raw", "labels": "true"}, "true labels": {"labels": "true"}, "noised labels": {"labels": "randomised"},
-        "K-means labels": {"labels": "kmeans"}, "IIC labels": {"labels": "iic"}}
+LABELS = {
+    "true": "true labels",
+    "randomised": "labels told by a biased coin",
+    "kmeans": "K-means' clusters",
+    "iic": "IIC's clusters",
+}
+ARMS = {
+    "raw": {"images": "raw", "labels": "true"},
+    "true labels": {"labels": "true"},
+    "noised labels": {"labels": "randomised"},
+    "K-means labels": {"labels": "kmeans"},
+    "IIC labels": {"labels": "iic"},
+}
 BUDGETS = (50.0, 150.0, 500.0, 1925.0, 5000.0)  # of the sweep over ε, depth and width
 WIDTHS = (0.25, 0.5, 1.0)
 DEPTHS = ("shallow", "deep", "deeper")
-PUBLISHED = {"calibration": "textbook", "sensitivity": "report", "division": "as_published", "label_noise": "as_published",
-             "matching": "as_published"}  # the report's pipeline, all its errors at once
+PUBLISHED = {
+    "calibration": "textbook",
+    "sensitivity": "report",
+    "division": "as_published",
+    "label_noise": "as_published",
+    "matching": "as_published",
+}  # the report's pipeline, all its errors at once
 
 
 class NoisyTraining(LocalNoise):
@@ -42,31 +57,97 @@ class NoisyTraining(LocalNoise):
         "quick": {},
         "tiny": {"epochs": 1, "width": 0.25, "batch_size": 400},
         "report": {"dataset": "mnist", "epochs": 20, "labels": "randomised"} | PUBLISHED,
-        "mnist": {"dataset": "mnist", "epochs": 20, "calibration": "textbook", "sensitivity": "report"},
+        "mnist": {
+            "dataset": "mnist",
+            "epochs": 20,
+            "calibration": "textbook",
+            "sensitivity": "report",
+        },
     }
 
-    SERIES = {"walk": "what privacy cost, what the errors cost", "sweep": "does depth amplify noise?", "survival": "which pictures survive?"}
+    SERIES = {
+        "walk": "what privacy cost, what the errors cost",
+        "sweep": "does depth amplify noise?",
+        "survival": "which pictures survive?",
+    }
 
-    labels: str = parameter("Labels are", "true", choices=LABELS, pattern="^(true|randomised|kmeans|iic)$",
-                            help="What the network is told about each picture. Clusters found in noised pictures cost no privacy of their own.")
-    label_epsilon: float = parameter("Privacy budget ε for the label", 75.0, low=0.01, high=100.0, scale="log", ends=("more private", "more truthful"),
-                                     help="For labels told by a biased coin: smaller ε, more lies. The report meant 75.")
-    network: str = parameter("Network", "shallow", choices={"shallow": "shallow (Table 1)", "deep": "deep (Table 2)", "deeper": "deeper (ours)"},
-                             pattern="^(shallow|deep|deeper)$", help="The report's two networks, and one of ours with two more convolutions.")
-    width: float = parameter("Width", 1.0, low=0.125, high=2.0, scale="log", unit="times the report's",
-                             help="Factor on the number of filters and dense units.")
+    labels: str = parameter(
+        "Labels are",
+        "true",
+        choices=LABELS,
+        pattern="^(true|randomised|kmeans|iic)$",
+        help=(
+            "What the network is told about each picture. Clusters found in noised pictures cost no"
+            " privacy of their own."
+        ),
+    )
+    label_epsilon: float = parameter(
+        "Privacy budget ε for the label",
+        75.0,
+        low=0.01,
+        high=100.0,
+        scale="log",
+        ends=("more private", "more truthful"),
+        help="For labels told by a biased coin: smaller ε, more lies. The report meant 75.",
+    )
+    network: str = parameter(
+        "Network",
+        "shallow",
+        choices={
+            "shallow": "shallow (Table 1)",
+            "deep": "deep (Table 2)",
+            "deeper": "deeper (ours)",
+        },
+        pattern="^(shallow|deep|deeper)$",
+        help="The report's two networks, and one of ours with two more convolutions.",
+    )
+    width: float = parameter(
+        "Width",
+        1.0,
+        low=0.125,
+        high=2.0,
+        scale="log",
+        unit="times the report's",
+        help="Factor on the number of filters and dense units.",
+    )
     epochs: int = parameters.epochs(5)
-    batch_size: int = parameter("Batch size", 200, low=1, high=16384, unit="pictures", scale="log", help="How many pictures a step looks at.")
-    learning_rate: float = parameter("Learning rate", 1.0, low=1e-5, high=100.0, scale="log", help="Of Adadelta; Keras' default was 1.")
-    division: str = error("Scale of the input", "The report divided the noised pictures, already of length 1, by 255 once more: the network saw next to nothing.")
-    label_noise: str = error("Noise on labels", "The report meant to noise the labels, but its keep probability was exactly 1 in floating point: they stayed true.")
-    matching: str = error("Matching", "The report compared cluster numbers with digits as they came. Corrected, each cluster stands for the digit that fits best.")
+    batch_size: int = parameter(
+        "Batch size",
+        200,
+        low=1,
+        high=16384,
+        unit="pictures",
+        scale="log",
+        help="How many pictures a step looks at.",
+    )
+    learning_rate: float = parameter(
+        "Learning rate",
+        1.0,
+        low=1e-5,
+        high=100.0,
+        scale="log",
+        help="Of Adadelta; Keras' default was 1.",
+    )
+    division: str = error(
+        "Scale of the input",
+        "The report divided the noised pictures, already of length 1, by 255 once more: the network"
+        " saw next to nothing.",
+    )
+    label_noise: str = error(
+        "Noise on labels",
+        "The report meant to noise the labels, but its keep probability was exactly 1 in floating"
+        " point: they stayed true.",
+    )
+    matching: str = error(
+        "Matching",
+        "The report compared cluster numbers with digits as they came. Corrected, each cluster"
+        " stands for the digit that fits best.",
+    )
 
     # --- before it runs ---------------------------------------------------------------------------
 
     def clustering(self) -> Study | None:
-        """The study that finds the labels, on the same noised pictures; None where nobody clusters.
-        """
+        """The study that finds the labels, on the same noised pictures; None where nobody clusters."""
         shared = {name: getattr(self, name) for name in LocalNoise.model_fields}
         if self.labels == "kmeans":
             return KMeansLabels(**shared)
@@ -84,18 +165,34 @@ class NoisyTraining(LocalNoise):
         computed.
         """
         if self.labels == "randomised" and classes < 2:
-            raise Refused("labels", "labels: randomised is not allowed; a coin needs at least two classes to choose from")
+            raise Refused(
+                "labels",
+                "labels: randomised is not allowed; a coin needs at least two classes to choose"
+                " from",
+            )
         if (clustering := self.clustering()) is not None:
             try:
                 clustering.check(n, classes)
             except Refused as refused:
-                raise Refused("labels", f"labels: {self.labels} is not allowed here; the clustering says: {refused}") from None
+                raise Refused(
+                    "labels",
+                    f"labels: {self.labels} is not allowed here; the clustering says: {refused}",
+                ) from None
         if self.batch_size > n:
-            raise Refused("batch_size", f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {n} training pictures")
+            raise Refused(
+                "batch_size",
+                f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {n} training"
+                " pictures",
+            )
 
     def work(self) -> float:
         """Pictures seen in all, weighted by the network's size."""
-        return self.epochs * data.exhibits(self.dataset).train_size * self.width**2 * {"shallow": 1.0, "deep": 1.2, "deeper": 1.6}[self.network]
+        return (
+            self.epochs
+            * data.exhibits(self.dataset).train_size
+            * self.width**2
+            * {"shallow": 1.0, "deep": 1.2, "deeper": 1.6}[self.network]
+        )
 
     def kind(self) -> str:
         """Runs of one kind take time in proportion to their work."""
@@ -109,8 +206,13 @@ class NoisyTraining(LocalNoise):
 
     def corrected(self, **changes) -> NoisyTraining:
         """The same with every error of the report mended, then changed."""
-        return self.changed_to(**(dict.fromkeys(PUBLISHED, "corrected") | {"calibration": "exact", "sensitivity": "replace", "normalisation": "corrected"}
-                                  | changes))
+        return self.changed_to(
+            **(
+                dict.fromkeys(PUBLISHED, "corrected")
+                | {"calibration": "exact", "sensitivity": "replace", "normalisation": "corrected"}
+                | changes
+            )
+        )
 
     def changed_to(self, **changes) -> NoisyTraining:
         """The same with some fields changed; fields that then no longer matter go back to their
@@ -142,7 +244,12 @@ class NoisyTraining(LocalNoise):
         return {words: kind for words, (kind, _) in self._steps().items()}
 
     def _steps(self) -> dict[str, tuple[str, NoisyTraining]]:
-        told = {"true": "true labels", "randomised": "noise on labels", "kmeans": "labels by K-means", "iic": "labels by IIC"}[self.labels]
+        told = {
+            "true": "true labels",
+            "randomised": "noise on labels",
+            "kmeans": "labels by K-means",
+            "iic": "labels by IIC",
+        }[self.labels]
         steps = {"raw pictures": ("raw", self.corrected(images="raw", labels="true"))}
         if self.labels in ("kmeans", "iic"):
             steps[told] = ("no labels", self.corrected(images="raw"))
@@ -158,7 +265,12 @@ class NoisyTraining(LocalNoise):
 
     def _errors(self) -> list[tuple[str, dict[str, str]]]:
         """The report's errors that its labels meet, in the order of the walk."""
-        errors = [("too little noise (textbook formula)", {"calibration": "textbook", "sensitivity": "report"})]
+        errors = [
+            (
+                "too little noise (textbook formula)",
+                {"calibration": "textbook", "sensitivity": "report"},
+            )
+        ]
         if self.labels == "randomised":
             errors.append(("labels left true", {"label_noise": "as_published"}))
         if self.labels == "iic":
@@ -170,14 +282,25 @@ class NoisyTraining(LocalNoise):
 
     def sweep(self) -> dict[str, NoisyTraining]:
         """ε × depth × width, with true labels: does depth amplify noise?"""
-        return {f"ε = {rounding.chosen(epsilon)}, {depth}, width {width:g}": self.corrected(images="noised", labels="true", epsilon=epsilon, network=depth, width=width)
-                for epsilon in BUDGETS for width in WIDTHS for depth in DEPTHS}
+        return {
+            f"ε = {rounding.chosen(epsilon)}, {depth}, width {width:g}": self.corrected(
+                images="noised", labels="true", epsilon=epsilon, network=depth, width=width
+            )
+            for epsilon in BUDGETS
+            for width in WIDTHS
+            for depth in DEPTHS
+        }
 
     def survival(self) -> dict[str, NoisyTraining]:
         """One training for each budget, from much noise to little: which test pictures are still
         named correctly?
         """
-        return {f"ε = {rounding.chosen(epsilon)}": self.corrected(images="noised", labels="true", epsilon=epsilon) for epsilon in BUDGETS}
+        return {
+            f"ε = {rounding.chosen(epsilon)}": self.corrected(
+                images="noised", labels="true", epsilon=epsilon
+            )
+            for epsilon in BUDGETS
+        }
 
     # --- what leaves the phones -------------------------------------------------------------------
 
@@ -187,7 +310,11 @@ class NoisyTraining(LocalNoise):
         """
         if self.images == "raw":
             return released
-        return released / 255 if self.division == "as_published" else released * np.float32(math.sqrt(released[0].size) / 3)
+        return (
+            released / 255
+            if self.division == "as_published"
+            else released * np.float32(math.sqrt(released[0].size) / 3)
+        )
 
     def told(self, labels: np.ndarray, classes: int) -> np.ndarray:
         """True labels → what the phones say: the same, or randomised response unless the report's
@@ -195,7 +322,9 @@ class NoisyTraining(LocalNoise):
         """
         if self.labels != "randomised" or self.label_noise == "as_published":
             return labels
-        return privacy.sample_randomized_response(labels, self.label_epsilon, classes, np.random.default_rng(self._label_seed()))
+        return privacy.sample_randomized_response(
+            labels, self.label_epsilon, classes, np.random.default_rng(self._label_seed())
+        )
 
     def _label_seed(self) -> int:
         """The coins' own: named by the label's ε and, where the images are noised, by their
@@ -225,10 +354,24 @@ class NoisyTraining(LocalNoise):
 
     def _learner(self, lab, images, labels: np.ndarray, outputs: int):
         from engine.training import Supervised
-        tests = {"raw": images.test_images.astype(np.float32) / 255 if self.images == "raw" else self.inputs(self.clean(images.test_images))}
+
+        tests = {
+            "raw": (
+                images.test_images.astype(np.float32) / 255
+                if self.images == "raw"
+                else self.inputs(self.clean(images.test_images))
+            )
+        }
         if self.images == "noised":
             tests["noised"] = self.inputs(self.released(images.test_images, "test"))
-        return Supervised(self, self.inputs(self.released(images.train_images, "train")), labels, tests, outputs, lab.device)
+        return Supervised(
+            self,
+            self.inputs(self.released(images.train_images, "train")),
+            labels,
+            tests,
+            outputs,
+            lab.device,
+        )
 
     def _train(self, learner, images, standing_for: np.ndarray):
         """All epochs. Returns the curves."""
@@ -243,15 +386,26 @@ class NoisyTraining(LocalNoise):
         return curves
 
     def _measure(self, learner, images, standing_for: np.ndarray) -> dict[str, float]:
-        found = {f"test_accuracy_{name}": float((called(learner.predict(name), standing_for) == images.test_labels).mean()) for name in learner.tests}
+        found = {
+            f"test_accuracy_{name}": float(
+                (called(learner.predict(name), standing_for) == images.test_labels).mean()
+            )
+            for name in learner.tests
+        }
         learned_on = found.get("test_accuracy_noised", found["test_accuracy_raw"])
-        return {"test_accuracy": learned_on} | found | {"train_loss": learner.loss, "train_accuracy": learner.agreement}
+        return (
+            {"test_accuracy": learned_on}
+            | found
+            | {"train_loss": learner.loss, "train_accuracy": learner.agreement}
+        )
 
     def _answers(self, learner, images, standing_for: np.ndarray) -> bytes:
         """PNG of 40 test pictures as the network saw them, always the same, those framed that it
         names wrongly.
         """
-        rows = np.linspace(0, len(images.test_images) - 1, min(SHOWN, len(images.test_images))).astype(int)
+        rows = np.linspace(
+            0, len(images.test_images) - 1, min(SHOWN, len(images.test_images))
+        ).astype(int)
         name = self.images if self.images in learner.tests else "raw"
         seen = np.stack([pictures.stretch(learner.seen(name, row)) for row in rows])
         wrong = called(learner.predict(name)[rows], standing_for) != images.test_labels[rows]
@@ -261,15 +415,34 @@ class NoisyTraining(LocalNoise):
         predictions = {name: called(learner.predict(name), standing_for) for name in learner.tests}
         main = predictions.get("noised", predictions["raw"])
         right = main == images.test_labels
-        classes = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes) if (images.test_labels == i).any()}
+        classes = {
+            c: float(right[images.test_labels == i].mean())
+            for i, c in enumerate(images.classes)
+            if (images.test_labels == i).any()
+        }
         beside = scores.beside(images.test_labels, main)
-        warnings = [*self.formula_warnings(), *learner.divergence(), *cautions.of(images),
-                    *scores.warnings(images.test_labels, images.classes)]
+        warnings = [
+            *self.formula_warnings(),
+            *learner.divergence(),
+            *cautions.of(images),
+            *scores.warnings(images.test_labels, images.classes),
+        ]
         return Result(
-            metrics={name: points[-1][1] for name, points in curves.items()} | beside, guarantee=self.guarantee(len(images.classes)), curves=curves,
-            arrays={f"predictions_{name}": found.astype(np.int16) for name, found in predictions.items()},
+            metrics={name: points[-1][1] for name, points in curves.items()} | beside,
+            guarantee=self.guarantee(len(images.classes)),
+            curves=curves,
+            arrays={
+                f"predictions_{name}": found.astype(np.int16) for name, found in predictions.items()
+            },
             pictures={"answers": self._answers(learner, images, standing_for)},
-            facts={"per_class": classes, "classes": list(images.classes), "parameters": learner.parameters, "outputs": len(standing_for), "warnings": warnings})
+            facts={
+                "per_class": classes,
+                "classes": list(images.classes),
+                "parameters": learner.parameters,
+                "outputs": len(standing_for),
+                "warnings": warnings,
+            },
+        )
 
     # --- what is promised -------------------------------------------------------------------------
 
@@ -277,28 +450,57 @@ class NoisyTraining(LocalNoise):
         """What the owner of one training picture is promised; labels by the way they were told."""
         if self.labels == "randomised" and self.label_noise == "corrected":
             return self._pair(classes)
-        more = {"true": "The labels are true and not protected.",
-                "randomised": "The labels were meant to be noised but stayed true (the report's rounding error): they are not protected.",
-                "kmeans": "", "iic": ""}[self.labels]
+        more = {
+            "true": "The labels are true and not protected.",
+            "randomised": (
+                "The labels were meant to be noised but stayed true (the report's rounding error):"
+                " they are not protected."
+            ),
+            "kmeans": "",
+            "iic": "",
+        }[self.labels]
         if self.clustering() is not None:
-            more = ("The labels were found in the noised pictures: post-processing, which costs nothing. Which cluster stands for which class is judged "
-                    "by true labels, for the accuracies only; that is not covered." if self.images == "noised" else
-                    "The labels were found in pictures that were not noised: they promise nothing either.")
+            more = (
+                "The labels were found in the noised pictures: post-processing, which costs"
+                " nothing. Which cluster stands for which class is judged by true labels, for the"
+                " accuracies only; that is not covered."
+                if self.images == "noised"
+                else (
+                    "The labels were found in pictures that were not noised: they promise nothing"
+                    " either."
+                )
+            )
         return self.picture_guarantee(more=more)
 
     def _pair(self, classes: int) -> Guarantee:
         """Noised picture and noised label together; or only the label, where the picture is raw."""
-        unit, told = "one training picture and its label", f"randomised response with ε = {rounding.chosen(self.label_epsilon)} on the label"
+        unit, told = (
+            "one training picture and its label",
+            f"randomised response with ε = {rounding.chosen(self.label_epsilon)} on the label",
+        )
         promise = self.picture_guarantee(unit=unit)
         if self.images == "raw":
-            return replace(promise, note=f"Nothing is promised about the picture, which is not noised. Its label alone has ε = {rounding.chosen(self.label_epsilon)} "
-                                         "(randomised response).")
+            return replace(
+                promise,
+                note=(
+                    "Nothing is promised about the picture, which is not noised. Its label alone"
+                    f" has ε = {rounding.chosen(self.label_epsilon)} (randomised response)."
+                ),
+            )
         total = privacy.pair_epsilon(promise.epsilon, self.label_epsilon)
-        return replace(promise, epsilon=total, mechanism=f"{promise.mechanism}; {told}",
-                       accountant=f"{promise.accountant} plus the label's ε (basic composition)",
-                       neighbours="one picture and its label replaced by any others (pictures at most √2 apart)",
-                       odds_any=privacy.odds_any(total, self.delta),
-                       odds_mechanism=privacy.odds_pair(self.sigma(self.epsilon), math.sqrt(2), self.label_epsilon, classes))
+        return replace(
+            promise,
+            epsilon=total,
+            mechanism=f"{promise.mechanism}; {told}",
+            accountant=f"{promise.accountant} plus the label's ε (basic composition)",
+            neighbours=(
+                "one picture and its label replaced by any others (pictures at most √2 apart)"
+            ),
+            odds_any=privacy.odds_any(total, self.delta),
+            odds_mechanism=privacy.odds_pair(
+                self.sigma(self.epsilon), math.sqrt(2), self.label_epsilon, classes
+            ),
+        )
 
 
 def called(outputs: np.ndarray, standing_for: np.ndarray) -> np.ndarray:

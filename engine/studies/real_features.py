@@ -12,11 +12,20 @@ from engine.studies.classifier import Classifier, taught
 from engine.studies.features import NOT_RELEASED
 from engine.study import Phase, Refused, Result, Study
 
-EXTRACTORS = {"classifier": "our own network, trained on these pictures", "efficientnet_lite0": "EfficientNet-Lite0 (ImageNet)", "inception": "Inception-v3, what FID means",
-              "inception64": "Inception-v3, its first 64 features (report 4)"}
+EXTRACTORS = {
+    "classifier": "our own network, trained on these pictures",
+    "efficientnet_lite0": "EfficientNet-Lite0 (ImageNet)",
+    "inception": "Inception-v3, what FID means",
+    "inception64": "Inception-v3, its first 64 features (report 4)",
+}
 DIMENSIONS = {"classifier": 64, "efficientnet_lite0": 1280, "inception": 2048, "inception64": 64}
 # a picture, on two cores
-SECONDS = {"classifier": 0.0002, "efficientnet_lite0": 0.0045, "inception": 0.12, "inception64": 0.12}
+SECONDS = {
+    "classifier": 0.0002,
+    "efficientnet_lite0": 0.0045,
+    "inception": 0.12,
+    "inception64": 0.12,
+}
 # pictures, all epochs together, that our own network learns from, where that is more than one epoch
 MOST_TRAINED = 24_000
 MOST_BYTES = 250_000_000  # of training pictures' features
@@ -31,10 +40,35 @@ class Seeing(Study):
     """
 
     dataset: str = parameters.dataset()
-    size: str = parameter("Size", "32", choices=SIZES, pattern="^(32|64)$", help="Pixels a side of what is made. Real pictures are brought to it: framed in black where little is missing, else resized.")
-    colour: str = parameter("Colours", "grey", choices={"grey": "grey", "kept": "as they are"}, pattern="^(grey|kept)$", help="Grey needs a third of the numbers.")
-    extractor: str = parameter("Compared by", "classifier", choices=EXTRACTORS, pattern="^(classifier|efficientnet_lite0|inception|inception64)$",
-                               help="The network in whose features sets of pictures are compared. Only Inception-v3's distance may be called FID; its weights (96 MB) are downloaded at the first use, and it takes long without a graphics card. Distances by different networks cannot be compared.")
+    size: str = parameter(
+        "Size",
+        "32",
+        choices=SIZES,
+        pattern="^(32|64)$",
+        help=(
+            "Pixels a side of what is made. Real pictures are brought to it: framed in black where"
+            " little is missing, else resized."
+        ),
+    )
+    colour: str = parameter(
+        "Colours",
+        "grey",
+        choices={"grey": "grey", "kept": "as they are"},
+        pattern="^(grey|kept)$",
+        help="Grey needs a third of the numbers.",
+    )
+    extractor: str = parameter(
+        "Compared by",
+        "classifier",
+        choices=EXTRACTORS,
+        pattern="^(classifier|efficientnet_lite0|inception|inception64)$",
+        help=(
+            "The network in whose features sets of pictures are compared. Only Inception-v3's"
+            " distance may be called FID; its weights (96 MB) are downloaded at the first use, and"
+            " it takes long without a graphics card. Distances by different networks cannot be"
+            " compared."
+        ),
+    )
 
     @property
     def side(self) -> int:
@@ -49,13 +83,21 @@ class Seeing(Study):
         """Refuse pictures that cannot be compared. shown: the data set's exhibits or images."""
         self.classifier(shown.train_size).check_shape(shown)
         if len(shown.test_images) < 2:
-            raise Refused("dataset", f"dataset: {self.dataset} is not allowed; it has {len(shown.test_images)} held-out pictures, and fewer than 2 have no spread to compare with")
+            raise Refused(
+                "dataset",
+                f"dataset: {self.dataset} is not allowed; it has {len(shown.test_images)} held-out"
+                " pictures, and fewer than 2 have no spread to compare with",
+            )
 
     def classifier(self, n: int) -> Classifier:
         """Our own network, to look at n training pictures and others like them: with privacy or
         without, it is no part of any release.
         """
-        return Classifier(dataset=self.dataset, epochs=max(1, min(6, round(MOST_TRAINED / max(1, n)))), batch_size=max(1, min(100, n)))
+        return Classifier(
+            dataset=self.dataset,
+            epochs=max(1, min(6, round(MOST_TRAINED / max(1, n)))),
+            batch_size=max(1, min(100, n)),
+        )
 
     def eyes(self, lab):
         """The extractor: (n, side, side, c) uint8 → (n, d) float32.
@@ -63,6 +105,7 @@ class Seeing(Study):
         Trains our own network first, if need be.
         """
         from engine import extractors
+
         if self.extractor != "classifier":
             yield Phase("fetching the network that compares")
             if self.extractor == "efficientnet_lite0":
@@ -85,7 +128,11 @@ class RealFeatures(Seeing):
 
     def needs(self) -> tuple:
         """Our own network, where it is the extractor."""
-        return (self.classifier(data.exhibits(self.dataset).train_size),) if self.extractor == "classifier" else ()
+        return (
+            (self.classifier(data.exhibits(self.dataset).train_size),)
+            if self.extractor == "classifier"
+            else ()
+        )
 
     def work(self) -> float:
         """Pictures."""
@@ -111,17 +158,30 @@ class RealFeatures(Seeing):
         images = lab.images(self.dataset)
         self.check_seen(images)
         see = yield from self.eyes(lab)
-        order, held_order = (permutation(len(part))[:self.most()] for part in (images.train_images, images.test_images))
+        order, held_order = (
+            permutation(len(part))[: self.most()]
+            for part in (images.train_images, images.test_images)
+        )
         found, total, done = {}, len(order) + len(held_order), 0
-        for name, real in (("train", images.train_images[order]), ("held", images.test_images[held_order])):
+        for name, real in (
+            ("train", images.train_images[order]),
+            ("held", images.test_images[held_order]),
+        ):
             rows = []
             for start in range(0, len(real), CHUNK):
-                rows.append(see(self.canvas(real[start:start + CHUNK])))
+                rows.append(see(self.canvas(real[start : start + CHUNK])))
                 done += len(rows[-1])
                 yield Phase("looking at the real pictures", done, total)
             found[name] = np.concatenate(rows).astype(np.float32)
-        return Result(metrics={"dimensions": found["train"].shape[1], "training_pictures": len(order), "held_out_pictures": len(found["held"])}, guarantee=NOT_RELEASED,
-                      arrays=found | {"order": order, "held_order": held_order})
+        return Result(
+            metrics={
+                "dimensions": found["train"].shape[1],
+                "training_pictures": len(order),
+                "held_out_pictures": len(found["held"]),
+            },
+            guarantee=NOT_RELEASED,
+            arrays=found | {"order": order, "held_order": held_order},
+        )
 
 
 def permutation(n: int) -> np.ndarray:

@@ -29,7 +29,9 @@ class SideBySide(Study):
     @classmethod
     def _some(cls, members: tuple) -> tuple:
         if not members:
-            raise Refused("members", "members: none is not allowed; at least one generator must grow")
+            raise Refused(
+                "members", "members: none is not allowed; at least one generator must grow"
+            )
         return members
 
     def work(self) -> float:
@@ -37,8 +39,7 @@ class SideBySide(Study):
         return sum(member.typical() for member in self.members)
 
     def typical(self) -> float:
-        """All members' seconds, two at a time; the network that compares is trained once for all.
-        """
+        """All members' seconds, two at a time; the network that compares is trained once for all."""
         shared = sum(need.typical() for need in self.members[0].needs())
         return shared + (self.work() - shared * len(self.members)) / 1.6
 
@@ -48,9 +49,13 @@ class SideBySide(Study):
         Raises Failed where one of them failed, when all others are done.
         """
         before = yield from needed(self.members, lab)
-        results = yield from Threads(self.members, lab, "grown", "growing", shows=True, before=before).all()
+        results = yield from Threads(
+            self.members, lab, "grown", "growing", shows=True, before=before
+        ).all()
         yield Phase("adding up what those with privacy spend together")
-        return Result(metrics={"generators": len(results)}, guarantee=together(self.members, results))
+        return Result(
+            metrics={"generators": len(results)}, guarantee=together(self.members, results)
+        )
 
 
 def together(members: tuple[GAN | DPMERF, ...], results: list[Result]) -> Guarantee:
@@ -64,10 +69,32 @@ def together(members: tuple[GAN | DPMERF, ...], results: list[Result]) -> Guaran
         return private[0].guarantee
     delta = min(member.delta for member in members if member.private)
     # one release is a step at rate 1
-    runs = tuple((found.metrics["noise_multiplier"], found.guarantee.sample_rate or 1.0, found.guarantee.steps, None) for found in private)
+    runs = tuple(
+        (
+            found.metrics["noise_multiplier"],
+            found.guarantee.sample_rate or 1.0,
+            found.guarantee.steps,
+            None,
+        )
+        for found in private
+    )
     spent, one = privacy.dp_sgd_epsilon_of_all(runs, delta), private[0].guarantee
-    return Guarantee(unit=one.unit, epsilon=spent.epsilon, delta=delta, mechanism="; and ".join(found.guarantee.mechanism for found in private), accountant=spent.accountant,
-                     sampling="Poisson for the GAN; all pictures, once, for DP-MERF", sample_rate=None, steps=None, neighbours=one.neighbours,
-                     against="anyone who gets both private generators and all pictures made by them", also_released=NOT_COVERED,
-                     note=f"Publishing both, or the better one of them, spends what both spend. What stands beside them without privacy must not be published. {one.note}",
-                     odds_any=privacy.odds_any(spent.epsilon, delta), odds_mechanism=privacy.odds_of_all(runs, delta))
+    return Guarantee(
+        unit=one.unit,
+        epsilon=spent.epsilon,
+        delta=delta,
+        mechanism="; and ".join(found.guarantee.mechanism for found in private),
+        accountant=spent.accountant,
+        sampling="Poisson for the GAN; all pictures, once, for DP-MERF",
+        sample_rate=None,
+        steps=None,
+        neighbours=one.neighbours,
+        against="anyone who gets both private generators and all pictures made by them",
+        also_released=NOT_COVERED,
+        note=(
+            "Publishing both, or the better one of them, spends what both spend. What stands"
+            f" beside them without privacy must not be published. {one.note}"
+        ),
+        odds_any=privacy.odds_any(spent.epsilon, delta),
+        odds_mechanism=privacy.odds_of_all(runs, delta),
+    )

@@ -18,8 +18,16 @@ from engine.study import Failed, Guarantee, Phase, Point, Refused, Result
 LOOKED_AT = 2000  # test pictures while it learns; all of them at the end
 PARTS = {"synthetic": "synthetic", "real": "training"}  # what its pictures are called in a warning
 NOT_PROMISED = Guarantee(
-    unit="one training picture with its label", epsilon=None, delta=None, mechanism="none: trained on the pictures themselves, without clipping and noise",
-    accountant="none", sampling="none: shuffled batches", sample_rate=None, steps=None, note="Nothing is promised to anyone in the data.")
+    unit="one training picture with its label",
+    epsilon=None,
+    delta=None,
+    mechanism="none: trained on the pictures themselves, without clipping and noise",
+    accountant="none",
+    sampling="none: shuffled batches",
+    sample_rate=None,
+    steps=None,
+    note="Nothing is promised to anyone in the data.",
+)
 
 
 class Student(Synthesis):
@@ -31,46 +39,175 @@ class Student(Synthesis):
     TITLE = "A network that learns from synthetic pictures"
     PRESETS = {
         "quick": {},
-        "tiny": {"epochs": 1, "batch_size": 200, "images": 40, "together": 20, "steps": 6, "snapshots": "2,6", "student_epochs": 2},
+        "tiny": {
+            "epochs": 1,
+            "batch_size": 200,
+            "images": 40,
+            "together": 20,
+            "steps": 6,
+            "snapshots": "2,6",
+            "student_epochs": 2,
+        },
         "private": PRIVATE,
         "fashion": {"dataset": "fashion-mnist", "epochs": 2},
-        "report": {"dataset": "cifar10", "network": "resnet20", "weights": "given", "images": 20_000, "steps": 500, "snapshots": "100,250,500",
-                   "pixels": "pixels", "rate": 0.1, "jitter": 0, "student_epochs": 200, "student_batch": 128, "student_rate": 0.1,
-                   "student_optimizer": "sgd", "student_norm": "batch", "shift": 0},
-        "best": {"dataset": "cifar10", "network": "resnet20", "weights": "given", "images": 50_000, "steps": 1000, "snapshots": "1000", "rate": 0.1,
-                 "flip": True, "soft_share": 1.0, "student_epochs": 200, "student_batch": 128, "student_rate": 0.1,
-                 "student_optimizer": "sgd", "shift": 4, "student_flip": True, "mixup": 1.0},
+        "report": {
+            "dataset": "cifar10",
+            "network": "resnet20",
+            "weights": "given",
+            "images": 20_000,
+            "steps": 500,
+            "snapshots": "100,250,500",
+            "pixels": "pixels",
+            "rate": 0.1,
+            "jitter": 0,
+            "student_epochs": 200,
+            "student_batch": 128,
+            "student_rate": 0.1,
+            "student_optimizer": "sgd",
+            "student_norm": "batch",
+            "shift": 0,
+        },
+        "best": {
+            "dataset": "cifar10",
+            "network": "resnet20",
+            "weights": "given",
+            "images": 50_000,
+            "steps": 1000,
+            "snapshots": "1000",
+            "rate": 0.1,
+            "flip": True,
+            "soft_share": 1.0,
+            "student_epochs": 200,
+            "student_batch": 128,
+            "student_rate": 0.1,
+            "student_optimizer": "sgd",
+            "shift": 4,
+            "student_flip": True,
+            "mixup": 1.0,
+        },
     }
-    SERIES = {"table": "student accuracy over the snapshots, hard and soft labels, and real pictures"}
+    SERIES = {
+        "table": "student accuracy over the snapshots, hard and soft labels, and real pictures"
+    }
 
-    after: int = parameter("Learns from the pictures after", 0, low=0, high=10_000, unit="steps", help="One of the snapshots; 0 is the last of them.")
-    source: str = parameter("Student's pictures", "synthetic", choices={"synthetic": "synthetic", "real": "as many real ones"}, pattern="^(synthetic|real)$",
-                            help="Real ones are the comparison: the same number of training pictures.")
-    soft_share: float = parameter("Share of soft labels", 0.0, low=0.0, high=1.0,
-                                  help="0: the student is told the wanted class of each picture. 1: it is told all that the teacher sees in it.")
-    temperature: float = parameter("Temperature", 3.0, low=0.1, high=50.0, scale="log", help="Of soft labels: higher ones show more of the teacher's doubts.")
-    student_epochs: int = parameter("Student's epochs", 30, low=1, high=1000, scale="log", unit="passes over the pictures", help="How often each picture is learned.")
-    student_batch: int = parameter("Student's batch size", 50, low=1, high=4096, scale="log", unit="pictures", help="How many pictures a step looks at.")
-    student_rate: float = parameter("Student's learning rate", 0.002, low=1e-5, high=10.0, scale="log", help="The largest, before it falls.")
-    student_optimizer: str = parameter("Student's optimizer", "adam", choices={"adam": "Adam", "sgd": "SGD with momentum"}, pattern="^(adam|sgd)$",
-                                       help="The report took SGD at 0.1.")
-    student_norm: str = parameter("Student's norm", "group", choices={"group": "group norm", "batch": "batch norm, as in the report"}, pattern="^(group|batch)$",
-                                  help="Batch norm would remember statistics of the synthetic pictures, which real ones may not have.")
-    shift: int = parameter("Shift", 2, low=0, high=8, unit="pixels", help="How far pictures are shifted at random while the student learns.")
-    student_flip: bool = parameter("Mirror for the student", False, help="Mirror half of the pictures at random. Not for digits.")
-    mixup: float = parameter("Mixup", 0.0, low=0.0, high=8.0, help="Mix pictures in pairs, with a share from Beta(α, α). 0: none.")
+    after: int = parameter(
+        "Learns from the pictures after",
+        0,
+        low=0,
+        high=10_000,
+        unit="steps",
+        help="One of the snapshots; 0 is the last of them.",
+    )
+    source: str = parameter(
+        "Student's pictures",
+        "synthetic",
+        choices={"synthetic": "synthetic", "real": "as many real ones"},
+        pattern="^(synthetic|real)$",
+        help="Real ones are the comparison: the same number of training pictures.",
+    )
+    soft_share: float = parameter(
+        "Share of soft labels",
+        0.0,
+        low=0.0,
+        high=1.0,
+        help=(
+            "0: the student is told the wanted class of each picture. 1: it is told all that the"
+            " teacher sees in it."
+        ),
+    )
+    temperature: float = parameter(
+        "Temperature",
+        3.0,
+        low=0.1,
+        high=50.0,
+        scale="log",
+        help="Of soft labels: higher ones show more of the teacher's doubts.",
+    )
+    student_epochs: int = parameter(
+        "Student's epochs",
+        30,
+        low=1,
+        high=1000,
+        scale="log",
+        unit="passes over the pictures",
+        help="How often each picture is learned.",
+    )
+    student_batch: int = parameter(
+        "Student's batch size",
+        50,
+        low=1,
+        high=4096,
+        scale="log",
+        unit="pictures",
+        help="How many pictures a step looks at.",
+    )
+    student_rate: float = parameter(
+        "Student's learning rate",
+        0.002,
+        low=1e-5,
+        high=10.0,
+        scale="log",
+        help="The largest, before it falls.",
+    )
+    student_optimizer: str = parameter(
+        "Student's optimizer",
+        "adam",
+        choices={"adam": "Adam", "sgd": "SGD with momentum"},
+        pattern="^(adam|sgd)$",
+        help="The report took SGD at 0.1.",
+    )
+    student_norm: str = parameter(
+        "Student's norm",
+        "group",
+        choices={"group": "group norm", "batch": "batch norm, as in the report"},
+        pattern="^(group|batch)$",
+        help=(
+            "Batch norm would remember statistics of the synthetic pictures, which real ones may"
+            " not have."
+        ),
+    )
+    shift: int = parameter(
+        "Shift",
+        2,
+        low=0,
+        high=8,
+        unit="pixels",
+        help="How far pictures are shifted at random while the student learns.",
+    )
+    student_flip: bool = parameter(
+        "Mirror for the student",
+        False,
+        help="Mirror half of the pictures at random. Not for digits.",
+    )
+    mixup: float = parameter(
+        "Mixup",
+        0.0,
+        low=0.0,
+        high=8.0,
+        help="Mix pictures in pairs, with a share from Beta(α, α). 0: none.",
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _last_snapshot(cls, values: dict) -> dict:
         """0 is the last snapshot: one student has one key."""
-        told = str(values.get("snapshots", cls.model_fields["snapshots"].default)).rsplit(",", 1)[-1]
-        return values | {"after": int(told)} if values.get("after", 0) == 0 and told.isdecimal() else values
+        told = str(values.get("snapshots", cls.model_fields["snapshots"].default)).rsplit(",", 1)[
+            -1
+        ]
+        return (
+            values | {"after": int(told)}
+            if values.get("after", 0) == 0 and told.isdecimal()
+            else values
+        )
 
     @model_validator(mode="after")
     def _after_is_kept(self) -> Student:
         if self.source == "synthetic" and self.after not in self.kept:
-            raise Refused("after", f"after: {self.after} is not allowed; there are snapshots after {self.snapshots.replace(',', ', ')} steps")
+            raise Refused(
+                "after",
+                f"after: {self.after} is not allowed; there are snapshots after"
+                f" {self.snapshots.replace(',', ', ')} steps",
+            )
         return self
 
     def needs(self) -> tuple:
@@ -84,7 +221,9 @@ class Student(Synthesis):
 
         What makes pictures goes back to its default, so that all share one.
         """
-        kept = {"dataset", "network", "images", "seed"} | (set(Student.model_fields) - set(Synthesis.model_fields)) - {"after", "temperature"}
+        kept = {"dataset", "network", "images", "seed"} | (
+            set(Student.model_fields) - set(Synthesis.model_fields)
+        ) - {"after", "temperature"}
         real = {name: getattr(self, name) for name in kept} | {"source": "real", "soft_share": 0.0}
         # as many as there are
         real["images"] = min(self.images, data.exhibits(self.dataset).train_size)
@@ -92,10 +231,23 @@ class Student(Synthesis):
 
     def table(self) -> dict[str, Student]:
         """All snapshots with hard and with soft labels, and real pictures with their own labels."""
-        base = {name: getattr(self, name) for name in Student.model_fields} | self.settled() | {"source": "synthetic"}
+        base = (
+            {name: getattr(self, name) for name in Student.model_fields}
+            | self.settled()
+            | {"source": "synthetic"}
+        )
         found = {}
-        for name, changes in (("hard", {"soft_share": 0.0, "temperature": Student.model_fields["temperature"].default}), ("soft", {"soft_share": 1.0})):
-            found |= {f"{name} labels, {step} steps": Student(**base | changes | {"after": step}) for step in self.kept}
+        for name, changes in (
+            (
+                "hard",
+                {"soft_share": 0.0, "temperature": Student.model_fields["temperature"].default},
+            ),
+            ("soft", {"soft_share": 1.0}),
+        ):
+            found |= {
+                f"{name} labels, {step} steps": Student(**base | changes | {"after": step})
+                for step in self.kept
+            }
         return found | {"real pictures": self.on_real()}
 
     def fitting(self, shown) -> dict:
@@ -112,12 +264,18 @@ class Student(Synthesis):
             return super().check(shown)
         self.check_pictures(shown)
         if self.images > shown.train_size:
-            raise Refused("images", f"images: {self.images} is not allowed for a comparison with real pictures; {self.dataset} has {shown.train_size} training pictures")
+            raise Refused(
+                "images",
+                f"images: {self.images} is not allowed for a comparison with real pictures;"
+                f" {self.dataset} has {shown.train_size} training pictures",
+            )
 
     def work(self) -> float:
         """Forward passes over pixels, a training pass being three of them."""
         tests = data.exhibits(self.dataset).test_images
-        return (3 * self.images * self.student_epochs + 20 * min(LOOKED_AT, len(tests)) + len(tests)) * tests[0].size
+        return (
+            3 * self.images * self.student_epochs + 20 * min(LOOKED_AT, len(tests)) + len(tests)
+        ) * tests[0].size
 
     def typical(self) -> float:
         """Seconds on two cores (docs/synthesis.md)."""
@@ -130,36 +288,63 @@ class Student(Synthesis):
     def run(self, lab):
         """Yield test accuracy over epochs; return it with predictions."""
         import torch
+
         yield Phase("reading the pictures")
         images = lab.images(self.dataset)
         self.check(images)
         seen, labels, logits, promise, warnings = yield from self._lesson(lab, images)
-        fit = self._fit(images, torch.tensor(seen).to(lab.device), torch.tensor(labels).long().to(lab.device), logits)
+        fit = self._fit(
+            images,
+            torch.tensor(seen).to(lab.device),
+            torch.tensor(labels).long().to(lab.device),
+            logits,
+        )
         test = torch.tensor(images.test_images).to(lab.device)
         curves: dict[str, list[tuple[float, float]]] = {}
         shown = max(1, self.student_epochs // 20)
         for epoch in range(1, self.student_epochs + 1):
             for step in fit.epoch():
-                yield Phase("training the student", (epoch - 1) * fit.steps + step, self.student_epochs * fit.steps)
+                yield Phase(
+                    "training the student",
+                    (epoch - 1) * fit.steps + step,
+                    self.student_epochs * fit.steps,
+                )
             if not math.isfinite(fit.loss):
-                raise Failed("The student's training diverged: its loss is not a number any more. Take a smaller learning rate for the student.")
+                raise Failed(
+                    "The student's training diverged: its loss is not a number any more. Take a"
+                    " smaller learning rate for the student."
+                )
             if epoch % shown == 0 or epoch == self.student_epochs:
-                predictions = self._predictions(fit, test if epoch == self.student_epochs else test[:LOOKED_AT])
-                accuracy = float((predictions == images.test_labels[:len(predictions)]).mean())
+                predictions = self._predictions(
+                    fit, test if epoch == self.student_epochs else test[:LOOKED_AT]
+                )
+                accuracy = float((predictions == images.test_labels[: len(predictions)]).mean())
                 for name, value in (("test_accuracy", accuracy), ("train_loss", fit.loss)):
                     curves.setdefault(name, []).append((float(epoch), value))
                     yield Point(name, float(epoch), value)
         right = predictions == images.test_labels
-        per_class = {c: float(right[images.test_labels == i].mean()) for i, c in enumerate(images.classes) if (images.test_labels == i).any()}
+        per_class = {
+            c: float(right[images.test_labels == i].mean())
+            for i, c in enumerate(images.classes)
+            if (images.test_labels == i).any()
+        }
         beside = scores.beside(images.test_labels, predictions)
-        warnings = [*warnings, *fit.divergence("A smaller learning rate for the student helps."),
-                    *cautions.too_few(labels, images.classes, PARTS[self.source]),
-                    *cautions.too_few(images.test_labels, images.classes, "test"),
-                    *scores.warnings(images.test_labels, images.classes)]
+        warnings = [
+            *warnings,
+            *fit.divergence("A smaller learning rate for the student helps."),
+            *cautions.too_few(labels, images.classes, PARTS[self.source]),
+            *cautions.too_few(images.test_labels, images.classes, "test"),
+            *scores.warnings(images.test_labels, images.classes),
+        ]
         metrics = {"test_accuracy": accuracy, "train_loss": fit.loss, "pictures": len(seen)}
-        return Result(metrics=metrics | beside, guarantee=promise, curves=curves,
-                      arrays={"predictions": predictions.astype(np.int16)}, pictures={"answers": pictures.answers(images.test_images, right)},
-                      facts={"classes": list(images.classes), "per_class": per_class, "warnings": warnings})
+        return Result(
+            metrics=metrics | beside,
+            guarantee=promise,
+            curves=curves,
+            arrays={"predictions": predictions.astype(np.int16)},
+            pictures={"answers": pictures.answers(images.test_images, right)},
+            facts={"classes": list(images.classes), "per_class": per_class, "warnings": warnings},
+        )
 
     def _lesson(self, lab, images):
         """What the student learns: pictures (n, h, w, c) uint8, labels (n,), the teacher's logits
@@ -169,21 +354,30 @@ class Student(Synthesis):
 
         from engine import teaching
         from engine.streams import derive_seed
+
         h, _, channels = images.train_images.shape[1:]
         if self.source == "real":
-            rows = np.random.default_rng(derive_seed("real pictures", self.seed)).permutation(len(images.train_images))[:self.images]
+            rows = np.random.default_rng(derive_seed("real pictures", self.seed)).permutation(
+                len(images.train_images)
+            )[: self.images]
             seen, labels = images.train_images[rows], images.train_labels[rows]
             promise, warnings = NOT_PROMISED, []
         else:
             made = yield from lab.need(self.synthesis())
-            seen, labels, promise = made.arrays[f"pictures_{self.after}"], made.arrays["labels"].astype(np.int64), made.guarantee
+            seen, labels, promise = (
+                made.arrays[f"pictures_{self.after}"],
+                made.arrays["labels"].astype(np.int64),
+                made.guarantee,
+            )
             warnings = made.warnings
         logits = None
         if self.soft_share:
             heard = []
             for number in range(self.teachers if self.source == "synthetic" else 1):
                 teacher = self.teacher(number)
-                network, scale = taught(teacher, (yield from lab.need(teacher)), channels, h, lab.device)
+                network, scale = taught(
+                    teacher, (yield from lab.need(teacher)), channels, h, lab.device
+                )
                 heard.append(teaching.outputs(network, torch.tensor(seen).to(lab.device), scale))
             logits = sum(heard) / len(heard)
         return seen, labels, logits, promise, warnings
@@ -191,13 +385,31 @@ class Student(Synthesis):
     def _fit(self, images, seen, labels, logits):
         from engine import networks, teaching
         from engine.streams import derive_seed
+
         h, _, channels = images.train_images.shape[1:]
-        network = networks.resnet(self.network, self.student_norm, channels, h, len(images.classes), derive_seed("student", self.seed)).to(seen.device)
+        network = networks.resnet(
+            self.network,
+            self.student_norm,
+            channels,
+            h,
+            len(images.classes),
+            derive_seed("student", self.seed),
+        ).to(seen.device)
         recipe = teaching.Recipe(
-            self.student_epochs, self.student_batch, self.student_rate, self.student_optimizer, 5e-4 if self.student_optimizer == "sgd" else 0.0,
-            shift=self.shift, flip=self.student_flip, mixup=self.mixup, temperature=self.temperature, soft_share=self.soft_share)
+            self.student_epochs,
+            self.student_batch,
+            self.student_rate,
+            self.student_optimizer,
+            5e-4 if self.student_optimizer == "sgd" else 0.0,
+            shift=self.shift,
+            flip=self.student_flip,
+            mixup=self.mixup,
+            temperature=self.temperature,
+            soft_share=self.soft_share,
+        )
         return teaching.Fit(network, recipe, seen, labels, self.seed + 1, logits)
 
     def _predictions(self, fit, test) -> np.ndarray:
         from engine import networks, teaching
+
         return networks.named(teaching.outputs(fit.network, test)).cpu().numpy()

@@ -36,7 +36,9 @@ class Sweep(Study):
     @classmethod
     def _some(cls, members: tuple) -> tuple:
         if not members:
-            raise Refused("members", "members: none is not allowed; a sweep needs at least one training")
+            raise Refused(
+                "members", "members: none is not allowed; a sweep needs at least one training"
+            )
         return members
 
     def work(self) -> float:
@@ -58,9 +60,13 @@ class Sweep(Study):
         """
         for need in dict.fromkeys(need for member in self.members for need in member.needs()):
             yield from lab.need(need)  # with all cores, and once for all members
-        results = yield from (Threads if lab.device.type == "cpu" else Lockstep)(self.members, lab, "trained", "training").all()
+        results = yield from (Threads if lab.device.type == "cpu" else Lockstep)(
+            self.members, lab, "trained", "training"
+        ).all()
         yield Phase("adding up what all of them spend together")
-        return Result(metrics={"trainings": len(results)}, guarantee=together(self.members, results))
+        return Result(
+            metrics={"trainings": len(results)}, guarantee=together(self.members, results)
+        )
 
 
 def together(members: tuple[DPTraining, ...], results: list[Result]) -> Guarantee:
@@ -72,13 +78,49 @@ def together(members: tuple[DPTraining, ...], results: list[Result]) -> Guarante
     """
     private = [(member, result) for member, result in zip(members, results) if member.private]
     if not private or any(result.guarantee.epsilon is None for _, result in private):
-        return Guarantee(unit="one training picture with its label", epsilon=None, delta=None, mechanism="none: some of the networks were trained without noise", accountant="none",
-                         sampling="Poisson", sample_rate=None, steps=None, note="Nothing is promised to anyone in the data.")
-    runs = tuple((result.metrics["noise_multiplier"], result.guarantee.sample_rate, result.guarantee.steps, result.metrics.get("mean_noise")) for _, result in private)
+        return Guarantee(
+            unit="one training picture with its label",
+            epsilon=None,
+            delta=None,
+            mechanism="none: some of the networks were trained without noise",
+            accountant="none",
+            sampling="Poisson",
+            sample_rate=None,
+            steps=None,
+            note="Nothing is promised to anyone in the data.",
+        )
+    runs = tuple(
+        (
+            result.metrics["noise_multiplier"],
+            result.guarantee.sample_rate,
+            result.guarantee.steps,
+            result.metrics.get("mean_noise"),
+        )
+        for _, result in private
+    )
     delta, one = min(member.delta for member, _ in private), private[0][1].guarantee
     spent = privacy.dp_sgd_epsilon_of_all(runs, delta)
-    return Guarantee(unit=one.unit, epsilon=spent.epsilon, delta=delta, mechanism=f"{len(runs)} trainings by {' and '.join(sorted({member.optimizer_name for member, _ in private}))} on the same pictures, each with draws of its own, all published",
-                     accountant=spent.accountant, sampling="Poisson", sample_rate=None, steps=None, neighbours=one.neighbours, against=one.against, also_released=one.also_released,
-                     note=f"Picking the best of several trainings spends what all of them spend, unless the picking is private too. A network without privacy, where one was trained "
-                          f"beside them for comparison, must not be published. {one.note}",
-                     odds_any=privacy.odds_any(spent.epsilon, delta), odds_mechanism=privacy.odds_of_all(runs, delta))
+    return Guarantee(
+        unit=one.unit,
+        epsilon=spent.epsilon,
+        delta=delta,
+        mechanism=(
+            f"{len(runs)} trainings by"
+            f" {' and '.join(sorted({member.optimizer_name for member, _ in private}))} on the same"
+            " pictures, each with draws of its own, all published"
+        ),
+        accountant=spent.accountant,
+        sampling="Poisson",
+        sample_rate=None,
+        steps=None,
+        neighbours=one.neighbours,
+        against=one.against,
+        also_released=one.also_released,
+        note=(
+            "Picking the best of several trainings spends what all of them spend, unless the"
+            " picking is private too. A network without privacy, where one was trained beside them"
+            f" for comparison, must not be published. {one.note}"
+        ),
+        odds_any=privacy.odds_any(spent.epsilon, delta),
+        odds_mechanism=privacy.odds_of_all(runs, delta),
+    )

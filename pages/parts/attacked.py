@@ -21,19 +21,31 @@ ALL = "all"
 FIELDS = ("canaries", "cheat", "shadows")  # of the attacks alone
 
 
-def panel(controls: Controls, member: DPTraining, promise: Guarantee, twin: bool, title: str = "What does this ε buy? Attack it") -> dict[str, Study]:
+def panel(
+    controls: Controls,
+    member: DPTraining,
+    promise: Guarantee,
+    twin: bool,
+    title: str = "What does this ε buy? Attack it",
+) -> dict[str, Study]:
     """Audit and attack one finished training; with its twin's attack beside it, where that has run.
 
     Returns what it offers to run.
     """
     if title:
         st.subheader(title, anchor=False)
-    st.markdown("An **auditor** trains once more with made-up examples (*canaries*) among the pictures, each put in or left out by a coin flip, and guesses which were in from all that the training "
-                "publishes. An **attacker** trains networks like this one (*shadows*) and tries to tell which real pictures it has seen. Both know far more than a stranger would.")
+    st.markdown(
+        "An **auditor** trains once more with made-up examples (*canaries*) among the pictures,"
+        " each put in or left out by a coin flip, and guesses which were in from all that the"
+        " training publishes. An **attacker** trains networks like this one (*shadows*) and tries"
+        " to tell which real pictures it has seen. Both know far more than a stranger would."
+    )
     audited = member.private and member.noise_multiplier != 0
     settings(controls, member, audited, attacked=True)
     studies = {AUDIT: audit_of(controls, member)} if audited else {}
-    studies |= {ATTACK: attack_on(controls, member)} | ({TWIN: attack_on(controls, member.twin())} if twin and member.private else {})
+    studies |= {ATTACK: attack_on(controls, member)} | (
+        {TWIN: attack_on(controls, member.twin())} if twin and member.private else {}
+    )
     studies = possible(studies)
     check(controls, studies)
     live.run_button(studies, "Attack it")
@@ -52,7 +64,13 @@ def possible(studies: dict[str, Study]) -> dict[str, Study]:
             study.check(data.exhibits(study.dataset))
         except Refused as refused:
             if refused.field == "dataset":
-                st.info(words.plain(f"{who[0].upper()}{who[1:]} cannot run: {words.named(str(refused), parameters.specs(type(study)))}."), icon=":material/groups:")
+                st.info(
+                    words.plain(
+                        f"{who[0].upper()}{who[1:]} cannot run:"
+                        f" {words.named(str(refused), parameters.specs(type(study)))}."
+                    ),
+                    icon=":material/groups:",
+                )
                 continue
         found[who] = study
     return found
@@ -69,7 +87,15 @@ def settings(controls: Controls, member: DPTraining, audited: bool, attacked: bo
     if audited:
         cheat = controls.value("cheat")
         controls.choice("cheat", beside=True)
-        st.caption(words.CHEATS[cheat] + (" The attacker is shown against the honest training: the cheat concerns the auditor alone." if attacked and cheat != "none" else ""))
+        st.caption(
+            words.CHEATS[cheat]
+            + (
+                " The attacker is shown against the honest training: the cheat concerns the auditor"
+                " alone."
+                if attacked and cheat != "none"
+                else ""
+            )
+        )
     left, right = st.columns(2)
     if audited:
         with left:
@@ -81,7 +107,9 @@ def settings(controls: Controls, member: DPTraining, audited: bool, attacked: bo
 
 def audit_of(controls: Controls, member: DPTraining) -> Audit:
     """The audit of a training at the page's settings."""
-    return Audit(**fields(member), canaries=controls.value("canaries"), cheat=controls.value("cheat"))
+    return Audit(
+        **fields(member), canaries=controls.value("canaries"), cheat=controls.value("cheat")
+    )
 
 
 def attack_on(controls: Controls, member: DPTraining) -> Membership:
@@ -97,9 +125,19 @@ def fields(member: DPTraining) -> dict:
 def draw(views: dict[str, live.View], promise: Guarantee) -> None:
     """Both, as far as they are."""
     live.progress(views)
-    attacks = {who_of(view.study): view.result for who, view in views.items() if who != AUDIT and view.result is not None}
+    attacks = {
+        who_of(view.study): view.result
+        for who, view in views.items()
+        if who != AUDIT and view.result is not None
+    }
     if attacks:
-        st.markdown(words.tied(promise, {who: result.metrics for who, result in attacks.items()}, views[AUDIT].study.cheat if AUDIT in views else "none"))
+        st.markdown(
+            words.tied(
+                promise,
+                {who: result.metrics for who, result in attacks.items()},
+                views[AUDIT].study.cheat if AUDIT in views else "none",
+            )
+        )
     left, right = st.columns(2)
     if AUDIT in views:
         with left:
@@ -112,45 +150,103 @@ def draw(views: dict[str, live.View], promise: Guarantee) -> None:
 
 def who_of(study: DPTraining) -> str:
     """'private', 'not private', or 'no noise' where pictures are clipped and nothing else."""
-    return "not private" if not study.private else "no noise" if study.noise_multiplier == 0 else "private"
+    return (
+        "not private"
+        if not study.private
+        else "no noise"
+        if study.noise_multiplier == 0
+        else "private"
+    )
 
 
 # --- the audit ------------------------------------------------------------------------------------
+
 
 def draw_audit(view: live.View) -> None:
     """Floor and ceiling on one axis; how they grew; and the mechanism's promises one by one."""
     st.markdown("**The auditor: how much can be shown to have been spent?**")
     if view.result is None:
         if view.curves.get("floor"):
-            st.plotly_chart(charts.floor_and_ceiling(view.curves), key="audit", config={"displayModeBar": False}, alt="Floor and ceiling of ε over epochs")
+            st.plotly_chart(
+                charts.floor_and_ceiling(view.curves),
+                key="audit",
+                config={"displayModeBar": False},
+                alt="Floor and ceiling of ε over epochs",
+            )
         else:
-            st.caption("Here will stand what was promised at most, and what guesses prove was given away at least, on one axis.")
+            st.caption(
+                "Here will stand what was promised at most, and what guesses prove was given away"
+                " at least, on one axis."
+            )
         return
     found = view.result
-    st.plotly_chart(charts.between(found.metrics["floor"], found.metrics["ceiling"]), key="between", config={"displayModeBar": False},
-                    alt=f"An axis of ε: at least {rounding.floor(found.metrics['floor'])} was shown, at most {words.epsilon(found.metrics['ceiling'])} promised")
+    st.plotly_chart(
+        charts.between(found.metrics["floor"], found.metrics["ceiling"]),
+        key="between",
+        config={"displayModeBar": False},
+        alt=(
+            f"An axis of ε: at least {rounding.floor(found.metrics['floor'])} was shown, at most"
+            f" {words.epsilon(found.metrics['ceiling'])} promised"
+        ),
+    )
     st.markdown(words.audited(found.metrics, found.facts, view.study.cheat, view.study.delta))
     panels.warnings({"": found})
-    st.markdown("Each promise of the method, tested by itself:\n" + "\n".join(
-        f"- {check['name']}: **{words.kept(check)}**  \n  :small[{words.plain(check['measured'])}]" for check in found.facts["checks"]))
+    st.markdown(
+        "Each promise of the method, tested by itself:\n"
+        + "\n".join(
+            f"- {check['name']}: **{words.kept(check)}**  \n "
+            f" :small[{words.plain(check['measured'])}]"
+            for check in found.facts["checks"]
+        )
+    )
     st.caption(words.powers(found.facts))
     with st.expander("How floor and ceiling grew"):
-        st.plotly_chart(charts.floor_and_ceiling(found.curves), key="audit", config={"displayModeBar": False}, alt="Floor and ceiling of ε over epochs")
-        st.caption("The ceiling while it runs is the fast accountant's (RDP), a little above the exact one. A floor is claimed for the end alone: on its way it may fall, as luck leaves the guesses.")
+        st.plotly_chart(
+            charts.floor_and_ceiling(found.curves),
+            key="audit",
+            config={"displayModeBar": False},
+            alt="Floor and ceiling of ε over epochs",
+        )
+        st.caption(
+            "The ceiling while it runs is the fast accountant's (RDP), a little above the exact"
+            " one. A floor is claimed for the end alone: on its way it may fall, as luck leaves the"
+            " guesses."
+        )
 
 
 # --- the attack -----------------------------------------------------------------------------------
+
 
 def draw_attack(attacks: dict[str, Result], promise: Guarantee) -> None:
     """ROC curves on log axes under what is guaranteed, and the sentence that they carry."""
     st.markdown("**The attacker: which pictures has it learned from?**")
     if not attacks:
-        st.caption("Here will stand how many of the pictures that it learned from are found, at how many false alarms" + (", under the bound that the noise guarantees." if promise.epsilon is not None else "."))
+        st.caption(
+            "Here will stand how many of the pictures that it learned from are found, at how many"
+            " false alarms"
+            + (
+                ", under the bound that the noise guarantees."
+                if promise.epsilon is not None
+                else "."
+            )
+        )
         return
-    st.plotly_chart(charts.roc({who: result.arrays for who, result in attacks.items()}), key="roc", config={"displayModeBar": False},
-                    alt="Share of members found over false alarms, on logarithmic axes, with the bounds that are guaranteed")
+    st.plotly_chart(
+        charts.roc({who: result.arrays for who, result in attacks.items()}),
+        key="roc",
+        config={"displayModeBar": False},
+        alt=(
+            "Share of members found over false alarms, on logarithmic axes, with the bounds that"
+            " are guaranteed"
+        ),
+    )
     st.markdown(words.attacked({who: result.metrics for who, result in attacks.items()}))
-    st.caption(words.shadowed({who: result.metrics for who, result in attacks.items()}, bounded=any("bound_any" in result.arrays for result in attacks.values())))
+    st.caption(
+        words.shadowed(
+            {who: result.metrics for who, result in attacks.items()},
+            bounded=any("bound_any" in result.arrays for result in attacks.values()),
+        )
+    )
 
 
 def draw_surest(attacks: dict[str, Result]) -> None:
@@ -158,49 +254,123 @@ def draw_surest(attacks: dict[str, Result]) -> None:
     if attacks:
         st.markdown("**The ten training pictures that the attacker is surest of**")
     for who, result in attacks.items():
-        st.image(result.pictures["surest_of"], width="stretch", caption=words.WHO[who].capitalize(),
-                 alt=f"Ten training pictures, {words.WHO[who]}: {', '.join(result.facts['surest_of'])}")
+        st.image(
+            result.pictures["surest_of"],
+            width="stretch",
+            caption=words.WHO[who].capitalize(),
+            alt=f"Ten training pictures, {words.WHO[who]}: {', '.join(result.facts['surest_of'])}",
+        )
 
 
 def draw_exact(views: dict[str, live.View]) -> None:
     """For practitioners: every number with its margin, and the commands that make them again."""
     if not views:
         return
-    with st.expander("Exact numbers, and the commands that make them again", icon=":material/table:"):
+    with st.expander(
+        "Exact numbers, and the commands that make them again", icon=":material/table:"
+    ):
         for view in views.values():
-            metrics, name = view.result.metrics, view.study.TITLE if isinstance(view.study, Audit) else f"Membership, {words.WHO[who_of(view.study)]}"
+            metrics, name = (
+                view.result.metrics,
+                (
+                    view.study.TITLE
+                    if isinstance(view.study, Audit)
+                    else f"Membership, {words.WHO[who_of(view.study)]}"
+                ),
+            )
             st.markdown(f"**{name}**")
             if isinstance(view.study, Audit):
-                rows = [{"": "floor on ε (95 %)", "value": rounding.at_least(metrics["floor"]), "how": f"δ = {rounding.chosen(view.study.delta)}, {metrics['right']:.0f} of {metrics['guesses']:.0f} guesses right"},
-                        {"": "ceiling on ε", "value": words.at_most(metrics["ceiling"]), "how": "PLD accountant, rounded up"}]
-                rows += [{"": f"p: {check['name']}", "value": rounding.at_most(check["p"], leading=True), "how": f"would find “{check['error']}” in about {100 * check['power']:.0f} of 100"} for check in view.result.facts["checks"]]
+                rows = [
+                    {
+                        "": "floor on ε (95 %)",
+                        "value": rounding.at_least(metrics["floor"]),
+                        "how": (
+                            f"δ = {rounding.chosen(view.study.delta)}, {metrics['right']:.0f} of"
+                            f" {metrics['guesses']:.0f} guesses right"
+                        ),
+                    },
+                    {
+                        "": "ceiling on ε",
+                        "value": words.at_most(metrics["ceiling"]),
+                        "how": "PLD accountant, rounded up",
+                    },
+                ]
+                rows += [
+                    {
+                        "": f"p: {check['name']}",
+                        "value": rounding.at_most(check["p"], leading=True),
+                        "how": (
+                            f"would find “{check['error']}” in about {100 * check['power']:.0f}"
+                            " of 100"
+                        ),
+                    }
+                    for check in view.result.facts["checks"]
+                ]
             else:
-                how = f"{metrics['shadows']:.0f} networks, {metrics['candidates']:,.0f} pictures each; 95 % margin over networks and pictures"
-                rows = [{"": label, "value": f"{metrics[key]:.4f} ± {rounding.at_most(metrics[margin], 4)}", "how": how} for label, key, margin in (
-                    ("area under the curve", "area_like_it", "area_margin"), ("right guesses", "right_guesses_like_it", "right_guesses_margin"),
-                    ("found at 0.1 % false alarms", "found_at_0.001", "found_at_0.001_margin"), ("found at 1 % false alarms", "found_at_0.01", "found_at_0.01_margin"))]
-                rows += [{"": "area under the curve, this very network", "value": f"{metrics['area']:.4f}", "how": "its training pictures against test pictures"}]
+                how = (
+                    f"{metrics['shadows']:.0f} networks, {metrics['candidates']:,.0f} pictures"
+                    " each; 95 % margin over networks and pictures"
+                )
+                rows = [
+                    {
+                        "": label,
+                        "value": f"{metrics[key]:.4f} ± {rounding.at_most(metrics[margin], 4)}",
+                        "how": how,
+                    }
+                    for label, key, margin in (
+                        ("area under the curve", "area_like_it", "area_margin"),
+                        ("right guesses", "right_guesses_like_it", "right_guesses_margin"),
+                        ("found at 0.1 % false alarms", "found_at_0.001", "found_at_0.001_margin"),
+                        ("found at 1 % false alarms", "found_at_0.01", "found_at_0.01_margin"),
+                    )
+                ]
+                rows += [
+                    {
+                        "": "area under the curve, this very network",
+                        "value": f"{metrics['area']:.4f}",
+                        "how": "its training pictures against test pictures",
+                    }
+                ]
             st.dataframe(rows, hide_index=True)
             st.code(command(view.study), language="bash", wrap_lines=True)
 
 
 # --- all of a series ------------------------------------------------------------------------------
 
-def panel_of_series(controls: Controls, members: dict[str, DPTraining], finished: dict[str, Result]) -> dict[str, Study]:
+
+def panel_of_series(
+    controls: Controls, members: dict[str, DPTraining], finished: dict[str, Result]
+) -> dict[str, Study]:
     """Below a finished series: audit all of it, or attack one of its trainings.
 
     Returns what it offers to run.
     """
     st.subheader("What do these ε buy? Attack them", anchor=False)
-    audited = {name: member for name, member in members.items() if member.private and member.noise_multiplier != 0}
-    told = lambda name: f"{name}: ε = {words.epsilon(finished[name].guarantee.epsilon)}, audit and attack" if name in audited else f"{name}: attack"
+    audited = {
+        name: member
+        for name, member in members.items()
+        if member.private and member.noise_multiplier != 0
+    }
+    told = lambda name: (
+        f"{name}: ε = {words.epsilon(finished[name].guarantee.epsilon)}, audit and attack"
+        if name in audited
+        else f"{name}: attack"
+    )
     names = list(members)
-    chosen = controls.listed("attacked", "Which of them", {ALL: f"all {len(audited)} private ones: audit each"} | {str(number): told(name) for number, name in enumerate(names, 1)})
+    chosen = controls.listed(
+        "attacked",
+        "Which of them",
+        {ALL: f"all {len(audited)} private ones: audit each"}
+        | {str(number): told(name) for number, name in enumerate(names, 1)},
+    )
     if chosen != ALL:
         name = names[int(chosen) - 1]
         return panel(controls, members[name], finished[name].guarantee, twin=False, title="")
-    st.markdown("An **auditor** trains each of them once more with made-up examples (*canaries*) among the pictures, and guesses which were in. What the accountant promises is a ceiling; what right "
-                "guesses prove is a floor.")
+    st.markdown(
+        "An **auditor** trains each of them once more with made-up examples (*canaries*) among the"
+        " pictures, and guesses which were in. What the accountant promises is a ceiling; what"
+        " right guesses prove is a floor."
+    )
     settings(controls, next(iter(audited.values())), audited=True, attacked=False)
     studies = {name: audit_of(controls, member) for name, member in audited.items()}
     check(controls, studies)
@@ -215,14 +385,61 @@ def draw_all(views: dict[str, live.View], cheat: str) -> None:
     found = {name: view.result for name, view in views.items() if view.result is not None}
     if not found:
         return
-    st.plotly_chart(charts.floors_and_ceilings({name: (result.metrics["floor"], result.metrics["ceiling"], bool(result.metrics["violated"])) for name, result in found.items()}, list(views)),
-                    key="floors", config={"displayModeBar": False}, alt="For each training the ε that was promised and the least that was shown to be spent")
-    blind = [name for name, result in found.items() if any(check["blind"] and check["error"] == cheat for check in result.facts["checks"])]
-    st.markdown(words.audited_all({name: result.metrics for name, result in found.items()}, blind, len(views), cheat))
+    st.plotly_chart(
+        charts.floors_and_ceilings(
+            {
+                name: (
+                    result.metrics["floor"],
+                    result.metrics["ceiling"],
+                    bool(result.metrics["violated"]),
+                )
+                for name, result in found.items()
+            },
+            list(views),
+        ),
+        key="floors",
+        config={"displayModeBar": False},
+        alt="For each training the ε that was promised and the least that was shown to be spent",
+    )
+    blind = [
+        name
+        for name, result in found.items()
+        if any(check["blind"] and check["error"] == cheat for check in result.facts["checks"])
+    ]
+    st.markdown(
+        words.audited_all(
+            {name: result.metrics for name, result in found.items()}, blind, len(views), cheat
+        )
+    )
     panels.warnings(found)
-    st.dataframe([{"": name, "promised, at most": words.at_most(result.metrics["ceiling"]), "shown, at least": rounding.at_least(result.metrics["floor"]),
-                   "guesses right": f"{result.metrics['right']:,.0f} of {result.metrics['guesses']:,.0f}",
-                   "broken": ", ".join([check["name"] for check in result.facts["checks"] if not check["kept"]] + ["floor above ceiling"] * bool(result.metrics["beyond"])) or "nothing",
-                   "cannot see": ", ".join(check["error"] for check in result.facts["checks"] if check["blind"]) or "–"} for name, result in found.items()], hide_index=True)
-    st.caption("A floor is wrong in at most 5 of 100 audits of a correct training, and a promise called broken in at most 1 of 100, each for itself. Floors lie far below where noise is strong, as an "
-               "audit with a few thousand guesses cannot show more: a low floor is no proof of privacy.")
+    st.dataframe(
+        [
+            {
+                "": name,
+                "promised, at most": words.at_most(result.metrics["ceiling"]),
+                "shown, at least": rounding.at_least(result.metrics["floor"]),
+                "guesses right": (
+                    f"{result.metrics['right']:,.0f} of {result.metrics['guesses']:,.0f}"
+                ),
+                "broken": (
+                    ", ".join(
+                        [check["name"] for check in result.facts["checks"] if not check["kept"]]
+                        + ["floor above ceiling"] * bool(result.metrics["beyond"])
+                    )
+                    or "nothing"
+                ),
+                "cannot see": (
+                    ", ".join(check["error"] for check in result.facts["checks"] if check["blind"])
+                    or "–"
+                ),
+            }
+            for name, result in found.items()
+        ],
+        hide_index=True,
+    )
+    st.caption(
+        "A floor is wrong in at most 5 of 100 audits of a correct training, and a promise called"
+        " broken in at most 1 of 100, each for itself. Floors lie far below where noise is strong,"
+        " as an audit with a few thousand guesses cannot show more: a low floor is no proof of"
+        " privacy."
+    )

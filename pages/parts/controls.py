@@ -47,7 +47,11 @@ class Look:
         """What a URL asks for; raises Refused for what there is not."""
         chosen = () if text == "none" else tuple(dict.fromkeys(text.split(",")))
         if not set(chosen) <= set(self.options) or (len(chosen) > 1 and not self.several):
-            raise Refused(name, f"{name}: {text[:80]} is not allowed; allowed: {'some' if self.several else 'one'} of {', '.join(self.options)}")
+            raise Refused(
+                name,
+                f"{name}: {text[:80]} is not allowed; allowed: {'some' if self.several else 'one'}"
+                f" of {', '.join(self.options)}",
+            )
         return chosen
 
 
@@ -72,7 +76,11 @@ class Asked:
         except ValueError:
             number = math.nan
         if not self.low <= number <= self.high:
-            raise Refused(name, f"{name}: {text[:80]} is not allowed; allowed: a number from {self.low:g} to {self.high:g}")
+            raise Refused(
+                name,
+                f"{name}: {text[:80]} is not allowed; allowed: a number from {self.low:g} to"
+                f" {self.high:g}",
+            )
         return (parameters.number(number),)
 
 
@@ -85,10 +93,21 @@ class Controls:
     one's words and default.
     """
 
-    def __init__(self, study: type[Study], *more: type[Study], hidden: tuple[str, ...] = (), looks: dict[str, Look | Asked] | None = None, aside: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        study: type[Study],
+        *more: type[Study],
+        hidden: tuple[str, ...] = (),
+        looks: dict[str, Look | Asked] | None = None,
+        aside: tuple[str, ...] = (),
+    ):
         self.looks, self.aside = looks or {}, aside  # aside: fields that no preset touches
         self.study, self.studies = study, (study, *more)
-        specs = {name: spec for each in reversed(self.studies) for name, spec in parameters.specs(each).items()}
+        specs = {
+            name: spec
+            for each in reversed(self.studies)
+            for name, spec in parameters.specs(each).items()
+        }
         self.specs = {name: spec for name, spec in specs.items() if name not in hidden}
         self.missing = False  # the chosen data set is not here
         # data sets of which the page has said what to know, and sentences
@@ -115,7 +134,9 @@ class Controls:
         acted = st.session_state.pop(f"{self.study.NAME}?acted", False)
         stayed = st.session_state.get("veil?page") == self.study.NAME
         st.session_state["veil?page"] = self.study.NAME
-        if memory not in st.session_state or (texts != st.session_state[memory] and not acted and (texts or stayed)):
+        if memory not in st.session_state or (
+            texts != st.session_state[memory] and not acted and (texts or stayed)
+        ):
             self._read(texts)  # a new visitor, or the browser's Back
         for name, spec in self.specs.items():
             st.session_state.setdefault(self.slot(name), spec.default)
@@ -135,19 +156,26 @@ class Controls:
             try:
                 mine = {name: text for name, text in allowed.items() if name in each.model_fields}
                 study = build(each, mine)
-                self.set(**{name: getattr(study, name) for name in mine}, **self._follows(study, mine))
+                self.set(
+                    **{name: getattr(study, name) for name in mine}, **self._follows(study, mine)
+                )
             except Refused as refused:
                 st.session_state[self.slot("", "!")] = f"{refused}. Using the defaults instead."
 
     def _tell_unknown(self, texts: dict[str, str]) -> None:
-        """Say which names of a URL are none of this page: all of them, a preset where presets are.
-        """
+        """Say which names of a URL are none of this page: all of them, a preset where presets are."""
         if PRESET in texts:
-            message = f"preset: {texts[PRESET][:40]} is not taken from an address; choose one here: the address then names its settings."
+            message = (
+                f"preset: {texts[PRESET][:40]} is not taken from an address; choose one here: the"
+                " address then names its settings."
+            )
             st.session_state[self.slot(PRESET, "!")] = message
         names = [name[:40] for name in texts if name != PRESET]
         if names:
-            st.session_state[self.slot("", "!")] = " ".join(f"{self.study.NAME} has no parameter {name} on this page." for name in names[:MOST_NAMES])
+            st.session_state[self.slot("", "!")] = " ".join(
+                f"{self.study.NAME} has no parameter {name} on this page."
+                for name in names[:MOST_NAMES]
+            )
 
     def _read_look(self, name: str, text: str) -> None:
         try:
@@ -178,8 +206,14 @@ class Controls:
 
     def finish(self) -> None:
         """Write what differs from the defaults into the URL."""
-        now = {n: s.format(self.value(n)) for n, s in self.specs.items() if self.value(n) != s.default}
-        now |= {n: look.text(self.value(n)) for n, look in self.looks.items() if self.value(n) != look.default}
+        now = {
+            n: s.format(self.value(n)) for n, s in self.specs.items() if self.value(n) != s.default
+        }
+        now |= {
+            n: look.text(self.value(n))
+            for n, look in self.looks.items()
+            if self.value(n) != look.default
+        }
         st.session_state[f"{self.study.NAME}?url"] = now
         if st.query_params.to_dict() != now:
             st.query_params.from_dict(now)
@@ -218,10 +252,15 @@ class Controls:
     # --- the study --------------------------------------------------------------------------------
 
     def opening(self, preset: str) -> None:
-        """Start a first visit, with nothing in the URL, at this preset, where its data set is here.
-        """
+        """Start a first visit, with nothing in the URL, at this preset, where its data set is here."""
         slot = f"{self.study.NAME}?opened"
-        if slot not in st.session_state and not st.query_params and any(f.present and f.name == self.study.preset(preset).dataset for f in data.available()):
+        if (
+            slot not in st.session_state
+            and not st.query_params
+            and any(
+                f.present and f.name == self.study.preset(preset).dataset for f in data.available()
+            )
+        ):
             self.set(**self._at(preset))
         st.session_state[slot] = True
 
@@ -230,7 +269,14 @@ class Controls:
         so and ends the page.
         """
         which = study or self.study
-        study = self.checked(lambda: build(which, {name: self.value(name) for name in self.specs if name in which.model_fields} | fixed), which.NAME)
+        study = self.checked(
+            lambda: build(
+                which,
+                {name: self.value(name) for name in self.specs if name in which.model_fields}
+                | fixed,
+            ),
+            which.NAME,
+        )
         self.finish()
         if self.missing:
             st.stop()
@@ -241,17 +287,30 @@ class Controls:
         """The study with defaults that fit its data set, as the command line's; what was replaced
         is said, once a page.
         """
-        chosen = {name for name in self.specs if self.value(name) not in self._usual(name, type(study))}
+        chosen = {
+            name for name in self.specs if self.value(name) not in self._usual(name, type(study))
+        }
         study, said = fitted(study, chosen)
         for sentence in said:
             if sentence not in self.told:
-                st.info(words.plain(words.named(f"{sentence}.", self.specs)), icon=":material/fit_screen:")
+                st.info(
+                    words.plain(words.named(f"{sentence}.", self.specs)),
+                    icon=":material/fit_screen:",
+                )
             self.told.add(sentence)
         return study
 
     def _usual(self, name: str, study: type[Study]) -> list:
         """Values of a field that nobody has typed: its default, and those of presets."""
-        return [self.specs[name].default, *(preset[name] for each in (study, self.study) for preset in each.PRESETS.values() if name in preset)]
+        return [
+            self.specs[name].default,
+            *(
+                preset[name]
+                for each in (study, self.study)
+                for preset in each.PRESETS.values()
+                if name in preset
+            ),
+        ]
 
     def _tell_notes(self, study: Study) -> None:
         """What to know about a folder of one's own, once a page; ends the page where it cannot be
@@ -283,7 +342,12 @@ class Controls:
                 held[self.slot(refused.field, "!")], held[marked] = f"{refused}.", refused.field
                 held[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # has been read
                 st.rerun()  # what holds this widget was drawn before this was known
-            where = f"Nothing can run with these settings: see *{self.specs[refused.field].title}* above." if refused.field in self.specs else words.plain(str(refused))
+            where = (
+                f"Nothing can run with these settings: see *{self.specs[refused.field].title}*"
+                " above."
+                if refused.field in self.specs
+                else words.plain(str(refused))
+            )
             st.error(where, icon=":material/edit:")
             st.stop()
         if (field := held.pop(marked, None)) and held.pop(self.slot(field, "!"), None):
@@ -306,7 +370,14 @@ class Controls:
         st.session_state[slot] = next((n for n in names if self._is_at(n)), None)
         here = {found.name for found in data.available() if found.present}
         lacks = {n: TO_FETCH for n in names if self.study.preset(n).dataset not in here}
-        st.pills("Presets", list(names), key=slot, format_func=lambda n: names[n] + lacks.get(n, ""), on_change=self._apply, args=(slot,))
+        st.pills(
+            "Presets",
+            list(names),
+            key=slot,
+            format_func=lambda n: names[n] + lacks.get(n, ""),
+            on_change=self._apply,
+            args=(slot,),
+        )
         self.complain(PRESET)
 
     def _apply(self, slot: str) -> None:
@@ -319,7 +390,11 @@ class Controls:
         values = {}
         for each in reversed(self.studies):
             study = each.preset(preset if preset in each.PRESETS else "quick")
-            values |= {name: getattr(study, name) for name in self.specs if name in each.model_fields and name not in self.aside}
+            values |= {
+                name: getattr(study, name)
+                for name in self.specs
+                if name in each.model_fields and name not in self.aside
+            }
         return values
 
     def _is_at(self, preset: str) -> bool:
@@ -336,8 +411,15 @@ class Controls:
         if self.moved != name:
             st.session_state[slider] = nearest(marks, self.value(name))
         with wide:
-            st.select_slider(spec.title, marks, key=slider, format_func=lambda v: f"{100 * v:,g} %" if spec.unit == "fraction" else f"{v:,g}", help=spec.help,
-                             on_change=self._moved, args=(name,))
+            st.select_slider(
+                spec.title,
+                marks,
+                key=slider,
+                format_func=lambda v: f"{100 * v:,g} %" if spec.unit == "fraction" else f"{v:,g}",
+                help=spec.help,
+                on_change=self._moved,
+                args=(name,),
+            )
             with st.container(horizontal=True, horizontal_alignment="distribute"):
                 st.caption(f"◀ {spec.ends[0]}", width="content")
                 st.caption(f"{spec.ends[1]} ▶", width="content")
@@ -368,9 +450,18 @@ class Controls:
         our own words.
         """
         slot = self.slot(spec.name, "#")
-        st.session_state[slot] = "" if self.value(spec.name) is None else spec.format(self.value(spec.name))
+        st.session_state[slot] = (
+            "" if self.value(spec.name) is None else spec.format(self.value(spec.name))
+        )
         allowed = "" if spec.kind == "text" else f" Allowed: {spec.allowed}."
-        st.text_input(label, key=slot, help=f"{spec.help}{allowed}", on_change=self._typed, args=(spec.name, needed), placeholder=placeholder or None)
+        st.text_input(
+            label,
+            key=slot,
+            help=f"{spec.help}{allowed}",
+            on_change=self._typed,
+            args=(spec.name, needed),
+            placeholder=placeholder or None,
+        )
 
     def _typed(self, name: str, needed: bool) -> None:
         """needed: an emptied field takes its last value back, as the page is about it."""
@@ -392,21 +483,37 @@ class Controls:
         widget = st.segmented_control if short else st.selectbox
         more = {"required": True} if widget is st.segmented_control else {}
         st.session_state[self.slot(name, "#")] = self.value(name)
-        widget(spec.title, spec.choices, key=self.slot(name, "#"), format_func=spec.label, help=spec.help,
-               on_change=self._picked, args=(name,), **more)
+        widget(
+            spec.title,
+            spec.choices,
+            key=self.slot(name, "#"),
+            format_func=spec.label,
+            help=spec.help,
+            on_change=self._picked,
+            args=(name,),
+            **more,
+        )
         self.complain(name)
 
     def switch(self, name: str) -> None:
         """On or off."""
         spec = self.specs[name]
         st.session_state[self.slot(name, "#")] = self.value(name)
-        st.toggle(spec.title, key=self.slot(name, "#"), help=spec.help, on_change=self._picked, args=(name,))
+        st.toggle(
+            spec.title,
+            key=self.slot(name, "#"),
+            help=spec.help,
+            on_change=self._picked,
+            args=(name,),
+        )
         self.complain(name)
 
     def _picked(self, name: str) -> None:
         self.change(**{name: st.session_state[self.slot(name, "#")]})
 
-    def look(self, name: str, title: str, words_: dict[str, str], required: bool = False) -> tuple[str, ...]:
+    def look(
+        self, name: str, title: str, words_: dict[str, str], required: bool = False
+    ) -> tuple[str, ...]:
         """Pills for what is looked at; words_ maps each to its words.
 
         Returns what is chosen, in the order of the pills.
@@ -414,8 +521,16 @@ class Controls:
         look, slot = self.looks[name], self.slot(name, "#")
         chosen = self.value(name)
         st.session_state[slot] = list(chosen) if look.several else next(iter(chosen), None)
-        st.pills(title, look.options, key=slot, selection_mode="multi" if look.several else "single", format_func=words_.get, required=required,
-                 on_change=self._looked, args=(name,))
+        st.pills(
+            title,
+            look.options,
+            key=slot,
+            selection_mode="multi" if look.several else "single",
+            format_func=words_.get,
+            required=required,
+            on_change=self._looked,
+            args=(name,),
+        )
         self.complain(name)
         return chosen
 
@@ -430,7 +545,14 @@ class Controls:
             self.set(**{name: (chosen,)})
             self.finish()
         st.session_state[slot] = chosen
-        st.selectbox(title, list(words_), key=slot, format_func=words_.get, on_change=self._looked, args=(name,))
+        st.selectbox(
+            title,
+            list(words_),
+            key=slot,
+            format_func=words_.get,
+            on_change=self._looked,
+            args=(name,),
+        )
         self.complain(name)
         return chosen
 
@@ -450,7 +572,9 @@ class Controls:
         empty.
         """
         asked, slot = self.looks[name], self.slot(name, "#")
-        st.session_state[slot] = shown = next(iter(self.value(name)), parameters.number(min(max(suggested, asked.low), asked.high)))
+        st.session_state[slot] = shown = next(
+            iter(self.value(name)), parameters.number(min(max(suggested, asked.low), asked.high))
+        )
         st.text_input(title, key=slot, on_change=self._answered, args=(name,))
         self.complain(name)
         return float(shown)
@@ -465,7 +589,9 @@ class Controls:
     def _looked(self, name: str) -> None:
         chosen = st.session_state[self.slot(name, "#")]
         chosen = chosen if isinstance(chosen, list) else [chosen]
-        self.change(**{name: tuple(option for option in self.looks[name].options if option in chosen)})
+        self.change(
+            **{name: tuple(option for option in self.looks[name].options if option in chosen)}
+        )
 
     def below(self, name: str, count: int, words_: str) -> None:
         """Where the data set has fewer than the value needs: say so, and take the default, or the
@@ -475,7 +601,9 @@ class Controls:
             value, instead = self.value(name), min(self.specs[name].default, count - 1)
             nobody = value == self.specs[name].default  # has typed it: there is nothing to refuse
             wrong = ", the usual value, does not fit" if nobody else " is not allowed"
-            st.session_state[self.slot(name, "!")] = f"{name}: {value}{wrong}; {words_} 0 to {count - 1}. Using {instead} instead."
+            st.session_state[self.slot(name, "!")] = (
+                f"{name}: {value}{wrong}; {words_} 0 to {count - 1}. Using {instead} instead."
+            )
             self.set(**{name: instead})
             st.session_state[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # has been read
             st.rerun()  # what hides this widget was drawn closed, before this was known
@@ -484,29 +612,50 @@ class Controls:
         """A class of the data set, by its own name."""
         self.below(name, len(classes), "these pictures have the classes")
         st.session_state[self.slot(name, "#")] = self.value(name)
-        st.selectbox(self.specs[name].title, range(len(classes)), key=self.slot(name, "#"), format_func=lambda i: classes[i],
-                     on_change=self._picked, args=(name,))
+        st.selectbox(
+            self.specs[name].title,
+            range(len(classes)),
+            key=self.slot(name, "#"),
+            format_func=lambda i: classes[i],
+            on_change=self._picked,
+            args=(name,),
+        )
         self.complain(name)
 
     def lacks_data(self) -> bool:
         """Is the chosen data set not on this machine? Then what offers it should be open."""
-        return not any(found.present for found in data.available() if found.name == self.value("dataset"))
+        return not any(
+            found.present for found in data.available() if found.name == self.value("dataset")
+        )
 
     def dataset(self, name: str = "dataset") -> None:
         """The data sets, those that are not here offered with the way to get them."""
         here = {found.name: found for found in data.available()}
         options = list(dict.fromkeys([*here, self.value(name)]))
         st.session_state[self.slot(name, "#")] = self.value(name)
-        st.selectbox(self.specs[name].title, options, key=self.slot(name, "#"), on_change=self._picked, args=(name,),
-                     format_func=lambda n: here[n].title + _lack(here[n]) if n in here else n)
+        st.selectbox(
+            self.specs[name].title,
+            options,
+            key=self.slot(name, "#"),
+            on_change=self._picked,
+            args=(name,),
+            format_func=lambda n: here[n].title + _lack(here[n]) if n in here else n,
+        )
         self.complain(name)
         if passed := data.unnamed():
-            st.caption(words.plain(f"Passed over: {', '.join(passed[:3])}{' …' if len(passed) > 3 else ''}. {data.NAMES[0].upper()}{data.NAMES[1:]}."))
+            st.caption(
+                words.plain(
+                    f"Passed over: {', '.join(passed[:3])}{' …' if len(passed) > 3 else ''}."
+                    f" {data.NAMES[0].upper()}{data.NAMES[1:]}."
+                )
+            )
         if self.lacks_data():
             chosen = here.get(self.value(name))
             told = chosen.how if chosen else f"There is no data set {self.value(name)} here."
             if chosen and chosen.damaged:
-                st.error(words.plain(str(data.Unusable(chosen.name, told))), icon=":material/folder_off:")
+                st.error(
+                    words.plain(str(data.Unusable(chosen.name, told))), icon=":material/folder_off:"
+                )
             else:
                 st.info(words.plain(told), icon=":material/download:")
             self.missing = True
@@ -521,8 +670,13 @@ def unread() -> None:
     """On a page that has no settings: say that what its address names is not used."""
     if names := list(st.query_params.to_dict()):
         shown = ", ".join(name[:40] for name in names[:MOST_NAMES])
-        st.warning(words.plain(f"This page has no settings: {shown} in its address "
-                               f"{'is' if len(names) == 1 else 'are'} not used."), icon=":material/edit:")
+        st.warning(
+            words.plain(
+                f"This page has no settings: {shown} in its address "
+                f"{'is' if len(names) == 1 else 'are'} not used."
+            ),
+            icon=":material/edit:",
+        )
 
 
 def grid(spec: Spec) -> list[float]:

@@ -100,10 +100,34 @@ export default function ({ data, parentElement }) {
 _diagram = st.components.v2.component("veil_phones", html=_HTML, css=_CSS, js=_JS)
 
 
-def diagram(days: list[list[int]], phones: int, full: int, named: list[str], words: list[str], sizes: dict[str, str], live: bool, alt: str, key: str, had: list[float]) -> None:
+def diagram(
+    days: list[list[int]],
+    phones: int,
+    full: int,
+    named: list[str],
+    words: list[str],
+    sizes: dict[str, str],
+    live: bool,
+    alt: str,
+    key: str,
+    had: list[float],
+) -> None:
     """days: of each, what each drawn phone has sent, in bytes, or a code below 1
     (engine/federation.py). full: bytes of all gradients. named, words: what stands on the server
     and below, from day 0 on; sizes: bytes → words; had: how full each phone is, where that is
     known.
     """
-    _diagram(key=key, data={"days": days, "phones": phones, "full": full, "named": named, "words": words, "size": sizes, "live": live, "alt": alt, "had": had})
+    _diagram(
+        key=key,
+        data={
+            "days": days,
+            "phones": phones,
+            "full": full,
+            "named": named,
+            "words": words,
+            "size": sizes,
+            "live": live,
+            "alt": alt,
+            "had": had,
+        },
+    )

@@ -72,6 +72,7 @@ async def lifespan(app):
 def _load_slow_packages() -> None:
     """What the first visitor would otherwise wait for: 0.8 s of imports, measured."""
     import pages.parts.panels  # noqa: F401  plotly and pandas
+
     pictures.psnr(np.zeros((8, 8, 1), np.uint8), np.ones((8, 8, 1), np.uint8))  # skimage and scipy
 
 
@@ -108,7 +109,14 @@ def look(study: Study, remembered: bool = False) -> View:
 
 
 def _done(study: Study, result: Result) -> View:
-    return View(study, "done", result.curves, result.pictures, result=result, seconds=result.made.get("seconds", 0.0))
+    return View(
+        study,
+        "done",
+        result.curves,
+        result.pictures,
+        result=result,
+        seconds=result.made.get("seconds", 0.0),
+    )
 
 
 def _of_run(study: Study, run: Run) -> View:
@@ -128,7 +136,11 @@ def _of_run(study: Study, run: Run) -> View:
 
 def of_member(view: View, number: int) -> dict[str, list[tuple[float, float]]]:
     """The curves of one member of a running sweep."""
-    return {name.removeprefix(f"{number}:"): points for name, points in view.curves.items() if name.startswith(f"{number}:")}
+    return {
+        name.removeprefix(f"{number}:"): points
+        for name, points in view.curves.items()
+        if name.startswith(f"{number}:")
+    }
 
 
 def _time_left(view: View) -> float | None:
@@ -165,7 +177,10 @@ def _look_all(studies: dict[str, Study]) -> dict[str, View]:
 
 # --- the panel of buttons and progress ------------------------------------------------------------
 
-STOPPED = "Stopped, for everybody who watched: runs are shared. What was finished is kept; Run goes on from there."
+STOPPED = (
+    "Stopped, for everybody who watched: runs are shared. What was finished is kept; Run goes on"
+    " from there."
+)
 QUICK = "The first preset is made for less than a minute on two processor cores."
 
 
@@ -173,13 +188,25 @@ def run_button(studies: dict[str, Study], label: str = "Run", unknown: str = QUI
     """Run what has no result yet; says beforehand how long that takes, or `unknown` before this
     machine has done anything of the kind.
     """
-    open_ = {who: s for who, s in studies.items() if look(s).state in ("empty", "failed", "cancelled")}
+    open_ = {
+        who: s for who, s in studies.items() if look(s).state in ("empty", "failed", "cancelled")
+    }
     if not open_:
         if all(look(s, remembered=True).state == "done" for s in studies.values()):
-            st.caption("These settings have been run on this machine: below is what came out. Change one, and you can run again.")
+            st.caption(
+                "These settings have been run on this machine: below is what came out. Change one,"
+                " and you can run again."
+            )
         return
     left, right = st.columns([1, 4], vertical_alignment="center")
-    left.button(label, type="primary", icon=":material/play_arrow:", on_click=_submit, args=(open_,), width="stretch")
+    left.button(
+        label,
+        type="primary",
+        icon=":material/play_arrow:",
+        on_click=_submit,
+        args=(open_,),
+        width="stretch",
+    )
     right.markdown(estimate(list(open_.values()), unknown))
 
 
@@ -193,11 +220,20 @@ def estimate(studies: list[Study], unknown: str = QUICK) -> str:
     known = [expected_seconds(services().store, s) for s in studies]
     if all(k is not None for k in known):
         return f"Takes {words.seconds(sum(known))}, by the last run of this kind on this machine."
-    guessed = [study.typical() if seconds is None else seconds for study, seconds in zip(studies, known)]
+    guessed = [
+        study.typical() if seconds is None else seconds for study, seconds in zip(studies, known)
+    ]
     if any(seconds is None for seconds in guessed):
         return f"How long it takes on this machine will be known after the first run. {unknown}"
-    far = " **That is work for a graphics card**: a smaller preset shows the same." if sum(guessed) > TOO_LONG else ""
-    return f"Not run here yet. On two processor cores it would take {words.seconds(sum(guessed))}.{far}"
+    far = (
+        " **That is work for a graphics card**: a smaller preset shows the same."
+        if sum(guessed) > TOO_LONG
+        else ""
+    )
+    return (
+        "Not run here yet. On two processor cores it would take"
+        f" {words.seconds(sum(guessed))}.{far}"
+    )
 
 
 def progress(views: dict[str, View], key: str = "stop") -> None:
@@ -213,8 +249,14 @@ def progress(views: dict[str, View], key: str = "stop") -> None:
     _ends(views)
     if active:
         stopping = all(view.cancelling for view in active.values())
-        st.button("Stopping…" if stopping else "Stop", icon=":material/stop:", key=key, disabled=stopping,
-                  on_click=_cancel, args=([view.study for view in active.values()],))
+        st.button(
+            "Stopping…" if stopping else "Stop",
+            icon=":material/stop:",
+            key=key,
+            disabled=stopping,
+            on_click=_cancel,
+            args=([view.study for view in active.values()],),
+        )
 
 
 def _ends(views: dict[str, View]) -> None:
@@ -222,12 +264,24 @@ def _ends(views: dict[str, View]) -> None:
     said: dict[tuple[str, str], list[str]] = {}
     for who, view in views.items():
         if view.state in ("failed", "cancelled"):
-            message = STOPPED if view.state == "cancelled" and len(views) > FEW else words.named(view.message, parameters.specs(type(view.study)))
+            message = (
+                STOPPED
+                if view.state == "cancelled" and len(views) > FEW
+                else words.named(view.message, parameters.specs(type(view.study)))
+            )
             said.setdefault((view.state, message), []).append(who)
     for (state, message), names in said.items():
         done = sum(view.state == "done" for view in views.values())
-        name = names[0][0].upper() + names[0][1:] if len(names) == 1 else f"{done} of {len(views)} done"
-        show, icon = (st.error, ":material/error:") if state == "failed" else (st.info, ":material/stop_circle:")
+        name = (
+            names[0][0].upper() + names[0][1:]
+            if len(names) == 1
+            else f"{done} of {len(views)} done"
+        )
+        show, icon = (
+            (st.error, ":material/error:")
+            if state == "failed"
+            else (st.info, ":material/stop_circle:")
+        )
         show(f"**{name}**: {words.plain(message)}", icon=icon)
 
 
@@ -243,13 +297,34 @@ def _one_bar(views: dict[str, View]) -> None:
     done = sum(view.state == "done" for view in views.values())
     running = [who for who, view in views.items() if view.state == "running"]
     weights = {who: _weight(view.study) for who, view in views.items()}
-    share = sum(weights[who] * (1.0 if view.state == "done" else view.phase.done / view.phase.total if view.state == "running" and view.phase and view.phase.total else 0.0)
-                for who, view in views.items()) / sum(weights.values())
-    expected = [expected_seconds(services().store, view.study) or view.study.typical() for view in views.values() if view.state == "queued"]
-    left = sum(view.seconds_left or 0.0 for view in views.values() if view.state == "running") + sum(filter(None, expected))
+    share = sum(
+        weights[who]
+        * (
+            1.0
+            if view.state == "done"
+            else (
+                view.phase.done / view.phase.total
+                if view.state == "running" and view.phase and view.phase.total
+                else 0.0
+            )
+        )
+        for who, view in views.items()
+    ) / sum(weights.values())
+    expected = [
+        expected_seconds(services().store, view.study) or view.study.typical()
+        for view in views.values()
+        if view.state == "queued"
+    ]
+    left = sum(
+        view.seconds_left or 0.0 for view in views.values() if view.state == "running"
+    ) + sum(filter(None, expected))
     told = f", {words.seconds(left)} left" if left and None not in expected else ""
     phase = views[running[0]].phase if running else None
-    now = f"; now {running[0]}{f' ({phase.name})' if phase else ''}" if running else "; waiting for their turn"
+    now = (
+        f"; now {running[0]}{f' ({phase.name})' if phase else ''}"
+        if running
+        else "; waiting for their turn"
+    )
     st.progress(min(1.0, share), text=f"**{done} of {len(views)}** done{now}{told}")
 
 
@@ -261,7 +336,9 @@ def _weight(study: Study) -> float:
 def _bar(who: str, view: View) -> None:
     name = who[0].upper() + who[1:]
     if view.state == "queued":
-        ahead = f"{view.place} run{'s' if view.place > 1 else ''} ahead" if view.place else "starting"
+        ahead = (
+            f"{view.place} run{'s' if view.place > 1 else ''} ahead" if view.place else "starting"
+        )
         st.progress(0.0, text=f"**{name}**: waiting for its turn ({ahead})")
         return
     phase = view.phase or Phase("starting")

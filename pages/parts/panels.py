@@ -25,8 +25,14 @@ def odds(guarantee: Guarantee, question: str, blind: str, seeing: str) -> None:
     left.markdown(f"{question} {words.odds(guarantee, blind, seeing)}")
     if guarantee.odds_mechanism is not None:
         n = words.of_hundred(guarantee.odds_mechanism)
-        right.image(charts.crowd(n), width="stretch",
-                    alt=f"100 small figures, {n} of them marked: in so many of 100 cases the attacker is right at most.")
+        right.image(
+            charts.crowd(n),
+            width="stretch",
+            alt=(
+                f"100 small figures, {n} of them marked: in so many of 100 cases the attacker is"
+                " right at most."
+            ),
+        )
         left.caption(words.odds_detail(guarantee))
 
 
@@ -48,21 +54,47 @@ def guarantee(promise: Guarantee) -> None:
     st.subheader("What is guaranteed", anchor=False)
     with st.container(border=True):
         first, second, third = st.columns(3)
-        first.metric("ε (privacy loss)", words.epsilon(promise.epsilon),
-                     help="How much the released thing may reveal about one unit of the data; smaller is more private. "
-                          "Every added 0.7 may double the odds of an attacker.")
-        second.metric("δ (slack beside ε)", "none" if promise.delta is None else rounding.chosen(promise.delta))
-        third.markdown(f":small[Protected]  \n**{promise.unit if promise.epsilon is not None else 'nobody'}**")
-        rows = {"Mechanism": promise.mechanism, "Accountant": promise.accountant, "Sampling": sampling(promise),
-                "Neighbours": promise.neighbours, "Against": promise.against, "Also released": promise.also_released,
-                "Note": promise.note}
-        st.markdown("\n".join(f"- **{name}**: {words.plain(text)}" for name, text in rows.items() if text))
+        first.metric(
+            "ε (privacy loss)",
+            words.epsilon(promise.epsilon),
+            help=(
+                "How much the released thing may reveal about one unit of the data; smaller is more"
+                " private. Every added 0.7 may double the odds of an attacker."
+            ),
+        )
+        second.metric(
+            "δ (slack beside ε)",
+            "none" if promise.delta is None else rounding.chosen(promise.delta),
+        )
+        third.markdown(
+            f":small[Protected]  \n**{promise.unit if promise.epsilon is not None else 'nobody'}**"
+        )
+        rows = {
+            "Mechanism": promise.mechanism,
+            "Accountant": promise.accountant,
+            "Sampling": sampling(promise),
+            "Neighbours": promise.neighbours,
+            "Against": promise.against,
+            "Also released": promise.also_released,
+            "Note": promise.note,
+        }
+        st.markdown(
+            "\n".join(f"- **{name}**: {words.plain(text)}" for name, text in rows.items() if text)
+        )
 
 
 def sampling(promise: Guarantee) -> str:
     """How units were chosen, with rate and number of steps where they matter."""
-    rate = f", rate {rounding.described(promise.sample_rate)}" if promise.sample_rate is not None else ""
-    steps = f", {promise.steps:,} step{'s' if promise.steps != 1 else ''}" if promise.steps is not None else ""
+    rate = (
+        f", rate {rounding.described(promise.sample_rate)}"
+        if promise.sample_rate is not None
+        else ""
+    )
+    steps = (
+        f", {promise.steps:,} step{'s' if promise.steps != 1 else ''}"
+        if promise.steps is not None
+        else ""
+    )
     return promise.sampling + rate + steps
 
 
@@ -77,7 +109,14 @@ def deeper(tabs: dict[str, Callable[[], None]]) -> None:
                 draw()
 
 
-def made(study: Study, result: Result, again: bool = True, more: dict[str, tuple[Study, Result]] | None = None, series: str = "", told: str = "") -> None:
+def made(
+    study: Study,
+    result: Result,
+    again: bool = True,
+    more: dict[str, tuple[Study, Result]] | None = None,
+    series: str = "",
+    told: str = "",
+) -> None:
     """How this was made: parameters, versions, seconds, downloads, the command that makes it again,
     if one can.
 
@@ -87,27 +126,53 @@ def made(study: Study, result: Result, again: bool = True, more: dict[str, tuple
     facts, more = result.made, more or {}
     with st.expander("How this was made", icon=":material/receipt_long:"):
         if facts:
-            st.markdown(f"Computed in **{facts['seconds']:{'.0f' if facts['seconds'] >= 10 else '.2g'}} s** on {facts['device']}, {facts['finished']}. "
-                        f"Key `{facts['key'][:16]}…`")
+            st.markdown(
+                f"Computed in **{facts['seconds']:{'.0f' if facts['seconds'] >= 10 else '.2g'}} s**"
+                f" on {facts['device']}, {facts['finished']}. Key `{facts['key'][:16]}…`"
+            )
             if told:
                 st.markdown(told)
             elif more:
-                st.markdown(f"That is for `{study.NAME}` alone; the {len(more)} others on this page took {sum(r.made.get('seconds', 0.0) for _, r in more.values()):.0f} s.")
+                st.markdown(
+                    f"That is for `{study.NAME}` alone; the {len(more)} others on this page took"
+                    f" {sum(r.made.get('seconds', 0.0) for _, r in more.values()):.0f} s."
+                )
         if again:
-            st.markdown("The command that makes it again; the address of this page is a link to it. Another kind of processor "
-                        "rounds sums otherwise, so that a training there may end a little elsewhere.")
+            st.markdown(
+                "The command that makes it again; the address of this page is a link to it. Another"
+                " kind of processor rounds sums otherwise, so that a training there may end a"
+                " little elsewhere."
+            )
             st.code(series or command(study), language="bash", wrap_lines=True)
         else:
             st.markdown("Your own picture was not stored, so nobody can make this again.")
         parameters, versions = st.columns(2)
-        fields = [f for f in type(study).model_fields if again or f not in ("dataset", "category", "index")]
-        parameters.dataframe({"parameter": fields, "value": [str(getattr(study, f)) for f in fields]}, hide_index=True, height=260)
+        fields = [
+            f
+            for f in type(study).model_fields
+            if again or f not in ("dataset", "category", "index")
+        ]
+        parameters.dataframe(
+            {"parameter": fields, "value": [str(getattr(study, f)) for f in fields]},
+            hide_index=True,
+            height=260,
+        )
         if facts:
-            versions.dataframe({"package": list(facts["versions"]), "version": list(facts["versions"].values())}, hide_index=True, height=260)
+            versions.dataframe(
+                {"package": list(facts["versions"]), "version": list(facts["versions"].values())},
+                hide_index=True,
+                height=260,
+            )
         if not again:
             return
-        st.download_button("Download all numbers (JSON)", export(study, result, more), f"veil-{study.NAME}.json",
-                           "application/json", icon=":material/download:", on_click="ignore")
+        st.download_button(
+            "Download all numbers (JSON)",
+            export(study, result, more),
+            f"veil-{study.NAME}.json",
+            "application/json",
+            icon=":material/download:",
+            on_click="ignore",
+        )
     if "not_stored" in facts:
         st.warning(words.plain(facts["not_stored"]), icon=":material/save:")
 
@@ -117,9 +182,29 @@ def export(study: Study, result: Result, more: dict[str, tuple[Study, Result]]) 
     metrics, guarantees, facts, curves and short arrays.
     """
     plain, arrays = result.parts()
-    small = {n.removeprefix("array:"): a.tolist() for n, a in arrays.items() if n.startswith("array:") and a.size <= 20_000}
-    others = {name: {"study": other.NAME, "params": other.model_dump(mode="json"), "metrics": found.metrics, "guarantee": asdict(found.guarantee), "facts": found.facts, "curves": found.curves,
-                     "arrays": {each: array.tolist() for each, array in found.arrays.items() if array.size <= 2000}}
-              for name, (other, found) in more.items()}
-    return json.dumps({"study": result.made.get("study", study.NAME), "params": study.model_dump(mode="json")} | plain | {"arrays": small} | ({"more": others} if others else {}), indent=1)
-
+    small = {
+        n.removeprefix("array:"): a.tolist()
+        for n, a in arrays.items()
+        if n.startswith("array:") and a.size <= 20_000
+    }
+    others = {
+        name: {
+            "study": other.NAME,
+            "params": other.model_dump(mode="json"),
+            "metrics": found.metrics,
+            "guarantee": asdict(found.guarantee),
+            "facts": found.facts,
+            "curves": found.curves,
+            "arrays": {
+                each: array.tolist() for each, array in found.arrays.items() if array.size <= 2000
+            },
+        }
+        for name, (other, found) in more.items()
+    }
+    return json.dumps(
+        {"study": result.made.get("study", study.NAME), "params": study.model_dump(mode="json")}
+        | plain
+        | {"arrays": small}
+        | ({"more": others} if others else {}),
+        indent=1,
+    )

@@ -47,4 +47,12 @@ def scrubber(frames: dict[str, bytes], label: str, alt: str, key: str) -> None:
     """Words for each frame → PNG bytes, in order; opens at the last one. label: what is dragged,
     for those who hear the page.
     """
-    _film(key=key, data={"frames": [base64.b64encode(png).decode() for png in frames.values()], "names": list(frames), "label": label, "alt": alt})
+    _film(
+        key=key,
+        data={
+            "frames": [base64.b64encode(png).decode() for png in frames.values()],
+            "names": list(frames),
+            "label": label,
+            "alt": alt,
+        },
+    )

@@ -39,7 +39,11 @@ def seconds(value: float) -> str:
     if value < 90:
         whole = max(1, round(value))
         return f"about {whole} second{'s' if whole > 1 else ''}"
-    return f"about {round(value / 60)} minutes" if value < 5400 else f"about {round(value / 3600)} hours"
+    return (
+        f"about {round(value / 60)} minutes"
+        if value < 5400
+        else f"about {round(value / 3600)} hours"
+    )
 
 
 def after(steps: int) -> str:
@@ -72,7 +76,11 @@ def how_often(odds: float) -> str:
     n = of_hundred(odds)
     if n < 100:
         return f"are right at most **{n} times in 100**"
-    return "can be **all but certain**" if odds > 1 - 1e-6 else "may be right more than **99 times in 100**"
+    return (
+        "can be **all but certain**"
+        if odds > 1 - 1e-6
+        else "may be right more than **99 times in 100**"
+    )
 
 
 def times(value: float) -> str:
@@ -86,10 +94,17 @@ def times(value: float) -> str:
 def odds_detail(guarantee: Guarantee) -> str:
     """Both odds, exact: for any method with this (ε, δ), and for this one."""
     if guarantee.odds_mechanism > 1 - 5e-5:
-        return f"At ε = {epsilon(guarantee.epsilon)} the noise protects nobody against such an attacker: they may err less than once in 20,000 times."
-    return (f"Two bounds, for whoever starts from even odds. Some method with ε = {epsilon(guarantee.epsilon)}, δ = {rounding.chosen(guarantee.delta)} "
-            f"might leave {at_most(guarantee.odds_any, 2, times=100)} in 100; this one, whose noise is known exactly, leaves at most "
-            f"{at_most(guarantee.odds_mechanism, 2, times=100)}.{_by_chance(guarantee)}")
+        return (
+            f"At ε = {epsilon(guarantee.epsilon)} the noise protects nobody against such an"
+            " attacker: they may err less than once in 20,000 times."
+        )
+    return (
+        "Two bounds, for whoever starts from even odds. Some method with ε ="
+        f" {epsilon(guarantee.epsilon)}, δ = {rounding.chosen(guarantee.delta)} might leave"
+        f" {at_most(guarantee.odds_any, 2, times=100)} in 100; this one, whose noise is known"
+        " exactly, leaves at most"
+        f" {at_most(guarantee.odds_mechanism, 2, times=100)}.{_by_chance(guarantee)}"
+    )
 
 
 def _by_chance(guarantee: Guarantee) -> str:
@@ -103,11 +118,17 @@ def _by_chance(guarantee: Guarantee) -> str:
     if never < 0.01:
         return ""
     whom = "participants" if "participant" in guarantee.unit else "pictures"
-    told = f" Steps draw at random, and {rounding.at_least(never, 0, times=100)} in 100 {whom} were never drawn at all"
+    told = (
+        f" Steps draw at random, and {rounding.at_least(never, 0, times=100)} in 100 {whom} were"
+        " never drawn at all"
+    )
     others = guarantee.odds_undrawn > 1 - never / 2 + 1e-9
     if of_hundred(guarantee.odds_undrawn) == 100:
         if others:
-            return f"{told}; but something is released of all besides: this luck alone protects nobody."
+            return (
+                f"{told}; but something is released of all besides: this luck alone protects"
+                " nobody."
+            )
         return f"{told}: so few that this luck alone protects hardly anybody."
     besides = ", with the noise on what is released of all besides," if others else ""
     most = of_hundred(guarantee.odds_undrawn)
@@ -119,17 +140,21 @@ def told_apart(metrics: dict[str, float], promise: Guarantee) -> str:
     allowed to such areas; and that odds are another question.
     """
     right = f"{100 * metrics['membership_features']:.0f}"
-    found = (f"Of a training picture and a held-out one, the attack above names the right one **{right}** "
-             "times in 100 (50 is a coin flip). That is the area under its ROC curve.")
+    found = (
+        "Of a training picture and a held-out one, the attack above names the right one"
+        f" **{right}** times in 100 (50 is a coin flip). That is the area under its ROC curve."
+    )
     if promise.epsilon is None:
         return f"{found} It is what one attack found. Nothing is promised: another may find more."
     mine, any_ = of_hundred(metrics["area_mechanism"]), of_hundred(metrics["area_any"])
-    return (f"{found} Take a picture's score in a training that it was part of, and its score in another "
-            "training that it was not part of. Behind this noise, no attack's scores tell the two apart with "
-            f"an area above **{mine}** in 100; behind any method with ε = {epsilon(promise.epsilon)}, with none "
-            f"above {any_}. Training and held-out pictures may differ in other ways, too, which an attack may "
-            "use where nothing leaks. What follows is about another question, yes or no about a single "
-            "picture, which has a bound of its own.")
+    return (
+        f"{found} Take a picture's score in a training that it was part of, and its score in"
+        " another training that it was not part of. Behind this noise, no attack's scores tell the"
+        f" two apart with an area above **{mine}** in 100; behind any method with ε ="
+        f" {epsilon(promise.epsilon)}, with none above {any_}. Training and held-out pictures may"
+        " differ in other ways, too, which an attack may use where nothing leaks. What follows is"
+        " about another question, yes or no about a single picture, which has a bound of its own."
+    )
 
 
 def margin_of_ranks(members: int, others: int) -> float:
@@ -144,7 +169,11 @@ def margin(share: float, count: int) -> float:
     1].
     """
     z = 1.96
-    return z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return (
+        z
+        / (1 + z * z / count)
+        * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    )
 
 
 def give_or_take(margin: float, times: int = 100, digits: int = 1) -> str:
@@ -158,23 +187,39 @@ def give_or_take(margin: float, times: int = 100, digits: int = 1) -> str:
 Ends = dict[float, list[tuple[float, float]]]
 
 
-def least_epsilon(means: list[tuple[float, float, float]], ends: Ends, wanted: float, open_: float | None = None) -> str:
+def least_epsilon(
+    means: list[tuple[float, float, float]], ends: Ends, wanted: float, open_: float | None = None
+) -> str:
     """What reached an accuracy with the least ε, and what to try next. means: (ε, mean accuracy,
     noise multiplier), by ε; open_: accuracy without privacy.
     """
-    reached = [(epsilon_, accuracy, noise) for epsilon_, accuracy, noise in means if accuracy >= wanted]
+    reached = [
+        (epsilon_, accuracy, noise) for epsilon_, accuracy, noise in means if accuracy >= wanted
+    ]
     if not reached:
         best = max(means, key=lambda found: found[1])
-        told = f"None of what has run reached {100 * wanted:.1f} %: the best was {100 * best[1]:.2f} % at ε = {epsilon(best[0])}. "
+        told = (
+            f"None of what has run reached {100 * wanted:.1f} %: the best was {100 * best[1]:.2f} %"
+            f" at ε = {epsilon(best[0])}. "
+        )
         if open_ is not None and open_ < wanted:
-            return f"{told}Without privacy it is {100 * open_:.2f} %, so less noise will hardly do: take a data set with more pictures, or another network."
+            return (
+                f"{told}Without privacy it is {100 * open_:.2f} %, so less noise will hardly do:"
+                " take a data set with more pictures, or another network."
+            )
         return f"{told}Take less noise, more epochs, or a data set with more pictures."
     least = reached[0]
     below = [found for found in means if found[0] < least[0]]
-    told = f"ε = **{epsilon(least[0])}** (σ = {least[2]:g}) reached {spread([y for _, y in ends[least[2]]])}."
+    told = (
+        f"ε = **{epsilon(least[0])}** (σ = {least[2]:g}) reached"
+        f" {spread([y for _, y in ends[least[2]]])}."
+    )
     if not below:
         return f"{told} That was the most private of all that have run: a smaller ε may do as well."
-    return f"{told} ε = {epsilon(below[-1][0])} did not ({100 * below[-1][1]:.2f} %). Try next: ε ≈ {math.sqrt(least[0] * below[-1][0]):.2g}."
+    return (
+        f"{told} ε = {epsilon(below[-1][0])} did not ({100 * below[-1][1]:.2f} %). Try next: ε ≈"
+        f" {math.sqrt(least[0] * below[-1][0]):.2g}."
+    )
 
 
 def most_accuracy(means: list[tuple[float, float, float]], ends: Ends, budget: float) -> str:
@@ -183,7 +228,10 @@ def most_accuracy(means: list[tuple[float, float, float]], ends: Ends, budget: f
     if not within:
         return f"Nothing that has run spends as little: the least was ε = {epsilon(means[0][0])}."
     best = max(within, key=lambda found: found[1])
-    return f"**{100 * best[1]:.2f} %** was the most, at σ = {best[2]:g} (ε = {epsilon(best[0])}): {spread([y for _, y in ends[best[2]]])}."
+    return (
+        f"**{100 * best[1]:.2f} %** was the most, at σ = {best[2]:g} (ε = {epsilon(best[0])}):"
+        f" {spread([y for _, y in ends[best[2]]])}."
+    )
 
 
 def spread(values: list[float]) -> str:
@@ -199,16 +247,20 @@ def balanced(metrics: dict[str, float], of: str = "test_accuracy") -> str:
     name = f"balanced_{of}"
     if name not in metrics:
         return ""
-    return (f" (balanced accuracy {100 * metrics[name]:.1f} %; always saying the most frequent "
-            f"class reaches {100 * metrics['guessing']:.1f} %)")
+    return (
+        f" (balanced accuracy {100 * metrics[name]:.1f} %; always saying the most frequent "
+        f"class reaches {100 * metrics['guessing']:.1f} %)"
+    )
 
 
 def balanced_column(metrics: dict[str, float]) -> dict[str, str]:
     """The same for a table."""
     if "balanced_test_accuracy" not in metrics:
         return {}
-    return {"balanced, %": f"{100 * metrics['balanced_test_accuracy']:.2f}",
-            "guessing, %": f"{100 * metrics['guessing']:.2f}"}
+    return {
+        "balanced, %": f"{100 * metrics['balanced_test_accuracy']:.2f}",
+        "guessing, %": f"{100 * metrics['guessing']:.2f}",
+    }
 
 
 def warned(found: dict[str, Result]) -> dict[str, list[str]]:
@@ -220,49 +272,114 @@ def warned(found: dict[str, Result]) -> dict[str, list[str]]:
     return said
 
 
-SEVERAL_RELEASES = ("Each strength of noise is a release of the pictures by itself, with noise of its own. "
-                    "Publishing several of them, or what was learned from them, spends the sum of their ε.")
+SEVERAL_RELEASES = (
+    "Each strength of noise is a release of the pictures by itself, with noise of its own. "
+    "Publishing several of them, or what was learned from them, spends the sum of their ε."
+)
 CHEATS = {
     "none": "Choose a way to cheat, and see whether the auditor finds it.",
-    "no clipping": "Nobody's pull is cut short: a single odd picture can steer the network, and the noise no longer hides it.",
+    "no clipping": (
+        "Nobody's pull is cut short: a single odd picture can steer the network, and the noise no"
+        " longer hides it."
+    ),
     "half the noise": "Half of the noise that ε is charged for.",
-    "shuffled batches": "Every picture is used exactly once an epoch, as trainings without privacy do. ε counts on the luck of being drawn or not, which the others cannot foresee.",
-    "float32 noise": "Noise of the right size from an ordinary generator, as most code draws it. Far out it takes few "
-                     "values only, and one picture can show as a value that noise alone never takes.",
+    "shuffled batches": (
+        "Every picture is used exactly once an epoch, as trainings without privacy do. ε counts on"
+        " the luck of being drawn or not, which the others cannot foresee."
+    ),
+    "float32 noise": (
+        "Noise of the right size from an ordinary generator, as most code draws it. Far out it"
+        " takes few values only, and one picture can show as a value that noise alone never takes."
+    ),
 }
-WHO = {"private": "with privacy", "not private": "without privacy", "no noise": "clipped, without noise"}
+WHO = {
+    "private": "with privacy",
+    "not private": "without privacy",
+    "no noise": "clipped, without noise",
+}
 
 
 def tied(promise: Guarantee, found: dict[str, dict[str, float]], cheat: str = "none") -> str:
     """What is promised beside what was found, in one line. found: a key of WHO → metrics of the
     attack; cheat: of the auditor's training, not of the one attacked.
     """
-    parts = [f"promised: at most **{of_hundred(promise.odds_mechanism)}**"] if promise.odds_mechanism is not None else ["promised: **nothing**"]
-    parts += [f"this attack, {WHO[who]}: **{100 * metrics['right_guesses_like_it']:.1f}**" for who, metrics in found.items()]
+    parts = (
+        [f"promised: at most **{of_hundred(promise.odds_mechanism)}**"]
+        if promise.odds_mechanism is not None
+        else ["promised: **nothing**"]
+    )
+    parts += [
+        f"this attack, {WHO[who]}: **{100 * metrics['right_guesses_like_it']:.1f}**"
+        for who, metrics in found.items()
+    ]
     honest = "" if cheat == "none" else "**For the honest training**, which is the one attacked: "
-    return f"{honest}{'of' if honest else 'Of'} 100 guesses whether a picture was in, so many are right: a coin **50**; {'; '.join(parts)}."
+    return (
+        f"{honest}{'of' if honest else 'Of'} 100 guesses whether a picture was in, so many are"
+        f" right: a coin **50**; {'; '.join(parts)}."
+    )
 
 
 def audited(metrics: dict[str, float], facts: dict, cheat: str, delta: float) -> str:
     """What an audit has found, in sentences."""
-    floor, ceiling, broken = metrics["floor"], metrics["ceiling"], [check["name"] for check in facts["checks"] if not check["kept"]]
-    guesses = f"right {metrics['right']:,.0f} of {metrics['guesses']:,.0f} times about which of the made-up examples were in"
-    shown = f"with {100 * facts['confidence']:.0f} % confidence **at least ε = {rounding.floor(floor)}** is spent by training so" if floor else "which may be luck: nothing was shown to be spent"
-    told = f"The auditor guessed {guesses}: {shown}. Promised is **at most {epsilon(ceiling)}**, both at δ = {rounding.chosen(delta)}."
-    verdict = "No promise was found broken. What is really spent lies between the two, unless this is one of the 5 in 100 audits whose floor is too high."
+    floor, ceiling, broken = (
+        metrics["floor"],
+        metrics["ceiling"],
+        [check["name"] for check in facts["checks"] if not check["kept"]],
+    )
+    guesses = (
+        f"right {metrics['right']:,.0f} of {metrics['guesses']:,.0f} times about which of the"
+        " made-up examples were in"
+    )
+    shown = (
+        f"with {100 * facts['confidence']:.0f} % confidence **at least ε ="
+        f" {rounding.floor(floor)}** is spent by training so"
+        if floor
+        else "which may be luck: nothing was shown to be spent"
+    )
+    told = (
+        f"The auditor guessed {guesses}: {shown}. Promised is **at most {epsilon(ceiling)}**, both"
+        f" at δ = {rounding.chosen(delta)}."
+    )
+    verdict = (
+        "No promise was found broken. What is really spent lies between the two, unless this is one"
+        " of the 5 in 100 audits whose floor is too high."
+    )
     if metrics["beyond"]:
-        verdict = "**That cannot be**: so many right guesses happen to a training that keeps its promise in less than one of 1,000 audits."
+        verdict = (
+            "**That cannot be**: so many right guesses happen to a training that keeps its promise"
+            " in less than one of 1,000 audits."
+        )
     elif broken and floor > ceiling:
-        verdict = f"**A promise of the method is broken** ({'; '.join(broken)}), and the guesses agree: its ε was not earned."
+        verdict = (
+            f"**A promise of the method is broken** ({'; '.join(broken)}), and the guesses agree:"
+            " its ε was not earned."
+        )
     elif broken:
-        verdict = f"The guesses alone do not show it, but **a promise of the method is broken** ({'; '.join(broken)}): its ε was not earned."
+        verdict = (
+            "The guesses alone do not show it, but **a promise of the method is broken**"
+            f" ({'; '.join(broken)}): its ε was not earned."
+        )
     elif floor > ceiling:
-        verdict = "The floor lies above the ceiling: either the training gives away more than it says, or this is one of the 5 in 100 audits whose floor is too high. Another seed tells."
-    planted = "" if cheat == "none" else f"Here an error was planted: **{cheat}**. " + ("The auditor **found it**. " if metrics["violated"] else "The auditor **did not find it**. ")
+        verdict = (
+            "The floor lies above the ceiling: either the training gives away more than it says, or"
+            " this is one of the 5 in 100 audits whose floor is too high. Another seed tells."
+        )
+    planted = (
+        ""
+        if cheat == "none"
+        else f"Here an error was planted: **{cheat}**. "
+        + (
+            "The auditor **found it**. "
+            if metrics["violated"]
+            else "The auditor **did not find it**. "
+        )
+    )
     return f"{planted}{told} {verdict}"
 
 
-def audited_all(found: dict[str, dict[str, float]], blind: list[str], total: int, cheat: str) -> str:
+def audited_all(
+    found: dict[str, dict[str, float]], blind: list[str], total: int, cheat: str
+) -> str:
     """What audits of several trainings have found. blind: those whose noise is too strong for the
     auditor to see this cheat.
     """
@@ -270,9 +387,25 @@ def audited_all(found: dict[str, dict[str, float]], blind: list[str], total: int
     so_far = "" if len(found) == total else f" ({len(found)} of {total} audited so far)"
     if cheat != "none":
         missed = [name for name in found if name not in broken]
-        return (f"**{cheat.capitalize()}** was planted in all of them. The auditor found it in **{len(broken)} of {len(found)}**{so_far}"
-                + (f" and missed it in {', '.join(missed)}" + (": so much noise hides it from the auditor as well." if set(missed) <= set(blind) else ".") if missed else "."))
-    return (f"**{len(broken)} of {len(found)}** break a promise: {', '.join(broken)}{so_far}." if broken else f"In **none of {len(found)}** was a promise found broken{so_far}.")
+        return (
+            f"**{cheat.capitalize()}** was planted in all of them. The auditor found it in"
+            f" **{len(broken)} of {len(found)}**{so_far}"
+            + (
+                f" and missed it in {', '.join(missed)}"
+                + (
+                    ": so much noise hides it from the auditor as well."
+                    if set(missed) <= set(blind)
+                    else "."
+                )
+                if missed
+                else "."
+            )
+        )
+    return (
+        f"**{len(broken)} of {len(found)}** break a promise: {', '.join(broken)}{so_far}."
+        if broken
+        else f"In **none of {len(found)}** was a promise found broken{so_far}."
+    )
 
 
 def kept(check: dict) -> str:
@@ -282,43 +415,92 @@ def kept(check: dict) -> str:
 
 def powers(facts: dict) -> str:
     """How likely a false alarm is, and how guesses are counted."""
-    return (f"A promise of a correct training is called broken in at most {100 * facts['false_alarm']:.0f} of 100 audits. Guesses: the best of four numbers of them, fixed beforehand, each at its share of the "
-            "5 % (Steinke, Nasr and Jagielski 2023).")
+    return (
+        "A promise of a correct training is called broken in at most"
+        f" {100 * facts['false_alarm']:.0f} of 100 audits. Guesses: the best of four numbers of"
+        " them, fixed beforehand, each at its share of the 5 % (Steinke, Nasr and Jagielski 2023)."
+    )
 
 
 def attacked(found: dict[str, dict[str, float]]) -> str:
     """How often the attacker guesses right. found: a key of WHO → metrics of the attack."""
-    told = [f"**{100 * metrics['right_guesses_like_it']:.1f} ± {give_or_take(metrics['right_guesses_margin'])} times in 100** {WHO[who]}" for who, metrics in found.items()]
-    rare = [f"**{1000 * metrics['found_at_0.001']:.1f} ± {give_or_take(metrics['found_at_0.001_margin'], 1000)}** {WHO[who]}" for who, metrics in found.items()]
-    return (f"Asked about a picture that was in by a coin flip, the attacker is right {', '.join(told)}; a coin is right 50 times. "
-            f"If one false alarm in 1,000 is all that is allowed, of 1,000 pictures that were in they find {' and '.join(rare)}; a guesser finds 1.")
+    told = [
+        f"**{100 * metrics['right_guesses_like_it']:.1f} ±"
+        f" {give_or_take(metrics['right_guesses_margin'])} times in 100** {WHO[who]}"
+        for who, metrics in found.items()
+    ]
+    rare = [
+        f"**{1000 * metrics['found_at_0.001']:.1f} ±"
+        f" {give_or_take(metrics['found_at_0.001_margin'], 1000)}** {WHO[who]}"
+        for who, metrics in found.items()
+    ]
+    return (
+        "Asked about a picture that was in by a coin flip, the attacker is right"
+        f" {', '.join(told)}; a coin is right 50 times. If one false alarm in 1,000 is all that is"
+        f" allowed, of 1,000 pictures that were in they find {' and '.join(rare)}; a guesser"
+        " finds 1."
+    )
 
 
 def shadowed(found: dict[str, dict[str, float]], bounded: bool) -> str:
     """How it was measured."""
     first = next(iter(found.values()))
     own = [f"{100 * metrics['right_guesses']:.1f} ({WHO[who]})" for who, metrics in found.items()]
-    promise = "The dark lines are what no attack can beat; that this one finds little is no promise." if bounded else "That this attack finds little is no promise: nothing is promised here, and another may find more."
-    return (f"LiRA (Carlini et al. 2022) on {first['shadows']:.0f} networks like it, each attacked with the help of others, {first['candidates']:,.0f} pictures each: thick lines, with 95 % margins over networks and pictures (where networks differ much in what they give away, such a margin holds about 88 times in 100). Thin: "
-            f"this very network, half of the pictures its training pictures and half test pictures, right {', '.join(own)} times in 100, give or take "
-            f"{give_or_take(margin(0.5, int(first['candidates'])))}. {promise}")
+    promise = (
+        "The dark lines are what no attack can beat; that this one finds little is no promise."
+        if bounded
+        else (
+            "That this attack finds little is no promise: nothing is promised here, and another may"
+            " find more."
+        )
+    )
+    return (
+        f"LiRA (Carlini et al. 2022) on {first['shadows']:.0f} networks like it, each attacked with"
+        f" the help of others, {first['candidates']:,.0f} pictures each: thick lines, with 95 %"
+        " margins over networks and pictures (where networks differ much in what they give away,"
+        " such a margin holds about 88 times in 100). Thin: this very network, half of the"
+        f" pictures its training pictures and half test pictures, right {', '.join(own)} times in"
+        f" 100, give or take {give_or_take(margin(0.5, int(first['candidates'])))}. {promise}"
+    )
 
 
 # --- generated pictures ---------------------------------------------------------------------------
 
 BEYOND = 1e6  # a metric above is told as that
 COPIED = 0.05  # share of held-out pictures that look like copies, by construction
-CONTROLS = {"held-out": "unseen real pictures", "copies": "exact copies", "untrained": "untrained generator"}
+CONTROLS = {
+    "held-out": "unseen real pictures",
+    "copies": "exact copies",
+    "untrained": "untrained generator",
+}
 
 
 def short(value: float) -> str:
     """A number beside its dot."""
-    return "" if math.isnan(value) else "beyond" if value > BEYOND else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return (
+        ""
+        if math.isnan(value)
+        else "beyond"
+        if value > BEYOND
+        else f"{value:,.0f}"
+        if value >= 100
+        else f"{value:.3g}"
+    )
 
 
 def large(value: float) -> str:
     """A number with its size, however large."""
-    return "none" if math.isnan(value) else "beyond a million" if value > BEYOND else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return (
+        "none"
+        if math.isnan(value)
+        else (
+            "beyond a million"
+            if value > BEYOND
+            else f"{value:.3g}"
+            if abs(value) < 1000
+            else f"{value:,.0f}"
+        )
+    )
 
 
 def grown(curves: dict[str, list[tuple[float, float]]], steps: int) -> str:
@@ -326,7 +508,15 @@ def grown(curves: dict[str, list[tuple[float, float]]], steps: int) -> str:
     if not curves.get("frechet_distance"):
         return "About to begin."
     step, spent = curves["frechet_distance"][-1][0], [y for _, y in curves.get("epsilon", [])]
-    told = "; nothing promised" if not spent else f"; ε = {epsilon(spent[-1])}, all of it spent before the first step" if spent[0] else f"; ε = {epsilon(spent[-1])} spent so far, at most"
+    told = (
+        "; nothing promised"
+        if not spent
+        else (
+            f"; ε = {epsilon(spent[-1])}, all of it spent before the first step"
+            if spent[0]
+            else f"; ε = {epsilon(spent[-1])} spent so far, at most"
+        )
+    )
     return f"Measured at step {step:,.0f} of {steps:,}{told}."
 
 
@@ -340,7 +530,9 @@ def suspicious(metrics: dict[str, float], space: str = "pixels") -> bool:
     100? Repeats of a picture count once: as many as have nearest pictures of their own.
     """
     n, held = metrics[f"distinct_{space}"], metrics[f"yardstick_{space}"]
-    return metrics[f"copies_{space}"] > COPIED + 2.33 * math.sqrt(COPIED * (1 - COPIED) * (1 / n + 1 / held))
+    return metrics[f"copies_{space}"] > COPIED + 2.33 * math.sqrt(
+        COPIED * (1 - COPIED) * (1 / n + 1 / held)
+    )
 
 
 def copied(metrics: dict[str, dict[str, float]], made: tuple[str, ...]) -> str:
@@ -351,36 +543,77 @@ def copied(metrics: dict[str, dict[str, float]], made: tuple[str, ...]) -> str:
     doubted = doubt(metrics[CONTROLS["copies"]], metrics[CONTROLS["held-out"]])
     unseen = metrics[CONTROLS["held-out"]]["again_pixels"]  # duplicates within the data
     lost = [name for name, found in metrics.items() if untold(found)]
-    guilty = [] if doubted else [name for name in made if metrics[name]["again_pixels"] > 2 * unseen]
+    guilty = (
+        [] if doubted else [name for name in made if metrics[name]["again_pixels"] > 2 * unseen]
+    )
     uneasy = [name for name in made if name not in guilty and suspicious(metrics[name])]
-    blind = [name for name in made if name not in guilty and metrics[name].get("precision", 1.0) < 0.05]
-    told = (f"- **Are there copies?** Of the {metrics[made[0]]['learned']:,} pictures that they learned from, so many come back: {_each(made, again)} (unseen real pictures {again[CONTROLS['held-out']]}, exact "
-            f"copies {again[CONTROLS['copies']]}). ")
+    blind = [
+        name for name in made if name not in guilty and metrics[name].get("precision", 1.0) < 0.05
+    ]
+    told = (
+        f"- **Are there copies?** Of the {metrics[made[0]]['learned']:,} pictures that they learned"
+        f" from, so many come back: {_each(made, again)} (unseen real pictures"
+        f" {again[CONTROLS['held-out']]}, exact copies {again[CONTROLS['copies']]}). "
+    )
     if doubted:
-        told += (f"**That says nothing here, so no verdict is given**: {doubted}. Pictures that stand both among those learned from and among the held-out ones, or that all look alike, make this test blind. ")
+        told += (
+            f"**That says nothing here, so no verdict is given**: {doubted}. Pictures that stand"
+            " both among those learned from and among the held-out ones, or that all look alike,"
+            " make this test blind. "
+        )
         uneasy = blind = []
     if guilty:
         told += f"**The {_and(guilty)} hands out pictures that it learned from.** "
     if uneasy:
-        told += (f"Of the {_and(uneasy)}, more pictures than chance explains lie nearer to those learned from than to unseen ones: some may have been learned by heart, or few kinds are drawn, which look alike. ")
+        told += (
+            f"Of the {_and(uneasy)}, more pictures than chance explains lie nearer to those learned"
+            " from than to unseen ones: some may have been learned by heart, or few kinds are"
+            " drawn, which look alike. "
+        )
     if lost:
         told += f"**Nothing can be said of {_and(lost)}**: distances there are no numbers. "
     elif not guilty and not uneasy and not doubted:
-        told += f"**In none of them does this test find a picture again{', beyond what duplicates within the data give' if unseen else ''}.** With fewer pictures to learn from it may. "
+        told += (
+            "**In none of them does this test find a picture"
+            f" again{', beyond what duplicates within the data give' if unseen else ''}.** With"
+            " fewer pictures to learn from it may. "
+        )
     if blind:
-        told += f"The {_and(blind)} drew nothing that could pass for a real picture, so that says little. "
-    told += "A test that finds nothing proves nothing; what a private generator promises holds against every test."
+        told += (
+            f"The {_and(blind)} drew nothing that could pass for a real picture, so that says"
+            " little. "
+        )
+    told += (
+        "A test that finds nothing proves nothing; what a private generator promises holds against"
+        " every test."
+    )
     far = {name: short(found["frechet_distance"]) for name, found in metrics.items()}
-    told += f"\n- **What have they learned?** Distance from real pictures: {_each(made, far)} (unseen real pictures {far[CONTROLS['held-out']]}, an untrained generator {far[CONTROLS['untrained']]})."
-    copies, least = metrics[CONTROLS["copies"]], min(made, key=lambda name: _or_worst(metrics[name].get("mifid_torchmetrics", math.inf)))
-    if copies.get("mifid_torchmetrics", math.inf) < metrics[least].get("mifid_torchmetrics", -math.inf):
-        told += (f"\n- **Does MiFID see copies?** It was made to punish them. As torchmetrics computes it, {metrics[CONTROLS['copies']]['pictures']:,} exact copies score {short(copies['mifid_torchmetrics'])}, "
-                 f"*better* than every generator here (at least {short(metrics[least]['mifid_torchmetrics'])}).")
+    told += (
+        f"\n- **What have they learned?** Distance from real pictures: {_each(made, far)} (unseen"
+        f" real pictures {far[CONTROLS['held-out']]}, an untrained generator"
+        f" {far[CONTROLS['untrained']]})."
+    )
+    copies, least = (
+        metrics[CONTROLS["copies"]],
+        min(made, key=lambda name: _or_worst(metrics[name].get("mifid_torchmetrics", math.inf))),
+    )
+    if copies.get("mifid_torchmetrics", math.inf) < metrics[least].get(
+        "mifid_torchmetrics", -math.inf
+    ):
+        told += (
+            "\n- **Does MiFID see copies?** It was made to punish them. As torchmetrics computes"
+            f" it, {metrics[CONTROLS['copies']]['pictures']:,} exact copies score"
+            f" {short(copies['mifid_torchmetrics'])}, *better* than every generator here (at least"
+            f" {short(metrics[least]['mifid_torchmetrics'])})."
+        )
     of_unseen = metrics[CONTROLS["held-out"]].get("mifid_torchmetrics", -math.inf)
     for name in guilty:
         if metrics[name].get("mifid_torchmetrics", math.inf) <= of_unseen:
-            told += (f"\n- **Does MiFID see copies?** As torchmetrics computes it, the {name}, which copies, scores {short(metrics[name]['mifid_torchmetrics'])}, no worse than real pictures that nobody learned "
-                     f"from ({short(of_unseen)}).")
+            told += (
+                f"\n- **Does MiFID see copies?** As torchmetrics computes it, the {name}, which"
+                f" copies, scores {short(metrics[name]['mifid_torchmetrics'])}, no worse than real"
+                f" pictures that nobody learned from ({short(of_unseen)})."
+            )
     return told
 
 
@@ -399,21 +632,42 @@ def _and(names: list[str]) -> str:
 
 def sets(extractor: str, count: int) -> str:
     """What the chart of sets shows."""
-    by = {"classifier": "our own network's 64 features", "efficientnet_lite0": "EfficientNet-Lite0's 1,280 features", "inception": "Inception-v3's 2,048 features: this distance is FID",
-          "inception64": "the first 64 features of Inception-v3: not FID proper"}[extractor]
-    return (f"Small is good in each panel; but an exact copy is near to real pictures, too, and only the second panel looks for copies. Distances over {by}, up to {count:,} pictures of each set. Grey: sets of which the answer is known. Dotted: where real "
-            "pictures lie that nobody learned from, about 5 in 100. A generator that draws few kinds of pictures may lie above that without copying; whether pictures *come back* is asked more strictly.")
+    by = {
+        "classifier": "our own network's 64 features",
+        "efficientnet_lite0": "EfficientNet-Lite0's 1,280 features",
+        "inception": "Inception-v3's 2,048 features: this distance is FID",
+        "inception64": "the first 64 features of Inception-v3: not FID proper",
+    }[extractor]
+    return (
+        "Small is good in each panel; but an exact copy is near to real pictures, too, and only"
+        f" the second panel looks for copies. Distances over {by}, up to {count:,} pictures of each"
+        " set. Grey: sets of which the answer is known. Dotted: where real pictures lie that"
+        " nobody learned from, about 5 in 100. A generator that draws few kinds of pictures may"
+        " lie above that without copying; whether pictures *come back* is asked more strictly."
+    )
 
 
 def measured(m: dict[str, float]) -> dict[str, str]:
     """A row of the table of all metrics."""
     percent = lambda name: f"{100 * m[name]:.1f}" if name in m else "none"
     number_ = lambda name: large(m[name]) if name in m else "none"
-    return {"come back, by pixels": f"{m['again_pixels']:,}", "come back, by features": f"{m['again_features']:,}", "like copies, by pixels, %": percent("copies_pixels"),
-            "like copies, by features, %": percent("copies_features"), "Fréchet distance": number_("frechet_distance"), "kernel distance": number_("kernel_distance"), "precision, %": percent("precision"),
-            "recall, %": percent("recall"), "MiFID, torchmetrics": number_("mifid_torchmetrics"), "MiFID, Bai": number_("mifid_bai"), "cosine distance, real to made": f"{m.get('cosine_real_to_made', math.nan):.4f}",
-            "cosine distance, made to real": f"{m.get('cosine_made_to_real', math.nan):.4f}", "distance ratio, pixels": f"{m['ratio_pixels']:.3f}", "distance ratio, features": f"{m['ratio_features']:.3f}",
-            "pictures": f"{m['pictures']:,}"}
+    return {
+        "come back, by pixels": f"{m['again_pixels']:,}",
+        "come back, by features": f"{m['again_features']:,}",
+        "like copies, by pixels, %": percent("copies_pixels"),
+        "like copies, by features, %": percent("copies_features"),
+        "Fréchet distance": number_("frechet_distance"),
+        "kernel distance": number_("kernel_distance"),
+        "precision, %": percent("precision"),
+        "recall, %": percent("recall"),
+        "MiFID, torchmetrics": number_("mifid_torchmetrics"),
+        "MiFID, Bai": number_("mifid_bai"),
+        "cosine distance, real to made": f"{m.get('cosine_real_to_made', math.nan):.4f}",
+        "cosine distance, made to real": f"{m.get('cosine_made_to_real', math.nan):.4f}",
+        "distance ratio, pixels": f"{m['ratio_pixels']:.3f}",
+        "distance ratio, features": f"{m['ratio_features']:.3f}",
+        "pictures": f"{m['pictures']:,}",
+    }
 
 
 MIFID = """
@@ -548,38 +802,88 @@ At a share $\alpha$ of false alarms no attack finds more than $\min_\varepsilon 
 
 # --- phones that share gradients ------------------------------------------------------------------
 
+
 def per_hundred(share: float) -> str:
     """An accuracy as 'of 100': '96.7'."""
     return f"{100 * share:.1f}"
 
 
-def shared(metrics: dict[str, dict[str, float]], name: str, people: int, rounds: int, tested: int) -> str:
+def shared(
+    metrics: dict[str, dict[str, float]], name: str, people: int, rounds: int, tested: int
+) -> str:
     """What came out of sharing. metrics: arm → its numbers; name: the arm that is told of; tested:
     test pictures.
     """
-    mine, none, everything, alone = metrics[name], metrics["no update"], metrics["all pictures in one place"], metrics["each phone alone"]
+    mine, none, everything, alone = (
+        metrics[name],
+        metrics["no update"],
+        metrics["all pictures in one place"],
+        metrics["each phone alone"],
+    )
     gap = 100 * (everything["test_accuracy"] - mine["test_accuracy"])
     chance = 100 * margin(everything["test_accuracy"], tested)
-    beside = "about as many as" if abs(gap) < chance else f"{abs(gap):.1f} {'fewer' if gap > 0 else 'more'} than"
+    beside = (
+        "about as many as"
+        if abs(gap) < chance
+        else f"{abs(gap):.1f} {'fewer' if gap > 0 else 'more'} than"
+    )
     sent, had = mine["bytes"] / people, mine["bytes_of_pictures"] / people
-    more = "**about as much** as its pictures would have been" if 0.95 < sent / had < 1.05 else f"**{times(sent / had)} times as much** as its pictures would have been" if sent > had else f"{times(100 * sent / had)} % of what its pictures would have been"
-    worse = " **That is worse than not learning at all.**" if mine["test_accuracy"] < none["test_accuracy"] - chance / 100 else ""
-    by_itself = " A phone that learns alone forgets what the first model knew, for it sees nothing but its own few pictures: it names" if alone["test_accuracy"] < none["test_accuracy"] else " A phone that learns alone names"
-    return (f"Sharing **{name}** names **{per_hundred(mine['test_accuracy'])} of 100** new pictures correctly{balanced(mine)}, {beside} with all pictures in one place ({per_hundred(everything['test_accuracy'])}); "
-            f"the first model alone names {per_hundred(none['test_accuracy'])}.{worse}{by_itself} {per_hundred(alone['test_accuracy'])}. "
-            f"In {rounds} day{'s' if rounds > 1 else ''} a phone uploads {size(sent)}: {more} ({size(had)}, uncompressed).")
+    more = (
+        "**about as much** as its pictures would have been"
+        if 0.95 < sent / had < 1.05
+        else (
+            f"**{times(sent / had)} times as much** as its pictures would have been"
+            if sent > had
+            else f"{times(100 * sent / had)} % of what its pictures would have been"
+        )
+    )
+    worse = (
+        " **That is worse than not learning at all.**"
+        if mine["test_accuracy"] < none["test_accuracy"] - chance / 100
+        else ""
+    )
+    by_itself = (
+        " A phone that learns alone forgets what the first model knew, for it sees nothing but its"
+        " own few pictures: it names"
+        if alone["test_accuracy"] < none["test_accuracy"]
+        else " A phone that learns alone names"
+    )
+    return (
+        f"Sharing **{name}** names **{per_hundred(mine['test_accuracy'])} of 100** new pictures"
+        f" correctly{balanced(mine)}, {beside} with all pictures in one place"
+        f" ({per_hundred(everything['test_accuracy'])}); the first model alone names"
+        f" {per_hundred(none['test_accuracy'])}.{worse}{by_itself}"
+        f" {per_hundred(alone['test_accuracy'])}. In {rounds} day{'s' if rounds > 1 else ''} a"
+        f" phone uploads {size(sent)}: {more} ({size(had)}, uncompressed)."
+    )
 
 
 def day(number: int, rounds: int, codes: list[int], accuracy: float | None, people: int) -> str:
     """The line below the phones: who sent how much on a day."""
     if not number:
-        return f"{people:,} phones, each with pictures of its own. Every day each trains on them, and uploads a part of what it has learned." + (f" Drawn: the first {len(codes)}." if people > len(codes) else "")
-    counts = {"refused": sum(c == -2 for c in codes), "dropped out": sum(c == -1 for c in codes), "not asked": sum(c == -3 for c in codes), "without pictures": sum(c == 0 for c in codes)}
+        return (
+            f"{people:,} phones, each with pictures of its own. Every day each trains on them, and"
+            " uploads a part of what it has learned."
+            + (f" Drawn: the first {len(codes)}." if people > len(codes) else "")
+        )
+    counts = {
+        "refused": sum(c == -2 for c in codes),
+        "dropped out": sum(c == -1 for c in codes),
+        "not asked": sum(c == -3 for c in codes),
+        "without pictures": sum(c == 0 for c in codes),
+    }
     sent = [c for c in codes if c > 0]
     others = "".join(f", {count} {what}" for what, count in counts.items() if count)
-    named = "" if accuracy is None else f" The model now names {per_hundred(accuracy)} of 100 new pictures correctly."
+    named = (
+        ""
+        if accuracy is None
+        else f" The model now names {per_hundred(accuracy)} of 100 new pictures correctly."
+    )
     whose = f" of the {len(codes)} drawn" if people > len(codes) else ""
-    return f"Day {number} of {rounds}: {len(sent)}{whose} upload, {size(sum(sent))} in all{others}.{named}"
+    return (
+        f"Day {number} of {rounds}: {len(sent)}{whose} upload, {size(sum(sent))} in"
+        f" all{others}.{named}"
+    )
 
 
 # decibels and SSIM above a picture of one colour, below which nothing of the picture is there
@@ -588,14 +892,38 @@ FLAT, STRUCTURE = 3.0, 0.25
 
 def rebuilt(metrics: dict[str, float], facts: dict, own: bool) -> str:
     """What the attacker has found out."""
-    right = ("the one that you gave it" if own else "right") if metrics["label_found"] else f"wrong: {'you called it' if own else 'it is'} {plain(facts['label'])}"
-    by_luck = f" (a blind guess is right once in {len(facts['classes'])})" if metrics["noise_to_signal"] else ""
-    label = f"The upload points at the label **{plain(facts['guessed'])}**, which is {right}{by_luck}" if facts["guessed"] is not None else "The upload does not say what the label is, so one after the other was tried"
+    right = (
+        ("the one that you gave it" if own else "right")
+        if metrics["label_found"]
+        else f"wrong: {'you called it' if own else 'it is'} {plain(facts['label'])}"
+    )
+    by_luck = (
+        f" (a blind guess is right once in {len(facts['classes'])})"
+        if metrics["noise_to_signal"]
+        else ""
+    )
+    label = (
+        f"The upload points at the label **{plain(facts['guessed'])}**, which is {right}{by_luck}"
+        if facts["guessed"] is not None
+        else "The upload does not say what the label is, so one after the other was tried"
+    )
     same = metrics["named_the_same"] == 1
-    judge = (f"A network that knows such pictures calls {'your picture' if own else 'the true one'} **{plain(facts['true_named'])}** and the rebuilt one **{plain(facts['rebuilt_named'])}**"
-             f"{', so it still recognises it' if same and looks(metrics) != NOTHING else ''}. (It has to name something, whatever it is shown.)")
-    failed = " **That this attack fails does not mean that all do**: nothing is promised." if looks(metrics) == NOTHING and not metrics["noise_to_signal"] else ""
-    return f"{label}. The attempt that fits best is **{looks(metrics)}**: {metrics['psnr_db']:.1f} dB, where a picture of a single colour would reach {metrics['psnr_flat']:.1f} dB.{failed} {judge}"
+    judge = (
+        f"A network that knows such pictures calls {'your picture' if own else 'the true one'}"
+        f" **{plain(facts['true_named'])}** and the rebuilt one"
+        f" **{plain(facts['rebuilt_named'])}**{', so it still recognises it' if same and looks(metrics) != NOTHING else ''}."
+        " (It has to name something, whatever it is shown.)"
+    )
+    failed = (
+        " **That this attack fails does not mean that all do**: nothing is promised."
+        if looks(metrics) == NOTHING and not metrics["noise_to_signal"]
+        else ""
+    )
+    return (
+        f"{label}. The attempt that fits best is **{looks(metrics)}**: {metrics['psnr_db']:.1f} dB,"
+        f" where a picture of a single colour would reach {metrics['psnr_flat']:.1f} dB.{failed}"
+        f" {judge}"
+    )
 
 
 NOTHING = "hardly anything of the picture"
@@ -605,33 +933,58 @@ def looks(metrics: dict[str, float]) -> str:
     """How near a rebuilt picture is, in words: by decibels, by structure, and by what a picture of
     one colour would reach.
     """
-    if metrics["psnr_db"] < metrics["psnr_flat"] + FLAT and metrics["ssim"] < metrics["ssim_flat"] + STRUCTURE:
+    if (
+        metrics["psnr_db"] < metrics["psnr_flat"] + FLAT
+        and metrics["ssim"] < metrics["ssim_flat"] + STRUCTURE
+    ):
         return NOTHING
     if metrics["psnr_db"] >= 20 and metrics["ssim"] >= 0.7:
         return "a near copy"
-    return "recognisable" if metrics["psnr_db"] >= 13 or metrics["ssim"] >= 0.4 else "a trace of the picture"
+    return (
+        "recognisable"
+        if metrics["psnr_db"] >= 13 or metrics["ssim"] >= 0.4
+        else "a trace of the picture"
+    )
 
 
 def defended(m: dict[str, float], promise: Guarantee) -> str:
     """What became of a picture under a defence, below it."""
-    return f": {m['psnr_db']:.1f} dB, {size(m['bytes'])}, " + ("nothing promised" if promise.epsilon is None else f"ε = {epsilon(promise.epsilon)}")
+    return f": {m['psnr_db']:.1f} dB, {size(m['bytes'])}, " + (
+        "nothing promised" if promise.epsilon is None else f"ε = {epsilon(promise.epsilon)}"
+    )
 
 
 def sharing(m: dict[str, float], people: int) -> dict[str, str]:
     """A row of the page's table."""
     bytes_ = m.get("bytes")
-    return {"Correct, of 100": per_hundred(m["test_accuracy"]), **balanced_column(m), "Uploaded by a phone, all days": "nothing" if bytes_ is None else size(bytes_ / people), "One upload": size(m["bytes_an_upload"]) if m.get("uploads") else "–",
-            "Uploads": f"{m['uploads']:,}" if "uploads" in m else "–", "Refused": f"{m.get('refused', 0):,}", "Dropped out": f"{m.get('dropped', 0):,}", "Worst phone": per_hundred(m["worst"]) if "worst" in m else "–",
-            "Best phone": per_hundred(m["best"]) if "best" in m else "–"}
+    return {
+        "Correct, of 100": per_hundred(m["test_accuracy"]),
+        **balanced_column(m),
+        "Uploaded by a phone, all days": "nothing" if bytes_ is None else size(bytes_ / people),
+        "One upload": size(m["bytes_an_upload"]) if m.get("uploads") else "–",
+        "Uploads": f"{m['uploads']:,}" if "uploads" in m else "–",
+        "Refused": f"{m.get('refused', 0):,}",
+        "Dropped out": f"{m.get('dropped', 0):,}",
+        "Worst phone": per_hundred(m["worst"]) if "worst" in m else "–",
+        "Best phone": per_hundred(m["best"]) if "best" in m else "–",
+    }
 
 
 def user_level(promise: Guarantee, plan: dict, rounds: int, people: int, by_phone: bool) -> str:
     """The line below the noise dial."""
     if promise.epsilon is None:
         return "No noise: **nothing is promised to anyone**, however small the share is."
-    asked = "what lies on your phone, one of two sets of pictures," if by_phone else "whether you took part"
-    return (f"Noise multiplier σ = {rounding.described(plan['noise_multiplier'])}, clip norm {plan['clip']:g}, {rounds} days: **ε = {epsilon(promise.epsilon)}** for all pictures of one participant, one of {people:,} "
-            f"({promise.accountant.split(' (')[0]}). Attackers who guess {asked} {how_often(promise.odds_mechanism)}.")
+    asked = (
+        "what lies on your phone, one of two sets of pictures,"
+        if by_phone
+        else "whether you took part"
+    )
+    return (
+        f"Noise multiplier σ = {rounding.described(plan['noise_multiplier'])}, clip norm"
+        f" {plan['clip']:g}, {rounds} days: **ε = {epsilon(promise.epsilon)}** for all pictures of"
+        f" one participant, one of {people:,} ({promise.accountant.split(' (')[0]}). Attackers who"
+        f" guess {asked} {how_often(promise.odds_mechanism)}."
+    )
 
 
 def dip(accuracy: list[tuple[float, float]], optimizer: str, noised: bool) -> str:
@@ -641,7 +994,11 @@ def dip(accuracy: list[tuple[float, float]], optimizer: str, noised: bool) -> st
     below = len(accuracy) > 1 and accuracy[1][1] < accuracy[0][1]
     if not below or optimizer != "adam" or noised:
         return ""
-    return ("The first day falls below the first model, perhaps because that was made by the optimizer Adam and the phones go on with plain steps: on the bundled digits it did not, in two trials each, where SGD or RMSProp had made it.")
+    return (
+        "The first day falls below the first model, perhaps because that was made by the optimizer"
+        " Adam and the phones go on with plain steps: on the bundled digits it did not, in two"
+        " trials each, where SGD or RMSProp had made it."
+    )
 
 
 def cheap(sent: dict[str, float], had: float) -> str:
@@ -650,7 +1007,11 @@ def cheap(sent: dict[str, float], had: float) -> str:
     if not more:
         return ""
     sends = "send" if len(more) > 1 else "sends"
-    return f"Sharing {_and(more)} here {sends} more than the pictures themselves weigh: gradients are as many as the model has weights, and they are sent anew every day. That is the price of not handing over the pictures."
+    return (
+        f"Sharing {_and(more)} here {sends} more than the pictures themselves weigh: gradients are"
+        " as many as the model has weights, and they are sent anew every day. That is the price of"
+        " not handing over the pictures."
+    )
 
 
 SHARING_REPORT = """

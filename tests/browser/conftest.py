@@ -18,12 +18,23 @@ import pytest
 
 from tests.conftest import ROOT
 
-playwright = pytest.importorskip("playwright.sync_api") if not os.environ.get("CI") else __import__("playwright.sync_api").sync_api
-from tests.browser import look  # noqa: E402  after the line above, which skips these tests where there is no playwright
+playwright = (
+    pytest.importorskip("playwright.sync_api")
+    if not os.environ.get("CI")
+    else __import__("playwright.sync_api").sync_api
+)
+from tests.browser import (
+    look,
+)  # noqa: E402  after the line above, which skips these tests where there is no playwright
 
 # Chromium without a window system starts and draws a third faster (measured: docs/architecture.md);
 # either will do.
-CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
+CHROMIUM = (
+    shutil.which("chromium-headless-shell")
+    or shutil.which("chromium")
+    or shutil.which("chromium-browser")
+    or "/usr/bin/chromium"
+)
 CI = os.environ.get("CI", "").lower() in ("1", "true")
 # A camera that shows a green pattern, and nobody to ask for leave to use it.
 FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
@@ -47,6 +58,7 @@ def pytest_collection_modifyitems(items):
 
 # --- the server -----------------------------------------------------------------------------------
 
+
 class Server:
     """`streamlit run app.py` on a free port, with a VEIL_HOME of its own and no data but the
     bundled digits.
@@ -62,13 +74,17 @@ class Server:
         environment.pop("VEIL_SCHEDULER", None)
         command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=log, stderr=log
+            )
 
     def wait(self, seconds: float = 60.0) -> "Server":
         """Until it answers."""
         deadline = time.monotonic() + seconds
         while not self.answers():
-            assert self.process.poll() is None and time.monotonic() < deadline, f"no server: {self.log.read_text()}"
+            assert self.process.poll() is None and time.monotonic() < deadline, (
+                f"no server: {self.log.read_text()}"
+            )
             time.sleep(0.05)
         return self
 
@@ -84,7 +100,9 @@ class Server:
 
     def workers(self) -> list[psutil.Process]:
         """The processes that compute: those that a nanny has spawned."""
-        return [p for p in self.family() if p.is_running() and "spawn_main" in " ".join(p.cmdline())]
+        return [
+            p for p in self.family() if p.is_running() and "spawn_main" in " ".join(p.cmdline())
+        ]
 
     def end(self) -> None:
         """End the server; its cluster has to follow by itself."""
@@ -129,12 +147,15 @@ def server(start, chromium):
 
 # --- the browser ----------------------------------------------------------------------------------
 
+
 # not longer: while playwright's loop runs in this thread, dask's clients complain
 @pytest.fixture(scope="package")
 def chromium():
     """The browser. Where there is none the tests are skipped, but never under CI."""
     if not Path(CHROMIUM).exists():
-        missing = "no chromium here: the browser tests did not run (Debian: apt-get install chromium)"
+        missing = (
+            "no chromium here: the browser tests did not run (Debian: apt-get install chromium)"
+        )
         pytest.fail(missing) if CI else pytest.skip(missing)
     playwright.expect.set_options(timeout=PATIENCE)
     with playwright.sync_playwright() as engine:
@@ -189,7 +210,9 @@ class Visitor:
         """
         size = self.page.viewport_size
         height = self.page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
-        self.page.set_viewport_size({"width": size["width"], "height": min(max(height, size["height"]), 6000)})
+        self.page.set_viewport_size(
+            {"width": size["width"], "height": min(max(height, size["height"]), 6000)}
+        )
         self.page.mouse.move(2, 2)
         self.page.wait_for_timeout(500)
         folder.mkdir(parents=True, exist_ok=True)

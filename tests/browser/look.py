@@ -18,7 +18,10 @@ QUIET = """milliseconds => {
     }
     return document.querySelector("[data-testid=stApp][data-test-script-state=notRunning]") && performance.now() - window.lastChange.at > milliseconds; }"""
 # An expander slides open, and a click meanwhile lands beside what it was meant for.
-OPENED = "box => Promise.all(box.getAnimations({subtree: true}).map(animation => animation.finished.catch(() => null)))"
+OPENED = (
+    "box => Promise.all(box.getAnimations({subtree: true}).map(animation =>"
+    " animation.finished.catch(() => null)))"
+)
 
 
 def slider(page: Page, title: str) -> Locator:
@@ -37,7 +40,9 @@ def move(page: Page, title: str, key: str, times: int = 1) -> str:
 
 def metric(page: Page, label: str) -> Locator:
     """The value under a label."""
-    return page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue").first
+    return (
+        page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue").first
+    )
 
 
 def picture(page: Page, alt: str) -> Locator:
@@ -83,8 +88,7 @@ def until(page: Page, condition, seconds: float, what: str) -> float:
 
 
 def settled(page: Page, quiet: int = 400) -> None:
-    """Wait until the page's script has ended and nothing has come or gone for so many milliseconds.
-    """
+    """Wait until the page's script has ended and nothing has come or gone for so many milliseconds."""
     page.wait_for_function(QUIET, arg=quiet)
 
 
@@ -95,7 +99,9 @@ def notice(page: Page, words: str) -> Locator:
 
 def unfold(page: Page, title: str) -> None:
     """Open an expander if it is closed."""
-    box = page.get_by_test_id("stExpander").filter(has=page.locator("summary", has_text=title)).first
+    box = (
+        page.get_by_test_id("stExpander").filter(has=page.locator("summary", has_text=title)).first
+    )
     if box.locator("details").get_attribute("open") is None:
         box.locator("summary").click()
         expect(box.locator("details")).to_have_attribute("open", "")
@@ -103,6 +109,7 @@ def unfold(page: Page, title: str) -> None:
 
 
 # --- a training -----------------------------------------------------------------------------------
+
 
 def run(page: Page) -> Locator:
     return page.get_by_role("button", name="Run", exact=False).filter(has_text="Run").first
@@ -130,9 +137,10 @@ def begun(page: Page, seconds: float = 60) -> None:
 
 
 def finished(page: Page, seconds: float = 120) -> None:
-    """Wait for the private network's figures, and for the twin's too: then nothing ticks any more.
-    """
-    expect(page.get_by_role("heading", name="What is guaranteed").first).to_be_visible(timeout=1000 * seconds)
+    """Wait for the private network's figures, and for the twin's too: then nothing ticks any more."""
+    expect(page.get_by_role("heading", name="What is guaranteed").first).to_be_visible(
+        timeout=1000 * seconds
+    )
     expect(stop(page)).to_have_count(0, timeout=1000 * seconds)
     settled(page)
     # plotly draws after the script has ended
@@ -155,4 +163,9 @@ def trained(page: Page) -> None:
 def stopped(page: Page, seconds: float = 30) -> float:
     """Press Stop and wait for the word; returns the seconds that took."""
     stop(page).click()
-    return until(page, lambda: notice(page, "Stopped").count() and not stop(page).count(), seconds, "stopping")
+    return until(
+        page,
+        lambda: notice(page, "Stopped").count() and not stop(page).count(),
+        seconds,
+        "stopping",
+    )

@@ -17,7 +17,12 @@ SMALL = "dp_training?shown=one&epochs=6&batch_size=500&noise_multiplier=1.5&targ
 def attack(page, button: str = "Attack it") -> None:
     """Press it and wait for the end."""
     page.get_by_role("button", name=button).click()
-    look.until(page, lambda: look.stop(page).count() > 0 or page.get_by_role("button", name=button).count() == 0, 30, "the attack's beginning")
+    look.until(
+        page,
+        lambda: look.stop(page).count() > 0 or page.get_by_role("button", name=button).count() == 0,
+        30,
+        "the attack's beginning",
+    )
     look.ended(page, 150)
 
 
@@ -36,14 +41,27 @@ def test_floor_ceiling_and_curve_stand_beside_what_is_promised(trained):
         attack(page)
     expect(main).to_contain_text("No promise was found broken")
     bounds = look.curves(page, "roc")
-    assert {"at most, by ε and δ", "at most, by this noise", "private: networks like this", "not private: networks like this", "guessing"} <= set(bounds)
+    assert {
+        "at most, by ε and δ",
+        "at most, by this noise",
+        "private: networks like this",
+        "not private: networks like this",
+        "guessing",
+    } <= set(bounds)
     promised, tight = dict(bounds["at most, by ε and δ"]), dict(bounds["at most, by this noise"])
     assert all(tight[x] <= promised[x] + 1e-6 for x in tight)
     told = main.get_by_text(re.compile("Of 100 guesses whether a picture was in")).inner_text()
-    coin, most, private, _ = (float(number) for number in re.findall(r"(\d+(?:\.\d)?)(?=[;.]| ?$)", told)[-4:])
+    coin, most, private, _ = (
+        float(number) for number in re.findall(r"(\d+(?:\.\d)?)(?=[;.]| ?$)", told)[-4:]
+    )
     assert coin == 50 and 45 < private < most <= 100
     expect(main).not_to_contain_text("± 0.0 times")  # what nobody has measured
-    for words in ("the noise is as large as said: kept", "no picture pulls harder than the clip norm: kept", "each step draws afresh", "LiRA (Carlini et al. 2022) on 8 networks"):
+    for words in (
+        "the noise is as large as said: kept",
+        "no picture pulls harder than the clip norm: kept",
+        "each step draws afresh",
+        "LiRA (Carlini et al. 2022) on 8 networks",
+    ):
         expect(main).to_contain_text(words)
     expect(look.picture(page, "Ten training pictures, with privacy")).to_be_visible()
     look.unfold(page, "Exact numbers, and the commands that make them again")
@@ -51,7 +69,10 @@ def test_floor_ceiling_and_curve_stand_beside_what_is_promised(trained):
     trained.shot("dp_training_attacked")
 
 
-@pytest.mark.parametrize(("cheat", "words"), [("half the noise", "half of the noise"), ("no clipping", "clipping is left out")])
+@pytest.mark.parametrize(
+    ("cheat", "words"),
+    [("half the noise", "half of the noise"), ("no clipping", "clipping is left out")],
+)
 def test_a_cheat_is_planted_and_found(trained, cheat, words):
     page, main = trained.page, trained.page.get_by_test_id("stMain")
     main.get_by_text(words, exact=True).click()
@@ -64,7 +85,9 @@ def test_a_cheat_is_planted_and_found(trained, cheat, words):
 
 
 def test_without_noise_nothing_is_called_private(visit):
-    visitor = visit("dp_training?shown=one&epochs=2&batch_size=500&noise_multiplier=0&target_epsilon=none&shadows=8")
+    visitor = visit(
+        "dp_training?shown=one&epochs=2&batch_size=500&noise_multiplier=0&target_epsilon=none&shadows=8"
+    )
     page, main = visitor.page, visitor.page.get_by_test_id("stMain")
     look.trained(page)
     expect(page.get_by_role("textbox", name="Canaries")).to_have_count(0)
@@ -82,8 +105,13 @@ def test_all_of_a_series_are_audited(visit):
     look.ended(page, 150)
     attack(page, "Audit them")
     expect(main).to_contain_text("In none of 8 was a promise found broken")
-    floors, ceilings = look.curves(page, "floors")["shown by the auditor, at least"], look.curves(page, "floors")["promised, at most"]
-    assert len(floors) == len(ceilings) == 8 and all(floor <= ceiling for (_, floor), (_, ceiling) in zip(floors, ceilings))
+    floors, ceilings = (
+        look.curves(page, "floors")["shown by the auditor, at least"],
+        look.curves(page, "floors")["promised, at most"],
+    )
+    assert len(floors) == len(ceilings) == 8 and all(
+        floor <= ceiling for (_, floor), (_, ceiling) in zip(floors, ceilings)
+    )
     page.get_by_role("combobox", name="Which of them").click()
     page.get_by_role("option", name=re.compile("σ = .*audit and attack")).first.click()
     expect(page.get_by_role("textbox", name="Shadow networks")).to_be_visible()
@@ -91,7 +119,9 @@ def test_all_of_a_series_are_audited(visit):
 
 
 def test_what_was_asked_and_attacked_is_a_link_and_a_download(visit):
-    visitor = visit("dp_training?epochs=2&batch_size=500&canaries=200&shadows=8&attacked=2&need=91.5&have=2.5")
+    visitor = visit(
+        "dp_training?epochs=2&batch_size=500&canaries=200&shadows=8&attacked=2&need=91.5&have=2.5"
+    )
     page, main = visitor.page, visitor.page.get_by_test_id("stMain")
     if look.offered(look.run(page)):
         look.press_run(page)
@@ -106,7 +136,12 @@ def test_what_was_asked_and_attacked_is_a_link_and_a_download(visit):
     need = page.get_by_role("textbox", name="I need at least, in per cent")
     need.fill("60")
     need.press("Enter")
-    look.until(page, lambda: "need=60" in page.url and "have=2.5" in page.url and "attacked=2" in page.url, 20, "a new address")
+    look.until(
+        page,
+        lambda: "need=60" in page.url and "have=2.5" in page.url and "attacked=2" in page.url,
+        20,
+        "a new address",
+    )
     look.unfold(page, "How this was made")
     expect(main).to_contain_text("python -m engine series dp_training frontier")
     with page.expect_download() as download:
@@ -114,18 +149,32 @@ def test_what_was_asked_and_attacked_is_a_link_and_a_download(visit):
     whole = json.loads(Path(download.value.path()).read_text())
     told = whole["more"]
     audit, attacker = told["the audit"], told["the attack"]
-    assert audit["study"] == "audit" and {check["kept"] for check in audit["facts"]["checks"]} == {True} and 0 <= audit["metrics"]["floor"] <= audit["metrics"]["ceiling"]
-    assert attacker["study"] == "membership" and attacker["params"]["shadows"] == 8 and 0.4 < attacker["metrics"]["area_like_it"] < 0.6
+    assert (
+        audit["study"] == "audit"
+        and {check["kept"] for check in audit["facts"]["checks"]} == {True}
+        and 0 <= audit["metrics"]["floor"] <= audit["metrics"]["ceiling"]
+    )
+    assert (
+        attacker["study"] == "membership"
+        and attacker["params"]["shadows"] == 8
+        and 0.4 < attacker["metrics"]["area_like_it"] < 0.6
+    )
     assert sum(each["study"] == "dp_training" for each in told.values()) == 9
-    assert whole["study"] == "sweep" and whole["guarantee"]["epsilon"] > max(each["guarantee"]["epsilon"] or 0 for each in told.values())
-    assert all(each["curves"]["test_accuracy"] for each in told.values() if each["study"] == "dp_training") and len(attacker["arrays"]["roc"]) == len(attacker["arrays"]["false_alarms"])
+    assert whole["study"] == "sweep" and whole["guarantee"]["epsilon"] > max(
+        each["guarantee"]["epsilon"] or 0 for each in told.values()
+    )
+    assert all(
+        each["curves"]["test_accuracy"] for each in told.values() if each["study"] == "dp_training"
+    ) and len(attacker["arrays"]["roc"]) == len(attacker["arrays"]["false_alarms"])
     field = page.get_by_role("textbox", name="I have at most ε =")
     field.fill("0,5")
     field.press("Enter")
     look.until(page, lambda: "have=0.5" in page.url, 20, "half in the address")
     field.fill("x")
     field.press("Enter")
-    expect(look.notice(page, "have: x is not allowed; allowed: a number from 0.01 to 1000")).to_be_visible()
+    expect(
+        look.notice(page, "have: x is not allowed; allowed: a number from 0.01 to 1000")
+    ).to_be_visible()
     expect(field).to_have_value("0.5")
 
 
@@ -139,7 +188,9 @@ def test_without_its_twin_is_a_link_too(visit):
     look.until(page, lambda: "compare" not in page.url, 20, "the default in the address")
 
 
-@pytest.mark.parametrize(("typed", "words"), [("5", "canaries: 5 is not allowed"), ("many", "is not allowed")])
+@pytest.mark.parametrize(
+    ("typed", "words"), [("5", "canaries: 5 is not allowed"), ("many", "is not allowed")]
+)
 def test_a_wrong_number_of_canaries_is_refused_at_its_field(trained, typed, words):
     page = trained.page
     field = page.get_by_role("textbox", name="Canaries")

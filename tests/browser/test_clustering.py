@@ -24,18 +24,37 @@ def test_heaps_form_and_errors_fall_live_and_a_second_visitor_finds_them(visit):
     expect(look.picture(page, "A row for each cluster")).to_be_visible()
     look.ended(page)
     assert errors(page) >= 10
-    first, last = [sum(points[i][1] for points in look.curves(page, "errors").values()) for i in (0, -1)]
+    first, last = [
+        sum(points[i][1] for points in look.curves(page, "errors").values()) for i in (0, -1)
+    ]
     assert last < first
-    matched = page.get_by_test_id("stMetric").filter(has_text="In the right heap").get_by_test_id("stMetricValue")
+    matched = (
+        page.get_by_test_id("stMetric")
+        .filter(has_text="In the right heap")
+        .get_by_test_id("stMetricValue")
+    )
     expect(matched).to_have_count(2)
-    expect(page.get_by_test_id("stMain")).to_contain_text("Clusters of pictures that were not noised are not protected")
+    expect(page.get_by_test_id("stMain")).to_contain_text(
+        "Clusters of pictures that were not noised are not protected"
+    )
     visitor.shot("clustering")
     again = visit(SMALL + "&seed=5").page
-    expect(again.get_by_test_id("stMetric").filter(has_text="In the right heap").get_by_test_id("stMetricValue")).to_have_count(2)
+    expect(
+        again.get_by_test_id("stMetric")
+        .filter(has_text="In the right heap")
+        .get_by_test_id("stMetricValue")
+    ).to_have_count(2)
     expect(look.run(again)).to_have_count(0)
 
 
-@pytest.mark.parametrize(("tab", "words"), [("What is charged", "releases"), ("The report", "Green, Hodson and Hanoian"), ("Formulas", "Matching")])
+@pytest.mark.parametrize(
+    ("tab", "words"),
+    [
+        ("What is charged", "releases"),
+        ("The report", "Green, Hodson and Hanoian"),
+        ("Formulas", "Matching"),
+    ],
+)
 def test_every_tab_opens(visit, tab, words):
     page = visit(SMALL + "&seed=5").page
     if look.offered(look.run(page)):
@@ -45,10 +64,16 @@ def test_every_tab_opens(visit, tab, words):
     expect(page.get_by_role("tabpanel").filter(visible=True)).to_contain_text(words)
 
 
-@pytest.mark.parametrize(("query", "words"), [
-    ("epsilon=nan", "Privacy budget ε for the picture: nan is not allowed"), ("clusters=9999", "Clusters: 9999 is not allowed"), ("shoe=4", "iic has no parameter shoe"),
-    ("batch_size=9000", "Batch size: 9000 is not allowed; mnist-5k has 4000"), ("dataset=cifar10", "fetch cifar10"),
-])
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("epsilon=nan", "Privacy budget ε for the picture: nan is not allowed"),
+        ("clusters=9999", "Clusters: 9999 is not allowed"),
+        ("shoe=4", "iic has no parameter shoe"),
+        ("batch_size=9000", "Batch size: 9000 is not allowed; mnist-5k has 4000"),
+        ("dataset=cifar10", "fetch cifar10"),
+    ],
+)
 def test_a_wrong_value_is_told_and_the_page_stands(visit, query, words):
     page = visit(f"clustering?{query}").page
     expect(look.notice(page, words)).to_be_visible()

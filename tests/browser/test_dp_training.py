@@ -1,5 +1,4 @@
-"""The page DP training in a real browser, over real workers: run, watch, reload, share, stop, kill.
-"""
+"""The page DP training in a real browser, over real workers: run, watch, reload, share, stop, kill."""
 
 import re
 
@@ -20,13 +19,16 @@ def stored(server) -> int:
 
 # --- from empty to done ---------------------------------------------------------------------------
 
+
 def test_the_empty_state_says_what_will_come(visit):
     visitor = visit("dp_training?shown=one")
     page = visitor.page
     expect(page.get_by_text("What it will show")).to_be_visible()
     expect(page.get_by_text("What it learns from")).to_be_visible()
     expect(look.picture(page, "Some training pictures")).to_be_visible()
-    expect(page.get_by_text(re.compile("Takes (about|under)|it takes|it would take"))).to_be_visible()
+    expect(
+        page.get_by_text(re.compile("Takes (about|under)|it takes|it would take"))
+    ).to_be_visible()
     expect(look.run(page)).to_be_enabled()
     assert look.points(page) == 0 and look.stop(page).count() == 0
     visitor.shot("dp_training_empty")
@@ -85,6 +87,7 @@ def test_every_tab_opens(visit, tab):
 
 # --- cached, shared, changed ----------------------------------------------------------------------
 
+
 def test_a_reload_shows_the_stored_result_at_once_and_a_second_browser_the_same(visit):
     page = visit(f"dp_training?{SMALL}&seed=1").page
     look.trained(page)
@@ -133,6 +136,7 @@ def test_the_noise_can_be_on_the_dial_instead_of_the_budget(visit):
 
 
 # --- who runs, and who stops ----------------------------------------------------------------------
+
 
 def test_stop_stops_within_two_seconds_and_run_is_there_again(visit, server, record_property):
     visitor = visit(f"dp_training?{LONG}&seed=11")
@@ -190,7 +194,9 @@ def test_a_killed_worker_is_told_and_run_works_again(visit, server, record_prope
     look.begun(page)
     for worker in server.workers():
         worker.kill()
-    seconds = look.until(page, lambda: look.notice(page, "worker process died").count(), 30, "the message")
+    seconds = look.until(
+        page, lambda: look.notice(page, "worker process died").count(), 30, "the message"
+    )
     record_property("killed_worker_seconds", round(seconds, 2))
     print(f"told after {seconds:.2f} s")
     visitor.shot("dp_training_failed")
@@ -200,6 +206,7 @@ def test_a_killed_worker_is_told_and_run_works_again(visit, server, record_prope
 
 
 # --- what cannot run ------------------------------------------------------------------------------
+
 
 def test_a_data_set_that_is_not_here_is_offered_with_the_way_to_get_it(visit):
     visitor = visit("dp_training?dataset=mnist")
@@ -224,10 +231,14 @@ def test_a_batch_larger_than_the_data_is_refused_in_words(visit):
 
 
 WRONG = {
-    "nan": ("target_epsilon=nan", "Privacy budget ε: nan is not allowed"), "inf": ("learning_rate=inf", "Learning rate: inf is not allowed"),
-    "negative": ("epochs=-1", "Epochs: -1 is not allowed"), "huge": ("seed=1e308", "Seed: "),
-    "path": ("dataset=../../etc/passwd", "Pictures: ../../etc/passwd is not allowed"), "null byte": ("optimizer=%00sgd", "Optimizer: "),
-    "long": ("delta=" + "1" * 10_000, "δ: 111"), "unknown": ("hat_size=7", "has no "),
+    "nan": ("target_epsilon=nan", "Privacy budget ε: nan is not allowed"),
+    "inf": ("learning_rate=inf", "Learning rate: inf is not allowed"),
+    "negative": ("epochs=-1", "Epochs: -1 is not allowed"),
+    "huge": ("seed=1e308", "Seed: "),
+    "path": ("dataset=../../etc/passwd", "Pictures: ../../etc/passwd is not allowed"),
+    "null byte": ("optimizer=%00sgd", "Optimizer: "),
+    "long": ("delta=" + "1" * 10_000, "δ: 111"),
+    "unknown": ("hat_size=7", "has no "),
     "contradiction": ("noise_multiplier=1&target_epsilon=3", "not both"),
 }
 

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests.browser import look
 
-SMALL = ("fidelity?width=4&judge_width=4&batch_size=20&discriminator_steps=2&steps=3&samples=40&latent=8&frequencies=50&imitator_width=4&imitator_steps=3&imitator_batch=20")
+SMALL = "fidelity?width=4&judge_width=4&batch_size=20&discriminator_steps=2&steps=3&samples=40&latent=8&frequencies=50&imitator_width=4&imitator_steps=3&imitator_batch=20"
 BY_HEART = "fidelity?examples=20&steps=700&batch_size=20&discriminator_steps=1&width=16&judge_width=16&generator_rate=0.0005&discriminator_rate=0.0005&samples=200&imitator_steps=20"
 
 
@@ -17,7 +17,9 @@ def measured(page, seconds: float = 200) -> None:
     """Have all sets measured, from the cache or from a run."""
     if look.offered(look.run(page)):
         look.press_run(page)
-    expect(page.get_by_role("heading", name="The memorisation finder")).to_be_visible(timeout=1000 * seconds)
+    expect(page.get_by_role("heading", name="The memorisation finder")).to_be_visible(
+        timeout=1000 * seconds
+    )
     look.ended(page)
 
 
@@ -29,12 +31,21 @@ def test_three_generators_grow_side_by_side_and_their_films_are_dragged(visit):
     visitor.shot("fidelity_empty")
     look.press_run(page)
     films = page.locator("img[alt^='Pictures made by']")
-    expect(page.get_by_role("heading", name="The memorisation finder")).to_be_visible(timeout=200_000)
+    expect(page.get_by_role("heading", name="The memorisation finder")).to_be_visible(
+        timeout=200_000
+    )
     look.ended(page)
     expect(films).to_have_count(3)
     growth = look.curves(page, "growth")
-    assert {name: len(points) for name, points in growth.items() if name != "real pictures"} == {"GAN without privacy": 4, "private GAN": 4, "private DP-MERF": 4}
-    slider, last = page.get_by_role("slider", name="Steps of private GAN"), films.nth(1).get_attribute("src")
+    assert {name: len(points) for name, points in growth.items() if name != "real pictures"} == {
+        "GAN without privacy": 4,
+        "private GAN": 4,
+        "private DP-MERF": 4,
+    }
+    slider, last = (
+        page.get_by_role("slider", name="Steps of private GAN"),
+        films.nth(1).get_attribute("src"),
+    )
     slider.focus()
     slider.press("Home")
     expect(films.nth(1)).not_to_have_attribute("src", last)
@@ -67,7 +78,9 @@ def test_every_set_stands_beside_its_controls_with_what_is_promised(visit):
 def test_a_generator_that_learns_by_heart_is_named(visit):
     visitor = visit(BY_HEART)
     measured(visitor.page)
-    expect(visitor.page.get_by_test_id("stMain")).to_contain_text("The GAN without privacy hands out pictures that it learned from.")
+    expect(visitor.page.get_by_test_id("stMain")).to_contain_text(
+        "The GAN without privacy hands out pictures that it learned from."
+    )
     visitor.shot("fidelity_by_heart")
 
 
@@ -78,12 +91,24 @@ def test_a_stopped_run_keeps_what_is_finished_and_goes_on(visit):
     look.stop(page).click()
     look.ended(page, 60)
     expect(look.run(page)).to_be_visible()
-    expect(page.get_by_test_id("stAlert").filter(has_text="goes on from there").first).to_be_visible()
+    expect(
+        page.get_by_test_id("stAlert").filter(has_text="goes on from there").first
+    ).to_be_visible()
 
 
-@pytest.mark.parametrize(("query", "words"), [
-    ("examples=5000", "4000 training pictures"), ("examples=20&batch_size=30", "learns from 20 pictures"), ("size=48", "Size: 48 is not allowed"), ("samples=10", "Pictures to compare: 10 is not allowed"),
-    ("extractor=vgg", "Compared by: vgg is not allowed"), ("dataset=celeba", "fetch celeba"), ("target_epsilon=0", "Privacy budget ε: 0 is not allowed")], ids=lambda value: value[:22])
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("examples=5000", "4000 training pictures"),
+        ("examples=20&batch_size=30", "learns from 20 pictures"),
+        ("size=48", "Size: 48 is not allowed"),
+        ("samples=10", "Pictures to compare: 10 is not allowed"),
+        ("extractor=vgg", "Compared by: vgg is not allowed"),
+        ("dataset=celeba", "fetch celeba"),
+        ("target_epsilon=0", "Privacy budget ε: 0 is not allowed"),
+    ],
+    ids=lambda value: value[:22],
+)
 def test_what_does_not_fit_is_told_in_words(visit, query, words):
     page = visit(f"fidelity?{query}").page
     expect(page.get_by_test_id("stMain")).to_contain_text(words)
@@ -93,5 +118,9 @@ def test_an_extractor_that_cannot_be_had_is_told_and_the_others_are_offered(star
     # a server of its own: its log tells of what failed
     page = visit(SMALL + "&extractor=inception&seed=6", at=start()).page
     look.press_run(page)
-    expect(page.get_by_test_id("stAlert").filter(has_text="could not be downloaded").first).to_be_visible(timeout=240_000)
-    expect(page.get_by_test_id("stAlert").filter(has_text="Choose another extractor").first).to_be_visible()
+    expect(
+        page.get_by_test_id("stAlert").filter(has_text="could not be downloaded").first
+    ).to_be_visible(timeout=240_000)
+    expect(
+        page.get_by_test_id("stAlert").filter(has_text="Choose another extractor").first
+    ).to_be_visible()

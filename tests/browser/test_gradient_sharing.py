@@ -33,10 +33,20 @@ def test_phones_learn_together_and_their_days_are_dragged(visit):
     expect(page.get_by_text("4 phones, each with pictures of its own")).to_be_visible()
     visitor.shot("gradient_sharing_empty")
     look.press_run(page)
-    expect(page.get_by_role("heading", name="What is guaranteed").first).to_be_visible(timeout=120_000)
+    expect(page.get_by_role("heading", name="What is guaranteed").first).to_be_visible(
+        timeout=120_000
+    )
     look.ended(page)
     curves = look.curves(page, "days-arms")
-    assert set(curves) == {"no update", "each phone alone", "1 %", "10 %", "20 %", "100 %", "all pictures in one place"}
+    assert set(curves) == {
+        "no update",
+        "each phone alone",
+        "1 %",
+        "10 %",
+        "20 %",
+        "100 %",
+        "all pictures in one place",
+    }
     assert len(curves["10 %"]) == 4 and curves["no update"][0][1] == curves["10 %"][0][1]
     expect(page.get_by_text("Day 3 of 3: 4 upload")).to_be_visible()
     days = page.get_by_role("slider", name="Day", exact=True)
@@ -45,7 +55,10 @@ def test_phones_learn_together_and_their_days_are_dragged(visit):
     expect(page.get_by_text("Day 1 of 3: 4 upload")).to_be_visible()
     expect(look.metric(page, "ε (privacy loss)")).to_have_text("none")
     bytes_ = look.curves(page, "bytes")
-    assert bytes_["1 %"][-1][0] < bytes_["10 %"][-1][0] < bytes_["100 %"][-1][0] and bytes_["the pictures themselves"][0][0] == 50 * 784
+    assert (
+        bytes_["1 %"][-1][0] < bytes_["10 %"][-1][0] < bytes_["100 %"][-1][0]
+        and bytes_["the pictures themselves"][0][0] == 50 * 784
+    )
     look.unfold(page, "All numbers")
     visitor.shot("gradient_sharing")
 
@@ -73,9 +86,18 @@ def test_noise_shows_its_epsilon_at_once_and_is_promised(visit):
     expect(main).to_contain_text("for all pictures of one participant, one of 4")
     before = main.get_by_text("for all pictures of one participant").inner_text()
     look.move(page, "Noise multiplier σ", "ArrowRight", 2)
-    look.until(page, lambda: main.get_by_text("for all pictures of one participant").first.inner_text() != before, 20, "another ε")
+    look.until(
+        page,
+        lambda: (
+            main.get_by_text("for all pictures of one participant").first.inner_text() != before
+        ),
+        20,
+        "another ε",
+    )
     look.press_run(page)
-    expect(page.get_by_role("heading", name="What is guaranteed").first).to_be_visible(timeout=120_000)
+    expect(page.get_by_role("heading", name="What is guaranteed").first).to_be_visible(
+        timeout=120_000
+    )
     look.ended(page)
     assert 0 < float(look.metric(page, "ε (privacy loss)").inner_text()) < 20
     expect(main).to_contain_text("anyone who gets all the models")
@@ -84,7 +106,9 @@ def test_noise_shows_its_epsilon_at_once_and_is_promised(visit):
 def test_a_broken_phone_is_refused_and_it_is_said(visit):
     page = visit(seeded(SMALL + "&faulty=huge&order=turns")).page
     look.press_run(page)
-    expect(look.notice(page, "3 of 12 uploads came from the broken phone")).to_be_visible(timeout=120_000)
+    expect(look.notice(page, "3 of 12 uploads came from the broken phone")).to_be_visible(
+        timeout=120_000
+    )
     expect(page.get_by_text("Day 3 of 3: 3 upload")).to_be_visible()
 
 
@@ -97,7 +121,9 @@ def test_a_visitors_own_picture_is_attacked_and_never_stored(visit, start):
     drawing[20:60, 36:46] = 10
     buffer = io.BytesIO()
     Image.fromarray(drawing).save(buffer, "PNG")
-    page.locator("input[type=file]").set_input_files({"name": "one.png", "mimeType": "image/png", "buffer": buffer.getvalue()})
+    page.locator("input[type=file]").set_input_files(
+        {"name": "one.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+    )
     rebuild(page)
     expect(page.get_by_test_id("stMain")).to_contain_text("Your own picture was not stored")
     assert "picture=" not in page.url
@@ -117,10 +143,25 @@ def test_two_panels_run_at_the_same_time(visit):
     look.ended(page)
 
 
-@pytest.mark.parametrize(("query", "words"), [
-    ("fraction=0", "Share of the gradients: 0 is not allowed"), ("fraction=1.5", "1.5 is not allowed; allowed: a number from 0.0001 to 1"), ("participants=4500", "3800 pictures of mnist-5k are not the company's"),
-    ("pictures_each=1000", "20 phones would need 20000"), ("noise_multiplier=1&target_epsilon=3", "one follows from the other"), ("target_epsilon=0.1&delta=1e-12&rounds=1000&noised_by=phone&participants=4", "cannot be reached"),
-    ("dataset=folder:mine", "There is no data set folder:mine here"), ("category=11", "classes 0 to 9"), ("index=5000", "this class has the pictures"), ("shown=all", "shown: all is not allowed")], ids=lambda value: value[:24])
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("fraction=0", "Share of the gradients: 0 is not allowed"),
+        ("fraction=1.5", "1.5 is not allowed; allowed: a number from 0.0001 to 1"),
+        ("participants=4500", "3800 pictures of mnist-5k are not the company's"),
+        ("pictures_each=1000", "20 phones would need 20000"),
+        ("noise_multiplier=1&target_epsilon=3", "one follows from the other"),
+        (
+            "target_epsilon=0.1&delta=1e-12&rounds=1000&noised_by=phone&participants=4",
+            "cannot be reached",
+        ),
+        ("dataset=folder:mine", "There is no data set folder:mine here"),
+        ("category=11", "classes 0 to 9"),
+        ("index=5000", "this class has the pictures"),
+        ("shown=all", "shown: all is not allowed"),
+    ],
+    ids=lambda value: value[:24],
+)
 def test_what_does_not_fit_is_told_in_words(visit, query, words):
     page = visit(f"gradient_sharing?{query}").page
     expect(page.get_by_test_id("stMain")).to_contain_text(words)

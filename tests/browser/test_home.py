@@ -29,7 +29,10 @@ def test_the_second_visitor_finds_the_card_trained(visit):
     page = visit().page
     expect(page.get_by_text("new digits named correctly")).to_be_visible(timeout=90_000)
     again = visit().page
-    assert again.get_by_text("new digits named correctly").inner_text() == page.get_by_text("new digits named correctly").inner_text()
+    assert (
+        again.get_by_text("new digits named correctly").inner_text()
+        == page.get_by_text("new digits named correctly").inner_text()
+    )
 
 
 def test_a_card_leads_to_its_page(visit):

@@ -8,12 +8,29 @@ from playwright.sync_api import expect
 from tests.browser import look
 from tests.conftest import ROOT
 
-PAGES = {"home": "", "noise": "noise", "dp_training": "dp_training?shown=one&epochs=2&batch_size=500",
-         "clustering": "clustering?images=raw&epochs=12&batch_size=200&views=2&sub_heads=2&over_clusters=20&learning_rate=0.003&starts=1&seed=5",
-         "synthesis": "synthesis?epochs=1&batch_size=200&images=40&together=20&steps=6&snapshots=2,6&student_epochs=2",
-         "fidelity": "fidelity?width=4&judge_width=4&batch_size=20&discriminator_steps=2&steps=3&samples=40&latent=8&frequencies=50&imitator_width=4&imitator_steps=3&imitator_batch=20",
-         "gradient_sharing": "gradient_sharing?participants=4&pictures_each=50&rounds=3&initial_epochs=3&seed=5"}
-PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+PAGES = {
+    "home": "",
+    "noise": "noise",
+    "dp_training": "dp_training?shown=one&epochs=2&batch_size=500",
+    "clustering": (
+        "clustering?images=raw&epochs=12&batch_size=200&views=2&sub_heads=2&over_clusters=20&learning_rate=0.003&starts=1&seed=5"
+    ),
+    "synthesis": (
+        "synthesis?epochs=1&batch_size=200&images=40&together=20&steps=6&snapshots=2,6&student_epochs=2"
+    ),
+    "fidelity": (
+        "fidelity?width=4&judge_width=4&batch_size=20&discriminator_steps=2&steps=3&samples=40&latent=8&frequencies=50&imitator_width=4&imitator_steps=3&imitator_batch=20"
+    ),
+    "gradient_sharing": (
+        "gradient_sharing?participants=4&pictures_each=50&rounds=3&initial_epochs=3&seed=5"
+    ),
+}
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "device_scale_factor": 2,
+    "is_mobile": True,
+    "has_touch": True,
+}
 TOO_WIDE = """() => [document.scrollingElement, document.querySelector('[data-testid=stMain]')]
     .map(e => e.scrollWidth - e.clientWidth)"""
 NAMELESS = """() => [...document.querySelectorAll('[data-testid=stMain] img')].filter(i => !(i.alt || '').trim()).map(i => i.src.slice(0, 80))
@@ -62,14 +79,26 @@ def test_every_picture_and_chart_can_be_read_aloud(visit, name):
     assert len(page.evaluate(NAMELESS)) == 1  # the look itself can fail
 
 
-@pytest.mark.skipif(not os.environ.get("VEIL_SCREENSHOTS"), reason="writes docs/*.png only with VEIL_SCREENSHOTS=1")
+@pytest.mark.skipif(
+    not os.environ.get("VEIL_SCREENSHOTS"), reason="writes docs/*.png only with VEIL_SCREENSHOTS=1"
+)
 def test_screenshots_for_the_docs(visit):
-    pages = {"home": "", "noise": "noise?epsilon=600", "dp_training": "dp_training", "clustering": "clustering", "synthesis": "synthesis", "fidelity": "fidelity", "gradient_sharing": "gradient_sharing"}
+    pages = {
+        "home": "",
+        "noise": "noise?epsilon=600",
+        "dp_training": "dp_training",
+        "clustering": "clustering",
+        "synthesis": "synthesis",
+        "fidelity": "fidelity",
+        "gradient_sharing": "gradient_sharing",
+    }
     for name, path in pages.items():
         visitor = visit(path, device_scale_factor=1)
         if name not in ("home", "noise"):
             look.press_run(visitor.page)
             look.ended(visitor.page, 400)
         if name == "home":
-            expect(visitor.page.get_by_text("new digits named correctly")).to_be_visible(timeout=90_000)
+            expect(visitor.page.get_by_text("new digits named correctly")).to_be_visible(
+                timeout=90_000
+            )
         visitor.shot(name, ROOT / "docs")

@@ -31,6 +31,7 @@ def sigma(page) -> float:
 
 # --- the dial -------------------------------------------------------------------------------------
 
+
 def test_the_dial_moves_sigma_picture_and_url_by_keyboard(visit):
     visitor = visit("noise")
     page = visitor.page
@@ -68,10 +69,13 @@ def test_a_link_shows_the_same_in_another_browser(visit):
 def test_a_preset_sets_everything_and_the_textbook_formula_shows_what_it_really_gives(visit):
     visitor = visit("noise")
     visitor.page.get_by_test_id("stButtonGroup").get_by_role("radio", name="As in the report").or_(
-        visitor.page.get_by_role("button", name="As in the report")).first.click()
+        visitor.page.get_by_role("button", name="As in the report")
+    ).first.click()
     warning = look.notice(visitor.page, "really gives")
     expect(warning).to_contain_text("names ε = 1,925")
-    really = float(re.search(r"really gives ε = ([\d,]+) when", warning.inner_text())[1].replace(",", ""))
+    really = float(
+        re.search(r"really gives ε = ([\d,]+) when", warning.inner_text())[1].replace(",", "")
+    )
     assert really > 20 * 1925  # REPORTS.md: about 75,000 at ε = 2000
     expect(visitor.page.get_by_text("together:")).to_contain_text(f"{really + 75:,.0f}"[:3])
     visitor.shot("noise_textbook")
@@ -80,11 +84,16 @@ def test_a_preset_sets_everything_and_the_textbook_formula_shows_what_it_really_
 # --- wrong values ---------------------------------------------------------------------------------
 
 WRONG = {
-    "nan": ("epsilon=nan", "Privacy budget ε for the picture: nan is not allowed"), "inf": ("epsilon=inf", "Privacy budget ε for the picture: inf is not allowed"),
-    "negative": ("epsilon=-1", "Privacy budget ε for the picture: -1 is not allowed"), "huge": ("epsilon=1e308", "is not allowed; allowed: a number from 0.1"),
-    "path": ("dataset=../../etc/passwd", "Pictures: ../../etc/passwd is not allowed"), "null byte": ("epsilon=%00", "Privacy budget ε for the picture: � is not allowed"),
-    "long": ("seed=" + "9" * 10_000, "Seed: 999"), "unknown": ("shoe_size=44", "noise has no parameter shoe_size"),
-    "markup": ("calibration=<b>x</b>", "Noise formula: "), "class": ("category=250", "Class: 250 is not allowed"),
+    "nan": ("epsilon=nan", "Privacy budget ε for the picture: nan is not allowed"),
+    "inf": ("epsilon=inf", "Privacy budget ε for the picture: inf is not allowed"),
+    "negative": ("epsilon=-1", "Privacy budget ε for the picture: -1 is not allowed"),
+    "huge": ("epsilon=1e308", "is not allowed; allowed: a number from 0.1"),
+    "path": ("dataset=../../etc/passwd", "Pictures: ../../etc/passwd is not allowed"),
+    "null byte": ("epsilon=%00", "Privacy budget ε for the picture: � is not allowed"),
+    "long": ("seed=" + "9" * 10_000, "Seed: 999"),
+    "unknown": ("shoe_size=44", "noise has no parameter shoe_size"),
+    "markup": ("calibration=<b>x</b>", "Noise formula: "),
+    "class": ("category=250", "Class: 250 is not allowed"),
 }
 
 
@@ -108,9 +117,15 @@ def test_a_wrong_value_in_the_url_is_told_at_its_widget_and_the_page_works(visit
 def test_the_message_stands_beside_its_widget(visit):
     visitor = visit("noise?epsilon=nan&seed=-3")
     page = visitor.page
-    field, message = exact_field(page).bounding_box(), look.notice(page, "Privacy budget ε for the picture: nan").bounding_box()
+    field, message = (
+        exact_field(page).bounding_box(),
+        look.notice(page, "Privacy budget ε for the picture: nan").bounding_box(),
+    )
     assert 0 < message["y"] - field["y"] < 150
-    seed, told = page.get_by_role("textbox", name="Seed").bounding_box(), look.notice(page, "Seed: -3").bounding_box()
+    seed, told = (
+        page.get_by_role("textbox", name="Seed").bounding_box(),
+        look.notice(page, "Seed: -3").bounding_box(),
+    )
     assert 0 < told["y"] - seed["y"] < 150 and abs(told["x"] - seed["x"]) < 50
     visitor.shot("noise_wrong")
 
@@ -120,7 +135,9 @@ def test_a_wrong_number_typed_is_refused_and_the_picture_stays(visit):
     before = look.source(page, NOISED)
     exact_field(page).fill("1e308")
     exact_field(page).press("Enter")
-    expect(look.notice(page, "is not allowed; allowed: a number from 0.1 to 200000")).to_be_visible()
+    expect(
+        look.notice(page, "is not allowed; allowed: a number from 0.1 to 200000")
+    ).to_be_visible()
     assert look.source(page, NOISED) == before and "epsilon" not in query(page)
     exact_field(page).fill("12")
     exact_field(page).press("Enter")
@@ -135,6 +152,7 @@ def test_a_data_set_that_is_not_here_is_offered(visit):
 
 # --- a picture of one's own -----------------------------------------------------------------------
 
+
 def picture(kind: str = "PNG", shape=(90, 120, 3)) -> bytes:
     """A real picture: colours that run across it."""
     ramp = np.linspace(0, 255, np.prod(shape)).reshape(shape).astype(np.uint8)
@@ -145,21 +163,34 @@ def picture(kind: str = "PNG", shape=(90, 120, 3)) -> bytes:
 
 def huge_header() -> bytes:
     """A PNG of 60000 × 60000 pixels in a few bytes: 10 GB for whoever decodes it."""
+
     def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
+
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
 
 
 def own(page, kind: str):
     """Choose where a picture of one's own comes from."""
     look.unfold(page, "Choose the picture")
-    page.get_by_role("radio", name=kind).or_(page.get_by_role("button", name=kind, exact=True)).first.click()
+    page.get_by_role("radio", name=kind).or_(
+        page.get_by_role("button", name=kind, exact=True)
+    ).first.click()
 
 
 def upload(page, raw: bytes, name: str = "mine.png") -> None:
     own(page, "upload")
-    page.locator("[data-testid=stFileUploader] input[type=file]").set_input_files({"name": name, "mimeType": "image/png", "buffer": raw})
+    page.locator("[data-testid=stFileUploader] input[type=file]").set_input_files(
+        {"name": name, "mimeType": "image/png", "buffer": raw}
+    )
 
 
 def test_an_uploaded_picture_drowns_too_and_is_never_stored(visit, server):
@@ -177,8 +208,10 @@ def test_an_uploaded_picture_drowns_too_and_is_never_stored(visit, server):
 
 
 REFUSED = {
-    "broken": (picture()[:200], "mine.png", "cut off or damaged"), "no picture": (b"hello " * 100, "mine.png", "not a PNG or JPEG"),
-    "a GIF": (picture("GIF", (40, 40)), "mine.png", "not a PNG or JPEG"), "huge": (huge_header(), "mine.png", "too many pixels"),
+    "broken": (picture()[:200], "mine.png", "cut off or damaged"),
+    "no picture": (b"hello " * 100, "mine.png", "not a PNG or JPEG"),
+    "a GIF": (picture("GIF", (40, 40)), "mine.png", "not a PNG or JPEG"),
+    "huge": (huge_header(), "mine.png", "too many pixels"),
 }
 
 
@@ -207,7 +240,9 @@ def test_the_webcam_takes_a_picture(visit):
     page = visitor.page
     before = look.source(page, NOISED)
     own(page, "webcam")
-    page.wait_for_function("(document.querySelector('[data-testid=stCameraInput] video') || {}).readyState >= 2")
+    page.wait_for_function(
+        "(document.querySelector('[data-testid=stCameraInput] video') || {}).readyState >= 2"
+    )
     take = page.get_by_role("button", name="Take Photo")
     # a busy machine's camera may not have a picture yet when it is asked for one
     for _ in range(3):
@@ -239,7 +274,14 @@ def test_networks_learn_live_and_the_walk_ends_at_the_published_pipeline(visit):
     look.ended(page, 180)
     for network in ("shallow", "deep"):
         curves = look.curves(page, f"arms-{network}")
-        assert all(len(curves[arm]) == 2 for arm in ("raw pictures", "noised pictures, true labels", "noised pictures, K-means labels"))
+        assert all(
+            len(curves[arm]) == 2
+            for arm in (
+                "raw pictures",
+                "noised pictures, true labels",
+                "noised pictures, K-means labels",
+            )
+        )
     visitor.shot("noise_trained")
     page.get_by_text("What privacy cost, what the errors cost").first.click()
     train(page, "Run these too")  # those that the arms have not trained already
@@ -263,7 +305,10 @@ def test_the_sweep_fills_while_it_runs_and_can_be_stopped(visit):
     page = visitor.page
     page.get_by_text("Does depth amplify noise?").first.click()
     page.get_by_role("button", name="Run these too").first.click()
-    filled = "() => [...document.querySelectorAll('.st-key-sweep .js-plotly-plot')].flatMap(c => c.data).flatMap(d => d.z.flat()).filter(z => z !== null).length"
+    filled = (
+        "() => [...document.querySelectorAll('.st-key-sweep .js-plotly-plot')].flatMap(c =>"
+        " c.data).flatMap(d => d.z.flat()).filter(z => z !== null).length"
+    )
     look.until(page, lambda: page.evaluate(filled) >= 2, 120, "two cells")
     visitor.shot("noise_sweep")
     look.stop(page).click()

@@ -27,9 +27,15 @@ def test_the_page_opens_on_a_frontier_that_fills_and_answers_both_questions(visi
     look.ended(page, 120)
     look.until(page, lambda: frontier(page) == 8, 30, "all eight")
     points = look.curves(page, "frontier")["private"]
-    assert [e for e, _ in points] == sorted(e for e, _ in points) and points[-1][1] > points[0][1] > 50
+    assert [e for e, _ in points] == sorted(e for e, _ in points) and points[-1][1] > points[0][
+        1
+    ] > 50
     main = page.get_by_test_id("stMain")
-    expect(main).to_contain_text("Try next: ε ≈") if main.get_by_text("Try next").count() else expect(main).to_contain_text("most private of all that have run")
+    (
+        expect(main).to_contain_text("Try next: ε ≈")
+        if main.get_by_text("Try next").count()
+        else expect(main).to_contain_text("most private of all that have run")
+    )
     page.get_by_label("I need at least, in per cent").fill("100")
     page.get_by_label("I need at least, in per cent").press("Enter")
     expect(main).to_contain_text("None of what has run reached 100.0 %")
@@ -55,13 +61,18 @@ def test_a_stopped_frontier_goes_on_with_what_is_missing(visit, server):
     assert Store(server.home / "store").stats().entries <= before + (9 - kept) + 3
 
 
-@pytest.mark.parametrize(("shown", "chart", "bars"), [("clips", "clips", 7), ("optimizers", "optimizers", 6)])
+@pytest.mark.parametrize(
+    ("shown", "chart", "bars"), [("clips", "clips", 7), ("optimizers", "optimizers", 6)]
+)
 def test_what_a_setting_does_stands_in_bars(visit, shown, chart, bars):
     visitor = visit(f"{SMALL}&epochs=2&shown={shown}".replace("epochs=4&", ""))
     page = visitor.page
     look.press_run(page)
     look.ended(page, 150)
-    drawn = page.evaluate(f"document.querySelector('.st-key-{chart} .js-plotly-plot').data.filter(d => d.type === 'bar').map(d => d.y[0])")
+    drawn = page.evaluate(
+        f"document.querySelector('.st-key-{chart} .js-plotly-plot').data.filter(d => d.type ==="
+        " 'bar').map(d => d.y[0])"
+    )
     assert len(drawn) == bars and min(drawn) > 30
     expect(look.metric(page, "ε (privacy loss)")).not_to_have_text("none")
     visitor.shot(f"dp_training_{shown}")
@@ -79,5 +90,10 @@ def test_seeds_are_in_the_address_and_make_three_of_each(visit):
     page = visit(f"{SMALL}&seeds=3").page
     expect(page.get_by_text("three seeds", exact=True)).to_be_visible()
     look.press_run(page)
-    look.until(page, lambda: re.search("of 27 trained", page.get_by_test_id("stMain").inner_text()), 60, "the progress of 27")
+    look.until(
+        page,
+        lambda: re.search("of 27 trained", page.get_by_test_id("stMain").inner_text()),
+        60,
+        "the progress of 27",
+    )
     look.stopped(page)

@@ -7,7 +7,9 @@ from playwright.sync_api import expect
 
 from tests.browser import look
 
-SMALL = "synthesis?epochs=1&batch_size=200&images=40&together=20&steps=6&snapshots=2,6&student_epochs=2"
+SMALL = (
+    "synthesis?epochs=1&batch_size=200&images=40&together=20&steps=6&snapshots=2,6&student_epochs=2"
+)
 
 
 def film(page):
@@ -62,14 +64,24 @@ def test_a_private_teacher_has_a_dial_and_keeps_its_budget(visit):
     look.ended(page, 180)
     shown = float(look.metric(page, "ε (privacy loss)").inner_text())
     assert 3.9 < shown <= 4.0
-    expect(page.get_by_test_id("stMain")).to_contain_text("post-processing, which costs no further privacy")
+    expect(page.get_by_test_id("stMain")).to_contain_text(
+        "post-processing, which costs no further privacy"
+    )
 
 
-@pytest.mark.parametrize(("query", "words"), [
-    ("snapshots=50,10", "must ascend"), ("snapshots=10,500", "would never come"), ("images=3", "each needs a picture"),
-    ("weights=given", "The file weights/narrow_mnist-5k.npz is not here"), ("batch_size=9000", "4000 training pictures"), ("rate=nan", "Step size: nan is not allowed"),
-    ("private=true&target_epsilon=0.5", "the noised statistics alone spend 0.927")],
-    ids=lambda value: value[:18])
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("snapshots=50,10", "must ascend"),
+        ("snapshots=10,500", "would never come"),
+        ("images=3", "each needs a picture"),
+        ("weights=given", "The file weights/narrow_mnist-5k.npz is not here"),
+        ("batch_size=9000", "4000 training pictures"),
+        ("rate=nan", "Step size: nan is not allowed"),
+        ("private=true&target_epsilon=0.5", "the noised statistics alone spend 0.927"),
+    ],
+    ids=lambda value: value[:18],
+)
 def test_what_does_not_fit_is_told_in_words(visit, query, words):
     page = visit(f"synthesis?{query}").page
     expect(page.get_by_test_id("stMain")).to_contain_text(words)
