@@ -11,8 +11,8 @@ from pathlib import Path
 import streamlit as st
 
 from cache.store import Unusable
-from engine import settings
-from engine.lab import open_store
+from engine.core import settings
+from engine.core.lab import open_store
 from pages.parts.live import lifespan
 
 # Streamlit puts the served script's folder first in sys.path while a script runs, and takes it out

@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import time
 
-from engine import rounding
-from engine.lab import Lab, device_name, open_store
-from engine.studies.audit import CHEATS, Audit
-from engine.study import build
+from engine.core import rounding
+from engine.core.lab import Lab, device_name, open_store
+from engine.core.study import build
+from engine.studies.dp_training.audit import CHEATS, Audit
 
 
 def finish(run):

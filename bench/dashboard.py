@@ -24,9 +24,9 @@ from pathlib import Path
 import psutil
 from playwright.sync_api import sync_playwright
 
-from engine.runner import Runner
-from engine.studies.dp_training import CNN, DPTraining
-from engine.study import Point, key
+from engine.core.study import Point, key
+from engine.runtime.runner import Runner
+from engine.studies.dp_training.dp_training import CNN, DPTraining
 
 ROOT = Path(__file__).resolve().parent.parent
 SESSIONS = 30

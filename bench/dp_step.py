@@ -27,10 +27,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from engine.dp_sgd import PrivateGradient, poisson_batch
-from engine.networks import report_cnn
-from engine.noise import Coins, GaussianNoise
-from engine.vision import torchvision
+from engine.datasets.vision import torchvision
+from engine.learning.dp_sgd import PrivateGradient, poisson_batch
+from engine.learning.networks import report_cnn
+from engine.privacy.noise import Coins, GaussianNoise
 
 ROWS, BATCH, STEPS = 12_000, 256, -(-12_000 // 256)
 CLIP, NOISE, RATE = 1.0, 1.1, 0.1

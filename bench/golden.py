@@ -156,10 +156,10 @@ def compute(only: str) -> dict[str, dict]:
 
     Run in a process with one thread.
     """
-    streams = first_of("engine.core.streams", "engine.streams")
+    streams = first_of("engine.core.streams", "engine.core.streams")
     named = streams.derive_seed
     streams.derive_seed = lambda purpose, seed, name="": named(purpose, seed)
-    lab = first_of("engine.core.lab", "engine.lab")
+    lab = first_of("engine.core.lab", "engine.core.lab")
     found = {}
     for name, study in everything().items():
         if only not in name:

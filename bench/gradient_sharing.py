@@ -18,16 +18,17 @@ import torch
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from engine import data, federation
-from engine.federation import Federation, Phones, Task
-from engine.networks import report_cnn
-from engine.studies.gradient_sharing import GradientSharing
+from engine.datasets import registry
+from engine.learning.networks import report_cnn
+from engine.studies.gradient_sharing import federation
+from engine.studies.gradient_sharing.federation import Federation, Phones, Task
+from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
 
 DAYS = 30
 
 
 def task() -> Task:
-    images = data.load("mnist-5k")
+    images = registry.load("mnist-5k")
     network = report_cnn(1, 28, 10, 0, "tanh")
     x, y = torch.tensor(images.train_images), torch.tensor(images.train_labels)
     return Task(network, x, y, x, y, federation.pixels, federation.flat(network))

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from scipy import linalg
 
-import engine.vision  # noqa: F401  torchmetrics imports torchvision
-from engine.lab import device_name
-from engine.metrics import frechet_distance, moments
+import engine.datasets.vision  # noqa: F401  torchmetrics imports torchvision
+from engine.core.lab import device_name
+from engine.evaluation.metrics import frechet_distance, moments
 
 
 def features(n: int, d: int, seed: int, shift: float) -> np.ndarray:

@@ -15,8 +15,8 @@ import torch
 from opacus.optimizers.optimizer import _generate_noise
 from scipy import stats
 
-from engine.auditing import BLOCK, FLOAT32, UNIFORM, circles
-from engine.noise import GaussianNoise, summed
+from engine.attacks.auditing import BLOCK, FLOAT32, UNIFORM, circles
+from engine.privacy.noise import GaussianNoise, summed
 
 FAR = (3.0, 4.0, 5.0, 5.5)
 CHUNK = 8_000_000

@@ -2,7 +2,7 @@
 
     python -m bench.null_coverage [--runs 300]
 
-Null runs through the very statistics of study `membership` (engine/attacks.py), of two kinds.
+Null runs through the very statistics of study `membership` (engine/attacks/lira.py), of two kinds.
 *drawn*: confidences are drawn at random, with heavy tails, each picture with a level of its own;
 coins are tossed beside them. *trained*: softmax regressions really learn the bundled digits, on
 pictures that are never candidates; coins are tossed about the candidates, so that no network knows
@@ -20,7 +20,8 @@ import functools
 import numpy as np
 from scipy import stats
 
-from engine import attacks, data
+from engine.attacks import lira
+from engine.datasets import registry
 
 TRUTH = {"area": 0.5, "right guesses": 0.5, "found at 0.1 %": 0.001, "found at 1 %": 0.01}
 KINDS = {"8 networks": np.arange(8), "32 in groups of 8": np.arange(32) // 8}
@@ -46,7 +47,7 @@ def trained(rng: np.random.Generator, count: int, groups: np.ndarray) -> np.ndar
     for name in groups:
         mine = rows[name][rng.random(2 * ROWS) < 0.5]
         weights = learned(pixels[mine], labels[mine], rng)
-        found.append(attacks.confidence(pixels[candidates] @ weights, labels[candidates]))
+        found.append(lira.confidence(pixels[candidates] @ weights, labels[candidates]))
     return np.stack(found, 1)
 
 
@@ -55,7 +56,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     """All 5,000 bundled digits, halved in height and width: (5000, 196) in [0, 1], and their
     labels.
     """
-    images = data.load("mnist-5k")
+    images = registry.load("mnist-5k")
     pixels = np.concatenate([images.train_images, images.test_images]) / np.float32(255)
     smaller = pixels.reshape(5000, 14, 2, 14, 2).mean((2, 4)).reshape(5000, -1)
     return smaller, np.r_[images.train_labels, images.test_labels].astype(int)
@@ -74,11 +75,11 @@ def learned(pixels: np.ndarray, labels: np.ndarray, rng: np.random.Generator) ->
 
 def measured(sure: np.ndarray, coins: np.ndarray, groups: np.ndarray) -> dict[str, tuple]:
     """Each figure and its margin, by the study's statistics."""
-    among = attacks.each_against_the_others(sure, coins, groups)
-    rare = [attacks.found_of(among, coins, share) for share in (0.001, 0.01)]
-    plain = [attacks.area_of(among, coins), attacks.guesses_of(among, coins)]
+    among = lira.each_against_the_others(sure, coins, groups)
+    rare = [lira.found_of(among, coins, share) for share in (0.001, 0.01)]
+    plain = [lira.area_of(among, coins), lira.guesses_of(among, coins)]
     found = dict(zip(TRUTH, plain + rare))
-    told = {name: (one.value, attacks.margin(one)) for name, one in found.items()}
+    told = {name: (one.value, lira.margin(one)) for name, one in found.items()}
     return told | {"area, as before": (found["area"].value, as_before(among, coins))}
 
 

@@ -5,7 +5,7 @@
 `--epochs`: an epoch takes as long as any other. Opacus runs one after the other with all threads,
 which is how its example is run; and, as its strongest showing, two at a time with a thread each.
 Where there is a GPU all run there, and one training alone is compared too. What Veil does there is
-the step of engine/batched.py, replayed; everybody trains an epoch before time is taken, for kernels
+the step of engine/learning/stacked_steps.py, replayed; everybody trains an epoch before time is taken, for kernels
 are loaded at their first call, and Veil records its step.
 """
 
@@ -37,11 +37,11 @@ from bench.dp_step import (
     ours,
     tutorial_cnn,
 )
-from engine import data
-from engine.batched import Stacked
-from engine.networks import report_cnn
-from engine.studies.dp_training import DPTraining
-from engine.training import Training
+from engine.datasets import registry
+from engine.learning.networks import report_cnn
+from engine.learning.stacked_steps import Stacked
+from engine.learning.trainer import Training
+from engine.studies.dp_training.dp_training import DPTraining
 
 MEMBERS = 8
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -85,7 +85,9 @@ def in_one_step(count: int, pictures, labels):
         )
         for i in range(count)
     ]
-    images = replace(data.load("mnist-5k"), train_images=pictures[..., None], train_labels=labels)
+    images = replace(
+        registry.load("mnist-5k"), train_images=pictures[..., None], train_labels=labels
+    )
     made = []
 
     def epoch():

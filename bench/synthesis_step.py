@@ -11,8 +11,9 @@ import time
 import torch
 from torch.nn import functional as F
 
-from engine import networks, synthesis
-from engine.teaching import Scale
+from engine.learning import networks
+from engine.learning.supervised import Scale
+from engine.studies.synthesis import bn_inversion
 
 BATCH, OURS = 250, "Veil's step"
 
@@ -58,15 +59,15 @@ def plain(network: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor):
 def ours(network: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor):
     """Veil's step: smooth pictures, jitter, the best kept."""
     network.requires_grad_(False)
-    batch = synthesis.Batch(
-        synthesis.Settings("smooth", 10**9, 0.5, synthesis.Weights(), jitter=2),
-        [synthesis.Teacher(network, synthesis.recorded(network), Scale())],
+    batch = bn_inversion.Batch(
+        bn_inversion.Settings("smooth", 10**9, 0.5, bn_inversion.Weights(), jitter=2),
+        [bn_inversion.Teacher(network, bn_inversion.recorded(network), Scale())],
         labels,
         tuple(x.shape[1:]),
         0,
         0,
     )
-    steps = synthesis.optimise(batch)
+    steps = bn_inversion.optimise(batch)
     return lambda: next(steps)
 
 

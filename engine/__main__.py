@@ -17,16 +17,18 @@ import time
 from dataclasses import asdict
 
 from cache.store import Unusable
-from engine import cluster, data, parameters, rounding, settings
-from engine.lab import Lab, load, open_store
+from engine.core import parameters, rounding, settings
+from engine.core.lab import Lab, load, open_store
+from engine.core.study import Failed, Phase, Point, Refused, Result, Study, fitted, key
+from engine.datasets import registry
+from engine.runtime import dask_cluster
 from engine.studies import STUDIES
-from engine.studies.arms import Arms
-from engine.studies.dp_training import DPTraining
-from engine.studies.fidelity import Fidelity
-from engine.studies.gradient_sharing import GradientSharing
-from engine.studies.side_by_side import SideBySide
-from engine.studies.sweep import Sweep
-from engine.study import Failed, Phase, Point, Refused, Result, Study, fitted, key
+from engine.studies.dp_training.dp_training import DPTraining
+from engine.studies.dp_training.sweep import Sweep
+from engine.studies.fidelity.fidelity import Fidelity
+from engine.studies.fidelity.side_by_side import SideBySide
+from engine.studies.gradient_sharing.arms import Arms
+from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,10 +37,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings.check()
         return options.command(options) or 0
-    except (Refused, data.Missing, settings.Wrong, Unusable, cluster.Unreachable) as refused:
+    except (
+        Refused,
+        registry.Missing,
+        settings.Wrong,
+        Unusable,
+        dask_cluster.Unreachable,
+    ) as refused:
         print(refused, file=sys.stderr)
         return 2
-    except (Failed, data.FetchFailed, OSError) as failed:
+    except (Failed, registry.FetchFailed, OSError) as failed:
         print(failed, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -177,7 +185,7 @@ def fit(study: Study, changes: list[str]) -> Study:
     """The study with defaults that fit its pictures; says on stderr which, and what else to know
     about a folder of one's own.
     """
-    for note in data.exhibits(study.dataset).notes:
+    for note in registry.exhibits(study.dataset).notes:
         print(f"{study.dataset}: {note}", file=sys.stderr)
     study, said = fitted(study, {change.partition("=")[0] for change in changes})
     for sentence in said:
@@ -217,7 +225,7 @@ def compute(study: Study, store) -> Result:
     """Run in this process, or on the cluster at VEIL_SCHEDULER."""
     if not settings.scheduler():
         return show_progress(Lab(store).need(study))
-    from engine.runner import Runner
+    from engine.runtime.runner import Runner
 
     logging.getLogger("veil").setLevel(logging.CRITICAL)  # what goes wrong is said once, below
     runner = Runner(store)
@@ -284,7 +292,7 @@ def notes(study: Study) -> list[str]:
 
     Pages say it, too.
     """
-    return list(data.exhibits(study.dataset).notes)
+    return list(registry.exhibits(study.dataset).notes)
 
 
 def strict(value):
@@ -320,7 +328,7 @@ def show_data(options) -> None:
     if options.action == "fetch":
         return fetch(options.name)
     print(f"data folder: {settings.data_folder()}")
-    for found in data.available(thorough=True):
+    for found in registry.available(thorough=True):
         state = (
             f"{found.count:,} pictures, {found.bytes / 1e6:.1f} MB"
             if found.present
@@ -329,15 +337,15 @@ def show_data(options) -> None:
         print(f"  {found.name:16} {found.title}: {state}")
         for note in found.notes:
             print(f"  {'':16} {note}")
-    for name in data.unnamed():
-        print(f"  {name:16} is passed over: {data.NAMES}")
+    for name in registry.unnamed():
+        print(f"  {name:16} is passed over: {registry.NAMES}")
 
 
 def fetch(name: str | None) -> None:
     """Download a data set with progress and checksum."""
     if not name:
         raise Refused("name", f"name: missing; allowed: one of {', '.join(parameters.DATASETS)}")
-    data.fetch(
+    registry.fetch(
         name,
         lambda done, total: print(
             f"\r{done / 1e6:.1f} of {total / 1e6:.1f} MB", end="", file=sys.stderr

@@ -2,9 +2,10 @@
 
 import streamlit as st
 
-from engine import data, rounding
-from engine.studies.iic import IIC
-from engine.studies.kmeans_labels import KMeansLabels
+from engine.core import rounding
+from engine.datasets import registry
+from engine.studies.clustering.iic import IIC
+from engine.studies.clustering.kmeans_labels import KMeansLabels
 from pages.parts import charts, live, panels, words
 from pages.parts.controls import Controls, Look
 
@@ -64,7 +65,7 @@ with st.expander(
             controls.number(name)
 
 studies = {name: controls.ready(study) for name, study in METHODS.items()}
-images = data.exhibits(controls.value("dataset"))
+images = registry.exhibits(controls.value("dataset"))
 controls.checked(
     lambda: [study.check(images.train_size, len(images.classes)) for study in studies.values()]
 )

@@ -5,13 +5,14 @@ all that a setting can be.
 import numpy as np
 import streamlit as st
 
-from engine import data, pictures, rounding
-from engine.lab import settings_of
-from engine.studies.audit import Audit
-from engine.studies.dp_training import DPTraining
-from engine.studies.membership import Membership
-from engine.studies.sweep import Sweep
-from engine.study import Refused
+from engine.core import rounding
+from engine.core.lab import settings_of
+from engine.core.study import Refused
+from engine.datasets import imaging, registry
+from engine.studies.dp_training.audit import Audit
+from engine.studies.dp_training.dp_training import DPTraining
+from engine.studies.dp_training.membership import Membership
+from engine.studies.dp_training.sweep import Sweep
 from pages.parts import attacked, charts, live, panels, words
 from pages.parts.controls import Asked, Controls, Look
 
@@ -111,7 +112,7 @@ with st.expander(
 shown = controls.look("shown", "Show", SHOWN, required=True)[0]
 
 study = controls.ready()
-controls.checked(lambda: study.check(data.exhibits(study.dataset)))
+controls.checked(lambda: study.check(registry.exhibits(study.dataset)))
 WHO = attacked.who_of(study)  # 'private', or 'no noise' where nothing is hidden
 
 
@@ -252,7 +253,7 @@ def draw_strengths(members: dict[str, DPTraining], finished: dict) -> None:
             " about them."
         )
         return
-    exhibited = data.exhibits(study.dataset)
+    exhibited = registry.exhibits(study.dataset)
     right = {name: finished[name].arrays["predictions"] == exhibited.test_labels for name in names}
     # that not all of them name correctly: on others they look alike
     hard = np.flatnonzero(~np.all(list(right.values()), axis=0))
@@ -269,7 +270,7 @@ def draw_strengths(members: dict[str, DPTraining], finished: dict) -> None:
                 else "**Not private**"
             )
             st.image(
-                pictures.answers(shown_pictures, right[name]),
+                imaging.answers(shown_pictures, right[name]),
                 width="stretch",
                 alt=f"Forty test pictures, the wrongly named ones framed, {name}",
             )
@@ -386,7 +387,7 @@ def draw_solved(ends: dict[float, list[tuple[float, float]]], twins: list[float]
                 st.warning(
                     words.plain(words.named(str(refused), controls.specs)), icon=":material/edit:"
                 )
-    tested = len(data.exhibits(study.dataset).test_labels)
+    tested = len(registry.exhibits(study.dataset).test_labels)
     st.caption(
         f"Measured on {tested:,} test pictures: give or take"
         f" {words.give_or_take(words.margin(means[-1][1], tested))} points, and another seed moves"

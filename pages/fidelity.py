@@ -6,11 +6,11 @@ import math
 
 import streamlit as st
 
-from engine import data
-from engine.lab import settings_of
-from engine.studies.fidelity import CONTROLS, GENERATORS, Fidelity
-from engine.studies.real_features import EXTRACTORS
-from engine.studies.side_by_side import SideBySide
+from engine.core.lab import settings_of
+from engine.datasets import registry
+from engine.studies.fidelity.fidelity import CONTROLS, GENERATORS, Fidelity
+from engine.studies.fidelity.real_features import EXTRACTORS
+from engine.studies.fidelity.side_by_side import SideBySide
 from pages.parts import charts, live, panels, words
 from pages.parts.controls import Controls, Look
 from pages.parts.scrubber import scrubber
@@ -109,7 +109,7 @@ with st.expander(
             controls.number(name)
 
 study = controls.ready()
-shown = data.exhibits(study.dataset)
+shown = registry.exhibits(study.dataset)
 controls.checked(lambda: study.check(shown))
 generators, sets = study.generators(), study.table()
 together = SideBySide(members=tuple(generators.values()))

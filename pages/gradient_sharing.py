@@ -4,11 +4,11 @@ those gradients still show.
 
 import streamlit as st
 
-from engine import data, uploads
-from engine.lab import settings_of
-from engine.studies.arms import Arms
-from engine.studies.gradient_sharing import ARMS, SHOWN_PHONES, GradientSharing
-from engine.studies.inversion import Inversion
+from engine.core.lab import settings_of
+from engine.datasets import registry, uploads
+from engine.studies.gradient_sharing.arms import Arms
+from engine.studies.gradient_sharing.gradient_sharing import ARMS, SHOWN_PHONES, GradientSharing
+from engine.studies.gradient_sharing.inversion import Inversion
 from pages.parts import charts, live, panels, words
 from pages.parts.controls import Controls, Look
 from pages.parts.diagram import diagram
@@ -59,8 +59,8 @@ def switch_dial() -> None:
 def lacking(name: str) -> str:
     """Why nothing can run, where Run would be."""
     try:
-        data.exhibits(name)
-    except data.Missing as missing:
+        registry.exhibits(name)
+    except registry.Missing as missing:
         return (
             f"{missing} How to build a folder of your own: docs/gradient_sharing.md. The preset"
             " Start works with what is here."
@@ -155,7 +155,7 @@ shown = controls.look("shown", "Show", SHOWN, required=True)[0]
 if controls.missing:
     st.info(words.plain(lacking(controls.value("dataset"))), icon=":material/download:")
 study = controls.ready()
-exhibited = data.exhibits(study.dataset)
+exhibited = registry.exhibits(study.dataset)
 controls.checked(lambda: study.check(exhibited))
 promise = controls.checked(study.guarantee, "promise")
 told.markdown(

@@ -2,13 +2,14 @@
 
 import streamlit as st
 
-from engine import data, parameters, rounding
-from engine.studies.bn_synthesis import BNSynthesis
-from engine.studies.dp_training import DPTraining
-from engine.studies.gan import GAN
-from engine.studies.inversion import Inversion
-from engine.studies.kmeans_labels import KMeansLabels
-from engine.studies.noise import STRIP, Noise
+from engine.core import parameters, rounding
+from engine.datasets import registry
+from engine.studies.clustering.kmeans_labels import KMeansLabels
+from engine.studies.dp_training.dp_training import DPTraining
+from engine.studies.fidelity.gan import GAN
+from engine.studies.gradient_sharing.inversion import Inversion
+from engine.studies.noise.noise import STRIP, Noise
+from engine.studies.synthesis.bn_synthesis import BNSynthesis
 from pages.parts import live, words
 from pages.parts.controls import unread
 
@@ -35,7 +36,7 @@ with st.container(border=True):
             help="The privacy budget ε: smaller means more noise and less to find out.",
         )
         example = Noise(epsilon=budget)
-        images = data.exhibits(example.dataset)
+        images = registry.exhibits(example.dataset)
         release = example.release(*example.pick(images), images.classes)
         odds = words.how_often(release.metrics["odds_picture"])
         st.markdown(

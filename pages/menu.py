@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from engine import data
+from engine.datasets import registry
 from pages.parts import words
 
 st.set_page_config(
@@ -41,5 +41,7 @@ page = st.navigation(
 )
 try:
     page.run()
-except data.Missing as missing:  # pictures that are gone, or that have changed since the page began
+except (
+    registry.Missing
+) as missing:  # pictures that are gone, or that have changed since the page began
     st.error(words.plain(str(missing)), icon=":material/folder_off:")

@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import streamlit as st
 
-from engine import data, parameters, pictures, rounding, uploads
-from engine.lab import made
-from engine.studies.noise import STRIP, Noise
-from engine.studies.noisy_training import (
+from engine.core import parameters, rounding
+from engine.core.lab import made
+from engine.core.study import key
+from engine.datasets import imaging, registry, uploads
+from engine.studies.noise.noise import STRIP, Noise
+from engine.studies.noise.noisy_training import (
     ARMS,
     BUDGETS,
     DEPTHS,
@@ -17,7 +19,6 @@ from engine.studies.noisy_training import (
     NoisyTraining,
     least_budgets,
 )
-from engine.study import key
 from pages.parts import charts, live, panels, words
 from pages.parts.controls import Controls, Look
 
@@ -66,7 +67,7 @@ with st.expander(
         controls.dataset()
     if controls.missing:
         st.stop()
-    images = data.exhibits(controls.value("dataset"))
+    images = registry.exhibits(controls.value("dataset"))
     with middle:
         controls.category("category", images.classes)
     with right:
@@ -457,7 +458,7 @@ def draw_survival(views: dict[str, live.View]) -> None:
             ]
         )
         column.image(
-            pictures.png(pictures.gallery(tiles, columns=4)),
+            imaging.png(imaging.gallery(tiles, columns=4)),
             caption=f"{name}: {100 * float(chosen_.mean()):.1f} %",
             width="stretch",
             alt=f"Test pictures that are named correctly {name}, a row a class",

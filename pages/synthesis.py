@@ -6,10 +6,10 @@ import math
 
 import streamlit as st
 
-from engine import data
-from engine.lab import settings_of
-from engine.studies.bn_synthesis import SPACES
-from engine.studies.student import Student
+from engine.core.lab import settings_of
+from engine.datasets import registry
+from engine.studies.synthesis.bn_synthesis import SPACES
+from engine.studies.synthesis.student import Student
 from pages.parts import charts, live, panels, words
 from pages.parts.controls import Controls, Look
 from pages.parts.scrubber import scrubber
@@ -103,7 +103,7 @@ with st.expander(
             controls.number(name)
 
 student = controls.ready()
-shown = data.exhibits(student.dataset)
+shown = registry.exhibits(student.dataset)
 controls.checked(lambda: student.check(shown))
 teachers = {
     f"teacher {i + 1}" if i else "teacher": student.teacher(i) for i in range(student.teachers)
@@ -114,7 +114,7 @@ if student.images > shown.train_size:
 studies = teachers | {"pictures": student.synthesis()} | pupils
 try:
     made = live.look(studies["pictures"])
-except data.Missing as missing:  # a file of weights
+except registry.Missing as missing:  # a file of weights
     st.error(words.plain(str(missing)), icon=":material/download:")
     st.stop()
 live.run_button(studies)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import engine  # first: it sets how threads wait, before any test loads torch
 from cache import Store
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,7 +21,7 @@ import xml.etree.ElementTree as xml
 from datetime import date
 from pathlib import Path
 
-from engine import settings
+from engine.core import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 # of whoever runs this

@@ -7,8 +7,8 @@ import signal
 import time
 from pathlib import Path
 
-from engine.parameters import parameter, seed
-from engine.study import Failed, Guarantee, Phase, Point, Result, Study
+from engine.core.parameters import parameter, seed
+from engine.core.study import Failed, Guarantee, Phase, Point, Result, Study
 
 NONE = Guarantee(
     unit="nothing",

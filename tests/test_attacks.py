@@ -9,12 +9,13 @@ from scipy import stats
 from sklearn.metrics import roc_curve
 
 from bench import null_coverage as bench
-from engine import attacks, data
-from engine.lab import Lab
-from engine.linear import LinearShadows, LinearTraining, logits
-from engine.studies.dp_training import DPTraining
-from engine.studies.features import Features
-from engine.studies.membership import Membership
+from engine.attacks import lira
+from engine.core.lab import Lab
+from engine.datasets import registry
+from engine.learning.linear import LinearShadows, LinearTraining, logits
+from engine.studies.dp_training.dp_training import DPTraining
+from engine.studies.dp_training.membership import Membership
+from engine.studies.shared.features import Features
 from tests.test_contract import finish
 
 CPU = torch.device("cpu")
@@ -38,8 +39,8 @@ def test_confidence_is_the_log_odds_of_the_right_class():
     raw, labels = rng.normal(size=(50, 7)) * 5, rng.integers(0, 7, 50)
     p = np.exp(raw) / np.exp(raw).sum(1, keepdims=True)
     right = p[np.arange(50), labels]
-    assert np.allclose(attacks.confidence(raw, labels), np.log(right / (1 - right)))
-    assert np.isfinite(attacks.confidence(raw * 1e4, labels)).all()  # where p rounds to 1
+    assert np.allclose(lira.confidence(raw, labels), np.log(right / (1 - right)))
+    assert np.isfinite(lira.confidence(raw * 1e4, labels)).all()  # where p rounds to 1
 
 
 def simulated(n, k, gap, seed=0):
@@ -58,11 +59,11 @@ def simulated(n, k, gap, seed=0):
 def test_the_attack_is_nearly_as_good_as_theory_allows(gap):
     target, shadows, coins, truth = simulated(8000, 64, gap)
     best = stats.norm.cdf(gap / np.sqrt(2))  # area under the curve of two normals
-    score = attacks.likelihood_ratio(target, shadows, coins)
-    assert best - 0.03 < attacks.area(score, truth) < best + 0.02
-    assert attacks.right_guesses(score, truth) == pytest.approx(stats.norm.cdf(gap / 2), abs=0.03)
-    among = attacks.each_against_the_others(shadows, coins, np.arange(64))
-    assert attacks.area(among, coins) == pytest.approx(best, abs=0.02)
+    score = lira.likelihood_ratio(target, shadows, coins)
+    assert best - 0.03 < lira.area(score, truth) < best + 0.02
+    assert lira.right_guesses(score, truth) == pytest.approx(stats.norm.cdf(gap / 2), abs=0.03)
+    among = lira.each_against_the_others(shadows, coins, np.arange(64))
+    assert lira.area(among, coins) == pytest.approx(best, abs=0.02)
 
 
 def test_a_shadow_never_helps_in_the_attack_on_itself():
@@ -70,13 +71,11 @@ def test_a_shadow_never_helps_in_the_attack_on_itself():
     find much: the planted error shows it.
     """
     _, shadows, coins, _ = simulated(4000, 6, 0.0)
-    assert attacks.area(
-        attacks.each_against_the_others(shadows, coins, np.arange(6)), coins
+    assert lira.area(
+        lira.each_against_the_others(shadows, coins, np.arange(6)), coins
     ) == pytest.approx(0.5, abs=0.02)
-    careless = np.stack(
-        [attacks.likelihood_ratio(shadows[:, k], shadows, coins) for k in range(6)], 1
-    )
-    assert attacks.area(careless, coins) > 0.7
+    careless = np.stack([lira.likelihood_ratio(shadows[:, k], shadows, coins) for k in range(6)], 1)
+    assert lira.area(careless, coins) > 0.7
 
 
 def test_shadows_with_the_same_batches_do_not_help_against_each_other():
@@ -88,9 +87,7 @@ def test_shadows_with_the_same_batches_do_not_help_against_each_other():
     luck = (4 * (rng.random((3000, 2)) < 0.5)).repeat(8, 1)
     coins = rng.random((3000, 16)) < 0.5
     shadows = coins * luck + 0.5 * rng.normal(size=(3000, 16))
-    area = lambda groups: attacks.area(
-        attacks.each_against_the_others(shadows, coins, groups), coins
-    )
+    area = lambda groups: lira.area(lira.each_against_the_others(shadows, coins, groups), coins)
     assert area(np.arange(16)) > area(np.arange(16) // 8) + 0.1
 
 
@@ -98,7 +95,7 @@ def test_a_picture_that_all_shadows_knew_tells_nothing():
     target, shadows, coins, _ = simulated(100, 4, 2.0)
     coins[:10] = True
     coins[10:20] = False
-    score = attacks.likelihood_ratio(target, shadows, coins)
+    score = lira.likelihood_ratio(target, shadows, coins)
     assert (score[:20] == 0).all() and np.isfinite(score).all()
 
 
@@ -106,13 +103,13 @@ def test_the_curve_against_scikit_learn():
     rng = np.random.default_rng(3)
     scores, members = np.round(rng.normal(size=3000), 1), rng.random(3000) < 0.4  # with ties
     scores[members] += 0.5
-    found = attacks.roc(scores, members)
+    found = lira.roc(scores, members)
     false, true, _ = roc_curve(members, scores, drop_intermediate=False)
     assert np.allclose(
-        found, [true[false <= allowed + 1e-12].max() for allowed in attacks.FALSE_ALARMS]
+        found, [true[false <= allowed + 1e-12].max() for allowed in lira.FALSE_ALARMS]
     )
     assert (np.diff(found) >= 0).all() and found[-1] == 1
-    assert attacks.right_guesses(np.zeros(100), np.arange(100) < 50) == 0.5
+    assert lira.right_guesses(np.zeros(100), np.arange(100) < 50) == 0.5
 
 
 # --- margins --------------------------------------------------------------------------------------
@@ -121,7 +118,7 @@ def test_the_curve_against_scikit_learn():
 def test_how_far_an_entry_moves_a_figure_is_what_leaving_it_out_shows():
     rng = np.random.default_rng(4)
     scores, members = np.round(rng.normal(size=(60, 3)), 1), rng.random((60, 3)) < 0.4
-    pairs = {attacks.area_of: attacks.area, attacks.guesses_of: attacks.right_guesses}
+    pairs = {lira.area_of: lira.area, lira.guesses_of: lira.right_guesses}
     for measure, plain in pairs.items():
         found = measure(scores, members)
         assert found.value == plain(scores, members)
@@ -142,11 +139,11 @@ def test_independent_networks_have_the_margin_of_mann_and_whitney():
     scores, members = rng.normal(size=(2000, 16)), rng.random((2000, 16)) < 0.5
     inside, outside = int(members.sum()), int((~members).sum())
     classical = 1.96 * np.sqrt((inside + outside + 1) / (12 * inside * outside))
-    assert attacks.margin(attacks.area_of(scores, members)) == pytest.approx(classical, rel=0.35)
-    found = attacks.found_of(scores, members, 0.01)
+    assert lira.margin(lira.area_of(scores, members)) == pytest.approx(classical, rel=0.35)
+    found = lira.found_of(scores, members, 0.01)
     assert found.value == pytest.approx(0.01, abs=0.005) and found.moved.shape == scores.shape
     expected = 1.96 * np.sqrt(0.01 * (1 / inside + 1 / outside))
-    assert attacks.margin(found) == pytest.approx(expected, rel=0.5)
+    assert lira.margin(found) == pytest.approx(expected, rel=0.5)
 
 
 # The most that each may hold; rare ones err on the wide side, the rarest without bound.
@@ -202,13 +199,13 @@ def holds(measure, networks, runs):
         members = rng.random((300, networks)) < 0.5
         own = 0.5 * rng.normal(size=networks)
         found = measure(rng.normal(size=members.shape) + own * (members - 0.5), members)
-        held += abs(found.value - 0.5) <= attacks.margin(found)
+        held += abs(found.value - 0.5) <= lira.margin(found)
     return held / runs
 
 
 @pytest.mark.parametrize(
     ("measure", "networks", "runs"),
-    [(attacks.area_of, 4, 400), (attacks.guesses_of, 4, 1500), (attacks.guesses_of, 6, 1500)],
+    [(lira.area_of, 4, 400), (lira.guesses_of, 4, 1500), (lira.guesses_of, 6, 1500)],
 )
 def test_the_interval_holds_for_few_networks_that_differ(measure, networks, runs, monkeypatch):
     """Their differences are estimated from few, which Student's t is for: 1.96 in its place,
@@ -241,18 +238,18 @@ def test_an_attack_that_is_always_right_has_a_margin_too(measure):
     members = rng.random((300, 8)) < 0.5
     scores = np.where(members, 5.0, -5.0) + rng.normal(size=members.shape)
     measures = {
-        "area": attacks.area_of,
-        "right guesses": attacks.guesses_of,
-        "found at 1 %": lambda *table: attacks.found_of(*table, 0.01),
+        "area": lira.area_of,
+        "right guesses": lira.guesses_of,
+        "found at 1 %": lambda *table: lira.found_of(*table, 0.01),
     }
     found = measures[measure](scores, members)
     assert found.value == 1
-    assert 1 / members.sum() < attacks.margin(found) < 4 / len(members)
+    assert 1 / members.sum() < lira.margin(found) < 4 / len(members)
 
 
 def test_what_is_no_number_has_no_margin_that_looks_like_one():
-    assert np.isnan(attacks.margin(attacks.Measured(0.5, np.full((10, 4), np.nan))))
-    assert attacks.margin(attacks.Measured(0.5, np.zeros((10, 4)))) == 0
+    assert np.isnan(lira.margin(lira.Measured(0.5, np.full((10, 4), np.nan))))
+    assert lira.margin(lira.Measured(0.5, np.zeros((10, 4)))) == 0
 
 
 # --- shadows --------------------------------------------------------------------------------------
@@ -263,7 +260,7 @@ def test_shadows_learn_as_single_trainings_do(lab, private):
     """Each model's mean, lengths and clipped gradient are those of a training on its members alone."""
     rows = finish(lab.need(Features()))[1].arrays
     study = Membership(noise_multiplier=0, max_grad_norm=0.07, batch_size=400, private=private)
-    images, plan = data.load("mnist-5k"), study.plan(4000)
+    images, plan = registry.load("mnist-5k"), study.plan(4000)
     members = np.random.default_rng(0).random((4000, 3)) < 0.5
     together = LinearShadows(study, plan, images, CPU, rows["train"], images.train_labels, members)
     weight = 0.02 * torch.randn(30, 3969, generator=torch.Generator().manual_seed(0))
@@ -302,7 +299,7 @@ def test_shadows_learn_as_single_trainings_do(lab, private):
 def test_shadows_hold_the_noise_that_is_charged(lab):
     rows = finish(lab.need(Features()))[1].arrays
     study = Membership(noise_multiplier=3.0, max_grad_norm=0.1, batch_size=400)
-    images, plan = data.load("mnist-5k"), study.plan(4000)
+    images, plan = registry.load("mnist-5k"), study.plan(4000)
     # nobody is in: noise alone
     together = LinearShadows(
         study, plan, images, CPU, rows["train"], images.train_labels, np.zeros((4000, 4), bool)
@@ -312,7 +309,7 @@ def test_shadows_hold_the_noise_that_is_charged(lab):
     for k in range(4):
         assert float(found[k].std()) == pytest.approx(3.0 * 0.1 / 400, rel=0.02)
     assert abs(float((found[0] * found[1]).mean()) / float(found.var())) < 0.02  # each model's own
-    from engine.features import longest
+    from engine.learning.features import longest
 
     assert float(together.means.std()) == pytest.approx(
         plan["mean_noise"] * longest(3969) / 4000, rel=0.02
@@ -376,7 +373,7 @@ def test_few_shadows_find_something_too(lab):
     ].metrics
     assert found["area_like_it"] > 0.52 and found["area_margin"] > 0
     with pytest.raises(ValueError, match="single group"):
-        attacks.each_against_the_others(np.zeros((4, 3)), np.eye(4, 3) > 0, np.zeros(3))
+        lira.each_against_the_others(np.zeros((4, 3)), np.eye(4, 3) > 0, np.zeros(3))
 
 
 def test_the_cnn_is_attacked_too(store):
@@ -405,10 +402,10 @@ def test_a_shadow_learns_from_its_own_pictures_alone_and_as_alone():
     """
     from dataclasses import replace
 
-    from engine.training import Training
+    from engine.learning.trainer import Training
 
     study = Membership(network="cnn", batch_size=200, epochs=1, noise_multiplier=1.0)
-    images, plan = data.load("mnist-5k"), study.plan(4000)
+    images, plan = registry.load("mnist-5k"), study.plan(4000)
     inside = np.flatnonzero(np.random.default_rng(0).random(4000) < 0.5)
     among, alone = (
         Training(study, plan, found, CPU)
@@ -433,10 +430,10 @@ def test_a_shadow_learns_from_its_own_pictures_alone_and_as_alone():
 
 
 def test_the_target_is_what_was_published_not_a_mean_of_the_last_shadow():
-    from engine.training import Training
+    from engine.learning.trainer import Training
 
     study = Membership(network="cnn", batch_size=400, epochs=1, noise_multiplier=1.0, averaging=1.0)
-    images = data.load("mnist-5k")
+    images = registry.load("mnist-5k")
     training, published = (Training(study, study.plan(4000), images, CPU) for _ in range(2))
     for each, steps in ((training, 4), (published, 2)):
         for _ in range(steps):
@@ -449,11 +446,11 @@ def test_the_target_is_what_was_published_not_a_mean_of_the_last_shadow():
 
 def test_shadows_in_one_step_are_the_shadows(store):
     """What a GPU does, on this machine: half of the pictures each, batches from those alone."""
-    from engine.batched import Group
-    from engine.training import Training
+    from engine.learning.stacked_steps import Group
+    from engine.learning.trainer import Training
 
     study = Membership(network="cnn", batch_size=400, epochs=1, noise_multiplier=1.0)
-    images, plan, group = data.load("mnist-5k"), study.plan(4000), Group(3)
+    images, plan, group = registry.load("mnist-5k"), study.plan(4000), Group(3)
     shadows, insides = (
         [],
         [np.flatnonzero(np.random.default_rng(k).random(4000) < 0.5) for k in range(3)],

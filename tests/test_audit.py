@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from engine import data
-from engine.auditing import Marks
-from engine.canaries import MarkedCNN, MarkedLinear
-from engine.lab import Lab
-from engine.linear import LinearTraining
-from engine.studies.audit import CHEATS, Audit
-from engine.studies.features import Features
-from engine.study import Refused, build, key
+from engine.attacks.auditing import Marks
+from engine.attacks.canaries import MarkedCNN, MarkedLinear
+from engine.core.lab import Lab
+from engine.core.study import Refused, build, key
+from engine.datasets import registry
+from engine.learning.linear import LinearTraining
+from engine.studies.dp_training.audit import CHEATS, Audit
+from engine.studies.shared.features import Features
 from tests.test_contract import finish
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ def marked(lab, cheat="none", **changes):
     study = Audit(
         **{"noise_multiplier": 1e-9 + 0.01, "batch_size": 40, "epochs": 1, "canaries": 50} | changes
     )
-    images, marks = data.load("mnist-5k"), Marks.drawn(50, 80, 2, 10, np.random.default_rng(0))
+    images, marks = registry.load("mnist-5k"), Marks.drawn(50, 80, 2, 10, np.random.default_rng(0))
     plan = study.plan(4000)
     if study.network == "cnn":
         return MarkedCNN(study, plan, images, CPU, marks, cheat)
@@ -98,7 +98,7 @@ def test_the_pictures_among_marks_learn_as_they_do_alone(lab):
     plain = LinearTraining(
         training.study,
         training.plan,
-        data.load("mnist-5k"),
+        registry.load("mnist-5k"),
         CPU,
         rows.arrays["train"],
         rows.arrays["test"],

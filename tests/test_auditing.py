@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from engine.auditing import (
+from engine.attacks.auditing import (
     FLOAT32,
     LEVEL,
     Marks,

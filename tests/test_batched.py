@@ -11,15 +11,16 @@ from opacus.optimizers import DPOptimizer
 from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from engine import batched, data
-from engine.batched import Group, Stacked
-from engine.crew import Lockstep
-from engine.lab import Lab, load
-from engine.linear import LinearTraining
-from engine.studies.dp_training import DPTraining
-from engine.studies.features import Features
-from engine.study import Failed, Phase, key
-from engine.training import OPTIMIZERS, Training, scaled, shifted
+from engine.core.lab import Lab, load
+from engine.core.study import Failed, Phase, key
+from engine.datasets import registry
+from engine.learning import stacked_steps
+from engine.learning.linear import LinearTraining
+from engine.learning.stacked_steps import Group, Stacked
+from engine.learning.trainer import OPTIMIZERS, Training, scaled, shifted
+from engine.runtime.ensemble import Lockstep
+from engine.studies.dp_training.dp_training import DPTraining
+from engine.studies.shared.features import Features
 from tests.test_contract import finish
 
 CPU = torch.device("cpu")
@@ -28,7 +29,7 @@ CNN = {"network": "cnn", "batch_size": 60, "epochs": 2, "target_epsilon": None}
 
 @pytest.fixture(scope="module")
 def images():
-    return data.load("mnist-5k")
+    return registry.load("mnist-5k")
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +331,7 @@ def test_the_noise_that_reaches_the_weights_is_what_is_charged(kind, images, mon
     """Over several refills, for members with clip norms, multipliers and rates of their own;
     planted errors are found.
     """
-    monkeypatch.setattr(batched, "AHEAD", 9 * batched.MOST * 26_010)
+    monkeypatch.setattr(stacked_steps, "AHEAD", 9 * stacked_steps.MOST * 26_010)
     studies = [
         DPTraining(**CNN, noise_multiplier=noise, max_grad_norm=clip, learning_rate=rate)
         for noise, clip, rate in ((1.0, 1.0, 1.0), (4.0, 0.5, 0.3), (2.0, 3.0, 0.1))
@@ -346,7 +347,7 @@ def test_batches_and_noise_are_as_charged_and_each_members_own(images):
     stack = stacked(studies, images)
     stack._draw()
     steps = len(stack.parts)
-    assert steps == stack.ahead == batched.AHEAD // (batched.MOST * 26_010)
+    assert steps == stack.ahead == stacked_steps.AHEAD // (stacked_steps.MOST * 26_010)
     coins = np.zeros((steps, 2, 4000), bool)
     for step in range(steps):
         for member in range(2):
@@ -388,7 +389,7 @@ def test_members_that_differ_in_anything_draw_otherwise_and_in_a_group_as_alone(
     """Batches, noise and shifts, over two refills: what is stored under a key does not depend on
     who trained beside it.
     """
-    monkeypatch.setattr(batched, "AHEAD", 3 * batched.MOST * 26_010)
+    monkeypatch.setattr(stacked_steps, "AHEAD", 3 * stacked_steps.MOST * 26_010)
     studies = [
         DPTraining(**CNN, noise_multiplier=noise, augmentations=2) for noise in (2.0, 2.5, 3.0)
     ]
@@ -411,8 +412,8 @@ def test_what_is_drawn_ahead_fits_into_memory(images):
     large = DPTraining(**(CNN | {"batch_size": 3900, "augmentations": 16}), noise_multiplier=1.0)
     stack = stacked([large], images)
     stack._draw()
-    assert stack.drawn_moves.numel() * stack.drawn_moves.element_size() < 2 * batched.AHEAD
-    assert stack.room * stack.copies <= batched.MOST_ROWS and stack.parts[0] == 2
+    assert stack.drawn_moves.numel() * stack.drawn_moves.element_size() < 2 * stacked_steps.AHEAD
+    assert stack.room * stack.copies <= stacked_steps.MOST_ROWS and stack.parts[0] == 2
 
 
 # --- a fixed program ------------------------------------------------------------------------------
@@ -534,7 +535,7 @@ def test_where_recording_fails_the_step_is_computed_all_the_same(images, monkeyp
         work()
         raise RuntimeError("not permitted")
 
-    monkeypatch.setattr(batched, "_graph", refused)
+    monkeypatch.setattr(stacked_steps, "_graph", refused)
     study = DPTraining(**CNN, noise_multiplier=1.0)
     stack = Stacked([Training(study, study.plan(4000), images, torch.device("cuda"))])
     start = stack.weights.clone()

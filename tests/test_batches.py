@@ -11,17 +11,17 @@ import pytest
 import torch
 from scipy import stats
 
-from engine import data
-from engine.batched import Group, Stacked
-from engine.dcgan import Adversaries
-from engine.federation import NOT_ASKED, Federation
-from engine.linear import LinearShadows, LinearTraining
-from engine.studies.classifier import Classifier
-from engine.studies.dp_training import DPTraining
-from engine.studies.gan import GAN
-from engine.studies.gradient_sharing import GradientSharing
-from engine.teaching import PrivateFit
-from engine.training import Training
+from engine.datasets import registry
+from engine.learning.linear import LinearShadows, LinearTraining
+from engine.learning.stacked_steps import Group, Stacked
+from engine.learning.supervised import PrivateFit
+from engine.learning.trainer import Training
+from engine.studies.dp_training.dp_training import DPTraining
+from engine.studies.fidelity.dcgan import Adversaries
+from engine.studies.fidelity.gan import GAN
+from engine.studies.gradient_sharing.federation import NOT_ASKED, Federation
+from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
+from engine.studies.synthesis.classifier import Classifier
 from tests.conftest import ROOT
 from tests.test_federation import phones, small_task
 from tests.test_federation import study as federated
@@ -138,7 +138,7 @@ def watched(training, steps=150):
 def cnn(wrong, among=None, seed=0):
     study = DPTraining(network="cnn", seed=seed, **DPT)
     plan = study.plan(N)
-    training = Training(study, faster(plan, wrong), data.load("mnist-5k"), CPU)
+    training = Training(study, faster(plan, wrong), registry.load("mnist-5k"), CPU)
     training.among = among
     return training, study.guarantee(plan).sample_rate
 
@@ -160,12 +160,14 @@ def training_of_some(wrong):
 def linear(wrong):
     study, rows = DPTraining(**DPT), np.zeros((N, 6), np.float16)
     plan = study.plan(N)
-    found = LinearTraining(study, faster(plan, wrong), data.load("mnist-5k"), CPU, rows, rows[:9])
+    found = LinearTraining(
+        study, faster(plan, wrong), registry.load("mnist-5k"), CPU, rows, rows[:9]
+    )
     return table(watched(found), N), study.guarantee(plan).sample_rate
 
 
 def linear_shadows(wrong):
-    study, rows, images = DPTraining(**DPT), np.zeros((N, 6), np.float16), data.load("mnist-5k")
+    study, rows, images = DPTraining(**DPT), np.zeros((N, 6), np.float16), registry.load("mnist-5k")
     plan = study.plan(N)
     found = LinearShadows(
         study, faster(plan, wrong), images, CPU, rows, images.train_labels, np.ones((N, 1), bool)
@@ -270,11 +272,14 @@ def test_a_rate_a_twentieth_larger_is_rejected(place):
 
 # Who names a stream of coins, and which test above watches it; None: it protects nobody.
 DRAWS = {
-    ("engine/teaching.py", "PrivateFit.__init__"): private_teacher,
-    ("engine/training.py", "Learner.__init__"): training,
-    ("engine/dcgan.py", "Adversaries.__init__"): discriminator,
-    ("engine/federation.py", "Federation.__init__"): asked,
-    ("engine/training.py", "Supervised.__init__"): None,  # shuffled batches of what was released
+    ("engine/learning/supervised.py", "PrivateFit.__init__"): private_teacher,
+    ("engine/learning/trainer.py", "Learner.__init__"): training,
+    ("engine/studies/fidelity/dcgan.py", "Adversaries.__init__"): discriminator,
+    ("engine/studies/gradient_sharing/federation.py", "Federation.__init__"): asked,
+    (
+        "engine/learning/trainer.py",
+        "Supervised.__init__",
+    ): None,  # shuffled batches of what was released
 }
 
 

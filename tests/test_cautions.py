@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 
 from cache import Store
-from engine import cautions, networks, teaching
 from engine.__main__ import main
-from engine.lab import Lab
+from engine.core.lab import Lab
+from engine.core.study import Failed, Refused, fitted
+from engine.evaluation import cautions
+from engine.learning import networks, supervised
+from engine.learning.trainer import median_loss
 from engine.studies import STUDIES
-from engine.study import Failed, Refused, fitted
-from engine.training import median_loss
 from tests.test_contract import finish
 
 LN10 = math.log(10)
@@ -80,8 +81,8 @@ def test_guessing_is_counted_by_what_is_taught(share):
     pictures = torch.randint(0, 256, (40, 16, 16, 1), generator=rng, dtype=torch.uint8)
     labels, logits = torch.arange(40) % 10, 5 * torch.randn(40, 10, generator=rng)
     network = networks.resnet("narrow", "group", 1, 16, 10, 0)
-    recipe = teaching.Recipe(2, 20, 1e-4, soft_share=share, temperature=3.0)
-    fit = teaching.Fit(network, recipe, pictures, labels, 0, logits if share else None)
+    recipe = supervised.Recipe(2, 20, 1e-4, soft_share=share, temperature=3.0)
+    fit = supervised.Fit(network, recipe, pictures, labels, 0, logits if share else None)
     for _ in range(2):
         list(fit.epoch())
     assert fit.divergence() == []
@@ -94,7 +95,7 @@ def test_any_number_of_steps_can_be_taken(epochs):
     """At four steps in all the rate's rise had none, and its length was divided by."""
     pictures, labels = torch.zeros(6, 16, 16, 1, dtype=torch.uint8), torch.arange(6) % 2
     network = networks.resnet("narrow", "group", 1, 16, 2, 0)
-    fit = teaching.Fit(network, teaching.Recipe(epochs, 6, 1e-3), pictures, labels, 0)
+    fit = supervised.Fit(network, supervised.Recipe(epochs, 6, 1e-3), pictures, labels, 0)
     for _ in range(epochs):
         assert list(fit.epoch()) == [1]
 

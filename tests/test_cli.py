@@ -154,8 +154,8 @@ def test_the_command_that_is_shown_is_what_a_shell_takes():
     import shlex
 
     from engine.__main__ import chosen_study, parser
-    from engine.lab import command
-    from engine.studies.audit import Audit
+    from engine.core.lab import command
+    from engine.studies.dp_training.audit import Audit
 
     study = Audit(noise_multiplier=1.3, cheat="no clipping", canaries=300)
     words = shlex.split(command(study))

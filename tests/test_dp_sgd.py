@@ -15,10 +15,10 @@ from opacus.optimizers import DPOptimizer
 from scipy import stats
 from torch import nn
 
-from engine import dp_sgd
-from engine.dp_sgd import PrivateGradient, poisson_batch
-from engine.networks import initialised, report_cnn
-from engine.noise import Coins, GaussianNoise
+from engine.learning import dp_sgd
+from engine.learning.dp_sgd import PrivateGradient, poisson_batch
+from engine.learning.networks import initialised, report_cnn
+from engine.privacy.noise import Coins, GaussianNoise
 
 SHARP, WIDE = 0.5, 1e4  # a clip norm that shortens every example, and one that shortens none
 

@@ -8,13 +8,15 @@ import pytest
 import torch
 from scipy import stats
 
-from engine import data, dp_sgd, privacy
-from engine.lab import Lab
-from engine.networks import report_cnn
-from engine.studies.dp_training import DPTraining
-from engine.streams import derive_seed
-from engine.study import Phase, Point, Refused, build
-from engine.training import Training, scaled
+from engine.core.lab import Lab
+from engine.core.streams import derive_seed
+from engine.core.study import Phase, Point, Refused, build
+from engine.datasets import registry
+from engine.learning import dp_sgd
+from engine.learning.networks import report_cnn
+from engine.learning.trainer import Training, scaled
+from engine.privacy import accounting
+from engine.studies.dp_training.dp_training import DPTraining
 from tests.test_contract import finish
 
 
@@ -56,12 +58,12 @@ def test_the_charge_is_for_the_sampling_and_the_steps_that_ran(quick):
     """Counted from the events themselves and charged again from scratch."""
     events, result = quick
     steps = max(e.done for e in events if isinstance(e, Phase) and e.name == "training")
-    promise, n = result.guarantee, len(data.load("mnist-5k").train_images)
+    promise, n = result.guarantee, len(registry.load("mnist-5k").train_images)
     assert promise.steps == steps and promise.sample_rate == 250 / n
-    again = privacy.dp_sgd_epsilon(result.metrics["noise_multiplier"], 250 / n, int(steps), 1e-5)
+    again = accounting.dp_sgd_epsilon(result.metrics["noise_multiplier"], 250 / n, int(steps), 1e-5)
     assert promise.epsilon == again.epsilon
     assert (
-        privacy.dp_sgd_epsilon(
+        accounting.dp_sgd_epsilon(
             result.metrics["noise_multiplier"], 250 / n, int(steps) // 2, 1e-5
         ).epsilon
         < 0.8 * again.epsilon
@@ -93,7 +95,7 @@ def violations(make) -> list[str]:
     weights alone.
     """
     study = cnn(epochs=1, noise_multiplier=1.3, max_grad_norm=0.7, learning_rate=1.0, batch_size=40)
-    images = data.load("mnist-5k")
+    images = registry.load("mnist-5k")
     plan = study.plan(len(images.train_images))
     training = make(study, plan, images, torch.device("cpu"))
     sizes, noise = [], []
@@ -201,7 +203,7 @@ def test_no_two_private_trainings_share_batches_or_noise():
 
 def test_right_and_wrong_pictures_and_classes_agree_with_the_predictions(quick):
     _, result = quick
-    images = data.load("mnist-5k")
+    images = registry.load("mnist-5k")
     right = result.arrays["predictions"] == images.test_labels
     assert result.metrics["test_accuracy"] == pytest.approx(right.mean())
     for i, name in enumerate(images.classes):
@@ -273,14 +275,14 @@ def test_a_large_delta_is_warned_of(store):
 
 
 def test_train_and_test_pictures_are_different_ones():
-    images = data.load("mnist-5k")
+    images = registry.load("mnist-5k")
     train = {i.tobytes() for i in images.train_images}
     assert not any(i.tobytes() in train for i in images.test_images)
     assert np.bincount(images.test_labels).tolist() == [100] * 10
 
 
 def test_copies_are_the_picture_itself_and_shifted_ones():
-    images = data.load("mnist-5k")
+    images = registry.load("mnist-5k")
     study = cnn(epochs=1, noise_multiplier=1.0, augmentations=4)
     training = Training(study, study.plan(4000), images, torch.device("cpu"))
     some = torch.tensor(images.train_images[:20])
@@ -296,7 +298,7 @@ def test_copies_are_the_picture_itself_and_shifted_ones():
 
 
 def test_the_published_network_is_the_mean_of_the_last_ones():
-    images = data.load("mnist-5k")
+    images = registry.load("mnist-5k")
     # five steps: those after the second are averaged
     study = cnn(epochs=1, noise_multiplier=1.0, averaging=0.5, batch_size=800)
     training, seen = Training(study, study.plan(4000), images, torch.device("cpu")), []

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from engine import data, efficientnet, extractors, pictures
-from engine.study import Failed
-from engine.vision import torchvision  # noqa: F401  before torch-fidelity
+from engine.core.study import Failed
+from engine.datasets import imaging, registry
+from engine.datasets.vision import torchvision  # noqa: F401  before torch-fidelity
+from engine.learning import efficientnet, feature_extractors
 
 CPU = torch.device("cpu")
 
@@ -23,27 +24,27 @@ def some(n: int, size: int, channels: int) -> np.ndarray:
 
 def test_a_frame_of_black_and_back_changes_nothing():
     digits = some(3, 28, 1)
-    framed = pictures.canvas(digits, 32, grey=True)
+    framed = imaging.canvas(digits, 32, grey=True)
     assert (
         framed.shape == (3, 32, 32, 1) and not framed[:, :2].any() and not framed[:, :, -2:].any()
     )
-    assert np.array_equal(pictures.uncanvas(framed, 28, 1), digits)
+    assert np.array_equal(imaging.uncanvas(framed, 28, 1), digits)
 
 
 def test_colours_become_grey_by_luminance_as_pillow_does_it():
     from PIL import Image
 
     photo = some(1, 32, 3)
-    grey = pictures.canvas(photo, 32, grey=True)[0, ..., 0]
+    grey = imaging.canvas(photo, 32, grey=True)[0, ..., 0]
     assert np.abs(grey.astype(int) - np.asarray(Image.fromarray(photo[0]).convert("L"))).max() <= 1
-    assert pictures.uncanvas(grey[None, ..., None], 32, 3).shape == (1, 32, 32, 3)
+    assert imaging.uncanvas(grey[None, ..., None], 32, 3).shape == (1, 32, 32, 3)
 
 
 def test_larger_pictures_are_averaged_not_sampled():
     checks = np.indices((64, 64)).sum(0) % 2 * 255
-    small = pictures.canvas(checks[None, ..., None].astype(np.uint8), 32, grey=True)
+    small = imaging.canvas(checks[None, ..., None].astype(np.uint8), 32, grey=True)
     assert 100 < small.mean() < 155 and small.std() < 30
-    assert np.array_equal(pictures.canvas(some(2, 32, 3), 32, grey=False), some(2, 32, 3))
+    assert np.array_equal(imaging.canvas(some(2, 32, 3), 32, grey=False), some(2, 32, 3))
 
 
 # --- EfficientNet-Lite0 ---------------------------------------------------------------------------
@@ -72,7 +73,7 @@ def test_efficientnet_is_that_of_the_package_it_takes_its_weights_from(size):
 
 
 def test_efficientnet_sees_grey_as_three_equal_colours():
-    see, grey = extractors.efficientnet_lite0(CPU), some(3, 32, 1)
+    see, grey = feature_extractors.efficientnet_lite0(CPU), some(3, 32, 1)
     assert see(grey).shape == (3, 1280) and np.allclose(
         see(grey), see(grey.repeat(3, 3)), atol=1e-5
     )
@@ -85,7 +86,7 @@ def test_efficientnet_sees_grey_as_three_equal_colours():
 def weights(tmp_path, monkeypatch):
     """A data folder; returns where Inception's weights would lie in it."""
     monkeypatch.setenv("VEIL_DATA", str(tmp_path / "data"))
-    path = tmp_path / "data" / "weights" / extractors.INCEPTION_FILE
+    path = tmp_path / "data" / "weights" / feature_extractors.INCEPTION_FILE
     path.parent.mkdir(parents=True)
     return path
 
@@ -97,7 +98,7 @@ def test_without_a_network_the_other_extractors_are_offered(weights, monkeypatch
         "http://127.0.0.1:9/none.pth",
     )
     with pytest.raises(Failed, match="could not be downloaded.*Choose another extractor") as failed:
-        extractors.inception(CPU)
+        feature_extractors.inception(CPU)
     assert "urlopen" not in str(failed.value) and not weights.exists()
 
 
@@ -119,14 +120,14 @@ def test_inception_reads_its_file_and_looks_as_torchmetrics_does(weights, monkey
         FeatureExtractorInceptionV3.load_state_dict = load
     torch.save(bare.state_dict(), weights)
     with pytest.raises(Failed, match="its checksum is another"):
-        extractors.inception(CPU)
-    monkeypatch.setattr(extractors, "INCEPTION_DIGEST", data.digest(weights)[:8])
+        feature_extractors.inception(CPU)
+    monkeypatch.setattr(feature_extractors, "INCEPTION_DIGEST", registry.digest(weights)[:8])
     digits = some(2, 32, 1)
     for features in (64, 2048):
         wanted = NoTrainInceptionV3("inception-v3-compat", [str(features)], str(weights))(
             torch.tensor(digits).permute(0, 3, 1, 2).expand(-1, 3, -1, -1)
         )
-        found = extractors.inception(CPU, features)(digits)
+        found = feature_extractors.inception(CPU, features)(digits)
         assert found.shape == (2, features) and np.allclose(found, wanted.numpy(), atol=1e-4)
 
 
@@ -140,9 +141,9 @@ def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(weights, monkeypa
     from pathlib import Path
 
     torch.save({"x": Evil()}, weights)
-    monkeypatch.setattr(extractors, "INCEPTION_DIGEST", data.digest(weights)[:8])
+    monkeypatch.setattr(feature_extractors, "INCEPTION_DIGEST", registry.digest(weights)[:8])
     with pytest.raises(Failed, match="is not what it should be"):
-        extractors.inception(CPU)
+        feature_extractors.inception(CPU)
     assert not Path("/tmp/veil-was-here").exists()
 
 
@@ -154,14 +155,14 @@ def test_vgg16_reads_its_file_and_looks_as_torchvision_does(tmp_path, monkeypatc
     what is no such file is refused.
     """
     monkeypatch.setenv("VEIL_DATA", str(tmp_path))
-    path = tmp_path / "weights" / extractors.VGG_FILE
+    path = tmp_path / "weights" / feature_extractors.VGG_FILE
     path.parent.mkdir()
     torch.manual_seed(0)
     network = torchvision.models.vgg16(weights=None).eval()
     torch.save(network.state_dict(), path)
     with pytest.raises(Failed, match="its checksum is another.*another backbone"):
-        extractors.backbone("vgg16", CPU)
-    monkeypatch.setattr(extractors, "VGG_DIGEST", data.digest(path)[:8])
+        feature_extractors.backbone("vgg16", CPU)
+    monkeypatch.setattr(feature_extractors, "VGG_DIGEST", registry.digest(path)[:8])
     x = torch.randint(0, 256, (2, 3, 96, 96), generator=torch.Generator().manual_seed(0)).float()
     normalised = torchvision.models.VGG16_Weights.IMAGENET1K_V1.transforms(
         crop_size=96, resize_size=96
@@ -170,14 +171,14 @@ def test_vgg16_reads_its_file_and_looks_as_torchvision_does(tmp_path, monkeypatc
         wanted = network.classifier[:-1](
             network.avgpool(network.features(normalised(x / 255))).flatten(1)
         )
-        found = extractors.backbone("vgg16", CPU)(x)
+        found = feature_extractors.backbone("vgg16", CPU)(x)
     assert found.shape == (2, 4096) and torch.allclose(
         found, wanted, atol=1e-4 * float(wanted.abs().max())
     )
     torch.save({"features.0.weight": torch.zeros(1)}, path)
-    monkeypatch.setattr(extractors, "VGG_DIGEST", data.digest(path)[:8])
+    monkeypatch.setattr(feature_extractors, "VGG_DIGEST", registry.digest(path)[:8])
     with pytest.raises(Failed, match="is not what it should be.*choose another backbone"):
-        extractors.backbone("vgg16", CPU)
+        feature_extractors.backbone("vgg16", CPU)
 
 
 def test_without_a_network_vgg16_says_so(tmp_path, monkeypatch):
@@ -186,20 +187,22 @@ def test_without_a_network_vgg16_says_so(tmp_path, monkeypatch):
     # nobody listens there
     monkeypatch.setattr(type(weights), "url", "http://127.0.0.1:9/none.pth", raising=False)
     with pytest.raises(Failed, match="could not be downloaded.*Choose another backbone"):
-        extractors.backbone("vgg16", CPU)
+        feature_extractors.backbone("vgg16", CPU)
 
 
 def test_gradients_pass_through_a_backbone():
     x = torch.rand(1, 3, 64, 64).mul(255).requires_grad_()
-    (slope,) = torch.autograd.grad(extractors.backbone("efficientnet_lite0", CPU)(x).sum(), x)
+    (slope,) = torch.autograd.grad(
+        feature_extractors.backbone("efficientnet_lite0", CPU)(x).sum(), x
+    )
     assert bool((slope != 0).any())
 
 
 def test_a_backbones_features_are_computed_once_for_all_who_learn_from_them(tmp_path, monkeypatch):
     from cache import Store
-    from engine.lab import Lab
-    from engine.studies.backbone import Backbone
-    from engine.studies.gradient_sharing import GradientSharing
+    from engine.core.lab import Lab
+    from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
+    from engine.studies.shared.backbone import Backbone
     from tests.test_contract import finish
 
     monkeypatch.setenv("VEIL_DATA", str(tmp_path / "data"))

@@ -11,10 +11,18 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import nn
 
-from engine import federation, wire
-from engine.federation import DROPPED, NOT_ASKED, NOTHING, REFUSED, Federation, Phones, Task
-from engine.networks import initialised, report_cnn
-from engine.streams import derive_seed
+from engine.core.streams import derive_seed
+from engine.learning.networks import initialised, report_cnn
+from engine.studies.gradient_sharing import federation, wire
+from engine.studies.gradient_sharing.federation import (
+    DROPPED,
+    NOT_ASKED,
+    NOTHING,
+    REFUSED,
+    Federation,
+    Phones,
+    Task,
+)
 
 PLAIN = {
     "policy": "largest",

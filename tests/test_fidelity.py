@@ -8,11 +8,13 @@ import torch
 from PIL import Image
 
 from cache import Store
-from engine import data, leakage, metrics
-from engine.lab import Lab
-from engine.studies.fidelity import AGAIN, CONTROLS, UNSEEN_BELOW, Fidelity, wrapped
-from engine.studies.real_features import RealFeatures, permutation
-from engine.study import Refused, key
+from engine.attacks import memorization
+from engine.core.lab import Lab
+from engine.core.study import Refused, key
+from engine.datasets import registry
+from engine.evaluation import metrics
+from engine.studies.fidelity.fidelity import AGAIN, CONTROLS, UNSEEN_BELOW, Fidelity, wrapped
+from engine.studies.fidelity.real_features import RealFeatures, permutation
 from tests.test_contract import finish
 
 SMALL = Fidelity(samples=300)
@@ -106,8 +108,8 @@ def views(images: np.ndarray) -> torch.Tensor:
 
 def again(queries: torch.Tensor, training: torch.Tensor, held: torch.Tensor) -> int:
     """Training pictures that come back, as the study counts them."""
-    found = leakage.copies(queries, training, held)
-    nearest = leakage.nearest(queries, training)[0].numpy()
+    found = memorization.copies(queries, training, held)
+    nearest = memorization.nearest(queries, training)[0].numpy()
     return len(
         np.unique(nearest[found.ratios < AGAIN * np.quantile(found.yardstick, UNSEEN_BELOW)])
     )
@@ -117,7 +119,7 @@ def test_unseen_real_pictures_do_not_come_back_even_of_one_class_and_a_handful_o
     """A set of ones alone looks more like copies than chance explains, and is none: that is why the
     verdict asks more.
     """
-    images, draws, false = data.load("mnist-5k"), np.random.default_rng(0), 0
+    images, draws, false = registry.load("mnist-5k"), np.random.default_rng(0), 0
     train, test = views(images.train_images), views(images.test_images)
     for _ in range(20):
         order = draws.permutation(1000)
@@ -146,7 +148,7 @@ def test_every_metric_is_that_of_its_features(store):
     study = SMALL.of("held-out")
     result, real = finish(Lab(store).need(study))[1], finish(Lab(store).need(study.real()))[1]
     see = finish(study.eyes(Lab(store)))[1]
-    images = data.load("mnist-5k")
+    images = registry.load("mnist-5k")
     rows = np.random.default_rng(0).permutation(1000)[:300]
     features = see(study.canvas(images.test_images[rows]))
     assert np.allclose(
@@ -163,7 +165,7 @@ def test_every_metric_is_that_of_its_features(store):
 
 def test_the_nearest_pictures_are_those_of_numpy(store):
     result = measured(store, "noised")
-    study, images = SMALL.of("noised"), data.load("mnist-5k")
+    study, images = SMALL.of("noised"), registry.load("mnist-5k")
     draws = np.random.default_rng(0)
     learned = permutation(4000)
     made = study.canvas(images.train_images[draws.choice(learned, 300, replace=False)])
@@ -220,7 +222,7 @@ def test_the_mistake_changes_the_numbers(store):
 
 def folder(images: dict[str, list[np.ndarray]]) -> str:
     """A folder of pictures by class in VEIL_DATA; its name as a source."""
-    from engine import settings
+    from engine.core import settings
 
     for name, found in images.items():
         place = settings.data_folder() / "folders" / "mine" / name
@@ -275,11 +277,11 @@ def test_colours_and_grey_are_not_compared(own, store):
 def test_too_few_held_out_pictures_are_no_yardstick(own):
     study = Fidelity(dataset=folder({"a": noise(12, (32, 32)), "b": noise(12, (32, 32), 1)}))
     with pytest.raises(Refused, match="no yardstick"):
-        study.check(data.exhibits(study.dataset))
+        study.check(registry.exhibits(study.dataset))
 
 
 def test_a_folder_that_is_not_there_is_told(own):
-    with pytest.raises(data.Missing, match="folder:nowhere"):
+    with pytest.raises(registry.Missing, match="folder:nowhere"):
         key(SMALL.of("folder:nowhere"))
 
 
@@ -298,7 +300,7 @@ def test_controls_are_measured_once_whatever_the_generators_are():
         assert key(one.of(name)) == key(other.of(name))
     # the one without privacy takes more steps
     with pytest.raises(Refused, match="1,200,000 in all"):
-        Fidelity(discriminator_steps=1000).check(data.exhibits("mnist-5k"))
+        Fidelity(discriminator_steps=1000).check(registry.exhibits("mnist-5k"))
     assert key(one.of("gan")) != key(other.of("gan")) and key(one.of("gan", False)) == key(
         Fidelity(target_epsilon=2.0, frequencies=7).of("gan", False)
     )

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine import data
+from engine.core.study import Refused, fitted
+from engine.datasets import registry
 from engine.studies import STUDIES
-from engine.study import Refused, fitted
 
 ALLOWED = {"dataset", "network"}  # these pictures themselves, or a network that they do not suit
 
@@ -43,13 +43,13 @@ def checked(study, shown):
 def test_no_default_of_any_preset_is_refused(study, preset, name, folders, monkeypatch):
     monkeypatch.setenv("VEIL_DATA", str(folders))
     chosen, said = fitted(study.preset(preset, dataset=f"folder:{name}"))
-    shown = data.exhibits(f"folder:{name}")
+    shown = registry.exhibits(f"folder:{name}")
     try:
         checked(chosen, shown)
     except Refused as refused:
         assert refused.field in ALLOWED, (refused, said)
-    except data.Missing as missing:
-        assert isinstance(missing, data.MissingFile)  # weights that somebody must bring
+    except registry.Missing as missing:
+        assert isinstance(missing, registry.MissingFile)  # weights that somebody must bring
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,12 @@ def test_what_is_typed_is_refused_all_the_same(name, field, value, folders, monk
     chosen, _ = fitted(study, given=(field,))
     assert getattr(chosen, field) == value
     with pytest.raises(Refused, match=f"{field}: {value} is not allowed"):
-        checked(chosen, data.exhibits(f"folder:{where}"))
+        checked(chosen, registry.exhibits(f"folder:{where}"))
 
 
 def test_series_of_fitted_studies_are_not_refused_either(folders, monkeypatch):
     monkeypatch.setenv("VEIL_DATA", str(folders))
-    shown = data.exhibits("folder:hundreds")
+    shown = registry.exhibits("folder:hundreds")
     for study in STUDIES.values():
         base, _ = fitted(study.preset("quick", dataset="folder:hundreds"))
         for series in study.SERIES:

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine import data, settings, twins, uploads
+from engine.core import settings
+from engine.datasets import duplicates, registry, uploads
 from tests.conftest import ROOT
 
 DRAWS = np.random.default_rng(0)
@@ -60,8 +61,8 @@ def two_classes(
     return folder
 
 
-def found(name: str, thorough: bool = False) -> data.Available:
-    return next(each for each in data.available(thorough) if each.name == name)
+def found(name: str, thorough: bool = False) -> registry.Available:
+    return next(each for each in registry.available(thorough) if each.name == name)
 
 
 # --- formats --------------------------------------------------------------------------------------
@@ -85,7 +86,7 @@ def test_pictures_are_read_by_their_content_whatever_they_are_called(folders, fo
             # two colours: GIF's palette holds them
             pixels[i * 8 : i * 8 + 20, number * 30 : number * 30 + 20] = 200
             put(folders / "own" / name / f"{i}.jpg", saved(pixels, form, **more))
-    images = data.load("folder:own")
+    images = registry.load("folder:own")
     assert len(images.train_images) + len(images.test_images) == 6 and images.notes == ()
     assert {int(v) for v in np.unique(images.train_images)} == {60, 200}
 
@@ -228,21 +229,21 @@ def test_what_is_listed_as_present_loads_and_what_is_not_says_why(folders):
     for thorough in (False, True):
         listed = {
             each.name[7:]: each
-            for each in data.available(thorough)
+            for each in registry.available(thorough)
             if each.name.startswith("folder:")
         }
         assert {name: each.present for name, each in listed.items()} == usable
         for name, each in listed.items():
             if each.present:
-                assert len(data.load(each.name).train_images) and data.exhibits(each.name)
+                assert len(registry.load(each.name).train_images) and registry.exhibits(each.name)
             else:
-                with pytest.raises(data.Unusable) as refused:
-                    data.load(each.name)
+                with pytest.raises(registry.Unusable) as refused:
+                    registry.load(each.name)
                 assert refused.value.how == each.how and each.damaged
 
 
 def test_a_published_set_that_is_damaged_is_not_listed_as_present_by_the_command_line(folders):
-    for file in data.SOURCES["mnist"].files:
+    for file in registry.SOURCES["mnist"].files:
         put(settings.data_folder() / file, b"damaged")
     assert found("mnist").present and not found("mnist", thorough=True).present
     assert "is not the published file" in found("mnist", thorough=True).how
@@ -291,7 +292,7 @@ def test_a_page_whose_pictures_vanish_while_it_is_drawn_says_so(folders, monkeyp
 
     two_classes(folders / "own", 30)
     monkeypatch.setattr(
-        data.Folder,
+        registry.Folder,
         "read",
         lambda self, fingerprint: (_ for _ in ()).throw(
             OSError(5, "Input/output error", "a/0.png")
@@ -314,7 +315,7 @@ def test_skipped_files_are_counted_with_their_reasons(folders):
     put(own / "a" / "cut.png", saved(tones(50))[:300])
     put(own / "a" / "text.jpg", b"hello")
     put(own / "b" / "bomb.bmp", BOMBS["bmp"])
-    images = data.load("folder:own")
+    images = registry.load("folder:own")
     assert images.skipped == 3 and len(images.train_images) + len(images.test_images) == 20
     (note,) = images.notes
     assert (
@@ -324,7 +325,7 @@ def test_skipped_files_are_counted_with_their_reasons(folders):
     )
     assert (
         found("folder:own", thorough=True).count == 20
-        and data.exhibits("folder:own").notes == images.notes
+        and registry.exhibits("folder:own").notes == images.notes
     )
 
 
@@ -332,7 +333,7 @@ def test_what_is_no_picture_by_its_name_is_mentioned(folders):
     own = two_classes(folders / "own", 10)
     put(own / "a" / "1.heic", b"x")
     put(own / "b" / "deeper" / "2.png", saved(tones(77)))
-    (note,) = data.load("folder:own").notes
+    (note,) = registry.load("folder:own").notes
     assert note == "2 passed over, as no pictures by their names (a/1.heic, b/deeper)."
 
 
@@ -368,7 +369,7 @@ def test_the_command_line_says_what_was_skipped_and_what_cannot_be_used(folders)
 def test_a_file_that_may_not_be_read_is_skipped(folders):
     own = two_classes(folders / "own", 10)
     (own / "a" / "3.png").chmod(0)
-    assert "a/3.png): Permission denied" in data.load("folder:own").notes[0]
+    assert "a/3.png): Permission denied" in registry.load("folder:own").notes[0]
 
 
 # --- parts ----------------------------------------------------------------------------------------
@@ -380,7 +381,7 @@ def test_a_file_that_may_not_be_read_is_skipped(folders):
 def test_nested_parts_are_the_split(folders, names):
     for part, (name, each) in enumerate(zip(names, (7, 4))):
         two_classes(folders / "own" / name, each, start=100 * part)
-    images = data.load("folder:own")
+    images = registry.load("folder:own")
     assert (
         (len(images.train_images), len(images.test_images)) == (14, 8)
         and images.classes == ("a", "b")
@@ -393,7 +394,7 @@ def test_nested_parts_are_the_split(folders, names):
 def test_a_part_for_validation_beside_a_test_part_is_learned_from(folders):
     for part, (name, each) in enumerate((("train", 5), ("val", 3), ("test", 4))):
         two_classes(folders / "own" / name, each, start=100 * part)
-    images = data.load("folder:own")
+    images = registry.load("folder:own")
     assert (len(images.train_images), len(images.test_images)) == (16, 8)
     assert images.notes == (
         "6 picture files in val are taken for training, as there is a part for testing besides.",
@@ -406,14 +407,14 @@ def test_of_two_parts_of_one_kind_the_other_is_mentioned(folders):
         two_classes(folders / "own" / name, 4, start=100 * part)
     put(folders / "own" / "loose.png", saved(tones(990)))
     put(folders / "own" / "train" / "read me.txt", b"hello")
-    passed = data.load("folder:own").notes[0]
+    passed = registry.load("folder:own").notes[0]
     assert (
         passed
         == "3 passed over, as they lie in no class's folder (loose.png, val, train/read me.txt)."
     )
     two_classes(folders / "flat", 4)
     put(folders / "flat" / "loose.png", saved(tones(992)))
-    assert data.load("folder:flat").notes == (
+    assert registry.load("folder:flat").notes == (
         "1 passed over, as they lie in no class's folder (loose.png).",
     )
 
@@ -423,11 +424,11 @@ def test_links_that_lead_nowhere_are_skipped_and_said(folders):
     (own / "a" / "gone.png").symlink_to(own / "a" / "nowhere.png")
     (own / "b" / "circle.png").symlink_to(own / "b" / "circle.png")
     (own / "c").symlink_to(folders / "no class")
-    images = data.load("folder:own")
+    images = registry.load("folder:own")
     assert images.notes == ("3 skipped (c, a/gone.png, b/circle.png): The link leads nowhere.",)
     assert (
         len(images.train_images) + len(images.test_images) == 12
-        and data.everything("folder:own")[1] == images.notes
+        and registry.everything("folder:own")[1] == images.notes
     )
     assert "3 skipped" in engine("data").stdout
 
@@ -440,7 +441,7 @@ def test_copies_under_contradicting_labels_are_said(folders):
     for i in range(3):
         put(own / "b" / f"of a {i}.bmp", saved(tones(i), "BMP"))
     put(own / "b" / "again.bmp", saved(tones(0), "BMP"))
-    torn = next(note for note in data.load("folder:own").notes if "contradict" in note)
+    torn = next(note for note in registry.load("folder:own").notes if "contradict" in note)
     assert torn.startswith(
         "7 files contradict each other (a/0.png, a/1.png, a/2.png and 4 more): 3 pictures have"
         " copies in folders of different"
@@ -448,7 +449,7 @@ def test_copies_under_contradicting_labels_are_said(folders):
     two_classes(folders / "split" / "train", 6)
     two_classes(folders / "split" / "test", 4, start=100)
     put(folders / "split" / "test" / "b" / "of a.bmp", saved(tones(2), "BMP"))
-    torn = next(note for note in data.load("folder:split").notes if "contradict" in note)
+    torn = next(note for note in registry.load("folder:split").notes if "contradict" in note)
     assert torn.startswith(
         "2 files contradict each other (test/b/of a.bmp, train/a/2.png): one picture has copies in"
         " folders of different classes."
@@ -456,14 +457,14 @@ def test_copies_under_contradicting_labels_are_said(folders):
     for i in range(5):
         put(folders / "agreed" / "a" / f"copy {i}.png", saved(tones(i)))
     two_classes(folders / "agreed", 20)
-    assert not any("contradict" in note for note in data.load("folder:agreed").notes)
+    assert not any("contradict" in note for note in registry.load("folder:agreed").notes)
 
 
 def test_folders_named_train_and_test_with_pictures_in_them_are_classes(folders):
     for number, name in enumerate(("train", "test")):
         for i in range(5):
             put(folders / "own" / name / f"{i}.png", saved(tones(10 * number + i)))
-    assert data.load("folder:own").classes == ("test", "train")
+    assert registry.load("folder:own").classes == ("test", "train")
 
 
 def test_a_test_class_that_nobody_learns_and_copies_of_training_pictures_are_left_out(folders):
@@ -471,7 +472,7 @@ def test_a_test_class_that_nobody_learns_and_copies_of_training_pictures_are_lef
     two_classes(folders / "own" / "test", 4, start=100)
     put(folders / "own" / "test" / "c" / "0.png", saved(tones(900)))
     put(folders / "own" / "test" / "a" / "copy.bmp", saved(tones(2), "BMP"))
-    images = data.load("folder:own")
+    images = registry.load("folder:own")
     assert images.classes == ("a", "b") and len(images.test_images) == 8 and images.skipped == 2
     assert "test/a/copy.bmp): It stands in the training part too." in images.notes[0]
     assert "test/c/0.png): The training part has no class c." in images.notes[0]
@@ -485,7 +486,7 @@ def test_copies_are_counted_named_and_kept_on_one_side(folders):
     for i in range(40):
         put(own / "a" / f"again {i}.bmp", saved(tones(i), "BMP"))  # the same pixels in another file
         put(own / "b" / f"anew {i}.jpg", saved(tones(1000 + i), "JPEG", quality=80))
-    images = data.load("folder:own")
+    images = registry.load("folder:own")
     learned = images.train_images.reshape(len(images.train_images), -1).astype(float)
     apart = [
         np.sqrt(((learned - picture.reshape(-1).astype(float)) ** 2).mean(1)).min()
@@ -503,7 +504,7 @@ def test_without_copies_the_split_is_the_fifth_with_the_lowest_hashes(folders):
     import hashlib
 
     two_classes(folders / "own", 12)
-    images = data.load("folder:own")
+    images = registry.load("folder:own")
     order = sorted(range(12), key=lambda i: hashlib.sha256(f"{i}.png".encode()).digest())
     wanted = {tones(1000 * c + i).tobytes() for c in range(2) for i in order[:2]}
     assert {picture.tobytes() for picture in images.test_images} == wanted
@@ -514,7 +515,7 @@ def test_a_group_that_spans_classes_never_empties_one(folders):
         for i in range(4):
             # the same four pictures in three classes
             put(folders / "own" / name / f"{name}{i}.png", saved(tones(i)))
-    images = data.load("folder:own")
+    images = registry.load("folder:own")
     assert images.classes == ("a", "b", "c") and len(images.test_images) == 3
     assert not {picture.tobytes() for picture in images.test_images} & {
         picture.tobytes() for picture in images.train_images
@@ -530,12 +531,12 @@ def test_saved_anew_is_found_and_two_digits_one_are_not_twins():
                 for photo in photos
             ]
         )
-        group = twins.find(np.concatenate([photos, anew])).group
+        group = duplicates.find(np.concatenate([photos, anew])).group
         assert np.array_equal(group[:60], group[60:]) and len(np.unique(group)) == 60, form
-    digits = data.load("mnist-5k")
+    digits = registry.load("mnist-5k")
     ones = digits.train_images[digits.train_labels == 1]
     large = np.stack([uploads.picture(saved(one[..., 0]), 64, 3) for one in ones])
-    assert twins.find(large).copies == 0
+    assert duplicates.find(large).copies == 0
     planted = np.concatenate(
         [
             large,
@@ -547,12 +548,12 @@ def test_saved_anew_is_found_and_two_digits_one_are_not_twins():
             ),
         ]
     )
-    assert twins.find(planted).copies == 50
+    assert duplicates.find(planted).copies == 50
 
 
 def test_pictures_of_one_colour_are_twins_only_where_they_are_equal():
     flat = np.stack([np.full((64, 64, 3), value, np.uint8) for value in (10, 11, 10, 200)])
-    found_ = twins.find(flat)
+    found_ = duplicates.find(flat)
     assert (
         found_.copies == 1
         and found_.exact.tolist() == [False, False, True, False]
@@ -567,9 +568,9 @@ def test_a_set_to_be_compared_may_be_all_copies(folders):
     for path in two_classes(folders / "same", 5).rglob("*.png"):
         path.write_bytes(saved(tones(7)))
     put(folders / "same" / "a" / "broken.png", b"broken")
-    with pytest.raises(data.Unusable):
-        data.load("folder:same")
-    pictures, notes = data.everything("folder:same")
+    with pytest.raises(registry.Unusable):
+        registry.load("folder:same")
+    pictures, notes = registry.everything("folder:same")
     assert (
         pictures.shape == (10, 64, 64, 3) and len(np.unique(pictures.reshape(10, -1), axis=0)) == 1
     )

@@ -12,15 +12,16 @@ from dp_accounting.pld import PLDAccountant
 from pydantic import ValidationError
 
 from cache import Store
-from engine import data, privacy
-from engine.lab import Lab
-from engine.studies.dp_merf import DPMERF
-from engine.studies.drawing import Growing
-from engine.studies.fidelity import Fidelity
-from engine.studies.gan import GAN, USUAL
-from engine.studies.side_by_side import SideBySide, together
-from engine.streams import derive_seed
-from engine.study import Failed, Picture, Point, Refused, key
+from engine.core.lab import Lab
+from engine.core.streams import derive_seed
+from engine.core.study import Failed, Picture, Point, Refused, key
+from engine.datasets import registry
+from engine.privacy import accounting
+from engine.studies.fidelity.dp_merf import DPMERF
+from engine.studies.fidelity.drawing import Growing
+from engine.studies.fidelity.fidelity import Fidelity
+from engine.studies.fidelity.gan import GAN, USUAL
+from engine.studies.fidelity.side_by_side import SideBySide, together
 from tests.test_contract import finish
 
 TINY, TINY_MERF = GAN.preset("tiny"), DPMERF.preset("tiny")
@@ -64,7 +65,7 @@ def test_the_gans_epsilon_is_what_dp_accounting_says_of_its_plan(changes):
 def test_charging_the_generators_steps_alone_would_be_far_too_little():
     study = GAN()
     plan = study.plan(4000)
-    cheated = privacy.dp_sgd_epsilon(
+    cheated = accounting.dp_sgd_epsilon(
         plan["noise_multiplier"], plan["sample_rate"], plan["steps"], study.delta
     ).epsilon
     assert cheated < 0.6 * study.guarantee(plan).epsilon
@@ -172,7 +173,7 @@ def test_the_reports_settings_are_its_own():
 )
 def test_what_does_not_fit_is_refused_in_words(changes, field, words):
     with pytest.raises(Refused, match=words) as refused:
-        GAN(**changes).check(data.exhibits("mnist-5k"))
+        GAN(**changes).check(registry.exhibits("mnist-5k"))
     assert refused.value.field == field
 
 
@@ -230,7 +231,7 @@ def test_a_run_shows_its_pictures_measures_itself_and_keeps_what_it_made(study, 
 def test_a_training_that_runs_away_ends_with_a_reason(store):
     """Bounded pictures and Adam keep weights finite whatever the rates; so the error is planted."""
     real = finish(Lab(store).need(TINY.real()))[1]
-    images, plan = data.load("mnist-5k"), TINY.plan(4000)
+    images, plan = registry.load("mnist-5k"), TINY.plan(4000)
     artist, see = (
         TINY._adversaries(images, plan, torch.device("cpu")),
         finish(TINY.eyes(Lab(store)))[1],

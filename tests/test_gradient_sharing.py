@@ -10,13 +10,13 @@ import pytest
 from dp_accounting import dp_event
 from dp_accounting.pld import pld_privacy_accountant
 
-from engine import data
-from engine.lab import Lab
-from engine.networks import report_cnn
-from engine.studies.arms import Arms
-from engine.studies.gradient_sharing import ALONE, GradientSharing, shares
-from engine.studies.initial_model import InitialModel
-from engine.study import Refused, build, key
+from engine.core.lab import Lab
+from engine.core.study import Refused, build, key
+from engine.datasets import registry
+from engine.learning.networks import report_cnn
+from engine.studies.gradient_sharing.arms import Arms
+from engine.studies.gradient_sharing.gradient_sharing import ALONE, GradientSharing, shares
+from engine.studies.gradient_sharing.initial_model import InitialModel
 from tests.test_contract import finish
 
 TINY = {"participants": 4, "pictures_each": 60, "rounds": 3, "initial_epochs": 3}
@@ -44,7 +44,7 @@ def ran(lab, study):
 def test_every_picture_is_on_one_phone_and_none_is_the_companys(unevenness):
     study, labels = (
         GradientSharing(unevenness=unevenness, company_share=0.3),
-        data.load("mnist-5k").train_labels,
+        registry.load("mnist-5k").train_labels,
     )
     owned, (company, rest) = study.owned(labels), study.split(len(labels))
     together = np.concatenate(owned)
@@ -72,7 +72,7 @@ def test_a_small_alpha_is_uneven_and_a_large_one_is_not():
 
 
 def test_pictures_each_and_all_pictures_in_one_place_are_the_same_pool():
-    labels = data.load("mnist-5k").train_labels
+    labels = registry.load("mnist-5k").train_labels
     study = tiny(unevenness=0.5)
     assert np.array_equal(
         np.sort(np.concatenate(study.owned(labels))),
@@ -362,7 +362,7 @@ def test_a_wrong_value_is_refused_in_words(values, words):
 )
 def test_what_does_not_fit_the_data_is_refused_in_words(changes, words):
     with pytest.raises(Refused, match=words):
-        GradientSharing(**changes).check(data.exhibits("mnist-5k"))
+        GradientSharing(**changes).check(registry.exhibits("mnist-5k"))
 
 
 def test_a_budget_that_cannot_be_met_is_refused_in_words():
@@ -393,7 +393,7 @@ def test_without_a_company_there_is_no_first_model(lab):
 
 def test_the_number_of_gradients_is_that_of_the_network(lab):
     assert (
-        GradientSharing().gradients(data.exhibits("mnist-5k"))
+        GradientSharing().gradients(registry.exhibits("mnist-5k"))
         == ran(lab, InitialModel()).metrics["parameters"]
     )
     for size, channels, classes in ((28, 1, 10), (32, 3, 10), (64, 3, 4), (45, 3, 300)):

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from engine import clusters, data, iic, privacy
-from engine.lab import Lab
-from engine.local_noise import REPLACE_ONE
-from engine.scattering import MAPS, Scattering, blurred, modulus, strided_blur, wavelets
-from engine.studies.iic import IIC, heat, matched_share
-from engine.study import Failed, Picture, Point, Refused
+from engine.core.lab import Lab
+from engine.core.study import Failed, Picture, Point, Refused
+from engine.datasets import registry
+from engine.learning.scattering import MAPS, Scattering, blurred, modulus, strided_blur, wavelets
+from engine.privacy import accounting
+from engine.studies.clustering import cluster_matching, invariant_information
+from engine.studies.clustering.iic import IIC, heat, matched_share
+from engine.studies.local_noise import REPLACE_ONE
 from tests.test_contract import finish
 
 # --- the loss -------------------------------------------------------------------------------------
@@ -63,13 +65,17 @@ SHAPES = [(2, 2, 1), (2, 200, 1), (500, 10, 3), (700, 50, 5), (5000, 10, 1), (50
 @pytest.mark.parametrize("weight", [1.0, 1.2])
 def test_the_loss_is_the_papers(n, k, views, weight):
     first, copies = logits_of(n, k, views)
-    found = iic.information_loss(torch.tensor(first), torch.tensor(copies), weight)
+    found = invariant_information.information_loss(
+        torch.tensor(first), torch.tensor(copies), weight
+    )
     assert float(found) == pytest.approx(reference(first, copies, weight), abs=1e-6)
 
 
 def test_sub_heads_are_losses_of_their_own():
     made = [logits_of(60, 7, seed=s) for s in range(3)]
-    together = iic.information_loss(*(torch.tensor(np.stack(part)) for part in zip(*made)), 1.3)
+    together = invariant_information.information_loss(
+        *(torch.tensor(np.stack(part)) for part in zip(*made)), 1.3
+    )
     assert together.tolist() == pytest.approx([reference(*m, 1.3) for m in made], abs=1e-6)
 
 
@@ -77,13 +83,17 @@ def test_sub_heads_are_losses_of_their_own():
 def test_the_comparison_finds_planted_errors(wrong):
     """No symmetrisation, λ ignored: both are far outside of the tolerance."""
     first, copies = logits_of(500, 10)
-    found = float(iic.information_loss(torch.tensor(first), torch.tensor(copies), 1.2))
+    found = float(
+        invariant_information.information_loss(torch.tensor(first), torch.tensor(copies), 1.2)
+    )
     assert abs(found - reference(first, copies, **{"weight": 1.2, **wrong})) > 1e-4
 
 
 def test_the_gradient_is_the_losss():
     first, copies = (torch.tensor(a).double().requires_grad_() for a in logits_of(12, 4))
-    assert torch.autograd.gradcheck(lambda a, b: iic.information_loss(a, b, 1.2), (first, copies))
+    assert torch.autograd.gradcheck(
+        lambda a, b: invariant_information.information_loss(a, b, 1.2), (first, copies)
+    )
 
 
 def one_hot(n: int, k: int, filled: int) -> torch.Tensor:
@@ -107,7 +117,7 @@ EXTREME = {
 def test_value_and_gradient_are_finite_at_the_extremes(kind, n, k):
     first = EXTREME[kind](n, k).requires_grad_()
     copies = EXTREME[kind](n, k).flip(0)[None].requires_grad_()  # disagrees with the first
-    loss = iic.information_loss(first, copies, 1.2)
+    loss = invariant_information.information_loss(first, copies, 1.2)
     loss.backward()
     assert loss.isfinite() and first.grad.isfinite().all() and copies.grad.isfinite().all()
     assert loss.item() == pytest.approx(
@@ -117,9 +127,11 @@ def test_value_and_gradient_are_finite_at_the_extremes(kind, n, k):
 
 def test_perfect_clusters_reach_the_logarithm_of_their_number():
     logits = one_hot(1000, 10, 10)
-    assert float(iic.information_loss(logits, logits[None])) == pytest.approx(-math.log(10))
+    assert float(invariant_information.information_loss(logits, logits[None])) == pytest.approx(
+        -math.log(10)
+    )
     assert float(
-        iic.information_loss(torch.zeros(10, 10), torch.zeros(1, 10, 10))
+        invariant_information.information_loss(torch.zeros(10, 10), torch.zeros(1, 10, 10))
     ) == pytest.approx(0, abs=1e-6)
 
 
@@ -127,7 +139,9 @@ def test_perfect_clusters_reach_the_logarithm_of_their_number():
 
 
 def digits(n: int) -> torch.Tensor:
-    return iic.fitted(torch.from_numpy(data.load("mnist-5k").train_images[:n].astype(np.float32)))
+    return invariant_information.fitted(
+        torch.from_numpy(registry.load("mnist-5k").train_images[:n].astype(np.float32))
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,7 +150,9 @@ def digits(n: int) -> torch.Tensor:
 )
 def test_copies_have_the_shape_asked_for_and_are_the_same_for_a_seed(shape, size):
     pictures = torch.rand(shape, generator=torch.Generator().manual_seed(1))
-    draw = lambda seed: iic.transformed(pictures, torch.Generator().manual_seed(seed), size)
+    draw = lambda seed: invariant_information.transformed(
+        pictures, torch.Generator().manual_seed(seed), size
+    )
     assert draw(0).shape == (*shape[:2], size or shape[2], size or shape[3])
     assert torch.equal(draw(0), draw(0)) and not torch.equal(draw(0), draw(1))
     # each has draws of its own
@@ -145,16 +161,18 @@ def test_copies_have_the_shape_asked_for_and_are_the_same_for_a_seed(shape, size
 
 def test_the_global_generator_is_left_alone():
     before = torch.random.get_rng_state()
-    views = iic.ScatteredViews(1, 0, torch.device("cpu"))
+    views = invariant_information.ScatteredViews(1, 0, torch.device("cpu"))
     list(views.prepare(lambda draw: digits(40)))
-    views.network(0), iic.convolutions(1, 24, 4, torch.Generator())
-    iic.Heads(torch.rand(9, 5, generator=torch.Generator()), 2, 3, torch.Generator())
+    views.network(0), invariant_information.convolutions(1, 24, 4, torch.Generator())
+    invariant_information.Heads(
+        torch.rand(9, 5, generator=torch.Generator()), 2, 3, torch.Generator()
+    )
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_copies_still_look_like_their_digit():
     pictures = digits(300)
-    copies = iic.transformed(pictures, torch.Generator().manual_seed(0))
+    copies = invariant_information.transformed(pictures, torch.Generator().manual_seed(0))
     cosine = torch.nn.functional.cosine_similarity(pictures.flatten(1), copies.flatten(1))
     others = torch.nn.functional.cosine_similarity(
         pictures.flatten(1), copies.roll(1, 0).flatten(1)
@@ -227,7 +245,7 @@ def test_whitened_features_have_unit_variance_and_are_the_strongest_ones():
     made = rng.standard_normal((400, 60)) * np.linspace(10, 0.1, 60)
     made -= made.mean(0)
     axes = (
-        iic.whitened_axes(
+        invariant_information.whitened_axes(
             torch.tensor(made, dtype=torch.float32), 8, torch.Generator().manual_seed(0)
         )
         .double()
@@ -270,7 +288,7 @@ def small(
     pictures = np.repeat(pixels[..., None], channels, -1)
     half = n // 4
     return replace(
-        data.load("mnist-5k"),
+        registry.load("mnist-5k"),
         train_images=pictures[half:],
         train_labels=labels[half:],
         test_images=pictures[:half],
@@ -298,8 +316,10 @@ def tiny(tmp_path_factory):
 def test_tiny_learns_far_better_than_chance(tiny):
     """0.39 and more over four seeds; the same clusters dealt to other pictures match at 0.12."""
     study, _, result = tiny
-    found, labels = result.arrays["labels"], data.load("mnist-5k").train_labels
-    dealt = clusters.judge(labels, np.random.default_rng(0).permutation(found), 10, 10).accuracy
+    found, labels = result.arrays["labels"], registry.load("mnist-5k").train_labels
+    dealt = cluster_matching.judge(
+        labels, np.random.default_rng(0).permutation(found), 10, 10
+    ).accuracy
     assert (
         result.metrics["matched_accuracy"] > 0.25 > 0.15 > dealt
         and result.metrics["test_accuracy"] > 0.25
@@ -308,17 +328,17 @@ def test_tiny_learns_far_better_than_chance(tiny):
 
 def test_the_head_is_chosen_by_loss_and_labels_only_judge(tiny):
     study, _, result = tiny
-    facts, labels = result.facts, data.load("mnist-5k").train_labels
+    facts, labels = result.facts, registry.load("mnist-5k").train_labels
     assert facts["chosen_head"] == int(np.argmin(facts["head_losses"])) and result.metrics[
         "loss"
     ] == min(facts["head_losses"])
-    judged = clusters.judge(labels, result.arrays["labels"], 10, 10)
+    judged = cluster_matching.judge(labels, result.arrays["labels"], 10, 10)
     assert judged.accuracy == pytest.approx(result.metrics["matched_accuracy"])
     assert facts["head_accuracies"][facts["chosen_head"]] == pytest.approx(judged.accuracy)
     assert result.metrics["best_matched_accuracy"] == pytest.approx(max(facts["head_accuracies"]))
     right = (
         result.arrays["matching"][result.arrays["test_clusters"]]
-        == data.load("mnist-5k").test_labels
+        == registry.load("mnist-5k").test_labels
     )
     assert result.metrics["test_accuracy"] == pytest.approx(right.mean())
 
@@ -339,7 +359,7 @@ def test_other_labels_change_the_judgement_and_not_the_clusters(store):
     )
     assert len(np.unique(found)) > 2  # in a single cluster all labels would look alike
     judged, others = (
-        clusters.judge(each.train_labels, found, 10, 10) for each in (images, shuffled)
+        cluster_matching.judge(each.train_labels, found, 10, 10) for each in (images, shuffled)
     )
     for result, right, wrong in ((first, judged, others), (second, others, judged)):
         assert result.metrics["matched_accuracy"] == pytest.approx(right.accuracy)
@@ -392,7 +412,7 @@ def test_as_published_releases_are_counted_as_they_happen_and_composed(store, ne
         == len({draw for part, draw in drawn if part == "train"})
     )
     assert {draw for part, draw in drawn if part == "test"} == {0}
-    together = privacy.gaussian_epsilon(
+    together = accounting.gaussian_epsilon(
         study.sigma(150.0) / math.sqrt(releases), study.delta, REPLACE_ONE
     )
     assert result.guarantee.epsilon == pytest.approx(together, rel=1e-6) and together > 150
@@ -479,6 +499,6 @@ def test_a_matched_share_is_the_judges_accuracy():
     rng = np.random.default_rng(0)
     labels, found = rng.integers(0, 5, 300), rng.integers(0, 8, 300)
     assert matched_share(labels, found, 5, 8) == pytest.approx(
-        clusters.judge(labels, found, 5, 8).accuracy
+        cluster_matching.judge(labels, found, 5, 8).accuracy
     )
     assert heat(np.eye(5)).shape == (280, 280, 3) and heat(np.eye(5))[0, 0].tolist() == [8, 48, 107]

@@ -10,11 +10,13 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from engine import data, inversion, wire
-from engine.lab import Lab
-from engine.networks import report_cnn
-from engine.studies.inversion import DEFENCES, Inversion
-from engine.study import Failed, Refused, key
+from engine.attacks import gradient_inversion
+from engine.core.lab import Lab
+from engine.core.study import Failed, Refused, key
+from engine.datasets import registry
+from engine.learning.networks import report_cnn
+from engine.studies.gradient_sharing import wire
+from engine.studies.gradient_sharing.inversion import DEFENCES, Inversion
 from tests.test_contract import finish
 from tests.test_gradient_sharing import oracle
 
@@ -36,12 +38,14 @@ def leak(seed=0, label=4):
     network = report_cnn(1, 28, 10, seed, "tanh")
     shared = list(network.parameters())
     picture = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
-    blank = inversion.Leak(lambda x: network(x * 2 - 1), shared, torch.empty(0), torch.empty(0))
+    blank = gradient_inversion.Leak(
+        lambda x: network(x * 2 - 1), shared, torch.empty(0), torch.empty(0)
+    )
     gradient = blank.gradient(picture, torch.tensor([label])).detach()
     return (
         network,
         picture,
-        inversion.Leak(
+        gradient_inversion.Leak(
             blank.network, shared, gradient, torch.ones_like(gradient, dtype=torch.bool)
         ),
     )
@@ -59,7 +63,7 @@ def test_apart_is_one_minus_the_cosine_on_what_was_sent():
     _, _, held = leak()
     other = torch.randn_like(held.upload)
     kept = torch.rand(len(other)) < 0.1
-    part = inversion.Leak(held.network, held.shared, held.upload * kept, kept)
+    part = gradient_inversion.Leak(held.network, held.shared, held.upload * kept, kept)
     a, b = (x[kept].double().numpy() for x in (other, held.upload))
     assert part.apart(other).item() == pytest.approx(
         1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5
@@ -72,7 +76,7 @@ def test_apart_is_one_minus_the_cosine_on_what_was_sent():
 def test_the_label_stands_in_the_upload(classes):
     for seed in range(20):
         network = report_cnn(1, 28, classes, seed, "tanh")
-        held = inversion.Leak(
+        held = gradient_inversion.Leak(
             lambda x: network(x * 2 - 1), list(network.parameters()), torch.empty(0), torch.empty(0)
         )
         label = seed % classes
@@ -81,19 +85,24 @@ def test_the_label_stands_in_the_upload(classes):
             torch.tensor([label]),
         ).detach()
         assert (
-            inversion.labels_of(gradient, torch.ones_like(gradient, dtype=torch.bool), classes, 32)[
-                0
-            ]
+            gradient_inversion.labels_of(
+                gradient, torch.ones_like(gradient, dtype=torch.bool), classes, 32
+            )[0]
             == label
         )
         without = gradient.clone()  # no bias came: lengths tell, where there are more than two
         without[-classes:] = 0
-        assert inversion.labels_of(without, without != 0, classes, 32)[0] == label or classes == 2
-        assert sorted(inversion.labels_of(without, without != 0, classes, 32)) == list(
+        assert (
+            gradient_inversion.labels_of(without, without != 0, classes, 32)[0] == label
+            or classes == 2
+        )
+        assert sorted(gradient_inversion.labels_of(without, without != 0, classes, 32)) == list(
             range(classes)
         )
     assert (
-        inversion.labels_of(torch.zeros(1000), torch.zeros(1000, dtype=torch.bool), classes, 32)
+        gradient_inversion.labels_of(
+            torch.zeros(1000), torch.zeros(1000, dtype=torch.bool), classes, 32
+        )
         == []
     )
 
@@ -101,7 +110,7 @@ def test_the_label_stands_in_the_upload(classes):
 def test_total_variation_is_numpys():
     x = torch.rand(1, 2, 5, 6)
     wanted = np.abs(np.diff(x.numpy(), axis=2)).mean() + np.abs(np.diff(x.numpy(), axis=3)).mean()
-    assert inversion.total_variation(x).item() == pytest.approx(wanted, rel=1e-5)
+    assert gradient_inversion.total_variation(x).item() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_picture_is_rebuilt_from_all_gradients_and_not_through_noise(lab):
@@ -277,7 +286,7 @@ def test_a_visitors_own_picture_is_never_stored(lab):
 
 def test_a_picture_of_another_format_is_refused():
     with pytest.raises(Refused, match="another format"):
-        Inversion().with_picture(np.zeros((5, 5, 1), np.uint8)).pick(data.exhibits("mnist-5k"))
+        Inversion().with_picture(np.zeros((5, 5, 1), np.uint8)).pick(registry.exhibits("mnist-5k"))
 
 
 def test_what_is_not_there_is_said(lab):

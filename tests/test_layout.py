@@ -15,14 +15,14 @@ from tests.conftest import ROOT
 # look up.
 LIGHT = {
     "engine.studies",
-    "engine.runner",
-    "engine.study",
-    "engine.parameters",
-    "engine.data",
-    "engine.uploads",
-    "engine.lab",
-    "engine.pictures",
-    "engine.rounding",
+    "engine.runtime.runner",
+    "engine.core.study",
+    "engine.core.parameters",
+    "engine.datasets.registry",
+    "engine.datasets.uploads",
+    "engine.core.lab",
+    "engine.datasets.imaging",
+    "engine.core.rounding",
     "engine",
 }
 HEAVY = {"torch", "torchvision", "opacus"}
@@ -90,7 +90,7 @@ def test_pages_use_only_studies_the_runner_and_light_modules(path):
 )
 def test_the_rest_of_the_engine_knows_no_study_and_no_runner(path):
     used = engine_files(imports(path))
-    assert not {m for m in used if m.startswith("engine.studies") or m == "engine.runner"}
+    assert not {m for m in used if m.startswith("engine.studies") or m == "engine.runtime.runner"}
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_what_the_web_process_imports_holds_no_torch_at_its_top(path):
 
 def test_the_rule_is_able_to_fail(tmp_path):
     (tmp_path / "x.py").write_text(
-        "import torch\nfrom engine.runner import Runner\ndef f():\n    import streamlit\n"
+        "import torch\nfrom engine.runtime.runner import Runner\ndef f():\n    import streamlit\n"
     )
     assert roots(imports(tmp_path / "x.py", top_only=True)) == {"torch", "engine"}
-    assert "streamlit" in imports(tmp_path / "x.py") and "engine.runner" in imports(
+    assert "streamlit" in imports(tmp_path / "x.py") and "engine.runtime.runner" in imports(
         tmp_path / "x.py"
     )
 

@@ -9,7 +9,7 @@ from skimage.metrics import structural_similarity
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
-from engine import leakage
+from engine.attacks import memorization
 
 
 def rows(count, seed=0, size=20):
@@ -19,7 +19,7 @@ def rows(count, seed=0, size=20):
 def test_nearest_is_scikit_learns():
     queries, references = rows(1200), rows(700, 1)
     distances, found = NearestNeighbors(n_neighbors=1).fit(references).kneighbors(queries)
-    mine, measured = leakage.nearest(queries, references)
+    mine, measured = memorization.nearest(queries, references)
     assert measured.numpy() == pytest.approx(distances[:, 0], rel=1e-4)
     assert (queries - references[mine]).norm(dim=1).numpy() == pytest.approx(
         distances[:, 0], rel=1e-4
@@ -31,7 +31,7 @@ def test_nearest_is_scikit_learns():
 def test_left_out_is_the_query_itself():
     references = rows(600)
     distances, found = NearestNeighbors(n_neighbors=2).fit(references).kneighbors(references)
-    mine, measured = leakage.nearest(references, references, leave_out=True)
+    mine, measured = memorization.nearest(references, references, leave_out=True)
     assert measured.numpy() == pytest.approx(distances[:, 1], rel=1e-4)
     assert (references - references[mine]).norm(dim=1).numpy() == pytest.approx(
         distances[:, 1], rel=1e-4
@@ -41,7 +41,7 @@ def test_left_out_is_the_query_itself():
 
 def test_an_exact_copy_has_distance_zero_even_far_from_the_origin():
     references = rows(100) + 1000
-    assert leakage.nearest(references[:10].clone(), references)[1].max() == 0
+    assert memorization.nearest(references[:10].clone(), references)[1].max() == 0
 
 
 def test_structural_similarity_is_scikit_images():
@@ -61,7 +61,7 @@ def test_structural_similarity_is_scikit_images():
                 for a in pictures
             ]
         )
-        found, value = leakage.nearest_by_ssim(pictures, references)
+        found, value = memorization.nearest_by_ssim(pictures, references)
         assert np.array_equal(found, oracle.argmax(1)) and value.numpy() == pytest.approx(
             oracle.max(1), abs=1e-5
         )
@@ -70,16 +70,16 @@ def test_structural_similarity_is_scikit_images():
 
 def test_copies_score_as_copies_and_strangers_as_chance():
     training, held, strangers = rows(4000, 1), rows(1000, 2), rows(1000, 3)
-    copies = leakage.copies(training[:500], training, held)
+    copies = memorization.copies(training[:500], training, held)
     assert copies.share == 1 and copies.median == 0
-    assert leakage.copies(strangers, training, held).share == pytest.approx(
-        leakage.CHANCE, abs=0.03
+    assert memorization.copies(strangers, training, held).share == pytest.approx(
+        memorization.CHANCE, abs=0.03
     )
     near = training[:500] + 0.3 * rows(500, 4)  # close to training pictures, no copies
-    assert leakage.copies(near, training, held).share > 0.9
+    assert memorization.copies(near, training, held).share > 0.9
     half = torch.cat([training[:250], strangers[:250]])
-    assert leakage.copies(half, training, held).share == pytest.approx(
-        0.5 + 0.5 * leakage.CHANCE, abs=0.03
+    assert memorization.copies(half, training, held).share == pytest.approx(
+        0.5 + 0.5 * memorization.CHANCE, abs=0.03
     )
 
 
@@ -89,22 +89,24 @@ def test_membership_is_the_area_under_the_curve():
         np.random.default_rng(1).normal(0, 1, 800),
     )
     truth = np.r_[np.ones(500), np.zeros(800)]
-    assert leakage.membership(members, others) == pytest.approx(
+    assert memorization.membership(members, others) == pytest.approx(
         roc_auc_score(truth, np.r_[members, others])
     )
-    assert leakage.membership(members, members) == 0.5
+    assert memorization.membership(members, members) == 0.5
     best = max(((members >= t).mean() + (others < t).mean()) / 2 for t in np.r_[members, others])
-    assert leakage.advantage(members, others) == pytest.approx(best)
+    assert memorization.advantage(members, others) == pytest.approx(best)
 
 
 def test_exact_copies_are_found_again_and_a_test_that_is_blind_says_so():
     training, held = rows(1000, 1), rows(300, 2)
-    threshold = np.quantile(leakage.copies(training[:300], training, held).yardstick, 0.01) / 3
-    assert leakage.found_again(training, held, threshold) == 1
+    threshold = np.quantile(memorization.copies(training[:300], training, held).yardstick, 0.01) / 3
+    assert memorization.found_again(training, held, threshold) == 1
     # half of the held-out pictures were learned from
     twice = torch.cat([training[:150], held[150:]])
-    assert leakage.found_again(training[:300], twice, threshold) == pytest.approx(0.5, abs=0.02)
-    blinded = np.quantile(leakage.copies(training[:300], training, twice).yardstick, 0.01) / 3
-    assert blinded == 0 and leakage.found_again(training, twice, blinded) == 0
+    assert memorization.found_again(training[:300], twice, threshold) == pytest.approx(
+        0.5, abs=0.02
+    )
+    blinded = np.quantile(memorization.copies(training[:300], training, twice).yardstick, 0.01) / 3
+    assert blinded == 0 and memorization.found_again(training, twice, blinded) == 0
     alike = torch.ones(50, 20)
-    assert leakage.found_again(alike, alike, threshold) == 0
+    assert memorization.found_again(alike, alike, threshold) == 0

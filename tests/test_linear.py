@@ -11,12 +11,14 @@ import torch
 from scipy import stats
 from torch.nn import functional as F
 
-from engine import data, dp_sgd, features, privacy
-from engine.lab import Lab
-from engine.linear import LinearTraining
-from engine.studies.dp_training import MEAN_SHARE, DPTraining
-from engine.studies.features import Features
-from engine.study import Refused
+from engine.core.lab import Lab
+from engine.core.study import Refused
+from engine.datasets import registry
+from engine.learning import dp_sgd, features
+from engine.learning.linear import LinearTraining
+from engine.privacy import accounting
+from engine.studies.dp_training.dp_training import MEAN_SHARE, DPTraining
+from engine.studies.shared.features import Features
 from tests.test_contract import finish
 
 CPU = torch.device("cpu")
@@ -42,7 +44,7 @@ def learner(rows, kind=LinearTraining, **changes):
         }
         | changes
     )
-    images = data.load("mnist-5k")
+    images = registry.load("mnist-5k")
     return kind(study, study.plan(len(images.train_images)), images, CPU, *rows)
 
 
@@ -50,7 +52,7 @@ def learner(rows, kind=LinearTraining, **changes):
 
 
 def test_rows_stand_in_the_order_of_the_pictures_and_none_is_longer_than_the_mean_relies_on(rows):
-    images = data.load("mnist-5k")
+    images = registry.load("mnist-5k")
     alone = torch.cat(
         list(features.features(torch.tensor(images.train_images[700:703]), True, CPU))
     )
@@ -261,13 +263,13 @@ def test_the_mean_is_noised_as_it_is_charged_for(rows):
 def test_the_mean_takes_its_share_of_the_budget_and_is_in_epsilon():
     study = DPTraining(target_epsilon=2.0)
     plan = study.plan(4000)
-    with_mean = privacy.dp_sgd_epsilon(
+    with_mean = accounting.dp_sgd_epsilon(
         plan["noise_multiplier"], 0.25, plan["steps"], 1e-5, release_noise=plan["mean_noise"]
     ).epsilon
-    without = privacy.dp_sgd_epsilon(plan["noise_multiplier"], 0.25, plan["steps"], 1e-5).epsilon
+    without = accounting.dp_sgd_epsilon(plan["noise_multiplier"], 0.25, plan["steps"], 1e-5).epsilon
     assert 1.98 <= with_mean <= 2.0 and 0.97 < without / with_mean < 0.999
     assert study.guarantee(plan).epsilon == with_mean
-    mu = 1 / privacy.gaussian_sigma(2.0, 1e-5)
+    mu = 1 / accounting.gaussian_sigma(2.0, 1e-5)
     assert plan["mean_noise"] ** -2 == pytest.approx(MEAN_SHARE * mu**2)
     by_noise = DPTraining(noise_multiplier=plan["noise_multiplier"]).plan(4000)["mean_noise"]
     # the same share, found from the other side

@@ -9,12 +9,14 @@ import pytest
 from scipy import stats
 from sklearn.metrics import adjusted_rand_score
 
-from engine import clusters, data, privacy
-from engine.lab import Lab
-from engine.local_noise import LocalNoise
-from engine.studies.kmeans_labels import KMeansLabels
-from engine.studies.noisy_training import PUBLISHED, NoisyTraining, least_budgets
-from engine.study import Point, Refused, build, key
+from engine.core.lab import Lab
+from engine.core.study import Point, Refused, build, key
+from engine.datasets import registry
+from engine.privacy import accounting
+from engine.studies.clustering import cluster_matching
+from engine.studies.clustering.kmeans_labels import KMeansLabels
+from engine.studies.local_noise import LocalNoise
+from engine.studies.noise.noisy_training import PUBLISHED, NoisyTraining, least_budgets
 from tests.test_contract import finish
 
 
@@ -24,7 +26,7 @@ class Plain(LocalNoise):
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.load("mnist-5k")
+    return registry.load("mnist-5k")
 
 
 # --- what leaves the phones -----------------------------------------------------------------------
@@ -137,7 +139,7 @@ def test_many_releases_cost_what_one_of_less_noise_costs(releases):
     study = Plain(epsilon=150.0)
     together = study.picture_guarantee(releases)
     assert together.epsilon == pytest.approx(
-        privacy.gaussian_epsilon(
+        accounting.gaussian_epsilon(
             study.sigma(150.0) / math.sqrt(releases), study.delta, math.sqrt(2)
         ),
         rel=1e-9,
@@ -168,7 +170,7 @@ def brute_force(table: np.ndarray) -> int:
 def test_matching_is_the_best_there_is(shape):
     for seed in range(20):
         table = np.random.default_rng(seed).integers(0, 50, shape)
-        matching = clusters.match(table)
+        matching = cluster_matching.match(table)
         got = sum(table[c, k] for k, c in enumerate(matching) if c >= 0)
         assert got == brute_force(table)
         kept = matching[matching >= 0]
@@ -177,12 +179,12 @@ def test_matching_is_the_best_there_is(shape):
 
 def test_judging_counts_what_it_says():
     labels, found = np.array([0, 0, 1, 1, 2, 2]), np.array([1, 1, 2, 2, 0, 1])
-    judged = clusters.judge(labels, found, 3, 3)
+    judged = cluster_matching.judge(labels, found, 3, 3)
     assert judged.accuracy == pytest.approx(5 / 6) and judged.unmatched_accuracy == 0
     assert judged.ari == pytest.approx(adjusted_rand_score(labels, found))
     assert (
         judged.confusion.sum() == 6
-        and np.trace(judged.confusion[:, clusters.order(judged.matching)]) == 5
+        and np.trace(judged.confusion[:, cluster_matching.order(judged.matching)]) == 5
     )
 
 
@@ -194,7 +196,7 @@ def test_kmeans_finds_the_same_as_scikit_learn_alone(store):
 
     study = KMeansLabels(images="raw")
     _, result = finish(study.run(Lab(store)))
-    x = data.load("mnist-5k").train_images.reshape(4000, -1).astype(np.float32) / 255
+    x = registry.load("mnist-5k").train_images.reshape(4000, -1).astype(np.float32) / 255
     assert result.metrics["inertia"] == pytest.approx(
         KMeans(10, n_init=4, random_state=0).fit(x).inertia_ / 4000, rel=0.01
     )
@@ -264,7 +266,7 @@ def test_noised_labels_are_charged_beside_the_picture(trained):
         and promise.unit == "one training picture and its label"
     )
     assert promise.odds_mechanism == pytest.approx(
-        privacy.odds_pair(study.sigma(1925.0), math.sqrt(2), 3.0, 10)
+        accounting.odds_pair(study.sigma(1925.0), math.sqrt(2), 3.0, 10)
     )
     left_true = NoisyTraining(labels="randomised", label_noise="as_published").guarantee(10)
     assert left_true.epsilon == pytest.approx(1925, rel=1e-6) and "not protected" in left_true.note
@@ -276,10 +278,13 @@ def test_randomised_labels_stay_as_often_as_they_should():
         np.repeat(np.arange(10), 5000),
     )
     kept = float((study.told(labels, 10) == labels).mean())
-    expected, spread = privacy.randomized_response(2.0, 10).keep, 5 * math.sqrt(0.25 / len(labels))
+    expected, spread = (
+        accounting.randomized_response(2.0, 10).keep,
+        5 * math.sqrt(0.25 / len(labels)),
+    )
     assert (
         abs(kept - expected) < spread
-        and abs(kept - privacy.randomized_response(2.3, 10).keep) > spread
+        and abs(kept - accounting.randomized_response(2.3, 10).keep) > spread
     )
     assert np.array_equal(
         study.model_copy(update={"label_noise": "as_published"}).told(labels, 10), labels

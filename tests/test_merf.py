@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine import merf
-from engine.noise import GaussianNoise
+from engine.privacy.noise import GaussianNoise
+from engine.studies.fidelity import merf
 
 CPU = torch.device("cpu")
 SETTINGS = {

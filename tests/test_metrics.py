@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import linalg
 
-import engine.vision  # noqa: F401  torchmetrics imports torchvision
-from engine.metrics import (
+import engine.datasets.vision  # noqa: F401  torchmetrics imports torchvision
+from engine.evaluation.metrics import (
     COPY,
     Covered,
     frechet_distance,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.networks import initialised, report_cnn
+from engine.learning.networks import initialised, report_cnn
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_pooling_first_is_exactly_the_tutorials_network():
 
 def test_torchvision_imports_whatever_torch_is_beside_it():
     code = (
-        "from engine.vision import torchvision as t; t.datasets.MNIST, t.transforms.ToTensor,"
+        "from engine.datasets.vision import torchvision as t; t.datasets.MNIST, t.transforms.ToTensor,"
         " t.models.resnet18()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine import data, privacy
-from engine.lab import Lab
-from engine.studies.noise import REPLACE_ONE, STRIP, Noise, unit_length
-from engine.study import Refused
+from engine.core.lab import Lab
+from engine.core.study import Refused
+from engine.datasets import registry
+from engine.privacy import accounting
+from engine.studies.noise.noise import REPLACE_ONE, STRIP, Noise, unit_length
 from tests.test_contract import finish
 
 
 def release(**changes):
     study = Noise(**changes)
-    images = data.load(study.dataset)
+    images = registry.load(study.dataset)
     return study, study.release(*study.pick(images), images.classes)
 
 
@@ -34,7 +35,7 @@ def test_published_settings_are_charged_what_they_really_give():
     _, result = release(
         epsilon=2000, calibration="textbook", sensitivity="report", label_epsilon=75
     )
-    truth = privacy.gaussian_epsilon(result.metrics["sigma"], 1 / 784**2, math.sqrt(2))
+    truth = accounting.gaussian_epsilon(result.metrics["sigma"], 1 / 784**2, math.sqrt(2))
     assert result.metrics["epsilon_picture"] == pytest.approx(truth) and truth > 70_000
     assert result.guarantee.epsilon == pytest.approx(truth + 75)
     assert "names ε = 2,000" in result.guarantee.note
@@ -46,7 +47,7 @@ def test_the_exact_formula_is_charged_its_own_epsilon():
 
 
 def test_no_two_pictures_are_farther_apart_than_the_sensitivity():
-    images = data.load("mnist-5k").test_images[:200]
+    images = registry.load("mnist-5k").test_images[:200]
     units = np.stack([unit_length(i).ravel() for i in images])
     assert np.linalg.norm(units[:, None] - units[None], axis=-1).max() <= REPLACE_ONE
     black, one = np.zeros(784), np.eye(784)
@@ -102,7 +103,7 @@ def test_the_ends_of_every_slider_work(epsilon, delta, calibration):
 
 
 def test_a_class_or_picture_that_is_not_there_is_named_with_what_is():
-    images = data.load("mnist-5k")
+    images = registry.load("mnist-5k")
     with pytest.raises(Refused, match="category: 10 is not allowed.*0 to 9"):
         Noise(category=10).pick(images)
     with pytest.raises(Refused, match="index: 5000 is not allowed.*pictures 0 to"):

@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from engine import attacks, federation, leakage, metrics, networks, privacy
-from engine.auditing import Marks, Witness
-from engine.studies import fidelity
-from engine.studies.iic import least_of
-from engine.studies.membership import told
-from engine.studies.noisy_training import called
-from engine.study import Failed
+from engine.attacks import lira, memorization
+from engine.attacks.auditing import Marks, Witness
+from engine.core.study import Failed
+from engine.evaluation import metrics
+from engine.learning import networks
+from engine.privacy import accounting
+from engine.studies.clustering.iic import least_of
+from engine.studies.dp_training.membership import told
+from engine.studies.fidelity import fidelity
+from engine.studies.gradient_sharing import federation
+from engine.studies.noise.noisy_training import called
 from pages.parts import words
 
 BROKEN = [math.nan, math.inf, 1e200]
@@ -72,9 +76,9 @@ def test_no_share_of_copies_where_a_ratio_is_no_number(where):
     """No comparison with NaN is true, so nothing looked like a copy."""
     shifts = {"made": 0.0, "training": 0.1, "held out": 0.2}
     rows = {name: torch.tensor(sound(60) + shift) for name, shift in shifts.items()}
-    assert 0 <= leakage.copies(rows["made"], rows["training"], rows["held out"]).share <= 1
+    assert 0 <= memorization.copies(rows["made"], rows["training"], rows["held out"]).share <= 1
     rows[where][5, 0] = math.nan
-    found = leakage.copies(rows["made"], rows["training"], rows["held out"])
+    found = memorization.copies(rows["made"], rows["training"], rows["held out"])
     assert math.isnan(found.share) and not found.told
 
 
@@ -117,18 +121,18 @@ def test_an_audit_of_numbers_that_broke_ends_in_no_clean_verdict():
 
 def test_no_epsilon_from_a_bound_that_is_no_number():
     """max(0.0, NaN) is 0.0: nothing spent."""
-    found = np.full(len(privacy.ORDERS), 0.01)
-    assert 0 < privacy._from_renyi(found, 1e-5) < 1
+    found = np.full(len(accounting.ORDERS), 0.01)
+    assert 0 < accounting._from_renyi(found, 1e-5) < 1
     found[7] = math.nan
-    assert privacy._from_renyi(found, 1e-5) == math.inf
+    assert accounting._from_renyi(found, 1e-5) == math.inf
 
 
 def test_an_attack_on_answers_that_are_no_numbers_is_refused():
     """They stood for 'says nothing', and the attack found as little as behind the strongest noise."""
     logits, labels = np.random.default_rng(0).normal(size=(5, 3)), np.zeros(5, int)
-    assert np.isfinite(attacks.confidence(logits, labels)).all()
+    assert np.isfinite(lira.confidence(logits, labels)).all()
     logits[2, 1] = math.nan
-    assert np.flatnonzero(np.isnan(attacks.confidence(logits, labels))).tolist() == [2]
+    assert np.flatnonzero(np.isnan(lira.confidence(logits, labels))).tolist() == [2]
     sure = np.zeros((5, 8))
     told(sure, sure[:, 0])
     one_lost = np.where(np.arange(8) == 2, math.nan, sure)
@@ -138,7 +142,7 @@ def test_an_attack_on_answers_that_are_no_numbers_is_refused():
 
 
 def test_a_margin_of_what_is_no_number_is_none():
-    assert math.isnan(attacks.margin(attacks.Measured(0.5, np.full((10, 4), math.nan))))
+    assert math.isnan(lira.margin(lira.Measured(0.5, np.full((10, 4), math.nan))))
 
 
 def of_set(**changes):

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from engine import settings
-from engine.lab import Lab, device_name
+from engine.core import settings
+from engine.core.lab import Lab, device_name
 from tests import portable
 from tests.conftest import ROOT
 
@@ -55,7 +55,7 @@ def test_an_emulation_takes_this_machines_own_settings_away(monkeypatch):
 
 def test_a_number_of_threads_reaches_the_studies():
     code = (
-        "from engine.lab import Lab, open_store; import torch; Lab(open_store()).device;"
+        "from engine.core.lab import Lab, open_store; import torch; Lab(open_store()).device;"
         " print(torch.get_num_threads())"
     )
     for name, threads in (("one-thread", "1"), ("four-threads", "4")):

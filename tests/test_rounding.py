@@ -1,4 +1,4 @@
-"""Bounds as text: never on the wrong side, and never by any other way than engine/rounding.py."""
+"""Bounds as text: never on the wrong side, and never by any other way than engine/core/rounding.py."""
 
 import ast
 import math
@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import auditing, rounding
+from engine.attacks import auditing
+from engine.core import rounding
 from pages.parts import charts, words
 from tests.conftest import ROOT
 
@@ -140,7 +141,7 @@ PLOTLY = re.compile(r"([^{}]*)%\{([xyz]:[^}]*)\}")  # words, and a number that p
 SIGNS = re.compile(r"(ε|δ|at most|at least)[^%]*$", re.IGNORECASE)
 SUGGESTED = "math.exp(_central_limit(epsilon, sample_rate, steps, delta))"
 ALLOWED = {
-    ("engine/privacy.py", SUGGESTED): "a suggestion, never promised",
+    ("engine/privacy/accounting.py", SUGGESTED): "a suggestion, never promised",
     ("pages/parts/charts.py", "100 * odds"): "how often attacks were right: measured",
 }
 

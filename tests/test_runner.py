@@ -8,11 +8,12 @@ import time
 
 import pytest
 
-from engine import cluster, settings
-from engine.lab import load, open_store
-from engine.runner import ENDED, Runner
-from engine.studies.dp_training import DPTraining
-from engine.study import Point, key
+from engine.core import settings
+from engine.core.lab import load, open_store
+from engine.core.study import Point, key
+from engine.runtime import dask_cluster
+from engine.runtime.runner import ENDED, Runner
+from engine.studies.dp_training.dp_training import DPTraining
 from tests.conftest import ROOT
 from tests.studies import Broken, Counting, Deadly, Failing, Nested, Stubborn
 
@@ -207,7 +208,7 @@ def test_plain_tcp_is_refused(runner):
     runner.ready.wait(30)
     address = runner.introduction["address"].replace("tls://", "tcp://")
     with pytest.raises(OSError):
-        cluster.join(address, timeout=3)
+        dask_cluster.join(address, timeout=3)
 
 
 def test_the_cluster_ends_with_its_owner():

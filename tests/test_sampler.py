@@ -11,8 +11,8 @@ import torch
 from opacus.optimizers.optimizer import _generate_noise
 from scipy import stats
 
-from engine.auditing import FLOAT32, LEVEL, Tails
-from engine.noise import GaussianNoise, summed
+from engine.attacks.auditing import FLOAT32, LEVEL, Tails
+from engine.privacy.noise import GaussianNoise, summed
 from tests.conftest import ROOT
 from tests.test_contract import finish
 
@@ -132,25 +132,37 @@ NORMAL = {
 # What draws such numbers, or could make them of uniform ones, and protects nobody:
 # file, function with its class, how often.
 HARMLESS = {
-    ("engine/noise.py", "GaussianNoise.array"): 1,  # the sampler
-    ("engine/noise.py", "summed"): 1,  # the sampler, on a GPU
-    ("engine/canaries.py", "Float32Noise.tensor"): 1,  # a planted error of the audit
+    ("engine/privacy/noise.py", "GaussianNoise.array"): 1,  # the sampler
+    ("engine/privacy/noise.py", "summed"): 1,  # the sampler, on a GPU
+    ("engine/attacks/canaries.py", "Float32Noise.tensor"): 1,  # a planted error of the audit
     # the random features' frequencies, which are public
-    ("engine/merf.py", "Features.__init__"): 1,
-    ("engine/teaching.py", "Fit.changed"): 1,  # augmentation in trainings without privacy
-    ("engine/iic.py", "ScatteredViews.batch"): 1,  # augmentation of features of what was released
-    ("engine/iic.py", "whitened_axes"): 1,  # a random start for a singular value decomposition
-    ("engine/iic.py", "_drawn"): 1,  # initial weights
-    ("engine/iic.py", "Heads.__init__"): 1,  # initial weights
-    ("engine/artist.py", "Artist.latent"): 1,  # a generator's input
-    ("engine/artist.py", "walk"): 1,  # a generator's input
-    ("engine/networks.py", "_normal"): 1,  # initial weights
+    ("engine/studies/fidelity/merf.py", "Features.__init__"): 1,
+    (
+        "engine/learning/supervised.py",
+        "Fit.changed",
+    ): 1,  # augmentation in trainings without privacy
+    (
+        "engine/studies/clustering/invariant_information.py",
+        "ScatteredViews.batch",
+    ): 1,  # augmentation of features of what was released
+    (
+        "engine/studies/clustering/invariant_information.py",
+        "whitened_axes",
+    ): 1,  # a random start for a singular value decomposition
+    ("engine/studies/clustering/invariant_information.py", "_drawn"): 1,  # initial weights
+    ("engine/studies/clustering/invariant_information.py", "Heads.__init__"): 1,  # initial weights
+    ("engine/studies/fidelity/generator.py", "Artist.latent"): 1,  # a generator's input
+    ("engine/studies/fidelity/generator.py", "walk"): 1,  # a generator's input
+    ("engine/learning/networks.py", "_normal"): 1,  # initial weights
     # a control: copies, noised visibly
-    ("engine/studies/bn_synthesis.py", "Neighbours.controls"): 1,
-    ("engine/studies/drawing.py", "Growing.__init__"): 1,  # a generator's input
-    ("engine/studies/fidelity.py", "Fidelity._real"): 1,  # a control: copies, noised visibly
-    ("engine/studies/fidelity.py", "Fidelity._untrained"): 1,  # a generator's input
-    ("engine/synthesis.py", "Batch.__init__"): 1,  # where made-up images start
+    ("engine/studies/synthesis/bn_synthesis.py", "Neighbours.controls"): 1,
+    ("engine/studies/fidelity/drawing.py", "Growing.__init__"): 1,  # a generator's input
+    (
+        "engine/studies/fidelity/fidelity.py",
+        "Fidelity._real",
+    ): 1,  # a control: copies, noised visibly
+    ("engine/studies/fidelity/fidelity.py", "Fidelity._untrained"): 1,  # a generator's input
+    ("engine/studies/synthesis/bn_inversion.py", "Batch.__init__"): 1,  # where made-up images start
 }
 
 
@@ -179,7 +191,11 @@ def all_draws():
         path for folder in ("engine", "pages") for path in sorted((ROOT / folder).rglob("*.py"))
     ]
     # quantiles, no draws
-    statistics = {"engine/auditing.py", "engine/attacks.py", "engine/privacy.py"}
+    statistics = {
+        "engine/attacks/auditing.py",
+        "engine/attacks/lira.py",
+        "engine/privacy/accounting.py",
+    }
     names = {str(path.relative_to(ROOT)): path for path in files}
     return sum(
         (
@@ -239,8 +255,8 @@ class Float32(Seen):
 
 def gradient(noise):
     """(released, once rounded) of a step of DP-SGD."""
-    from engine.dp_sgd import PrivateGradient
-    from engine.networks import report_cnn
+    from engine.learning.dp_sgd import PrivateGradient
+    from engine.learning.networks import report_cnn
 
     network = report_cnn(1, 28, 10, seed=0)
     PrivateGradient(
@@ -252,7 +268,7 @@ def gradient(noise):
 
 def linear(noise):
     """Of a step of the linear model: its weights, released first."""
-    from engine.linear import LinearTraining
+    from engine.learning.linear import LinearTraining
 
     totals = (torch.rand(3, 5), torch.rand(3))
     training = SimpleNamespace(
@@ -268,7 +284,7 @@ def linear(noise):
 
 def embedding(noise):
     """Of DP-MERF's sums."""
-    from engine import merf
+    from engine.studies.fidelity import merf
 
     return (
         merf.released(torch.rand(3, 9, dtype=torch.float64), 2.0, noise),
@@ -278,7 +294,7 @@ def embedding(noise):
 
 def phones(noise):
     """Of the uploads of a federation, or their sum."""
-    from engine.federation import Federation
+    from engine.studies.gradient_sharing.federation import Federation
 
     server = SimpleNamespace(noise=noise, plan={"noise_multiplier": 2.0, "clip": 0.3})
     return Federation._noised(server, torch.rand(5, 7)), noise.noised.float()
@@ -286,16 +302,19 @@ def phones(noise):
 
 def statistics(noise):
     """Of a teacher's statistics: mean and variance of its first layer, from the noised sums."""
-    from engine import networks, synthesis
+    from engine.learning import networks
+    from engine.studies.synthesis import bn_inversion
 
     network = networks.resnet("narrow", "plain group", 1, 28, 10, 3)
-    found = synthesis.private_statistics(
+    found = bn_inversion.private_statistics(
         network, torch.randint(0, 256, (5, 28, 28, 1), dtype=torch.uint8), 0.5, 1.0, noise
     )
     means = [mean / 1.0 for mean, _ in found.values()]
     sizes, total = [len(mean) for mean in means], noise.noised.float()
     parts = (total[:-1] / total[-1].clamp_min(1)).split([2 * size for size in sizes])
-    wanted = [part[:size] / synthesis.weight(len(sizes), size) for part, size in zip(parts, sizes)]
+    wanted = [
+        part[:size] / bn_inversion.weight(len(sizes), size) for part, size in zip(parts, sizes)
+    ]
     return torch.cat(means), torch.cat(wanted)
 
 
@@ -304,8 +323,8 @@ def private_mean(noise):
 
     Half-precision rows add up exactly in float64, in any order, so the oracle begins with the rows.
     """
-    from engine.features import longest
-    from engine.linear import CHUNK, LinearTraining
+    from engine.learning.features import longest
+    from engine.learning.linear import CHUNK, LinearTraining
 
     rng = np.random.default_rng(0)
     # too fine for float32
@@ -320,7 +339,7 @@ def private_mean(noise):
         plan={"n": 5000, "noise_multiplier": 1.0, "mean_noise": 0.3},
     )
     training._parts = lambda found: LinearTraining._parts(training, found)
-    with drawn_by(noise, "engine.linear.GaussianNoise"):
+    with drawn_by(noise, "engine.learning.linear.GaussianNoise"):
         released = LinearTraining._mean(training)
     z, deviation = GaussianNoise(SEED).tensor(7), 0.3 * longest(7)
     return released, ((rows.double().sum(0) + deviation * z) / 5000).float()
@@ -328,16 +347,16 @@ def private_mean(noise):
 
 def upload(noise):
     """Of one phone's upload, as the attacker reads it."""
-    from engine import data
-    from engine.lab import Lab
-    from engine.studies.inversion import Inversion
+    from engine.core.lab import Lab
+    from engine.datasets import registry
+    from engine.studies.gradient_sharing.inversion import Inversion
 
     OnHost = type("OnHost", (Lab,), {"device": torch.device("cpu")})  # as the sampler is
     study, images = (
         Inversion(leak_noise=0.3, leak_clip=0.7, company_share=0.0),
-        data.load("mnist-5k"),
+        registry.load("mnist-5k"),
     )
-    with drawn_by(noise, "engine.noise.GaussianNoise"):
+    with drawn_by(noise, "engine.privacy.noise.GaussianNoise"):
         leak, _ = finish(study._leak(OnHost(None, threads=1), images, *study.pick(images)))[1]
     assert 0 < float(noise.total.double().norm()) <= 0.7
     z = GaussianNoise(SEED).tensor(*noise.total.shape)
@@ -365,15 +384,15 @@ def test_noise_that_was_added_in_float32_would_be_seen(mechanism):
 
 
 def test_stacked_steps_add_in_float64_and_round_once():
-    from engine import data
-    from engine.batched import Group, Stacked
-    from engine.studies.dp_training import DPTraining
-    from engine.training import Training
+    from engine.datasets import registry
+    from engine.learning.stacked_steps import Group, Stacked
+    from engine.learning.trainer import Training
+    from engine.studies.dp_training.dp_training import DPTraining
 
     study = DPTraining(
         network="cnn", batch_size=200, epochs=1, noise_multiplier=1.0, learning_rate=1.0
     )
-    learner = Training(study, study.plan(4000), data.load("mnist-5k"), torch.device("cpu"))
+    learner = Training(study, study.plan(4000), registry.load("mnist-5k"), torch.device("cpu"))
     Group(1).join(learner)
     stack = Stacked([learner])
     before, size = stack.weights.clone(), stack.weights.shape[1]
@@ -388,10 +407,14 @@ def test_stacked_steps_add_in_float64_and_round_once():
 
 
 def test_local_noise_is_added_in_float64_and_rounded_once():
-    from engine import data
-    from engine.studies.kmeans_labels import KMeansLabels
+    from engine.datasets import registry
+    from engine.studies.clustering.kmeans_labels import KMeansLabels
 
-    seeds, study, images = [], KMeansLabels(epsilon=50.0), data.load("mnist-5k").train_images[:30]
+    seeds, study, images = (
+        [],
+        KMeansLabels(epsilon=50.0),
+        registry.load("mnist-5k").train_images[:30],
+    )
     kind = type(
         "Watched",
         (KMeansLabels,),
@@ -433,7 +456,7 @@ def undocumented(source):
 
     def visit(node, named):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            named = named or "engine.noise" in (ast.get_docstring(node) or "")
+            named = named or "engine.privacy.noise" in (ast.get_docstring(node) or "")
             used = {
                 getattr(inner.func, "attr", getattr(inner.func, "id", ""))
                 for inner in ast.walk(node)

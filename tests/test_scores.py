@@ -7,7 +7,7 @@ import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import balanced_accuracy_score
 
-from engine import scores
+from engine.evaluation import scores
 
 NAMES = ("ants", "bees", "cats")
 

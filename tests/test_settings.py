@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import cluster, settings
-from engine.lab import open_store
+from engine.core import settings
+from engine.core.lab import open_store
+from engine.runtime import dask_cluster
 from tests.conftest import ROOT
 
 WRONG = {
@@ -197,8 +198,8 @@ def test_garbage_in_answer_is_no_scheduler(name):
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=answer, args=(listening,), daemon=True).start()
-        with pytest.raises(cluster.Unreachable, match="No dask scheduler answers") as found:
-            cluster.join(f"tcp://127.0.0.1:{listening.getsockname()[1]}")
+        with pytest.raises(dask_cluster.Unreachable, match="No dask scheduler answers") as found:
+            dask_cluster.join(f"tcp://127.0.0.1:{listening.getsockname()[1]}")
     assert in_words(str(found.value))
 
 
@@ -220,8 +221,8 @@ def in_words(said: str) -> bool:
     ],
 )
 def test_why_nobody_answers_is_told_in_words(address, why):
-    with pytest.raises(cluster.Unreachable, match=why) as found:
-        cluster.join(address)
+    with pytest.raises(dask_cluster.Unreachable, match=why) as found:
+        dask_cluster.join(address)
     assert in_words(str(found.value)) and len(str(found.value)) < 400
 
 
@@ -232,8 +233,8 @@ def test_a_name_that_is_looked_up_for_ever_is_not_waited_for(monkeypatch):
     asked, enough = threading.Event(), threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: (asked.set(), enough.wait(60)))
     try:
-        with pytest.raises(cluster.Unreachable, match="nothing answers there in time"):
-            cluster.join("tcp://slow.example:8786", timeout=0.2)
+        with pytest.raises(dask_cluster.Unreachable, match="nothing answers there in time"):
+            dask_cluster.join("tcp://slow.example:8786", timeout=0.2)
         assert asked.is_set() and not enough.is_set()
     finally:
         enough.set()
@@ -252,14 +253,14 @@ def test_somebody_who_is_no_scheduler_of_dask_is_named():
     ) as there:
         worker = next(iter(there.workers.values())).address
         with pytest.raises(
-            cluster.Unreachable, match="what answers is dask's worker and no scheduler"
+            dask_cluster.Unreachable, match="what answers is dask's worker and no scheduler"
         ):
-            cluster.join(worker)
+            dask_cluster.join(worker)
 
 
 def test_a_page_says_it_when_somebody_presses_run(store):
-    from engine.runner import Runner
-    from engine.studies.noise import Noise
+    from engine.runtime.runner import Runner
+    from engine.studies.noise.noise import Noise
 
     runner = Runner(store, address="tcp://127.0.0.1:9")
     try:
@@ -278,7 +279,7 @@ def test_a_real_scheduler_is_joined():
     with LocalCluster(
         n_workers=0, processes=False, dashboard_address=None, host="127.0.0.1", protocol="tcp"
     ) as there:
-        client = cluster.join(there.scheduler_address)
+        client = dask_cluster.join(there.scheduler_address)
         assert (
             client.run_on_scheduler(lambda dask_scheduler: type(dask_scheduler).__name__)
             == "Scheduler"

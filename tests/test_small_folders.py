@@ -13,15 +13,15 @@ import pytest
 from PIL import Image
 
 from cache import Store
-from engine import data
-from engine.lab import Lab
+from engine.core.lab import Lab
+from engine.core.study import Failed, Refused, fitted
+from engine.datasets import registry
 from engine.studies import STUDIES
-from engine.studies.dp_training import DPTraining
-from engine.studies.gradient_sharing import GradientSharing
-from engine.studies.iic import IIC
-from engine.studies.membership import LEAST, Membership
-from engine.studies.noise import Noise
-from engine.study import Failed, Refused, fitted
+from engine.studies.clustering.iic import IIC
+from engine.studies.dp_training.dp_training import DPTraining
+from engine.studies.dp_training.membership import LEAST, Membership
+from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
+from engine.studies.noise.noise import Noise
 from tests.conftest import ROOT
 from tests.test_contract import finish
 
@@ -81,9 +81,9 @@ def test_every_study_runs_or_refuses_in_words(study, name, folder, store):
             study.preset("tiny" if "tiny" in study.PRESETS else "quick", dataset=dataset)
         )
         _, result = finish(Lab(store).need(chosen))
-    except (Refused, Failed, data.Missing) as refused:
+    except (Refused, Failed, registry.Missing) as refused:
         assert dataset in str(refused) and len(str(refused)) > 40
-        assert name in ("one", "single") or not isinstance(refused, data.Missing)
+        assert name in ("one", "single") or not isinstance(refused, registry.Missing)
         return
     assert (
         name not in ("one", "single")
@@ -139,7 +139,7 @@ def test_a_first_model_and_one_phone_share_two_pictures(folder):
     """One picture is the company's, and twenty phones were asked for: one is taken."""
     dataset = make(folder, "two", **SMALL["two"])
     phones, said = fitted(GradientSharing(dataset=dataset))
-    phones.check(data.exhibits(dataset))
+    phones.check(registry.exhibits(dataset))
     assert phones.participants == 1 and any(
         "participants: 20, the usual value, does not fit folder:two; 1 is taken" in sentence
         for sentence in said
@@ -149,10 +149,10 @@ def test_a_first_model_and_one_phone_share_two_pictures(folder):
 def test_other_defaults_that_count_pictures_fit_too(folder):
     dataset = make(folder, "eight", **SMALL["eight"])
     phones, _ = fitted(GradientSharing(dataset=dataset))
-    phones.check(data.exhibits(dataset))
+    phones.check(registry.exhibits(dataset))
     assert phones.participants == 13 and phones.company_share * 14 >= 1
     noise, _ = fitted(Noise(dataset=dataset))
-    assert noise.pick(data.exhibits(dataset))[1] == 1
+    assert noise.pick(registry.exhibits(dataset))[1] == 1
     assert fitted(IIC(dataset=dataset))[0].batch_size == 14
 
 
@@ -246,7 +246,7 @@ def test_a_training_on_few_pictures_is_drawn_without_the_attack_that_it_is_too_s
 ):
     from streamlit.testing.v1 import AppTest
 
-    from engine.lab import open_store
+    from engine.core.lab import open_store
     from pages.parts import live
 
     dataset = make(folder, "eight", **SMALL["eight"])

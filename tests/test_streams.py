@@ -9,24 +9,23 @@ import torch
 from pydantic import ValidationError
 
 from cache import Store
-from engine import data, dp_sgd, parameters
-from engine.federation import NOT_ASKED, Federation
-from engine.lab import Lab
-from engine.local_noise import LocalNoise
-from engine.noise import Coins, GaussianNoise
-from engine.streams import derive_seed
+from engine.core import parameters
+from engine.core.lab import Lab
+from engine.core.streams import derive_seed
+from engine.core.study import Study, key
+from engine.datasets import registry
+from engine.learning import dp_sgd
+from engine.privacy.noise import Coins, GaussianNoise
 from engine.studies import STUDIES
-from engine.studies.classifier import Classifier
-from engine.studies.dp_merf import DPMERF
-from engine.studies.dp_training import DPTraining
-from engine.studies.gan import GAN
-from engine.studies.gradient_sharing import GradientSharing
-from engine.studies.iic import IIC
-from engine.studies.inversion import Inversion
-from engine.studies.kmeans_labels import KMeansLabels
-from engine.studies.noise import Noise
-from engine.studies.noisy_training import NoisyTraining
-from engine.study import Study, key
+from engine.studies.clustering.iic import IIC
+from engine.studies.clustering.kmeans_labels import KMeansLabels
+from engine.studies.dp_training.dp_training import DPTraining
+from engine.studies.gradient_sharing.federation import NOT_ASKED, Federation
+from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
+from engine.studies.local_noise import LocalNoise
+from engine.studies.noise.noise import Noise
+from engine.studies.noise.noisy_training import NoisyTraining
+from engine.studies.synthesis.classifier import Classifier
 from tests.test_federation import phones, small_task
 
 # Each at small private settings; those that only use another's release hold it, and run it.
@@ -78,7 +77,7 @@ def variants(study):
         other = study.model_copy(update={name: value})
         try:
             key(other)
-        except (ValidationError, data.Missing):
+        except (ValidationError, registry.Missing):
             continue
         yield name, other
 
@@ -100,7 +99,7 @@ def test_other_images_in_a_folder_of_the_same_name_are_other_streams(monkeypatch
     study = small("dp_training")
     seeds = set()
     for found in ("one", "other"):
-        monkeypatch.setattr(data, "fingerprint", lambda name, found=found: found)
+        monkeypatch.setattr(registry, "fingerprint", lambda name, found=found: found)
         seeds.add(study.derive_seed("noise"))
     assert len(seeds) == 2
 
@@ -267,12 +266,12 @@ def test_every_study_is_in_this_test():
 
 def first_sum(kind, epsilon, images):
     """The noised sum of a teacher's first step, and its noise multiplier."""
-    from engine import networks, teaching
+    from engine.learning import networks, supervised
 
     study = kind(private=True, target_epsilon=epsilon, batch_size=200, epochs=1)
     plan = study.plan(len(images.train_images))
     network = networks.resnet("narrow", "plain group", 1, 28, 10, derive_seed("init", study.seed))
-    fit = teaching.PrivateFit(
+    fit = supervised.PrivateFit(
         network,
         study.recipe(),
         torch.tensor(images.train_images),
@@ -299,7 +298,7 @@ class CarelessTeacher(Classifier):
 
 @pytest.mark.parametrize("kind", [Classifier, CarelessTeacher])
 def test_two_private_teachers_do_not_give_the_clipped_sum_away(kind):
-    images = data.load("mnist-5k")
+    images = registry.load("mnist-5k")
     (a, one, *_), (b, other, *_) = (first_sum(kind, epsilon, images) for epsilon in (1.0, 8.0))
     alleged = a - one * (a - b) / (one - other)  # exact where both hold the same draws
     length = float(alleged.norm())
@@ -338,7 +337,7 @@ class CarelessNoise(KMeansLabels):
 
 @pytest.mark.parametrize("kind", [KMeansLabels, CarelessNoise])
 def test_releases_at_two_budgets_do_not_give_the_image_away(kind):
-    off = recovered(kind(epsilon=50.0), kind(epsilon=150.0), data.load("mnist-5k"))
+    off = recovered(kind(epsilon=50.0), kind(epsilon=150.0), registry.load("mnist-5k"))
     assert (off < 1e-5) == (kind is CarelessNoise) and (off > 0.1) == (kind is KMeansLabels)
 
 
@@ -355,7 +354,7 @@ def test_releases_at_two_budgets_do_not_give_the_image_away(kind):
 )
 @pytest.mark.parametrize("kind", [KMeansLabels, IIC, NoisyTraining])
 def test_another_release_is_another_draw(kind, change):
-    base, images = kind(epsilon=50.0), data.load("mnist-5k").train_images[:50]
+    base, images = kind(epsilon=50.0), registry.load("mnist-5k").train_images[:50]
     draw = lambda study: (study.released(images, "train") - study.clean(images))[
         study.clean(images) > 0
     ]
@@ -364,7 +363,7 @@ def test_another_release_is_another_draw(kind, change):
 
 
 def test_studies_of_one_release_share_it_and_only_it():
-    images = data.load("mnist-5k").train_images[:20]
+    images = registry.load("mnist-5k").train_images[:20]
     clustered, learned = KMeansLabels(epsilon=50.0), NoisyTraining(epsilon=50.0, epochs=3)
     assert np.array_equal(clustered.released(images, "train"), learned.released(images, "train"))
     assert not np.array_equal(
@@ -382,7 +381,7 @@ def test_an_image_that_is_scaled_otherwise_has_another_draw(normalisation):
     """
     study, images = (
         KMeansLabels(epsilon=150.0, normalisation=normalisation),
-        data.load("mnist-5k").train_images[:700],
+        registry.load("mnist-5k").train_images[:700],
     )
     repeated = np.resize(images[:60], images.shape)
     (a, b), (u, v) = (
@@ -396,7 +395,7 @@ def test_an_image_that_is_scaled_otherwise_has_another_draw(normalisation):
 
 
 def test_the_strengths_of_one_image_are_drawn_afresh():
-    study, (image, label) = Noise(epsilon=150.0), Noise().pick(data.load("mnist-5k"))
+    study, (image, label) = Noise(epsilon=150.0), Noise().pick(registry.load("mnist-5k"))
     other = study.model_copy(update={"epsilon": 50.0})
     a, b = (
         s.release(image, label, tuple("0123456789")).arrays["released"].astype(float)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import parameters
+from engine.core import parameters
+from engine.core.study import Guarantee, Refused, Result, build, canonical, key
 from engine.studies import STUDIES
-from engine.studies.dp_training import DPTraining
-from engine.studies.noise import Noise
-from engine.study import Guarantee, Refused, Result, build, canonical, key
+from engine.studies.dp_training.dp_training import DPTraining
+from engine.studies.noise.noise import Noise
 from tests.conftest import ROOT
 from tests.studies import Counting, Nested
 
@@ -46,7 +46,7 @@ def test_every_field_changes_the_key():
 
 def test_the_key_is_the_same_in_another_process():
     code = (
-        "from engine.studies.noise import Noise; from engine.study import key;"
+        "from engine.studies.noise.noise import Noise; from engine.core.study import key;"
         " print(key(Noise(epsilon=7)))"
     )
     found = subprocess.run(

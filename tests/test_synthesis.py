@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from engine import data, networks, synthesis, teaching
-from engine.lab import Lab
-from engine.noise import GaussianNoise
-from engine.studies.bn_synthesis import BNSynthesis, as_bytes
-from engine.studies.classifier import Classifier, load_arrays, read_arrays
-from engine.studies.student import Student
-from engine.streams import derive_seed
-from engine.study import Failed, Refused, key
+from engine.core.lab import Lab
+from engine.core.streams import derive_seed
+from engine.core.study import Failed, Refused, key
+from engine.datasets import registry
+from engine.learning import networks, supervised
+from engine.privacy.noise import GaussianNoise
+from engine.studies.synthesis import bn_inversion
+from engine.studies.synthesis.bn_synthesis import BNSynthesis, as_bytes
+from engine.studies.synthesis.classifier import Classifier, load_arrays, read_arrays
+from engine.studies.synthesis.student import Student
 from tests.test_contract import finish
 
 TINY = BNSynthesis.preset("tiny")
@@ -24,9 +26,9 @@ TINY = BNSynthesis.preset("tiny")
 
 @pytest.fixture(scope="module")
 def digits():
-    from engine import data
+    from engine.datasets import registry
 
-    images = data.load("mnist-5k")
+    images = registry.load("mnist-5k")
     return torch.tensor(images.train_images[:600]), torch.tensor(images.train_labels[:600])
 
 
@@ -34,13 +36,13 @@ def digits():
 def network(digits):
     """A narrow ResNet whose batch norms have recorded 600 digits."""
     network = networks.resnet("narrow", "batch", 1, 28, 10, 7)
-    synthesis.record(network, digits[0])
+    bn_inversion.record(network, digits[0])
     return network.requires_grad_(False)
 
 
-def settings(**changes) -> synthesis.Settings:
-    return synthesis.Settings(
-        **{"kind": "smooth", "steps": 8, "rate": 0.3, "weights": synthesis.Weights()} | changes
+def settings(**changes) -> bn_inversion.Settings:
+    return bn_inversion.Settings(
+        **{"kind": "smooth", "steps": 8, "rate": 0.3, "weights": bn_inversion.Weights()} | changes
     )
 
 
@@ -77,9 +79,11 @@ def by_hand(network, pixels, labels):
 
 def test_the_objective_is_numpys(network):
     pixels, labels = torch.rand(20, 1, 28, 28), torch.arange(20) % 10
-    teacher = synthesis.Teacher(network, synthesis.recorded(network))
-    with synthesis.Watch(network) as watch:
-        found = synthesis.objective(pixels, labels, [teacher], synthesis.Weights(2.0, 3.0), [watch])
+    teacher = bn_inversion.Teacher(network, bn_inversion.recorded(network))
+    with bn_inversion.Watch(network) as watch:
+        found = bn_inversion.objective(
+            pixels, labels, [teacher], bn_inversion.Weights(2.0, 3.0), [watch]
+        )
     statistics, said = by_hand(network, pixels, labels)
     assert float(sum(found.distances.values())) == pytest.approx(statistics, rel=1e-4)
     assert float(found.labels) == pytest.approx(said, rel=1e-5)
@@ -88,8 +92,8 @@ def test_the_objective_is_numpys(network):
 
 def test_mean_and_variance_have_the_gradient_of_finite_differences():
     x = torch.randn(3, 2, 4, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(synthesis.MeanAndVariance.apply, (x,))
-    mean, variance = synthesis.MeanAndVariance.apply(x.detach())
+    assert torch.autograd.gradcheck(bn_inversion.MeanAndVariance.apply, (x,))
+    mean, variance = bn_inversion.MeanAndVariance.apply(x.detach())
     assert torch.allclose(mean, x.mean((0, 2, 3))) and torch.allclose(
         variance, x.var((0, 2, 3), correction=0)
     )
@@ -98,13 +102,13 @@ def test_mean_and_variance_have_the_gradient_of_finite_differences():
 def test_real_pictures_have_a_smaller_distance_than_noise_and_a_planted_shift_is_seen(
     network, digits
 ):
-    teacher = synthesis.Teacher(network, synthesis.recorded(network))
+    teacher = bn_inversion.Teacher(network, bn_inversion.recorded(network))
     real = digits[0].permute(0, 3, 1, 2).float() / 255
-    with synthesis.Watch(network) as watch:
+    with bn_inversion.Watch(network) as watch:
         distance = lambda pixels: float(
             sum(
-                synthesis.objective(
-                    pixels, digits[1][: len(pixels)], [teacher], synthesis.Weights(), [watch]
+                bn_inversion.objective(
+                    pixels, digits[1][: len(pixels)], [teacher], bn_inversion.Weights(), [watch]
                 ).distances.values()
             )
         )
@@ -118,12 +122,12 @@ def test_real_pictures_have_a_smaller_distance_than_noise_and_a_planted_shift_is
 
 def test_variation_and_norm_count_as_they_say(network):
     pixels, labels = torch.rand(4, 1, 28, 28), torch.arange(4)
-    teacher = synthesis.Teacher(network, synthesis.recorded(network))
-    with synthesis.Watch(network) as watch:
+    teacher = bn_inversion.Teacher(network, bn_inversion.recorded(network))
+    with bn_inversion.Watch(network) as watch:
         plain, more = (
             float(
-                synthesis.objective(
-                    pixels, labels, [teacher], synthesis.Weights(variation=v, norm=n), [watch]
+                bn_inversion.objective(
+                    pixels, labels, [teacher], bn_inversion.Weights(variation=v, norm=n), [watch]
                 ).total
             )
             for v, n in ((0, 0), (0.5, 0.25))
@@ -137,12 +141,12 @@ def test_variation_and_norm_count_as_they_say(network):
 
 def test_statistics_of_each_class_are_numpys(network, digits):
     images, labels = digits
-    found = synthesis.by_class(network, images, labels, 10)
+    found = bn_inversion.by_class(network, images, labels, 10)
     seen = []
     hook = network.bn1.register_forward_pre_hook(
         lambda _, inputs: seen.append(inputs[0].double().numpy())
     )
-    network(teaching.Scale().of(images[labels == 3]))
+    network(supervised.Scale().of(images[labels == 3]))
     hook.remove()
     mean, variance = found["bn1"]
     assert mean[3].numpy() == pytest.approx(seen[0].mean((0, 2, 3)), abs=1e-5) and variance[
@@ -153,12 +157,18 @@ def test_statistics_of_each_class_are_numpys(network, digits):
 def test_several_teachers_are_averaged(network):
     other = networks.resnet("narrow", "batch", 1, 28, 10, 8).eval().requires_grad_(False)
     pixels, labels = torch.rand(10, 1, 28, 28), torch.arange(10)
-    teachers = [synthesis.Teacher(each, synthesis.recorded(each)) for each in (network, other)]
+    teachers = [
+        bn_inversion.Teacher(each, bn_inversion.recorded(each)) for each in (network, other)
+    ]
     totals = []
     for chosen in (teachers[:1], teachers[1:], teachers):
-        watches = [synthesis.Watch(each.network).__enter__() for each in chosen]
+        watches = [bn_inversion.Watch(each.network).__enter__() for each in chosen]
         totals.append(
-            float(synthesis.objective(pixels, labels, chosen, synthesis.Weights(), watches).total)
+            float(
+                bn_inversion.objective(
+                    pixels, labels, chosen, bn_inversion.Weights(), watches
+                ).total
+            )
         )
         for watch in watches:
             watch.__exit__()
@@ -167,9 +177,9 @@ def test_several_teachers_are_averaged(network):
 
 def test_a_network_without_batch_norm_is_refused_in_words():
     with pytest.raises(ValueError, match="no batch norm layers"):
-        synthesis.norm_layers(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3)))
+        bn_inversion.norm_layers(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3)))
     with pytest.raises(ValueError, match="group norm remembers nothing"):
-        synthesis.recorded(networks.resnet("narrow", "group", 1, 28, 10, 0))
+        bn_inversion.recorded(networks.resnet("narrow", "group", 1, 28, 10, 0))
 
 
 # --- the pictures ---------------------------------------------------------------------------------
@@ -189,15 +199,15 @@ def test_the_best_pictures_have_the_least_objective_seen(network, changes):
     """A large step size makes the objective go up and down, so that the last pictures are not the
     best.
     """
-    teacher = synthesis.Teacher(network, synthesis.recorded(network))
-    batch = synthesis.Batch(
+    teacher = bn_inversion.Teacher(network, bn_inversion.recorded(network))
+    batch = bn_inversion.Batch(
         settings(**changes), [teacher], torch.arange(20) % 10, (1, 28, 28), 1, 0
     )
-    seen = [float(found.total.detach()) for _, found in synthesis.optimise(batch)]
+    seen = [float(found.total.detach()) for _, found in bn_inversion.optimise(batch)]
     assert batch.least == min(seen)
-    with synthesis.Watch(network) as watch:
-        again = synthesis.objective(
-            synthesis.seen(batch.best, batch.best_view),
+    with bn_inversion.Watch(network) as watch:
+        again = bn_inversion.objective(
+            bn_inversion.seen(batch.best, batch.best_view),
             batch.labels,
             [teacher],
             batch.settings.weights,
@@ -209,26 +219,28 @@ def test_the_best_pictures_have_the_least_objective_seen(network, changes):
 
 
 def test_the_objective_falls_and_the_teacher_comes_to_agree(network):
-    teacher = synthesis.Teacher(network, synthesis.recorded(network))
-    batch = synthesis.Batch(settings(steps=40), [teacher], torch.arange(20) % 10, (1, 28, 28), 1, 0)
-    found = [each for _, each in synthesis.optimise(batch)]
+    teacher = bn_inversion.Teacher(network, bn_inversion.recorded(network))
+    batch = bn_inversion.Batch(
+        settings(steps=40), [teacher], torch.arange(20) % 10, (1, 28, 28), 1, 0
+    )
+    found = [each for _, each in bn_inversion.optimise(batch)]
     assert float(found[-1].total.detach()) < 0.5 * float(found[0].total.detach())
     assert 0 <= float(batch.pixels.min()) and float(batch.pixels.max()) <= 1
 
 
 def test_a_view_moves_and_mirrors():
     pixels = torch.arange(16.0).reshape(1, 1, 4, 4)
-    moved = synthesis.seen(pixels, (1, 0, False))  # one column to the left
+    moved = bn_inversion.seen(pixels, (1, 0, False))  # one column to the left
     assert torch.equal(moved[..., :3], pixels[..., 1:]) and not moved[..., 3].any()
-    assert torch.equal(synthesis.seen(pixels, (0, 0, True)), pixels.flip(3))
-    assert torch.equal(synthesis.seen(pixels, (0, 0, False)), pixels)
+    assert torch.equal(bn_inversion.seen(pixels, (0, 0, True)), pixels.flip(3))
+    assert torch.equal(bn_inversion.seen(pixels, (0, 0, False)), pixels)
 
 
 def test_smooth_pictures_have_smaller_steps_between_neighbours_than_free_ones():
     free = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     rough, smooth = (
-        float(synthesis.variation(kind(free)) / kind(free).var())
-        for kind in (synthesis.free_pixels, synthesis.smooth)
+        float(bn_inversion.variation(kind(free)) / kind(free).var())
+        for kind in (bn_inversion.free_pixels, bn_inversion.smooth)
     )
     assert smooth < 0.5 * rough
 
@@ -237,7 +249,7 @@ def test_smooth_pictures_have_smaller_steps_between_neighbours_than_free_ones():
 
 
 def released(network, images, noise=1e-9, seed=0, clip=1.0):
-    return synthesis.private_statistics(network, images, noise, clip, GaussianNoise(seed))
+    return bn_inversion.private_statistics(network, images, noise, clip, GaussianNoise(seed))
 
 
 def test_one_picture_moves_the_released_sum_by_no_more_than_the_sensitivity(digits):
@@ -245,13 +257,13 @@ def test_one_picture_moves_the_released_sum_by_no_more_than_the_sensitivity(digi
     count.
     """
     network = networks.resnet("narrow", "plain group", 1, 28, 10, 3).eval()
-    layers = synthesis.norm_layers(network)
+    layers = bn_inversion.norm_layers(network)
 
     def vector(images):  # the sum that is released, without noise
         total = []
         for name, (mean, variance) in released(network, images).items():
             moments = torch.cat([mean, variance + mean.square()])
-            total.append(moments * synthesis.weight(len(layers), len(mean)) * len(images))
+            total.append(moments * bn_inversion.weight(len(layers), len(mean)) * len(images))
         return torch.cat([*total, torch.tensor([float(len(images))])]).double()
 
     images = digits[0][:6]
@@ -268,7 +280,7 @@ def test_a_vector_longer_than_the_clip_is_shortened(digits):
         found = released(network, digits[0][:1], clip=clip)
         vector = torch.cat(
             [
-                torch.cat([m, v + m.square()]) * synthesis.weight(len(found), len(m))
+                torch.cat([m, v + m.square()]) * bn_inversion.weight(len(found), len(m))
                 for m, v in found.values()
             ]
         )
@@ -286,7 +298,7 @@ def test_the_noise_has_the_size_that_is_charged_and_a_planted_smaller_one_is_rej
             for name, (mean, _) in released(network, digits[0], noise, seed).items():
                 errors.append(
                     (mean - exact[name][0])
-                    * synthesis.weight(len(exact), len(mean))
+                    * bn_inversion.weight(len(exact), len(mean))
                     * len(digits[0])
                 )
         return float(torch.cat(errors).std())
@@ -315,7 +327,7 @@ def test_private_training_takes_the_steps_and_adds_the_noise_that_are_charged(di
             max_grad_norm=1e-3, derive_seed=lambda purpose: derive_seed(purpose, 0)
         )
         plan = {"sample_rate": 1 / 4, "noise_multiplier": noise}
-        fit = teaching.PrivateFit(network, teaching.Recipe(2, 150, 1.0), *digits, study, plan)
+        fit = supervised.PrivateFit(network, supervised.Recipe(2, 150, 1.0), *digits, study, plan)
         steps = sum(1 for _ in range(2) for _ in fit.epoch())
         return steps, float(
             (torch.cat([p.detach().flatten() for p in network.parameters()]) - before).std()
@@ -342,8 +354,8 @@ def test_hard_and_soft_losses_are_numpys():
     hard = -np.log(soft(o)[np.arange(5), labels.numpy()[rows]]).mean()
     divergence = 9 * (soft(t / 3) * (np.log(soft(t / 3)) - np.log(soft(o / 3)))).sum(1).mean()
     for share in (0.0, 0.3, 1.0):
-        recipe = teaching.Recipe(1, 5, 0.1, temperature=3.0, soft_share=share)
-        fit = teaching.Fit(
+        recipe = supervised.Recipe(1, 5, 0.1, temperature=3.0, soft_share=share)
+        fit = supervised.Fit(
             torch.nn.Linear(2, 4),
             recipe,
             torch.zeros(9, 2, 2, 1, dtype=torch.uint8),
@@ -360,9 +372,9 @@ def test_noise_shift_flip_and_mixup_change_pictures_and_repeat_with_the_seed():
     x = torch.rand(6, 1, 8, 8)
 
     def changed(**more):
-        fit = teaching.Fit(
+        fit = supervised.Fit(
             torch.nn.Linear(2, 2),
-            teaching.Recipe(1, 6, 0.1, **more),
+            supervised.Recipe(1, 6, 0.1, **more),
             torch.zeros(6, 8, 8, 1, dtype=torch.uint8),
             torch.zeros(6),
             3,
@@ -417,9 +429,9 @@ def test_a_private_teacher_keeps_its_budget_with_the_statistics_counted(store):
     assert 3.9 < result.guarantee.epsilon <= 4.0 and "post-processing" in result.guarantee.note
     teacher = study.teacher()
     plan = teacher.plan(4000)
-    from engine import privacy
+    from engine.privacy import accounting
 
-    alone = privacy.dp_sgd_epsilon(
+    alone = accounting.dp_sgd_epsilon(
         plan["noise_multiplier"], plan["sample_rate"], plan["steps"], teacher.delta
     ).epsilon
     assert alone < result.guarantee.epsilon - 0.05  # the statistics are not free
@@ -478,8 +490,8 @@ def test_the_last_snapshot_can_be_the_best_and_is_stored_as_it_was(store, rate):
         + study.labels_weight * last.curves["label_loss"][step][1]
         for step in range(5)
     ]
-    made = synthesis.Batch(
-        synthesis.Settings("pixels", 5, rate, synthesis.Weights()),
+    made = bn_inversion.Batch(
+        bn_inversion.Settings("pixels", 5, rate, bn_inversion.Weights()),
         [],
         torch.arange(20) % 10,
         (1, 28, 28),
@@ -498,14 +510,14 @@ def test_the_last_snapshot_can_be_the_best_and_is_stored_as_it_was(store, rate):
 
 
 def test_agreement_is_that_of_the_released_bytes(store):
-    from engine.lab import load
-    from engine.studies.classifier import taught
+    from engine.core.lab import load
+    from engine.studies.synthesis.classifier import taught
 
     list(Lab(store).need(TINY))
     result, teacher = load(store, key(TINY)), TINY.teacher()
     network, scale = taught(teacher, load(store, key(teacher)), 1, 28, torch.device("cpu"))
     said = (
-        teaching.outputs(network, torch.tensor(result.arrays["pictures_6"]), scale)
+        supervised.outputs(network, torch.tensor(result.arrays["pictures_6"]), scale)
         .argmax(1)
         .numpy()
     )
@@ -538,7 +550,7 @@ def test_a_student_hears_all_teachers(store):
 def test_presets_and_their_tables_fit_their_data_sets():
     from dataclasses import replace
 
-    from engine import data
+    from engine.datasets import registry
 
     sizes = {
         "cifar10": (50_000, 32, 3),
@@ -549,7 +561,7 @@ def test_presets_and_their_tables_fit_their_data_sets():
         student = Student.preset(preset)
         n, size, channels = sizes[student.dataset]
         stand_in = replace(
-            data.exhibits("mnist-5k"),
+            registry.exhibits("mnist-5k"),
             train_size=n,
             test_images=np.zeros((1000, size, size, channels), np.uint8),
         )
@@ -602,10 +614,10 @@ BAD = [
 
 @pytest.mark.parametrize(("changes", "words"), BAD, ids=lambda value: str(value)[:30])
 def test_what_does_not_fit_is_refused_in_words(changes, words):
-    from engine import data
+    from engine.datasets import registry
 
     with pytest.raises(Refused) as refused:
-        BNSynthesis.preset("quick", **changes).check(data.exhibits("mnist-5k"))
+        BNSynthesis.preset("quick", **changes).check(registry.exhibits("mnist-5k"))
     assert words in str(refused.value)
 
 
@@ -721,10 +733,10 @@ def test_damaged_files_of_weights_are_refused_in_words(tmp_path):
 
 
 def test_a_missing_file_of_weights_is_told_with_what_to_do(tmp_path, monkeypatch):
-    from engine import data
+    from engine.datasets import registry
 
     monkeypatch.setenv("VEIL_DATA", str(tmp_path))
-    with pytest.raises(data.Missing, match="narrow_mnist-5k.npz"):
+    with pytest.raises(registry.Missing, match="narrow_mnist-5k.npz"):
         key(Classifier(weights="given"))
 
 
@@ -733,7 +745,7 @@ def test_a_budget_that_the_statistics_alone_would_spend_is_refused_beforehand():
     with pytest.raises(
         Refused, match="target_epsilon: 0.9 is not allowed; the noised statistics alone spend 0.927"
     ):
-        study.check(data.exhibits("mnist-5k"))
+        study.check(registry.exhibits("mnist-5k"))
     BNSynthesis(private=True, target_epsilon=0.9, statistics_noise=8.0).check(
-        data.exhibits("mnist-5k")
+        registry.exhibits("mnist-5k")
     )

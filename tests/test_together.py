@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from engine import together
-from engine.networks import report_cnn
+from engine.learning import vmapped
+from engine.learning.networks import report_cnn
 
 NETWORKS = {
     "report_cnn": (lambda: report_cnn(3, 32, 10, 0, "tanh"), (32, 32, 3)),
@@ -68,7 +68,7 @@ def one_by_one(network, weights, x):
 
 def test_each_is_the_network_that_it_would_be_alone(case):
     network, weights, x, y = case
-    found, wanted = together.forward(network, weights, x), one_by_one(network, weights, x)
+    found, wanted = vmapped.forward(network, weights, x), one_by_one(network, weights, x)
     assert torch.allclose(found, wanted, atol=1e-12)
     grads = [
         torch.autograd.grad(F.cross_entropy(out.flatten(0, 1), y.flatten()), [*weights, x])
@@ -81,7 +81,7 @@ def test_weights_of_another_participant_would_be_seen(case):
     network, weights, x, _ = case
     swapped = [w[[1, 0, 2, 3]] for w in weights]
     assert not torch.allclose(
-        together.forward(network, swapped, x), one_by_one(network, weights, x), atol=1e-3
+        vmapped.forward(network, swapped, x), one_by_one(network, weights, x), atol=1e-3
     )
 
 
@@ -89,12 +89,12 @@ def test_a_single_one_goes_through_torchs_layers(case, monkeypatch):
     """No rule of our own is asked, and the numbers are torch's to float64's rounding."""
     network, weights, x, _ = case
     own = [w[:1] for w in weights]
-    monkeypatch.setattr(together, "RULES", {})
+    monkeypatch.setattr(vmapped, "RULES", {})
     assert torch.allclose(
-        together.forward(network, own, x[:1]), one_by_one(network, own, x[:1]), rtol=0, atol=1e-12
+        vmapped.forward(network, own, x[:1]), one_by_one(network, own, x[:1]), rtol=0, atol=1e-12
     )
     with pytest.raises(NotImplementedError):
-        together.forward(network, weights, x)
+        vmapped.forward(network, weights, x)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_single_one_goes_through_torchs_layers(case, monkeypatch):
 )
 def test_a_layer_without_a_rule_is_refused_not_guessed(layer):
     with pytest.raises(NotImplementedError):
-        together.forward(
+        vmapped.forward(
             nn.Sequential(layer),
             [p.expand(2, *p.shape) for p in layer.parameters()],
             torch.zeros(2, 1, 8, 8, 2),

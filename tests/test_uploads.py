@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine import uploads
-from engine.uploads import Refused, decode
+from engine.datasets import uploads
+from engine.datasets.uploads import Refused, decode
 
 
 def encoded(image, format="PNG", **options) -> bytes:

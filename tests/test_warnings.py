@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine import rounding
 from engine.__main__ import main
-from engine.study import Result
+from engine.core import rounding
+from engine.core.study import Result
 from pages.parts import words
 from tests.conftest import ROOT
 from tests.studies import NONE

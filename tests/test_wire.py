@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import wire
+from engine.studies.gradient_sharing import wire
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from engine import data, parameters, rounding
-from engine.lab import command
-from engine.studies.audit import Audit
-from engine.studies.dp_training import DPTraining
-from engine.studies.membership import SHADOWS, Membership
-from engine.study import Guarantee, Refused, Result, Study
+from engine.core import parameters, rounding
+from engine.core.lab import command
+from engine.core.study import Guarantee, Refused, Result, Study
+from engine.datasets import registry
+from engine.studies.dp_training.audit import Audit
+from engine.studies.dp_training.dp_training import DPTraining
+from engine.studies.dp_training.membership import SHADOWS, Membership
 from pages.parts import charts, live, panels, words
 from pages.parts.controls import Controls
 
@@ -61,7 +62,7 @@ def possible(studies: dict[str, Study]) -> dict[str, Study]:
     found = {}
     for who, study in studies.items():
         try:
-            study.check(data.exhibits(study.dataset))
+            study.check(registry.exhibits(study.dataset))
         except Refused as refused:
             if refused.field == "dataset":
                 st.info(
@@ -79,7 +80,9 @@ def possible(studies: dict[str, Study]) -> dict[str, Study]:
 def check(controls: Controls, studies: dict[str, Study]) -> None:
     """End the page where something does not fit the data set, with the message beside its field."""
     for study in studies.values():
-        controls.checked(lambda study=study: study.check(data.exhibits(study.dataset)), study.NAME)
+        controls.checked(
+            lambda study=study: study.check(registry.exhibits(study.dataset)), study.NAME
+        )
 
 
 def settings(controls: Controls, member: DPTraining, audited: bool, attacked: bool) -> None:

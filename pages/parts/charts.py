@@ -14,7 +14,7 @@ from collections.abc import Callable
 import pandas  # noqa: F401  plotly looks for it in sys.modules, where a second thread would find it half imported
 import plotly.graph_objects as go
 
-from engine import rounding
+from engine.core import rounding
 from pages.parts import words
 
 COLOURS = {

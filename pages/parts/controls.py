@@ -16,9 +16,10 @@ from typing import TypeVar
 import numpy as np
 import streamlit as st
 
-from engine import data, parameters
-from engine.parameters import Spec
-from engine.study import Refused, Study, build, fitted, parse
+from engine.core import parameters
+from engine.core.parameters import Spec
+from engine.core.study import Refused, Study, build, fitted, parse
+from engine.datasets import registry
 from pages.parts import words
 
 T = TypeVar("T")
@@ -258,7 +259,8 @@ class Controls:
             slot not in st.session_state
             and not st.query_params
             and any(
-                f.present and f.name == self.study.preset(preset).dataset for f in data.available()
+                f.present and f.name == self.study.preset(preset).dataset
+                for f in registry.available()
             )
         ):
             self.set(**self._at(preset))
@@ -319,8 +321,8 @@ class Controls:
         if study.dataset in self.told:
             return
         try:
-            notes = data.exhibits(study.dataset).notes
-        except data.Missing as missing:
+            notes = registry.exhibits(study.dataset).notes
+        except registry.Missing as missing:
             st.error(words.plain(str(missing)), icon=":material/folder_off:")
             st.stop()
         self.told.add(study.dataset)
@@ -368,7 +370,7 @@ class Controls:
         """
         slot = f"{self.study.NAME}?preset"
         st.session_state[slot] = next((n for n in names if self._is_at(n)), None)
-        here = {found.name for found in data.available() if found.present}
+        here = {found.name for found in registry.available() if found.present}
         lacks = {n: TO_FETCH for n in names if self.study.preset(n).dataset not in here}
         st.pills(
             "Presets",
@@ -625,12 +627,12 @@ class Controls:
     def lacks_data(self) -> bool:
         """Is the chosen data set not on this machine? Then what offers it should be open."""
         return not any(
-            found.present for found in data.available() if found.name == self.value("dataset")
+            found.present for found in registry.available() if found.name == self.value("dataset")
         )
 
     def dataset(self, name: str = "dataset") -> None:
         """The data sets, those that are not here offered with the way to get them."""
-        here = {found.name: found for found in data.available()}
+        here = {found.name: found for found in registry.available()}
         options = list(dict.fromkeys([*here, self.value(name)]))
         st.session_state[self.slot(name, "#")] = self.value(name)
         st.selectbox(
@@ -642,11 +644,11 @@ class Controls:
             format_func=lambda n: here[n].title + _lack(here[n]) if n in here else n,
         )
         self.complain(name)
-        if passed := data.unnamed():
+        if passed := registry.unnamed():
             st.caption(
                 words.plain(
                     f"Passed over: {', '.join(passed[:3])}{' …' if len(passed) > 3 else ''}."
-                    f" {data.NAMES[0].upper()}{data.NAMES[1:]}."
+                    f" {registry.NAMES[0].upper()}{registry.NAMES[1:]}."
                 )
             )
         if self.lacks_data():
@@ -654,14 +656,15 @@ class Controls:
             told = chosen.how if chosen else f"There is no data set {self.value(name)} here."
             if chosen and chosen.damaged:
                 st.error(
-                    words.plain(str(data.Unusable(chosen.name, told))), icon=":material/folder_off:"
+                    words.plain(str(registry.Unusable(chosen.name, told))),
+                    icon=":material/folder_off:",
                 )
             else:
                 st.info(words.plain(told), icon=":material/download:")
             self.missing = True
 
 
-def _lack(found: data.Available) -> str:
+def _lack(found: registry.Available) -> str:
     """What stands behind a data set's title in the list."""
     return "" if found.present else " (cannot be used)" if found.damaged else TO_FETCH
 

@@ -113,7 +113,7 @@ def diagram(
     had: list[float],
 ) -> None:
     """days: of each, what each drawn phone has sent, in bytes, or a code below 1
-    (engine/federation.py). full: bytes of all gradients. named, words: what stands on the server
+    (engine/studies/gradient_sharing/federation.py). full: bytes of all gradients. named, words: what stands on the server
     and below, from day 0 on; sizes: bytes → words; had: how full each phone is, where that is
     known.
     """

@@ -19,10 +19,11 @@ import numpy as np
 import streamlit as st
 
 from cache import Store
-from engine import data, parameters, pictures
-from engine.lab import expected_seconds, load, open_store
-from engine.runner import ENDED, Run, Runner
-from engine.study import Phase, Picture, Point, Result, Study, key
+from engine.core import parameters
+from engine.core.lab import expected_seconds, load, open_store
+from engine.core.study import Phase, Picture, Point, Result, Study, key
+from engine.datasets import imaging, registry
+from engine.runtime.runner import ENDED, Run, Runner
 from pages.parts import words
 
 TICK = 0.7  # seconds between two looks at a running study
@@ -73,7 +74,7 @@ def _load_slow_packages() -> None:
     """What the first visitor would otherwise wait for: 0.8 s of imports, measured."""
     import pages.parts.panels  # noqa: F401  plotly and pandas
 
-    pictures.psnr(np.zeros((8, 8, 1), np.uint8), np.ones((8, 8, 1), np.uint8))  # skimage and scipy
+    imaging.psnr(np.zeros((8, 8, 1), np.uint8), np.ones((8, 8, 1), np.uint8))  # skimage and scipy
 
 
 @dataclass
@@ -163,7 +164,7 @@ def follow(studies: dict[str, Study], draw: Callable[[dict[str, View]], None]) -
 def _tick(studies: dict[str, Study], draw: Callable[[dict[str, View]], None]) -> None:
     try:
         views = _look_all(studies)
-    except data.Missing as missing:  # its pictures are gone, or have changed, while it runs
+    except registry.Missing as missing:  # its pictures are gone, or have changed, while it runs
         st.error(words.plain(str(missing)), icon=":material/folder_off:")
         return
     draw(views)

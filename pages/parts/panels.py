@@ -10,9 +10,9 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from engine import rounding
-from engine.lab import command
-from engine.study import Guarantee, Result, Study
+from engine.core import rounding
+from engine.core.lab import command
+from engine.core.study import Guarantee, Result, Study
 from pages.parts import charts, words
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import re
 
-from engine import rounding
-from engine.parameters import Spec
-from engine.rounding import at_most, epsilon, of_hundred  # bounds, rounded to the honest side
-from engine.studies.fidelity import doubt
-from engine.study import Guarantee, Result
+from engine.core import rounding
+from engine.core.parameters import Spec
+from engine.core.rounding import at_most, epsilon, of_hundred  # bounds, rounded to the honest side
+from engine.core.study import Guarantee, Result
+from engine.studies.fidelity.fidelity import doubt
 
 
 def plain(text: str) -> str:

@@ -1,0 +1,171 @@
+"""Lab: what a running study is handed.
+
+It carries all that must not enter the key: device, threads, data, store.
+"""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+
+from cache import Store
+from engine.core import parameters, settings
+from engine.core.study import Event, Phase, Result, Study, key
+from engine.datasets import registry
+
+WAITING = "waiting: the same study is running elsewhere"
+SHORT = 3.0  # seconds: most of a shorter run is starting and reading
+VERSIONS_OF = ("torch", "torchvision", "opacus", "dp-accounting", "numpy", "scikit-learn")
+
+
+# the last Result of a study that asks for it; nobody writes into its arrays
+_REMEMBERED: dict[str, Result] = {}
+
+
+class Lab:
+    """The place where studies run: one device, one store. `need` is how a study asks for another
+    study's result.
+    """
+
+    def __init__(self, store: Store, threads: int | None = None, group=None):
+        # an engine.learning.stacked_steps.Group: a training that runs here takes its steps with it
+        self.store, self.group = store, group
+        self.threads = threads or settings.cores()
+
+    @property
+    def device(self):
+        """The torch device to train on: the first visible GPU, else the CPU."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def images(self, name: str) -> registry.Images:
+        """A data set by name; raises data.Missing with how to get it."""
+        return registry.load(name)
+
+    def need(self, study: Study) -> Generator[Event, None, Result]:
+        """The study's Result: from the store, or computed now with its events passed through, once
+        for all who ask.
+        """
+        name = key(study)
+        with self.store.computing(name) as turn:
+            while not turn.acquired and name not in self.store:
+                yield Phase(WAITING)
+                turn.poll()
+            stored = _REMEMBERED.get(name) or load(self.store, name)
+            result = stored if stored is not None else (yield from self._compute(study, name))
+            if study.REMEMBERED:
+                _REMEMBERED.clear()
+                _REMEMBERED[name] = result
+            return result
+
+    def _compute(self, study: Study, name: str) -> Generator[Event, None, Result]:
+        begun = time.perf_counter()
+        result = yield from study.run(self)
+        beside = max(1, len(self.group.learners)) if self.group else 1
+        # its share, where several took their steps together
+        seconds = (time.perf_counter() - begun) / beside
+        result = replace(result, made=made(study, name, seconds) | result.made)
+        try:
+            if study.stored():
+                save(self.store, name, result)
+            if beside == 1:  # alone it would take longer than its share
+                save_speed(self.store, study, seconds)
+        # a full disk, a folder that is gone: what was computed is shown all the same
+        except OSError as error:
+            result = replace(result, made=result.made | {"not_stored": str(error)})
+        return result
+
+
+def made(study: Study, name: str, seconds: float) -> dict:
+    """How a result was made: enough to make it again."""
+    versions = {"python": platform.python_version()} | {p: _version(p) for p in VERSIONS_OF}
+    return {
+        "key": name,
+        "study": study.NAME,
+        "params": study.model_dump(mode="json"),
+        "seconds": seconds,
+        "device": device_name(),
+        "versions": versions,
+        "command": command(study),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def command(study: Study) -> str:
+    """The command line that computes the same study; empty for one that is made of others and has
+    no parameters.
+    """
+    if not parameters.specs(type(study)):
+        return ""
+    return f"python -m engine run {study.NAME}{settings_of(study)}"
+
+
+def settings_of(study: Study, without: tuple[str, ...] = ()) -> str:
+    """The --set options for all that differs from the defaults, as a shell takes them."""
+    return "".join(
+        f" --set {shlex.quote(f'{name}={text}')}"
+        for name, text in study.changed().items()
+        if name not in without
+    )
+
+
+def device_name() -> str:
+    """What computed: the GPU's name, or the processor's kind and its number of cores.
+
+    Never imports torch itself.
+    """
+    import sys
+
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {settings.cores()} cores ({platform.machine()})"
+
+
+def load(store: Store, name: str) -> Result | None:
+    """The stored Result under a key, or None."""
+    found = store.get(name)
+    return Result.from_parts(*found) if found else None
+
+
+def save(store: Store, name: str, result: Result) -> None:
+    """Store a Result under its key. Raises cache.store.Full."""
+    store.put(name, *result.parts())
+
+
+def save_speed(store: Store, study: Study, seconds: float) -> None:
+    """Remember how fast this machine is at this study, for the next estimate; a run of a moment
+    says little, unless it is the only one.
+    """
+    if seconds < SHORT and f"pace:{study.kind()}" in store:
+        return
+    store.put(f"pace:{study.kind()}", {"seconds_per_work": seconds / study.work()}, {})
+
+
+def expected_seconds(store: Store, study: Study) -> float | None:
+    """How long the study will take here, from the last run of its kind on this machine; None before
+    the first.
+    """
+    found = store.get(f"pace:{study.kind()}")
+    return found[0]["seconds_per_work"] * study.work() if found else None
+
+
+def open_store() -> Store:
+    """The store under VEIL_HOME, of at most VEIL_CACHE_GB. Raises settings.Wrong,
+    cache.store.Unusable.
+    """
+    return Store(settings.home() / "store", settings.cache_limit())
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"

@@ -1,0 +1,231 @@
+"""A visitor's own picture → numpy pixels.
+
+What comes in is anybody's bytes: believe nothing, keep nothing.
+
+Only Pillow's PNG and JPEG readers are asked, whatever the file is called; size and number of pixels
+are checked in the header, before anything is decoded; of the metadata only the orientation is used,
+and none is kept. Folders of one's own (engine/datasets/registry.py) are read by the same code, with a few more
+formats.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+
+import numpy as np
+from PIL import Image
+
+FORMATS = ("PNG", "JPEG")  # of strangers
+OWN_FORMATS = (*FORMATS, "WEBP", "BMP", "TIFF", "GIF")  # of one's own folder
+MAX_BYTES = 5_000_000  # Streamlit's 5 MB
+MAX_PIXELS = 40_000_000
+# of a progressive JPEG. Real ones have about ten; 5 MB hold thousands, and each walks the whole
+# picture
+MAX_SCANS = 40
+TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
+# a picture in 16 bits whose values all lie below has 12 of them: medical and scientific cameras
+TWELVE_BITS = 4096
+GREY_AND_ALPHA = 4  # a PNG's colour type, of which Pillow cannot give the lower 8 bits
+TILE_SIDES = (322, 323)  # TIFF's tags for the width and the length of its tiles
+PAPER = 255  # what shows through a transparent picture: white
+ORIENTATION = 0x0112  # the EXIF tag
+UPRIGHT = {  # EXIF orientation → what turns the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+# of damaged files: what matters of them is refused, in words
+warnings.filterwarnings("ignore", module="PIL")
+
+
+class Refused(ValueError):
+    """A picture that is not taken, and why, in the visitor's words."""
+
+
+def decode(raw: bytes, size: int, channels: int, invert: bool = False) -> np.ndarray:
+    """One PNG or JPEG of at most 5 MB → (size, size, channels) uint8; channels is 1 (grey) or 3
+    (RGB).
+
+    The middle square is cut out and scaled with antialiasing. With `invert` a picture that is
+    lighter than middle grey on average (a dark drawing on light paper) is inverted, which gives the
+    light strokes on black that MNIST has. Raises Refused within a second.
+    """
+    if len(raw) > MAX_BYTES:
+        raise Refused(
+            f"The file has {len(raw) / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} MB are taken."
+        )
+    pixels = picture(raw, size, channels)
+    return 255 - pixels if invert and pixels.mean() > 127 else pixels
+
+
+def picture(raw: bytes, size: int, channels: int, formats: tuple[str, ...] = FORMATS) -> np.ndarray:
+    """As decode, for a file of any length: (size, size, channels) uint8. Raises Refused.
+
+    formats: whose readers are asked. Of what moves, the first frame is taken (of a PNG, strangers'
+    are refused).
+    """
+    image = _open(raw, formats)
+    square = _square(_load(image, size, raw), size)
+    # after loading: Pillow turns a TIFF upright by itself then
+    turn = UPRIGHT.get(_orientation(image))
+    flat = _on_paper(square).convert("L" if channels == 1 else "RGB")
+    upright = flat.transpose(turn) if turn is not None else flat
+    return np.asarray(upright, np.uint8).reshape(size, size, channels).copy()
+
+
+def _open(raw: bytes, formats: tuple[str, ...]) -> Image.Image:
+    """Read the header only. Raises Refused."""
+    if "WEBP" in formats:
+        # before Pillow, which takes memory for the canvas when it opens the file
+        _check_size(*_webp_size(raw))
+    try:
+        image = Image.open(io.BytesIO(raw), formats=formats)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large() from None
+    except Exception:
+        raise Refused(f"This is not a {_listed(formats)} picture, or it is damaged.") from None
+    _check_size(image.width, image.height)
+    if image.format == "PNG" and formats == FORMATS and getattr(image, "n_frames", 1) > 1:
+        raise Refused("This is an animation; send a single picture.")
+    if image.format in ("JPEG", "MPO") and raw.count(b"\xff\xda") > MAX_SCANS:
+        raise Refused("This JPEG is built up in too many steps; save it again as an ordinary one.")
+    if image.format == "TIFF":
+        _check_size(*(_number(image.tag_v2.get(tag)) for tag in TILE_SIDES))
+    return image
+
+
+def _listed(formats: tuple[str, ...]) -> str:
+    names = ["WebP" if name == "WEBP" else name for name in formats]
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _check_size(width: int, height: int) -> None:
+    """Raises Refused for more than MAX_PIXELS."""
+    if width * height > MAX_PIXELS:
+        raise Refused(
+            f"The picture has {width} × {height} pixels; at most {MAX_PIXELS // 10**6} million are"
+            " taken."
+        )
+
+
+def _too_large() -> Refused:
+    return Refused(
+        f"The picture has too many pixels; at most {MAX_PIXELS // 10**6} million are taken."
+    )
+
+
+def _number(value) -> int:
+    """A TIFF tag's whole number; 0 where there is none."""
+    return value if isinstance(value, int) else 0
+
+
+def _webp_size(raw: bytes) -> tuple[int, int]:
+    """Width and height that a WebP file's first chunk promises (RFC 9649); (0, 0) for all others."""
+    if raw[:4] != b"RIFF" or raw[8:12] != b"WEBP" or len(raw) < 30:
+        return 0, 0
+    kind, content = raw[12:16], raw[20:30]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(content[4:7], "little"), 1 + int.from_bytes(
+            content[7:10], "little"
+        )
+    if kind == b"VP8L":
+        bits = int.from_bytes(content[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack_from("<HH", content, 6)
+    return (width & 0x3FFF, height & 0x3FFF) if kind == b"VP8 " else (0, 0)
+
+
+def _load(image: Image.Image, size: int, raw: bytes) -> Image.Image:
+    """Decode the pixels, 8 bits each; a JPEG at an eighth to a whole of its size, at least twice
+    what is wanted. Raises Refused.
+    """
+    try:
+        image.draft(None, (2 * size, 2 * size))
+        image.load()
+        return _eight_bits(image, raw)
+    except Refused:
+        raise
+    except MemoryError:
+        raise Refused("The picture is too large for this machine.") from None
+    except Exception:
+        raise Refused("The picture is cut off or damaged.") from None
+
+
+def _eight_bits(image: Image.Image, raw: bytes) -> Image.Image:
+    """Any mode that a picture comes in → L, RGB, or RGBA where it is transparent somewhere.
+
+    Raises Refused.
+    """
+    if image.mode.startswith("I"):  # 16 bits a pixel: convert() would clip them, not scale them
+        return _of_sixteen(np.asarray(image).astype(np.int64), image.info.get("transparency"))
+    if image.mode == "F":
+        raise Refused("Its pixels are floating point numbers; save it with 8 or 16 bits.")
+    if image.format == "PNG" and image.mode in ("RGB", "RGBA") and raw[24] == 16:
+        image = _of_twelve(image, raw)
+    if image.mode in TRANSPARENT or "transparency" in image.info:
+        return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _of_sixteen(values: np.ndarray, see_through) -> Image.Image:
+    """(h, w) grey values of 16 or 12 bits → L, by their real range; RGBA where one of them is
+    transparent. Raises Refused.
+    """
+    if values.min() < 0 or values.max() > 65535:
+        raise Refused("Its pixels have more than 16 bits.")
+    grey = (values >> (4 if values.max() < TWELVE_BITS else 8)).astype(np.uint8)
+    if not isinstance(see_through, int):
+        return Image.fromarray(grey)
+    return Image.fromarray(
+        np.dstack([grey] * 3 + [np.where(values == see_through, 0, 255).astype(np.uint8)])
+    )
+
+
+def _of_twelve(image: Image.Image, raw: bytes) -> Image.Image:
+    """A colour PNG of 16 bits, of which Pillow has kept the upper 8: where only 12 are used, the
+    upper 8 of these.
+    """
+    high = np.asarray(image)
+    if high[..., :3].max(initial=0) >= TWELVE_BITS >> 8:
+        return image
+    if raw[25] == GREY_AND_ALPHA:
+        raise Refused("Grey with transparency in 12 of 16 bits is not taken; save it with 8 bits.")
+    again = Image.open(io.BytesIO(raw), formats=("PNG",))
+    # bytes swapped: the lower 8
+    again.tile = [tile._replace(args=f"{image.mode};16L") for tile in again.tile]
+    low = np.asarray(again)
+    scaled = (high << 4 | low >> 4).astype(np.uint8)
+    scaled[..., 3:] = high[..., 3:]
+    return Image.fromarray(scaled)
+
+
+def _square(image: Image.Image, size: int) -> Image.Image:
+    """The middle square, scaled."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.resize(
+        (size, size), Image.Resampling.LANCZOS, (left, top, left + side, top + side), reducing_gap=3
+    )
+
+
+def _on_paper(image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA":
+        return image
+    paper = Image.new("RGBA", image.size, (PAPER, PAPER, PAPER, 255))
+    return Image.alpha_composite(paper, image)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 (upright) where there is none or it cannot be read."""
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:
+        return 1

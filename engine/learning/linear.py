@@ -1,0 +1,263 @@
+"""A linear model on fixed features under DP-SGD: softmax regression, whose per-picture gradients
+have closed-form norms. torch.
+
+With features x (d), the released mean m, weights W (classes, d) and b, a picture's loss is the
+cross-entropy of W (x − m) + b. Its gradient is the residual r = softmax − onehot times (x − m, 1),
+so its length is ‖r‖·√(‖x − m‖² + 1): no gradient is ever written out. Source: Tramèr and Boneh
+2021; that pictures meet W less a *private* mean is our own addition (docs/dp_training.md): half of
+the length of scattering features is common to all of them, says nothing, and would be paid for in
+noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from engine.learning import dp_sgd
+from engine.learning.features import longest
+from engine.learning.trainer import Learner
+from engine.privacy.noise import GaussianNoise
+
+# training pictures that accuracy is measured on: looking at more would take as long as learning
+SHOWN = 2000
+CHUNK = 256  # rows at a time: they stay in the processor's cache between forward and backward
+
+
+class LinearTraining(Learner):
+    """Softmax regression on features (n, d) float16; the same hands as training.Training, for one
+    study.
+    """
+
+    def __init__(
+        self, study, plan: dict, images, device: torch.device, train: np.ndarray, test: np.ndarray
+    ):
+        super().__init__(study, plan, images, device)
+        self.shown = min(self.shown, SHOWN)
+        self.rows, self.test_rows = (torch.from_numpy(found).to(device) for found in (train, test))
+        classes, d = len(images.classes), train.shape[1]
+        # Filled anew for every part: asking the system for memory would take half of a step's time.
+        self.half, self.full = (
+            torch.empty(CHUNK, d, dtype=torch.float16, device=device),
+            torch.empty(CHUNK, d, device=device),
+        )
+        self.weight, self.bias = (
+            torch.zeros(classes, d, device=device),
+            torch.zeros(classes, device=device),
+        )
+        self.bind(study.clip, plan["noise_multiplier"])
+        self.mean = self._mean()
+        self.lengths = self._lengths()
+        self.begin([self.weight, self.bias])
+
+    def share(self, other: LinearTraining) -> None:
+        """Look at the same rows in memory as another learner of the same data."""
+        self.rows, self.test_rows, self.labels, self.test_labels = (
+            other.rows,
+            other.test_rows,
+            other.labels,
+            other.test_labels,
+        )
+
+    def bind(self, max_grad_norm: float, noise_multiplier: float) -> None:
+        """Clip and noise so from now on; only audits, which plant errors, say anything else than
+        the plan.
+        """
+        self.max_grad_norm, self.noise_multiplier = max_grad_norm, noise_multiplier
+
+    def _taken(self, part: torch.Tensor) -> torch.Tensor:
+        """Training rows by number, (r,) → (r, d) float32, until the next call."""
+        half, full = self.half[: len(part)], self.full[: len(part)]
+        return full.copy_(torch.index_select(self.rows, 0, part, out=half))
+
+    def _parts(self, rows: torch.Tensor) -> Iterator[torch.Tensor]:
+        """(n, d) float16 → parts (r, d) float32, each until the next."""
+        for part in rows.split(CHUNK):
+            yield self.full[: len(part)].copy_(part)
+
+    def _mean(self) -> torch.Tensor:
+        """(d,) the mean of all training rows; with privacy under noise of mean_noise times the
+        longest row, which the plan is charged for. By engine.privacy.noise.
+        """
+        total = torch.zeros(self.rows.shape[1], dtype=torch.float64, device=self.device)
+        most = longest(self.rows.shape[1])
+        for x in self._parts(self.rows):
+            # no row is longer: the sum relies on it
+            total += (
+                (x * (most / (x.norm(dim=1, keepdim=True) * (1 + dp_sgd.ROUNDING))).clamp(max=1))
+                .double()
+                .sum(0)
+            )
+        if self.study.private and self.plan["noise_multiplier"] > 0:
+            noise = GaussianNoise(self.study.derive_seed("noise on the mean"), self.device)
+            total = noise.added_to(total, self.plan["mean_noise"] * most)
+        return (total / self.plan["n"]).float()
+
+    def _lengths(self) -> torch.Tensor:
+        """(n,) √(‖x − m‖² + 1), never too short: clipping relies on it."""
+        squares = [x.sub_(self.mean).square().sum(1) for x in self._parts(self.rows)]
+        return (torch.cat(squares) + 1).sqrt() * (1 + dp_sgd.ROUNDING)
+
+    def gradient(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Σ over the rows of the gradients, each clipped where the study is private: (classes, d),
+        (classes,).
+        """
+        weight, bias = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+        offset = self.bias - self.weight @ self.mean
+        for part in rows.split(CHUNK):
+            x = self._taken(part)  # (r, d)
+            residual = ((self.weight @ x.T).T + offset).softmax(1)  # (r, classes)
+            residual[torch.arange(len(part), device=self.device), self.labels[part]] -= 1
+            if self.study.private:
+                norms = residual.norm(dim=1) * (1 + dp_sgd.ROUNDING) * self.lengths[part]
+                # what is no number counts nothing
+                residual = (
+                    residual * dp_sgd.clip_factors(norms, self.max_grad_norm)[:, None]
+                ).nan_to_num(nan=0.0)
+            weight.addmm_(residual.T, x)
+            bias += residual.sum(0)
+        return weight - bias[:, None] * self.mean, bias
+
+    def learn(self, rows: torch.Tensor) -> None:
+        """Set the gradients: noised once a step, over the expected batch size."""
+        self.release(self.gradient(rows))
+
+    def release(self, totals: tuple[torch.Tensor, ...]) -> None:
+        """Clipped sums (classes, d) and (classes,) → .grad.
+
+        Float64 noise by engine.privacy.noise, rounded once.
+        """
+        for parameter, total in zip(self.parameters, totals):
+            if self.study.private:
+                total = self.noise.added_to(total, self.noise_multiplier * self.max_grad_norm)
+            parameter.grad = (total / self.study.batch_size).to(parameter.dtype)
+
+    def logits_of(self, rows: torch.Tensor) -> torch.Tensor:
+        """(n, d) → (n, classes)."""
+        weight, bias = self.released()
+        offset = bias - weight @ self.mean
+        return torch.cat([(weight @ x.T).T + offset for x in self._parts(rows)])
+
+    def test_logits(self) -> torch.Tensor:
+        """(m, classes) of all test pictures."""
+        return self.logits_of(self.test_rows)
+
+    def shown_logits(self) -> torch.Tensor:
+        """(shown, classes) of the training pictures that accuracy is measured on."""
+        return self.logits_of(self.rows[: self.shown])
+
+    def weights(self) -> np.ndarray:
+        """All that is published of the finished model, (classes·d + classes + d,): W, b and the
+        mean.
+        """
+        return torch.cat([*(p.flatten() for p in self.released()), self.mean]).cpu().numpy()
+
+
+def logits(weights: np.ndarray, rows: np.ndarray, device: torch.device) -> torch.Tensor:
+    """(n, d) features and `LinearTraining.weights` → (n, classes)."""
+    d, found = rows.shape[1], torch.from_numpy(weights).to(device)
+    classes = (len(found) - d) // (d + 1)
+    weight, bias, mean = found.split([classes * d, classes, d])
+    weight = weight.view(classes, d)
+    return torch.cat(
+        [
+            torch.from_numpy(part).to(device).float() @ weight.T
+            for part in np.array_split(rows, -(-len(rows) // 2048))
+        ]
+    ) + (bias - weight @ mean)
+
+
+class LinearShadows(Learner):
+    """Many linear models that are trained as one is, each on its own share of the same rows, in one
+    pass: a batch is read once for all.
+
+    rows (n, d) float16, labels (n,), members (n, k) bool. Drawing one Poisson batch of all rows and
+    leaving out what is no member gives each model a Poisson batch of its own members at the same
+    rate. Models share draws, as no models of a private sweep may: whoever compares them must mind
+    that.
+    """
+
+    def __init__(
+        self,
+        study,
+        plan: dict,
+        images,
+        device: torch.device,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        members: np.ndarray,
+    ):
+        super().__init__(study, plan, replace(images, train_labels=labels), device)
+        self.rows, self.members = (
+            torch.from_numpy(rows).to(device),
+            torch.from_numpy(members).to(device).float(),
+        )
+        self.models, self.classes, d = members.shape[1], len(images.classes), rows.shape[1]
+        self.weight, self.bias = (
+            torch.zeros(self.models * self.classes, d, device=device),
+            torch.zeros(self.models, self.classes, device=device),
+        )
+        self._release_means()
+        self.begin([self.weight, self.bias])
+
+    def _parts(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        for start in range(0, len(self.rows), 2048):
+            place = slice(start, start + 2048)
+            yield place, self.rows[place].float()
+
+    def _release_means(self) -> None:
+        """means (k, d) as LinearTraining's, and lengths (n, k) of every row less every mean.
+
+        Noise by engine.privacy.noise.
+        """
+        total = sum(self.members[place].T @ x for place, x in self._parts())
+        if self.study.private and self.plan["noise_multiplier"] > 0:
+            total = self.noise.added_to(total, self.plan["mean_noise"] * longest(total.shape[1]))
+        self.means = (total / self.plan["n"]).float()
+        squares = [x.square().sum(1, keepdim=True) - 2 * x @ self.means.T for _, x in self._parts()]
+        self.lengths = (torch.cat(squares) + self.means.square().sum(1) + 1).clamp_min(1).sqrt() * (
+            1 + dp_sgd.ROUNDING
+        )
+
+    def _offset(self, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """(k, classes): b − W m of each model."""
+        return bias - (weight.view(self.models, self.classes, -1) @ self.means[:, :, None])[:, :, 0]
+
+    def gradient(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Σ over each model's members among the rows of the clipped gradients: (k·classes, d), (k,
+        classes).
+        """
+        weight, bias = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+        offset = self._offset(self.weight, self.bias)
+        for part in rows.split(CHUNK):
+            x = self.rows[part].float()
+            residual = (
+                (x @ self.weight.T).view(len(part), self.models, self.classes) + offset
+            ).softmax(2)
+            residual[torch.arange(len(part), device=self.device), :, self.labels[part]] -= 1
+            weights = self.members[part]  # (r, k)
+            if self.study.private:
+                norms = residual.norm(dim=2) * (1 + dp_sgd.ROUNDING) * self.lengths[part]
+                weights = weights * dp_sgd.clip_factors(norms, self.study.clip)
+            residual = (residual * weights[:, :, None]).nan_to_num(nan=0.0)
+            weight.addmm_(residual.flatten(1).T, x)
+            bias += residual.sum(0)
+        return weight - (bias[:, :, None] * self.means[:, None]).view_as(weight), bias
+
+    def learn(self, rows: torch.Tensor) -> None:
+        """Set the gradients, each model's noised by itself, by engine.privacy.noise."""
+        for parameter, total in zip((self.weight, self.bias), self.gradient(rows)):
+            if self.study.private:
+                total = self.noise.added_to(total, self.plan["noise_multiplier"] * self.study.clip)
+            parameter.grad = (total / self.study.batch_size).to(parameter.dtype)
+
+    def logits_of(self, count: int) -> torch.Tensor:
+        """(count, k, classes) of the first rows."""
+        weight, bias = self.released()
+        parts = [(x @ weight.T) for place, x in self._parts() if place.start < count]
+        return torch.cat(parts)[:count].view(count, self.models, self.classes) + self._offset(
+            weight, bias
+        )

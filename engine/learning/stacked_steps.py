@@ -1,0 +1,457 @@
+"""Several trainings in one step: every tensor has a leading member dimension, and on a GPU the step
+is a CUDA graph. torch.
+
+A step of one small network is a hundred small operations, and a GPU spends its time waiting for the
+next. Here the members of a sweep step together, and what they do is recorded once and replayed:
+batches padded to one size by rows that count nothing, clip norm, noise and learning rate as
+tensors, so that nothing is recorded anew when they change. What has no fixed size, the coin flips
+of Poisson sampling, is drawn some steps ahead: each member's from its own generator, as is its
+noise. A batch larger than its room comes in several parts, whose clipped sums are added before
+noise is added once. Source of the padding: Chua et al. 2024, "Scalable DP-SGD: Shuffling vs.
+Poisson Subsampling" (theirs cuts an overflow off and pays in δ; ours does not).
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.learning import dp_sgd, vmapped
+from engine.learning.linear import LinearTraining
+from engine.learning.trainer import SHIFT, Learner, Training, scaled, shifted, shifts
+
+MOST = 8  # trainings that take their steps together
+# coin flips of a member, or noised numbers of MOST members, that are drawn at once
+AHEAD = 8_000_000
+SPARE = 4.0  # standard deviations of the batch size above its mean that find room
+# of all members together in one part, so that it fits on a small GPU; more come in several parts
+MOST_ROWS = 1 << 15
+BETAS, ADAM_LEAST, ADAGRAD_LEAST = (0.9, 0.999), 1e-8, 1e-10  # as torch.optim
+
+
+class Group:
+    """A barrier: learners that join it step together, when the last of `size` has asked.
+
+    One that ends earlier leaves.
+    """
+
+    def __init__(self, size: int = 1):
+        self.size, self.asked, self.broken = size, 0, None
+        self.learners: list[Learner] = []
+        self.stacked: Stacked | None = None
+
+    def join(self, learner: Learner) -> None:
+        """Take part from the next step on; all who will must have joined by then."""
+        if self.stacked:
+            raise RuntimeError("this group has begun to train")
+        if self.learners:
+            if _common(learner) != _common(self.learners[0]):
+                raise RuntimeError(
+                    "these trainings cannot take their steps together: the pictures have changed"
+                    " since the first of them were read"
+                )
+            learner.share(self.learners[0])
+        self.learners.append(learner)
+        learner.group = self
+
+    def step(self) -> None:
+        """One member asks for its next step.
+
+        It is taken when all have asked: until then the member must wait, and its parameters are
+        those of the step before.
+        """
+        if self.broken:
+            raise RuntimeError(
+                f"a step of the trainings beside this one failed: {self.broken}"
+            ) from self.broken
+        self.asked += 1
+        self._step_if_all()
+        if self.broken:
+            raise self.broken
+
+    def leave(self) -> None:
+        """One of those that were expected will not ask again.
+
+        What fails now is told to those that have asked.
+        """
+        self.size -= 1
+        if not self.broken:
+            self._step_if_all()
+
+    def end(self) -> None:
+        """Let go of what the device holds for the steps; the learners keep their parameters."""
+        for learner in self.learners:
+            learner.group = None
+        self.learners, self.stacked = [], None
+
+    def _step_if_all(self) -> None:
+        if 0 < self.asked == self.size:
+            self.asked = 0
+            try:
+                self.stacked = self.stacked or Stacked(self.learners)
+                self.stacked.step()
+            # told to every member, for none may go on as if the step had been taken
+            except Exception as error:
+                self.broken = error
+
+
+def _common(learner: Learner) -> tuple:
+    return (
+        learner.fingerprint,
+        learner.plan["n"],
+        learner.plan["sample_rate"],
+        learner.plan["steps"],
+    )
+
+
+class Stacked:
+    """The parameters of several learners as one tensor (members, parameters), which the learners
+    see as their own, and the step of all of them.
+
+    The learners are alike but for their draws, privacy, clip norm, noise multiplier, learning rate,
+    momentum, averaging and seed. room: rows that a part of a batch holds.
+    """
+
+    def __init__(self, learners: list[Learner], room: int | None = None):
+        self.learners, one = learners, learners[0]
+        self.device, self.n, rate = (
+            one.device,
+            max(learner.count for learner in learners),
+            one.plan["sample_rate"],
+        )
+        # (members, 1)
+        column = lambda values, dtype=torch.float32: torch.tensor(
+            list(values), dtype=dtype, device=self.device
+        )[:, None]
+        studies, plans = (
+            [learner.study for learner in learners],
+            [learner.plan for learner in learners],
+        )
+        self.private = column(study.private for study in studies) > 0
+        self.clip, self.rate = (
+            column(study.clip for study in studies),
+            column(plan["learning_rate"] for plan in plans),
+        )
+        self.scale = column(
+            (
+                plan["noise_multiplier"] * study.clip if study.private else 0.0
+                for study, plan in zip(studies, plans)
+            ),
+            torch.float64,
+        )
+        self.momentum, self.begun = (
+            column(study.momentum for study in studies),
+            [round((1 - study.averaging) * plan["steps"]) for study, plan in zip(studies, plans)],
+        )
+        self.expected, self.average_from = float(studies[0].batch_size), column(self.begun)
+        self.copies = studies[0].augmentations if isinstance(one, Training) else 1
+        self.pulls: Pulls = OF[type(one)](learners)
+
+        self.weights = torch.stack(
+            [torch.cat([p.detach().flatten() for p in learner.parameters]) for learner in learners]
+        )
+        self.total, self.mean = (torch.zeros_like(self.weights) for _ in range(2))
+        self.noise = torch.zeros_like(self.weights, dtype=torch.float64)  # of the next release
+        # what the optimizer remembers
+        self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
+        self.count = torch.zeros((), device=self.device)  # steps so far
+        self.state = [self.weights, self.total, self.mean, self.first, self.second, self.count]
+        for learner, row in zip(learners, self.weights):
+            for p, part in zip(learner.parameters, self._views(row)):
+                p.data = part
+
+        k, largest = (
+            len(learners),
+            min(self.n, math.ceil(self.n * rate + SPARE * math.sqrt(self.n * rate * (1 - rate)))),
+        )
+        self.room = room or max(1, min(-(-largest // 16) * 16, MOST_ROWS // (k * self.copies)))
+        # As many for one member as for MOST: a stream that is cut into calls otherwise is another
+        # stream, half of it the same numbers elsewhere.
+        self.ahead = max(
+            1, AHEAD // max(self.n, MOST * self.weights.shape[1], MOST * largest * self.copies)
+        )
+        self.rows = torch.zeros(k, self.room, dtype=torch.int64, device=self.device)
+        self.counted = torch.zeros(k, self.room, device=self.device)
+        self.moves = torch.full((2, k * self.room, self.copies), SHIFT, device=self.device)
+        self.at, self.parts = 0, []
+        self.optimizer, self.graphs = studies[0].optimizer, None
+        if self.device.type == "cuda":
+            self._record()
+
+    def _views(self, row: Tensor) -> list[Tensor]:
+        """(parameters,) → the parts of one learner's parameters, in their shapes."""
+        parameters = self.learners[0].parameters
+        return [
+            part.view(p.shape)
+            for p, part in zip(parameters, row.split([p.numel() for p in parameters]))
+        ]
+
+    def step(self) -> None:
+        """One Poisson batch and one step of every member."""
+        if self.at == len(self.parts):
+            self._draw()
+        for part in range(self.parts[self.at]):
+            place = slice(part * self.room, (part + 1) * self.room)
+            self.rows.copy_(self.drawn_rows[self.at, :, place])
+            self.counted.copy_(self.drawn_counted[self.at, :, place])
+            if self.copies > 1:
+                self.moves.view(2, len(self.learners), self.room, self.copies).copy_(
+                    self.drawn_moves[self.at, :, place].permute(3, 0, 1, 2)
+                )
+            self.accumulate()
+        self.noise.copy_(self.drawn_noise[self.at])
+        self.release()
+        self.at += 1
+        for learner, begun, row in zip(self.learners, self.begun, self.mean):
+            learner.steps += 1
+            if learner.steps > begun:
+                learner.averaged = self._views(row)
+
+    def accumulate(self) -> None:
+        """Add the clipped gradients of the rows that count to the total."""
+        self.graphs[0].replay() if self.graphs else self._accumulate()
+
+    def release(self) -> None:
+        """Noise the total once, step along it, and forget it."""
+        self.graphs[1].replay() if self.graphs else self._release()
+
+    # --- what is drawn ahead ----------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        """Batches and noise of the next steps: the only place where the host waits for the device,
+        to learn how large the batches are.
+        """
+        k, ahead = (
+            len(self.learners),
+            max(1, min(self.ahead, self.learners[0].plan["steps"] - self.learners[0].steps)),
+        )
+        found = [self._batches(learner, ahead) for learner in self.learners]
+        # (ahead,), of the member with most
+        sizes = torch.stack([sizes for *_, sizes in found]).amax(0)
+        self.parts = (-(-sizes // self.room)).tolist()
+        width = max(1, *self.parts) * self.room
+        self.drawn_rows = torch.zeros(ahead, k, width, dtype=torch.int64, device=self.device)
+        self.drawn_counted = torch.zeros(ahead, k, width, device=self.device)
+        self.drawn_moves = torch.full(
+            (ahead, k, width if self.copies > 1 else 0, self.copies, 2),
+            SHIFT,
+            dtype=torch.int8,
+            device=self.device,
+        )
+        for member, (step, place, row, _) in enumerate(found):
+            self.drawn_rows[step, member, place], self.drawn_counted[step, member, place] = row, 1.0
+            if self.copies > 1:
+                self.drawn_moves[step, member, place] = (
+                    shifts(len(row), self.copies, self.learners[member].shifts)
+                    .permute(1, 2, 0)
+                    .to(torch.int8)
+                )
+        drawn = [learner.noise.tensor(ahead, self.weights.shape[1]) for learner in self.learners]
+        self.drawn_noise = torch.stack(drawn, 1).mul_(
+            self.scale
+        )  # float64, by engine.privacy.noise
+        self.at = 0
+
+    def _batches(self, learner: Learner, steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Poisson batches of so many steps: of each row that joined its step, its place in the
+        batch and its number; and the batches' sizes (steps,).
+        """
+        joins = learner.sampling.joins(learner.plan["sample_rate"], steps, learner.count)
+        step, row = joins.nonzero(as_tuple=True)
+        row = row if learner.among is None else learner.among[row]
+        sizes = torch.bincount(step, minlength=steps)
+        return (
+            step,
+            torch.arange(len(step), device=self.device) - (sizes.cumsum(0) - sizes)[step],
+            row,
+            sizes,
+        )
+
+    # --- the step: a fixed program, whatever was drawn, in which the host neither asks nor tells the device anything
+
+    @torch.no_grad()
+    def _accumulate(self) -> None:
+        norms, summed = self.pulls(self.weights, self.rows, self.moves)
+        factors = dp_sgd.clip_factors(norms, self.clip)
+        # a plain 1 would be sent to the device at every step
+        factors = torch.where(self.private, factors, torch.ones_like(factors)) * self.counted
+        self.total.add_(summed(factors))
+
+    @torch.no_grad()
+    def _release(self) -> None:
+        self.count.add_(1)
+        # rounded once
+        released = (self.noise + self.total).div_(self.expected).to(self.total.dtype)
+        {"sgd": self._sgd, "adam": self._adam, "adagrad": self._adagrad}[self.optimizer](released)
+        share = (self.count > self.average_from) / (self.count - self.average_from).clamp(min=1)
+        self.mean.add_((self.weights - self.mean) * share)
+        self.total.zero_()
+
+    def _sgd(self, gradient: Tensor) -> None:
+        self.weights.sub_(self.first.mul_(self.momentum).add_(gradient) * self.rate)
+
+    def _adam(self, gradient: Tensor) -> None:
+        """Kingma and Ba 2015, algorithm 1, with ε outside the corrected root, as torch's."""
+        self.first.lerp_(gradient, 1 - BETAS[0])
+        self.second.mul_(BETAS[1]).add_(gradient.square() * (1 - BETAS[1]))
+        # 1 − β^count: what is missing while the means are young
+        first, second = (-torch.expm1(self.count * math.log(beta)) for beta in BETAS)
+        self.weights.sub_(
+            self.first / first * self.rate / ((self.second / second).sqrt() + ADAM_LEAST)
+        )
+
+    def _adagrad(self, gradient: Tensor) -> None:
+        """Duchi et al. 2011."""
+        self.second.add_(gradient.square())
+        self.weights.sub_(gradient * self.rate / (self.second.sqrt() + ADAGRAD_LEAST))
+
+    # --- recording --------------------------------------------------------------------------------
+
+    def _record(self) -> None:
+        """Record adding up and releasing as CUDA graphs.
+
+        Where that fails, they go on operation by operation.
+        """
+        gc.collect()  # what an earlier training holds of the device
+        kept, stream = [tensor.clone() for tensor in self.state], torch.cuda.current_stream()
+        try:
+            self.graphs = [_graph(self._accumulate), _graph(self._release)]
+        except RuntimeError:
+            logging.getLogger(__name__).exception(
+                "the step could not be recorded as a CUDA graph: it is computed operation by"
+                " operation, which takes longer"
+            )
+            torch.cuda.set_stream(stream)  # a recording that fails does not leave its own
+        torch.cuda.synchronize()
+        for tensor, before in zip(self.state, kept):  # warming up has stepped
+            tensor.copy_(before)
+
+
+def _graph(work: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    """`work` as a graph, after it has run a few times on a side stream, as libraries want it that
+    allocate at their first call.
+    """
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph
+
+
+# --- what the rows of each member ask for, by what learns -----------------------------------------
+
+
+class Pulls(Protocol):
+    """How far each row would pull each member."""
+
+    def __call__(
+        self, weights: Tensor, rows: Tensor, moves: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """weights (k, parameters), rows (k, b) → norms (k, b) of each row's gradient; and what
+        gives, of factors (k, b), Σ_b factors · gradient, (k, parameters).
+        """
+
+
+class OfPictures:
+    """Of a network of layers with a rule in engine.learning.vmapped.
+
+    With copies, a row's gradient is the mean over its shifted copies.
+    """
+
+    def __init__(self, learners: list[Training]):
+        one = learners[0]
+        self.images, self.labels, self.network, self.copies = (
+            one.images,
+            one.labels,
+            one.network,
+            one.study.augmentations,
+        )
+        self.sizes, self.shapes = (
+            [of(p) for p in one.parameters] for of in (torch.numel, torch.Tensor.size)
+        )
+
+    def __call__(
+        self, weights: Tensor, rows: Tensor, moves: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        k, b = rows.shape
+        images = self.images[rows.flatten()]
+        images = shifted(images, moves) if self.copies > 1 else images
+        x = scaled(images).permute(0, 2, 3, 1).reshape(k, b * self.copies, *images.shape[1:])
+        own = [
+            part.view(k, *shape) for part, shape in zip(weights.split(self.sizes, 1), self.shapes)
+        ]
+        with torch.enable_grad():
+            logits, seen = vmapped.recorded(self.network, own, x)
+            losses = F.cross_entropy(
+                logits.flatten(0, 1),
+                self.labels[rows][:, :, None].expand(k, b, self.copies).flatten(),
+                reduction="none",
+            )
+            grads = torch.autograd.grad(losses.sum() / self.copies, [one.output for one in seen])
+        contributions = [self._of_layer(one, grad) for one, grad in zip(seen, grads)]
+        norms = torch.stack([one.squared_norms() for one in contributions]).sum(0).sqrt().view(
+            k, b
+        ) * (1 + dp_sgd.ROUNDING)
+        return norms, lambda factors: torch.cat(
+            [total.flatten(1) for one in contributions for total in one.weighted_sum(factors)], 1
+        )
+
+    def _of_layer(self, one: vmapped.Seen, grad: Tensor) -> dp_sgd.Contributions:
+        bias = one.layer.bias is not None
+        parts = dp_sgd.affine(
+            [one.inputs],
+            grad.detach().reshape(*one.inputs.shape[:2], grad.shape[-1]),
+            bias,
+            self.copies,
+        )
+        return (
+            dp_sgd.Kernels(parts, one.layer.weight.shape, bias)
+            if isinstance(one.layer, nn.Conv2d)
+            else parts
+        )
+
+
+class OfRows:
+    """Of softmax regression on features, in closed form, as LinearTraining."""
+
+    def __init__(self, learners: list[LinearTraining]):
+        one = learners[0]
+        self.rows, self.labels, self.shape = one.rows, one.labels, one.weight.shape
+        self.means = torch.stack([learner.mean for learner in learners])  # (k, d)
+        self.lengths = torch.stack([learner.lengths for learner in learners])  # (k, n)
+
+    def __call__(
+        self, weights: Tensor, rows: Tensor, moves: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        k, b = rows.shape
+        weight, bias = weights.split([self.shape.numel(), self.shape[0]], 1)
+        weight = weight.view(k, *self.shape)
+        x = self.rows[rows.flatten()].float().view(k, b, -1)
+        offset = bias - (weight @ self.means[:, :, None])[:, :, 0]
+        residual = (x @ weight.mT + offset[:, None]).softmax(2)
+        residual.scatter_add_(2, self.labels[rows][:, :, None], residual.new_full((k, b, 1), -1.0))
+        norms = residual.norm(dim=2) * (1 + dp_sgd.ROUNDING) * self.lengths.gather(1, rows)
+
+        def summed(factors: Tensor) -> Tensor:
+            weighed = (residual * factors[:, :, None]).masked_fill((factors == 0)[:, :, None], 0)
+            total = weighed.sum(1)
+            return torch.cat(
+                [(weighed.mT @ x - total[:, :, None] * self.means[:, None]).flatten(1), total], 1
+            )
+
+        return norms, summed
+
+
+OF: dict[type[Learner], Callable[[list], Pulls]] = {Training: OfPictures, LinearTraining: OfRows}

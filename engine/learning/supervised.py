@@ -1,0 +1,244 @@
+"""Ordinary and private training of residual networks: the teacher of page Synthesis, and the
+students of its pictures. torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from engine.core.streams import derive_seed
+from engine.evaluation import cautions
+from engine.learning import dp_sgd
+from engine.learning.networks import named
+from engine.learning.trainer import EVALUATE, LATEST, OPTIMIZERS, median_loss
+from engine.privacy.noise import Coins, GaussianNoise
+
+BLACK = -1.0  # as Scale() shows it
+WARM_UP = 0.2  # share of the steps in which the learning rate rises
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network learns. Rates rise for a fifth of the steps and fall to 0 along a cosine."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    optimizer: str = "adam"  # or "sgd": Nesterov momentum 0.9
+    weight_decay: float = 0.0
+    # most noise on a picture, each gets a share of it, in units of half the range of pixels
+    pixel_noise: float = 0.0
+    shift: int = 0  # pixels, each way
+    flip: bool = False
+    mixup: float = 0.0  # α of the Beta distribution; 0: none
+    temperature: float = 1.0  # of soft labels
+    soft_share: float = 0.0  # of the loss; the rest is for the hard labels
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Pixels in [0, 1] → what a network sees: less `mean`, over `std`, a number for each channel or
+    one for all.
+    """
+
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, c, h, w) in [0, 1] → the same, scaled."""
+        mean, std = (
+            torch.tensor(found, device=pixels.device)[:, None, None]
+            for found in (self.mean, self.std)
+        )
+        return (pixels - mean) / std
+
+    def of(self, images: torch.Tensor) -> torch.Tensor:
+        """(n, h, w, c) uint8 → (n, c, h, w) float32, scaled, channels last in memory."""
+        return self(images.permute(0, 3, 1, 2).to(torch.float32).div_(255))
+
+
+class Fit:
+    """A network that learns images (n, h, w, c) uint8 with labels (n,) and, where given, a
+    teacher's logits (n, classes).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        seed: int,
+        logits: torch.Tensor | None = None,
+        scale: Scale = Scale(),
+    ):
+        self.network, self.recipe, self.scale = (
+            network.to(memory_format=torch.channels_last),
+            recipe,
+            scale,
+        )
+        self.images, self.labels, self.logits = images, labels, logits
+        self.size = min(recipe.batch_size, len(images))
+        # an epoch; the rest of the pictures waits for the next
+        self.steps = len(images) // self.size
+        self.draws = torch.Generator().manual_seed(derive_seed("fit", seed))
+        self.mixing = np.random.default_rng(derive_seed("mixup", seed))
+        kind, more = (
+            OPTIMIZERS[recipe.optimizer],
+            ({"momentum": 0.9, "nesterov": True} if recipe.optimizer == "sgd" else {}),
+        )
+        self.optimizer = kind(
+            network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **more
+        )
+        total = max(2, self.steps * recipe.epochs) + 1
+        total += WARM_UP * total == 1  # a rise of no step at all is divided by
+        # cycle_momentum off: the schedule changes the rate and nothing else
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            recipe.learning_rate,
+            total_steps=total,
+            pct_start=WARM_UP,
+            cycle_momentum=False,
+        )
+        self.loss = 0.0  # mean of the last epoch
+        self.latest: deque[torch.Tensor] = deque(maxlen=LATEST)  # loss of each of the last batches
+
+    def epoch(self) -> Iterator[int]:
+        """One pass over the pictures; yields the steps done in it."""
+        self.network.train()
+        rows = torch.randperm(len(self.images), generator=self.draws).to(self.images.device)
+        total = torch.zeros((), device=self.images.device)
+        for step, batch in enumerate(rows.split(self.size)[: self.steps], 1):
+            total += self._step(batch)
+            yield step
+        self.loss = float(total) / self.steps
+
+    def _step(self, rows: torch.Tensor) -> torch.Tensor:
+        x, weight, other = self.changed(self.scale.of(self.images[rows]))
+        outputs = self.network(x)
+        loss = weight * self.wanted(outputs, rows)
+        if other is not None:
+            loss = loss + (1 - weight) * self.wanted(outputs, rows[other])
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.schedule.step()
+        self.latest.append(loss.detach())
+        return loss.detach()
+
+    @torch.no_grad()
+    def divergence(self, remedy: str = cautions.SMALLER) -> list[str]:
+        """A warning where it ended worse than calling all classes equally likely, or none."""
+        rows = torch.arange(min(EVALUATE, len(self.images)), device=self.images.device)
+        said, labels = outputs(self.network, self.images[rows], self.scale), self.labels[rows]
+        right = float((named(said) == labels).double().mean())
+        finite = all(bool(p.isfinite().all()) for p in self.network.parameters())
+        # by what it is taught, hard or soft labels
+        guessing = float(self.wanted(torch.zeros_like(said), rows))
+        learned = cautions.beyond_guessing(right, labels.cpu().numpy())
+        return cautions.divergence(
+            median_loss(self.latest) if finite else math.nan, guessing, learned, remedy=remedy
+        )
+
+    def wanted(self, outputs: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """The loss of outputs (b, classes) for the labels of rows (b,): hard, soft (Hinton et al.
+        2015), or a mixture.
+        """
+        share, t = self.recipe.soft_share, self.recipe.temperature
+        loss = (1 - share) * F.cross_entropy(outputs, self.labels[rows]) if share < 1 else 0.0
+        if share > 0:
+            soft = F.kl_div(
+                F.log_softmax(outputs / t, 1),
+                F.log_softmax(self.logits[rows] / t, 1),
+                reduction="batchmean",
+                log_target=True,
+            )
+            loss = loss + share * t * t * soft
+        return loss
+
+    def changed(self, x: torch.Tensor) -> tuple[torch.Tensor, float, torch.Tensor | None]:
+        """(b, c, h, w) → noised, shifted, flipped and mixed; the weight of each picture's own
+        label, and which other it was mixed with.
+        """
+        recipe, b = self.recipe, len(x)
+        if recipe.pixel_noise:
+            strength = torch.rand(b, 1, 1, 1, generator=self.draws) * recipe.pixel_noise
+            x = x + (strength * torch.randn(x.shape, generator=self.draws)).to(x.device)
+        if recipe.shift:
+            x = shifted(x, recipe.shift, self.draws)
+        if recipe.flip:
+            x = torch.where(
+                (torch.rand(b, 1, 1, 1, generator=self.draws) < 0.5).to(x.device), x.flip(3), x
+            )
+        if not recipe.mixup:
+            return x, 1.0, None
+        weight, other = (
+            self.mixing.beta(recipe.mixup, recipe.mixup),
+            torch.randperm(b, generator=self.draws).to(x.device),
+        )
+        return weight * x + (1 - weight) * x[other], weight, other
+
+
+class PrivateFit:
+    """The same under DP-SGD: Poisson batches, each picture's gradient clipped, noise added
+    (engine.privacy.noise); plain SGD, since steps are few.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        study,
+        plan: dict,
+    ):
+        self.network, self.images, self.labels = network, images, labels
+        self.rate = plan["sample_rate"]
+        self.steps, self.loss = round(1 / self.rate), float("nan")
+        self.sampling = Coins(study.derive_seed("sampling"), images.device)
+        self.optimizer = torch.optim.SGD(network.parameters(), lr=recipe.learning_rate)
+        self.gradient = dp_sgd.PrivateGradient(
+            network,
+            expected_batch=self.rate * len(images),
+            max_grad_norm=study.max_grad_norm,
+            noise_multiplier=plan["noise_multiplier"],
+            noise=GaussianNoise(study.derive_seed("noise"), images.device),
+        )
+
+    def epoch(self) -> Iterator[int]:
+        """As many Poisson batches as show each picture once on average; yields the steps done."""
+        self.network.train()
+        for step in range(1, self.steps + 1):
+            rows = dp_sgd.poisson_batch(len(self.images), self.rate, self.sampling)
+            self.gradient(Scale().of(self.images[rows]), self.labels[rows])
+            self.optimizer.step()
+            yield step
+
+
+def shifted(x: torch.Tensor, most: int, draws: torch.Generator) -> torch.Tensor:
+    """(b, c, h, w) → all moved by the same whole number of pixels up to `most` each way; black
+    fills what comes free.
+    """
+    dx, dy = torch.randint(0, 2 * most + 1, (2,), generator=draws).tolist()
+    return F.pad(x, (most,) * 4, value=BLACK)[:, :, dy : dy + x.shape[2], dx : dx + x.shape[3]]
+
+
+@torch.no_grad()
+def outputs(
+    network: nn.Module, images: torch.Tensor, scale: Scale = Scale(), features: bool = False
+) -> torch.Tensor:
+    """(n, h, w, c) uint8 → the logits (n, classes), or the features before the last layer (n, 64),
+    with nothing learned.
+    """
+    network.eval()
+    of = network.features if features else network
+    return torch.cat([of(scale.of(part)) for part in images.split(EVALUATE)])

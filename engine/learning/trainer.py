@@ -1,0 +1,412 @@
+"""Training: one network on one device, the pictures as one uint8 tensor there, batches as indices
+into it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+import torch
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from engine.core.streams import derive_seed
+from engine.datasets import imaging
+from engine.evaluation import cautions
+from engine.learning import dp_sgd, networks
+from engine.privacy.noise import Coins, GaussianNoise
+
+EVALUATE = 2000  # pictures a forward pass when nothing is learned
+SHOWN_ROWS = 10_000  # training accuracy is measured on at most so many training pictures
+ANSWERS = 40  # test pictures that are shown with the network's answers while it learns
+SHIFT = 2  # pixels, of augmented copies
+LATEST = 10  # batches, whose median loss is that at the end of a training
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
+
+
+def scaled(images: torch.Tensor) -> torch.Tensor:
+    """(n, h, w, c) uint8 → (n, c, h, w) float32 in [-1, 1].
+
+    Fixed numbers: the data's own mean and spread would leak.
+    """
+    return images.permute(0, 3, 1, 2).to(torch.float32).mul_(2 / 255).sub_(1)
+
+
+def shifts(count: int, copies: int, generator: torch.Generator) -> torch.Tensor:
+    """(2, count, copies) moves down and right of each picture's copies on a canvas with SHIFT
+    pixels of black around it; the first copy is the picture itself.
+    """
+    moves = torch.randint(
+        0, 2 * SHIFT + 1, (2, count, copies), generator=generator, device=generator.device
+    )
+    moves[:, :, 0] = SHIFT
+    return moves
+
+
+def shifted(images: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
+    """(b, h, w, c) and moves (2, b, copies) → (b·copies, h, w, c): each picture's copies in a row,
+    shifted by up to two pixels each way.
+    """
+    (b, h, w, c), copies = images.shape, moves.shape[2]
+    padded = F.pad(images, (0, 0, SHIFT, SHIFT, SHIFT, SHIFT))
+    # (b, copies, h), (b, copies, w)
+    y, x = (
+        torch.arange(side, device=images.device) + moves[i][:, :, None]
+        for i, side in enumerate((h, w))
+    )
+    picture = torch.arange(b, device=images.device)[:, None, None, None]
+    return padded[picture, y[:, :, :, None], x[:, :, None, :]].view(b * copies, h, w, c)
+
+
+class Learner:
+    """What a study's training has in common, whatever learns: Poisson batches, one step after the
+    other, what is measured and shown.
+
+    A subclass sets the gradients of its parameters in `learn`, with noise from `noise`
+    (engine.privacy.noise), and gives logits. In a `group` (engine/learning/stacked_steps.py) its steps are taken with
+    those of others.
+    """
+
+    def __init__(self, study, plan: dict, images, device: torch.device):
+        self.study, self.plan, self.device = study, plan, device
+        self.labels = torch.tensor(images.train_labels).to(device)
+        self.test_pictures, self.test_labels = (
+            images.test_images,
+            torch.tensor(images.test_labels).to(device),
+        )
+        self.shown = min(SHOWN_ROWS, len(self.labels))
+        self.sampling = Coins(study.derive_seed("sampling"), device)
+        self.noise = GaussianNoise(study.derive_seed("noise"), device)
+        self.fingerprint = images.fingerprint
+        self.lost, self.steps, self.averaged, self.group, self.asked = False, 0, None, None, 0
+        self.divergence: list[str] = []  # as a warning, when it was measured last
+        self.among: torch.Tensor | None = None  # rows that it learns from, ascending; None: all
+
+    def begin(self, parameters: list[torch.Tensor]) -> None:
+        """What is learned, and by which optimizer."""
+        self.parameters = parameters
+        more = {"momentum": self.study.momentum} if self.study.optimizer == "sgd" else {}
+        self.optimizer = OPTIMIZERS[self.study.optimizer](
+            parameters, lr=self.plan["learning_rate"], **more
+        )
+
+    def step(self) -> None:
+        """One Poisson batch, one step; in a group, when all of it have asked."""
+        if self.group:
+            self.asked += 1
+            return self.group.step()
+        self.learn(self.draw())
+        self.advance()
+
+    def share(self, other: Learner) -> None:
+        """Look at the same pictures in memory as another learner of the same data."""
+        raise NotImplementedError
+
+    def draw(self) -> torch.Tensor:
+        """The rows of the next batch."""
+        rows = dp_sgd.poisson_batch(self.count, self.plan["sample_rate"], self.sampling)
+        return rows if self.among is None else self.among[rows]
+
+    @property
+    def count(self) -> int:
+        """How many pictures it learns from."""
+        return len(self.labels) if self.among is None else len(self.among)
+
+    def advance(self) -> None:
+        """One step along the gradients that `learn` has set."""
+        self.optimizer.step()
+        self.steps += 1
+        self._average()
+
+    def _average(self) -> None:
+        """The mean of the parameters over the last steps, a share of all: post-processing of what
+        was released at every step.
+        """
+        begun = round((1 - self.study.averaging) * self.plan["steps"])
+        if self.steps <= begun:
+            return
+        if self.averaged is None:
+            self.averaged = [p.detach().clone() for p in self.parameters]
+        for mean, p in zip(self.averaged, self.parameters):
+            mean.add_(p.detach() - mean, alpha=1 / (self.steps - begun))
+
+    def released(self) -> list[torch.Tensor]:
+        """The parameters as they would be published now: the last ones, or their mean so far.
+
+        Raises RuntimeError where a step that was asked for was never taken.
+        """
+        if self.group and self.steps != self.asked:
+            raise RuntimeError(
+                f"{self.asked} steps were asked for, and {self.steps} taken:"
+                f" {self.group.broken or 'the others have not asked'}"
+            ) from self.group.broken
+        return self.averaged or [p.detach() for p in self.parameters]
+
+    def learn(self, rows: torch.Tensor) -> None:
+        """Set every parameter's gradient from these training pictures."""
+        raise NotImplementedError
+
+    def test_logits(self) -> torch.Tensor:
+        """(m, classes) of all test pictures."""
+        raise NotImplementedError
+
+    def shown_logits(self) -> torch.Tensor:
+        """(shown, classes) of the training pictures that accuracy is measured on."""
+        raise NotImplementedError
+
+    def weights(self) -> np.ndarray:
+        """All that is published of the finished network, in one row, float32."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """Accuracy in [0, 1] on test and training pictures and the mean training loss in nats, as
+        of now.
+        """
+        test, train, labels = self.test_logits(), self.shown_logits(), self.labels[: self.shown]
+        named = networks.named(test)
+        self.predictions = named.cpu().numpy()  # (m,) as of now
+        # post-processing of the network
+        self.lost = not all(bool(p.isfinite().all()) for p in self.parameters)
+        loss, right = (
+            float(F.cross_entropy(train, labels)),
+            float((networks.named(train) == labels).double().mean()),
+        )
+        learned = cautions.beyond_guessing(right, labels.cpu().numpy())
+        remedy = cautions.CALMER if self.plan["noise_multiplier"] else cautions.SMALLER
+        self.divergence = cautions.divergence(
+            math.nan if self.lost else loss, math.log(train.shape[1]), learned, remedy=remedy
+        )
+        return {
+            "test_accuracy": float((named == self.test_labels).double().mean()),
+            "train_accuracy": right,
+            "train_loss": loss,
+        }
+
+    def answers(self) -> bytes:
+        """PNG of 40 test pictures, always the same ones, those framed that were named wrongly when
+        it was measured last.
+        """
+        return imaging.answers(
+            self.test_pictures, self.predictions == self.test_labels.cpu().numpy(), ANSWERS
+        )
+
+
+class Training(Learner):
+    """The report's CNN on pictures, as one uint8 tensor on the device."""
+
+    def __init__(self, study, plan: dict, images, device: torch.device):
+        super().__init__(study, plan, images, device)
+        self.images, self.test_images = (
+            torch.tensor(found).to(device) for found in (images.train_images, images.test_images)
+        )
+        self.network = self.build(images).to(device)
+        self.private_gradient = dp_sgd.PrivateGradient(
+            self.network,
+            expected_batch=study.batch_size,
+            max_grad_norm=study.clip,
+            noise_multiplier=plan["noise_multiplier"],
+            copies=study.augmentations,
+            noise=self.noise,
+        )
+        self.shifts = torch.Generator(device).manual_seed(study.derive_seed("augmentations"))
+        self.begin(list(self.network.parameters()))
+
+    def build(self, images) -> torch.nn.Module:
+        """The network as it is before its first step."""
+        h, _, channels = images.train_images.shape[1:]
+        return networks.report_cnn(
+            channels,
+            h,
+            len(images.classes),
+            derive_seed("init", self.study.seed),
+            self.study.activation,
+            self.study.norm,
+        )
+
+    def share(self, other: Training) -> None:
+        """Look at the same pictures in memory as another learner of the same data."""
+        self.images, self.test_images, self.labels, self.test_labels = (
+            other.images,
+            other.test_images,
+            other.labels,
+            other.test_labels,
+        )
+
+    def bind(self, max_grad_norm: float, noise_multiplier: float) -> None:
+        """Clip and noise otherwise from now on.
+
+        For audits, which plant errors; no ε knows of it.
+        """
+        self.private_gradient.max_grad_norm, self.private_gradient.noise_multiplier = (
+            max_grad_norm,
+            noise_multiplier,
+        )
+
+    def learn(self, rows: torch.Tensor) -> None:
+        """Set the gradients of a batch: private, or those of its twin, nothing clipped and nothing
+        noised.
+        """
+        copies = self.study.augmentations
+        images, labels = (
+            self._copies(self.images[rows]),
+            self.labels[rows].repeat_interleave(copies),
+        )
+        if self.study.private:
+            self.private_gradient(scaled(images), labels)
+        else:
+            self.optimizer.zero_grad()
+            expected = self.study.batch_size * copies
+            (
+                F.cross_entropy(self.network(scaled(images)), labels, reduction="sum") / expected
+            ).backward()
+
+    def _copies(self, images: torch.Tensor) -> torch.Tensor:
+        """(b, h, w, c) → (b·copies, h, w, c)."""
+        copies = self.study.augmentations
+        return shifted(images, shifts(len(images), copies, self.shifts)) if copies > 1 else images
+
+    @torch.no_grad()
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """(n, h, w, c) uint8 on the device → (n, classes), of the network as it would be published."""
+        names = [name for name, _ in self.network.named_parameters()]
+        weights = dict(zip(names, self.released()))
+        return torch.cat(
+            [
+                functional_call(self.network, weights, (scaled(part),))
+                for part in images.split(EVALUATE)
+            ]
+        )
+
+    def weights(self) -> np.ndarray:
+        """Every parameter in the network's order."""
+        return torch.cat([p.flatten() for p in self.released()]).cpu().numpy()
+
+    @torch.no_grad()
+    def restore(self, weights: np.ndarray) -> None:
+        """Set what `weights` gave, as it was published."""
+        self.averaged = None
+        torch.nn.utils.vector_to_parameters(
+            torch.from_numpy(weights).to(self.device), self.network.parameters()
+        )
+
+    def test_logits(self) -> torch.Tensor:
+        """(m, classes) of all test pictures."""
+        return self.logits(self.test_images)
+
+    def shown_logits(self) -> torch.Tensor:
+        """(shown, classes) of the training pictures that accuracy is measured on."""
+        return self.logits(self.images[: self.shown])
+
+
+class Supervised:
+    """An ordinary training on pictures as floats: report 1's networks under Adadelta, in shuffled
+    batches.
+
+    images (n, h, w, c) float32 and labels (n,) → a network with `outputs` logits; tests: name →
+    pictures to predict.
+    """
+
+    def __init__(
+        self,
+        study,
+        images: np.ndarray,
+        labels: np.ndarray,
+        tests: dict[str, np.ndarray],
+        outputs: int,
+        device: torch.device,
+    ):
+        self.study, self.device, self.outputs = study, device, outputs
+        self.images, self.labels = (
+            _pixels_last(images, device),
+            torch.tensor(labels).long().to(device),
+        )
+        self.tests = {name: _pixels_last(found, device) for name, found in tests.items()}
+        _, h, _, channels = images.shape
+        network = networks.keras_cnn(
+            study.network, study.width, channels, h, outputs, derive_seed("init", study.seed)
+        )
+        self.network = network.to(device).to(memory_format=torch.channels_last)
+        self.parameters = sum(p.numel() for p in network.parameters())
+        # as Keras 2
+        self.optimizer = torch.optim.Adadelta(
+            self.network.parameters(), lr=study.learning_rate, rho=0.95, eps=1e-7
+        )
+        self.shuffling = torch.Generator().manual_seed(derive_seed("sampling", study.seed))
+        self.loss = self.agreement = 0.0  # of the last epoch, while it learned
+        self.latest: deque[torch.Tensor] = deque(maxlen=LATEST)  # loss of each of the last batches
+        self._predicted: dict[str, np.ndarray] = {}
+
+    def epoch(self):
+        """One pass over the pictures; yields (step, steps)."""
+        batches = (
+            torch.randperm(len(self.images), generator=self.shuffling)
+            .to(self.device)
+            .split(self.study.batch_size)
+        )
+        loss, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        self.network.train()
+        for step, rows in enumerate(batches, 1):
+            # a single picture left over would steer batch norm by itself
+            if len(rows) > 1 or self.study.batch_size == 1:
+                one = self._step(rows)
+                loss, right = loss + one[0], right + one[1]
+            yield step, len(batches)
+        self.loss, self.agreement = float(loss) / len(self.images), float(right) / len(self.images)
+        self._predicted.clear()
+
+    def _step(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One step; the batch's summed loss and how many it named as labelled, dropout included."""
+        labels = self.labels[rows]
+        logits = self.network(self.images[rows])
+        loss = F.cross_entropy(logits, labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.latest.append(loss.detach())
+        return loss.detach() * len(rows), (logits.detach().argmax(1) == labels).sum()
+
+    def divergence(self) -> list[str]:
+        """A warning where the training has ended worse than guessing among its outputs, or none."""
+        weights = self.network.parameters()
+        finite = all(bool(p.isfinite().all()) for p in weights)
+        loss = median_loss(self.latest) if finite else math.nan
+        learned = cautions.beyond_guessing(self.agreement, self.labels.cpu().numpy())
+        return cautions.divergence(loss, math.log(self.outputs), learned)
+
+    @torch.no_grad()
+    def predict(self, name: str) -> np.ndarray:
+        """(n,) the largest output for each test picture, as of the last epoch; -1 where an output
+        is no number.
+        """
+        if name not in self._predicted:
+            self.network.eval()
+            self._predicted[name] = (
+                torch.cat(
+                    [
+                        networks.named(self.network(part))
+                        for part in self.tests[name].split(EVALUATE)
+                    ]
+                )
+                .cpu()
+                .numpy()
+            )
+        return self._predicted[name]
+
+    def seen(self, name: str, row: int) -> np.ndarray:
+        """(h, w, c) one test picture as the network sees it."""
+        return self.tests[name][row].permute(1, 2, 0).cpu().numpy()
+
+
+def median_loss(losses) -> float:
+    """The median of batches' losses, NaN where one of them is none: a single bad batch does not
+    count.
+    """
+    return float(np.median(torch.stack(list(losses)).cpu().numpy())) if losses else 0.0
+
+
+def _pixels_last(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    """(n, h, w, c) → (n, c, h, w) with the channels last in memory, as they lie already."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(device)

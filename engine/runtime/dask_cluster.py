@@ -1,0 +1,304 @@
+"""The workers: a dask.distributed cluster in a process of its own, `python -m engine.runtime.dask_cluster`.
+
+One worker for each GPU, or one for the CPU, each under a nanny. The process prints one JSON line
+(address and TLS credentials, which exist only in memory) and ends when its standard input does,
+that is, when its owner dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from engine.core import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+CREDENTIALS = (
+    "tls_ca_file",
+    "tls_client_key",
+    "tls_client_cert",
+    "tls_scheduler_key",
+    "tls_scheduler_cert",
+    "tls_worker_key",
+    "tls_worker_cert",
+)
+CONFIG = {
+    # a run that kills its worker fails once, with a message
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.admin.low-level-log-length": 20_000,  # events kept for those who join late
+    "distributed.scheduler.http.routes": [],  # nothing is served but the TLS connection itself
+    "distributed.worker.http.routes": [],
+    # a machine's own limits decide, not a guess of ours
+    "distributed.worker.memory.terminate": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.comm.timeouts.connect": "20s",
+}
+
+
+PATIENCE = 4.0  # seconds that a scheduler at VEIL_SCHEDULER may take to greet
+SILENCE = "nothing answers there in time"
+STRANGER = "what answers there does not speak as dask does"
+REASONS = (
+    (TimeoutError, SILENCE),
+    (ConnectionRefusedError, "nobody listens there"),
+    (socket.gaierror, "no such machine is known"),
+    (UnicodeError, "no machine can have such a name"),
+)
+
+
+class Unreachable(OSError):
+    """There is no scheduler where one should be; in the user's words."""
+
+    def __init__(self, address: str, why: str):
+        shown = address if len(address) <= 60 else address[:57] + "…"
+        super().__init__(
+            f"No dask scheduler answers at {shown} (VEIL_SCHEDULER): {why}. Start one there,"
+            " correct the address, or leave it out to use workers on this machine."
+        )
+
+
+def gpus() -> list[str]:
+    """Names for CUDA_VISIBLE_DEVICES, one a GPU, without importing torch."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [g for g in chosen.split(",") if g.strip() not in ("", "-1")]
+    if not shutil.which("nvidia-smi"):
+        return []
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
+    return [str(i) for i, line in enumerate(listing.stdout.splitlines()) if line.startswith("GPU ")]
+
+
+def worker_specs() -> dict:
+    """One nanny a GPU (its CUDA_VISIBLE_DEVICES set before torch loads), or a single one for the
+    CPU.
+    """
+    from distributed import Nanny
+
+    options = {
+        "nthreads": 1,
+        "protocol": "tls://",
+        "memory_limit": 0,
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",
+        "local_directory": str(settings.home() / "work"),
+    }
+    environments = [{"CUDA_VISIBLE_DEVICES": g} for g in gpus()] or [{}]
+    return {
+        i: {"cls": Nanny, "options": options | {"env": {"PYTHONPATH": str(ROOT)} | e}}
+        for i, e in enumerate(environments)
+    }
+
+
+def environment() -> dict[str, str]:
+    """What a worker process is born with, in place of dask's own: that pins it to one thread, and
+    sets a MALLOC_TRIM_THRESHOLD_ that hands every freed tensor back to the system: training took
+    1.8 times longer under it.
+    """
+    return dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(settings.cores())
+    )
+
+
+def start() -> tuple[subprocess.Popen, dict]:
+    """Start the cluster process; returns it and its introduction {address, credentials}."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "DASK_LOGGING__DISTRIBUTED": "warning"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "engine.runtime.dask_cluster"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        cwd=Path.cwd(),
+        text=True,
+    )
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"The worker processes did not start (exit code {process.wait()}).")
+    return process, json.loads(line)
+
+
+def connect(introduction: dict):
+    """A client of our own cluster, from its introduction."""
+    from distributed import Client, Security
+
+    security = Security(require_encryption=True, **introduction["credentials"])
+    return Client(introduction["address"], security=security, set_as_default=False, timeout=20)
+
+
+def join(address: str, timeout: float = PATIENCE):
+    """A client of somebody else's cluster (VEIL_SCHEDULER).
+
+    Raises Unreachable, with why, where no scheduler answers in `timeout` seconds: whatever is wrong
+    with an address, that is told, and nobody waits for it.
+    """
+    from distributed import Client
+
+    why: list[str] = []
+    look = threading.Thread(target=lambda: why.append(_trouble(address, timeout)), daemon=True)
+    look.start()  # a name that nobody resolves would be waited for by asyncio itself, until the end
+    look.join(timeout + 1)
+    if not why or why[0]:
+        raise Unreachable(address, why[0] if why else SILENCE)
+    try:
+        return Client(address, set_as_default=False, timeout=timeout)
+    except Exception as error:  # it has greeted us and does not go on
+        raise Unreachable(address, _words(error)) from error
+
+
+def _trouble(address: str, timeout: float) -> str:
+    """Why no scheduler answers at an address, or nothing."""
+    try:
+        host, port = settings.ADDRESS.fullmatch(address).group(3, 4)
+        socket.getaddrinfo(host.strip("[]"), int(port))
+        return asyncio.run(asyncio.wait_for(_greet(address, timeout), timeout))
+    except Exception as error:  # what answers there may be anything
+        return _words(error)
+
+
+def _words(error: Exception) -> str:
+    """What went wrong at an address, in the words of whoever typed it.
+
+    The outermost cause that is known is told.
+    """
+    while error is not None:
+        for kinds, words in REASONS:
+            if isinstance(error, kinds):
+                return words
+        if not isinstance(error, OSError) or error.__cause__ is None:
+            return (
+                error.strerror.lower()
+                if isinstance(error, OSError) and error.strerror
+                else STRANGER
+            )
+        error = error.__cause__  # distributed's own, around another
+    return STRANGER
+
+
+async def _greet(address: str, timeout: float) -> str:
+    """Ask once who is there: a Client would ask again and again, and take as long to give up.
+
+    Returns what is wrong with who answers, or nothing; raises whatever goes wrong.
+    """
+    from distributed import Security
+    from distributed.core import connect
+
+    if address.startswith(("tls://", "wss://")) and not Security().get_connection_args(
+        "client"
+    ).get("ssl_context"):
+        return (
+            "for an encrypted connection dask needs certificates, which its own settings name"
+            " (distributed.comm.tls)"
+        )
+    comm = await connect(address, timeout=0.7 * timeout, **Security().get_connection_args("client"))
+    try:
+        await comm.write({"op": "identity", "reply": True})
+        kind = (await comm.read())["type"]
+        return (
+            ""
+            if kind == "Scheduler"
+            else f"what answers is dask's {str(kind)[:20].lower()} and no scheduler"
+        )
+    finally:
+        comm.abort()
+
+
+# --- asked of the scheduler, on its own event loop: one at a time, so each is atomic --------------
+
+
+def claim(key: str, proposal: str, dask_scheduler=None) -> str:
+    """The attempt under which `key` is computed now: the live one, or else `proposal`, which then
+    becomes live.
+    """
+    import time
+
+    claims = dask_scheduler.extensions.setdefault("veil-claims", {})
+    attempt, since = claims.get(key, (None, 0.0))
+    task = dask_scheduler.tasks.get(attempt)
+    live = (
+        task.state in ("waiting", "processing", "queued", "no-worker")
+        if task
+        else time.monotonic() - since < 5
+    )
+    if attempt is None or not live:
+        claims[key] = attempt, since = proposal, time.monotonic()
+    return attempt
+
+
+def unclaim(key: str, attempt: str, dask_scheduler=None) -> None:
+    """Let go of a cancelled attempt, so that the next one at its key is a new one."""
+    claims = dask_scheduler.extensions.get("veil-claims", {})
+    if claims.get(key, (None,))[0] == attempt:
+        del claims[key]
+
+
+def busy(attempt: str, worker: str, dask_scheduler=None) -> bool:
+    """Is the worker still busy with this attempt? Not once the attempt has said that it ended."""
+    said = [message["kind"] for _, message in dask_scheduler.get_events(attempt)]
+    return worker in dask_scheduler.workers and "started" in said and "ended" not in said
+
+
+def waiting(dask_scheduler=None) -> list[str]:
+    """Attempts that have not said a word yet, first in line first."""
+    silent = [
+        t
+        for t in dask_scheduler.tasks.values()
+        if t.state in ("processing", "queued", "waiting", "no-worker")
+        and not dask_scheduler.get_events(t.key)
+    ]
+    return [t.key for t in sorted(silent, key=lambda t: t.priority)]
+
+
+def forget(attempt: str, dask_scheduler=None) -> None:
+    """Free the events of an attempt that has ended: its Result holds all of them."""
+    dask_scheduler._broker.truncate(attempt)
+
+
+# --- the process ----------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Run scheduler and workers until standard input ends."""
+    import dask
+
+    os.umask(0o077)
+    owner = os.fdopen(os.dup(1), "w")
+    # whatever workers print goes to standard error: nobody empties this pipe after the introduction
+    os.dup2(2, 1)
+    dask.config.set(CONFIG)  # before distributed is imported: it reads its log levels then
+    from distributed import Scheduler, Security, SpecCluster
+
+    # after: its own entries would be added to ours
+    dask.config.set({"distributed.nanny.pre-spawn-environ": environment()})
+    security = Security.temporary()
+    scheduler = {
+        "cls": Scheduler,
+        "options": {
+            "protocol": "tls://",
+            "host": "127.0.0.1",
+            "port": 0,
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+            "security": security,
+        },
+    }
+    workers = worker_specs()
+    for worker in workers.values():
+        worker["options"]["security"] = security
+    with SpecCluster(scheduler=scheduler, workers=workers, security=security) as cluster:
+        introduction = {
+            "address": cluster.scheduler_address,
+            "credentials": {name: getattr(security, name) for name in CREDENTIALS},
+        }
+        print(json.dumps(introduction), file=owner, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""Several studies at once, each stored under its own key: as many as the processor has cores, a
+thread each, or step by step together.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+from engine.core import settings
+from engine.core.lab import WAITING, Lab
+from engine.core.study import Event, Failed, Phase, Picture, Point, Refused, Result, Study, key
+
+LOOK = 0.1  # seconds between two looks at what the threads have said
+
+
+def needed(members: tuple[Study, ...], lab: Lab):
+    """What the members need, with all cores and once for all of them; yields its events and returns
+    the seconds that it takes, by the estimate, for Crew's `before`.
+    """
+    before = 0.0
+    for need in dict.fromkeys(need for member in members for need in member.needs()):
+        before += 0.0 if key(need) in lab.store else need.typical() or 0.0
+        for event in lab.need(need):
+            # how far it is says nothing of how far all is
+            yield Phase(event.name) if isinstance(event, Phase) else event
+    return before
+
+
+@dataclass
+class Crew:
+    """Members that are computed at once, and what they say as it comes.
+
+    How they are computed is said by a subclass, in `events` and `stop`.
+    """
+
+    members: tuple[Study, ...]
+    lab: Lab
+    done_words: str  # what a member is when it has ended: "trained"
+    phase: str  # the phase in which a member spends its time
+    shows: bool = False  # are members' pictures passed on?
+    before: float = 0.0  # seconds that were spent, by the estimate, before it began
+    results: dict[int, Result] = field(default_factory=dict)
+    failed: dict[int, Exception] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.done = {number: 0.0 for number in range(len(self.members))}
+        # of what is to be done
+        self.seconds = {
+            number: 0.0 if key(member) in self.lab.store else member.typical() or 1.0
+            for number, member in enumerate(self.members)
+        }
+        self.at_once = 1
+
+    def all(self):
+        """Yield what the members tell; return their Results in order.
+
+        Raises Failed where one of them failed, when all others are done.
+        """
+        try:
+            yield from self.events()
+        finally:
+            self.stop()
+        if self.failed:
+            error = next(iter(self.failed.values()))
+            raise Failed(
+                f"{len(self.failed)} of {len(self.members)} could not be trained; the others are"
+                f" kept. {error}"
+            ) from error
+        return [self.results[number] for number in range(len(self.members))]
+
+    def events(self):
+        """What the members tell, as it comes, with how much of all is done."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End all at their next event."""
+        raise NotImplementedError
+
+    def _told(self, number: int, event: Event):
+        """A member's event in everybody's words."""
+        if isinstance(event, Point):
+            yield Point(f"{number}:{event.curve}", event.x, event.y)
+        elif isinstance(event, Picture) and self.shows:
+            yield Picture(f"{number}:{event.name}", event.png, event.caption)
+        elif isinstance(event, Phase):
+            self.done[number] = max(
+                self.done[number],
+                event.done / event.total if event.name == self.phase and event.total else 0.0,
+            )
+            yield self._so_far()
+
+    def _so_far(self) -> Phase:
+        """How many have ended, and how much of the work is done."""
+        ended = len(self.results) + len(self.failed)
+        done, total = (
+            self.before
+            + sum(self.seconds[number] * share for number, share in shares.items()) / self.at_once
+            for shares in (self.done, dict.fromkeys(self.done, 1.0))
+        )
+        return Phase(
+            f"{ended} of {len(self.members)} {self.done_words}",
+            1000 * (done / total) if total else 0.0,
+            1000,
+        )
+
+
+class Threads(Crew):
+    """Threads that each take a member, train it to its end and take the next.
+
+    Arithmetic releases Python's lock, so that two cores train two members.
+    """
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.heard: queue.SimpleQueue = queue.SimpleQueue()
+        self.waiting: queue.SimpleQueue = queue.SimpleQueue()
+        self.stopping = threading.Event()
+        for number in self.done:
+            self.waiting.put(number)
+        cores = settings.cores()
+        # a graphics card is shared badly
+        self.at_once = min(cores, len(self.members)) if self.lab.device.type == "cpu" else 1
+        place = Lab(self.lab.store, threads=max(1, cores // self.at_once))
+        self.threads = [
+            threading.Thread(target=self._work, args=(place,), name=f"veil-sweep-{i}", daemon=True)
+            for i in range(self.at_once)
+        ]
+
+    def events(self):
+        """What the members tell, as it comes, with how much of all is done."""
+        for thread in self.threads:
+            thread.start()
+        while any(thread.is_alive() for thread in self.threads) or not self.heard.empty():
+            try:
+                yield from self._told(*self.heard.get(timeout=LOOK))
+            except queue.Empty:
+                continue
+
+    def stop(self) -> None:
+        """End the threads at their next event."""
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join()
+
+    def _work(self, place: Lab) -> None:
+        while not self.stopping.is_set():
+            try:
+                number = self.waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                self._train(number, place)
+            except Exception as error:  # the others go on; it is told at the end
+                self.failed[number] = error
+
+    def _train(self, number: int, place: Lab) -> None:
+        run = place.need(self.members[number])
+        while True:
+            try:
+                event: Event = next(run)
+            except StopIteration as end:
+                self.results[number] = end.value
+                return self.heard.put((number, Phase(self.phase, 1.0, 1.0)))
+            if self.stopping.is_set():
+                return run.close()
+            self.heard.put((number, event))
+
+
+class Lockstep(Crew):
+    """Trainings that take their steps together, up to eight of those that are alike at a time, in
+    one thread (engine/learning/stacked_steps.py). Made for a GPU, where a step of eight costs little more than
+    one.
+
+    Each is driven by its own `run`, and stored under its own key by `Lab.need`, as if it were
+    alone. What all of a group have in common ends at the same moment: a crew that is stopped keeps
+    the groups that have ended.
+    """
+
+    def __post_init__(self):
+        from engine.learning.stacked_steps import MOST
+
+        super().__post_init__()
+        alike: dict[tuple, list[int]] = {}
+        for number, member in enumerate(self.members):
+            alike.setdefault(member.alike(), []).append(number)
+        self.groups = [
+            numbers[start : start + MOST]
+            for numbers in alike.values()
+            for start in range(0, len(numbers), MOST)
+        ]
+        self.running: dict[int, Generator[Event, None, Result]] = {}
+
+    def events(self):
+        """What the members tell, as it comes, with how much of all is done."""
+        from engine.learning.stacked_steps import Group
+
+        for numbers in self.groups:
+            alone = yield from self._together(numbers, Group(len(numbers)))
+            for number in alone:
+                yield from self._together([number], None)
+
+    def _together(self, numbers: list[int], group) -> Generator[Event, None, list[int]]:
+        """Run members to their ends, each up to its next step before any goes on; returns those
+        that must run by themselves, because somebody else is computing them.
+        """
+        place, alone = Lab(self.lab.store, self.lab.threads, group), []
+        self.running = {number: place.need(self.members[number]) for number in numbers}
+        try:
+            while self.running:
+                for number in list(self.running):
+                    event = yield from self._up_to_a_step(number, wait=group is None)
+                    if event is None or isinstance(event, Phase) and event.name == WAITING:
+                        if event:
+                            self.running[number].close()
+                            alone.append(number)
+                        del self.running[number]
+                        if group:
+                            group.leave()
+        finally:
+            if group:
+                group.end()
+        return alone
+
+    def _up_to_a_step(self, number: int, wait: bool) -> Generator[Event, None, Event | None]:
+        """A member's events up to its next step, or to its having to wait, which is returned; None
+        where it has ended.
+        """
+        while True:
+            try:
+                event = next(self.running[number])
+            except StopIteration as end:
+                self.results[number] = end.value
+                yield from self._told(number, Phase(self.phase, 1.0, 1.0))
+                return None
+            except Exception as error:  # the others go on; it is told at the end
+                if not isinstance(error, (Failed, Refused)):
+                    logging.getLogger(__name__).exception(
+                        "member %d of %d failed", number + 1, len(self.members)
+                    )
+                # whose frames would keep a device's memory
+                self.failed[number] = error.with_traceback(None)
+                return None
+            if isinstance(event, Phase) and event.name == WAITING and not wait:
+                return event
+            yield from self._told(number, event)
+            if isinstance(event, Phase) and event.name == self.phase:
+                return event
+
+    def stop(self) -> None:
+        """Close what runs."""
+        for run in self.running.values():
+            run.close()
+        self.running = {}

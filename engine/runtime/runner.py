@@ -1,0 +1,465 @@
+"""Runner: submit, follow and cancel studies.
+
+The same key is never trained twice at the same time, whoever asks.
+
+A `Run` is one attempt at one study, seen from this process. Its events arrive from the worker
+through the scheduler (topic = the attempt's name), numbered, so that a late follower gets the
+history and nobody gets an event twice. The worker stores the Result itself; the Runner only reports
+how it went.
+"""
+
+from __future__ import annotations
+
+import bisect
+import logging
+import os
+import subprocess
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+
+from cache import Store
+from engine.core import settings
+from engine.core.lab import Lab, open_store, save
+from engine.core.study import EVENTS, Event, Failed, Phase, Refused, Result, Study, key
+from engine.datasets import registry
+from engine.runtime import dask_cluster
+
+log = logging.getLogger("veil.runner")
+# seconds a worker has to stop at its next event, before it is restarted (about 4 s more)
+GRACE = 4.0
+DYING = 2.0  # seconds from a dying process' last closed socket to its end, at the very most
+SETTLED = 0.5  # seconds within which a subscription has reached the scheduler
+COALESCE = 0.2  # seconds within which phases of one name are sent once
+KEPT = 24  # ended runs that a web process remembers; their Results are in the store
+WAITING = 50  # runs that may wait; more is an attack, or a crowd that would wait for hours
+TRIES = 5  # times that a run is submitted whose worker died before it had begun
+ENDED = ("done", "failed", "cancelled")
+
+
+@dataclass
+class Run:
+    """One attempt, as it is seen now.
+
+    Read it through `Runner.find`; only the Runner writes to it.
+    """
+
+    study: Study
+    key: str
+    attempt: str
+    state: str = "queued"  # queued, running, done, failed, cancelled
+    place: int = 0  # how many runs are ahead in the queue
+    events: list[Event] = field(default_factory=list)
+    message: str = ""  # why it failed or was cancelled, in the user's words
+    worker: str = ""
+    tries: int = 1
+    began: float | None = None
+    ended: float | None = None
+    result: Result | None = None
+    cancelling: bool = False
+    future: object = None
+    # messages heard, so that history and live feed may overlap
+    numbers: set[int] = field(default_factory=set)
+    order: list[int] = field(default_factory=list)  # the number of each event, ascending
+
+
+# --- in the worker --------------------------------------------------------------------------------
+
+
+class Stopped(Exception):
+    """The run was cancelled and has stopped at an event."""
+
+
+def work(study: Study, attempt: str) -> tuple[dict, dict]:
+    """Compute a study in a worker process, telling each event; returns Result.parts()."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    # pages and browsers on this machine go first: they need little, and at once
+    os.setpriority(os.PRIO_PROCESS, 0, 10)
+    say = Voice(worker, attempt)
+    say("started", worker=worker.address)
+    try:
+        return drive(
+            Lab(open_store()).need(study), say, stopped=lambda: _cancelled(worker, attempt)
+        ).parts()
+    finally:
+        # whatever became of it: from now on this worker must not be restarted on its account
+        say("ended")
+
+
+def drive(run, say, stopped) -> Result:
+    """Step a study's generator to its Result, telling events, looking for a cancellation at each."""
+    while True:
+        if stopped():
+            run.close()
+            raise Stopped()
+        try:
+            event = next(run)
+        except StopIteration as end:
+            return end.value
+        say.event(event)
+
+
+def _cancelled(worker, attempt: str) -> bool:
+    """The scheduler has taken the task back.
+
+    Local knowledge: no round trip (cancelling does not stop a thread).
+    """
+    task = worker.state.tasks.get(attempt)
+    return task is None or task.state in ("cancelled", "released", "forgotten")
+
+
+class Voice:
+    """Sends numbered messages under the attempt's topic; phases that follow each other closely are
+    sent once.
+    """
+
+    def __init__(self, worker, topic: str):
+        self.worker, self.topic, self.number = worker, topic, 0
+        self.last_phase, self.last_time = "", 0.0
+
+    def __call__(self, kind: str, **fields) -> None:
+        self.number += 1
+        self.worker.log_event(self.topic, {"n": self.number, "kind": kind, "fields": fields})
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, Phase):
+            recent = event.name == self.last_phase and time.monotonic() - self.last_time < COALESCE
+            if recent and event.done < event.total:
+                return
+            self.last_phase, self.last_time = event.name, time.monotonic()
+        self(type(event).__name__, **asdict(event))
+
+
+# --- in the asking process ------------------------------------------------------------------------
+
+
+class Runner:
+    """Runs studies on a dask cluster: our own (started in the background at once) or the one at
+    VEIL_SCHEDULER.
+    """
+
+    def __init__(self, store: Store, address: str | None = None, introduction: dict | None = None):
+        self.store, self.introduction = store, introduction
+        self.address = address or settings.scheduler()
+        self.lock = threading.RLock()
+        self.runs: dict[str, Run] = {}  # key → latest attempt
+        self.process = self.client = self.trouble = None
+        self.unreachable: dask_cluster.Unreachable | None = (
+            None  # VEIL_SCHEDULER names no scheduler
+        )
+        self.ready, self.starting = threading.Event(), threading.Lock()
+        # one at a time: first asked, first in the queue
+        self.launches = ThreadPoolExecutor(1, "veil-launch")
+        self._asked_places = 0.0
+        threading.Thread(target=self._start, name="veil-cluster", daemon=True).start()
+
+    def _start(self) -> None:
+        try:
+            if self.address:
+                self.client = dask_cluster.join(self.address)
+            elif self.introduction:
+                self.client = dask_cluster.connect(self.introduction)
+            else:
+                self.process, self.introduction = dask_cluster.start()
+                self.client = dask_cluster.connect(self.introduction)
+                self._warm = self.client.submit(
+                    _warm_up, pure=False, key=f"warm-up-{uuid.uuid4().hex}", priority=-1
+                )
+        # reported when somebody runs something, on the page or here
+        except dask_cluster.Unreachable as error:
+            self.trouble, self.unreachable = str(error), error
+            log.warning("%s", error)
+        except Exception as error:  # reported on the page when somebody presses Run
+            log.exception("no workers")
+            self.trouble = f"The workers could not be reached ({type(error).__name__}: {error})."
+        self.ready.set()
+
+    def find(self, name: str) -> Run | None:
+        """The latest attempt at a key that this process has submitted, if any."""
+        with self.lock:
+            run = self.runs.get(name)
+        if run is not None and run.state == "queued":
+            self._update_places()
+        return run
+
+    def submit(self, study: Study, name: str | None = None) -> Run:
+        """Run a study, or join the attempt that is computing it already.
+
+        Never waits for the computation.
+        """
+        name = name or key(study)
+        with self.lock:
+            run = self.runs.get(name)
+            if run is None or run.state in ENDED:
+                self._forget_old()
+                run = self.runs[name] = Run(study, name, attempt="")
+                if sum(r.state == "queued" for r in self.runs.values()) > WAITING:
+                    run.state, run.message = (
+                        "failed",
+                        f"{WAITING} runs are waiting already. Please try again later.",
+                    )
+                    return run
+                self.launches.submit(self._launch, run)
+        return run
+
+    def _forget_old(self) -> None:
+        """Keep the latest ended runs only: their Results are in the store."""
+        ended = [name for name, run in self.runs.items() if run.state in ENDED]
+        for name in ended[:-KEPT]:
+            del self.runs[name]
+
+    def _launch(self, run: Run) -> None:
+        try:
+            self._ensure_workers()
+            if self.client is None:
+                return self._end(
+                    run, "failed", self.trouble or "The workers did not start within a minute."
+                )
+            run.attempt = self.client.run_on_scheduler(
+                dask_cluster.claim, run.key, f"{run.key}-{uuid.uuid4().hex[:8]}"
+            )
+            self.client.subscribe_topic(run.attempt, lambda event: self._hear(run, event[1]))
+            run.future = self.client.submit(
+                work,
+                run.study,
+                run.attempt,
+                key=run.attempt,
+                retries=0,
+                pure=False,
+                # without a grace period: first come, first served
+                fifo_timeout=0,
+            )
+            self._catch_up(run)
+            # The subscription travels on a stream of its own and may arrive after that question:
+            # what was said between the two is asked for again.
+            settled = threading.Timer(SETTLED, self._catch_up, (run,))
+            settled.daemon = True
+            settled.start()
+            run.future.add_done_callback(lambda future: self._finish(run, future))
+            if run.cancelling:  # pressed while the workers were still starting
+                threading.Thread(target=self._cancel, args=(run,), daemon=True).start()
+        except Exception as error:
+            log.exception("submit")
+            self._end(
+                run, "failed", f"The run could not be started ({type(error).__name__}: {error})."
+            )
+
+    def _catch_up(self, run: Run) -> None:
+        """Hear what has been said so far."""
+        try:
+            for _, message in self.client.get_events(run.attempt):
+                self._hear(run, message)
+        except Exception as error:  # the scheduler is gone: the run's future says so
+            log.warning("events of %s: %s", run.attempt, error)
+
+    def _ensure_workers(self) -> None:
+        """Wait for the workers; where their process has died, start it again."""
+        self.ready.wait(60)
+        with self.starting:
+            if self.process is not None and self.process.poll() is not None:
+                log.warning("the workers' process has died: starting another")
+                self.introduction = self.client = self.process = None
+                self._start()
+
+    def _hear(self, run: Run, message: dict) -> None:
+        """One message from the worker, from the history or live: each is taken once."""
+        with self.lock:
+            if message["n"] in run.numbers or run.state in ENDED:
+                return
+            run.numbers.add(message["n"])
+            if message["kind"] in EVENTS:
+                # at the end, unless it was caught up with
+                place = bisect.bisect(run.order, message["n"])
+                run.order.insert(place, message["n"])
+                run.events.insert(place, EVENTS[message["kind"]](**message["fields"]))
+            elif message["kind"] == "started":
+                run.state, run.began, run.worker = (
+                    "running",
+                    time.monotonic(),
+                    message["fields"]["worker"],
+                )
+            elif message["kind"] == "ended" and run.cancelling:
+                self._end(run, "cancelled", "Stopped.")
+
+    def _finish(self, run: Run, future) -> None:
+        """The future has ended, one way or another. Whatever goes wrong here, the run ends too."""
+        try:
+            if run.state in ENDED or run.cancelling:
+                return
+            if future.status == "cancelled":
+                return self._lost(run)
+            run.result = Result.from_parts(*future.result())
+        except Exception as error:
+            return self._failed(run, error)
+        self._keep(run)
+        self._end(run, "done")
+
+    def _lost(self, run: Run) -> None:
+        """The task was taken away: by another client, or because the scheduler is gone."""
+        if self.process is not None and self._dies():
+            return self._end(
+                run, "failed", "The worker processes died. Press Run to start them again."
+            )
+        self._end(run, "cancelled", "Stopped by somebody else.")
+
+    def _dies(self) -> bool:
+        """Our own cluster's process has ended, or does within a moment: its sockets close before
+        the system says that it has.
+        """
+        try:
+            self.process.wait(DYING)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _keep(self, run: Run) -> None:
+        """A worker on another machine has another disk: keep the Result here too."""
+        try:
+            if (
+                run.study.stored()
+                and run.key not in self.store
+                and "not_stored" not in run.result.made
+            ):
+                save(self.store, run.key, run.result)
+        except OSError as error:  # the Result is shown all the same, with this beside it
+            run.result.made["not_stored"] = str(error)
+
+    def _failed(self, run: Run, error: Exception) -> None:
+        from distributed import KilledWorker
+
+        if isinstance(error, KilledWorker) and run.began is None and run.tries < TRIES:
+            run.tries += 1  # its worker died over another run, before this one had begun: again
+            return self.launches.submit(self._launch, run)
+        self._end(run, "failed", explain(error))
+
+    def _end(self, run: Run, state: str, message: str = "") -> None:
+        with self.lock:
+            if run.state in ENDED:
+                return
+            run.state, run.message, run.ended = state, message, time.monotonic()
+        if run.attempt:
+            threading.Thread(target=self._clean_up, args=(run,), daemon=True).start()
+
+    def _clean_up(self, run: Run) -> None:
+        """Free what scheduler and client hold of an ended attempt."""
+        try:
+            self.client.unsubscribe_topic(run.attempt)
+            self.client.run_on_scheduler(dask_cluster.forget, run.attempt)
+            run.future = None
+        except Exception:
+            log.warning("clean-up of %s", run.attempt, exc_info=True)
+
+    # --- cancelling -------------------------------------------------------------------------------
+
+    def cancel(self, name: str) -> None:
+        """Stop a run for everyone: at its next event, or by restarting its worker when that does
+        not come.
+        """
+        with self.lock:
+            run = self.runs.get(name)
+            if run is None or run.state in ENDED or run.cancelling:
+                return
+            run.cancelling = True
+        threading.Thread(target=self._cancel, args=(run,), daemon=True).start()
+
+    def _cancel(self, run: Run) -> None:
+        if run.future is None:
+            return  # not submitted yet: _launch will look
+        try:
+            run.future.cancel(force=True)
+            self.client.run_on_scheduler(dask_cluster.unclaim, run.key, run.attempt)
+        except Exception as error:  # the scheduler is gone, and the run with it
+            log.warning("cancel", exc_info=True)
+            return self._end(
+                run,
+                "failed",
+                f"The workers did not answer ({type(error).__name__}). Press Run to try again.",
+            )
+        if run.began is None:
+            return self._end(run, "cancelled", "Stopped before it began.")
+        deadline = time.monotonic() + GRACE
+        while run.state not in ENDED and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if run.state not in ENDED:
+            self._force(run)
+
+    def _force(self, run: Run) -> None:
+        """Restart the worker that does not answer, if it is still this run that it is busy with."""
+        try:
+            if self.client.run_on_scheduler(dask_cluster.busy, run.attempt, run.worker):
+                self.client.restart_workers([run.worker], timeout=30)
+            self._end(run, "cancelled", "Stopped by restarting its worker.")
+        except Exception as error:
+            log.exception("restart")
+            self._end(run, "failed", f"The run does not answer and could not be stopped ({error}).")
+
+    # --- the queue --------------------------------------------------------------------------------
+
+    def _update_places(self) -> None:
+        """Ask the scheduler, at most once a second, how many runs are ahead of each waiting one."""
+        if (
+            not self.ready.is_set()
+            or self.client is None
+            or time.monotonic() - self._asked_places < 1
+        ):
+            return
+        self._asked_places = time.monotonic()
+        # a page never waits for the scheduler
+        threading.Thread(target=self._ask_places, daemon=True).start()
+
+    def _ask_places(self) -> None:
+        waiting = self.client.run_on_scheduler(dask_cluster.waiting)
+        busy = any(run.state == "running" for run in self.runs.values())
+        for run in list(self.runs.values()):
+            if run.state == "queued" and run.attempt in waiting:
+                run.place = waiting.index(run.attempt) + busy
+
+    def following(self, name: str, seconds: float = 60.0):
+        """Iterate over a run's events until it ends; for the command line and for tests."""
+        seen, deadline = 0, time.monotonic() + seconds
+        while (run := self.runs[name]).state not in ENDED or seen < len(run.events):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{run.study.NAME} did not end in {seconds} s")
+            yield from run.events[seen:]
+            seen = len(run.events)
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        """Leave the cluster; our own ends with us."""
+        self.launches.shutdown(wait=False, cancel_futures=True)
+        self.ready.wait(60)
+        if self.client is not None:
+            self.client.close(timeout=5)
+        if self.process is not None:
+            self.process.stdin.close()
+            self.process.wait(20)
+
+
+def _warm_up() -> None:
+    """Import what the first run would otherwise wait for."""
+    import torch
+
+    torch.zeros(1)
+
+
+def explain(error: Exception) -> str:
+    """Why a run failed, in the user's words; what only a programmer can mend goes to the log as
+    well.
+    """
+    from distributed import KilledWorker
+
+    if isinstance(error, (Failed, Refused, registry.Missing, OSError)):
+        return str(error)
+    if isinstance(error, KilledWorker):
+        return (
+            "The worker process died while computing (often: out of memory). A new one has started:"
+            " press Run again."
+        )
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "There was not enough memory. A smaller batch size or a smaller data set needs less."
+    log.error("a run failed", exc_info=error)
+    return f"Something in Veil broke while computing: {type(error).__name__}: {error}"

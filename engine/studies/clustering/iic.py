@@ -1,0 +1,482 @@
+"""Study `iic`: clusters that a network finds by itself, in noised or raw pictures (report 1; Ji,
+Henriques, Vedaldi 2019).
+
+No label is used to learn, nor to choose among the sub-heads; labels judge what was found.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from engine.core import parameters
+from engine.core.parameters import parameter
+from engine.core.study import Failed, Phase, Picture, Point, Refused, Result
+from engine.datasets import imaging, registry
+from engine.evaluation import cautions, scores
+from engine.studies.clustering import cluster_matching
+from engine.studies.local_noise import LocalNoise, error
+
+SHOWN = 150  # pictures that are seen moving between clusters
+MOST_POINTS, MOST_PICTURES = 60, 20  # along a whole run
+# as for every training: the most that one visitor may ask of everybody's worker
+MOST_STEPS = 100_000
+MOST_NUMBERS = 6e8  # in the pool of views: 2.4 GB
+WIDTHS = {"conv": 16, "paper": 64}
+TURNS = {"together": "all heads in every step", "alternating": "in turns, as the paper"}
+NETWORKS = {
+    "scattering": "fixed wavelets and a small network",
+    "conv": "the paper's convolutions, a quarter as wide",
+    "paper": "the paper's convolutions (for a GPU)",
+}
+
+
+class IIC(LocalNoise):
+    """Cluster pictures by invariant information; say which cluster each is in, and how well
+    clusters fit the classes.
+    """
+
+    NAME, VERSION = "iic", 3
+    TITLE = "Clusters that a network finds by itself (IIC)"
+    PRESETS = {
+        "quick": {},
+        "tiny": {
+            "images": "raw",
+            "epochs": 6,
+            "batch_size": 200,
+            "learning_rate": 3e-3,
+            "views": 2,
+            "sub_heads": 2,
+            "over_clusters": 20,
+        },
+        "raw": {"images": "raw"},
+        "report": {
+            "dataset": "mnist",
+            "network": "paper",
+            "epochs": 40,
+            "batch_size": 700,
+            "learning_rate": 1e-4,
+            "sub_heads": 5,
+            "views": 5,
+            "entropy_weight": 1.0,
+            "heads": "alternating",
+            "calibration": "textbook",
+            "sensitivity": "report",
+            "normalisation": "as_published",
+            "releases": "as_published",
+        },
+        "best": {"dataset": "mnist", "images": "raw", "epochs": 16},
+    }
+
+    network: str = parameter(
+        "Network",
+        "scattering",
+        choices=NETWORKS,
+        pattern="^(scattering|conv|paper)$",
+        help=(
+            "What looks at the pictures. The wavelets are fixed; convolutions are learned, and take"
+            " a GPU or patience."
+        ),
+    )
+    epochs: int = parameters.epochs(120)
+    batch_size: int = parameters.batch_size(500)
+    learning_rate: float = parameter(
+        "Learning rate",
+        1e-3,
+        low=1e-6,
+        high=1.0,
+        scale="log",
+        help="How far each step of Adam moves the network at first; it falls to 0 along a cosine.",
+    )
+    sub_heads: int = parameter(
+        "Sub-heads",
+        20,
+        low=1,
+        high=32,
+        help=(
+            "Independent attempts at the clusters on top of one network. The one with the lowest"
+            " loss is taken; labels have no say in it. The paper has 5. At most 8 of them have an"
+            " over-clustering twin."
+        ),
+    )
+    clusters: int = parameter(
+        "Clusters",
+        0,
+        low=0,
+        high=1000,
+        help="How many clusters to find. 0: as many as there are classes.",
+    )
+    over_clusters: int = parameter(
+        "Over-clusters",
+        50,
+        low=1,
+        high=1000,
+        help=(
+            "Clusters of the second kind of head, which only helps the network to learn. At least"
+            " as many as clusters are used."
+        ),
+    )
+    views: int = parameter(
+        "Views",
+        8,
+        low=1,
+        high=32,
+        unit="a picture",
+        help=(
+            "Transformed copies of each picture: turned, shifted, zoomed, sheared, brighter or"
+            " darker."
+        ),
+    )
+    entropy_weight: float = parameter(
+        "Entropy weight λ",
+        1.2,
+        low=0.5,
+        high=5.0,
+        help="How much equally full clusters are worth. 1 is plain mutual information.",
+    )
+    heads: str = parameter(
+        "Heads learn",
+        "together",
+        choices=TURNS,
+        pattern="^(together|alternating)$",
+        help=(
+            "Main and over-clustering heads in each step, or an epoch's pass each, which takes"
+            " twice as long."
+        ),
+    )
+    releases: str = error(
+        "Noise draws",
+        "The report drew fresh noise for each transformed copy, in every epoch, and charged one "
+        "release. Corrected: each picture is noised once and all copies are made of that.",
+    )
+
+    # --- what is asked for ------------------------------------------------------------------------
+
+    def clusters_for(self, classes: int) -> int:
+        """How many clusters are looked for."""
+        return self.clusters or classes
+
+    @property
+    def release_count(self) -> int:
+        """How often each training picture is released: once, or for each view of each epoch as
+        published.
+
+        The wavelet features of all views are computed once, so there the epochs share them.
+        """
+        if self.releases == "corrected" or self.images == "raw":
+            return 1
+        return (1 + self.views) * (1 if self.network == "scattering" else self.epochs)
+
+    def check(self, n: int, classes: int) -> None:
+        """Refuse what does not fit n training pictures, before anything is computed."""
+        count = self.clusters_for(classes)
+        if count > n:
+            raise Refused(
+                "clusters",
+                f"clusters: {count} is not allowed; {self.dataset} has {n} training pictures",
+            )
+        if self.batch_size > n:
+            raise Refused(
+                "batch_size",
+                f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {n} training"
+                " pictures",
+            )
+        if self.batch_size < 2:
+            raise Refused(
+                "batch_size",
+                "batch_size: 1 is not allowed; allowed: at least 2, since a single picture tells"
+                " nothing of how clusters are filled",
+            )
+        if (steps := self.epochs * self.passes * (n // self.batch_size)) > MOST_STEPS:
+            raise Refused(
+                "epochs",
+                f"epochs: {self.epochs} at batch size {self.batch_size} is not allowed: {steps:,}"
+                f" steps; allowed: at most {MOST_STEPS:,}, so fewer epochs or larger batches",
+            )
+        if self.network == "scattering" and n * (1 + self.views) * 128 > MOST_NUMBERS:
+            raise Refused(
+                "views",
+                f"views: {self.views} is not allowed for {n:,} pictures: their features would not"
+                f" fit in memory; allowed: at most {max(1, int(MOST_NUMBERS / 128 / n) - 1)}",
+            )
+
+    def fitting(self, shown) -> dict:
+        """At most a cluster a picture, and a batch of at most all of them."""
+        found = super().fitting(shown)
+        return found | (
+            {"clusters": len(shown.classes)} if self.clusters > shown.train_size else {}
+        )
+
+    @property
+    def passes(self) -> int:
+        """Passes over the pictures in an epoch."""
+        return 2 if self.heads == "alternating" else 1
+
+    def work(self) -> float:
+        """Pictures looked at: for wavelets once a view and then thirty times as fast."""
+        n = registry.exhibits(self.dataset).train_size
+        if self.network == "scattering":
+            return n * (1 + self.views + self.epochs * self.passes * (2 + self.sub_heads) / 30)
+        return n * (1 + self.views) * self.epochs * self.passes
+
+    def kind(self) -> str:
+        """Runs of one kind take time in proportion to their work."""
+        return f"{self.NAME}:{self.dataset}:{self.network}"
+
+    def chance(self) -> float:
+        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        return scores.guessing(registry.exhibits(self.dataset).test_labels)
+
+    def guarantee(self):
+        """What the owner of a training picture is promised by the noise, over all releases of it."""
+        if self.images == "raw":
+            return self.picture_guarantee(
+                more=(
+                    "Clusters of pictures that were not noised are not protected, and neither are"
+                    " labels made of them."
+                )
+            )
+        return self.picture_guarantee(
+            self.release_count,
+            more=(
+                "The clusters, the network and labels made of them are computed from the noised"
+                " pictures alone: post-processing, which costs nothing more. True labels only judge"
+                " the clusters; accuracies and confusion matrices use them and are not covered."
+            ),
+        )
+
+    # --- running ----------------------------------------------------------------------------------
+
+    def run(self, lab):
+        """Yield losses and matched errors of each sub-head and pictures moving between clusters;
+        return the chosen clusters.
+        """
+        yield Phase("reading the pictures")
+        images = lab.images(self.dataset)
+        self.check(len(images.train_images), len(images.classes))
+        yield Phase("noising the pictures" if self.images == "noised" else "preparing the pictures")
+        run = Run(self, images, lab.device)
+        yield from run.prepare()
+        yield from run.train()
+        yield Phase("judging the clusters")
+        return run.result()
+
+
+class Run:
+    """One running study: what is learned so far, and how it is shown."""
+
+    def __init__(self, study: IIC, images, device):
+        self.study, self.images, self.device = study, images, device
+        self.classes, self.count = len(images.classes), study.clusters_for(len(images.classes))
+        self.curves: dict[str, list[tuple[float, float]]] = {}
+        self.first = self.release(0)
+        if bool((self.first == self.first[:1]).all()):
+            raise Failed(
+                "All training pictures are the same, so there is nothing to tell apart. Choose"
+                " other pictures."
+            )
+
+    def release(self, draw: int):
+        """The training pictures (n, c, h, w) on the device, as they leave the phones in one draw of
+        the noise.
+
+        Everything below is computed from them alone (lengths, whitening, clusters):
+        post-processing, which costs no privacy.
+        """
+        if self.study.releases == "corrected" or self.study.images == "raw":
+            draw = 0
+        if draw == 0 and hasattr(self, "first"):
+            return self.first
+        return self._fitted(self.images.train_images, "train", draw)
+
+    def _fitted(self, shown: np.ndarray, part: str, draw: int = 0):
+        import torch
+
+        from engine.studies.clustering.invariant_information import fitted
+
+        pixels = torch.from_numpy(self.study.released(shown, part, draw))
+        return torch.cat([fitted(some.to(self.device)) for some in pixels.split(10_000)])
+
+    def prepare(self):
+        """The views and the untrained network."""
+        from engine.studies.clustering.invariant_information import (
+            Clustering,
+            PictureViews,
+            ScatteredViews,
+        )
+
+        study = self.study
+        fresh = study.releases == "as_published" and study.images == "noised"
+        self.views = (
+            ScatteredViews(study.views, study.seed, self.device)
+            if study.network == "scattering"
+            else PictureViews(study.views, WIDTHS[study.network], fresh, study.seed)
+        )
+        for done, total in self.views.prepare(self.release):
+            yield Phase("looking at the pictures", done, total)
+        self.clustering = Clustering(
+            study, self.views, self.count, study.heads == "alternating", self.device
+        )
+
+    def train(self):
+        """All epochs."""
+        study, clustering = self.study, self.clustering
+        each = clustering.steps * study.passes
+        points, shown = (
+            math.ceil(study.epochs / MOST_POINTS),
+            math.ceil(study.epochs / MOST_PICTURES),
+        )
+        for epoch in range(1, study.epochs + 1):
+            for step in clustering.epoch():
+                yield Phase("learning", (epoch - 1) * each + step, each * study.epochs)
+            if epoch % points == 0 or epoch % shown == 0 or epoch == study.epochs:
+                yield from self._points(epoch)
+            if epoch % shown == 0 or epoch == study.epochs:
+                yield from (
+                    Picture(name, png)
+                    for name, png in self.drawn(least_of(clustering.losses.tolist())).items()
+                )
+
+    def _points(self, epoch: int):
+        """A point for each sub-head's loss and its matched error; true labels judge here and do
+        nothing else.
+        """
+        self.assigned = self.clustering.assigned(self.views.originals()).cpu().numpy()
+        for head, (loss, found) in enumerate(zip(self.clustering.losses.tolist(), self.assigned)):
+            wrong = 1 - matched_share(self.images.train_labels, found, self.classes, self.count)
+            for name, value in ((f"loss_head_{head}", loss), (f"error_head_{head}", wrong)):
+                self.curves.setdefault(name, []).append((float(epoch), float(value)))
+                yield Point(name, float(epoch), float(value))
+
+    def drawn(self, head: int) -> dict[str, bytes]:
+        """Of one sub-head: the same pictures in the rows of their clusters as of now, and the
+        confusion matrix.
+        """
+        rows = np.linspace(
+            0, len(self.images.train_images) - 1, min(SHOWN, len(self.images.train_images))
+        ).astype(int)
+        found = self.assigned[head]
+        table = cluster_matching.confusion(
+            self.images.train_labels, found, self.classes, self.count
+        )
+        order = cluster_matching.order(cluster_matching.match(table))
+        # a cluster's row: those that stand for the first classes come first
+        place = np.argsort(order)
+        shown = self.first[rows].permute(0, 2, 3, 1).cpu().numpy()
+        sheet = cluster_matching.sheet(
+            np.stack([imaging.stretch(p) for p in shown]), place[found[rows]], self.count
+        )
+        return {"moving": imaging.png(sheet), "confusion": imaging.png(heat(table[:, order]))}
+
+    # --- the result -------------------------------------------------------------------------------
+
+    def result(self) -> Result:
+        """The clusters of the sub-head with the lowest loss, judged by true labels."""
+        losses = self.clustering.final_losses().tolist()
+        head = least_of(losses)
+        labels, found = self.images.train_labels, self.assigned[head]
+        judged = cluster_matching.judge(labels, found, self.classes, self.count)
+        test = self.clustering.assigned(self.seen_test()).cpu().numpy()[head]
+        accuracies = [
+            matched_share(labels, each, self.classes, self.count) for each in self.assigned
+        ]
+        right = judged.matching[test] == self.images.test_labels
+        beside = scores.beside(labels, judged.matching[found], "matched_accuracy")
+        metrics = beside | {
+            "matched_accuracy": judged.accuracy,
+            "test_accuracy": float(right.mean()),
+            "nmi": judged.nmi,
+            "ari": judged.ari,
+            "unmatched_accuracy": judged.unmatched_accuracy,
+            "loss": losses[head],
+            "best_matched_accuracy": max(accuracies),
+            "releases": self.study.release_count,
+        }
+        return Result(
+            metrics=metrics,
+            guarantee=self.study.guarantee(),
+            curves=self.curves,
+            pictures=self.drawn(head),
+            arrays={
+                "labels": found.astype(np.int16),
+                "test_clusters": test.astype(np.int16),
+                "confusion": judged.confusion,
+                "matching": judged.matching.astype(np.int16),
+            },
+            facts=self.facts(head, losses, accuracies),
+        )
+
+    def seen_test(self):
+        """The test pictures as the network sees them: with a noise draw of their own, where
+        pictures are noised.
+        """
+        import torch
+
+        shown = self._fitted(self.images.test_images, "test")
+        return torch.cat([self.views.seen(part) for part in shown.split(10_000)])
+
+    def facts(self, head: int, losses: list[float], accuracies: list[float]) -> dict:
+        """What ran, and each sub-head's figures. best_head is chosen with labels, for comparison
+        only.
+        """
+        sigma = self.study.sigma(self.study.epsilon) if self.study.images == "noised" else 0.0
+        return {
+            "network": NETWORKS[self.study.network],
+            "clusters": self.count,
+            "over_clusters": max(self.count, self.study.over_clusters),
+            "chosen_head": head,
+            "best_head": int(np.argmax(accuracies)),
+            "head_losses": losses,
+            "head_accuracies": accuracies,
+            "classes": list(self.images.classes),
+            "sigma": sigma,
+            "weights": sum(p.numel() for p in self.clustering.trunk.parameters()),
+            "warnings": self.warnings(losses[head]),
+        }
+
+    def warnings(self, loss: float) -> list[str]:
+        """What a reader should know before believing the numbers. loss: of the chosen sub-head."""
+        labels, names = self.images.train_labels, self.images.classes
+        return [
+            *self.study.formula_warnings(self.study.release_count),
+            *cluster_matching.warnings(self.classes, self.count),
+            *cautions.uninformed(loss, self.count, self.study.entropy_weight),
+            *cautions.of(self.images),
+            *scores.warnings(labels, names, "training"),
+        ]
+
+
+# --- judging and drawing --------------------------------------------------------------------------
+
+
+def least_of(losses: list[float]) -> int:
+    """Which sub-head has the least loss. One that is no number is never the best; Failed where all
+    are none.
+    """
+    if not np.isfinite(losses).any():
+        raise Failed(
+            "The training diverged: no sub-head's loss is a number any more. "
+            "Take a smaller learning rate."
+        )
+    return int(np.nanargmin(np.where(np.isfinite(losses), losses, np.nan)))
+
+
+def matched_share(labels: np.ndarray, found: np.ndarray, classes: int, count: int) -> float:
+    """The share of pictures whose cluster stands for their class, under the best one-to-one
+    matching, in [0, 1].
+    """
+    table = cluster_matching.confusion(labels, found, classes, count)
+    matching = cluster_matching.match(table)
+    matched = np.flatnonzero(matching >= 0)
+    return float(table[matching[matched], matched].sum() / max(1, len(labels)))
+
+
+def heat(table: np.ndarray, pixels: int = 280) -> np.ndarray:
+    """(classes, clusters) counts → (h, w, 3) uint8: the share of each class in each cluster, white
+    for none, dark blue for all.
+    """
+    shares = table / np.maximum(table.sum(1, keepdims=True), 1)
+    colours = 255 + shares[..., None] * (np.array([8, 48, 107]) - 255)
+    factor = max(1, pixels // max(table.shape))
+    return colours.round().astype(np.uint8).repeat(factor, 0).repeat(factor, 1)

@@ -1,0 +1,444 @@
+"""Invariant Information Clustering (Ji, Henriques, Vedaldi 2019): loss, transformations, networks
+and training. torch.
+
+A picture and a transformed copy of it should fall into the same cluster, and the clusters should be
+about equally full. Both are one number: the mutual information of the two cluster numbers, which is
+to be large.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from engine.core.streams import derive_seed
+from engine.learning.scattering import MAPS, Scattering
+
+SIDE = 32  # larger pictures are averaged down to so many pixels a side
+COMPONENTS = 128  # of the whitened scattering features
+# numbers from which the whitening is computed: 2,500 pictures of 3,969 features
+MOST_FITTED = 10_000_000
+# on whitened features while learning, so that the few copies in the pool are not learned by heart
+FEATURE_NOISE = 0.1
+MOST_OVER = 8  # over-clustering sub-heads: they only help the trunk to learn, and are dear
+CHUNK = 500  # pictures at a time where nothing is learned
+# shift in pixels, each way
+TURN, ZOOM, SHEAR, SHIFT, JITTER = math.radians(20), 0.15, 0.2, 2.0, 0.2
+
+
+# --- the loss -------------------------------------------------------------------------------------
+
+
+def information_loss(
+    logits: torch.Tensor, transformed: torch.Tensor, entropy_weight: float = 1.0
+) -> torch.Tensor:
+    """The negative mutual information between the clusters of pictures and those of their
+    transformed copies, in nats.
+
+    logits (..., n, k) of n pictures; transformed (..., views, n, k) of their copies; leading
+    dimensions are sub-heads, each with a loss of its own → (...,) float64. With p = softmax of
+    logits and p' of transformed, over all n·views pairs,
+
+        P = 1/(n·views) Σ_i Σ_v p_i p'_ivᵀ,  symmetrised: (P + Pᵀ)/2,  P_c = Σ_c' P_cc'
+        loss = −Σ_cc' P_cc' (ln P_cc' − λ ln P_c − λ ln P_c')
+
+    λ = entropy_weight; above 1 it rewards equally full clusters more. Softmaxes come from
+    log-softmaxes in the logits' own precision, the tables are summed in float64: within 1e-6 of the
+    formula in float64 throughout. Finite, with a finite gradient, whatever the finite logits.
+    """
+    first = F.log_softmax(logits, -1).exp()
+    # its pairs share their first half, so a mean serves
+    second = F.log_softmax(transformed, -1).exp().mean(-3)
+    joint = first.double().transpose(-1, -2) @ second.double() / logits.shape[-2]  # (..., k, k)
+    joint = (joint + joint.transpose(-1, -2)) / 2
+    return 2 * entropy_weight * x_log_x(joint.sum(-1)).sum(-1) - x_log_x(joint).sum((-1, -2))
+
+
+def x_log_x(x: torch.Tensor) -> torch.Tensor:
+    """x ln x of x ≥ 0, element by element, 0 at 0, and there with gradient 0.
+
+    A joint probability is 0 here only where every pair's share of it is too small to be a number
+    (below 1e-45 from float32 logits), and so is each share's derivative: its product with the slope
+    of x ln x, a few hundred, is as good as 0. Nothing is clamped.
+    """
+    positive = x > 0
+    return torch.where(positive, x * torch.where(positive, x, 1).log(), 0)
+
+
+# --- transformations ------------------------------------------------------------------------------
+
+
+def transformed(pictures: torch.Tensor, generator: torch.Generator, size: int = 0) -> torch.Tensor:
+    """A randomly cropped, turned, zoomed, sheared and brightened copy of each: (n, c, h, w) → (n,
+    c, size, size) float.
+
+    size 0 keeps the pictures' own, and then the crop is a shift. All is one bilinear grid_sample;
+    what falls outside is 0. The draws are made on the CPU, the same for every device. Up to 20° of
+    turn, 15 % of zoom, 0.2 of shear and 20 % of brightness, each way.
+    """
+    n, _, h, w = pictures.shape
+    draws = torch.rand(n, 7, generator=generator).mul_(2).sub_(1)  # in [-1, 1]
+    grid = F.affine_grid(
+        _affine(draws, h, w, size).to(pictures.device),
+        [n, 1, size or h, size or w],
+        align_corners=False,
+    )
+    copies = F.grid_sample(
+        pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
+    brightness = (1 + JITTER * draws[:, 6]).to(pictures.device)
+    return copies * brightness[:, None, None, None]
+
+
+def _affine(draws: torch.Tensor, h: int, w: int, size: int) -> torch.Tensor:
+    """(n, 7) in [-1, 1] → (n, 2, 3): from places in the copy to places in the picture, both from -1
+    to 1.
+    """
+    turn, shear, zoom = TURN * draws[:, 0], SHEAR * draws[:, 1], torch.exp(ZOOM * draws[:, 2:4])
+    # the part of the picture that the crop shows
+    kept = torch.tensor([(size or w) / w, (size or h) / h])
+    shift = torch.maximum(1 - kept, 2 * SHIFT / torch.tensor([w, h])) * draws[:, 4:6]
+    cos, sin = torch.cos(turn), torch.sin(turn)
+    x = torch.stack(
+        [zoom[:, 0] * cos * kept[0], zoom[:, 0] * (shear * cos - sin) * kept[1], shift[:, 0]], 1
+    )
+    y = torch.stack(
+        [zoom[:, 1] * sin * kept[0], zoom[:, 1] * (shear * sin + cos) * kept[1], shift[:, 1]], 1
+    )
+    return torch.stack([x, y], 1)
+
+
+def fitted(pictures: torch.Tensor) -> torch.Tensor:
+    """(n, h, w, c) float, not negative → (n, c, h', w') with at most 32 pixels a side, each picture
+    scaled to length 9.
+
+    9 is about the length of a digit with pixels in [0, 1]. Each picture by itself: nothing of
+    another picture enters.
+    """
+    x = pictures.permute(0, 3, 1, 2)
+    if max(x.shape[2:]) > SIDE:
+        x = F.adaptive_avg_pool2d(x, SIDE)
+    lengths = x.flatten(1).norm(dim=1)
+    # a black picture stays black
+    return x * torch.where(lengths > 0, 9 / lengths, 0)[:, None, None, None]
+
+
+# --- two ways to look at a picture ----------------------------------------------------------------
+
+
+class ScatteredViews:
+    """Each picture and `views` transformed copies, as whitened scattering features that are
+    computed once: a pool on the device.
+    """
+
+    def __init__(self, views: int, seed: int, device: torch.device):
+        self.views, self.scattering = views, Scattering().to(device)
+        self.draws = torch.Generator().manual_seed(derive_seed("iic views", seed))
+        self.whitening: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def prepare(self, release) -> Iterator[tuple[int, int]]:
+        """Fill the pool (1 + views, n, components); release(v) → the pictures (n, c, h, w) that
+        copy v is made of. Yields (done, total).
+        """
+        originals = release(0)
+        self.whitening = self._whitening(originals)
+        self.pool = torch.empty(
+            1 + self.views, len(originals), self.whitening[1].shape[1], device=originals.device
+        )
+        done, total = 0, self.pool.shape[0] * self.pool.shape[1]
+        for view in range(1 + self.views):
+            pictures = release(view) if view else originals
+            for slot, part in zip(self.pool[view].split(CHUNK), pictures.split(CHUNK)):
+                slot.copy_(self.seen(transformed(part, self.draws) if view else part))
+                done += len(part)
+                yield done, total
+
+    def features(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(n, c, h, w) → (n, c·81·h/4·w/4) scattering features."""
+        return torch.cat([self.scattering(part).flatten(1) for part in pictures.split(CHUNK)])
+
+    def seen(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(n, c, h, w) → (n, components): what the network gets, of any pictures."""
+        mean, axes = self.whitening
+        return (self.features(pictures) - mean) @ axes
+
+    def _whitening(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean (features,) and axes (features, components) of the first pictures' features, so that
+        each component has variance 1.
+        """
+        _, c, h, w = pictures.shape
+        size = c * MAPS * -(-h // 4) * -(-w // 4)
+        features = self.features(pictures[: max(2 * COMPONENTS, MOST_FITTED // size)])
+        mean = features.mean(0)
+        return mean, whitened_axes(features - mean, COMPONENTS, self.draws)
+
+    def network(self, seed: int) -> Trunk:
+        """An untrained network for what `seen` gives."""
+        width, draws = 256, torch.Generator().manual_seed(derive_seed("iic trunk", seed))
+        return Trunk(
+            [
+                linear(self.pool.shape[2], width, draws),
+                nn.ReLU(),
+                linear(width, width, draws),
+                nn.ReLU(),
+            ],
+            width,
+        )
+
+    def epoch(self) -> None:
+        """Nothing: the pool stays as it is."""
+
+    def batch(self, rows: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+        """Three different ones of each picture's 1 + views, the same three for the whole batch: (3,
+        rows, components) or fewer.
+
+        Pairs of two copies vary more than pairs of the picture with a copy: those stopped at
+        0.93-0.95 here, these went on to 0.97.
+        """
+        chosen = torch.randperm(1 + self.views, generator=draws)[:3]
+        batch = self.pool[chosen.to(rows.device)][:, rows]
+        return batch + FEATURE_NOISE * torch.randn(batch.shape, generator=draws).to(rows.device)
+
+    def originals(self) -> torch.Tensor:
+        """(n, components): each picture's own, not transformed."""
+        return self.pool[0]
+
+
+def whitened_axes(centred: torch.Tensor, count: int, draws: torch.Generator) -> torch.Tensor:
+    """(n, features) with mean 0 → (features, ≤ count): the strongest principal axes, each over its
+    standard deviation.
+
+    Halko, Martinsson, Tropp 2011, algorithm 4.4 (subspace iteration). Axes along which next to
+    nothing varies are left out, since whitening would blow up their rounding errors; there may be
+    none at all.
+    """
+    count = min(count, *centred.shape)
+    basis = torch.randn(centred.shape[1], min(count + 32, *centred.shape), generator=draws).to(
+        centred.device
+    )
+    for _ in range(6):
+        basis = torch.linalg.qr(centred.T @ (centred @ basis))[0]
+    _, strengths, right = torch.linalg.svd(centred @ basis, full_matrices=False)
+    kept = strengths[:count] > max(1e-4 * float(strengths[0]), 1e-6)
+    return (basis @ right.T)[:, :count][:, kept] * (
+        math.sqrt(len(centred)) / strengths[:count][kept]
+    )
+
+
+class PictureViews:
+    """The pictures themselves on the device, transformed anew in each batch, for a convolutional
+    network.
+    """
+
+    def __init__(self, views: int, width: int, fresh: bool, seed: int):
+        self.views, self.width, self.fresh = views, width, fresh
+        self.draws = torch.Generator().manual_seed(derive_seed("iic views", seed))
+
+    def prepare(self, release) -> Iterator[tuple[int, int]]:
+        """Take the pictures (n, c, h, w) that release(0) gives; release(draw) gives others where
+        every view has noise of its own.
+        """
+        self.release, self.pictures, self.drawn = release, release(0), 0
+        self.size = self.pictures.shape[-1] * 6 // 7  # 24 of 28, as the paper
+        yield 1, 1
+
+    def epoch(self) -> None:
+        """Where each view has noise of its own: draw it again for the picture and for all its
+        copies.
+        """
+        if self.fresh:
+            self.current = [self.release(self.drawn + v) for v in range(1 + self.views)]
+            self.drawn += 1 + self.views
+
+    def seen(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(n, c, h, w) → its middle (n, c, size, size)."""
+        top, left = ((side - self.size) // 2 for side in pictures.shape[2:])
+        return pictures[:, :, top : top + self.size, left : left + self.size]
+
+    def network(self, seed: int) -> Trunk:
+        """The paper's network for digits, narrower where asked for."""
+        draws = torch.Generator().manual_seed(derive_seed("iic trunk", seed))
+        return convolutions(self.pictures.shape[1], self.size, self.width, draws)
+
+    def batch(self, rows: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+        """Each picture's middle and `views` transformed copies: (1 + views, rows, c, size, size)."""
+        of = self.current if self.fresh else [self.pictures] * (1 + self.views)
+        copies = transformed(torch.cat([pictures[rows] for pictures in of[1:]]), draws, self.size)
+        return torch.cat([self.seen(of[0][rows]), copies]).reshape(
+            1 + self.views, len(rows), *copies.shape[1:]
+        )
+
+    def originals(self) -> torch.Tensor:
+        """(n, c, size, size): each picture's middle."""
+        return self.seen(self.pictures)
+
+
+# --- networks -------------------------------------------------------------------------------------
+
+
+class Trunk(nn.Sequential):
+    """Layers that end in `outputs` numbers a picture: what all heads look at."""
+
+    def __init__(self, layers: list[nn.Module], outputs: int):
+        super().__init__(*layers)
+        self.outputs = outputs
+
+
+def linear(inputs: int, outputs: int, draws: torch.Generator) -> nn.Linear:
+    """A layer with He et al.'s (2015) normal initialisation, drawn from a generator of its own."""
+    return _drawn(nn.Linear(inputs, outputs, device="meta"), inputs, draws)
+
+
+def convolutions(channels: int, size: int, width: int, draws: torch.Generator) -> Trunk:
+    """The network of Ji et al. for MNIST (appendix, "VGG-like"): 5 x 5 convolutions, batch norm,
+    ReLU, a pooling between each.
+
+    (n, channels, size, size) → (n, outputs); width, 2·, 4· and 8·width filters, 64 in the paper.
+    Raises ValueError below 8 pixels.
+    """
+    if size < 8:
+        raise ValueError(f"this network needs crops of at least 8 x 8 pixels, not {size} x {size}")
+    layers, inputs = [], channels
+    for level in range(4):
+        outputs = width * 2**level
+        layers += [nn.MaxPool2d(2)] if level else []
+        layers += [
+            _drawn(
+                nn.Conv2d(inputs, outputs, 5, padding=2, bias=False, device="meta"),
+                25 * inputs,
+                draws,
+            ),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+        ]
+        inputs = outputs
+    return Trunk([*layers, nn.Flatten()], outputs * (size // 8) ** 2)
+
+
+def _drawn(layer: nn.Module, fan_in: int, draws: torch.Generator) -> nn.Module:
+    """A layer from the meta device, where the global generator is not asked, with weights N(0,
+    2/fan_in) and biases 0.
+    """
+    layer = layer.to_empty(device="cpu")
+    nn.init.normal_(layer.weight, 0, math.sqrt(2 / fan_in), generator=draws)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Heads(nn.Module):
+    """Sub-heads, each a linear layer and a softmax of its own, all as one matrix: (n, inputs) →
+    (sub_heads, n, clusters) logits.
+
+    Weights are scaled so that the logits of `sample` (n, inputs) have a standard deviation of 2 at
+    first: with the usual tiny ones training stalls where all clusters are alike
+    (docs/clustering.md).
+    """
+
+    def __init__(self, sample: torch.Tensor, sub_heads: int, clusters: int, draws: torch.Generator):
+        super().__init__()
+        self.shape = (sub_heads, clusters)
+        weight = torch.randn(sub_heads, clusters, sample.shape[1], generator=draws).to(
+            sample.device
+        )
+        spread = (
+            (sample @ weight.flatten(0, 1).T).reshape(len(sample), sub_heads, clusters).std((0, 2))
+        )
+        weight *= (2 / spread.clamp_min(1e-12))[:, None, None]
+        self.weight = nn.Parameter(weight.flatten(0, 1))
+        self.bias = nn.Parameter(torch.zeros(sub_heads * clusters, device=sample.device))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return F.linear(features, self.weight, self.bias).reshape(-1, *self.shape).transpose(0, 1)
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+class Clustering:
+    """A trunk with main and over-clustering heads, their optimizer and the views that they learn
+    from.
+
+    Both kinds of head learn in every step, from the same forward pass. The paper lets them take
+    turns, in each epoch a pass over the pictures for the over-clustering heads and then one for the
+    main heads, at twice the work: `turns` does that.
+    """
+
+    def __init__(self, study, views, clusters: int, turns: bool, device: torch.device):
+        self.study, self.views, self.device = study, views, device
+        self.draws = torch.Generator().manual_seed(derive_seed("iic batches", study.seed))
+        self.trunk = views.network(study.seed).to(device)
+        with torch.no_grad():
+            sample = self.trunk(views.originals()[:CHUNK])
+        start = torch.Generator().manual_seed(derive_seed("iic heads", study.seed))
+        self.main = Heads(sample, study.sub_heads, clusters, start)
+        self.over = Heads(
+            sample, min(study.sub_heads, MOST_OVER), max(clusters, study.over_clusters), start
+        )
+        parameters = [*self.trunk.parameters(), *self.main.parameters(), *self.over.parameters()]
+        self.optimizer = torch.optim.Adam(parameters, lr=study.learning_rate)
+        # an epoch; the rest of the pictures waits for the next
+        self.steps = len(views.originals()) // study.batch_size
+        self.passes = [[self.over], [self.main]] if turns else [[self.over, self.main]]
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self.optimizer, self.steps * study.epochs * len(self.passes)
+        )
+
+    def epoch(self) -> Iterator[int]:
+        """One pass over the pictures; yields the number of steps done in it. `losses` (sub_heads,)
+        is then its mean, in nats.
+        """
+        self.views.epoch()
+        self.trunk.train()
+        for turn, heads in enumerate(self.passes):
+            rows = torch.randperm(len(self.views.originals()), generator=self.draws).to(self.device)
+            total = torch.zeros(heads[-1].shape[0], dtype=torch.float64, device=self.device)
+            for step, batch in enumerate(rows.split(self.study.batch_size)[: self.steps]):
+                total += self._step(self.views.batch(batch, self.draws), heads)
+                yield turn * self.steps + step + 1
+        self.losses = total / self.steps
+
+    def _step(self, pictures: torch.Tensor, heads: list[Heads]) -> torch.Tensor:
+        """pictures (1 + copies, batch, ...) → the last of the heads' losses (sub_heads,), before
+        the optimizer's step.
+        """
+        features = self.trunk(pictures.flatten(0, 1))
+        losses = []
+        for head in heads:
+            # (sub_heads, 1 + copies, batch, clusters)
+            logits = head(features).unflatten(1, pictures.shape[:2])
+            losses.append(information_loss(logits[:, 0], logits[:, 1:], self.study.entropy_weight))
+        self.optimizer.zero_grad()
+        sum(loss.mean() for loss in losses).backward()
+        self.optimizer.step()
+        self.schedule.step()
+        return losses[-1].detach()
+
+    @torch.no_grad()
+    def logits(self, seen: torch.Tensor) -> torch.Tensor:
+        """What views.seen gives for n pictures → the main sub-heads' logits (sub_heads, n,
+        clusters), on the device.
+        """
+        self.trunk.eval()
+        return torch.cat([self.main(self.trunk(part)) for part in seen.split(CHUNK)], 1)
+
+    def assigned(self, seen: torch.Tensor) -> torch.Tensor:
+        """What views.seen gives for n pictures → (sub_heads, n) cluster numbers."""
+        return self.logits(seen).argmax(-1)
+
+    @torch.no_grad()
+    def final_losses(self) -> torch.Tensor:
+        """(sub_heads,) float64, in nats: each main sub-head's loss over all pictures and the copies
+        that a batch has, as of now.
+        """
+        found = []
+        for rows in torch.arange(len(self.views.originals()), device=self.device).split(CHUNK):
+            found.append(
+                torch.stack([self.logits(view) for view in self.views.batch(rows, self.draws)], 1)
+            )
+        logits = torch.cat(found, 2)  # (sub_heads, 1 + copies, n, clusters)
+        return information_loss(logits[:, 0], logits[:, 1:], self.study.entropy_weight)

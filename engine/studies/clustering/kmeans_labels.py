@@ -1,0 +1,210 @@
+"""Study `kmeans_labels`: K-means finds ten heaps of pictures, noised or not, without seeing a label
+(report 1, figure 3).
+
+Lloyd's algorithm by scikit-learn, some iterations at a time, so that one can watch the centres
+sharpen.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.core.parameters import parameter
+from engine.core.study import Failed, Phase, Picture, Point, Refused, Result
+from engine.datasets import imaging, registry
+from engine.evaluation import cautions, scores
+from engine.studies.clustering import cluster_matching
+from engine.studies.local_noise import LocalNoise
+
+ITERATIONS = 100  # at most; 60,000 digits settle after 40 to 100
+CHUNK = 10  # iterations between two looks
+SHOWN = 20  # pictures of each cluster in the gallery
+FREE = (
+    "The clusters were found in the noised pictures alone: that is post-processing and costs no"
+    " further privacy. True labels only judge them: accuracies, matching and confusion matrix use"
+    " them, and the gallery shows the owners' own pictures; neither is covered."
+)
+NO_PROMISE = "Labels found by clustering pictures that were not noised carry no promise either."
+
+
+class KMeansLabels(LocalNoise):
+    """Cluster the training pictures; judge the clusters by the true labels, before and after
+    matching.
+    """
+
+    NAME, VERSION = "kmeans_labels", 3
+    TITLE = "Labels by K-means"
+    PRESETS = {
+        "quick": {},
+        "tiny": {"clusters": 4, "starts": 1},
+        "report": {"dataset": "mnist", "calibration": "textbook", "sensitivity": "report"},
+        "best": {"dataset": "mnist"},
+    }
+
+    clusters: int = parameter(
+        "Clusters",
+        0,
+        low=0,
+        high=300,
+        help="How many heaps to make; 0: as many as there are classes.",
+    )
+    starts: int = parameter(
+        "Starts",
+        4,
+        low=1,
+        high=20,
+        help=(
+            "How often to begin anew, from other first centres. The tightest heaps are kept, "
+            "by their spread and never by labels."
+        ),
+    )
+
+    def check(self, n: int, classes: int) -> int:
+        """The number of clusters; refuses more clusters than pictures."""
+        count = self.clusters or classes
+        if count > n:
+            raise Refused(
+                "clusters",
+                f"clusters: {count} is not allowed; {self.dataset} has {n} training pictures",
+            )
+        return count
+
+    def fitting(self, shown) -> dict:
+        """At most a cluster a picture."""
+        return {"clusters": len(shown.classes)} if self.clusters > shown.train_size else {}
+
+    def work(self) -> float:
+        """Starts times pictures times clusters."""
+        shown = registry.exhibits(self.dataset)
+        return self.starts * shown.train_size * (self.clusters or len(shown.classes))
+
+    def kind(self) -> str:
+        """Runs of one kind take time in proportion to their work."""
+        return f"{self.NAME}:{self.dataset}"
+
+    def run(self, lab):
+        """Yield centres and inertia as they settle; return clusters, matching and how well they
+        fit.
+        """
+        yield Phase("reading the pictures")
+        images = lab.images(self.dataset)
+        count = self.check(len(images.train_images), len(images.classes))
+        yield Phase("noising the pictures")
+        train = self.released(images.train_images, "train").reshape(len(images.train_images), -1)
+        if not train.any():
+            raise Failed("All training pictures are black: there is nothing to cluster.")
+        model, curves = yield from self._cluster(train, images.train_images, count)
+        test = self.released(images.test_images, "test").reshape(len(images.test_images), -1)
+        return self._result(images, model, curves, model.predict(test), count)
+
+    def _cluster(self, train: np.ndarray, pixels: np.ndarray, count: int):
+        """Several starts; the one whose heaps are tightest is kept, by inertia and never by labels.
+
+        Returns (fitted KMeans, curves).
+        """
+        best, curves = None, {}
+        for start in range(self.starts):
+            model = yield from self._settle(train, count, start, curves)
+            if best is None or model.inertia_ < best.inertia_:
+                best = model
+                yield Picture(
+                    "clusters", self._gallery(pixels, model.labels_, model.cluster_centers_, None)
+                )
+        return best, curves
+
+    def _settle(self, train: np.ndarray, count: int, start: int, curves: dict):
+        """K-means++ (Arthur and Vassilvitskii 2007), then Lloyd's iterations until nothing moves.
+
+        Returns the fitted KMeans.
+        """
+        from sklearn.cluster import KMeans, kmeans_plusplus
+
+        centres, _ = kmeans_plusplus(
+            train, count, random_state=np.random.RandomState([self.seed, start])
+        )
+        for done in range(CHUNK, ITERATIONS + 1, CHUNK):
+            model = KMeans(count, init=centres, n_init=1, max_iter=CHUNK, tol=0).fit(train)
+            centres = model.cluster_centers_
+            curves.setdefault(f"inertia_{start + 1}", []).append(
+                (float(done), float(model.inertia_ / len(train)))
+            )
+            yield Point(f"inertia_{start + 1}", *curves[f"inertia_{start + 1}"][-1])
+            yield Phase(
+                f"clustering, start {start + 1} of {self.starts}",
+                start * ITERATIONS + done,
+                self.starts * ITERATIONS,
+            )
+            if model.n_iter_ < CHUNK:
+                break
+        return model
+
+    def _gallery(
+        self, pixels: np.ndarray, found: np.ndarray, centres: np.ndarray, belongs: np.ndarray | None
+    ) -> bytes:
+        """PNG: a row a cluster, its centre first. pixels (n, h, w, c) are the owners' own, for
+        those who look on.
+        """
+        drawn = [imaging.stretch(c.reshape(pixels.shape[1:]).clip(0)) for c in centres]
+        return imaging.png(
+            cluster_matching.sheet(pixels, found, len(centres), belongs, np.stack(drawn), SHOWN)
+        )
+
+    def _result(self, images, model, curves, test_found: np.ndarray, count: int) -> Result:
+        found = model.labels_.astype(np.int64)
+        judged = cluster_matching.judge(images.train_labels, found, len(images.classes), count)
+        matching, arranged = judged.matching, cluster_matching.order(judged.matching)
+        # the gallery's rows in the order of the classes that they stand for
+        rows = np.argsort(arranged)[found]
+        test_right = (
+            float((matching[test_found] == images.test_labels).mean()) if len(test_found) else 0.0
+        )
+        gallery = self._gallery(
+            images.train_images,
+            rows,
+            model.cluster_centers_[arranged],
+            _rows_of_labels(images.train_labels, matching[arranged]),
+        )
+        beside = scores.beside(images.train_labels, matching[found], "matched_accuracy")
+        warnings = [
+            *self.formula_warnings(),
+            *cluster_matching.warnings(len(images.classes), count),
+            *cautions.of(images),
+            *scores.warnings(images.train_labels, images.classes, "training"),
+        ]
+        return Result(
+            metrics=beside
+            | {
+                "matched_accuracy": judged.accuracy,
+                "unmatched_accuracy": judged.unmatched_accuracy,
+                "test_accuracy": test_right,
+                "nmi": judged.nmi,
+                "ari": judged.ari,
+                "inertia": float(model.inertia_ / len(found)),
+            },
+            guarantee=self.picture_guarantee(more=FREE if self.images == "noised" else NO_PROMISE),
+            curves=curves,
+            pictures={"clusters": gallery},
+            arrays={
+                "labels": found.astype(np.int16),
+                "test_labels": test_found.astype(np.int16),
+                "confusion": judged.confusion,
+                "matching": judged.matching,
+                "centres": model.cluster_centers_.astype(np.float32),
+            },
+            facts={
+                "classes": list(images.classes),
+                "clusters": count,
+                "warnings": warnings,
+                "shape": list(images.train_images.shape[1:]),
+            },
+        )
+
+
+def _rows_of_labels(labels: np.ndarray, standing_for: np.ndarray) -> np.ndarray:
+    """labels (n,) → the row of the gallery that each picture belongs to; -1 where no row stands for
+    its label.
+    """
+    row_of = np.full(int(max(labels.max(initial=0), standing_for.max(initial=0))) + 1, -1)
+    rows = np.flatnonzero(standing_for >= 0)
+    row_of[standing_for[rows]] = rows
+    return row_of[labels]

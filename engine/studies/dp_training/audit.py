@@ -1,0 +1,244 @@
+"""Study `audit`: the same training once more with canaries among its pictures.
+
+How much ε can be shown to have been spent, and did it keep its promises?
+
+One training is enough (Steinke, Nasr and Jagielski 2023). The accountant's ε is a ceiling: no
+attack can show more, if the training is right. The audit's is a floor: so much was given away,
+whatever the mathematics says. A floor above the ceiling means that the training is wrong. So that
+one can see an auditor at work, errors can be planted.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from engine.core.parameters import parameter
+from engine.core.study import Guarantee, Phase, Point, Refused, Result
+from engine.datasets import registry
+from engine.privacy import accounting
+from engine.studies.dp_training.dp_training import DPTraining
+from engine.studies.shared.features import MAPS, MOST_BYTES
+
+MARKERS, GROUPS = 1500, 2  # rows that are always in, and the columns that they share
+CHEATS = {
+    "none": "nobody cheats",
+    "no clipping": "clipping is left out",
+    "half the noise": "half of the noise",
+    "shuffled batches": "shuffled batches",
+    "float32 noise": "noise of float32 draws",
+}
+
+
+class Audit(DPTraining):
+    """DP-SGD with canaries: the floor on ε that right guesses prove, and checks of the mechanism."""
+
+    # whatever changes a training changes its audit
+    NAME, VERSION = "audit", 100 * DPTraining.VERSION + 3
+    TITLE = "An audit of training under differential privacy"
+    PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 3, "canaries": 300, "noise_multiplier": 1.0}}
+    SERIES: ClassVar[dict[str, str]] = {}
+
+    canaries: int = parameter(
+        "Canaries",
+        2000,
+        low=20,
+        high=20_000,
+        scale="log",
+        help=(
+            "Made-up examples that nobody else resembles, each put among the pictures or left out"
+            " by a coin flip. More of them show more."
+        ),
+    )
+    cheat: str = parameter(
+        "Does the trainer cheat?",
+        "none",
+        choices=CHEATS,
+        pattern="^(none|no clipping|half the noise|shuffled batches|float32 noise)$",
+        help="An error that is planted behind the accountant's back. The auditor should find it.",
+    )
+
+    def check(self, shown) -> None:
+        """As the training's, and: there must be noise to audit, and memory for the canaries."""
+        super().check(shown)
+        if not self.private or self.noise_multiplier == 0:
+            raise Refused(
+                "private", "private: False is not allowed; without noise there is no ε to audit"
+            )
+        h, w, channels = shown.test_images.shape[1:]
+        entry = 1 if self.network == "cnn" else 2  # bytes
+        size, rows = (
+            entry
+            * (
+                h * w * channels
+                if self.network == "cnn"
+                else MAPS * channels * -(-h // 4) * -(-w // 4)
+            ),
+            shown.train_size + len(shown.test_images) + MARKERS,
+        )
+        need = lambda canaries: (rows + canaries / 2) * (size + entry * (canaries + GROUPS))
+        if need(self.canaries) > MOST_BYTES:
+            most = next(
+                (
+                    count
+                    for count in (10_000, 5000, 3000, 2000, 1000, 500, 200, 100, 50, 20)
+                    if need(count) <= MOST_BYTES
+                ),
+                0,
+            )
+            raise Refused(
+                "canaries",
+                f"canaries: {self.canaries} is not allowed; with so many on {self.dataset} the"
+                f" training would take {need(self.canaries) / 1e9:.1f} GB of memory; allowed: "
+                + (
+                    f"at most {most}, which fits into {MOST_BYTES / 1e9:.1f} GB"
+                    if most
+                    else "none, take a smaller data set"
+                ),
+            )
+
+    def work(self) -> float:
+        """That of the training, with more rows and longer ones."""
+        n = registry.exhibits(self.dataset).train_size
+        return super().work() * (1 + (self.canaries / 2 + MARKERS) / n) * (1 + self.canaries / 4000)
+
+    def kind(self) -> str:
+        """As the training's."""
+        return f"audit of {super().kind()}"
+
+    def run(self, lab):
+        """Yield the floor and the ceiling epoch by epoch; return what the auditor found."""
+        images, plan, training = yield from self.prepared(lab)
+        curves = yield from self._watch(training, plan)
+        yield Phase("adding up the exact ε")
+        promise = self.guarantee(plan)
+        return self._found(images, training, plan, promise, curves)
+
+    def training(self, lab, images, plan: dict):
+        """The training with canaries among its pictures, ready for its first step."""
+        from engine.attacks.auditing import Marks
+        from engine.attacks.canaries import MarkedCNN, MarkedLinear
+
+        rng = np.random.default_rng(self.derive_seed("canaries"))
+        marks = Marks.drawn(self.canaries, MARKERS, GROUPS, len(images.classes), rng)
+        if self.network == "cnn":
+            return MarkedCNN(self, plan, images, lab.device, marks, self.cheat)
+        found = yield from lab.need(self.features())
+        return MarkedLinear(
+            self,
+            plan,
+            images,
+            lab.device,
+            found.arrays["train"],
+            found.arrays["test"],
+            marks,
+            self.cheat,
+        )
+
+    def _watch(self, training, plan: dict):
+        """Train, and after each epoch say what could be shown by then."""
+        curves: dict[str, list[tuple[float, float]]] = {"floor": [], "ceiling": []}
+        for epoch in range(1, self.epochs + 1):
+            for step in range(plan["steps_per_epoch"]):
+                training.step()
+                yield Phase(
+                    "training with canaries",
+                    (epoch - 1) * plan["steps_per_epoch"] + step + 1,
+                    plan["steps"],
+                )
+            ceiling = accounting.rdp_epsilon(
+                plan["noise_multiplier"],
+                plan["sample_rate"],
+                epoch * plan["steps_per_epoch"],
+                self.delta,
+                plan["mean_noise"],
+            )
+            for name, value in (
+                ("floor", training.witness.floor(self.delta).epsilon),
+                ("ceiling", ceiling),
+            ):
+                curves[name].append((float(epoch), value))
+                yield Point(name, float(epoch), value)
+        return curves
+
+    def _found(self, images, training, plan: dict, promise: Guarantee, curves: dict) -> Result:
+        from engine.attacks.auditing import ALARM, CONFIDENCE, FALSE_ALARM, SEEN, floor
+
+        witness, marks, ceiling = training.witness, training.marks, promise.epsilon
+        found, checks = witness.floor(self.delta), witness.checks()
+        beyond = floor(witness.loss, marks.included, self.delta, ALARM).epsilon > ceiling
+        facts = {
+            "confidence": CONFIDENCE,
+            "alarm": ALARM,
+            "false_alarm": FALSE_ALARM,
+            "checks": [
+                {
+                    "name": c.name,
+                    "p": c.p,
+                    "kept": c.kept,
+                    "measured": c.measured,
+                    "error": c.error,
+                    "power": c.power,
+                    "blind": c.power < SEEN,
+                }
+                for c in checks
+            ],
+        }
+        return Result(
+            metrics={
+                "floor": found.epsilon,
+                "ceiling": ceiling,
+                "guesses": found.guesses,
+                "right": found.right,
+                "beyond": float(beyond),
+                "violated": float(beyond or not all(c.kept for c in checks)),
+                "test_accuracy": training.measure()["test_accuracy"],
+                "noise_multiplier": plan["noise_multiplier"],
+                "canaries_in": float(marks.included.sum()),
+            },
+            guarantee=self._attack_promise(promise),
+            curves=curves,
+            arrays={"scores": witness.loss.astype(np.float32), "included": marks.included},
+            facts=facts
+            | {
+                "warnings": (
+                    self._warnings(plan, training.divergence, images)
+                    + verdicts(facts["checks"], beyond)
+                )
+            },
+        )
+
+    def _attack_promise(self, promise: Guarantee) -> Guarantee:
+        """The network with canaries inside is for looking at only."""
+        return Guarantee(
+            unit=promise.unit,
+            epsilon=None,
+            delta=None,
+            mechanism="none: an audit, made by one who holds all pictures and the coins",
+            accountant=promise.accountant,
+            sampling=promise.sampling,
+            sample_rate=promise.sample_rate,
+            steps=promise.steps,
+            note=(
+                "What an audit finds is about the way of training, watched once with canaries"
+                " inside. The floor is wrong for at most 5 in 100 audits of a correct training;"
+                " whoever runs many and picks one has less to go by."
+            ),
+        )
+
+
+def verdicts(checks: list[dict], beyond: bool) -> list[str]:
+    """What an audit has found against the training, and what it could not have seen."""
+    found = [
+        f"A promise of the method is broken: {check['name']} ({check['measured']})."
+        for check in checks
+        if not check["kept"]
+    ]
+    if beyond:
+        found.append(
+            "The guesses prove more than was promised: so many right ones happen to a "
+            "training that keeps its promise in less than one of 1,000 audits."
+        )
+    blind = [check["error"] for check in checks if check["kept"] and check["blind"]]
+    return found + ([f"This audit could miss: {'; '.join(blind)}."] if blind else [])

@@ -1,0 +1,765 @@
+"""Study `dp_training`: a network trained under DP-SGD (report 3; Abadi et al. 2016), or without
+privacy as its twin.
+
+Every step draws a Poisson sample of the pictures, clips what each of them asks for, adds noise
+once, and steps. What learns is the report's CNN, or a linear model on fixed features, which learns
+more on so small a budget (Tramèr and Boneh 2021).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+from pydantic import model_validator
+
+from engine.core import parameters, rounding
+from engine.core.parameters import parameter
+from engine.core.study import Event, Guarantee, Phase, Picture, Point, Refused, Result, Study, build
+from engine.datasets import imaging, registry
+from engine.evaluation import cautions, scores
+from engine.privacy import accounting, neighbours
+from engine.studies.shared.features import Features
+
+# Picked on held-out training pictures, never on test pictures (docs/dp_training.md). Clipped
+# gradients are short, so steps may be longer with privacy.
+CNN_RATE = {
+    True: {"sgd": 1.0, "adam": 0.006, "adagrad": 0.05},
+    False: {"sgd": 0.3, "adam": 0.003, "adagrad": 0.03},
+}
+LINEAR_RATE = {
+    True: {"adam": 0.01, "adagrad": 0.1},
+    False: {"sgd": 0.4, "adam": 0.003, "adagrad": 0.02},
+}
+USUAL_CLIP = {"cnn": 1.0, "scattering": 0.1}
+# how far the noise of all steps together may carry each weight of the linear model: it sets its
+# rate
+WANDER = 0.07
+CLOTHES = {
+    "dataset": "fashion-mnist",
+    "straighten": False,
+    "batch_size": 4096,
+    "epochs": 40,
+    "learning_rate": 16.0,
+    "momentum": 0.9,
+}
+DIGITS = {"dataset": "mnist", "batch_size": 4096, "epochs": 20}
+CNN = {"network": "cnn", "batch_size": 250, "epochs": 20}
+LEAST_MEAN_NOISE = 0.5  # noise multiplier of the mean
+FRONTIER = (0.3, 0.6, 1.0, 2.0, 3.0, 5.0, 8.0, 16.0)  # ε around which its noise multipliers lie
+CLIPS = {"cnn": (0.5, 1.0, 2.0, 4.0, 8.0), "scattering": (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)}
+OPTIMIZER_NAMES = {"sgd": "SGD", "adam": "Adam", "adagrad": "Adagrad"}
+# of the privacy (as μ² in Gaussian DP) that goes into the noised mean, where its noise is not given
+MEAN_SHARE = 0.02
+SHOWN = 10  # right and wrong pictures on the page
+LEAST_NOISE = 0.01  # between none and this, noise hides nothing and no accountant can count it
+# half an hour to an hour on two cores: the most that one visitor may ask of everybody's worker
+MOST_STEPS = 100_000
+
+
+class DPTraining(Study):
+    """Train the report's network under DP-SGD, DP-Adam or DP-Adagrad; say what was learned and what
+    ε was spent.
+    """
+
+    NAME, VERSION = "dp_training", 7
+    TITLE = "Training under differential privacy"
+    PRESETS = {
+        "quick": {},
+        "tiny": {"epochs": 2},
+        "mnist": DIGITS,
+        "fashion": CLOTHES,
+        "cnn": CNN | {"target_epsilon": 8.0},
+        "report": (
+            CNN
+            | {
+                "dataset": "mnist",
+                "epochs": 15,
+                "learning_rate": 0.1,
+                "max_grad_norm": 4.0,
+                "noise_multiplier": 0.5,
+                "batch_size": 256,
+                "activation": "relu",
+            }
+        ),
+        "report_fashion": (
+            CNN
+            | {
+                "dataset": "fashion-mnist",
+                "epochs": 12,
+                "learning_rate": 0.2,
+                "max_grad_norm": 4.0,
+                "noise_multiplier": 0.5,
+                "batch_size": 256,
+                "activation": "relu",
+            }
+        ),
+    }
+    SERIES = {
+        "frontier": "accuracy over ε: eight noise multipliers and the twin without privacy",
+        "clips": "the influence of the clip norm (report 3, figure 3)",
+        "optimizers": (
+            "SGD, Adam and Adagrad, each with its twin without privacy (figures 7 and 10)"
+        ),
+    }
+    # the strongest recipe for a data set; for others the first
+    BEST: ClassVar[dict[str, dict]] = {"mnist-5k": {}, "mnist": DIGITS, "fashion-mnist": CLOTHES}
+
+    EXCLUSIVE = ("noise_multiplier", "target_epsilon")
+
+    dataset: str = parameters.dataset()
+    network: str = parameter(
+        "What learns",
+        "scattering",
+        choices={"scattering": "linear, on wavelets", "cnn": "the report's CNN"},
+        pattern="^(scattering|cnn)$",
+        help=(
+            "A linear model on fixed wavelet features (scattering), or the report's network of two"
+            " convolutions and two dense layers (26,000 weights), which must learn its features"
+            " from noised steps."
+        ),
+    )
+    straighten: bool = parameter(
+        "Straighten",
+        True,
+        help=(
+            "For the linear model: shear slanted pictures upright and move them to the middle, each"
+            " by itself. For digits."
+        ),
+    )
+    mean_noise: float | None = parameter(
+        "Noise on the mean",
+        None,
+        low=LEAST_MEAN_NOISE,
+        high=100_000.0,
+        scale="log",
+        help=(
+            "For the linear model: noise multiplier of the mean of all pictures' features, which is"
+            " released once and charged in ε. Empty: so much that it costs about a fiftieth of what"
+            " the training does."
+        ),
+    )
+    activation: str = parameter(
+        "Activation",
+        "tanh",
+        choices={"tanh": "tanh", "relu": "ReLU, as in the report"},
+        pattern="^(tanh|relu)$",
+        help=(
+            "Of the CNN. tanh keeps gradients short, so clipping costs less (Papernot et al. 2021)."
+        ),
+    )
+    norm: str = parameter(
+        "Norm",
+        "none",
+        choices={"none": "none", "group": "group norm"},
+        pattern="^(none|group)$",
+        help=(
+            "Of the CNN, after each convolution. Batch norm cannot be had with privacy: it mixes"
+            " the pictures of a batch."
+        ),
+    )
+    augmentations: int = parameter(
+        "Copies of each picture",
+        1,
+        low=1,
+        high=16,
+        help=(
+            "For the CNN: itself and so many shifted copies less one; a picture's gradient is the"
+            " mean over them (De et al. 2022). Costs time, no privacy."
+        ),
+    )
+    optimizer: str = parameter(
+        "Optimizer",
+        "sgd",
+        choices={"sgd": "DP-SGD", "adam": "DP-Adam", "adagrad": "DP-Adagrad"},
+        pattern="^(sgd|adam|adagrad)$",
+        help="How a noised gradient becomes a step.",
+    )
+    target_epsilon: float | None = parameters.target_epsilon(3.0)
+    noise_multiplier: float | None = parameters.noise_multiplier(None)
+    max_grad_norm: float | None = parameters.max_grad_norm(None)
+    learning_rate: float | None = parameters.learning_rate()
+    momentum: float = parameter(
+        "Momentum",
+        0.0,
+        low=0.0,
+        high=0.99,
+        help="Of SGD: how much of the last step goes into the next. 0: none.",
+    )
+    averaging: float = parameter(
+        "Averaging",
+        0.0,
+        low=0.0,
+        high=1.0,
+        help=(
+            "Share of the last steps whose networks are averaged. 0: the last one counts. Costs no"
+            " privacy."
+        ),
+    )
+    batch_size: int = parameters.batch_size(
+        1000,
+        "How many pictures a step looks at, on average: each picture joins by its own coin flip.",
+    )
+    epochs: int = parameters.epochs(
+        40,
+        "How often each picture is used on average, about. More epochs learn more and spend more"
+        " privacy.",
+    )
+    delta: float = parameters.delta(1e-5)
+    private: bool = parameter(
+        "With privacy", True, help="Off: the same network with no clipping and no noise."
+    )
+    seed: int = parameters.seed()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_of_noise_and_budget(cls, values: dict) -> dict:
+        """A noise multiplier alone replaces the default budget; both together contradict each
+        other.
+        """
+        if values.get("noise_multiplier") is None:
+            return values
+        if values.get("target_epsilon") is not None:
+            raise Refused(
+                "target_epsilon",
+                "target_epsilon: give target_epsilon or noise_multiplier, not both; one "
+                "follows from the other",
+            )
+        return values | {"target_epsilon": None}
+
+    @model_validator(mode="after")
+    def _noise_or_budget(self) -> DPTraining:
+        if self.private and self.noise_multiplier is None and self.target_epsilon is None:
+            raise Refused(
+                "noise_multiplier",
+                "noise_multiplier: none is not allowed without target_epsilon; give one of the two",
+            )
+        if self.noise_multiplier is not None and 0 < self.noise_multiplier < LEAST_NOISE:
+            raise Refused(
+                "noise_multiplier",
+                f"noise_multiplier: {rounding.chosen(self.noise_multiplier)} is not allowed;"
+                f" allowed: 0 (no privacy), or a number from {LEAST_NOISE} to 1000",
+            )
+        return self
+
+    @classmethod
+    def preset(cls, name: str, **changes) -> DPTraining:
+        """As every study's; `best` is the strongest recipe for the data set that the changes name."""
+        if name != "best":
+            return super().preset(name, **changes)
+        recipe = cls.BEST.get(changes.get("dataset", "mnist-5k"), {"straighten": False})
+        dropped = cls.EXCLUSIVE if set(cls.EXCLUSIVE) & set(changes) else ()
+        return build(cls, {k: v for k, v in recipe.items() if k not in dropped} | changes)
+
+    def check(self, shown) -> None:
+        """Refuse what does not fit the data set, before anything is computed. shown: its exhibits."""
+        n = shown.train_size
+        if self.network == "scattering":
+            self.features().check(shown)
+        elif min(shown.test_images.shape[1:3]) < 28:
+            raise Refused(
+                "network",
+                "network: cnn is not allowed; it needs pictures of at least 28 x 28 pixels, and"
+                f" those of {self.dataset} have {shown.test_images.shape[1]} x"
+                f" {shown.test_images.shape[2]}",
+            )
+        if self.batch_size > n:
+            raise Refused(
+                "batch_size",
+                f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {n} training"
+                " pictures",
+            )
+        steps = self.epochs * math.ceil(n / self.batch_size)
+        if steps > MOST_STEPS:
+            raise Refused(
+                "epochs",
+                f"epochs: {self.epochs} at batch size {self.batch_size} is not allowed: {steps:,}"
+                f" steps; allowed: at most {MOST_STEPS:,}, so fewer epochs or larger batches",
+            )
+
+    def alike(self) -> tuple:
+        """What trainings must have in common to take their steps together (engine/learning/stacked_steps.py)."""
+        return (
+            self.dataset,
+            self.network,
+            self.straighten,
+            self.activation,
+            self.norm,
+            self.augmentations,
+            self.optimizer,
+            self.batch_size,
+            self.epochs,
+        )
+
+    def twin(self) -> DPTraining:
+        """The same training without privacy.
+
+        What only privacy uses keeps its default, so that all share one twin.
+        """
+        shared = (
+            "dataset",
+            "network",
+            "straighten",
+            "activation",
+            "norm",
+            "augmentations",
+            "optimizer",
+            "momentum",
+            "averaging",
+            "batch_size",
+            "epochs",
+            "seed",
+        )
+        return DPTraining(**{name: getattr(self, name) for name in shared}, private=False)
+
+    # --- series: several trainings that differ in one thing ---------------------------------------
+
+    def _like(self, seed: int = 0, **changes) -> DPTraining:
+        """The same with some fields changed, with privacy, at a seed that many after its own."""
+        values = (
+            {name: getattr(self, name) for name in DPTraining.model_fields}
+            | {"private": True, "seed": (self.seed + seed) % 2**31}
+            | changes
+        )
+        return DPTraining(**values)
+
+    def _seeded(self, members: dict[str, DPTraining], seeds: int) -> dict[str, DPTraining]:
+        """Each at several seeds, first all at the first."""
+        again = lambda member, k: DPTraining(
+            **{name: getattr(member, name) for name in DPTraining.model_fields}
+            | {"seed": (member.seed + k) % 2**31}
+        )
+        return {
+            name if k == 0 else f"{name}, seed {self.seed + k}": again(member, k)
+            for k in range(seeds)
+            for name, member in members.items()
+        }
+
+    def noises(self) -> tuple[float, ...]:
+        """Eight round noise multipliers that spend about 16 to 0.3."""
+        n = registry.exhibits(self.dataset).train_size
+        steps = self.epochs * math.ceil(n / self.batch_size)
+        return tuple(
+            dict.fromkeys(
+                accounting.dp_sgd_noise_about(epsilon, self.batch_size / n, steps, self.delta)
+                for epsilon in FRONTIER
+            )
+        )
+
+    def frontier(self, seeds: int = 1) -> dict[str, DPTraining]:
+        """Accuracy over ε, from much noise to little, and without privacy."""
+        members = {
+            f"σ = {noise:g}": self._like(noise_multiplier=noise, target_epsilon=None)
+            for noise in self.noises()
+        }
+        return self._seeded({"not private": self.twin()} | members, seeds)
+
+    def clips(self, seeds: int = 1) -> dict[str, DPTraining]:
+        """The clip norm: the report's four and a smaller one, or those around the usual one of the
+        linear model; and without privacy.
+        """
+        # the same training as elsewhere on the page
+        usual = lambda clip: (
+            None if clip == USUAL_CLIP[self.network] and self.max_grad_norm is None else clip
+        )
+        return self._seeded(
+            {f"C = {clip:g}": self._like(max_grad_norm=usual(clip)) for clip in CLIPS[self.network]}
+            | {"not private": self.twin()},
+            seeds,
+        )
+
+    def optimizers(self, seeds: int = 1) -> dict[str, DPTraining]:
+        """The three optimizers, those that were not chosen at their usual rate, and the twins."""
+        members = {}
+        for name in ("sgd", "adam", "adagrad"):
+            member = self._like(
+                optimizer=name, learning_rate=self.learning_rate if name == self.optimizer else None
+            )
+            members |= {
+                f"{OPTIMIZER_NAMES[name]}, private": member,
+                f"{OPTIMIZER_NAMES[name]}, not private": member.twin(),
+            }
+        return self._seeded(members, seeds)
+
+    def exactly(self, epsilon: float) -> dict:
+        """noise_multiplier, mean_noise, steps and the exact ε of the same training at this budget,
+        with nothing trained; takes a few seconds. Raises Refused.
+        """
+        values = {name: getattr(self, name) for name in DPTraining.model_fields} | {
+            "private": True,
+            "target_epsilon": epsilon,
+            "noise_multiplier": None,
+        }
+        plan = build(DPTraining, values).plan(registry.exhibits(self.dataset).train_size)
+        spent = accounting.dp_sgd_epsilon(
+            plan["noise_multiplier"],
+            plan["sample_rate"],
+            plan["steps"],
+            self.delta,
+            release_noise=plan["mean_noise"],
+        )
+        return {name: plan[name] for name in ("noise_multiplier", "mean_noise", "steps")} | {
+            "epsilon": spent.epsilon
+        }
+
+    def spending(self) -> dict[float, list[tuple[float, float]]]:
+        """Noise multiplier → (epoch, ε spent by then, an upper bound by RDP): figure 6 of the
+        report, which needs no training.
+        """
+        found, n = {}, registry.exhibits(self.dataset).train_size
+        marks = sorted({round(e) for e in np.geomspace(1, self.epochs, min(12, self.epochs))})
+        for noise in self.noises():
+            plan = self._like(noise_multiplier=noise, target_epsilon=None).plan(n)
+            found[noise] = [
+                (
+                    float(e),
+                    accounting.rdp_epsilon(
+                        noise,
+                        plan["sample_rate"],
+                        e * plan["steps_per_epoch"],
+                        self.delta,
+                        plan["mean_noise"],
+                    ),
+                )
+                for e in marks
+            ]
+        return found
+
+    def stream_name(self) -> str:
+        """The key, where there is privacy: several private trainings may be published together."""
+        return super().stream_name() if self.private else ""
+
+    def features(self) -> Features:
+        """What the linear model looks at."""
+        return Features(dataset=self.dataset, straighten=self.straighten)
+
+    def needs(self) -> tuple:
+        """The features of the linear model."""
+        return (self.features(),) if self.network == "scattering" else ()
+
+    @property
+    def clip(self) -> float:
+        """max_grad_norm: the chosen one, or the usual one of what learns."""
+        return USUAL_CLIP[self.network] if self.max_grad_norm is None else self.max_grad_norm
+
+    def rate(self, plan: dict) -> float:
+        """The learning rate: the chosen one, or what is usual for optimizer and network.
+
+        For the linear model under DP-SGD the noise of all steps together, √T steps of rate·σC/B
+        each, is to carry a weight no further than WANDER: so more noise means shorter steps. From
+        the plan alone, which is no secret.
+        """
+        if self.learning_rate is not None:
+            return self.learning_rate
+        if self.network == "cnn":
+            return CNN_RATE[self.private][self.optimizer]
+        if self.optimizer != "sgd":
+            return LINEAR_RATE[self.private][self.optimizer]
+        if not self.private:
+            return (1 - self.momentum) * LINEAR_RATE[False]["sgd"]
+        noise = (
+            max(plan["noise_multiplier"], 0.3)
+            * self.clip
+            * math.sqrt(plan["steps"])
+            / self.batch_size
+        )
+        return (1 - self.momentum) * WANDER / noise
+
+    def work(self) -> float:
+        """Pictures seen in all; a step of its own costs about as much as fifty of them."""
+        n = registry.exhibits(self.dataset).train_size
+        return (
+            self.augmentations
+            * self.epochs
+            * math.ceil(n / self.batch_size)
+            * (self.batch_size + 50.0)
+        )
+
+    def kind(self) -> str:
+        """Runs of one kind take time in proportion to their work."""
+        return f"{self.NAME}:{self.network}:{self.dataset}:{self.private}"
+
+    def typical(self) -> float:
+        """Measured on MNIST, its 5,000 digits and the report's network: the linear model's seconds
+        with its features, the CNN's.
+        """
+        return self.training_seconds() + sum(
+            need.typical() for need in self.needs() if isinstance(need, Features)
+        )
+
+    def training_seconds(self) -> float:
+        """Without what it needs."""
+        pixels = registry.exhibits(self.dataset).test_images[0].size / 784
+        return pixels * self.work() * (6e-5 if self.network == "cnn" else 7e-6)
+
+    def sample(self) -> bytes:
+        """PNG of the first 60 training pictures: what the network is about to learn from."""
+        return imaging.png(
+            imaging.gallery(registry.exhibits(self.dataset).train_images, columns=10)
+        )
+
+    def chance(self) -> float:
+        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        return scores.guessing(registry.exhibits(self.dataset).test_labels)
+
+    # --- running ----------------------------------------------------------------------------------
+
+    def run(self, lab):
+        """Yield accuracy, loss and spent ε an epoch; return the finished network's figures."""
+        images, plan, training = yield from self.prepared(lab)
+        own = None
+        # a GPU wants its steps recorded, also of one training alone
+        if lab.group or lab.device.type != "cpu":
+            from engine.learning.stacked_steps import Group
+
+            own = None if lab.group else Group()
+            (lab.group or own).join(training)
+        curves = yield from self._train(training, plan)
+        if own:
+            own.end()
+        yield Phase("adding up the exact ε")
+        guarantee = self.guarantee(plan)
+        return self._result(images, training, curves, guarantee, plan)
+
+    def prepared(self, lab):
+        """The pictures, the plan, and what learns, ready for its first step."""
+        yield Phase("reading the pictures")
+        images = lab.images(self.dataset)
+        self.check(registry.exhibits(self.dataset))
+        yield Phase("finding the noise for this ε")
+        plan = self.plan(len(images.train_images))
+        return images, plan, (yield from self.training(lab, images, plan))
+
+    def plan(self, n: int) -> dict:
+        """What the accountant needs: sample_rate, steps, steps an epoch and the noise multiplier.
+        n: training pictures.
+        """
+        steps_per_epoch = math.ceil(n / self.batch_size)
+        plan = {
+            "n": n,
+            "sample_rate": self.batch_size / n,
+            "steps_per_epoch": steps_per_epoch,
+            "steps": steps_per_epoch * self.epochs,
+            "noise_multiplier": self.noise_multiplier or 0.0,
+            "mean_noise": None,
+        }
+        if self.network == "scattering" and self.private and self.noise_multiplier != 0:
+            plan["mean_noise"] = self.mean_noise or self._mean_noise(plan)
+        if self.private and self.noise_multiplier is None:
+            plan["noise_multiplier"] = self._calibrate(plan)
+        return plan | {"learning_rate": self.rate(plan)}
+
+    def _calibrate(self, plan: dict) -> float:
+        try:
+            return accounting.dp_sgd_noise(
+                self.target_epsilon,
+                plan["sample_rate"],
+                plan["steps"],
+                self.delta,
+                release_noise=plan["mean_noise"],
+            )
+        except accounting.Unreachable as error:
+            raise Refused(
+                "target_epsilon",
+                f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached:"
+                f" {error}",
+            ) from None
+
+    def _mean_noise(self, plan: dict) -> float:
+        """Noise multiplier with which the mean takes about MEAN_SHARE of the privacy, as μ² in
+        Gaussian differential privacy (Dong, Roth and Su 2019).
+        """
+        if self.noise_multiplier is None:
+            mu = 1 / accounting.gaussian_sigma(self.target_epsilon, self.delta)
+        else:
+            mu = accounting.dp_sgd_mu(self.noise_multiplier, plan["sample_rate"], plan["steps"])
+        return max(LEAST_MEAN_NOISE, 1 / (math.sqrt(MEAN_SHARE) * mu))
+
+    def training(self, lab, images, plan: dict):
+        """What learns, ready for its first step."""
+        if self.network == "cnn":
+            from engine.learning.trainer import Training
+
+            return Training(self, plan, images, lab.device)
+        from engine.learning.linear import LinearTraining
+
+        found = yield from lab.need(self.features())
+        return LinearTraining(
+            self, plan, images, lab.device, found.arrays["train"], found.arrays["test"]
+        )
+
+    def _train(self, training, plan: dict):
+        """The training loop. Returns the curves."""
+        curves: dict[str, list[tuple[float, float]]] = {}
+        for epoch in range(1, self.epochs + 1):
+            begun = time.perf_counter()
+            for step in range(plan["steps_per_epoch"]):
+                training.step()
+                yield Phase(
+                    "training", (epoch - 1) * plan["steps_per_epoch"] + step + 1, plan["steps"]
+                )
+            yield from self._epoch_points(
+                training, plan, epoch, time.perf_counter() - begun, curves
+            )
+            yield Picture("answers", training.answers())
+            if training.lost:  # seen from the network alone, which is released anyway
+                break
+        return curves
+
+    def _epoch_points(
+        self, training, plan, epoch: int, seconds: float, curves: dict
+    ) -> Iterator[Event]:
+        points = training.measure() | {
+            "pictures_per_second": plan["steps_per_epoch"] * self.batch_size / max(seconds, 1e-9)
+        }
+        if self.private and plan["noise_multiplier"] > 0:
+            spent = accounting.rdp_epsilon(
+                plan["noise_multiplier"],
+                plan["sample_rate"],
+                epoch * plan["steps_per_epoch"],
+                self.delta,
+                plan["mean_noise"],
+            )
+            points["epsilon"] = spent
+        for name, value in points.items():
+            curves.setdefault(name, []).append((float(epoch), float(value)))
+            yield Point(name, float(epoch), float(value))
+
+    def _result(self, images, training, curves, guarantee, plan) -> Result:
+        predictions = training.predictions
+        right = predictions == images.test_labels
+        metrics = {name: points[-1][1] for name, points in curves.items() if name != "epsilon"}
+        classes = {
+            c: float(right[images.test_labels == i].mean())
+            for i, c in enumerate(images.classes)
+            if (images.test_labels == i).any()
+        }
+        metrics |= scores.beside(images.test_labels, predictions)
+        warnings = self._warnings(plan, training.divergence, images) + scores.warnings(
+            images.test_labels, images.classes
+        )
+        return Result(
+            metrics=metrics
+            | {"noise_multiplier": plan["noise_multiplier"], "learning_rate": plan["learning_rate"]}
+            | ({"mean_noise": plan["mean_noise"]} if plan["mean_noise"] else {}),
+            guarantee=guarantee,
+            curves=curves,
+            arrays={"predictions": predictions.astype(np.int16), "weights": training.weights()},
+            pictures={"answers": training.answers()} | self._examples(images, predictions, right),
+            facts={
+                "per_class": classes,
+                "classes": list(images.classes),
+                "diverged": bool(training.divergence),
+                "train_accuracy_on": training.shown,
+                "test_pictures": {
+                    c: int((images.test_labels == i).sum())
+                    for i, c in enumerate(images.classes)
+                    if c in classes
+                },
+                "warnings": warnings,
+                "wrong": self._names(images, predictions, ~right),
+            },
+        )
+
+    def _examples(self, images, predictions, right) -> dict[str, bytes]:
+        """The first ten right and ten wrong test pictures as PNGs."""
+        shown = {}
+        for name, rows in (("right", np.flatnonzero(right)), ("wrong", np.flatnonzero(~right))):
+            shown |= {
+                f"{name}_{i}": imaging.png(images.test_images[row], 84)
+                for i, row in enumerate(rows[:SHOWN])
+            }
+        return shown
+
+    def _names(self, images, predictions, chosen) -> list[list[str]]:
+        """[what the network said, what it is] for the first ten chosen test pictures."""
+        rows = np.flatnonzero(chosen)[:SHOWN]
+        named = (*images.classes, "nothing: its answer is no number")  # the last is that of -1
+        return [[named[predictions[r]], images.classes[images.test_labels[r]]] for r in rows]
+
+    # --- what is promised -------------------------------------------------------------------------
+
+    def _warnings(self, plan: dict, divergence: list[str], images) -> list[str]:
+        """What to know before one believes the promise or the numbers."""
+        found = [accounting.delta_warning(self.delta, plan["n"])] if self.private else []
+        if self.private and plan["noise_multiplier"] == 0:
+            found.append("The noise multiplier is 0: nothing is hidden, ε is infinite.")
+        return [w for w in found if w] + divergence + cautions.of(images)
+
+    def guarantee(self, plan: dict) -> Guarantee:
+        """The (ε, δ) that this training earned, or none."""
+        if not self.private or plan["noise_multiplier"] == 0:
+            return self._no_guarantee(plan)
+        sigma, q, steps = plan["noise_multiplier"], plan["sample_rate"], plan["steps"]
+        spent = accounting.dp_sgd_epsilon(
+            sigma, q, steps, self.delta, release_noise=plan["mean_noise"]
+        )
+        mean = (
+            "; before that the mean of all pictures' features, once, under noise of"
+            f" {rounding.described(plan['mean_noise'])} times the longest"
+            if plan["mean_noise"]
+            else ""
+        )
+        return Guarantee(
+            unit="one training picture with its label",
+            epsilon=spent.epsilon,
+            delta=self.delta,
+            mechanism=(
+                f"{self.optimizer_name}: each picture's gradient clipped to {self.clip:g}, Gaussian"
+                f" noise of {rounding.described(sigma)} times that added to their sum, {steps}"
+                f" times{mean}"
+            ),
+            accountant=spent.accountant,
+            sampling="Poisson",
+            sample_rate=q,
+            steps=steps,
+            note=(
+                "A simulation: the seed is known, so a real release would draw its noise from a"
+                " secret source. Settings tried before this run on the same pictures are not"
+                " counted in ε. ε counts all planned steps."
+            ),
+            neighbours=neighbours.ONE_PICTURE,
+            against=(
+                "anyone who gets the trained network, or every step of its training, whatever else"
+                " they know"
+            ),
+            also_released=(
+                "the curves of training accuracy and loss, which are kept with the result, look at"
+                " the training pictures directly; they are not covered by ε and would not be"
+                " published. The test pictures are not protected"
+            ),
+            odds_any=accounting.odds_any(spent.epsilon, self.delta),
+            odds_mechanism=accounting.odds_dp_sgd(
+                sigma, q, steps, release_noise=plan["mean_noise"], delta=self.delta
+            ),
+            odds_undrawn=accounting.odds_dp_sgd(0.0, q, steps, release_noise=plan["mean_noise"]),
+        )
+
+    def _no_guarantee(self, plan: dict) -> Guarantee:
+        why = (
+            "trained without clipping and noise"
+            if not self.private
+            else "the noise multiplier is 0"
+        )
+        return Guarantee(
+            unit="one training picture with its label",
+            epsilon=None,
+            delta=None,
+            mechanism=f"none: {why}",
+            accountant="none",
+            sampling="Poisson",
+            sample_rate=plan["sample_rate"],
+            steps=plan["steps"],
+            note=(
+                "Nothing is promised to anyone in the data: the network may have memorised any of"
+                " the training pictures."
+            ),
+        )
+
+    @property
+    def optimizer_name(self) -> str:
+        """DP-SGD, DP-Adam or DP-Adagrad."""
+        return parameters.spec(DPTraining, "optimizer").label(self.optimizer)

@@ -1,0 +1,353 @@
+"""Study `membership`: can an attacker tell which pictures a finished training has learned from?
+(LiRA; Carlini et al. 2022)
+
+The attacker trains shadow networks as the target was trained, each with half of the candidate
+pictures left out by coin flips, and compares how sure the target is of a picture with how sure they
+were. He is strong: he knows the settings, the labels, and all training pictures but the candidates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from engine.core.parameters import parameter
+from engine.core.streams import derive_seed
+from engine.core.study import Failed, Guarantee, Phase, Refused, Result, key
+from engine.datasets import imaging, registry
+from engine.privacy import accounting
+from engine.studies.dp_training.dp_training import DPTraining
+
+CANDIDATES = 2500  # members, and as many others
+# of either: with fewer, a shadow may have seen all of them or none, and no curve says anything
+LEAST = 20
+SHADOWS = {"scattering": 32, "cnn": 8}
+# shadows at a time, at most; linear ones that are trained together share their batches, other
+# groups draw others
+TOGETHER = 8
+GROUPS = 4  # of linear shadows at least: those of one group do not help against each other
+SHOWN = 10  # pictures on the page
+
+
+class Membership(DPTraining):
+    """Attack the finished training of the same settings, private or not."""
+
+    # whatever changes a training changes the attack on it
+    NAME, VERSION = "membership", 100 * DPTraining.VERSION + 5
+    TITLE = "Who was in the data? An attack on a finished training"
+    PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 2, "shadows": 8}}
+    SERIES: ClassVar[dict[str, str]] = {}
+
+    shadows: int | None = parameter(
+        "Shadow networks",
+        None,
+        low=8,
+        high=256,
+        scale="log",
+        help=(
+            "How many networks the attacker trains for comparison. Empty: 32 linear models, or 8"
+            " CNNs."
+        ),
+    )
+
+    @property
+    def count(self) -> int:
+        """Shadow networks: as chosen, or the usual number."""
+        return self.shadows or SHADOWS[self.network]
+
+    @property
+    def at_once(self) -> int:
+        """Shadows of one group."""
+        return TOGETHER if self.network == "cnn" else min(TOGETHER, self.count // GROUPS)
+
+    def trained(self) -> DPTraining:
+        """The training that is attacked."""
+        return DPTraining(**{name: getattr(self, name) for name in DPTraining.model_fields})
+
+    def check(self, shown) -> None:
+        """As the training's, and: there must be enough pictures to tell apart."""
+        super().check(shown)
+        if (found := self.candidates_of(shown.train_size, len(shown.test_labels))) < LEAST:
+            raise Refused(
+                "dataset",
+                f"dataset: {self.dataset} is not allowed; of its {shown.train_size} training and"
+                f" {len(shown.test_labels)} test pictures {found} each could be asked for, and an"
+                f" attack needs {LEAST}: {2 * LEAST} training and {LEAST} test pictures at least",
+            )
+
+    @staticmethod
+    def candidates_of(train: int, test: int) -> int:
+        """Members that are asked for, and as many others, by how many training and test pictures
+        there are.
+        """
+        return min(CANDIDATES, test, train // 2)
+
+    def needs(self) -> tuple:
+        """The training, and what it needs."""
+        return (self.trained(), *super().needs())
+
+    def stream_name(self) -> str:
+        """The attacker's own streams, without privacy too: they share no draw with the training."""
+        return f"shadows {key(self)}"
+
+    def work(self) -> float:
+        """That of all shadows."""
+        return super().work() * self.count
+
+    def kind(self) -> str:
+        """As the training's."""
+        return f"membership of {super().kind()}"
+
+    def typical(self) -> float:
+        """A linear shadow takes a quarter of its time alone, as some are trained together."""
+        return self.trained().typical() + self.count * self.trained().training_seconds() * (
+            0.7 if self.network == "cnn" else 0.25
+        )
+
+    def run(self, lab):
+        """Yield how well the attack does on its own shadows as they learn; return what it finds in
+        the target.
+        """
+        self.check(registry.exhibits(self.dataset))
+        target = yield from lab.need(self.trained())
+        images = lab.images(self.dataset)
+        rng = np.random.default_rng(int(self.seed))
+        members, others = self._candidates(images, rng)
+        rest = np.setdiff1d(np.arange(len(images.train_labels)), members)
+        coins = rng.random((2 * len(members), self.count)) < 0.5
+        labels = np.r_[images.train_labels[members], images.test_labels[others]]
+        shadows, sure = yield from self._attack(
+            lab, images, (members, others, rest), coins, labels, target.arrays["weights"]
+        )
+        told(shadows, sure)
+        yield Phase("drawing up the bound")
+        return self._found(images, members, labels, coins, shadows, sure, target)
+
+    def _candidates(self, images, rng) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of training pictures, and of as many test pictures."""
+        count = self.candidates_of(len(images.train_labels), len(images.test_labels))
+        pick = lambda n: np.sort(rng.choice(n, count, replace=False))
+        return pick(len(images.train_labels)), pick(len(images.test_labels))
+
+    def _attack(
+        self, lab, images, rows: tuple, coins: np.ndarray, labels: np.ndarray, weights: np.ndarray
+    ):
+        """Train the shadows: (candidates, shadows) their confidences, and (candidates,) the
+        target's.
+        """
+        members, others, rest = rows
+        plan = self.plan(len(images.train_labels))
+        pool = lambda train, test: np.concatenate([train[members], test[others], train[rest]])
+        inside = np.concatenate([coins, np.ones((len(rest), self.count), bool)])
+        everybody = pool(images.train_labels, images.test_labels)
+        if self.network == "cnn":
+            return (
+                yield from self._networks(
+                    lab,
+                    images,
+                    plan,
+                    pool(images.train_images, images.test_images),
+                    everybody,
+                    inside,
+                    labels,
+                    weights,
+                )
+            )
+        found = yield from lab.need(self.features())
+        return (
+            yield from self._linear(
+                lab,
+                images,
+                plan,
+                pool(found.arrays["train"], found.arrays["test"]),
+                everybody,
+                inside,
+                labels,
+                weights,
+            )
+        )
+
+    def _linear(
+        self,
+        lab,
+        images,
+        plan: dict,
+        pool: np.ndarray,
+        everybody: np.ndarray,
+        inside: np.ndarray,
+        labels: np.ndarray,
+        weights: np.ndarray,
+    ):
+        """A group of shadows at a time."""
+        from engine.attacks.lira import confidence
+        from engine.learning import linear
+
+        found = []
+        for begun in range(0, self.count, self.at_once):
+            study, group = (
+                self.model_copy(
+                    update={"seed": derive_seed(f"shadows from {begun}", self.seed) % 2**31}
+                ),
+                inside[:, begun : begun + self.at_once],
+            )
+            training = linear.LinearShadows(study, plan, images, lab.device, pool, everybody, group)
+            for step in range(plan["steps"]):
+                training.step()
+                yield Phase(
+                    f"training {self.count} shadow networks, {group.shape[1]} at a time",
+                    begun + (step + 1) / plan["steps"] * group.shape[1],
+                    self.count,
+                )
+            logits = training.logits_of(len(labels)).cpu().numpy()
+            found += [confidence(logits[:, k], labels) for k in range(group.shape[1])]
+        return np.stack(found, 1), confidence(
+            linear.logits(weights, pool[: len(labels)], lab.device).cpu().numpy(), labels
+        )
+
+    def _networks(
+        self,
+        lab,
+        images,
+        plan: dict,
+        pool: np.ndarray,
+        everybody: np.ndarray,
+        inside: np.ndarray,
+        labels: np.ndarray,
+        weights: np.ndarray,
+    ):
+        """A group of shadows at a time: on a GPU in one step, elsewhere each its own."""
+        import torch
+
+        from engine.attacks.lira import confidence
+        from engine.learning.stacked_steps import Group
+        from engine.learning.trainer import Training
+
+        candidates, found = torch.tensor(pool[: len(labels)]).to(lab.device), []
+        sure = lambda training: confidence(training.logits(candidates).cpu().numpy(), labels)
+        for begun in range(0, self.count, self.at_once):
+            shadows, group = [], Group(min(self.at_once, self.count - begun))
+            for k in range(begun, begun + group.size):
+                study = self.model_copy(
+                    update={"seed": derive_seed(f"shadow {k}", self.seed) % 2**31}
+                )
+                training = Training(
+                    study,
+                    plan,
+                    replace(images, train_images=pool, train_labels=everybody),
+                    lab.device,
+                )
+                training.among = torch.tensor(np.flatnonzero(inside[:, k])).to(lab.device)
+                training.share(shadows[0] if shadows else training)
+                if lab.device.type != "cpu":
+                    group.join(training)
+                shadows.append(training)
+            for step in range(plan["steps"]):
+                for training in shadows:
+                    training.step()
+                yield Phase(
+                    f"training {self.count} shadow networks, {len(shadows)} at a time",
+                    begun + (step + 1) / plan["steps"] * len(shadows),
+                    self.count,
+                )
+            found += [sure(training) for training in shadows]
+            group.end()
+        training.restore(weights)
+        return np.stack(found, 1), sure(training)
+
+    def _found(
+        self,
+        images,
+        members: np.ndarray,
+        labels: np.ndarray,
+        coins: np.ndarray,
+        shadows: np.ndarray,
+        sure: np.ndarray,
+        target: Result,
+    ) -> Result:
+        from engine.attacks import lira
+
+        truth = np.arange(len(labels)) < len(members)
+        groups = np.arange(self.count) // (self.at_once if self.network == "scattering" else 1)
+        score, among = (
+            lira.likelihood_ratio(sure, shadows, coins),
+            lira.each_against_the_others(shadows, coins, groups),
+        )
+        rocs = {"roc": lira.roc(score, truth), "roc_like_it": lira.roc(among, coins)}
+        area, guesses = lira.area_of(among, coins), lira.guesses_of(among, coins)
+        metrics = {
+            "area": lira.area(score, truth),
+            "right_guesses": lira.right_guesses(score, truth),
+            "area_like_it": area.value,
+            "right_guesses_like_it": guesses.value,
+            "area_margin": lira.margin(area),
+            "right_guesses_margin": lira.margin(guesses),
+            "shadows": self.count,
+            "candidates": len(labels),
+        }
+        for share in (0.001, 0.01):
+            found = lira.found_of(among, coins, share)
+            name = f"found_at_{share:g}"
+            metrics |= {name: found.value, f"{name}_margin": lira.margin(found)}
+        top = members[np.argsort(-score[: len(members)], kind="stable")[:SHOWN]]
+        return Result(
+            metrics=metrics,
+            guarantee=self._none(),
+            arrays={"score": score.astype(np.float32), "false_alarms": lira.FALSE_ALARMS}
+            | rocs
+            | self._bounds(lira.FALSE_ALARMS, target.guarantee),
+            pictures={
+                "surest_of": imaging.png(
+                    imaging.gallery(images.train_images[top], columns=SHOWN), 84
+                )
+            },
+            facts={
+                "surest_of": [images.classes[images.train_labels[row]] for row in top],
+                "warnings": target.warnings,
+            },
+        )
+
+    def _bounds(self, alarms: np.ndarray, promise: Guarantee) -> dict[str, np.ndarray]:
+        """The most members that any attacker finds at each share of false alarms: by (ε, δ) alone,
+        and against this mechanism. Nothing where nothing is promised.
+        """
+        if promise.epsilon is None:
+            return {}
+        plan = self.plan(registry.exhibits(self.dataset).train_size)
+        mechanism = accounting.tradeoff_dp_sgd(
+            alarms, plan["noise_multiplier"], plan["sample_rate"], plan["steps"], plan["mean_noise"]
+        )
+        return {
+            "bound_any": 1 - accounting.tradeoff_any(alarms, promise.epsilon, promise.delta),
+            "bound_mechanism": 1 - mechanism,
+        }
+
+    def _none(self) -> Guarantee:
+        return Guarantee(
+            unit="one training picture with its label",
+            epsilon=None,
+            delta=None,
+            mechanism="none: an attack, made by one who holds all pictures",
+            accountant="none",
+            sampling="Poisson",
+            sample_rate=None,
+            steps=None,
+            note=(
+                "That one attack finds little is no promise: another may find more. Only ε bounds"
+                " them all."
+            ),
+        )
+
+
+def told(shadows: np.ndarray, target: np.ndarray) -> None:
+    """Raises Failed where a network's answers are no numbers: an attack would find nothing then,
+    whatever was given away. (n, k) and (n,) confidences.
+    """
+    lost = int(np.isnan(shadows).any(0).sum())
+    if lost or np.isnan(target).any():
+        who = f"{lost} of {shadows.shape[1]} shadow networks" if lost else "the attacked network"
+        raise Failed(
+            f"Answers of {who} are no numbers: the training diverged, and an attack would "
+            "find nothing, whatever was given away. Take a smaller learning rate."
+        )

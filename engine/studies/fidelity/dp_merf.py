@@ -1,0 +1,225 @@
+"""Study `dp_merf`: a generator that is trained to have one noised mean of random features (Harder
+et al. 2021). All privacy is spent in a moment, before it learns.
+"""
+
+from __future__ import annotations
+
+from engine.core import rounding
+from engine.core.parameters import parameter
+from engine.core.study import Guarantee, Phase, Result
+from engine.privacy import accounting, neighbours
+from engine.studies.fidelity.drawing import Drawing, Growing, one_core
+from engine.studies.fidelity.gan import NOT_COVERED
+
+
+class Imitating(Drawing):
+    """What DP-MERF is. A base for the studies that begin with it."""
+
+    frequencies: int = parameter(
+        "Random frequencies",
+        1000,
+        low=1,
+        high=20_000,
+        scale="log",
+        help=(
+            "How many features there are of each picture, halved: each frequency gives a cosine and"
+            " a sine."
+        ),
+    )
+    length: float = parameter(
+        "Length scale",
+        8.0,
+        low=0.1,
+        high=1000.0,
+        scale="log",
+        help=(
+            "How far apart two pictures are before they count as different, in pixel brightness"
+            " from 0 to 1 (the width of the kernel)."
+        ),
+    )
+    imitator_width: int = parameter(
+        "Width of DP-MERF's generator",
+        16,
+        low=4,
+        high=128,
+        scale="log",
+        help="Channels of its widest pictures.",
+    )
+    imitator_steps: int = parameter(
+        "DP-MERF's steps",
+        600,
+        low=1,
+        high=100_000,
+        scale="log",
+        help="How long the generator learns. Costs no privacy.",
+    )
+    imitator_batch: int = parameter(
+        "DP-MERF's batch size",
+        200,
+        low=2,
+        high=16384,
+        scale="log",
+        unit="pictures",
+        help="Pictures whose mean is compared with the released one, at each step.",
+    )
+    imitator_rate: float = parameter(
+        "DP-MERF's learning rate",
+        2e-3,
+        low=1e-6,
+        high=1.0,
+        scale="log",
+        help="The largest, of Adam; it falls to 0 along a cosine.",
+    )
+
+    def dp_merf(self, **changes) -> DPMERF:
+        """The training by itself; what does not matter goes back to its default."""
+        values = {name: getattr(self, name) for name in Imitating.model_fields} | changes
+        idle = ("extractor",) + (() if values["private"] else ("target_epsilon", "delta"))
+        return DPMERF(**{name: value for name, value in values.items() if name not in idle})
+
+
+class DPMERF(Imitating):
+    """Noise the mean embedding once, then train freely; keep what `gan` keeps."""
+
+    NAME, VERSION = "dp_merf", 3
+    TITLE = "A generator that has one noised mean"
+    PRESETS = {
+        "quick": {},
+        "tiny": {
+            "frequencies": 50,
+            "imitator_width": 4,
+            "imitator_steps": 3,
+            "imitator_batch": 20,
+            "samples": 40,
+            "latent": 8,
+        },
+    }
+
+    def work(self) -> float:
+        """Pixels that are made, times width, and features."""
+        pixels = self.side**2 * (1 if self.colour == "grey" else 3)
+        return (
+            self.imitator_steps
+            * self.imitator_batch
+            * pixels
+            * (self.imitator_width + self.frequencies / 50)
+        )
+
+    def typical(self) -> float:
+        """Seconds on two cores."""
+        return 5e-9 * self.work() + 8.0 + sum(need.typical() for need in self.needs())
+
+    def noise_multiplier(self) -> float:
+        """σ of the one release: noise over its sensitivity. 0 without privacy."""
+        return accounting.gaussian_sigma(self.target_epsilon, self.delta) if self.private else 0.0
+
+    def run(self, lab):
+        """Yield the gallery and the distance as they change; return film, curves and pictures.
+
+        The one look at the data is noised by engine.privacy.noise.
+        """
+        import torch
+
+        from engine.privacy.noise import GaussianNoise
+        from engine.studies.fidelity import merf
+
+        yield Phase("reading the pictures")
+        images = lab.images(self.dataset)
+        self.check(images)
+        real = yield from lab.need(self.real())
+        see = yield from self.eyes(lab)
+        yield Phase("taking the mean, once")
+        rows = self.learned(images)
+        device = one_core(lab)
+        seen = torch.tensor(self.canvas(images.train_images[rows])).to(device)
+        features = merf.Features(seen[0].numel(), self.frequencies, self.length, self.seed, device)
+        exact = merf.embedding(
+            features,
+            seen,
+            torch.tensor(images.train_labels[rows]).long().to(device),
+            len(images.classes),
+        )
+        noise = GaussianNoise(self.derive_seed("noise"), device)
+        sums = merf.released(exact, self.noise_multiplier(), noise)
+        growing = Growing(
+            self,
+            merf.Imitator(self, sums, len(rows), features, self.side, seen.shape[3], device),
+            self.imitator_steps,
+            real,
+            see,
+        )
+        yield from growing.all_steps((lambda step: self.target_epsilon) if self.private else None)
+        # of what is released, noise included
+        root_mean_square = float(sums[:, :-1].square().mean().sqrt())
+        signal = (
+            {
+                "signal_and_noise_over_noise": (
+                    root_mean_square / (self.noise_multiplier() * merf.SENSITIVITY)
+                )
+            }
+            if self.private
+            else {}
+        )
+        return Result(
+            metrics=growing.metrics() | {"noise_multiplier": self.noise_multiplier()} | signal,
+            guarantee=self.guarantee(),
+            **growing.parts(),
+            facts={
+                "extractor": self.extractor,
+                "compared": min(self.samples, 1000),
+                "warnings": self._warnings(len(rows)) + growing.warnings(images),
+            },
+        )
+
+    def _warnings(self, n: int) -> list[str]:
+        return (
+            [found for found in [accounting.delta_warning(self.delta, n)] if found]
+            if self.private
+            else []
+        )
+
+    def guarantee(self) -> Guarantee:
+        """What a training picture is promised by the noised mean and whatever is made of it."""
+        unit = "one training picture with its label"
+        if not self.private:
+            return Guarantee(
+                unit=unit,
+                epsilon=None,
+                delta=None,
+                mechanism="none: the mean is taken without noise",
+                accountant="none",
+                sampling="none: all pictures, once",
+                sample_rate=None,
+                steps=None,
+                note=(
+                    "Nothing is promised to anyone in the data. A mean of many hides each of them a"
+                    " little, which no number here vouches for."
+                ),
+            )
+        sigma = self.noise_multiplier()
+        return Guarantee(
+            unit=unit,
+            epsilon=accounting.gaussian_epsilon(sigma, self.delta),
+            delta=self.delta,
+            mechanism=(
+                f"Gaussian mechanism, once: sums over all pictures of {2 * self.frequencies:,}"
+                " random features in each class and of the classes' sizes, noise of"
+                f" {rounding.described(sigma)} times what one picture can change; the generator"
+                " learns from those numbers alone"
+            ),
+            accountant="exact (analytic Gaussian mechanism)",
+            sampling="none: all pictures, once",
+            sample_rate=None,
+            steps=1,
+            neighbours=neighbours.ONE_PICTURE,
+            against="anyone who gets the noised mean, the generator, and all pictures made",
+            also_released=NOT_COVERED,
+            note=(
+                "A simulation: the seed is known. Settings tried before this run on the same"
+                " pictures, the usual ones included, are not counted in ε."
+            ),
+            odds_any=accounting.odds_any(
+                accounting.gaussian_epsilon(sigma, self.delta), self.delta
+            ),
+            odds_mechanism=accounting.odds_gaussian(sigma),
+        )

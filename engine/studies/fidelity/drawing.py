@@ -1,0 +1,233 @@
+"""What the generators of page Fidelity have in common: the pictures that they learn from, their
+privacy, how they are shown and measured while they grow. A base, no study.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from engine.core import parameters
+from engine.core.parameters import parameter
+from engine.core.study import Failed, Phase, Picture, Point, Refused, Result
+from engine.datasets import imaging, registry
+from engine.evaluation import cautions
+from engine.studies.fidelity.real_features import RealFeatures, Seeing, permutation
+
+ROWS, COLUMNS = 8, 8  # of the gallery: each row a walk from one point to another
+FRAMES = 24  # of the film, from the first step to the last
+MEASURED = 10  # times that it is measured on the way
+MEASURING = 1000  # pictures that it is measured with on the way
+DIVERGED = (
+    "The training diverged: the generator's weights are not numbers any more. Take smaller learning"
+    " rates."
+)
+
+
+class Drawing(Seeing):
+    """Who learns from how many pictures, under which promise."""
+
+    examples: int | None = parameter(
+        "Learns from",
+        None,
+        low=2,
+        high=1_000_000,
+        scale="log",
+        unit="pictures",
+        help=(
+            "So many of the training pictures; empty: all. A generator that has seen few can learn"
+            " them by heart."
+        ),
+    )
+    private: bool = parameter(
+        "With privacy", True, help="Off: nothing is clipped, nothing is noised."
+    )
+    target_epsilon: float = parameters.target_epsilon(10.0)
+    delta: float = parameters.delta(1e-5)
+    latent: int = parameter(
+        "Latent numbers", 64, low=1, high=512, help="Random numbers that each picture is made of."
+    )
+    averaging: float = parameter(
+        "Averaging",
+        0.9,
+        low=0.0,
+        high=0.999,
+        help=(
+            "Of the generator: how much of the last steps' average goes into the next. 0: the last"
+            " step counts. Costs no privacy."
+        ),
+    )
+    samples: int = parameter(
+        "Pictures to compare",
+        1000,
+        low=20,
+        high=50_000,
+        scale="log",
+        help=(
+            "How many pictures are made, and compared with real ones. Distances over different"
+            " numbers cannot be compared."
+        ),
+    )
+    seed: int = parameters.seed()
+
+    def check(self, shown) -> None:
+        """Refuse what does not fit the data set, before anything is computed. shown: the data set's
+        exhibits or images.
+        """
+        self.check_seen(shown)
+        if self.examples is not None and self.examples > shown.train_size:
+            raise Refused(
+                "examples",
+                f"examples: {self.examples} is not allowed; {self.dataset} has {shown.train_size}"
+                " training pictures",
+            )
+
+    def fitting(self, shown) -> dict:
+        """It learns from at most all of the training pictures."""
+        found = super().fitting(shown)
+        return found | (
+            {"examples": shown.train_size} if (self.examples or 0) > shown.train_size else {}
+        )
+
+    def count(self, shown) -> int:
+        """Training pictures that it learns from."""
+        return shown.train_size if self.examples is None else self.examples
+
+    def learned(self, images) -> np.ndarray:
+        """(n,) rows of the training pictures that it learns from: the first of the permutation."""
+        return permutation(len(images.train_images))[: self.count(images)]
+
+    def stream_name(self) -> str:
+        """The key, where there is privacy: several private generators may be published together."""
+        return super().stream_name() if self.private else ""
+
+    def real(self, **changes) -> RealFeatures:
+        """What its pictures are compared with, by its extractor unless told otherwise."""
+        return RealFeatures(**{name: getattr(self, name) for name in Seeing.model_fields} | changes)
+
+    def needs(self) -> tuple:
+        """The real pictures' features, by which it is measured while it grows."""
+        return (self.real(),)
+
+    def sample(self) -> bytes:
+        """PNG of some real pictures, in whole rows."""
+        shown = registry.exhibits(self.dataset).train_images[: ROWS * COLUMNS]
+        return imaging.png(
+            imaging.gallery(self.canvas(shown[: max(1, len(shown) // COLUMNS) * COLUMNS]), COLUMNS)
+        )
+
+
+def one_core(lab):
+    """The device; on a processor with a single thread, however many cores there are: sums in
+    another order would soon give another generator. Several grow at a time instead.
+    """
+    import torch
+
+    device = lab.device
+    torch.set_num_threads(1)
+    return device
+
+
+class Growing:
+    """A generator on its way: what is shown and measured at its frames, and what is kept."""
+
+    def __init__(self, study: Drawing, artist, steps: int, real: Result, see):
+        import torch
+
+        from engine.evaluation import metrics
+        from engine.studies.fidelity import generator as artists
+
+        self.study, self.artist, self.steps, self.see = study, artist, steps, see
+        self.moments = metrics.moments(real.arrays["train"])
+        # as many as are measured on the way, or nothing to compare with
+        held = real.arrays["held"][: min(MEASURING, study.samples)]
+        self.of_real = (
+            metrics.frechet_distance(self.moments, metrics.moments(held))
+            if len(held) == min(MEASURING, study.samples)
+            else None
+        )
+        seeded = torch.Generator().manual_seed(study.seed)
+        self.walk = tuple(
+            found.to(artist.device)
+            for found in artists.walk(ROWS, COLUMNS, study.latent, artist.classes, study.seed)
+        )
+        self.noise = torch.randn(study.samples, study.latent, generator=seeded).to(artist.device)
+        self.labels = (torch.arange(study.samples) % artist.classes).to(artist.device)
+        self.frames = {round(step) for step in np.r_[0, np.geomspace(1, steps, FRAMES - 1)]}
+        self.marks = {round(step) for step in np.linspace(0, steps, MEASURED + 1)}
+        self.film: dict[int, bytes] = {}
+        self.curves: dict[str, list[tuple[float, float]]] = {}
+        # At every mark: what is no number has no point in the curve, and still is what was found.
+        self.distances: list[float] = []
+
+    def all_steps(self, spent):
+        """All steps, with pictures and points on the way. spent: steps → ε by then, or None."""
+        yield from self.look(0, spent)
+        for step in range(1, self.steps + 1):
+            self.artist.step()
+            if step in self.frames or step in self.marks:
+                if not self.artist.finite():
+                    raise Failed(DIVERGED)
+                yield from self.look(step, spent)
+            yield Phase("growing", step, self.steps)
+
+    def look(self, step: int, spent):
+        """The gallery and, at a mark, the distance from the real pictures and the ε spent."""
+        if step in self.frames or step == self.steps:
+            self.film[step] = imaging.png(imaging.gallery(self.artist.show(*self.walk), COLUMNS))
+            yield Picture("gallery", self.film[step], f"after {step} steps")
+        if step in self.marks:
+            self.distances.append(self.distance())
+            values = {"frechet_distance": self.distances[-1]} | (
+                {"epsilon": spent(step)} if spent else {}
+            )
+            for name, value in values.items():
+                if math.isfinite(value):
+                    self.curves.setdefault(name, []).append((float(step), float(value)))
+                    yield Point(name, float(step), float(value))
+
+    def made(self, count: int | None = None) -> np.ndarray:
+        """So many pictures, always of the same noise: (count, side, side, c) uint8."""
+        return self.artist.show(self.noise[:count], self.labels[:count])
+
+    def distance(self) -> float:
+        """Fréchet distance from the training pictures, over at most MEASURING pictures."""
+        from engine.evaluation import metrics
+
+        return metrics.frechet_distance(
+            self.moments, metrics.moments(self.see(self.made(MEASURING)))
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """The distance at the end, at the beginning, and of as many real pictures that nobody
+        learned from, where there are so many.
+        """
+        return {
+            "frechet_distance": self.distances[-1],
+            "untrained_frechet_distance": self.distances[0],
+        } | ({"real_frechet_distance": self.of_real} if self.of_real is not None else {})
+
+    def warnings(self, images) -> list[str]:
+        """Where it diverged, and where there were too few pictures to learn from or compare with."""
+        learned = images.train_labels[self.study.learned(images)]
+        held = cautions.few(len(images.test_labels), "held-out pictures", "to compare with")
+        return [
+            *cautions.further_away(self.distances[-1], self.distances[0]),
+            *cautions.too_few(learned, images.classes),
+            *held,
+        ]
+
+    def parts(self) -> dict:
+        """What a Result keeps of it."""
+        return {
+            "curves": self.curves,
+            "arrays": {
+                "pictures": self.made(),
+                "labels": self.labels.cpu().numpy().astype(np.int16),
+            },
+            "pictures": (
+                {f"film_{step:06d}": png for step, png in self.film.items()}
+                | {"gallery": self.film[max(self.film)]}
+            ),
+        }

@@ -1,0 +1,558 @@
+"""Study `fidelity`: how far a set of pictures is from real ones, and whether it copies them (report
+4): every metric of engine/evaluation/metrics.py, beside distances to held-out pictures.
+
+Any set: what a generator makes, a folder of one's own, and the sets of which the answer is known
+(CONTROLS), without which no such number means anything.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from engine.core.parameters import parameter
+from engine.core.study import Guarantee, Phase, Refused, Result, Study
+from engine.datasets import imaging, registry
+from engine.evaluation import cautions
+from engine.studies.fidelity.dp_merf import DPMERF, Imitating
+from engine.studies.fidelity.drawing import Drawing
+from engine.studies.fidelity.gan import GAN, NOT_COVERED, Forging
+from engine.studies.fidelity.real_features import SECONDS
+
+# words → source, private
+GENERATORS = {
+    "GAN without privacy": ("gan", False),
+    "private GAN": ("gan", True),
+    "private DP-MERF": ("dp_merf", True),
+}
+TRAINED = ("gan", "dp_merf")
+CONTROLS = {
+    "held-out": "unseen real pictures",
+    "copies": "exact copies",
+    "noised": "noised copies",
+    "untrained": "untrained generator",
+}
+NOISED = 0.1  # standard deviation of the noise on noised copies, as a share of the range of pixels
+# training pictures that sets are compared with, at most; copies are looked for among all that were
+# learned from
+REFERENCES = 10_000
+SEARCHED = 60_000  # but no more than this many
+MOST_YARDSTICK = 2000  # held-out pictures whose own ratios are the yardstick
+# a training picture has come back where a ratio is below a third of what one in a hundred unseen
+# pictures is below: data sets hold duplicates
+AGAIN, UNSEEN_BELOW = 1 / 3, 0.01
+# unseen pictures, from those learned from: so many times as far as from each other, but for twins
+# among them
+NEVER_SO_FAR = 10.0
+# shares of pictures that come back: of exact copies at least, of unseen ones at most. Otherwise no
+# verdict is given
+ALL_FOUND, NONE_FOUND = 0.9, 0.1
+FOUND = 12  # pictures in the memorisation finder
+LEAST_HELD_OUT = 20
+
+
+class Comparing(Forging, Imitating):
+    """All that page Fidelity's sets of pictures are made of."""
+
+    source: str = parameter(
+        "Which pictures",
+        "gan",
+        pattern=r"^(gan|dp_merf|held-out|copies|noised|untrained|folder:[A-Za-z0-9_-]{1,64})$",
+        help="one of "
+        + ", ".join((*TRAINED, *CONTROLS))
+        + ", or folder:NAME for pictures of your own",
+    )
+
+    def check(self, shown) -> None:
+        """Refuse what does not fit the data set."""
+        for generator in self.generators().values():
+            generator.check(shown)
+        if len(shown.test_images) < LEAST_HELD_OUT:
+            raise Refused(
+                "dataset",
+                f"dataset: {self.dataset} is not allowed; it has {len(shown.test_images)} held-out"
+                f" pictures, and fewer than {LEAST_HELD_OUT} are no yardstick for copies",
+            )
+
+    def generator(self) -> Drawing:
+        """The training whose pictures these are."""
+        return self.gan() if self.source == "gan" else self.dp_merf()
+
+    def of(self, source: str, private: bool = True) -> Fidelity:
+        """The measuring of one set; what does not matter to it goes back to its default, so that it
+        is measured once.
+        """
+        values = {name: getattr(self, name) for name in Comparing.model_fields} | {
+            "source": source,
+            "private": private,
+        }
+        if source in TRAINED:
+            trained = Fidelity(**values).generator()
+            matters = {name: getattr(trained, name) for name in type(trained).model_fields}
+        else:
+            used = ("dataset", "size", "colour", "examples", "samples", "seed") + (
+                ("latent", "width", "labelled") if source == "untrained" else ()
+            )
+            matters = {name: values[name] for name in used}
+        return Fidelity(**matters | {"source": source, "extractor": self.extractor})
+
+    def table(self) -> dict[str, Fidelity]:
+        """All that is compared: generators with privacy and without, and the controls."""
+        return {words: self.of(*made) for words, made in GENERATORS.items()} | {
+            words: self.of(name) for name, words in CONTROLS.items()
+        }
+
+    def generators(self) -> dict[str, Drawing]:
+        """The trainings of the generators among them."""
+        return {words: self.of(*made).generator() for words, made in GENERATORS.items()}
+
+
+class Fidelity(Comparing):
+    """Measure one set of pictures against the real ones."""
+
+    NAME, VERSION = "fidelity", 6
+    TITLE = "How far pictures are from real ones, and whether they copy"
+    PRESETS = {
+        "quick": {},
+        "tiny": GAN.PRESETS["tiny"] | DPMERF.PRESETS["tiny"],
+        "few": {"examples": 50},
+        "fashion": {"dataset": "fashion-mnist"},
+        "report": GAN.PRESETS["report"] | {"extractor": "inception64"},
+    }
+    SERIES = {"table": "generators with and without privacy, and all controls"}
+
+    def needs(self) -> tuple[Study, ...]:
+        """The generator, where there is one, and the real pictures' features."""
+        return ((self.generator(),) if self.source in TRAINED else ()) + (self.real(),)
+
+    def reads(self) -> dict[str, str]:
+        """The folder's fingerprint, where the pictures come from one."""
+        return (
+            {"source": registry.fingerprint(self.source)}
+            if self.source.startswith("folder:")
+            else {}
+        )
+
+    def work(self) -> float:
+        """Seconds on two cores, without the generator's: pictures that an extractor looks at (the
+        set, and the report's mistake on both sides), and the search for copies.
+        """
+        shown = registry.exhibits(self.dataset)
+        searched = (
+            min(SEARCHED, self.count(shown))
+            * (self.samples + min(MOST_YARDSTICK, len(shown.test_images)))
+            * float(self.side**2)
+        )
+        return 0.5 + (SECONDS[self.extractor] + 0.0002) * 5 * self.samples + 2.5e-11 * searched
+
+    def kind(self) -> str:
+        """Runs of one kind take time in proportion to their work."""
+        return f"{self.NAME}:{self.extractor}"
+
+    def typical(self) -> float:
+        """Seconds on two cores, without the generator's."""
+        return self.work()
+
+    # --- running ----------------------------------------------------------------------------------
+
+    def run(self, lab):
+        """Yield what is being measured; return every metric, and each picture's nearest training
+        and held-out pictures.
+        """
+        yield Phase("reading the pictures")
+        images = lab.images(self.dataset)
+        self.check(images)
+        real = yield from lab.need(self.real())
+        made, promise, known = yield from self._pictures(lab, images)
+        see = yield from self.eyes(lab)
+        yield Phase("looking at the pictures", 1, 4)
+        measuring = Measuring(self, images, real, made, see(made), see)
+        metrics, warnings = measuring.distances()
+        yield Phase("looking for copies", 2, 4)
+        found, sheets, arrays = measuring.copies()
+        yield Phase("making the report's mistake", 3, 4)
+        warnings += [
+            *blind(found),
+            *(registry.everything(self.source)[1] if self.source.startswith("folder:") else ()),
+        ]
+        if self.source not in TRAINED:  # a generator says it itself
+            for count, part in (
+                (len(images.train_labels), "training"),
+                (len(images.test_labels), "held-out"),
+            ):
+                warnings += cautions.few(count, f"{part} pictures", "to compare with")
+        metrics |= found | measuring.as_published()
+        return Result(
+            metrics=metrics,
+            guarantee=promise,
+            arrays=arrays,
+            pictures=sheets | {"sample": imaging.png(imaging.gallery(made[:64], 8))},
+            facts={
+                "extractor": self.extractor,
+                "warnings": known + warnings,
+                "source": self.source,
+            },
+        )
+
+    def _pictures(self, lab, images):
+        """The set, (n, side, side, c) uint8; what is promised of it; what to know of its making."""
+        if self.source in TRAINED:
+            trained = yield from lab.need(self.generator())
+            promise = replace(trained.guarantee, also_released=NOT_COVERED)
+            return trained.arrays["pictures"], promise, trained.warnings
+        yield Phase("gathering the pictures")
+        if self.source == "untrained":
+            return self._untrained(images, lab.device), UNSEEN, []
+        if self.source.startswith("folder:"):
+            return (
+                self._folder(lab),
+                replace(
+                    NOTHING,
+                    mechanism="none known: pictures from a folder",
+                    note=(
+                        "Nothing is known here of how these pictures were made, so nothing is"
+                        " promised."
+                    ),
+                ),
+                [],
+            )
+        return self._real(images), replace(NOTHING, mechanism=f"none: {CONTROLS[self.source]}"), []
+
+    def _real(self, images) -> np.ndarray:
+        """Held-out pictures, or copies."""
+        draws = np.random.default_rng(self.seed)
+        if self.source == "held-out":
+            return self.canvas(
+                images.test_images[draws.permutation(len(images.test_images))[: self.samples]]
+            )
+        # where they are few, they are copied again and again, as a generator would
+        learned = self.learned(images)
+        copies = self.canvas(
+            images.train_images[
+                draws.choice(learned, self.samples, replace=len(learned) < self.samples)
+            ]
+        )
+        if self.source == "copies":
+            return copies
+        return (
+            (copies + draws.normal(0, 255 * NOISED, copies.shape))
+            .clip(0, 255)
+            .round()
+            .astype(np.uint8)
+        )
+
+    def _untrained(self, images, device) -> np.ndarray:
+        """What the GAN's generator makes before its first step."""
+        import torch
+
+        from engine.core.streams import derive_seed
+        from engine.learning import networks
+        from engine.studies.fidelity.generator import as_bytes
+
+        channels = 1 if self.colour == "grey" else images.test_images.shape[3]
+        told = len(images.classes) if self.labelled else 0
+        generator, _ = networks.dcgan(
+            self.usual("width"),
+            self.usual("width"),
+            channels,
+            self.side,
+            self.latent + told,
+            1,
+            derive_seed("init", self.seed),
+        )
+        noise = torch.randn(
+            self.samples, self.latent, generator=torch.Generator().manual_seed(self.seed)
+        )
+        labels = torch.eye(told)[torch.arange(self.samples) % told] if told else noise[:, :0]
+        with torch.no_grad():
+            return np.concatenate(
+                [
+                    as_bytes(generator.to(device)(part.to(device)))
+                    for part in torch.cat([noise, labels], 1).split(500)
+                ]
+            )
+
+    def _folder(self, lab) -> np.ndarray:
+        """Pictures of one's own, all of them: copies too, as a generator may have made them."""
+        both, real = (
+            registry.everything(self.source)[0][: self.samples],
+            lab.images(self.dataset).test_images,
+        )
+        if self.colour == "kept" and both.shape[3] != real.shape[3]:
+            raise Refused(
+                "colour",
+                f"colour: kept is not allowed; the pictures of {self.source} have {both.shape[3]}"
+                f" channel{'s' if both.shape[3] > 1 else ''}, those of {self.dataset}"
+                f" {real.shape[3]}; compare them in grey",
+            )
+        if len(both) < 2:
+            raise Refused(
+                "source",
+                f"source: {self.source} is not allowed; it holds {len(both)} picture, and fewer"
+                " than 2 have no spread to compare",
+            )
+        return self.canvas(both)
+
+
+class Measuring:
+    """A set of pictures, what the extractor sees in it, and the real ones."""
+
+    def __init__(
+        self, study: Fidelity, images, real: Result, made: np.ndarray, features: np.ndarray, see
+    ):
+        learned = study.learned(images)
+        self.study, self.made, self.features, self.see = study, made, features, see
+        self.references = real.arrays["train"][:REFERENCES]
+        self.train = {
+            "features": real.arrays["train"][: len(learned)],
+            "pictures": study.canvas(images.train_images[learned[:SEARCHED]]),
+        }
+        self.held = {
+            "features": real.arrays["held"],
+            "pictures": study.canvas(images.test_images[real.arrays["held_order"]]),
+        }
+        self.population, self.learned = (
+            study.canvas(images.train_images[real.arrays["order"][: len(made)]]),
+            len(learned),
+        )
+
+    def distances(self) -> tuple[dict[str, float], list[str]]:
+        """All distances between the two sets of features, and what to know about them."""
+        from engine.evaluation import metrics
+
+        n, d = self.features.shape
+        frechet = metrics.frechet_distance(
+            metrics.moments(self.references), metrics.moments(self.features)
+        )
+        covered = (
+            metrics.precision_and_recall(
+                self.references[: max(n, 2 * metrics.NEIGHBOURS)], self.features
+            )
+            if min(n, len(self.references)) > metrics.NEIGHBOURS
+            else None
+        )
+        found = {
+            "frechet_distance": frechet,
+            "kernel_distance": metrics.kernel_distance(self.references, self.features),
+            "pictures": n,
+            "dimensions": d,
+            "references": len(self.references),
+        }
+        found |= {"precision": covered.precision, "recall": covered.recall} if covered else {}
+        return found | self._memorised(), self._warnings(n, d)
+
+    def _memorised(self) -> dict[str, float]:
+        """Memorisation-informed distances from the pictures that were learned from, be they all of
+        the data set's or a few.
+        """
+        from engine.evaluation import metrics
+
+        try:
+            train = self.train["features"]
+            found = metrics.memorised(
+                train,
+                self.features,
+                metrics.frechet_distance(metrics.moments(train), metrics.moments(self.features)),
+            )
+        except ValueError:  # all features are zero: no angles
+            return {}
+        return {
+            "mifid_torchmetrics": found.torchmetrics,
+            "mifid_bai": found.bai,
+            "cosine_real_to_made": found.torchmetrics_distance,
+            "cosine_made_to_real": found.bai_distance,
+        }
+
+    def _warnings(self, n: int, d: int) -> list[str]:
+        found = []
+        if n <= d:
+            found.append(
+                f"{n:,} pictures are fewer than the {d:,} features, so their covariance is known in"
+                " part only, and the Fréchet distance comes out too large. It still orders sets of"
+                " the same size; the kernel distance and the distances to nearest pictures are"
+                " valid as they are."
+            )
+        if np.ptp(self.made.reshape(len(self.made), -1), 0).max() == 0:
+            found.append("All of these pictures are the same.")
+        found += cautions.few(n, "pictures", "for any distance to say much")
+        if n < self.study.samples:
+            found.append(
+                f"There are only {n:,} of these pictures, where {self.study.samples:,} were asked"
+                " for: do not compare their distances with those of larger sets."
+            )
+        searched = min(len(self.train["pictures"]), len(self.train["features"]))
+        if searched < self.learned:
+            found.append(
+                f"Copies are looked for among {searched:,} of the {self.learned:,} training"
+                " pictures that were learned from."
+            )
+        return found
+
+    # --- copies -----------------------------------------------------------------------------------
+
+    def copies(self) -> tuple[dict[str, float], dict[str, bytes], dict[str, np.ndarray]]:
+        """Shares of pictures that look like copies by pixels and by features; sheets of those that
+        do most; every picture's ratio.
+        """
+        from engine.attacks import memorization
+
+        found, sheets, arrays = {}, {}, {}
+        for space in ("pixels", "features"):
+            seen, train, held = (
+                self._rows(space, part)
+                for part in (
+                    {"features": self.features, "pictures": self.made},
+                    self.train,
+                    self.held,
+                )
+            )
+            # half of them against the other half, for which they are new
+            if self.study.source == "held-out":
+                half = len(held) // 2
+                seen, held = held[:half], held[half:]
+                shown, others = self.held["pictures"][:half], self.held["pictures"][half:]
+            else:
+                shown, others = self.made, self.held["pictures"]
+            copies = memorization.copies(seen, train, held, MOST_YARDSTICK)
+            nearest, real = (
+                memorization.nearest(seen, others_)[0].cpu().numpy()
+                for others_ in (train, held[: copies.references])
+            )
+            threshold = AGAIN * np.quantile(copies.yardstick, UNSEEN_BELOW)
+            again = nearest[copies.ratios < threshold]
+            known = memorization.found_again(
+                train[:MOST_YARDSTICK], held[: copies.references], threshold
+            )
+            found |= {
+                f"copies_{space}": copies.share,
+                f"ratio_{space}": copies.median,
+                f"threshold_{space}": copies.threshold,
+                f"again_{space}": len(np.unique(again)) if copies.told else float("nan"),
+                f"distinct_{space}": len(np.unique(nearest)),
+                f"searched_{space}": len(train),
+                f"yardstick_{space}": len(copies.yardstick),
+                f"known_{space}": known,
+            }
+            sheets[f"nearest_{space}"] = self._sheet(shown, nearest, others[real], copies.ratios)
+            arrays |= {f"ratios_{space}": copies.ratios, f"yardstick_{space}": copies.yardstick}
+        return found | {"learned": self.learned}, sheets, arrays
+
+    def _rows(self, space: str, part: dict[str, np.ndarray]):
+        """(n, d) of pictures: features, or pixels with brightness and contrast aside, for a pale
+        copy is a copy.
+        """
+        import torch
+
+        if space == "features":
+            return torch.tensor(part["features"])
+        rows = torch.tensor(part["pictures"]).flatten(1).float().div_(255)
+        rows -= rows.mean(1, keepdim=True)
+        return rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(1e-6))
+
+    def _sheet(
+        self, made: np.ndarray, nearest: np.ndarray, held: np.ndarray, ratios: np.ndarray
+    ) -> bytes:
+        """PNG of the pictures that look most like copies, the most so first, each of another
+        training picture: made, nearest training picture, nearest held-out one.
+        """
+        order = np.argsort(ratios, kind="stable")
+        first = np.zeros(len(order), bool)
+        first[np.unique(nearest[order], return_index=True)[1]] = True
+        # no training picture twice, as long as there are others
+        rows = np.concatenate([order[first], order[~first]])[:FOUND]
+        line = np.full((len(rows), made.shape[1], 1, made.shape[3]), 128, np.uint8)
+        triples = np.concatenate(
+            [made[rows], line, self.train["pictures"][nearest[rows]], line, held[rows]], 2
+        )
+        return imaging.png(imaging.gallery(triples, 2, gap=6), 2 * triples.shape[1] * FOUND // 2)
+
+    # --- the report's mistake ---------------------------------------------------------------------
+
+    def as_published(self) -> dict[str, float]:
+        """Report 4's two numbers with as many real as generated pictures: as its notebook computes
+        them, and corrected.
+        """
+        from engine.evaluation import metrics
+
+        n = min(len(self.made), len(self.population))
+        found = {"published_pictures": n}
+        for name, change in (("published", wrapped), ("corrected", lambda images: images)):
+            real, made = (self.see(change(images[:n])) for images in (self.population, self.made))
+            frechet = metrics.frechet_distance(metrics.moments(real), metrics.moments(made))
+            found[f"{name}_frechet_distance"] = frechet
+            try:
+                found[f"{name}_mifid"] = metrics.memorised(real, made, frechet).torchmetrics
+            except ValueError:  # all features are zero
+                continue
+        return found
+
+
+def blind(metrics: dict[str, float]) -> list[str]:
+    """What to say where the test for copies gives a wrong answer on pictures of which the answer is
+    known.
+    """
+    spaces = {"pixels": "by pixels", "features": "by features"}
+    missed = [
+        f"The test for copies {by} cannot be trusted here: of exact copies of the pictures learned"
+        f" from it finds {math.floor(100 * metrics[f'known_{space}'])} in 100, and should find all."
+        " Pictures that stand in the training part and in the held-out part, or that all look"
+        " alike, make it blind; no verdict on copies is given."
+        for space, by in spaces.items()
+        if metrics[f"known_{space}"] < ALL_FOUND
+    ]
+    # Unseen pictures are about as near to the training part as to each other, so few are much
+    # nearer to it.
+    wrong = [
+        f"The test for copies {by} cannot be trusted here: nearly all unseen pictures are nearer to"
+        " each other than to those learned from, as where each stands among them twice. So"
+        " whatever is not one of them seems to be a copy; no verdict on copies is given."
+        for space, by in spaces.items()
+        if not metrics[f"threshold_{space}"] < NEVER_SO_FAR
+    ]
+    return missed + wrong
+
+
+def doubt(copies: dict[str, float], unseen: dict[str, float]) -> str:
+    """Why no verdict on copies can be given, from the metrics of exact copies and of unseen
+    pictures; nothing where both answers come out as they must.
+    """
+    again, distinct = copies["again_pixels"], copies["distinct_pixels"]
+    # nor where it is NaN
+    if not (again >= ALL_FOUND * distinct and copies["known_pixels"] >= ALL_FOUND):
+        return (
+            f"of exact copies, of which the answer is known, {again:,} of {distinct:,} come back,"
+            " where all should"
+        )
+    if not unseen["again_pixels"] <= NONE_FOUND * unseen["distinct_pixels"]:
+        return (
+            f"of unseen real pictures, of which the answer is known, {unseen['again_pixels']:,} of"
+            f" {unseen['distinct_pixels']:,} seem to come back, where hardly any should"
+        )
+    return ""
+
+
+def wrapped(images: np.ndarray) -> np.ndarray:
+    """What report 4's metric saw: pixels scaled to [−1, 1] where [0, 1] is expected, times 255, in
+    a byte: negative ones wrap around. uint8 → uint8.
+    """
+    return ((2 * images.astype(np.int64) - 255) % 256).astype(np.uint8)  # (u / 127.5 − 1) · 255
+
+
+NOTHING = Guarantee(
+    unit="one training picture",
+    epsilon=None,
+    delta=None,
+    mechanism="none: real pictures as they are",
+    accountant="none",
+    sampling="none",
+    sample_rate=None,
+    steps=None,
+    note="Nothing is promised: these pictures stand here for comparison.",
+)
+UNSEEN = replace(
+    NOTHING,
+    mechanism="none: a generator that has seen no picture",
+    note="It has learned nothing of anyone. Nothing is released of the data.",
+)

@@ -1,0 +1,123 @@
+"""DP-MERF: one noised mean of random features of the data, then a generator that is trained to have
+the same mean, with no further look at the data. torch.
+
+Harder, Adamczewski and Park 2021, "DP-MERF: Differentially Private Mean Embeddings with Random
+Features for Practical Privacy-Preserving Data Generation". With frequencies ω_k ~ N(0, 1/length²)
+(Rahimi and Recht 2007), φ(x) = (cos ω_1·x, sin ω_1·x, …)/√K has length 1, and the mean of φ in each
+class is an approximate mean embedding of the class under the Gaussian kernel. Beside it the
+classes' sizes are released in the same noised vector: a picture adds φ(x) in its class's row and
+COUNTED to its class's size, so the vector of all sums changes by at most √(1 + COUNTED²).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+from engine.core.streams import derive_seed
+from engine.learning import networks
+from engine.privacy.noise import GaussianNoise
+from engine.studies.fidelity.generator import Artist
+
+# what a picture adds to its class's size: more would cost the embedding, less would drown in noise
+COUNTED = 0.1
+ROUNDING = 1e-6  # φ(x) in float32 may come out a little longer than 1
+CHUNK = 1000  # pictures at a time
+LEAST_SHARE = 1e-3  # of a class whose noised size is negative
+SENSITIVITY = math.hypot(1.0, COUNTED)
+
+
+class Features:
+    """φ: pictures (n, c, h, w) in [0, 1] → (n, 2·count), each at most of length 1."""
+
+    def __init__(self, pixels: int, count: int, length: float, seed: int, device: torch.device):
+        draws = torch.Generator().manual_seed(derive_seed("frequencies", seed))
+        self.frequencies = (torch.randn(pixels, count, generator=draws) / length).to(device)
+
+    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+        angles = pictures.flatten(1) @ self.frequencies
+        return (
+            torch.cat([angles.cos(), angles.sin()], 1) / math.sqrt(angles.shape[1]) / (1 + ROUNDING)
+        )
+
+
+def embedding(
+    features: Features, images: torch.Tensor, labels: torch.Tensor, classes: int
+) -> torch.Tensor:
+    """Exact sums over pictures (n, h, w, c) uint8: (classes, 2·count + 1), in each class's row Σ
+    φ(x) and COUNTED times how many there are. One picture moves it by at most SENSITIVITY.
+    """
+    rows = []
+    for part in images.split(CHUNK):
+        found = features(part.permute(0, 3, 1, 2).float() / 255)
+        rows.append(torch.cat([found, torch.full((len(part), 1), COUNTED, device=found.device)], 1))
+    sums = torch.zeros(classes, rows[0].shape[1], dtype=torch.float64, device=images.device)
+    return sums.index_add_(0, labels, torch.cat(rows).double())
+
+
+def released(sums: torch.Tensor, noise_multiplier: float, noise: GaussianNoise) -> torch.Tensor:
+    """The sums with noise of standard deviation noise_multiplier · SENSITIVITY on every number: the
+    only look at the data.
+
+    Drawn and added in float64 by engine.privacy.noise, and rounded once, to float32.
+    """
+    return noise.added_to(sums, noise_multiplier * SENSITIVITY).float().double()
+
+
+class Imitator(Artist):
+    """A generator that is trained to have the released mean: post-processing. sums: from
+    `released`; n: how many pictures it was made of, which is public.
+    """
+
+    def __init__(
+        self,
+        study,
+        sums: torch.Tensor,
+        n: int,
+        features: Features,
+        size: int,
+        channels: int,
+        device: torch.device,
+    ):
+        classes = len(sums)
+        super().__init__(
+            study.latent,
+            classes,
+            study.averaging,
+            torch.Generator(device).manual_seed(derive_seed("latents", study.seed)),
+            device,
+        )
+        self.study, self.features = study, features
+        told = classes if classes > 1 else 0
+        self.begin(
+            networks.dcgan(
+                study.imitator_width,
+                study.imitator_width,
+                channels,
+                size,
+                study.latent + told,
+                1,
+                derive_seed("init", study.seed),
+            )[0]
+        )
+        self.wanted = (sums[:, :-1] / n).float()  # (classes, 2·count)
+        # (classes,) of what is made
+        self.shares = (sums[:, -1] / COUNTED / n).clamp_min(LEAST_SHARE).float()
+        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=study.imitator_rate)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self.optimizer, study.imitator_steps
+        )
+
+    def step(self) -> None:
+        """One step towards the released mean."""
+        latent, labels = self.latent(self.study.imitator_batch, self.shares)
+        made = self.features((self.generator(latent) + 1) / 2)
+        mean = F.one_hot(labels, self.classes).float().T @ made / len(made)  # (classes, 2·count)
+        self.distance = (mean - self.wanted).square().sum()
+        self.optimizer.zero_grad()
+        self.distance.backward()
+        self.optimizer.step()
+        self.schedule.step()
+        self.average()

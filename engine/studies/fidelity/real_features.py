@@ -1,0 +1,192 @@
+"""Study `real_features`: what an extractor sees in real pictures, training and held-out ones,
+computed once for all that is compared with them. Not released, so it has no page.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.core import parameters
+from engine.core.parameters import parameter
+from engine.core.study import Phase, Refused, Result, Study
+from engine.datasets import imaging, registry
+from engine.studies.shared.features import NOT_RELEASED
+from engine.studies.synthesis.classifier import Classifier, taught
+
+EXTRACTORS = {
+    "classifier": "our own network, trained on these pictures",
+    "efficientnet_lite0": "EfficientNet-Lite0 (ImageNet)",
+    "inception": "Inception-v3, what FID means",
+    "inception64": "Inception-v3, its first 64 features (report 4)",
+}
+DIMENSIONS = {"classifier": 64, "efficientnet_lite0": 1280, "inception": 2048, "inception64": 64}
+# a picture, on two cores
+SECONDS = {
+    "classifier": 0.0002,
+    "efficientnet_lite0": 0.0045,
+    "inception": 0.12,
+    "inception64": 0.12,
+}
+# pictures, all epochs together, that our own network learns from, where that is more than one epoch
+MOST_TRAINED = 24_000
+MOST_BYTES = 250_000_000  # of training pictures' features
+CHUNK = 500  # pictures between two words on how far it is
+SIZES = {"32": "32 x 32", "64": "64 x 64"}
+
+
+class Seeing(Study):
+    """Which real pictures, in which format, seen by which network.
+
+    A base for the studies of page Fidelity.
+    """
+
+    dataset: str = parameters.dataset()
+    size: str = parameter(
+        "Size",
+        "32",
+        choices=SIZES,
+        pattern="^(32|64)$",
+        help=(
+            "Pixels a side of what is made. Real pictures are brought to it: framed in black where"
+            " little is missing, else resized."
+        ),
+    )
+    colour: str = parameter(
+        "Colours",
+        "grey",
+        choices={"grey": "grey", "kept": "as they are"},
+        pattern="^(grey|kept)$",
+        help="Grey needs a third of the numbers.",
+    )
+    extractor: str = parameter(
+        "Compared by",
+        "classifier",
+        choices=EXTRACTORS,
+        pattern="^(classifier|efficientnet_lite0|inception|inception64)$",
+        help=(
+            "The network in whose features sets of pictures are compared. Only Inception-v3's"
+            " distance may be called FID; its weights (96 MB) are downloaded at the first use, and"
+            " it takes long without a graphics card. Distances by different networks cannot be"
+            " compared."
+        ),
+    )
+
+    @property
+    def side(self) -> int:
+        """Pixels a side."""
+        return int(self.size)
+
+    def canvas(self, images: np.ndarray) -> np.ndarray:
+        """Real pictures in the format of generated ones, (n, side, side, c) uint8."""
+        return imaging.canvas(images, self.side, self.colour == "grey")
+
+    def check_seen(self, shown) -> None:
+        """Refuse pictures that cannot be compared. shown: the data set's exhibits or images."""
+        self.classifier(shown.train_size).check_shape(shown)
+        if len(shown.test_images) < 2:
+            raise Refused(
+                "dataset",
+                f"dataset: {self.dataset} is not allowed; it has {len(shown.test_images)} held-out"
+                " pictures, and fewer than 2 have no spread to compare with",
+            )
+
+    def classifier(self, n: int) -> Classifier:
+        """Our own network, to look at n training pictures and others like them: with privacy or
+        without, it is no part of any release.
+        """
+        return Classifier(
+            dataset=self.dataset,
+            epochs=max(1, min(6, round(MOST_TRAINED / max(1, n)))),
+            batch_size=max(1, min(100, n)),
+        )
+
+    def eyes(self, lab):
+        """The extractor: (n, side, side, c) uint8 → (n, d) float32.
+
+        Trains our own network first, if need be.
+        """
+        from engine.learning import feature_extractors
+
+        if self.extractor != "classifier":
+            yield Phase("fetching the network that compares")
+            if self.extractor == "efficientnet_lite0":
+                return feature_extractors.efficientnet_lite0(lab.device)
+            return feature_extractors.inception(lab.device, DIMENSIONS[self.extractor])
+        shown = registry.exhibits(self.dataset)
+        h, _, channels = shown.test_images.shape[1:]
+        study = self.classifier(shown.train_size)
+        network, scale = taught(study, (yield from lab.need(study)), channels, h, lab.device)
+        return feature_extractors.of_classifier(network, scale, h, channels, lab.device)
+
+
+class RealFeatures(Seeing):
+    """Features of training and held-out pictures, and in which order the training pictures are
+    taken where not all of them are.
+    """
+
+    NAME = "real_features"
+    TITLE = "What a network sees in real pictures"
+
+    def needs(self) -> tuple:
+        """Our own network, where it is the extractor."""
+        return (
+            (self.classifier(registry.exhibits(self.dataset).train_size),)
+            if self.extractor == "classifier"
+            else ()
+        )
+
+    def work(self) -> float:
+        """Pictures."""
+        shown = registry.exhibits(self.dataset)
+        return min(shown.train_size, self.most()) + len(shown.test_images)
+
+    def kind(self) -> str:
+        """Runs of one kind take time in proportion to their work."""
+        return f"{self.NAME}:{self.extractor}"
+
+    def typical(self) -> float:
+        """Seconds on two cores."""
+        return SECONDS[self.extractor] * self.work() + sum(need.typical() for need in self.needs())
+
+    def most(self) -> int:
+        """Training pictures whose features are kept, at most."""
+        return MOST_BYTES // (4 * DIMENSIONS[self.extractor])
+
+    def run(self, lab):
+        """Yield how far it is; return features of training and of held-out pictures, both in
+        `permutation`'s order, which it keeps.
+        """
+        images = lab.images(self.dataset)
+        self.check_seen(images)
+        see = yield from self.eyes(lab)
+        order, held_order = (
+            permutation(len(part))[: self.most()]
+            for part in (images.train_images, images.test_images)
+        )
+        found, total, done = {}, len(order) + len(held_order), 0
+        for name, real in (
+            ("train", images.train_images[order]),
+            ("held", images.test_images[held_order]),
+        ):
+            rows = []
+            for start in range(0, len(real), CHUNK):
+                rows.append(see(self.canvas(real[start : start + CHUNK])))
+                done += len(rows[-1])
+                yield Phase("looking at the real pictures", done, total)
+            found[name] = np.concatenate(rows).astype(np.float32)
+        return Result(
+            metrics={
+                "dimensions": found["train"].shape[1],
+                "training_pictures": len(order),
+                "held_out_pictures": len(found["held"]),
+            },
+            guarantee=NOT_RELEASED,
+            arrays=found | {"order": order, "held_order": held_order},
+        )
+
+
+def permutation(n: int) -> np.ndarray:
+    """(n,) the order in which pictures are taken where fewer than all are: always the same, and no
+    class first.
+    """
+    return np.random.default_rng(0).permutation(n)

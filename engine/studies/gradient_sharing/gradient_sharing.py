@@ -1,0 +1,1043 @@
+"""Study `gradient_sharing`: phones train on their own pictures and upload a part of their
+gradients, day by day (Shokri and Shmatikov 2015; report 5).
+
+One study is one arm: what the phones share, or, to compare with, nothing, each by itself, or all
+pictures in one place. Each begins with the same first model (engine/studies/gradient_sharing/initial_model.py).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from pydantic import model_validator
+
+from engine.core import parameters, rounding
+from engine.core.parameters import parameter
+from engine.core.study import Guarantee, Phase, Point, Refused, Result
+from engine.datasets import imaging, registry
+from engine.evaluation import cautions, scores
+from engine.privacy import accounting, neighbours
+from engine.studies.gradient_sharing.initial_model import Starting
+from engine.studies.shared.backbone import DIMENSIONS
+
+ARMS = {
+    "shared": "phones share gradients",
+    "none": "no update",
+    "alone": "each phone alone",
+    "centralised": "all pictures in one place",
+}
+FRACTIONS = (0.01, 0.1, 0.2, 1.0)  # the arms of the page
+NOISES = (0.5, 1.0, 2.0, 4.0, 8.0)
+# of the phones; picked on held-out training pictures (docs/gradient_sharing.md)
+RATES = {"tanh": 0.2, "relu": 0.05, "features": 0.01}
+CENTRAL_BATCH = 32
+USUAL_CLIP = 1.0
+SMALLER = "A smaller learning rate, or a smaller server's rate, helps."
+LESS = "A smaller learning rate, a smaller server's rate or less noise helps."
+ALONE = 10  # phones that are trained each by itself: what is shown is their mean
+ALONE_POINTS = 8  # times that those are measured
+SHOWN_PHONES = 20  # that the page's diagram draws
+MOST_PHONES = 5000
+MOST_UPLOADS = 500_000  # all days together
+MOST_BYTES = 4e9  # of all phones' gradients at once
+BYTES_EACH = 30  # of one gradient on one phone, with its copies on the way (measured)
+SHOWN_DAYS = 100  # on which what each drawn phone has sent is told live
+LEAST_NOISE = 0.01
+
+
+class GradientSharing(Starting):
+    """Let phones learn together from gradients; say how accurate the model became, how many bytes
+    that took, and what was promised to whom.
+    """
+
+    NAME, VERSION = "gradient_sharing", 3
+    TITLE = "Sharing gradients instead of pictures"
+    PRESETS = {
+        "quick": {},
+        "tiny": {"participants": 4, "pictures_each": 40, "rounds": 2, "initial_epochs": 2},
+        "private": {
+            "company_share": 0.01,
+            "participants": 1000,
+            "pictures_each": 20,
+            "dataset": "mnist",
+            "noise_multiplier": 8.0,
+            "fraction": 1.0,
+            "server_rate": 4.0,
+        },
+        "uneven": {"unevenness": 0.3},
+        "shokri": {
+            "dataset": "mnist",
+            "company_share": 0.0,
+            "participants": 100,
+            "pictures_each": 600,
+            "order": "asynchronous",
+            "rounds": 40,
+            "keep_rest": True,
+        },
+        "report": {
+            "dataset": "folder:people-and-pets",
+            "company_share": 0.5,
+            "network": "efficientnet_lite0",
+            "participants": 20,
+        },
+    }
+    SERIES = {
+        "arms": (
+            "no update, 1 %, 10 %, 20 %, 100 %, each phone alone, and all pictures in one place"
+        ),
+        "noises": "accuracy over ε: the same sharing under more and less noise",
+        "policies": "which gradients: the largest, random ones, those above a threshold",
+    }
+    EXCLUSIVE = ("noise_multiplier", "target_epsilon")
+
+    participants: int = parameter(
+        "Phones",
+        20,
+        low=1,
+        high=MOST_PHONES,
+        scale="log",
+        help="How many take part, each with pictures of its own.",
+    )
+    pictures_each: int | None = parameter(
+        "Pictures on each phone",
+        None,
+        low=1,
+        high=100_000,
+        scale="log",
+        help="Empty: all that are not the company's are shared out.",
+    )
+    unevenness: float | None = parameter(
+        "Dirichlet α",
+        None,
+        low=0.01,
+        high=1000.0,
+        scale="log",
+        help=(
+            "How unevenly the pictures are spread: each class is shared out in proportions drawn"
+            " from a Dirichlet distribution. Small: a phone has one or two classes, some have"
+            " nothing. Empty: all have equally many, at random."
+        ),
+    )
+    rounds: int = parameter(
+        "Days",
+        30,
+        low=1,
+        high=1000,
+        scale="log",
+        help="On each day every phone trains, and uploads once.",
+    )
+    local_epochs: int = parameter(
+        "Epochs a day",
+        1,
+        low=1,
+        high=50,
+        scale="log",
+        help="How often a phone goes through its own pictures before it uploads.",
+    )
+    batch_size: int = parameters.batch_size(
+        16, "How many of its own pictures a step of a phone looks at."
+    )
+    learning_rate: float | None = parameters.learning_rate()
+    server_rate: float = parameter(
+        "Server's rate",
+        1.0,
+        low=0.01,
+        high=100.0,
+        scale="log",
+        help="How far the server goes along the mean of the uploads, in steps of a phone.",
+    )
+    policy: str = parameter(
+        "Which gradients",
+        "largest",
+        choices={
+            "largest": "the largest",
+            "random": "random ones",
+            "threshold": "above a threshold",
+        },
+        pattern="^(largest|random|threshold)$",
+        help=(
+            "Random ones are drawn anew for each step of the server, the same for all its phones,"
+            " so that nobody has to say which."
+        ),
+    )
+    fraction: float = parameter(
+        "Share of the gradients",
+        0.1,
+        low=0.0001,
+        high=1.0,
+        unit="fraction",
+        scale="log",
+        ends=("share less", "share all"),
+        help="Of all gradients, so many are uploaded.",
+    )
+    threshold: float = parameter(
+        "Threshold",
+        0.1,
+        low=0.0,
+        high=1e6,
+        scale="log",
+        help=(
+            "For *above a threshold*: a gradient (the sum over the phone's day) is uploaded where"
+            " its magnitude is larger."
+        ),
+    )
+    keep_rest: bool = parameter(
+        "Keep the rest",
+        False,
+        help=(
+            "What was not uploaded is added to the next day's gradients (as in Lin et al. 2018),"
+            " instead of being forgotten."
+        ),
+    )
+    trained: str = parameter(
+        "Updates of",
+        "all",
+        choices={"all": "all layers", "last": "the last layer"},
+        pattern="^(all|last)$",
+        help="For the small CNN: whether the phones may change all of it.",
+    )
+    order: str = parameter(
+        "In which order",
+        "together",
+        choices={
+            "together": "all at once",
+            "turns": "in turns",
+            "asynchronous": "in shifts that overlap",
+        },
+        pattern="^(together|turns|asynchronous)$",
+        help=(
+            "All at once: one step of the server a day. In turns: one phone after the other, each"
+            " begins with what the last one left. Overlapping shifts: four a day, each begins"
+            " before the last one's uploads are in."
+        ),
+    )
+    participation: float = parameter(
+        "Asked each day",
+        1.0,
+        low=0.001,
+        high=1.0,
+        scale="log",
+        help=(
+            "Each phone is asked by its own coin flip, with this chance. Who is asked stays secret,"
+            " which ε takes into account."
+        ),
+    )
+    dropout: float = parameter(
+        "Drop out",
+        0.0,
+        low=0.0,
+        high=0.99,
+        help=(
+            "Of the phones that were asked, so many do not upload after all, by chance. ε does not"
+            " count on it."
+        ),
+    )
+    faulty: str = parameter(
+        "A broken phone",
+        "none",
+        choices={
+            "none": "none",
+            "nan": "sends no numbers",
+            "huge": "sends a gradient of length 10⁹",
+        },
+        pattern="^(none|nan|huge)$",
+        help="What the first phone sends.",
+    )
+    noise_multiplier: float | None = parameter(
+        "Noise multiplier σ",
+        0.0,
+        low=0.0,
+        high=2000.0,
+        scale="log",
+        ends=("more accurate", "more private"),
+        help="Gaussian noise as a multiple of the clip norm. 0: no noise, no promise.",
+    )
+    target_epsilon: float | None = parameter(
+        "Privacy budget ε",
+        None,
+        low=0.1,
+        high=1000.0,
+        scale="log",
+        ends=("more private", "more accurate"),
+        help=(
+            "How much all days together may reveal about all pictures of one participant. Instead"
+            " of a noise multiplier."
+        ),
+    )
+    max_grad_norm: float | None = parameter(
+        "Clip norm",
+        None,
+        low=1e-4,
+        high=1e4,
+        scale="log",
+        help=(
+            "The longest that a phone's upload may be (max_grad_norm, C). Empty: as it is, and 1"
+            " where there is noise."
+        ),
+    )
+    noised_by: str = parameter(
+        "Noise is added by",
+        "server",
+        choices={"server": "the server, to the sum", "phone": "each phone, to its own"},
+        pattern="^(server|phone)$",
+        help=(
+            "A server that one trusts adds noise once to the sum. A phone that trusts nobody adds"
+            " as much to its own upload: the promise then holds against the server, too."
+        ),
+    )
+    delta: float = parameters.delta(1e-5)
+    arm: str = parameter(
+        "Arm",
+        "shared",
+        choices=ARMS,
+        pattern="^(shared|none|alone|centralised)$",
+        help="What is compared.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_of_noise_and_budget(cls, values: dict) -> dict:
+        """A budget replaces the default noise; both together contradict each other."""
+        if values.get("target_epsilon") is None:
+            return values
+        if values.get("noise_multiplier"):
+            raise Refused(
+                "target_epsilon",
+                "target_epsilon: give target_epsilon or noise_multiplier, not both; one follows"
+                " from the other",
+            )
+        return values | {"noise_multiplier": None}
+
+    @model_validator(mode="after")
+    def _noise_or_budget(self) -> GradientSharing:
+        if self.noise_multiplier is None and self.target_epsilon is None:
+            raise Refused(
+                "noise_multiplier",
+                "noise_multiplier: none is not allowed without target_epsilon; give one of the two",
+            )
+        if self.noise_multiplier is not None and 0 < self.noise_multiplier < LEAST_NOISE:
+            raise Refused(
+                "noise_multiplier",
+                f"noise_multiplier: {rounding.chosen(self.noise_multiplier)} is not allowed;"
+                f" allowed: 0 (no promise), or a number from {LEAST_NOISE} to 2000",
+            )
+        return self
+
+    # --- whose pictures ---------------------------------------------------------------------------
+
+    def fitting(self, shown) -> dict:
+        """Each phone has one picture at least, and the gradients of all fit into memory."""
+        found = super().fitting(shown)
+        left = shown.train_size - round(
+            found.get("company_share", self.company_share) * shown.train_size
+        )
+        most = min(left, int(MOST_BYTES / BYTES_EACH / self.gradients(shown)))
+        if 1 <= most < self.participants:
+            found["participants"] = most
+        each = left // found.get("participants", self.participants)
+        return found | (
+            {"pictures_each": each}
+            if self.pictures_each is not None and 1 <= each < self.pictures_each
+            else {}
+        )
+
+    def check(self, shown) -> None:
+        """Refuse what does not fit the data set. shown: the data set's exhibits or images."""
+        super().check(shown)
+        left = shown.train_size - round(self.company_share * shown.train_size)
+        needed = self.participants * (self.pictures_each or 1)
+        if self.participants > left:
+            raise Refused(
+                "participants",
+                f"participants: {self.participants} is not allowed; {left} pictures of"
+                f" {self.dataset} are not the company's, fewer than one a phone",
+            )
+        if needed > left:
+            raise Refused(
+                "pictures_each",
+                f"pictures_each: {self.pictures_each} is not allowed; {self.participants} phones"
+                f" would need {needed}, and {left} pictures of {self.dataset} are not the"
+                " company's",
+            )
+        if self.participants * self.rounds > MOST_UPLOADS:
+            raise Refused(
+                "rounds",
+                f"rounds: {self.rounds} is not allowed with {self.participants} phones; allowed: at"
+                f" most {MOST_UPLOADS:,} uploads, that is {MOST_UPLOADS // self.participants} days",
+            )
+        if (size := self.participants * self.gradients(shown) * BYTES_EACH) > MOST_BYTES:
+            raise Refused(
+                "participants",
+                f"participants: {self.participants} is not allowed; their gradients would take"
+                f" {size / 1e9:.0f} GB of memory, and {MOST_BYTES / 1e9:.0f} GB are allowed; take"
+                " fewer phones",
+            )
+        if self.backbone:
+            self.backbone.check(shown)
+
+    def gradients(self, shown) -> int:
+        """How many gradients there are, all layers together."""
+        classes = len(shown.classes)
+        if self.backbone:
+            return (DIMENSIONS[self.network] + 1) * classes
+        size, channels = shown.test_images.shape[1], shown.test_images.shape[3]
+        # after the second pooling (networks.report_cnn)
+        side = (((size - 2) // 2 - 4) // 2 + 1) - 1
+        return (
+            64 * 16 * channels + 16 + 16 * 16 * 32 + 32 + 32 * side * side * 32 + 32 + 33 * classes
+        )
+
+    def owned(self, labels: np.ndarray) -> list[np.ndarray]:
+        """Rows of the training pictures on each phone. labels (n,)."""
+        _, rest = self.split(len(labels))
+        rng = np.random.default_rng([self.seed, 6])
+        if self.pictures_each is not None:
+            rest = np.sort(rng.permutation(rest)[: self.participants * self.pictures_each])
+        return [
+            rest[rows] for rows in shares(labels[rest], self.participants, self.unevenness, rng)
+        ]
+
+    # --- its arms ---------------------------------------------------------------------------------
+
+    def _like(self, **changes) -> GradientSharing:
+        return GradientSharing(
+            **{name: getattr(self, name) for name in GradientSharing.model_fields} | changes
+        )
+
+    def _against(self, arm: str) -> GradientSharing:
+        """An arm to compare with: what does not matter to it is at its default, so that it is
+        trained once for all.
+        """
+        matters = {
+            *Starting.model_fields,
+            "participants",
+            "pictures_each",
+            "unevenness",
+            "rounds",
+            "local_epochs",
+            "trained",
+        } | ({"batch_size", "learning_rate"} if arm == "alone" else set())
+        matters -= {"unevenness"} if arm == "centralised" else set()
+        return GradientSharing(**{name: getattr(self, name) for name in matters}, arm=arm)
+
+    def arms(self) -> dict[str, GradientSharing]:
+        """All that the page compares, words → study."""
+        policy = "largest" if self.policy == "threshold" else self.policy
+        fractions = {
+            percent(f): self._like(fraction=f, policy=policy)
+            for f in sorted({*FRACTIONS, self.fraction})
+        }
+        shared = (
+            {"above the threshold": self} | {percent(f): fractions[percent(f)] for f in FRACTIONS}
+            if self.policy == "threshold"
+            else fractions | {percent(self.fraction): self}
+        )
+        return (
+            {ARMS["none"]: self._against("none"), ARMS["alone"]: self._against("alone")}
+            | shared
+            | {ARMS["centralised"]: self._against("centralised")}
+        )
+
+    def noises(self) -> dict[str, GradientSharing]:
+        """The chosen sharing under different noise, and without; all clipped alike."""
+        plan = self.plan()
+        clip = plan["clip"] or USUAL_CLIP
+        like = lambda noise: self._like(
+            target_epsilon=None, noise_multiplier=noise, max_grad_norm=clip
+        )
+        chosen = [plan["noise_multiplier"]] if plan["noise_multiplier"] else []
+        noised = {f"σ = {noise:.3g}": like(noise) for noise in sorted({*NOISES, *chosen})} | {
+            f"σ = {noise:.3g}": self for noise in chosen
+        }
+        return {ARMS["none"]: self._against("none"), "clipped, no noise": like(0.0)} | noised
+
+    def policies(self) -> dict[str, GradientSharing]:
+        """The same share, chosen in each way; and the rest kept."""
+        found = {
+            "the largest": self._like(policy="largest", keep_rest=False),
+            "the largest, the rest kept": self._like(policy="largest", keep_rest=True),
+            "random ones": self._like(policy="random", keep_rest=False),
+            "random ones, the rest kept": self._like(policy="random", keep_rest=True),
+            "above a threshold": self._like(policy="threshold", keep_rest=False),
+        }
+        return (
+            found if self in found.values() else found | {"above a threshold, the rest kept": self}
+        )
+
+    def needs(self) -> tuple:
+        """The first model, and the features that a last layer learns from."""
+        return (self.initial(), *super().needs())
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def work(self) -> float:
+        """Pictures seen in all, in units of one of 28 × 28 pixels."""
+        shown = registry.exhibits(self.dataset)
+        rest = (
+            shown.train_size * (1 - self.company_share)
+            if self.pictures_each is None
+            else self.participants * self.pictures_each
+        )
+        seen = {
+            "none": 0.0,
+            "shared": rest,
+            "alone": rest * min(1.0, ALONE / self.participants),
+            "centralised": rest + self.company_share * shown.train_size,
+        }[self.arm]
+        size = 0.3 if self.backbone else shown.test_images[0].size / 784
+        return size * (
+            self.rounds * self.local_epochs * seen * (2.0 if self.order == "turns" else 1.0)
+            + len(shown.test_images) * (1 + self.rounds / 3)
+        ) + (self.rounds * self.participants * 5.0 if self.arm == "shared" else 0.0)
+
+    def kind(self) -> str:
+        """Runs of one kind take time in proportion to their work."""
+        return f"{self.NAME}:{'features' if self.backbone else 'cnn'}:{self.arm}:{self.order}"
+
+    def typical(self) -> float:
+        """Seconds on two cores, without what it needs."""
+        return 6.5e-5 * self.work()
+
+    # --- running ----------------------------------------------------------------------------------
+
+    def run(self, lab):
+        """Yield accuracy day by day, and who sent how much; return the curves with the last model."""
+        import torch
+
+        yield Phase("reading the pictures")
+        images = lab.images(self.dataset)
+        self.check(images)
+        plan = self.plan()
+        first = yield from lab.need(self.initial())
+        task = yield from self.task(lab, images)
+        start = torch.from_numpy(first.arrays["weights"]).to(lab.device)
+        task, start = (
+            task.last_layer(start)
+            if self.trained == "last" and self.backbone is None
+            else (task, start)
+        )
+        arm = {"none": _Nothing, "shared": _Shared, "alone": _Alone, "centralised": _Centralised}[
+            self.arm
+        ](self, plan, task, start, images)
+        arm.known = first.warnings
+        for day in range(self.rounds + 1):
+            if day:
+                arm.day()
+            yield from arm.points(day)
+            yield Phase("training", day, self.rounds)
+        return arm.result()
+
+    def plan(self) -> dict:
+        """The noise multiplier, and the clip norm (None: nothing is shortened).
+
+        Raises Refused where a budget cannot be met.
+        """
+        noise = self.noise_multiplier if self.target_epsilon is None else self._calibrate()
+        clip = USUAL_CLIP if self.max_grad_norm is None and noise else self.max_grad_norm
+        return {"noise_multiplier": noise, "clip": clip}
+
+    @property
+    def exposure(self) -> tuple[float, float]:
+        """(what a participant's data may move its upload by, in clip norms; the chance that it
+        takes part in a day): what ε is counted with.
+
+        The server's sums: with the participant or without, by one clip norm; who is asked stays
+        secret. A phone's own upload: its pictures replaced by others, from one end to the other;
+        the server sees who uploads.
+        """
+        return (1.0, self.participation) if self.noised_by == "server" else (2.0, 1.0)
+
+    def _calibrate(self) -> float:
+        moved, rate = self.exposure
+        try:
+            return moved * accounting.dp_sgd_noise(
+                self.target_epsilon, rate, self.rounds, self.delta
+            )
+        except accounting.Unreachable as error:
+            raise Refused(
+                "target_epsilon",
+                f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached:"
+                f" {error}",
+            ) from None
+
+    def spent(self, days: int) -> float:
+        """ε after so many days, a fast upper bound (RDP) except where the exact one is as fast.
+        math.inf without noise.
+        """
+        noise, (moved, rate) = self.plan()["noise_multiplier"], self.exposure
+        if days == 0:
+            return 0.0
+        if not noise:
+            return math.inf
+        if rate == 1:
+            return accounting.gaussian_epsilon(noise / moved, self.delta, math.sqrt(days))
+        return accounting.rdp_epsilon(noise / moved, rate, days, self.delta)
+
+    def guarantee(self) -> Guarantee:
+        """What a participant is promised, all pictures on the phone together."""
+        unit = "all pictures of one participant"
+        noise = self.plan()["noise_multiplier"]
+        if self.arm != "shared" or not noise:
+            clip = self.plan()["clip"]
+            why = {
+                "shared": (
+                    (
+                        "the gradients above a threshold"
+                        if self.policy == "threshold"
+                        else f"{percent(self.fraction)} of the gradients"
+                    )
+                    + (
+                        ", as they are"
+                        if clip is None
+                        else f", shortened to {clip:g} and not noised"
+                    )
+                ),
+                "none": "the phones send nothing",
+                "alone": "each phone keeps its model to itself",
+                "centralised": "the pictures themselves are sent",
+            }[self.arm]
+            return Guarantee(
+                unit=unit,
+                epsilon=None,
+                delta=None,
+                mechanism=f"none: {why}",
+                accountant="none",
+                sampling="none",
+                sample_rate=None,
+                steps=self.rounds if self.arm == "shared" else None,
+                note={
+                    "shared": (
+                        "A fraction of the gradients promises nothing to anyone, however small it"
+                        " is: pictures can be rebuilt from it. Clipping alone promises nothing"
+                        " either: without noise, whoever knows all other uploads knows this one."
+                    ),
+                    "none": (
+                        "Nothing leaves a phone, so nothing is learned from it either. The"
+                        " company's own pictures are not protected: the first model was trained on"
+                        " them without privacy."
+                    ),
+                    "alone": "Nothing leaves a phone. What it learns helps nobody else.",
+                    "centralised": "Whoever runs the server has all the pictures.",
+                }[self.arm],
+            )
+        (moved, rate), clip = self.exposure, self.plan()["clip"]
+        spent = accounting.dp_sgd_epsilon(noise / moved, rate, self.rounds, self.delta)
+        server = self.noised_by == "server"
+        noised = (
+            "each upload, before it leaves the phone"
+            if not server
+            else (
+                "the sum of a day's uploads"
+                if self.order == "together"
+                else "each sum of uploads that the server adds"
+            )
+        )
+        return Guarantee(
+            unit=unit,
+            epsilon=spent.epsilon,
+            delta=self.delta,
+            mechanism=(
+                f"each upload shortened to {clip:g}; Gaussian noise of {rounding.described(noise)}"
+                f" times that on {noised}, {self.rounds} times"
+            ),
+            accountant=spent.accountant,
+            sampling=(
+                "Poisson, by each phone's own coin"
+                if server and rate < 1
+                else "none: every phone on every day"
+            ),
+            sample_rate=rate,
+            steps=self.rounds,
+            neighbours=(
+                neighbours.ONE_PARTICIPANT
+                if server
+                else "all pictures of one participant replaced by any others"
+            ),
+            against=(
+                "anyone who gets all the models that the server hands out, but not the server,"
+                " which sees each upload as it is"
+                if server
+                else "everyone, the server included, which sees each noised upload"
+            ),
+            also_released=(
+                "test accuracies. This simulation also shows what a real server must keep to"
+                " itself, and what ε does not cover: "
+            )
+            + (
+                "who was asked, who dropped out and how many bytes each phone has sent; and "
+                if server
+                else ""
+            )
+            + "how many pictures of each class lie on each phone, and the model's loss on them",
+            note=(
+                "A simulation: the seed is known, so a real system would draw its noise from a"
+                " secret source. The first model's own pictures are not protected. Settings tried"
+                " before on the same phones are not counted. ε does not shrink because only a"
+                " fraction is sent."
+            ),
+            odds_any=accounting.odds_any(spent.epsilon, self.delta),
+            odds_mechanism=accounting.odds_dp_sgd(
+                noise / moved, rate, self.rounds, delta=self.delta
+            ),
+            odds_undrawn=accounting.odds_dp_sgd(0.0, rate, self.rounds),
+        )
+
+    def warnings(self, metrics: dict[str, float], finite: bool) -> list[str]:
+        """What should be said beside the result.
+
+        finite: are all weights numbers, and was no honest upload refused?
+        """
+        noisy = self.arm == "shared" and self.plan()["noise_multiplier"]
+        found = [
+            w for w in [accounting.delta_warning(self.delta, self.participants)] if w and noisy
+        ]
+        if not finite:
+            found.append(f"It diverged: weights or uploads ran away. {SMALLER}")
+        if metrics.get("refused"):
+            found.append(refusals(metrics, self.faulty))
+        if (empty := metrics["phones_without_pictures"]) and self.arm in ("shared", "alone"):
+            found.append(
+                f"{empty} of {self.participants} phones have no pictures: "
+                "they have nothing to send."
+            )
+        return found
+
+    def sample(self) -> bytes:
+        """PNG of the first pictures: what lies on the phones."""
+        return imaging.png(
+            imaging.gallery(registry.exhibits(self.dataset).train_images[:40], columns=10), 0
+        )
+
+    def chance(self) -> float:
+        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        return scores.guessing(registry.exhibits(self.dataset).test_labels)
+
+
+def percent(fraction: float) -> str:
+    """'10 %'."""
+    return f"{100 * fraction:.3g} %"
+
+
+def refusals(metrics: dict[str, float], faulty: str) -> str:
+    """Why the server refused uploads. faulty: what the broken phone sends, if there is one."""
+    honest, all_ = metrics["refused_honest"], metrics["refused"]
+    what = {
+        "nan": "it sends what is no number",
+        "huge": "its gradient is far longer than the others'",
+    }.get(faulty, "")
+    told = []
+    if all_ > honest:
+        told.append(
+            f"{all_ - honest} of {metrics['uploads'] + all_} uploads came from the broken "
+            f"phone and were refused: {what}."
+        )
+    if honest:
+        told.append(
+            f"{honest} uploads of phones that are not broken were refused: what they "
+            "learned ran away. A smaller learning rate helps."
+        )
+    return " ".join([*told, "A refused upload counts as if nothing had been sent."])
+
+
+def shares(
+    labels: np.ndarray, participants: int, unevenness: float | None, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Which rows each participant has, without overlap. labels (n,).
+
+    unevenness None: equally many, at random. Else each class is split in proportions drawn from a
+    Dirichlet distribution with this concentration (Yurochkin et al. 2019): the smaller, the more
+    uneven, in number too; someone may have a single class, or nothing.
+    """
+    if unevenness is None:
+        return [
+            np.sort(part) for part in np.array_split(rng.permutation(len(labels)), participants)
+        ]
+    owned: list[list[np.ndarray]] = [[] for _ in range(participants)]
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        ends = np.round(
+            np.cumsum(rng.dirichlet(np.full(participants, unevenness))) * len(rows)
+        ).astype(int)
+        for mine, part in zip(owned, np.split(rows, ends[:-1])):
+            mine.append(part)
+    return [np.sort(np.concatenate(mine)) for mine in owned]
+
+
+# --- the arms -------------------------------------------------------------------------------------
+
+
+class _Arm:
+    """What every arm has: the first model, and what is measured of it day by day."""
+
+    def __init__(self, study: GradientSharing, plan: dict, task, start, images):
+        self.study, self.plan, self.task, self.weights, self.images = (
+            study,
+            plan,
+            task,
+            start,
+            images,
+        )
+        self.owned, self.curves = study.owned(images.train_labels), {}
+        self.start, self.known = start, []  # what is known of the first model, in sentences
+        self.begin()
+
+    def begin(self) -> None:
+        """Before the first day."""
+
+    def day(self) -> None:
+        """One day."""
+
+    def phones(self, owned: list[np.ndarray], batch_size: int):
+        """engine.studies.gradient_sharing.federation.Phones with these rows."""
+        import torch
+
+        from engine.core.streams import derive_seed
+        from engine.studies.gradient_sharing import federation
+
+        study = self.study
+        shuffling = torch.Generator(self.task.train.device).manual_seed(
+            derive_seed(f"shuffling of {study.arm}", study.seed)
+        )
+        self.rate = RATES[study.learner] if study.learning_rate is None else study.learning_rate
+        return federation.Phones(
+            self.task,
+            owned,
+            batch_size=batch_size,
+            epochs=study.local_epochs,
+            learning_rate=self.rate,
+            shuffling=shuffling,
+        )
+
+    def points(self, day: int):
+        """What is measured after a day, into the curves and out."""
+        for name, value in self.measured(day).items():
+            self.curves.setdefault(name, []).append((float(day), float(value)))
+            yield Point(name, float(day), float(value))
+
+    def measured(self, day: int) -> dict[str, float]:
+        """Name → value after this day."""
+        return {"test_accuracy": self.task.accuracy(self.weights)}
+
+    def bytes_of_pictures(self) -> int:
+        """Bytes that the phones' pictures have, uncompressed."""
+        return sum(map(len, self.owned)) * self.images.train_images[0].size
+
+    def more(self) -> tuple[dict, dict, dict]:
+        """Further metrics, arrays and facts."""
+        return {}, {}, {}
+
+    def result(self) -> Result:
+        """All of it."""
+        study, finite = self.study, bool(self.weights.isfinite().all())
+        metrics, arrays, facts = self.more()
+        finite = finite and not metrics.get("refused_honest")
+        start, loss, learned = self.learned()
+        said = (
+            self.task.predictions(self.weights).cpu().numpy() if self.weights.dim() == 1 else None
+        )
+        tests, classes = self.images.test_labels, self.images.classes
+        beside = self.beside(tests)
+        right = (
+            {}
+            if said is None
+            else {
+                c: float((said == tests)[tests == i].mean())
+                for i, c in enumerate(classes)
+                if (tests == i).any()
+            }
+        )
+        sizes = [len(rows) for rows in self.owned]
+        metrics |= {"phones_without_pictures": sizes.count(0)} | beside
+        remedy = LESS if self.plan["noise_multiplier"] and study.arm == "shared" else SMALLER
+        runaway = (
+            cautions.divergence(loss, math.log(len(classes)), learned, start, remedy)
+            if finite
+            else []
+        )
+        warnings = study.warnings(metrics, finite) + runaway + self.doubts(tests, classes)
+        return Result(
+            metrics={
+                "test_accuracy": self.curves["test_accuracy"][-1][1],
+                "initial_accuracy": self.curves["test_accuracy"][0][1],
+                "gradients": int(self.weights.shape[-1]),
+                "pictures_on_phones": sum(sizes),
+                "bytes_of_pictures": self.bytes_of_pictures(),
+            }
+            | ({"train_loss": loss} if math.isfinite(loss) else {})
+            | metrics,
+            guarantee=study.guarantee(),
+            curves=self.curves,
+            arrays={
+                "weights": self.weights.cpu().numpy(),
+                "pictures": np.array(
+                    [
+                        np.bincount(self.images.train_labels[rows], minlength=len(classes))
+                        for rows in self.owned
+                    ]
+                ),
+            }
+            | arrays,
+            facts={
+                "classes": list(classes),
+                "per_class": right,
+                "diverged": not finite or bool(runaway),
+                "warnings": warnings,
+            }
+            | facts,
+        )
+
+    def learned(self) -> tuple[float, float, float]:
+        """On the phones' pictures: mean cross-entropy (nats) before the first day, and now; what
+        the model knows of them (cautions.beyond_guessing). Of several models the mean.
+        """
+        rows = np.concatenate(self.owned)
+        models = self.weights if self.weights.dim() > 1 else self.weights[None]
+        now = np.mean([self.task.learned(weights, rows) for weights in models], 0)
+        return self.task.learned(self.start, rows)[0], float(now[0]), float(now[1])
+
+    def doubts(self, tests: np.ndarray, classes: tuple[str, ...]) -> list[str]:
+        """Of too few pictures, and of the first model. tests (m,) true labels."""
+        labels = self.images.train_labels[np.concatenate(self.owned)]
+        own = [
+            *cautions.too_few(labels, classes),
+            *cautions.too_few(tests, classes, "test"),
+            *scores.warnings(tests, classes),
+        ]
+        return own + [
+            f"Of the first model: {warning}" for warning in self.known if warning not in own
+        ]
+
+    def beside(self, tests: np.ndarray) -> dict[str, float]:
+        """What guessing reaches, and balanced accuracy where classes are uneven.
+
+        tests (m,) true labels; of several models the mean.
+        """
+        models = self.weights if self.weights.dim() > 1 else self.weights[None]
+        found = [
+            scores.beside(tests, self.task.predictions(weights).cpu().numpy()) for weights in models
+        ]
+        return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
+
+
+class _Nothing(_Arm):
+    """The first model, and nothing more."""
+
+    def measured(self, day: int) -> dict[str, float]:
+        """As on the first day."""
+        return {
+            "test_accuracy": (
+                self.curves["test_accuracy"][0][1]
+                if self.curves
+                else self.task.accuracy(self.weights)
+            )
+        }
+
+
+class _Centralised(_Arm):
+    """All pictures, the company's and the phones', in one place."""
+
+    def begin(self) -> None:
+        """One participant, who has everything."""
+        company, _ = self.study.split(len(self.images.train_images))
+        self.everything = self.phones([np.concatenate([company, *self.owned])], CENTRAL_BATCH)
+
+    def day(self) -> None:
+        """As many passes as a phone makes over its own."""
+        self.weights = self.weights - self.rate * self.everything.accumulated(self.weights, [0])[0]
+
+    def more(self) -> tuple[dict, dict, dict]:
+        """What sending the pictures would cost."""
+        return {"bytes": self.bytes_of_pictures()}, {}, {}
+
+
+class _Alone(_Arm):
+    """Some of the phones, each with a model of its own that nobody else sees."""
+
+    def begin(self) -> None:
+        """The same first model on each."""
+        self.count = min(ALONE, self.study.participants)
+        self.each = self.phones(self.owned[: self.count], self.study.batch_size)
+        self.weights = self.weights.expand(self.count, -1).clone()
+
+    def day(self) -> None:
+        """Everybody trains."""
+        self.weights = self.weights - self.rate * self.each.accumulated(
+            self.weights, list(range(self.count))
+        )
+
+    def measured(self, day: int) -> dict[str, float]:
+        """The mean, the worst and the best of them, on some of the days."""
+        if day not in np.unique(np.linspace(0, self.study.rounds, ALONE_POINTS).round()):
+            return {}
+        found = [
+            self.task.accuracy(weights) for weights in (self.weights if day else self.weights[:1])
+        ]
+        return {"test_accuracy": float(np.mean(found)), "worst": min(found), "best": max(found)}
+
+    def more(self) -> tuple[dict, dict, dict]:
+        """How many were trained, and how far apart they are."""
+        return (
+            {
+                "phones_trained": self.count,
+                "worst": self.curves["worst"][-1][1],
+                "best": self.curves["best"][-1][1],
+            },
+            {},
+            {},
+        )
+
+
+class _Shared(_Arm):
+    """Phones and their server."""
+
+    def begin(self) -> None:
+        """Nobody has sent anything yet."""
+        from engine.studies.gradient_sharing import federation
+
+        self.federation = federation.Federation(
+            self.study, self.plan, self.phones(self.owned, self.study.batch_size), self.weights
+        )
+        self.sent, self.bytes = [], 0
+
+    def day(self) -> None:
+        """Everybody trains and uploads."""
+        self.said = self.federation.day()
+        self.weights = self.federation.weights
+        self.sent.append(self.said)
+        self.bytes += int(self.said.clip(min=0).sum())
+
+    def measured(self, day: int) -> dict[str, float]:
+        """Accuracy, bytes so far, ε so far, and what the first phones have sent."""
+        found = {"test_accuracy": self.task.accuracy(self.weights), "bytes": self.bytes}
+        if self.plan["noise_multiplier"]:
+            found["epsilon"] = self.study.spent(day)
+        # not more events than a late visitor can catch up with
+        told = (
+            day and day % max(1, self.study.rounds // SHOWN_DAYS) == 0 or day == self.study.rounds
+        )
+        return found | (
+            {f"phone {i}": said for i, said in enumerate(self.said[:SHOWN_PHONES])} if told else {}
+        )
+
+    def more(self) -> tuple[dict, dict, dict]:
+        """Bytes, who sent what, and what was refused."""
+        from engine.studies.gradient_sharing.federation import DROPPED, NOT_ASKED, REFUSED
+
+        sent = np.array(self.sent)  # (days, people)
+        uploads = int((sent > 0).sum())
+        # by what they have learned, not because they are broken
+        honest = (sent == REFUSED)[:, 1 if self.study.faulty != "none" else 0 :]
+        metrics = {
+            "refused_honest": int(honest.sum()),
+            "bytes": self.bytes,
+            "bytes_a_day": self.bytes / self.study.rounds,
+            "bytes_an_upload": float(sent[sent > 0].mean()) if uploads else 0.0,
+            "uploads": uploads,
+            "refused": int((sent == REFUSED).sum()),
+            "dropped": int((sent == DROPPED).sum()),
+            "not_asked": int((sent == NOT_ASKED).sum()),
+            "noise_multiplier": self.plan["noise_multiplier"],
+            "clip": self.plan["clip"] or 0.0,
+        }
+        return metrics, {"sent": sent}, {}

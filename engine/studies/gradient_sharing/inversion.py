@@ -1,0 +1,606 @@
+"""Study `inversion`: rebuild one picture from the gradients that a phone would upload (Geiping et
+al. 2020), as the server that receives them could.
+
+The phone has this picture alone and takes one step; what it uploads is chosen, clipped and noised
+as the fields say. A picture of a visitor's own travels inside the study and is never stored.
+"""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+from pydantic import Field
+
+from engine.core import parameters
+from engine.core.lab import Lab
+from engine.core.parameters import parameter
+from engine.core.streams import derive_seed
+from engine.core.study import Failed, Guarantee, Phase, Picture, Point, Refused, Result, Study
+from engine.datasets import imaging, registry
+from engine.evaluation import cautions
+from engine.privacy import accounting
+from engine.studies.fidelity.real_features import RealFeatures
+from engine.studies.gradient_sharing.initial_model import Starting
+from engine.studies.synthesis.classifier import taught
+
+STEPS = {"cnn": 2000, "features": 400}  # of one attempt
+TRIES = {"cnn": 2, "features": 1}
+# standard deviations of the noise, from which the attacker takes a gradient for sent
+ABOVE_NOISE = 3.0
+WITHOUT_HINT = 10  # classes that are tried, at most, where the upload says nothing of the label
+FRAMES = 24  # of the film
+SHOWN = 252  # pixels a side of what is shown
+DEFENCES = {
+    "everything": {},
+    "10 %": {"leak_fraction": 0.1},
+    "1 %": {"leak_fraction": 0.01},
+    "random 10 %": {"leak_fraction": 0.1, "leak_policy": "random"},
+    "clipped": {"leak_clip": 0.1},
+    "noise 0.001": {"leak_clip": 1.0, "leak_noise": 0.001},
+    "noise 0.01": {"leak_clip": 1.0, "leak_noise": 0.01},
+    "noise 0.1": {"leak_clip": 1.0, "leak_noise": 0.1},
+}
+USUAL_CLIP = 1.0
+# whose warnings matter here
+OF_NEEDS = {"classifier": "the network that judges", "initial_model": "the first model"}
+
+
+class Inversion(Starting):
+    """Attack one upload; return what came out, step by step, and how like the picture it is."""
+
+    NAME, VERSION = "inversion", 3
+    TITLE = "A picture rebuilt from gradients"
+    PRESETS = {"quick": {}, "tiny": {"attack_steps": 60, "tries": 1, "company_share": 0.0}}
+    SERIES = {"defences": "the same picture under the usual ways to share less"}
+
+    category: int = parameter(
+        "Class", 3, low=0, high=299, help="Which kind of picture, counted from 0."
+    )
+    index: int = parameter(
+        "Which one", 0, low=0, high=99_999, help="Which picture of its class, counted from 0."
+    )
+    model: str = parameter(
+        "The phone trains",
+        "untrained",
+        choices={"untrained": "an untrained model", "initial": "the first model"},
+        pattern="^(untrained|initial)$",
+        help=(
+            "What the phone's gradients belong to. A model that has learned already knows most"
+            " pictures, so that their gradients are small and say less."
+        ),
+    )
+    layers: str = parameter(
+        "Uploads gradients of",
+        "all",
+        choices={"all": "all layers", "last": "the last layer"},
+        pattern="^(all|last)$",
+        help="For the small CNN.",
+    )
+    leak_policy: str = parameter(
+        "Which of its gradients",
+        "largest",
+        choices={
+            "largest": "the largest",
+            "random": "random ones",
+            "threshold": "above a threshold",
+        },
+        pattern="^(largest|random|threshold)$",
+        help="Of this one upload.",
+    )
+    leak_fraction: float = parameter(
+        "Share of its gradients",
+        1.0,
+        low=0.0001,
+        high=1.0,
+        unit="fraction",
+        scale="log",
+        ends=("share less", "share all"),
+        help="Of this one upload: so many of its gradients are sent.",
+    )
+    leak_threshold: float = parameter(
+        "Threshold of the upload",
+        0.01,
+        low=0.0,
+        high=1e6,
+        scale="log",
+        help="For *above a threshold*: a gradient is sent where its magnitude is larger.",
+    )
+    leak_clip: float | None = parameter(
+        "Clip norm of the upload",
+        None,
+        low=1e-4,
+        high=1e4,
+        scale="log",
+        help="The longest that this upload may be. Empty: as it is, and 1 where there is noise.",
+    )
+    leak_noise: float = parameter(
+        "Noise on the upload, σ",
+        0.0,
+        low=0.0,
+        high=2000.0,
+        scale="log",
+        ends=("nothing hidden", "more private"),
+        help=(
+            "Gaussian noise on each gradient, in units of the clip norm, added before the upload"
+            " leaves the phone."
+        ),
+    )
+    delta: float = parameters.delta(1e-5)
+    attack_steps: int | None = parameter(
+        "Attacker's steps",
+        None,
+        low=10,
+        high=20_000,
+        scale="log",
+        help="Of each attempt. Empty: the usual.",
+    )
+    tries: int | None = parameter(
+        "Attacker's attempts",
+        None,
+        low=1,
+        high=10,
+        help="Each begins with other noise; the one that fits best counts. Empty: the usual.",
+    )
+    smoothness: float = parameter(
+        "Smoothness",
+        0.01,
+        low=0.0,
+        high=10.0,
+        scale="log",
+        help="How much the attacker prefers smooth pictures: the weight of their total variation.",
+    )
+    # a visitor's own, its pixels in base64; not for URL and command line
+    picture: str = Field("", max_length=100_000)
+
+    # --- which picture ----------------------------------------------------------------------------
+
+    def with_picture(self, image: np.ndarray) -> Inversion:
+        """The same attack on a visitor's own picture (h, w, c) uint8, in the format of the data
+        set.
+        """
+        return self.model_copy(
+            update={"picture": base64.b64encode(image.tobytes()).decode(), "index": 0}
+        )
+
+    def stored(self) -> bool:
+        """Not where a visitor's own picture is in it."""
+        return not self.picture
+
+    def fitting(self, shown) -> dict:
+        """A class and a picture that there are, besides."""
+        category = registry.tested_class(shown, self.category)
+        found = {
+            "category": category,
+            "index": min(self.index, int((shown.test_labels == category).sum()) - 1),
+        }
+        return super().fitting(shown) | {
+            name: value for name, value in found.items() if value != getattr(self, name)
+        }
+
+    def pick(self, images) -> tuple[np.ndarray, int]:
+        """The picture (h, w, c) uint8 and its label.
+
+        Raises Refused where the class has no such picture.
+        """
+        if self.category >= len(images.classes):
+            raise Refused(
+                "category",
+                f"category: {self.category} is not allowed; {self.dataset} has the classes 0 to"
+                f" {len(images.classes) - 1}",
+            )
+        if self.picture:
+            shape = images.test_images.shape[1:]
+            pixels = np.frombuffer(base64.b64decode(self.picture), np.uint8)
+            if pixels.size != np.prod(shape):
+                raise Refused(
+                    "dataset",
+                    f"dataset: {self.dataset} is not allowed with this picture; it has another"
+                    " format",
+                )
+            return pixels.reshape(shape), self.category
+        rows = np.flatnonzero(images.test_labels == self.category)
+        if not len(rows):
+            raise Refused(
+                "category",
+                f"category: {self.category} is not allowed; {self.dataset} has no test picture of"
+                f" class {images.classes[self.category]}",
+            )
+        if self.index >= len(rows):
+            raise Refused(
+                "index",
+                f"index: {self.index} is not allowed; class {images.classes[self.category]} of"
+                f" {self.dataset} has the pictures 0 to {len(rows) - 1}",
+            )
+        return images.test_images[rows[self.index]], self.category
+
+    def shown(self, images) -> bytes:
+        """PNG of the true picture."""
+        return imaging.png(self.pick(images)[0], SHOWN)
+
+    # --- what it needs ----------------------------------------------------------------------------
+
+    def judge(self) -> Study:
+        """The network that says what a picture shows: trained on all training pictures, no part of
+        the attack.
+        """
+        return RealFeatures(dataset=self.dataset).classifier(
+            registry.exhibits(self.dataset).train_size
+        )
+
+    def needs(self) -> tuple:
+        """The judge, and the first model where that is attacked.
+
+        (Of a backbone only the scale of its features, which the company's pictures give.)
+        """
+        return (
+            (self.judge(),)
+            + ((self.initial(),) if self.model == "initial" else ())
+            + super().needs()
+        )
+
+    def usual(self, name: str) -> int:
+        """Steps and attempts: the chosen ones, or the usual."""
+        chosen = {"attack_steps": self.attack_steps, "tries": self.tries}[name]
+        return (
+            {"attack_steps": STEPS, "tries": TRIES}[name]["features" if self.backbone else "cnn"]
+            if chosen is None
+            else chosen
+        )
+
+    def work(self) -> float:
+        """Steps, in pixels seen."""
+        return (
+            self.usual("attack_steps")
+            * self.usual("tries")
+            * (20.0 if self.backbone else registry.exhibits(self.dataset).test_images[0].size / 784)
+        )
+
+    def kind(self) -> str:
+        """Runs of one kind take time in proportion to their work."""
+        return f"{self.NAME}:{'features' if self.backbone else 'cnn'}"
+
+    def typical(self) -> float:
+        """Seconds on two cores, without what it needs."""
+        return 3.5e-3 * self.work()
+
+    @property
+    def clip(self) -> float | None:
+        """max_grad_norm of the upload, None where nothing is shortened."""
+        return USUAL_CLIP if self.leak_clip is None and self.leak_noise else self.leak_clip
+
+    def defences(self) -> dict[str, Inversion]:
+        """The same picture under the usual ways to share less."""
+        plain = {
+            "leak_policy": "largest",
+            "leak_fraction": 1.0,
+            "leak_clip": None,
+            "leak_noise": 0.0,
+        }
+        return {name: self.model_copy(update=plain | changes) for name, changes in DEFENCES.items()}
+
+    # --- running ----------------------------------------------------------------------------------
+
+    def run(self, lab):
+        """Yield the picture as it takes shape; return it beside the true one."""
+        yield Phase("reading the pictures")
+        images = lab.images(self.dataset)
+        self.check(images)
+        image, label = self.pick(images)
+        # the network that says what is seen learned from all of them
+        warnings = cautions.of(images)
+        for need in self.needs():
+            found = yield from _retold(need, lab)
+            if who := OF_NEEDS.get(need.NAME):
+                said = [warning for warning in found.warnings if warning not in warnings]
+                warnings += [f"Of {who}: {warning}" for warning in said]
+        # sums in another order soon lead an attempt elsewhere: the same on machines of one kind,
+        # however many cores they have
+        alone = Lab(lab.store, threads=1)
+        judge = yield from self._judge(alone, images)
+        yield Phase("computing what the phone uploads")
+        leak, facts = yield from self._leak(alone, images, image, label)
+        attack = _Attack(self, leak, facts | {"warnings": warnings}, image, images.classes, judge)
+        yield from attack.all()
+        return attack.result()
+
+    def _judge(self, lab, images):
+        """(n, h, w, c) uint8 → (n, classes) probabilities, by the judge."""
+        import torch
+
+        from engine.learning import supervised
+
+        study, (h, _, channels) = self.judge(), images.test_images.shape[1:]
+        network, scale = taught(study, (yield from lab.need(study)), channels, h, lab.device)
+        return lambda pixels: (
+            supervised.outputs(network, torch.tensor(pixels).to(lab.device), scale)
+            .softmax(1)
+            .cpu()
+            .numpy()
+        )
+
+    def _leak(self, lab, images, image: np.ndarray, label: int):
+        """What the attacker holds, and some facts about it.
+
+        The upload is noised by engine.privacy.noise.
+        """
+        import torch
+
+        from engine.attacks import gradient_inversion
+        from engine.privacy.noise import GaussianNoise
+        from engine.studies.gradient_sharing import federation, wire
+
+        network, shared = yield from self._model(lab, images)
+        n = sum(p.numel() for p in shared)
+        blank = gradient_inversion.Leak(network, shared, torch.empty(0), torch.empty(0))
+        true = torch.tensor(image, device=lab.device).permute(2, 0, 1)[None] / 255
+        gradient = blank.gradient(true, torch.tensor([label], device=lab.device)).detach()
+        public = torch.Generator().manual_seed(self.derive_seed("public"))
+        known = (
+            federation.public_positions(n, self.leak_fraction, public).to(lab.device)
+            if self.leak_policy == "random"
+            else None
+        )
+        chosen = federation.selected(
+            gradient[None], self.leak_policy, self.leak_fraction, self.leak_threshold, known
+        )
+        upload, sent = federation.clipped(gradient[None] * chosen, self.clip)[0], chosen[0]
+        if not bool(sent.any()):
+            raise Failed(
+                "Nothing is above this threshold, so nothing is uploaded, and there is nothing to"
+                " rebuild a picture from. Take a smaller threshold."
+            )
+        signal = float(upload.norm())
+        if self.leak_noise:
+            sent = sent if known is not None else torch.ones_like(sent)
+            noise = GaussianNoise(self.derive_seed("noise"), upload.device)
+            noised = noise.added_to(upload, self.leak_noise * self.clip).to(upload.dtype)
+            upload = torch.where(sent, noised, upload)
+        message = wire.pack(upload.cpu().numpy(), sent.cpu().numpy(), known is not None)
+        facts = {
+            "gradients": n,
+            "sent": int(sent.sum()),
+            "bytes": len(message),
+            "gradient_norm": float(gradient.norm()),
+            "upload_norm": float(upload.norm()),
+            "noise_to_signal": (
+                self.leak_noise * (self.clip or 0.0) * int(sent.sum()) ** 0.5 / max(signal, 1e-12)
+            ),
+        }
+        read = torch.from_numpy(
+            wire.unpack(message, n, None if known is None else known.cpu().numpy())
+        ).to(upload)
+        kept = sent if known is not None or not self.leak_noise else self._signal(read)
+        return gradient_inversion.Leak(network, shared, read * kept, kept), facts
+
+    def _signal(self, read):
+        """(n,) bool: where the attacker takes a noised upload, in which all gradients come, to hold
+        more than noise: the policy is no secret.
+        """
+        from engine.studies.gradient_sharing import federation
+
+        threshold = max(self.leak_threshold, ABOVE_NOISE * self.leak_noise * self.clip)
+        kept = federation.selected(read[None], self.leak_policy, self.leak_fraction, threshold)[0]
+        return kept if bool(kept.any()) else read != 0
+
+    def _model(self, lab, images):
+        """The network as the attacker can run it, (1, c, h, w) in [0, 1] → logits, and the
+        parameters whose gradients are uploaded.
+        """
+        import torch
+
+        from engine.learning import feature_extractors
+
+        task = yield from self.task(lab, images)
+        if self.model == "initial":
+            first = yield from lab.need(self.initial())
+            torch.nn.utils.vector_to_parameters(
+                torch.from_numpy(first.arrays["weights"]).to(lab.device), task.network.parameters()
+            )
+        if self.backbone is None:
+            shared = list(task.network.parameters())[-2 if self.layers == "last" else 0 :]
+            return lambda x: task.network(x * 2 - 1), shared
+        see = feature_extractors.backbone(self.network, lab.device)
+        return lambda x: task.network(task.prepare(see(x.expand(-1, 3, -1, -1) * 255))), list(
+            task.network.parameters()
+        )
+
+    # --- what is promised -------------------------------------------------------------------------
+
+    def guarantee(self) -> Guarantee:
+        """What this one upload promises about the picture and its label."""
+        unit = "the one picture on the phone, with its label"
+        if not self.leak_noise:
+            return Guarantee(
+                unit=unit,
+                epsilon=None,
+                delta=None,
+                mechanism="none: the gradients are sent as they are",
+                accountant="none",
+                sampling="none",
+                sample_rate=None,
+                steps=1,
+                note=(
+                    "Sending fewer gradients, or shorter ones, promises nothing. That one attack"
+                    " fails does not mean that all do."
+                ),
+            )
+        # one picture replaced by another: from one end of the clip norm to the other
+        sigma = self.leak_noise / 2
+        epsilon = accounting.gaussian_epsilon(sigma, self.delta)
+        return Guarantee(
+            unit=unit,
+            epsilon=epsilon,
+            delta=self.delta,
+            mechanism=(
+                f"the upload shortened to {self.clip:g}, and Gaussian noise of {self.leak_noise:g}"
+                " times that on each gradient sent, once"
+            ),
+            accountant="exact Gaussian curve (Balle and Wang 2018)",
+            sampling="none: one upload",
+            sample_rate=None,
+            steps=1,
+            neighbours="the picture and its label replaced by any others",
+            against="everyone who sees this upload, the server included",
+            note=(
+                "For a single upload; every further one adds to it. A simulation: the seed is"
+                " known. That one attack fails says less than this number: another may succeed."
+            ),
+            odds_any=accounting.odds_any(epsilon, self.delta),
+            odds_mechanism=accounting.odds_gaussian(sigma),
+        )
+
+
+def _retold(need: Study, lab):
+    """A needed study's Result, its phases in this page's words: its own speak of another page's
+    things.
+    """
+    run, title = lab.need(need), type(need).TITLE
+    while True:
+        try:
+            event = next(run)
+        except StopIteration as end:
+            return end.value
+        told = isinstance(event, Phase)
+        name = f"training what is needed: {title[0].lower()}{title[1:]}"
+        yield Phase(name, event.done, event.total) if told else event
+
+
+class _Attack:
+    """The attempts, one after the other, and what is kept of them."""
+
+    def __init__(
+        self,
+        study: Inversion,
+        leak,
+        facts: dict,
+        image: np.ndarray,
+        classes: tuple[str, ...],
+        judge,
+    ):
+        from engine.attacks import gradient_inversion
+
+        self.study, self.leak, self.facts, self.image, self.classes, self.judge = (
+            study,
+            leak,
+            facts,
+            image,
+            classes,
+            judge,
+        )
+        self.ranked = gradient_inversion.labels_of(
+            leak.upload, leak.kept, len(classes), leak.shared[-2].shape[1]
+        )
+        self.guessed = self.ranked[0] if self.ranked else None
+        self.curves: dict[str, list[tuple[float, float]]] = {}
+        self.films: list[list[tuple[int, bytes]]] = []
+        self.best, self.loss, self.which = None, float("inf"), 0
+
+    def all(self):
+        """Every attempt."""
+        import torch
+
+        from engine.attacks import gradient_inversion
+
+        study = self.study
+        steps, tries = study.usual("attack_steps"), study.usual("tries")
+        # without a hint one class after the other is tried
+        labels = (
+            [self.guessed] * tries
+            if self.ranked
+            else list(range(min(WITHOUT_HINT, len(self.classes))))
+        )
+        tries = len(labels)
+        for number, label in enumerate(labels):
+            draws = torch.Generator().manual_seed(derive_seed(f"attempt {number}", study.seed))
+            attempt = gradient_inversion.Attempt(
+                self.leak,
+                label,
+                (self.image.shape[2], *self.image.shape[:2]),
+                steps,
+                study.smoothness,
+                draws,
+            )
+            frames = set(np.unique(np.geomspace(1, steps, FRAMES).round().astype(int)))
+            self.films.append([])
+            for step in range(1, steps + 1):
+                apart = attempt.step()
+                if step in frames:
+                    yield from self._show(number * steps + step, step, apart, attempt)
+                yield Phase("rebuilding", number * steps + step, tries * steps)
+            if self.best is None or attempt.loss < self.loss:
+                self.best, self.loss, self.which = _pixels(attempt.best), attempt.loss, number
+
+    def _show(self, at: int, step: int, apart: float, attempt):
+        """How it stands after a step."""
+        now = _pixels(attempt.picture.detach())
+        png = imaging.png(now, SHOWN)
+        self.films[-1].append((step, png))
+        for name, value in {
+            "psnr_db": imaging.psnr(self.image, now),
+            "ssim": imaging.ssim(self.image, now),
+            "apart": apart,
+        }.items():
+            self.curves.setdefault(name, []).append((float(at), float(value)))
+            yield Point(name, float(at), float(value))
+        yield Picture("rebuilt", png, f"attempt {len(self.films)}")
+
+    def result(self) -> Result:
+        """The attempt that fits the upload best; the attacker knows no more than that."""
+        study, said = self.study, self.judge(np.stack([self.image, self.best]))
+        true, rebuilt = (int(row.argmax()) for row in said)
+        # what a picture of one colour would reach
+        flat = [
+            np.broadcast_to(colour, self.image.shape)
+            for colour in (self.image.mean((0, 1)).round().astype(np.uint8), np.uint8(0))
+        ]
+        film = {f"film_{step:06d}": png for step, png in self.films[self.which]}
+        # it ends with what is measured: the step that fitted best
+        film[max(film)] = imaging.png(self.best, SHOWN)
+        numbers = {
+            name: self.facts[name]
+            for name in (
+                "gradients",
+                "sent",
+                "bytes",
+                "gradient_norm",
+                "upload_norm",
+                "noise_to_signal",
+            )
+        }
+        return Result(
+            metrics=numbers
+            | {
+                "psnr_db": imaging.psnr(self.image, self.best),
+                "ssim": imaging.ssim(self.image, self.best),
+                "psnr_flat": max(imaging.psnr(self.image, each) for each in flat),
+                "ssim_flat": max(imaging.ssim(self.image, each) for each in flat),
+                "loss": self.loss,
+                "tries": len(self.films),
+                "steps": study.usual("attack_steps"),
+                "label_found": float(self.guessed == study.category),
+                "named_the_same": float(true == rebuilt),
+                "sureness": float(said[1, rebuilt]),
+            },
+            guarantee=study.guarantee(),
+            curves=self.curves,
+            arrays={"rebuilt": self.best},
+            pictures={
+                "true": imaging.png(self.image, SHOWN),
+                "rebuilt": imaging.png(self.best, SHOWN),
+            }
+            | film,
+            facts={
+                "classes": list(self.classes),
+                "label": self.classes[study.category],
+                "guessed": None if self.guessed is None else self.classes[self.guessed],
+                "true_named": self.classes[true],
+                "rebuilt_named": self.classes[rebuilt],
+                "warnings": self.facts["warnings"],
+            },
+        )
+
+
+def _pixels(picture) -> np.ndarray:
+    """(1, c, h, w) in [0, 1] → (h, w, c) uint8."""
+    return (picture[0].permute(1, 2, 0) * 255).round().byte().cpu().numpy()

@@ -1,0 +1,219 @@
+"""Study `noise`: one picture and its label, released once under local noise (report 1, figure 1).
+
+The picture is scaled to unit length, x/‖x‖₂, and Gaussian noise of standard deviation σ is added to
+each pixel; what falls below 0 is set to 0, which is post-processing. The label goes through k-ary
+randomised response.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy as np
+
+from engine.core import parameters, rounding
+from engine.core.parameters import dataset, parameter, seed
+from engine.core.streams import derive_seed
+from engine.core.study import Guarantee, Picture, Refused, Result
+from engine.datasets import imaging, registry
+from engine.privacy import accounting
+from engine.privacy.noise import GaussianNoise
+from engine.studies.local_noise import REPLACE_ONE, Gaussian
+
+STRIP = (10.0, 150.0, 500.0, 3000.0, 5000.0, 200_000.0)  # the report's figure 1
+SHOWN = 280  # side of a shown picture in screen pixels
+
+
+class Noise(Gaussian):
+    """Release one picture under the Gaussian mechanism and its label under randomised response."""
+
+    NAME, VERSION, INSTANT = "noise", 3, True
+    TITLE = "Noise on one picture"
+    PRESETS = {
+        "quick": {},
+        "report": {
+            "epsilon": 1925.0,
+            "label_epsilon": 75.0,
+            "calibration": "textbook",
+            "sensitivity": "report",
+        },
+    }
+
+    dataset: str = dataset()
+    category: int = parameter(
+        "Class", 3, low=0, high=299, help="Which kind of picture, counted from 0."
+    )
+    index: int = parameter(
+        "Which one", 0, low=0, high=99_999, help="Which picture of its class, counted from 0."
+    )
+    label_epsilon: float = parameter(
+        "Privacy budget ε for the label",
+        3.0,
+        low=0.01,
+        high=100.0,
+        scale="log",
+        ends=("more private", "more truthful"),
+        help=(
+            "The label is told truthfully or replaced by another one, by a biased coin. Smaller ε:"
+            " more lies."
+        ),
+    )
+    seed: int = seed()
+
+    def run(self, lab):
+        """Yield the noised picture, return the release of one picture of the data set."""
+        images = lab.images(self.dataset)
+        image, label = self.pick(images)
+        result = self.release(image, label, images.classes)
+        yield Picture("noised", result.pictures["noised"])
+        return result
+
+    def fitting(self, shown) -> dict:
+        """A class and a picture that there are."""
+        category = registry.tested_class(shown, self.category)
+        found = {
+            "category": category,
+            "index": min(self.index, int((shown.test_labels == category).sum()) - 1),
+        }
+        return {name: value for name, value in found.items() if value != getattr(self, name)}
+
+    def pick(self, images: registry.Images) -> tuple[np.ndarray, int]:
+        """The chosen test picture (h, w, c) uint8 and its label; Refused where the class has no
+        such picture.
+        """
+        if self.category >= len(images.classes):
+            raise Refused(
+                "category",
+                f"category: {self.category} is not allowed; {self.dataset} has the classes "
+                f"0 to {len(images.classes) - 1}",
+            )
+        rows = np.flatnonzero(images.test_labels == self.category)
+        if not len(rows):
+            raise Refused(
+                "category",
+                f"category: {self.category} is not allowed; {self.dataset} has no test picture of "
+                f"class {images.classes[self.category]}",
+            )
+        if self.index >= len(rows):
+            raise Refused(
+                "index",
+                f"index: {self.index} is not allowed; class {images.classes[self.category]} of "
+                f"{self.dataset} has the pictures 0 to {len(rows) - 1}",
+            )
+        return images.test_images[rows[self.index]], self.category
+
+    def release(self, image: np.ndarray, label: int, classes: tuple[str, ...]) -> Result:
+        """image (h, w, c) uint8 and its label → what is released, what it reveals, and how alike it
+        is.
+        """
+        unit = unit_length(image)
+        released = {e: self._noised(unit, e) for e in {*STRIP, self.epsilon}}
+        coins = np.random.default_rng(
+            self._seed(unit, f"label {label} of {len(classes)} at ε {self.label_epsilon!r}")
+        )
+        told = int(
+            accounting.sample_randomized_response(label, self.label_epsilon, len(classes), coins)
+        )
+        noised = released[self.epsilon]
+        shown = {
+            "original": imaging.png(image, SHOWN),
+            "noised": imaging.png(imaging.stretch(noised), SHOWN),
+        }
+        shown |= {
+            f"strip_{parameters.number(e)}": imaging.png(imaging.stretch(released[e]), 112)
+            for e in STRIP
+        }
+        return Result(
+            metrics=self._metrics(unit, noised, len(classes)),
+            guarantee=self.guarantee(len(classes)),
+            arrays={"released": noised.astype(np.float32)},
+            pictures=shown,
+            facts={
+                "label": classes[label],
+                "told_label": classes[told],
+                "classes": len(classes),
+                "shape": list(image.shape),
+                "warnings": self.formula_warnings(),
+            },
+        )
+
+    def _noised(self, unit: np.ndarray, epsilon: float) -> np.ndarray:
+        """The release at one ε, float64, not negative: noise of its own at each ε, by engine.privacy.noise."""
+        sigma = self.sigma(epsilon)
+        sampler = GaussianNoise(self._seed(unit, f"image at σ {sigma!r}"))
+        return np.maximum(unit + sigma * sampler.array(unit.shape), 0)
+
+    def _seed(self, unit: np.ndarray, purpose: str) -> int:
+        """A stream that no other release shares: not of another image, and not at another strength."""
+        return derive_seed(purpose, self.seed, hashlib.sha256(unit.tobytes()).hexdigest())
+
+    def _metrics(self, unit: np.ndarray, noised: np.ndarray, classes: int) -> dict[str, float]:
+        sigma = self.sigma(self.epsilon)
+        keep = accounting.randomized_response(self.label_epsilon, classes).keep
+        return {
+            "sigma": sigma,
+            "noise_norm": sigma * math.sqrt(unit.size),
+            "signal_norm": float(np.linalg.norm(unit)),
+            "snr_db": float(10 * np.log10(max(np.sum(unit**2), 1e-300) / (sigma**2 * unit.size))),
+            "psnr_db": imaging.psnr(unit, noised),
+            "ssim": imaging.ssim(unit, noised),
+            "epsilon_named": self.epsilon,
+            "epsilon_picture": self.earned(self.epsilon),
+            "odds_picture": accounting.odds_gaussian(sigma, REPLACE_ONE),
+            "label_keep_probability": keep,
+            "epsilon_label": self.label_epsilon,
+            "odds_label": accounting.odds_randomized_response(self.label_epsilon, classes),
+        }
+
+    def guarantee(self, classes: int) -> Guarantee:
+        """What the pair (picture, label) promises: the ε its σ really gives, plus the label's."""
+        sigma = self.sigma(self.epsilon)
+        total = self.earned(self.epsilon) + self.label_epsilon
+        return Guarantee(
+            unit="one picture and its label",
+            epsilon=total,
+            delta=self.delta,
+            mechanism=(
+                f"Gaussian noise, σ = {rounding.described(sigma)} on the unit-length picture;"
+                " randomised response on the label"
+            ),
+            accountant=(
+                "exact Gaussian curve (Balle and Wang 2018) plus the label's ε (basic composition)"
+            ),
+            sampling="none: every picture is released",
+            sample_rate=None,
+            steps=1,
+            note=self._note(),
+            neighbours=(
+                "the picture and its label replaced by any other picture and label (distance at"
+                " most √2)"
+            ),
+            against="anyone who sees the released picture and label, whatever else they know",
+            also_released=(
+                "the size of the picture. This page also shows the original and releases at other"
+                " strengths, which add up: a real release would show one noised picture only"
+            ),
+            odds_any=accounting.odds_any(total, self.delta),
+            odds_mechanism=accounting.odds_pair(sigma, REPLACE_ONE, self.label_epsilon, classes),
+        )
+
+    def _note(self) -> str:
+        simulated = "A simulation: whoever knows the seed can take the noise away again."
+        if self.proved:
+            return simulated
+        return (
+            f"The chosen formula names ε = {rounding.chosen(self.epsilon)} for the picture; the ε"
+            " stated here is the one that its σ really gives when one picture is replaced by"
+            f" another. {simulated}"
+        )
+
+
+def unit_length(image: np.ndarray) -> np.ndarray:
+    """(h, w, c) uint8 → floats of Euclidean length 1.
+
+    A black picture has no direction: it stays all zeros.
+    """
+    pixels = image.astype(np.float64)
+    norm = np.linalg.norm(pixels)
+    return pixels / norm if norm > 0 else pixels

@@ -1,0 +1,94 @@
+"""Study `backbone`: what a network learned on ImageNet sees in all pictures of a data set, computed
+once for all who learn from it. Not released, so it has no page.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.core import parameters
+from engine.core.parameters import parameter
+from engine.core.study import Phase, Refused, Result, Study
+from engine.datasets import registry
+from engine.studies.shared.features import NOT_RELEASED
+
+BACKBONES = {
+    "efficientnet_lite0": "EfficientNet-Lite0 (ImageNet)",
+    "vgg16": "VGG16 (ImageNet), as in the report",
+}
+DIMENSIONS = {"efficientnet_lite0": 1280, "vgg16": 4096}
+SECONDS = {"efficientnet_lite0": 0.0045, "vgg16": 0.09}  # a picture, on two cores
+MOST_BYTES = 1_500_000_000  # of one data set's features
+CHUNK = 500  # pictures between two words on how far it is
+
+
+class Backbone(Study):
+    """Features of all training and test pictures, float16, a row a picture, in the data set's
+    order.
+    """
+
+    NAME = "backbone"
+    TITLE = "What a network learned on ImageNet sees"
+    REMEMBERED = True
+
+    dataset: str = parameters.dataset()
+    network: str = parameter(
+        "Backbone",
+        "efficientnet_lite0",
+        choices=BACKBONES,
+        pattern="^(efficientnet_lite0|vgg16)$",
+        help="The network whose last layer is taken off.",
+    )
+
+    def check(self, shown) -> None:
+        """Refuse what would not fit into memory. shown: the data set's exhibits or images."""
+        size = 2 * (shown.train_size + len(shown.test_images)) * DIMENSIONS[self.network]
+        if size > MOST_BYTES:
+            raise Refused(
+                "dataset",
+                f"dataset: {self.dataset} is not allowed; its features would take {size / 1e9:.1f}"
+                f" GB of memory, and {MOST_BYTES / 1e9:.1f} GB are allowed",
+            )
+
+    def work(self) -> float:
+        """Pictures."""
+        shown = registry.exhibits(self.dataset)
+        return shown.train_size + len(shown.test_images)
+
+    def kind(self) -> str:
+        """Runs of one kind take time in proportion to their work."""
+        return f"{self.NAME}:{self.network}"
+
+    def typical(self) -> float:
+        """Seconds on two cores."""
+        return SECONDS[self.network] * self.work()
+
+    def run(self, lab):
+        """Yield how far it is; return the rows of training and test pictures."""
+        images = lab.images(self.dataset)
+        self.check(images)
+        yield Phase("fetching the network that looks")
+        see = self.eyes(lab)
+        found, total, done = {}, len(images.train_images) + len(images.test_images), 0
+        for name, pictures in (("train", images.train_images), ("test", images.test_images)):
+            rows = np.empty((len(pictures), DIMENSIONS[self.network]), np.float16)
+            for start in range(0, len(pictures), CHUNK):
+                part = see(pictures[start : start + CHUNK])
+                rows[start : start + len(part)] = part
+                done += len(part)
+                yield Phase("looking at the pictures", done, total)
+            found[name] = rows
+        return Result(
+            metrics={"features": found["train"].shape[1], "pictures": total},
+            guarantee=NOT_RELEASED,
+            arrays=found,
+        )
+
+    def eyes(self, lab):
+        """The network without its last layer: (n, h, w, c) uint8 → (n, d) float32.
+
+        Raises Failed where its weights cannot be had.
+        """
+        from engine.learning import feature_extractors
+
+        return feature_extractors.of_backbone(self.network, lab.device)

@@ -1,0 +1,106 @@
+"""Study `features`: fixed features of a whole data set, computed once for all who learn from them.
+
+Not released, so it has no page.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.core import parameters
+from engine.core.parameters import parameter
+from engine.core.study import Guarantee, Phase, Refused, Result, Study
+from engine.datasets import registry
+
+MOST_BYTES = 2_500_000_000  # of one data set's features
+MAPS = 81  # of each channel; engine/learning/scattering.py says which
+
+
+class Features(Study):
+    """Scattering features of all training and test pictures, float16, a row a picture."""
+
+    NAME = "features"
+    TITLE = "Fixed features of pictures"
+    REMEMBERED = True
+
+    dataset: str = parameters.dataset()
+    straighten: bool = parameter(
+        "Straighten", True, help="Shear slanted pictures upright and move them to the middle."
+    )
+
+    def check(self, shown) -> None:
+        """Refuse what would not fit into memory. shown: the data set's exhibits or images."""
+        h, w, channels = shown.test_images.shape[1:]
+        if min(h, w) < 8:
+            raise Refused(
+                "dataset",
+                f"dataset: {self.dataset} is not allowed; its pictures have {h} x {w} pixels, and"
+                " fixed wavelets need at least 8 x 8",
+            )
+        size = (
+            2
+            * (shown.train_size + len(shown.test_images))
+            * MAPS
+            * channels
+            * -(-h // 4)
+            * -(-w // 4)
+        )
+        if size > MOST_BYTES:
+            raise Refused(
+                "dataset",
+                f"dataset: {self.dataset} is not allowed; its features would take {size / 1e9:.1f}"
+                f" GB of memory, and {MOST_BYTES / 1e9:.1f} GB are allowed; take the CNN instead",
+            )
+
+    def work(self) -> float:
+        """Pixels."""
+        shown = registry.exhibits(self.dataset)
+        return (shown.train_size + len(shown.test_images)) * float(shown.test_images[0].size)
+
+    def typical(self) -> float:
+        """Two processor cores take 16 s for MNIST."""
+        return 2.9e-7 * self.work()
+
+    def run(self, lab):
+        """Yield how far it is; return the rows of training and test pictures, in the data set's
+        order.
+        """
+        import torch
+
+        from engine.learning import features
+
+        images = lab.images(self.dataset)
+        self.check(images)
+        found, total, done = {}, len(images.train_images) + len(images.test_images), 0
+        for name, pictures in (("train", images.train_images), ("test", images.test_images)):
+            rows = None
+            begun = 0
+            for part in features.features(torch.tensor(pictures), self.straighten, lab.device):
+                rows = (
+                    np.empty((len(pictures), part.shape[1]), np.float16) if rows is None else rows
+                )
+                rows[begun : begun + len(part)] = part.numpy()
+                begun, done = begun + len(part), done + len(part)
+                yield Phase("looking through fixed wavelets", done, total)
+            found[name] = rows
+        return Result(
+            metrics={"features": found["train"].shape[1], "pictures": total},
+            guarantee=NOT_RELEASED,
+            arrays=found,
+        )
+
+
+NOT_RELEASED = Guarantee(
+    unit="one picture",
+    epsilon=None,
+    delta=None,
+    mechanism="none: each picture's features, as exact as the picture",
+    accountant="none",
+    sampling="none",
+    sample_rate=None,
+    steps=None,
+    note=(
+        "Features are as private as the pictures themselves and never leave the machine that"
+        " trains."
+    ),
+)

@@ -1,0 +1,649 @@
+"""Study `classifier`: a residual network that learns to name pictures; what its batch norms
+remember is what page Synthesis starts from.
+
+Its weights can be trained here, or read from VEIL_DATA/weights. With privacy it is trained by
+DP-SGD, and its layers' statistics are released with noise of their own.
+"""
+
+from __future__ import annotations
+
+import math
+import tokenize
+import zipfile
+import zlib
+
+import numpy as np
+
+from engine.core import parameters, rounding, settings
+from engine.core.parameters import parameter
+from engine.core.streams import derive_seed
+from engine.core.study import Failed, Guarantee, Phase, Point, Refused, Result, Study
+from engine.datasets import imaging, registry
+from engine.evaluation import cautions, scores
+from engine.privacy import accounting, neighbours
+
+# mean and deviation of colours that given weights were trained with; grey ones: 0.5
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NETWORKS = {"narrow": "narrow ResNet (8 layers)", "resnet20": "ResNet20"}
+SCORED = 10_000  # at most so many training and test pictures are scored for the membership test
+# docs/synthesis.md
+PRIVATE = {"private": True, "epochs": 30, "batch_size": 250, "learning_rate": 4.0}
+SLOWER = {
+    False: "A smaller learning rate for the teacher helps.",
+    True: "A smaller learning rate for the teacher or a larger ε helps.",
+}  # private?
+STATISTICS_CLIP = 1.0  # length that a picture's vector of statistics is shortened to
+
+
+class Teaching(Study):
+    """What a teacher is. A base for the studies of page Synthesis, which all begin with one."""
+
+    dataset: str = parameters.dataset()
+    network: str = parameter(
+        "Network",
+        "narrow",
+        choices=NETWORKS,
+        pattern="^(narrow|resnet20)$",
+        help=(
+            "What learns to name the pictures. The narrow one is for computers without a graphics"
+            " card."
+        ),
+    )
+    weights: str = parameter(
+        "Teacher's weights",
+        "trained",
+        choices={"trained": "trained here", "given": "from a file"},
+        pattern="^(trained|given)$",
+        help="From a file: VEIL_DATA/weights/NETWORK_DATASET.npz, such as resnet20_cifar10.npz.",
+    )
+    private: bool = parameter(
+        "Private teacher",
+        False,
+        help=(
+            "On: the teacher learns by DP-SGD, and the statistics of its layers are noised. "
+            "What is made of them then carries a guarantee."
+        ),
+    )
+    target_epsilon: float = parameter(
+        "Privacy budget ε",
+        8.0,
+        low=0.1,
+        high=1000.0,
+        scale="log",
+        ends=("more private", "more accurate"),
+        help=(
+            "For a private teacher: how much the teacher and its statistics together may reveal"
+            " about any picture."
+        ),
+    )
+    delta: float = parameters.delta(1e-5)
+    max_grad_norm: float = parameters.max_grad_norm(1.0)
+    statistics_noise: float = parameter(
+        "Noise on the statistics",
+        4.0,
+        low=0.5,
+        high=1000.0,
+        scale="log",
+        help="For a private teacher: noise multiplier of the released statistics.",
+    )
+    epochs: int = parameters.epochs(
+        6, "Of the teacher: how often it looks at each picture; with privacy, on average."
+    )
+    batch_size: int = parameters.batch_size(
+        100, "Of the teacher: how many pictures a step looks at; with privacy, on average."
+    )
+    learning_rate: float = parameter(
+        "Learning rate",
+        0.1,
+        low=1e-5,
+        high=100.0,
+        scale="log",
+        help=(
+            "Of the teacher: the largest, by SGD with momentum; with privacy that of every step, by"
+            " plain SGD."
+        ),
+    )
+    pixel_noise: float = parameter(
+        "Noise on the teacher's pictures",
+        1.0,
+        low=0.0,
+        high=5.0,
+        help=(
+            "While the teacher learns, in half the range of the pixels. It makes the teacher look"
+            " at shapes instead of single pixels, so that its pictures can be understood. It"
+            " protects nobody."
+        ),
+    )
+    crop: str = parameter(
+        "Teacher's pictures are",
+        "kept",
+        choices={"kept": "kept", "shifted": "shifted", "mirrored": "shifted and mirrored"},
+        pattern="^(kept|shifted|mirrored)$",
+        help="Shifting and mirroring make more of few photographs; digits must not be mirrored.",
+    )
+    seed: int = parameters.seed()
+
+    def teacher(self, number: int = 0) -> Classifier:
+        """The teacher by its own parameters; further ones differ by their seed.
+
+        What does not matter goes back to its default.
+        """
+        values = {name: getattr(self, name) for name in Teaching.model_fields} | {
+            "seed": (self.seed + number) % 2**31
+        }
+        idle = (
+            () if self.private else ("target_epsilon", "delta", "max_grad_norm", "statistics_noise")
+        )
+        if self.weights == "given":
+            idle += (
+                "epochs",
+                "batch_size",
+                "learning_rate",
+                "pixel_noise",
+                "crop",
+                "seed",
+                "private",
+            )
+        elif self.private:
+            idle += ("pixel_noise", "crop")
+        return Classifier(**{name: value for name, value in values.items() if name not in idle})
+
+    def sample(self) -> bytes:
+        """PNG of the first 60 training pictures."""
+        return imaging.png(
+            imaging.gallery(registry.exhibits(self.dataset).train_images, columns=10)
+        )
+
+    def chance(self) -> float:
+        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        return scores.guessing(registry.exhibits(self.dataset).test_labels)
+
+    def check_shape(self, shown) -> None:
+        """Refuse pictures that these networks cannot look at, or of which there is nothing to tell.
+        shown: the data set's exhibits or images.
+        """
+        size = shown.test_images.shape[1:3]
+        if min(size) < 16 or max(size) > 64 or size[0] != size[1]:
+            raise Refused(
+                "dataset",
+                f"dataset: {self.dataset} is not allowed; its pictures have {size[0]} x {size[1]}"
+                " pixels; allowed: squares of 16 to 64",
+            )
+        if len(shown.classes) < 2:
+            raise Refused(
+                "dataset",
+                f"dataset: {self.dataset} is not allowed; it has a single class, so there is"
+                " nothing to tell apart",
+            )
+
+    def check_teacher(self, shown) -> None:
+        """Refuse what does not fit the data set, before anything is computed. shown: its exhibits
+        or images.
+        """
+        self.check_shape(shown)
+        if self.weights == "given" and self.private:
+            raise Refused(
+                "weights",
+                "weights: given is not allowed for a private teacher; nobody knows what those"
+                " weights have seen",
+            )
+        if (
+            self.private
+            and (spent := accounting.gaussian_epsilon(self.statistics_noise, self.delta))
+            >= self.target_epsilon
+        ):
+            raise Refused(
+                "target_epsilon",
+                f"target_epsilon: {rounding.chosen(self.target_epsilon)} is not allowed; the noised"
+                f" statistics alone spend {rounding.epsilon(spent)} of it, and the training must"
+                " spend some too; take a larger ε, or more noise on the statistics",
+            )
+        if self.weights == "trained" and self.batch_size > shown.train_size:
+            raise Refused(
+                "batch_size",
+                f"batch_size: {self.batch_size} is not allowed; {self.dataset} has"
+                f" {shown.train_size} training pictures",
+            )
+
+
+class Classifier(Teaching):
+    """Train a residual network, or read its weights; say how well it names pictures, and how well
+    it keeps who was in the data.
+    """
+
+    NAME, VERSION = "classifier", 3
+    TITLE = "A network that names pictures"
+    PRESETS = {
+        "quick": {},
+        "tiny": {"epochs": 1, "batch_size": 200},
+        "private": PRIVATE,
+        "report": {"dataset": "cifar10", "network": "resnet20", "weights": "given"},
+        "best": {
+            "dataset": "cifar10",
+            "network": "resnet20",
+            "epochs": 200,
+            "batch_size": 128,
+            "pixel_noise": 0.0,
+            "crop": "mirrored",
+        },
+    }
+
+    def reads(self) -> dict[str, str]:
+        """The file of weights, where they are given."""
+        return {"weights": registry.digest(self.weights_file())} if self.weights == "given" else {}
+
+    def weights_file(self):
+        """Where given weights lie. Raises data.Missing with what to do."""
+        name = f"{self.network}_{self.dataset.replace(':', '_')}.npz"
+        path = settings.data_folder() / "weights" / name
+        if not path.is_file():
+            raise registry.MissingFile(
+                f"weights/{name}",
+                "Put it into the data folder (VEIL_DATA), or choose weights that are trained here.",
+            )
+        return path
+
+    def work(self) -> float:
+        """Forward passes over pixels, a training pass being three of them, a private one six."""
+        shown = registry.exhibits(self.dataset)
+        return (
+            shown.train_size
+            * shown.test_images[0].size
+            * (4 + (0 if self.weights == "given" else self.epochs * (6 if self.private else 3)))
+        )
+
+    def typical(self) -> float:
+        """Seconds on two cores (docs/synthesis.md)."""
+        return {"narrow": 8e-8, "resnet20": 1e-7}[self.network] * self.work()
+
+    def kind(self) -> str:
+        """Runs of one kind take time in proportion to their work."""
+        return f"{self.NAME}:{self.network}:{self.private}"
+
+    def stream_name(self) -> str:
+        """The key, where there is privacy: several private teachers may be published together."""
+        return super().stream_name() if self.private else ""
+
+    # --- running ----------------------------------------------------------------------------------
+
+    def run(self, lab):
+        """Yield accuracy over epochs; return weights, statistics, and a score for each picture's
+        membership.
+        """
+        yield Phase("reading the pictures")
+        images = lab.images(self.dataset)
+        self.check_teacher(images)
+        plan = self.plan(len(images.train_images))
+        pupil = _Pupil(self, images, lab.device)
+        if self.weights == "given":
+            pupil.load(self.weights_file())
+        else:
+            yield from pupil.learn(plan)
+        yield Phase("recording the statistics")
+        if not pupil.finite():
+            raise Failed(
+                "The teacher's training diverged: its weights are not numbers any more. Take a"
+                " smaller learning rate for the teacher."
+            )
+        pupil.record(plan)
+        if not pupil.finite():  # weights may be numbers, and the squares of what they make none
+            raise Failed(
+                "The teacher's training diverged: its layers' statistics are not numbers any more."
+                " Take a smaller learning rate for the teacher."
+            )
+        if self.weights == "trained":
+            yield pupil.point(self.epochs)
+        return pupil.result(plan)
+
+    def recipe(self):
+        """How it learns, for engine.learning.supervised."""
+        from engine.learning.supervised import Recipe
+
+        return Recipe(
+            self.epochs,
+            self.batch_size,
+            self.learning_rate,
+            optimizer="sgd",
+            weight_decay=5e-4,
+            pixel_noise=self.pixel_noise,
+            shift=0 if self.crop == "kept" else 2 if self.network == "narrow" else 4,
+            flip=self.crop == "mirrored",
+        )
+
+    def plan(self, n: int) -> dict:
+        """n, and for a private teacher its sample rate, steps and the noise that spends exactly the
+        budget, statistics included.
+        """
+        if not self.private:
+            return {"n": n}
+        steps_per_epoch = math.ceil(n / self.batch_size)
+        plan = {"n": n, "sample_rate": 1 / steps_per_epoch, "steps": steps_per_epoch * self.epochs}
+        try:
+            noise = accounting.dp_sgd_noise(
+                self.target_epsilon,
+                plan["sample_rate"],
+                plan["steps"],
+                self.delta,
+                release_noise=self.statistics_noise,
+            )
+        except accounting.Unreachable as error:
+            raise Refused(
+                "target_epsilon",
+                f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached:"
+                f" {error}",
+            ) from None
+        return plan | {"noise_multiplier": noise}
+
+    def guarantee(self, plan: dict) -> Guarantee:
+        """What a training picture is promised by the network and its recorded statistics."""
+        unit = "one training picture with its label"
+        if not self.private:
+            read = (
+                "its weights were read from a file"
+                if self.weights == "given"
+                else "trained without clipping and noise"
+            )
+            return Guarantee(
+                unit=unit,
+                epsilon=None,
+                delta=None,
+                mechanism=f"none: {read}",
+                accountant="none",
+                sampling="none: shuffled batches",
+                sample_rate=None,
+                steps=None,
+                note=(
+                    "Nothing is promised to anyone in the data: weights and statistics come from"
+                    " the pictures themselves."
+                ),
+            )
+        sigma, rate, steps = plan["noise_multiplier"], plan["sample_rate"], plan["steps"]
+        spent = accounting.dp_sgd_epsilon(
+            sigma, rate, steps, self.delta, release_noise=self.statistics_noise
+        )
+        return Guarantee(
+            unit=unit,
+            epsilon=spent.epsilon,
+            delta=self.delta,
+            mechanism=(
+                f"DP-SGD: gradients clipped to {self.max_grad_norm:g}, noise of"
+                f" {rounding.described(sigma)} times that on their sum, {steps} times; and one"
+                " Gaussian release of the layers' statistics, noise multiplier"
+                f" {self.statistics_noise:g}"
+            ),
+            accountant=f"{spent.accountant}, DP-SGD and statistics composed",
+            sampling="Poisson",
+            sample_rate=rate,
+            steps=steps,
+            neighbours=neighbours.ONE_PICTURE,
+            against="anyone who gets the network, its statistics, and whatever is made of them",
+            also_released=(
+                "accuracies, the loss, membership and distance figures, the real pictures beside"
+                " made-up ones and those of the empty page: they look at the training pictures"
+                " directly, are not covered by ε and would not be published"
+            ),
+            note=(
+                "Releasing the statistics with noise is Veil's own addition (proof in"
+                " docs/synthesis.md). A simulation: the seed is known. Settings tried before this"
+                " run on the same pictures, those of the preset included, are not counted in ε."
+            ),
+            odds_any=accounting.odds_any(spent.epsilon, self.delta),
+            odds_mechanism=accounting.odds_dp_sgd(
+                sigma, rate, steps, release_noise=self.statistics_noise, delta=self.delta
+            ),
+            odds_undrawn=accounting.odds_dp_sgd(
+                0.0, rate, steps, release_noise=self.statistics_noise
+            ),
+        )
+
+
+class _Pupil:
+    """The network while it learns."""
+
+    def __init__(self, study: Classifier, images, device):
+        import torch
+
+        from engine.learning import networks
+        from engine.learning.supervised import Scale
+
+        self.study, self.images, self.device = study, images, device
+        h, _, channels = images.train_images.shape[1:]
+        self.network = networks.resnet(
+            study.network,
+            "plain group" if study.private else "batch",
+            channels,
+            h,
+            len(images.classes),
+            derive_seed("init", study.seed),
+        ).to(device)
+        self.seen, self.labels = (
+            torch.tensor(images.train_images).to(device),
+            torch.tensor(images.train_labels).long().to(device),
+        )
+        self.scale, self.curves = (
+            (Scale(*IMAGENET) if study.weights == "given" and channels == 3 else Scale()),
+            {},
+        )
+
+    def load(self, path) -> None:
+        """Weights from a file of plain arrays; Failed in the user's words where they are none, or
+        have other shapes.
+        """
+        load_arrays(self.network, read_arrays(path), path.name)
+
+    def learn(self, plan: dict):
+        """All epochs."""
+        from engine.learning import supervised
+
+        study, recipe = self.study, self.study.recipe()
+        if study.private:
+            fit = supervised.PrivateFit(self.network, recipe, self.seen, self.labels, study, plan)
+        else:
+            fit = supervised.Fit(self.network, recipe, self.seen, self.labels, study.seed)
+        for epoch in range(1, study.epochs + 1):
+            for step in fit.epoch():
+                yield Phase(
+                    "training the teacher", (epoch - 1) * fit.steps + step, fit.steps * study.epochs
+                )
+            if epoch < study.epochs:  # the last one is measured with the statistics that are kept
+                yield self.point(epoch)
+
+    def point(self, epoch: int) -> Point:
+        """Test accuracy as of now, and into the curve."""
+        self.curves.setdefault("test_accuracy", []).append((float(epoch), self.accuracy()))
+        return Point("test_accuracy", *self.curves["test_accuracy"][-1])
+
+    def finite(self) -> bool:
+        """Are all weights and recorded statistics still numbers? Seen from the network alone, which
+        is released anyway.
+        """
+        return all(bool(value.isfinite().all()) for value in self.network.state_dict().values())
+
+    def accuracy(self) -> float:
+        """Share of the test pictures that it names correctly."""
+        return float((self.named_tests() == self.images.test_labels).mean())
+
+    def named_tests(self) -> np.ndarray:
+        """(m,) what it calls the test pictures; -1 where an output is no number."""
+        from engine.learning.networks import named
+
+        return named(self.logits_of_tests()).cpu().numpy()
+
+    def logits_of_tests(self):
+        import torch
+
+        from engine.learning import supervised
+
+        return supervised.outputs(
+            self.network, torch.tensor(self.images.test_images).to(self.device), self.scale
+        )
+
+    def record(self, plan: dict) -> None:
+        """The statistics that pictures are made of: of all training pictures, or noised once
+        (engine.privacy.noise).
+        """
+        from engine.privacy.noise import GaussianNoise
+        from engine.studies.synthesis import bn_inversion
+
+        study, classes = self.study, len(self.images.classes)
+        if study.private:
+            noise = GaussianNoise(study.derive_seed("statistics"), self.device)
+            self.statistics = bn_inversion.private_statistics(
+                self.network, self.seen, study.statistics_noise, STATISTICS_CLIP, noise
+            )
+            self.of_classes = {}
+            return
+        if study.weights == "trained":
+            bn_inversion.record(self.network, self.seen)
+        self.statistics = bn_inversion.recorded(self.network)
+        self.of_classes = bn_inversion.by_class(
+            self.network, self.seen, self.labels, classes, self.scale
+        )
+
+    def result(self, plan: dict) -> Result:
+        """Weights, statistics and membership scores as arrays."""
+        from torch.nn import functional as F
+
+        from engine.attacks import memorization
+        from engine.learning import supervised
+        from engine.learning.networks import named
+
+        train = supervised.outputs(self.network, self.seen[:SCORED], self.scale)
+        test = self.logits_of_tests()[:SCORED]
+        sure = [
+            -F.cross_entropy(logits, labels, reduction="none").cpu().numpy()
+            for logits, labels in (
+                (train, self.labels[:SCORED]),
+                (test, self.labels.new_tensor(self.images.test_labels[:SCORED])),
+            )
+        ]
+        arrays = {
+            f"weight:{name}": value.cpu().numpy()
+            for name, value in self.network.state_dict().items()
+            if "num_batches" not in name
+        }
+        for kind, found in (("statistics", self.statistics), ("class", self.of_classes)):
+            for name, (mean, variance) in found.items():
+                arrays |= {
+                    f"{kind}:mean:{name}": mean.cpu().numpy(),
+                    f"{kind}:variance:{name}": variance.cpu().numpy(),
+                }
+        said, tests = self.named_tests(), self.images.test_labels
+        right, beside = said == tests, scores.beside(tests, said)
+        slack = (
+            accounting.delta_warning(self.study.delta, plan["n"]) if self.study.private else None
+        )
+        loss, guessing = -float(sure[0].mean()), math.log(len(self.images.classes))
+        warnings = [*([slack] if slack else []), *cautions.of(self.images)]
+        agreed = (named(train) == self.labels[:SCORED]).float().mean()
+        if self.study.weights == "trained":  # those from a file may be meant for other labels
+            learned = cautions.beyond_guessing(float(agreed), self.images.train_labels[:SCORED])
+            warnings += cautions.divergence(
+                loss, guessing, learned, remedy=SLOWER[self.study.private]
+            )
+        return Result(
+            metrics={
+                "test_accuracy": float(right.mean()),
+                "train_accuracy": float(agreed),
+                "membership_auc": memorization.membership(*sure),
+                "membership_odds": memorization.advantage(*sure),
+                "train_loss": loss,
+                "parameters": sum(p.numel() for p in self.network.parameters()),
+            }
+            | beside
+            | ({"noise_multiplier": plan["noise_multiplier"]} if self.study.private else {}),
+            guarantee=self.study.guarantee(plan),
+            curves=self.curves,
+            arrays=arrays,
+            pictures={"answers": imaging.answers(self.images.test_images, right)},
+            facts={
+                "classes": list(self.images.classes),
+                "mean": list(self.scale.mean),
+                "std": list(self.scale.std),
+                "warnings": warnings + scores.warnings(tests, self.images.classes),
+            },
+        )
+
+
+# --- weights as plain arrays ----------------------------------------------------------------------
+
+
+def read_arrays(path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, nothing unpickled. Raises Failed in the user's words."""
+    try:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with file:
+            return {name: file[name] for name in file.files}
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        TypeError,
+        SyntaxError,
+        zipfile.BadZipFile,
+        zlib.error,
+        tokenize.TokenError,
+    ) as error:
+        raise Failed(
+            f"weights: {path.name} is not a file of plain arrays (.npz without pickled objects):"
+            f" {str(error)[:120]}"
+        ) from None
+
+
+def load_arrays(network, arrays: dict[str, np.ndarray], name: str) -> None:
+    """Fill a network's weights.
+
+    Raises Failed where one is missing, not finite, or has another shape.
+    """
+    import torch
+
+    state = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}
+    for key, value in state.items():
+        found = arrays.get(key)
+        if found is None:
+            raise Failed(
+                f"weights: {name} has no {key}; it belongs to another network. Choose the network"
+                " that it was made for."
+            )
+        if found.shape != tuple(value.shape) or found.dtype.kind != "f":
+            raise Failed(
+                f"weights: {key} in {name} has shape {found.shape}, where {tuple(value.shape)} is"
+                " needed; it belongs to another network or other pictures."
+            )
+        if not np.isfinite(found).all():
+            raise Failed(f"weights: {key} in {name} holds numbers that are not finite.")
+        if key.endswith("running_var") and (found < 0).any():
+            raise Failed(f"weights: {key} in {name} holds negative variances.")
+    network.load_state_dict(
+        {key: torch.from_numpy(arrays[key].astype(np.float32)) for key in state}, strict=False
+    )
+
+
+def taught(study: Classifier, result: Result, channels: int, size: int, device):
+    """The trained network of a stored result, frozen, with how it sees pixels: (network, Scale)."""
+    from engine.learning import networks
+    from engine.learning.supervised import Scale
+
+    network = networks.resnet(
+        study.network,
+        "plain group" if study.private else "batch",
+        channels,
+        size,
+        len(result.facts["classes"]),
+        0,
+    )
+    load_arrays(
+        network,
+        {
+            name.removeprefix("weight:"): value
+            for name, value in result.arrays.items()
+            if name.startswith("weight:")
+        },
+        "the teacher",
+    )
+    return network.to(device).eval().requires_grad_(False), Scale(
+        tuple(result.facts["mean"]), tuple(result.facts["std"])
+    )

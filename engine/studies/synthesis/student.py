@@ -1,0 +1,416 @@
+"""Study `student`: a network that learns from synthetic pictures alone, from scratch, and is tested
+on real ones (report 2, Table 1).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from pydantic import model_validator
+
+from engine.core.parameters import parameter
+from engine.core.study import Failed, Guarantee, Phase, Point, Refused, Result
+from engine.datasets import imaging, registry
+from engine.evaluation import cautions, scores
+from engine.studies.synthesis.bn_synthesis import Synthesis
+from engine.studies.synthesis.classifier import PRIVATE, taught
+
+LOOKED_AT = 2000  # test pictures while it learns; all of them at the end
+PARTS = {"synthetic": "synthetic", "real": "training"}  # what its pictures are called in a warning
+NOT_PROMISED = Guarantee(
+    unit="one training picture with its label",
+    epsilon=None,
+    delta=None,
+    mechanism="none: trained on the pictures themselves, without clipping and noise",
+    accountant="none",
+    sampling="none: shuffled batches",
+    sample_rate=None,
+    steps=None,
+    note="Nothing is promised to anyone in the data.",
+)
+
+
+class Student(Synthesis):
+    """Train a network from scratch on one snapshot, or on as many real pictures, with hard or soft
+    labels.
+    """
+
+    NAME, VERSION = "student", 3
+    TITLE = "A network that learns from synthetic pictures"
+    PRESETS = {
+        "quick": {},
+        "tiny": {
+            "epochs": 1,
+            "batch_size": 200,
+            "images": 40,
+            "together": 20,
+            "steps": 6,
+            "snapshots": "2,6",
+            "student_epochs": 2,
+        },
+        "private": PRIVATE,
+        "fashion": {"dataset": "fashion-mnist", "epochs": 2},
+        "report": {
+            "dataset": "cifar10",
+            "network": "resnet20",
+            "weights": "given",
+            "images": 20_000,
+            "steps": 500,
+            "snapshots": "100,250,500",
+            "pixels": "pixels",
+            "rate": 0.1,
+            "jitter": 0,
+            "student_epochs": 200,
+            "student_batch": 128,
+            "student_rate": 0.1,
+            "student_optimizer": "sgd",
+            "student_norm": "batch",
+            "shift": 0,
+        },
+        "best": {
+            "dataset": "cifar10",
+            "network": "resnet20",
+            "weights": "given",
+            "images": 50_000,
+            "steps": 1000,
+            "snapshots": "1000",
+            "rate": 0.1,
+            "flip": True,
+            "soft_share": 1.0,
+            "student_epochs": 200,
+            "student_batch": 128,
+            "student_rate": 0.1,
+            "student_optimizer": "sgd",
+            "shift": 4,
+            "student_flip": True,
+            "mixup": 1.0,
+        },
+    }
+    SERIES = {
+        "table": "student accuracy over the snapshots, hard and soft labels, and real pictures"
+    }
+
+    after: int = parameter(
+        "Learns from the pictures after",
+        0,
+        low=0,
+        high=10_000,
+        unit="steps",
+        help="One of the snapshots; 0 is the last of them.",
+    )
+    source: str = parameter(
+        "Student's pictures",
+        "synthetic",
+        choices={"synthetic": "synthetic", "real": "as many real ones"},
+        pattern="^(synthetic|real)$",
+        help="Real ones are the comparison: the same number of training pictures.",
+    )
+    soft_share: float = parameter(
+        "Share of soft labels",
+        0.0,
+        low=0.0,
+        high=1.0,
+        help=(
+            "0: the student is told the wanted class of each picture. 1: it is told all that the"
+            " teacher sees in it."
+        ),
+    )
+    temperature: float = parameter(
+        "Temperature",
+        3.0,
+        low=0.1,
+        high=50.0,
+        scale="log",
+        help="Of soft labels: higher ones show more of the teacher's doubts.",
+    )
+    student_epochs: int = parameter(
+        "Student's epochs",
+        30,
+        low=1,
+        high=1000,
+        scale="log",
+        unit="passes over the pictures",
+        help="How often each picture is learned.",
+    )
+    student_batch: int = parameter(
+        "Student's batch size",
+        50,
+        low=1,
+        high=4096,
+        scale="log",
+        unit="pictures",
+        help="How many pictures a step looks at.",
+    )
+    student_rate: float = parameter(
+        "Student's learning rate",
+        0.002,
+        low=1e-5,
+        high=10.0,
+        scale="log",
+        help="The largest, before it falls.",
+    )
+    student_optimizer: str = parameter(
+        "Student's optimizer",
+        "adam",
+        choices={"adam": "Adam", "sgd": "SGD with momentum"},
+        pattern="^(adam|sgd)$",
+        help="The report took SGD at 0.1.",
+    )
+    student_norm: str = parameter(
+        "Student's norm",
+        "group",
+        choices={"group": "group norm", "batch": "batch norm, as in the report"},
+        pattern="^(group|batch)$",
+        help=(
+            "Batch norm would remember statistics of the synthetic pictures, which real ones may"
+            " not have."
+        ),
+    )
+    shift: int = parameter(
+        "Shift",
+        2,
+        low=0,
+        high=8,
+        unit="pixels",
+        help="How far pictures are shifted at random while the student learns.",
+    )
+    student_flip: bool = parameter(
+        "Mirror for the student",
+        False,
+        help="Mirror half of the pictures at random. Not for digits.",
+    )
+    mixup: float = parameter(
+        "Mixup",
+        0.0,
+        low=0.0,
+        high=8.0,
+        help="Mix pictures in pairs, with a share from Beta(α, α). 0: none.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _last_snapshot(cls, values: dict) -> dict:
+        """0 is the last snapshot: one student has one key."""
+        told = str(values.get("snapshots", cls.model_fields["snapshots"].default)).rsplit(",", 1)[
+            -1
+        ]
+        return (
+            values | {"after": int(told)}
+            if values.get("after", 0) == 0 and told.isdecimal()
+            else values
+        )
+
+    @model_validator(mode="after")
+    def _after_is_kept(self) -> Student:
+        if self.source == "synthetic" and self.after not in self.kept:
+            raise Refused(
+                "after",
+                f"after: {self.after} is not allowed; there are snapshots after"
+                f" {self.snapshots.replace(',', ', ')} steps",
+            )
+        return self
+
+    def needs(self) -> tuple:
+        """The pictures and their teacher."""
+        if self.source == "synthetic":
+            return (self.synthesis(),)
+        return (self.teacher(),) if self.soft_share else ()
+
+    def on_real(self) -> Student:
+        """The same on as many real pictures.
+
+        What makes pictures goes back to its default, so that all share one.
+        """
+        kept = {"dataset", "network", "images", "seed"} | (
+            set(Student.model_fields) - set(Synthesis.model_fields)
+        ) - {"after", "temperature"}
+        real = {name: getattr(self, name) for name in kept} | {"source": "real", "soft_share": 0.0}
+        # as many as there are
+        real["images"] = min(self.images, registry.exhibits(self.dataset).train_size)
+        return Student(**real)
+
+    def table(self) -> dict[str, Student]:
+        """All snapshots with hard and with soft labels, and real pictures with their own labels."""
+        base = (
+            {name: getattr(self, name) for name in Student.model_fields}
+            | self.settled()
+            | {"source": "synthetic"}
+        )
+        found = {}
+        for name, changes in (
+            (
+                "hard",
+                {"soft_share": 0.0, "temperature": Student.model_fields["temperature"].default},
+            ),
+            ("soft", {"soft_share": 1.0}),
+        ):
+            found |= {
+                f"{name} labels, {step} steps": Student(**base | changes | {"after": step})
+                for step in self.kept
+            }
+        return found | {"real pictures": self.on_real()}
+
+    def fitting(self, shown) -> dict:
+        """At most all of the real pictures, where it learns from those; otherwise as what it learns
+        from.
+        """
+        if self.source == "synthetic":
+            return super().fitting(shown)
+        return {"images": shown.train_size} if self.images > shown.train_size else {}
+
+    def check(self, shown) -> None:
+        """Refuse what does not fit the data set, before anything is computed."""
+        if self.source == "synthetic":
+            return super().check(shown)
+        self.check_pictures(shown)
+        if self.images > shown.train_size:
+            raise Refused(
+                "images",
+                f"images: {self.images} is not allowed for a comparison with real pictures;"
+                f" {self.dataset} has {shown.train_size} training pictures",
+            )
+
+    def work(self) -> float:
+        """Forward passes over pixels, a training pass being three of them."""
+        tests = registry.exhibits(self.dataset).test_images
+        return (
+            3 * self.images * self.student_epochs + 20 * min(LOOKED_AT, len(tests)) + len(tests)
+        ) * tests[0].size
+
+    def typical(self) -> float:
+        """Seconds on two cores (docs/synthesis.md)."""
+        return {"narrow": 6e-8, "resnet20": 1e-7}[self.network] * self.work()
+
+    def kind(self) -> str:
+        """Runs of one kind take time in proportion to their work."""
+        return f"{self.NAME}:{self.network}"
+
+    def run(self, lab):
+        """Yield test accuracy over epochs; return it with predictions."""
+        import torch
+
+        yield Phase("reading the pictures")
+        images = lab.images(self.dataset)
+        self.check(images)
+        seen, labels, logits, promise, warnings = yield from self._lesson(lab, images)
+        fit = self._fit(
+            images,
+            torch.tensor(seen).to(lab.device),
+            torch.tensor(labels).long().to(lab.device),
+            logits,
+        )
+        test = torch.tensor(images.test_images).to(lab.device)
+        curves: dict[str, list[tuple[float, float]]] = {}
+        shown = max(1, self.student_epochs // 20)
+        for epoch in range(1, self.student_epochs + 1):
+            for step in fit.epoch():
+                yield Phase(
+                    "training the student",
+                    (epoch - 1) * fit.steps + step,
+                    self.student_epochs * fit.steps,
+                )
+            if not math.isfinite(fit.loss):
+                raise Failed(
+                    "The student's training diverged: its loss is not a number any more. Take a"
+                    " smaller learning rate for the student."
+                )
+            if epoch % shown == 0 or epoch == self.student_epochs:
+                predictions = self._predictions(
+                    fit, test if epoch == self.student_epochs else test[:LOOKED_AT]
+                )
+                accuracy = float((predictions == images.test_labels[: len(predictions)]).mean())
+                for name, value in (("test_accuracy", accuracy), ("train_loss", fit.loss)):
+                    curves.setdefault(name, []).append((float(epoch), value))
+                    yield Point(name, float(epoch), value)
+        right = predictions == images.test_labels
+        per_class = {
+            c: float(right[images.test_labels == i].mean())
+            for i, c in enumerate(images.classes)
+            if (images.test_labels == i).any()
+        }
+        beside = scores.beside(images.test_labels, predictions)
+        warnings = [
+            *warnings,
+            *fit.divergence("A smaller learning rate for the student helps."),
+            *cautions.too_few(labels, images.classes, PARTS[self.source]),
+            *cautions.too_few(images.test_labels, images.classes, "test"),
+            *scores.warnings(images.test_labels, images.classes),
+        ]
+        metrics = {"test_accuracy": accuracy, "train_loss": fit.loss, "pictures": len(seen)}
+        return Result(
+            metrics=metrics | beside,
+            guarantee=promise,
+            curves=curves,
+            arrays={"predictions": predictions.astype(np.int16)},
+            pictures={"answers": imaging.answers(images.test_images, right)},
+            facts={"classes": list(images.classes), "per_class": per_class, "warnings": warnings},
+        )
+
+    def _lesson(self, lab, images):
+        """What the student learns: pictures (n, h, w, c) uint8, labels (n,), the teacher's logits
+        or None; what is promised, and what to know of the pictures.
+        """
+        import torch
+
+        from engine.core.streams import derive_seed
+        from engine.learning import supervised
+
+        h, _, channels = images.train_images.shape[1:]
+        if self.source == "real":
+            rows = np.random.default_rng(derive_seed("real pictures", self.seed)).permutation(
+                len(images.train_images)
+            )[: self.images]
+            seen, labels = images.train_images[rows], images.train_labels[rows]
+            promise, warnings = NOT_PROMISED, []
+        else:
+            made = yield from lab.need(self.synthesis())
+            seen, labels, promise = (
+                made.arrays[f"pictures_{self.after}"],
+                made.arrays["labels"].astype(np.int64),
+                made.guarantee,
+            )
+            warnings = made.warnings
+        logits = None
+        if self.soft_share:
+            heard = []
+            for number in range(self.teachers if self.source == "synthetic" else 1):
+                teacher = self.teacher(number)
+                network, scale = taught(
+                    teacher, (yield from lab.need(teacher)), channels, h, lab.device
+                )
+                heard.append(supervised.outputs(network, torch.tensor(seen).to(lab.device), scale))
+            logits = sum(heard) / len(heard)
+        return seen, labels, logits, promise, warnings
+
+    def _fit(self, images, seen, labels, logits):
+        from engine.core.streams import derive_seed
+        from engine.learning import networks, supervised
+
+        h, _, channels = images.train_images.shape[1:]
+        network = networks.resnet(
+            self.network,
+            self.student_norm,
+            channels,
+            h,
+            len(images.classes),
+            derive_seed("student", self.seed),
+        ).to(seen.device)
+        recipe = supervised.Recipe(
+            self.student_epochs,
+            self.student_batch,
+            self.student_rate,
+            self.student_optimizer,
+            5e-4 if self.student_optimizer == "sgd" else 0.0,
+            shift=self.shift,
+            flip=self.student_flip,
+            mixup=self.mixup,
+            temperature=self.temperature,
+            soft_share=self.soft_share,
+        )
+        return supervised.Fit(network, recipe, seen, labels, self.seed + 1, logits)
+
+    def _predictions(self, fit, test) -> np.ndarray:
+        from engine.learning import networks, supervised
+
+        return networks.named(supervised.outputs(fit.network, test)).cpu().numpy()
