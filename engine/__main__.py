@@ -20,7 +20,7 @@ from cache.store import Unusable
 from engine.core import parameters, rounding, settings
 from engine.core.lab import Lab, load, open_store
 from engine.core.study import Failed, Phase, Point, Refused, Result, Study, fitted, key
-from engine.datasets import registry
+from engine.datasets import folder, registry, source
 from engine.runtime import dask_cluster
 from engine.studies import STUDIES
 from engine.studies.dp_training.dp_training import DPTraining
@@ -39,14 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
         return options.command(options) or 0
     except (
         Refused,
-        registry.Missing,
+        source.Missing,
         settings.Wrong,
         Unusable,
         dask_cluster.Unreachable,
     ) as refused:
         print(refused, file=sys.stderr)
         return 2
-    except (Failed, registry.FetchFailed, OSError) as failed:
+    except (Failed, source.FetchFailed, OSError) as failed:
         print(failed, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -337,8 +337,8 @@ def show_data(options) -> None:
         print(f"  {found.name:16} {found.title}: {state}")
         for note in found.notes:
             print(f"  {'':16} {note}")
-    for name in registry.unnamed():
-        print(f"  {name:16} is passed over: {registry.NAMES}")
+    for name in folder.unnamed():
+        print(f"  {name:16} is passed over: {folder.NAMES}")
 
 
 def fetch(name: str | None) -> None:

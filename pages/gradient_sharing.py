@@ -5,7 +5,7 @@ those gradients still show.
 import streamlit as st
 
 from engine.core.lab import settings_of
-from engine.datasets import registry, uploads
+from engine.datasets import registry, source, uploads
 from engine.studies.gradient_sharing.arms import Arms
 from engine.studies.gradient_sharing.gradient_sharing import ARMS, SHOWN_PHONES, GradientSharing
 from engine.studies.gradient_sharing.inversion import Inversion
@@ -60,7 +60,7 @@ def lacking(name: str) -> str:
     """Why nothing can run, where Run would be."""
     try:
         registry.exhibits(name)
-    except registry.Missing as missing:
+    except source.Missing as missing:
         return (
             f"{missing} How to build a folder of your own: docs/gradient_sharing.md. The preset"
             " Start works with what is here."

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from engine.datasets import registry
+from engine.datasets import source
 from pages.parts import words
 
 st.set_page_config(
@@ -42,6 +42,6 @@ page = st.navigation(
 try:
     page.run()
 except (
-    registry.Missing
+    source.Missing
 ) as missing:  # pictures that are gone, or that have changed since the page began
     st.error(words.plain(str(missing)), icon=":material/folder_off:")

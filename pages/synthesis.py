@@ -7,7 +7,7 @@ import math
 import streamlit as st
 
 from engine.core.lab import settings_of
-from engine.datasets import registry
+from engine.datasets import registry, source
 from engine.studies.synthesis.bn_synthesis import SPACES
 from engine.studies.synthesis.student import Student
 from pages.parts import charts, live, panels, words
@@ -114,7 +114,7 @@ if student.images > shown.train_size:
 studies = teachers | {"pictures": student.synthesis()} | pupils
 try:
     made = live.look(studies["pictures"])
-except registry.Missing as missing:  # a file of weights
+except source.Missing as missing:  # a file of weights
     st.error(words.plain(str(missing)), icon=":material/download:")
     st.stop()
 live.run_button(studies)

@@ -24,8 +24,9 @@ import pytest
 from PIL import Image
 
 from engine.core import parameters
-from engine.datasets import registry
-from engine.datasets.registry import FetchFailed, Missing, Unusable
+from engine.datasets import cifar, folder, published, reading, registry, source
+from engine.datasets import download as datasets_download
+from engine.datasets.source import FetchFailed, Missing, Unusable
 
 ROOT = Path(__file__).parents[1]
 FULL = Path(os.environ.get("VEIL_DATA", ""))
@@ -192,7 +193,7 @@ ARRAY = RNG.integers(0, 256, (7, 4, 5), np.uint8)
 def test_idx_round_trip(tmp_path, packed):
     path = tmp_path / ("x.gz" if packed else "x")
     path.write_bytes(gzip.compress(idx(ARRAY)) if packed else idx(ARRAY))
-    assert np.array_equal(registry.read_idx(path), ARRAY)
+    assert np.array_equal(reading.read_idx(path), ARRAY)
 
 
 BROKEN = {
@@ -218,7 +219,7 @@ def test_broken_idx_files(tmp_path, raw, packed):
     path = tmp_path / ("x.gz" if packed else "x")
     path.write_bytes(gzip.compress(raw) if packed else raw)
     with pytest.raises(ValueError, match=str(path)):
-        registry.read_idx(path)
+        reading.read_idx(path)
 
 
 def test_an_idx_file_that_unpacks_without_an_end(tmp_path, monkeypatch):
@@ -234,7 +235,7 @@ def test_an_idx_file_that_unpacks_without_an_end(tmp_path, monkeypatch):
 
     monkeypatch.setattr(gzip.GzipFile, "read", read)
     with pytest.raises(ValueError, match="more than the 100 bytes"):
-        registry.read_idx(path)
+        reading.read_idx(path)
     assert sum(taken) < 1000
 
 
@@ -248,7 +249,7 @@ ARRAYS = {
 }
 
 
-def small(name: str) -> registry.Idx:
+def small(name: str) -> published.Idx:
     """The set of that name, as if its published files were the small ones here."""
     source = registry.SOURCES[name]
     files = {
@@ -269,7 +270,7 @@ def mnist(veil_data, monkeypatch) -> Path:
     return raw
 
 
-def check_small(images: registry.Images) -> None:
+def check_small(images: source.Images) -> None:
     for found, array in zip(
         (images.train_images, images.train_labels, images.test_images, images.test_labels),
         ARRAYS.values(),
@@ -360,7 +361,7 @@ def test_fashion_mnist_where_debian_puts_it(veil_data, tmp_path, monkeypatch):
 
 def test_fingerprints_follow_content_and_are_cheap_the_second_time(mnist, monkeypatch):
     first = registry.fingerprint("mnist")
-    monkeypatch.setattr(registry, "_opened", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr(reading, "_opened", lambda path: pytest.fail("read again"))
     assert registry.fingerprint("mnist") == first and len(first) == 64
     monkeypatch.undo()
     assert registry.fingerprint("mnist-5k") != first
@@ -429,7 +430,7 @@ def test_a_changed_byte_is_refused_before_anything_is_unpickled(veil_data, monke
     file = "cifar-10-batches-py/data_batch_3"
     changed = contents[file][:-20] + b"\x01" + contents[file][-19:]
     put_cifar(veil_data, monkeypatch, contents | {file: changed}, contents)
-    monkeypatch.setattr(registry.OnlyArrays, "load", lambda self: pytest.fail("unpickled"))
+    monkeypatch.setattr(cifar.OnlyArrays, "load", lambda self: pytest.fail("unpickled"))
     for ask in (
         registry.fingerprint,
         registry.load,
@@ -468,7 +469,7 @@ def test_a_malicious_pickle_does_not_run_even_with_the_right_checksum(
 def test_the_unpickler_finds_three_names_only(name):
     raw = b"\x80\x02c" + name.replace(" ", "\n").encode() + b"\n."
     with pytest.raises(pickle.UnpicklingError):
-        registry.OnlyArrays(io.BytesIO(raw)).load()
+        cifar.OnlyArrays(io.BytesIO(raw)).load()
 
 
 # --- celeba, a small one --------------------------------------------------------------------------
@@ -516,8 +517,8 @@ def test_celeba_is_decoded_once_and_mapped(celeba, monkeypatch):
     )
     assert not list(celeba.glob("*.draft"))
     registry._load.cache_clear()
-    monkeypatch.setattr(registry, "_decode", lambda path: pytest.fail("decoded again"))
-    monkeypatch.setattr(registry, "_TREES", {})
+    monkeypatch.setattr(reading, "decode", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(reading, "_TREES", {})
     monkeypatch.setattr(registry.hashlib, "file_digest", lambda *a: pytest.fail("read again"))
     assert np.array_equal(registry.load("celeba").train_images, images.train_images)
 
@@ -603,7 +604,7 @@ def test_the_split_and_the_fingerprint_belong_to_the_content(own, veil_data):
     assert np.array_equal(copy.train_images, before.train_images)
     assert np.array_equal(copy.test_labels, before.test_labels)
     assert registry.SOURCES.get("folder:copy") is None
-    assert registry.Folder("folder:copy").digests() == registry.Folder("folder:own").digests()
+    assert folder.Folder("folder:copy").digests() == folder.Folder("folder:own").digests()
     picture(own / "dog" / "d0.png", (0, 0, 249))
     assert registry.fingerprint("folder:own") != before.fingerprint
     assert registry.load("folder:own").fingerprint != before.fingerprint
@@ -738,7 +739,7 @@ def test_links_that_stay_inside_and_links_that_lead_nowhere(own):
 
 
 def test_too_many_pictures_is_said_not_cut(own, monkeypatch):
-    monkeypatch.setattr(registry, "MOST_PICTURES", 29)
+    monkeypatch.setattr(folder, "MOST_PICTURES", 29)
     with pytest.raises(Unusable, match="30 pictures; at most 29"):
         registry.load("folder:own")
 
@@ -875,7 +876,7 @@ def test_no_network(veil_data, datasets, monkeypatch, address):
 
 
 def test_a_server_that_never_answers(veil_data, datasets, monkeypatch):
-    monkeypatch.setattr(registry, "NO_ANSWER", 0.5)
+    monkeypatch.setattr(datasets_download, "NO_ANSWER", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         monkeypatch.setattr(datasets.MNIST, "mirrors", [address, address])

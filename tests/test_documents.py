@@ -5,8 +5,8 @@ import re
 
 import pytest
 
+from engine import privacy
 from engine.core import rounding
-from engine.privacy import accounting
 from engine.studies.dp_training.dp_training import DPTraining
 from engine.studies.fidelity.dp_merf import DPMERF
 from engine.studies.fidelity.gan import GAN
@@ -31,7 +31,7 @@ def row(name: str, begins: str) -> list[str]:
 def spent_by(study: DPTraining, n: int) -> float:
     """The ε that a training on n pictures spends."""
     plan = study.plan(n)
-    return accounting.dp_sgd_epsilon(
+    return privacy.dp_sgd_epsilon(
         plan["noise_multiplier"],
         plan["sample_rate"],
         plan["steps"],
@@ -54,22 +54,22 @@ def test_what_is_rounded_down_would_be_found():
 
 
 def test_the_odds_of_the_example():
-    spent = accounting.dp_sgd_epsilon(1.0, 256 / 50_000, 1950, 1e-5).epsilon
-    any_ = rounding.of_hundred(accounting.odds_any(spent, 1e-5))
-    tight = rounding.of_hundred(accounting.odds_dp_sgd(1.0, 256 / 50_000, 1950))
+    spent = privacy.dp_sgd_epsilon(1.0, 256 / 50_000, 1950, 1e-5).epsilon
+    any_ = rounding.of_hundred(privacy.odds_any(spent, 1e-5))
+    tight = rounding.of_hundred(privacy.odds_dp_sgd(1.0, 256 / 50_000, 1950))
     assert f"1,950 steps it says {any_} where {tight} is tight" in text("guarantees")
 
 
 def test_the_sigma_that_would_be_needed():
-    needed = rounding.at_most(accounting.gaussian_sigma(2000.0, PIXEL_DELTA, 1.0), 4)
+    needed = rounding.at_most(privacy.gaussian_sigma(2000.0, PIXEL_DELTA, 1.0), 4)
     assert f"where {needed} would be needed for one who believes" in text("guarantees")
 
 
 @pytest.mark.parametrize(
     ("formula", "sensitivity", "begins"),
     [
-        (accounting.textbook_sigma, 1.0, "| as published: textbook formula"),
-        (accounting.gaussian_sigma, REPLACED, "| corrected: exact formula"),
+        (privacy.textbook_sigma, 1.0, "| as published: textbook formula"),
+        (privacy.gaussian_sigma, REPLACED, "| corrected: exact formula"),
     ],
 )
 def test_what_noise_on_a_picture_really_gives(formula, sensitivity, begins):
@@ -77,19 +77,19 @@ def test_what_noise_on_a_picture_really_gives(formula, sensitivity, begins):
     told, epsilon = row("noise", begins)
     half = 0.5 * 10 ** -len(told.partition(".")[2])
     assert float(told) == pytest.approx(sigma, abs=half)  # described, not promised
-    really = accounting.gaussian_epsilon(sigma, PIXEL_DELTA, REPLACED)
+    really = privacy.gaussian_epsilon(sigma, PIXEL_DELTA, REPLACED)
     assert honest(f"{int(epsilon.replace(',', '')):,}", really)
 
 
 @pytest.mark.parametrize("named", ["150", "2,000", "3,000", "5,000", "200,000"])
 def test_the_epsilons_of_many_releases(named):
     epsilon = float(named.replace(",", ""))
-    exact = accounting.gaussian_sigma(epsilon, PIXEL_DELTA, REPLACED)
-    report = accounting.textbook_sigma(epsilon, PIXEL_DELTA, 1.0)
+    exact = privacy.gaussian_sigma(epsilon, PIXEL_DELTA, REPLACED)
+    report = privacy.textbook_sigma(epsilon, PIXEL_DELTA, 1.0)
     cells = row("clustering", f"| {named} | {named} |")
     wanted = [(exact, 1), (exact, 9), (report, 1), (report, 9), (report, 240)]
     values = [
-        accounting.gaussian_epsilon(sigma, PIXEL_DELTA, REPLACED * math.sqrt(count))
+        privacy.gaussian_epsilon(sigma, PIXEL_DELTA, REPLACED * math.sqrt(count))
         for sigma, count in wanted
     ]
     wrong = [pair for pair in zip(cells, values, strict=True) if not honest(*pair)]
@@ -99,13 +99,13 @@ def test_the_epsilons_of_many_releases(named):
 @pytest.mark.parametrize("sigma", [0.001, 0.01, 0.1])
 def test_the_epsilon_of_one_noised_upload(sigma):
     told = re.search(rf"noise σ = {sigma}[^(]*\(ε = ([\d,]+)\)", text("gradient_sharing"))[1]
-    assert honest(told, accounting.gaussian_epsilon(sigma / 2, 1e-5))
+    assert honest(told, privacy.gaussian_epsilon(sigma / 2, 1e-5))
 
 
 @pytest.mark.parametrize("sigma", [4, 8])
 def test_the_epsilon_of_a_participant(sigma):
     told = re.search(rf"ε = ([\d.]+) \(σ = {sigma}\)", text("gradient_sharing"))[1]
-    assert honest(told, accounting.dp_sgd_epsilon(float(sigma), 1.0, 30, 1e-5).epsilon)
+    assert honest(told, privacy.dp_sgd_epsilon(float(sigma), 1.0, 30, 1e-5).epsilon)
 
 
 def test_the_epsilons_of_the_frontier_and_of_all_of_it():
@@ -118,7 +118,7 @@ def test_the_epsilons_of_the_frontier_and_of_all_of_it():
         )
         assert honest(epsilon, spent_by(study, 60_000)), noise
     together = re.search(r"published or picked from: ε = ([\d.]+?)\. ", text("dp_training"))[1]
-    assert honest(together, accounting.dp_sgd_epsilon_of_all(tuple(runs), 1e-5).epsilon)
+    assert honest(together, privacy.dp_sgd_epsilon_of_all(tuple(runs), 1e-5).epsilon)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,6 @@ def test_the_epsilon_of_both_private_generators():
         (DPMERF().noise_multiplier(), 1.0, 1, None),
     )
     both = re.search(r"Both private ones published: ε = ([\d.]+?)\. ", text("fidelity"))[1]
-    assert honest(both, accounting.dp_sgd_epsilon_of_all(runs, 1e-5).epsilon)
+    assert honest(both, privacy.dp_sgd_epsilon_of_all(runs, 1e-5).epsilon)
     alone = re.search(r"private GAN, ε = ([\d.]+) \| 9\.86", text("fidelity"))[1]
-    assert honest(alone, accounting.dp_sgd_epsilon(*runs[0][:3], 1e-5).epsilon)
+    assert honest(alone, privacy.dp_sgd_epsilon(*runs[0][:3], 1e-5).epsilon)

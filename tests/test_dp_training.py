@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
+from engine import privacy
 from engine.core.lab import Lab
 from engine.core.streams import derive_seed
 from engine.core.study import Phase, Point, Refused, build
@@ -15,7 +16,6 @@ from engine.datasets import registry
 from engine.learning import dp_sgd
 from engine.learning.networks import report_cnn
 from engine.learning.trainer import Training, scaled
-from engine.privacy import accounting
 from engine.studies.dp_training.dp_training import DPTraining
 from tests.test_contract import finish
 
@@ -60,10 +60,10 @@ def test_the_charge_is_for_the_sampling_and_the_steps_that_ran(quick):
     steps = max(e.done for e in events if isinstance(e, Phase) and e.name == "training")
     promise, n = result.guarantee, len(registry.load("mnist-5k").train_images)
     assert promise.steps == steps and promise.sample_rate == 250 / n
-    again = accounting.dp_sgd_epsilon(result.metrics["noise_multiplier"], 250 / n, int(steps), 1e-5)
+    again = privacy.dp_sgd_epsilon(result.metrics["noise_multiplier"], 250 / n, int(steps), 1e-5)
     assert promise.epsilon == again.epsilon
     assert (
-        accounting.dp_sgd_epsilon(
+        privacy.dp_sgd_epsilon(
             result.metrics["noise_multiplier"], 250 / n, int(steps) // 2, 1e-5
         ).epsilon
         < 0.8 * again.epsilon

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from engine.core.study import Failed
-from engine.datasets import imaging, registry
+from engine.datasets import imaging, reading
 from engine.datasets.vision import torchvision  # noqa: F401  before torch-fidelity
 from engine.learning import efficientnet, feature_extractors
 
@@ -121,7 +121,7 @@ def test_inception_reads_its_file_and_looks_as_torchmetrics_does(weights, monkey
     torch.save(bare.state_dict(), weights)
     with pytest.raises(Failed, match="its checksum is another"):
         feature_extractors.inception(CPU)
-    monkeypatch.setattr(feature_extractors, "INCEPTION_DIGEST", registry.digest(weights)[:8])
+    monkeypatch.setattr(feature_extractors, "INCEPTION_DIGEST", reading.digest(weights)[:8])
     digits = some(2, 32, 1)
     for features in (64, 2048):
         wanted = NoTrainInceptionV3("inception-v3-compat", [str(features)], str(weights))(
@@ -141,7 +141,7 @@ def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(weights, monkeypa
     from pathlib import Path
 
     torch.save({"x": Evil()}, weights)
-    monkeypatch.setattr(feature_extractors, "INCEPTION_DIGEST", registry.digest(weights)[:8])
+    monkeypatch.setattr(feature_extractors, "INCEPTION_DIGEST", reading.digest(weights)[:8])
     with pytest.raises(Failed, match="is not what it should be"):
         feature_extractors.inception(CPU)
     assert not Path("/tmp/veil-was-here").exists()
@@ -162,7 +162,7 @@ def test_vgg16_reads_its_file_and_looks_as_torchvision_does(tmp_path, monkeypatc
     torch.save(network.state_dict(), path)
     with pytest.raises(Failed, match="its checksum is another.*another backbone"):
         feature_extractors.backbone("vgg16", CPU)
-    monkeypatch.setattr(feature_extractors, "VGG_DIGEST", registry.digest(path)[:8])
+    monkeypatch.setattr(feature_extractors, "VGG_DIGEST", reading.digest(path)[:8])
     x = torch.randint(0, 256, (2, 3, 96, 96), generator=torch.Generator().manual_seed(0)).float()
     normalised = torchvision.models.VGG16_Weights.IMAGENET1K_V1.transforms(
         crop_size=96, resize_size=96
@@ -176,7 +176,7 @@ def test_vgg16_reads_its_file_and_looks_as_torchvision_does(tmp_path, monkeypatc
         found, wanted, atol=1e-4 * float(wanted.abs().max())
     )
     torch.save({"features.0.weight": torch.zeros(1)}, path)
-    monkeypatch.setattr(feature_extractors, "VGG_DIGEST", registry.digest(path)[:8])
+    monkeypatch.setattr(feature_extractors, "VGG_DIGEST", reading.digest(path)[:8])
     with pytest.raises(Failed, match="is not what it should be.*choose another backbone"):
         feature_extractors.backbone("vgg16", CPU)
 

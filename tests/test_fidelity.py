@@ -11,7 +11,7 @@ from cache import Store
 from engine.attacks import memorization
 from engine.core.lab import Lab
 from engine.core.study import Refused, key
-from engine.datasets import registry
+from engine.datasets import registry, source
 from engine.evaluation import metrics
 from engine.studies.fidelity.fidelity import AGAIN, CONTROLS, UNSEEN_BELOW, Fidelity, wrapped
 from engine.studies.fidelity.real_features import RealFeatures, permutation
@@ -281,7 +281,7 @@ def test_too_few_held_out_pictures_are_no_yardstick(own):
 
 
 def test_a_folder_that_is_not_there_is_told(own):
-    with pytest.raises(registry.Missing, match="folder:nowhere"):
+    with pytest.raises(source.Missing, match="folder:nowhere"):
         key(SMALL.of("folder:nowhere"))
 
 

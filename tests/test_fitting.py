@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from engine.core.study import Refused, fitted
-from engine.datasets import registry
+from engine.datasets import registry, source
 from engine.studies import STUDIES
 
 ALLOWED = {"dataset", "network"}  # these pictures themselves, or a network that they do not suit
@@ -48,8 +48,8 @@ def test_no_default_of_any_preset_is_refused(study, preset, name, folders, monke
         checked(chosen, shown)
     except Refused as refused:
         assert refused.field in ALLOWED, (refused, said)
-    except registry.Missing as missing:
-        assert isinstance(missing, registry.MissingFile)  # weights that somebody must bring
+    except source.Missing as missing:
+        assert isinstance(missing, source.MissingFile)  # weights that somebody must bring
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from engine.core import settings
-from engine.datasets import duplicates, registry, uploads
+from engine.datasets import duplicates, folder, registry, source, uploads
 from tests.conftest import ROOT
 
 DRAWS = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def two_classes(
     return folder
 
 
-def found(name: str, thorough: bool = False) -> registry.Available:
+def found(name: str, thorough: bool = False) -> source.Available:
     return next(each for each in registry.available(thorough) if each.name == name)
 
 
@@ -237,7 +237,7 @@ def test_what_is_listed_as_present_loads_and_what_is_not_says_why(folders):
             if each.present:
                 assert len(registry.load(each.name).train_images) and registry.exhibits(each.name)
             else:
-                with pytest.raises(registry.Unusable) as refused:
+                with pytest.raises(source.Unusable) as refused:
                     registry.load(each.name)
                 assert refused.value.how == each.how and each.damaged
 
@@ -292,7 +292,7 @@ def test_a_page_whose_pictures_vanish_while_it_is_drawn_says_so(folders, monkeyp
 
     two_classes(folders / "own", 30)
     monkeypatch.setattr(
-        registry.Folder,
+        folder.Folder,
         "read",
         lambda self, fingerprint: (_ for _ in ()).throw(
             OSError(5, "Input/output error", "a/0.png")
@@ -568,7 +568,7 @@ def test_a_set_to_be_compared_may_be_all_copies(folders):
     for path in two_classes(folders / "same", 5).rglob("*.png"):
         path.write_bytes(saved(tones(7)))
     put(folders / "same" / "a" / "broken.png", b"broken")
-    with pytest.raises(registry.Unusable):
+    with pytest.raises(source.Unusable):
         registry.load("folder:same")
     pictures, notes = registry.everything("folder:same")
     assert (

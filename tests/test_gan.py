@@ -12,11 +12,11 @@ from dp_accounting.pld import PLDAccountant
 from pydantic import ValidationError
 
 from cache import Store
+from engine import privacy
 from engine.core.lab import Lab
 from engine.core.streams import derive_seed
 from engine.core.study import Failed, Picture, Point, Refused, key
 from engine.datasets import registry
-from engine.privacy import accounting
 from engine.studies.fidelity.dp_merf import DPMERF
 from engine.studies.fidelity.drawing import Growing
 from engine.studies.fidelity.fidelity import Fidelity
@@ -65,7 +65,7 @@ def test_the_gans_epsilon_is_what_dp_accounting_says_of_its_plan(changes):
 def test_charging_the_generators_steps_alone_would_be_far_too_little():
     study = GAN()
     plan = study.plan(4000)
-    cheated = accounting.dp_sgd_epsilon(
+    cheated = privacy.dp_sgd_epsilon(
         plan["noise_multiplier"], plan["sample_rate"], plan["steps"], study.delta
     ).epsilon
     assert cheated < 0.6 * study.guarantee(plan).epsilon

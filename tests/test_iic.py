@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from engine import privacy
 from engine.core.lab import Lab
 from engine.core.study import Failed, Picture, Point, Refused
 from engine.datasets import registry
 from engine.learning.scattering import MAPS, Scattering, blurred, modulus, strided_blur, wavelets
-from engine.privacy import accounting
 from engine.studies.clustering import cluster_matching, invariant_information
 from engine.studies.clustering.iic import IIC, heat, matched_share
 from engine.studies.local_noise import REPLACE_ONE
@@ -412,7 +412,7 @@ def test_as_published_releases_are_counted_as_they_happen_and_composed(store, ne
         == len({draw for part, draw in drawn if part == "train"})
     )
     assert {draw for part, draw in drawn if part == "test"} == {0}
-    together = accounting.gaussian_epsilon(
+    together = privacy.gaussian_epsilon(
         study.sigma(150.0) / math.sqrt(releases), study.delta, REPLACE_ONE
     )
     assert result.guarantee.epsilon == pytest.approx(together, rel=1e-6) and together > 150

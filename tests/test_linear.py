@@ -11,12 +11,12 @@ import torch
 from scipy import stats
 from torch.nn import functional as F
 
+from engine import privacy
 from engine.core.lab import Lab
 from engine.core.study import Refused
 from engine.datasets import registry
 from engine.learning import dp_sgd, features
 from engine.learning.linear import LinearTraining
-from engine.privacy import accounting
 from engine.studies.dp_training.dp_training import MEAN_SHARE, DPTraining
 from engine.studies.shared.features import Features
 from tests.test_contract import finish
@@ -263,13 +263,13 @@ def test_the_mean_is_noised_as_it_is_charged_for(rows):
 def test_the_mean_takes_its_share_of_the_budget_and_is_in_epsilon():
     study = DPTraining(target_epsilon=2.0)
     plan = study.plan(4000)
-    with_mean = accounting.dp_sgd_epsilon(
+    with_mean = privacy.dp_sgd_epsilon(
         plan["noise_multiplier"], 0.25, plan["steps"], 1e-5, release_noise=plan["mean_noise"]
     ).epsilon
-    without = accounting.dp_sgd_epsilon(plan["noise_multiplier"], 0.25, plan["steps"], 1e-5).epsilon
+    without = privacy.dp_sgd_epsilon(plan["noise_multiplier"], 0.25, plan["steps"], 1e-5).epsilon
     assert 1.98 <= with_mean <= 2.0 and 0.97 < without / with_mean < 0.999
     assert study.guarantee(plan).epsilon == with_mean
-    mu = 1 / accounting.gaussian_sigma(2.0, 1e-5)
+    mu = 1 / privacy.gaussian_sigma(2.0, 1e-5)
     assert plan["mean_noise"] ** -2 == pytest.approx(MEAN_SHARE * mu**2)
     by_noise = DPTraining(noise_multiplier=plan["noise_multiplier"]).plan(4000)["mean_noise"]
     # the same share, found from the other side

@@ -9,10 +9,10 @@ import pytest
 from scipy import stats
 from sklearn.metrics import adjusted_rand_score
 
+from engine import privacy
 from engine.core.lab import Lab
 from engine.core.study import Point, Refused, build, key
 from engine.datasets import registry
-from engine.privacy import accounting
 from engine.studies.clustering import cluster_matching
 from engine.studies.clustering.kmeans_labels import KMeansLabels
 from engine.studies.local_noise import LocalNoise
@@ -139,7 +139,7 @@ def test_many_releases_cost_what_one_of_less_noise_costs(releases):
     study = Plain(epsilon=150.0)
     together = study.picture_guarantee(releases)
     assert together.epsilon == pytest.approx(
-        accounting.gaussian_epsilon(
+        privacy.gaussian_epsilon(
             study.sigma(150.0) / math.sqrt(releases), study.delta, math.sqrt(2)
         ),
         rel=1e-9,
@@ -266,7 +266,7 @@ def test_noised_labels_are_charged_beside_the_picture(trained):
         and promise.unit == "one training picture and its label"
     )
     assert promise.odds_mechanism == pytest.approx(
-        accounting.odds_pair(study.sigma(1925.0), math.sqrt(2), 3.0, 10)
+        privacy.odds_pair(study.sigma(1925.0), math.sqrt(2), 3.0, 10)
     )
     left_true = NoisyTraining(labels="randomised", label_noise="as_published").guarantee(10)
     assert left_true.epsilon == pytest.approx(1925, rel=1e-6) and "not protected" in left_true.note
@@ -279,12 +279,12 @@ def test_randomised_labels_stay_as_often_as_they_should():
     )
     kept = float((study.told(labels, 10) == labels).mean())
     expected, spread = (
-        accounting.randomized_response(2.0, 10).keep,
+        privacy.randomized_response(2.0, 10).keep,
         5 * math.sqrt(0.25 / len(labels)),
     )
     assert (
         abs(kept - expected) < spread
-        and abs(kept - accounting.randomized_response(2.3, 10).keep) > spread
+        and abs(kept - privacy.randomized_response(2.3, 10).keep) > spread
     )
     assert np.array_equal(
         study.model_copy(update={"label_noise": "as_published"}).told(labels, 10), labels

@@ -5,10 +5,11 @@ import pytest
 import torch
 from scipy import integrate, stats
 
+from engine import privacy
 from engine.datasets import registry
 from engine.learning.features import longest
 from engine.learning.linear import LinearShadows
-from engine.privacy import accounting, neighbours
+from engine.privacy import neighbours
 from engine.studies import STUDIES
 from engine.studies.dp_training.dp_training import DPTraining
 from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
@@ -33,7 +34,7 @@ def step(sigma: float, rate: float, length: float):
 @pytest.mark.parametrize(("sigma", "rate"), [(1.0, 0.1), (2.0, 0.5), (0.7, 0.02), (3.0, 1.0)])
 def test_the_charged_epsilon_covers_a_blanked_picture_both_ways_and_no_replaced_one(sigma, rate):
     delta = 1e-5
-    epsilon = accounting.dp_sgd_epsilon(sigma, rate, 1, delta).epsilon
+    epsilon = privacy.dp_sgd_epsilon(sigma, rate, 1, delta).epsilon
     there, blank, other = (step(sigma, rate, length) for length in (1.0, 0.0, -1.0))
     both = hockey_stick(there, blank, epsilon), hockey_stick(blank, there, epsilon)
     assert max(both) <= delta * (1 + 1e-4)

@@ -19,7 +19,8 @@ import pytest
 from dp_accounting.pld import privacy_loss_distribution as pld
 from scipy import special, stats
 
-from engine.privacy import accounting
+from engine import privacy
+from engine.privacy import renyi
 from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
 
 SLACK = 1 + 1e-9  # of δ, for the rounding of the lower bounds themselves
@@ -132,7 +133,7 @@ def test_the_fast_bound_is_never_below_the_truth():
     for noise, rate, *_ in settings(rng, 400):
         for _ in range(25):
             steps, delta = int(10 ** rng.uniform(0, 5)), 10 ** rng.uniform(-13, -2)
-            epsilon = accounting.rdp_epsilon(noise, rate, steps, delta)
+            epsilon = privacy.rdp_epsilon(noise, rate, steps, delta)
             runs = [(noise, rate, steps, None)]
             refuted += too_small(epsilon, delta, runs)
             rounded_to_nothing += noise > 100 and epsilon < 0.01 and too_small(0.0, delta, runs)
@@ -143,16 +144,16 @@ def test_the_fast_bound_is_never_below_the_truth():
 def test_the_fast_bound_grows_with_less_noise_more_draws_more_steps_and_smaller_delta():
     rng = np.random.default_rng(1)
     for setting in settings(rng, 80):
-        epsilon = accounting.rdp_epsilon(*setting)
+        epsilon = privacy.rdp_epsilon(*setting)
         for name, other in worse(*setting, rng):
-            assert accounting.rdp_epsilon(*other) >= epsilon * (1 - 1e-9), (name, setting, other)
+            assert privacy.rdp_epsilon(*other) >= epsilon * (1 - 1e-9), (name, setting, other)
 
 
 QUICK = 0.05  # seconds that a PLD may take
 
 
 def spent(noise, rate, steps, delta, release=None, seconds=QUICK):
-    return accounting.dp_sgd_epsilon(noise, rate, steps, delta, seconds, release).epsilon
+    return privacy.dp_sgd_epsilon(noise, rate, steps, delta, seconds, release).epsilon
 
 
 def check_final(count, seed, seconds=QUICK, oracle=None):
@@ -165,8 +166,8 @@ def check_final(count, seed, seconds=QUICK, oracle=None):
         epsilon, runs = spent(*setting, release, seconds), [(*setting[:3], release)]
         assert not too_small(epsilon, setting[3], runs), (setting, release, epsilon)
         assert oracle is None or epsilon >= oracle(*setting, release), (setting, release, epsilon)
-        odds = accounting.odds_dp_sgd(*setting[:3], seconds, release, setting[3])
-        assert 0.5 <= odds <= accounting.odds_any(epsilon, setting[3]), (setting, release)
+        odds = privacy.odds_dp_sgd(*setting[:3], seconds, release, setting[3])
+        assert 0.5 <= odds <= privacy.odds_any(epsilon, setting[3]), (setting, release)
         assert 2 * odds - 1 >= least_delta(0.0, sums(runs)) * (1 - 1e-9), (setting, release)
         name, other = worse(*setting, rng)[number % 4]
         more = spent(*other, release, seconds)
@@ -215,7 +216,7 @@ def count_refuted(count, seed):
     rng, refuted = np.random.default_rng(seed), 0
     for _, rate, steps, delta in settings(rng, count):
         noise = 10 ** rng.uniform(-2, math.log10(0.05))
-        epsilon = accounting.rdp_epsilon(noise, min(rate, 0.9), steps, delta)
+        epsilon = privacy.rdp_epsilon(noise, min(rate, 0.9), steps, delta)
         refuted += too_small(epsilon, delta, [(noise, min(rate, 0.9), steps, None)])
     return refuted
 
@@ -225,13 +226,11 @@ def test_an_error_planted_in_the_bound_for_hardly_any_noise_is_found(share, monk
     """Moments with a part of their exponent."""
 
     def less(noise, rate):
-        more = accounting.FRACTIONAL * (accounting.FRACTIONAL - 1) / (2 * noise**2)
+        more = privacy.FRACTIONAL * (privacy.FRACTIONAL - 1) / (2 * noise**2)
         return np.logaddexp(math.log1p(-rate), math.log(rate) + share * more)
 
-    monkeypatch.setattr(accounting, "_convexity", less)
-    monkeypatch.setattr(
-        accounting, "_one_step", accounting._one_step.__wrapped__
-    )  # remembers nothing
+    monkeypatch.setattr(renyi, "_convexity", less)
+    monkeypatch.setattr(accounting, "_one_step", renyi._one_step.__wrapped__)  # remembers nothing
     found = count_refuted(200, 12)
     assert (found > 5) == (share < 1) and (found == 0) == (share == 1)
 
@@ -317,11 +316,11 @@ def check_together(count, seed):
     for _ in range(count):
         runs = tuple(run_of(rng) for _ in range(rng.integers(2, 4)))
         delta = 10 ** rng.uniform(-11, -2)
-        epsilon = accounting.dp_sgd_epsilon_of_all(runs, delta).epsilon
+        epsilon = privacy.dp_sgd_epsilon_of_all(runs, delta).epsilon
         assert not too_small(epsilon, delta, runs), (runs, delta)
         seen += too_small(0.97 * epsilon, delta, runs)
-        odds = accounting.odds_of_all(runs, delta)
-        assert 0.5 <= odds <= accounting.odds_any(epsilon, delta), (runs, delta)
+        odds = privacy.odds_of_all(runs, delta)
+        assert 0.5 <= odds <= privacy.odds_any(epsilon, delta), (runs, delta)
         assert 2 * odds - 1 >= least_delta(0.0, sums(runs)) * (1 - 1e-9), (runs, delta)
         alone = max(spent(*run[:3], delta, run[3], 0.3) for run in runs)
         assert epsilon >= alone * (1 - 1e-4), (runs, delta)  # intervals may differ
@@ -341,8 +340,8 @@ def test_ten_thousand_compositions():
 def test_runs_with_hardly_any_noise_promise_no_better_odds_than_their_epsilon():
     """No PLD can be computed here: the odds were 1, above what the runs' own ε allows."""
     runs = ((1e-5, 0.1, 10, None), (1e-5, 0.1, 10, None))
-    epsilon = accounting.dp_sgd_epsilon_of_all(runs, 1e-5).epsilon
-    assert accounting.odds_of_all(runs, 1e-5) <= accounting.odds_any(epsilon, 1e-5)
+    epsilon = privacy.dp_sgd_epsilon_of_all(runs, 1e-5).epsilon
+    assert privacy.odds_of_all(runs, 1e-5) <= privacy.odds_any(epsilon, 1e-5)
 
 
 # --- one Gaussian release, and a label beside it --------------------------------------------------
@@ -361,15 +360,15 @@ def test_ten_thousand_gaussian_releases():
     for _ in range(10_000):
         sigma, delta = 10 ** rng.uniform(-2, 9), 10 ** rng.uniform(-14, -1)
         sensitivity = 10 ** rng.uniform(-1, 1)
-        epsilon, ratio = accounting.gaussian_epsilon(sigma, delta, sensitivity), sigma / sensitivity
+        epsilon, ratio = privacy.gaussian_epsilon(sigma, delta, sensitivity), sigma / sensitivity
         assert exact_stick(epsilon, ratio) <= delta * SLACK, (sigma, delta, sensitivity)
         if epsilon > 0:
             some += 1
             assert exact_stick(0.97 * epsilon, ratio) > delta  # planted
-        odds = accounting.odds_gaussian(sigma, sensitivity)
-        assert 0.5 <= odds <= accounting.odds_any(epsilon, delta) * (1 + 1e-15)
-        assert accounting.gaussian_epsilon(sigma / 1.01, delta, sensitivity) >= epsilon
-        assert accounting.gaussian_epsilon(sigma, delta / 1.01, sensitivity) >= epsilon
+        odds = privacy.odds_gaussian(sigma, sensitivity)
+        assert 0.5 <= odds <= privacy.odds_any(epsilon, delta) * (1 + 1e-15)
+        assert privacy.gaussian_epsilon(sigma / 1.01, delta, sensitivity) >= epsilon
+        assert privacy.gaussian_epsilon(sigma, delta / 1.01, sensitivity) >= epsilon
     assert some > 5000
 
 
@@ -378,7 +377,7 @@ def test_ten_thousand_gaussian_releases():
 def test_the_hockey_stick_of_strong_noise_does_not_cancel(sigma, share):
     """Its two terms agree in all but the last digits there: δ(0) came out wrong by parts in 10,000."""
     for epsilon in (0.0, share * 0.5 / sigma**2, share / sigma):
-        found, exact = accounting.gaussian_hockey_stick(epsilon, sigma), exact_stick(epsilon, sigma)
+        found, exact = privacy.gaussian_hockey_stick(epsilon, sigma), exact_stick(epsilon, sigma)
         assert found == pytest.approx(float(exact), rel=1e-9, abs=0)
 
 
@@ -403,15 +402,13 @@ def test_ten_thousand_pictures_with_a_label():
     for _ in range(10_000):
         sigma, told = 10 ** rng.uniform(-0.5, 2.5), 10 ** rng.uniform(-2, 1.3)
         k, delta = int(rng.integers(2, 50)), 10 ** rng.uniform(-9, -1)
-        picture = accounting.gaussian_epsilon(sigma, delta)
-        total = accounting.pair_epsilon(picture, told)
+        picture = privacy.gaussian_epsilon(sigma, delta)
+        total = privacy.pair_epsilon(picture, told)
         assert both(total, sigma, told, k) <= delta * SLACK + 1e-15, (sigma, told, k, delta)
         forgotten += both(picture, sigma, told, k) > delta * 1.01 + 1e-14
-        odds = accounting.odds_pair(sigma, 1.0, told, k)
-        alone = max(accounting.odds_gaussian(sigma), accounting.odds_randomized_response(told, k))
-        assert alone <= odds * (1 + 1e-12) and odds <= accounting.odds_any(total, delta) * (
-            1 + 1e-12
-        )
+        odds = privacy.odds_pair(sigma, 1.0, told, k)
+        alone = max(privacy.odds_gaussian(sigma), privacy.odds_randomized_response(told, k))
+        assert alone <= odds * (1 + 1e-12) and odds <= privacy.odds_any(total, delta) * (1 + 1e-12)
         assert odds >= (1 + both(0.0, sigma, told, k)) / 2 - 1e-12
     assert forgotten > 8000  # a label that is not counted is found out
 
@@ -457,9 +454,4 @@ def test_what_the_phones_were_once_told():
 def test_strong_noise_and_many_steps_are_not_free():
     setting = (500.0, 64 / 202_599, 100_000, 1e-12)
     assert too_small(3e-4, setting[3], [(*setting[:3], None)])
-    assert (
-        9e-4
-        < accounting.dp_sgd_epsilon(*setting).epsilon
-        <= accounting.rdp_epsilon(*setting)
-        < 2e-3
-    )
+    assert 9e-4 < privacy.dp_sgd_epsilon(*setting).epsilon <= privacy.rdp_epsilon(*setting) < 2e-3

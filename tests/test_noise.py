@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from engine import privacy
 from engine.core.lab import Lab
 from engine.core.study import Refused
 from engine.datasets import registry
-from engine.privacy import accounting
 from engine.studies.noise.noise import REPLACE_ONE, STRIP, Noise, unit_length
 from tests.test_contract import finish
 
@@ -35,7 +35,7 @@ def test_published_settings_are_charged_what_they_really_give():
     _, result = release(
         epsilon=2000, calibration="textbook", sensitivity="report", label_epsilon=75
     )
-    truth = accounting.gaussian_epsilon(result.metrics["sigma"], 1 / 784**2, math.sqrt(2))
+    truth = privacy.gaussian_epsilon(result.metrics["sigma"], 1 / 784**2, math.sqrt(2))
     assert result.metrics["epsilon_picture"] == pytest.approx(truth) and truth > 70_000
     assert result.guarantee.epsilon == pytest.approx(truth + 75)
     assert "names ε = 2,000" in result.guarantee.note

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from engine import privacy
 from engine.attacks import lira, memorization
 from engine.attacks.auditing import Marks, Witness
 from engine.core.study import Failed
 from engine.evaluation import metrics
 from engine.learning import networks
-from engine.privacy import accounting
+from engine.privacy import renyi
 from engine.studies.clustering.iic import least_of
 from engine.studies.dp_training.membership import told
 from engine.studies.fidelity import fidelity
@@ -121,10 +122,10 @@ def test_an_audit_of_numbers_that_broke_ends_in_no_clean_verdict():
 
 def test_no_epsilon_from_a_bound_that_is_no_number():
     """max(0.0, NaN) is 0.0: nothing spent."""
-    found = np.full(len(accounting.ORDERS), 0.01)
-    assert 0 < accounting._from_renyi(found, 1e-5) < 1
+    found = np.full(len(privacy.ORDERS), 0.01)
+    assert 0 < renyi._from_renyi(found, 1e-5) < 1
     found[7] = math.nan
-    assert accounting._from_renyi(found, 1e-5) == math.inf
+    assert renyi._from_renyi(found, 1e-5) == math.inf
 
 
 def test_an_attack_on_answers_that_are_no_numbers_is_refused():

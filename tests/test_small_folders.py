@@ -15,7 +15,7 @@ from PIL import Image
 from cache import Store
 from engine.core.lab import Lab
 from engine.core.study import Failed, Refused, fitted
-from engine.datasets import registry
+from engine.datasets import registry, source
 from engine.studies import STUDIES
 from engine.studies.clustering.iic import IIC
 from engine.studies.dp_training.dp_training import DPTraining
@@ -81,9 +81,9 @@ def test_every_study_runs_or_refuses_in_words(study, name, folder, store):
             study.preset("tiny" if "tiny" in study.PRESETS else "quick", dataset=dataset)
         )
         _, result = finish(Lab(store).need(chosen))
-    except (Refused, Failed, registry.Missing) as refused:
+    except (Refused, Failed, source.Missing) as refused:
         assert dataset in str(refused) and len(str(refused)) > 40
-        assert name in ("one", "single") or not isinstance(refused, registry.Missing)
+        assert name in ("one", "single") or not isinstance(refused, source.Missing)
         return
     assert (
         name not in ("one", "single")

@@ -13,7 +13,7 @@ from engine.core import parameters
 from engine.core.lab import Lab
 from engine.core.streams import derive_seed
 from engine.core.study import Study, key
-from engine.datasets import registry
+from engine.datasets import registry, source
 from engine.learning import dp_sgd
 from engine.privacy.noise import Coins, GaussianNoise
 from engine.studies import STUDIES
@@ -77,7 +77,7 @@ def variants(study):
         other = study.model_copy(update={name: value})
         try:
             key(other)
-        except (ValidationError, registry.Missing):
+        except (ValidationError, source.Missing):
             continue
         yield name, other
 

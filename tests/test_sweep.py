@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from engine import privacy
 from engine.core.lab import Lab, load
 from engine.core.study import Failed, Phase, Point, Refused, key
-from engine.privacy import accounting
 from engine.studies.dp_training.dp_training import DPTraining
 from engine.studies.dp_training.sweep import Sweep, together
 from tests.test_contract import finish
@@ -151,13 +151,13 @@ def test_the_promise_of_all_is_at_the_visitors_delta(store):
 
 def test_twice_the_same_run_spends_what_one_of_twice_the_steps_does():
     one, two = (2.0, 0.05, 200, None), (2.0, 0.05, 400, None)
-    both = accounting.dp_sgd_epsilon_of_all((one, one), 1e-5).epsilon
-    exact = accounting.dp_sgd_epsilon(*two[:3], 1e-5).epsilon
+    both = privacy.dp_sgd_epsilon_of_all((one, one), 1e-5).epsilon
+    exact = privacy.dp_sgd_epsilon(*two[:3], 1e-5).epsilon
     assert exact <= both <= 1.01 * exact
-    assert accounting.dp_sgd_epsilon_of_all((one,), 1e-5).epsilon == pytest.approx(
-        accounting.dp_sgd_epsilon(*one[:3], 1e-5).epsilon, rel=0.005
+    assert privacy.dp_sgd_epsilon_of_all((one,), 1e-5).epsilon == pytest.approx(
+        privacy.dp_sgd_epsilon(*one[:3], 1e-5).epsilon, rel=0.005
     )
-    assert both > 1.2 * accounting.dp_sgd_epsilon(*one[:3], 1e-5).epsilon
+    assert both > 1.2 * privacy.dp_sgd_epsilon(*one[:3], 1e-5).epsilon
 
 
 def test_different_runs_together_against_dp_accounting():
@@ -173,16 +173,16 @@ def test_different_runs_together_against_dp_accounting():
         if release:
             accountant.compose(dp_accounting.GaussianDpEvent(release))
     expected = accountant.get_epsilon(1e-5)
-    found = accounting.dp_sgd_epsilon_of_all(runs, 1e-5).epsilon
+    found = privacy.dp_sgd_epsilon_of_all(runs, 1e-5).epsilon
     assert 0.9999 * expected <= found <= 1.01 * expected
     assert found < sum(
-        accounting.dp_sgd_epsilon(*run[:3], 1e-5, release_noise=run[3]).epsilon for run in runs
+        privacy.dp_sgd_epsilon(*run[:3], 1e-5, release_noise=run[3]).epsilon for run in runs
     )
 
 
 def test_one_without_noise_leaves_no_promise(store):
     assert (
-        accounting.dp_sgd_epsilon_of_all(((0.0, 0.1, 10, None), (2.0, 0.1, 10, None)), 1e-5).epsilon
+        privacy.dp_sgd_epsilon_of_all(((0.0, 0.1, 10, None), (2.0, 0.1, 10, None)), 1e-5).epsilon
         == math.inf
     )
     results = [finish(Lab(store).need(member))[1] for member in MEMBERS[:2]]

@@ -429,9 +429,9 @@ def test_a_private_teacher_keeps_its_budget_with_the_statistics_counted(store):
     assert 3.9 < result.guarantee.epsilon <= 4.0 and "post-processing" in result.guarantee.note
     teacher = study.teacher()
     plan = teacher.plan(4000)
-    from engine.privacy import accounting
+    from engine import privacy
 
-    alone = accounting.dp_sgd_epsilon(
+    alone = privacy.dp_sgd_epsilon(
         plan["noise_multiplier"], plan["sample_rate"], plan["steps"], teacher.delta
     ).epsilon
     assert alone < result.guarantee.epsilon - 0.05  # the statistics are not free
@@ -733,10 +733,10 @@ def test_damaged_files_of_weights_are_refused_in_words(tmp_path):
 
 
 def test_a_missing_file_of_weights_is_told_with_what_to_do(tmp_path, monkeypatch):
-    from engine.datasets import registry
+    from engine.datasets import source
 
     monkeypatch.setenv("VEIL_DATA", str(tmp_path))
-    with pytest.raises(registry.Missing, match="narrow_mnist-5k.npz"):
+    with pytest.raises(source.Missing, match="narrow_mnist-5k.npz"):
         key(Classifier(weights="given"))
 
 

@@ -8,9 +8,9 @@ from PIL import ImageColor
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
+from engine import privacy
 from engine.core import parameters
 from engine.core.study import Guarantee
-from engine.privacy import accounting
 from engine.studies import STUDIES
 from engine.studies.dp_training.audit import verdicts
 from engine.studies.dp_training.dp_training import DPTraining
@@ -164,7 +164,7 @@ def test_margins_are_wilsons():
 
 
 def test_the_luck_of_not_being_drawn_is_told():
-    drawn = accounting.odds_dp_sgd(0.0, 1 / 16, 16)
+    drawn = privacy.odds_dp_sgd(0.0, 1 / 16, 16)
     lucky = replace(promise(0.82), sample_rate=1 / 16, steps=16, odds_undrawn=drawn)
     told = words.odds_detail(lucky)
     assert (
@@ -177,7 +177,7 @@ def test_the_luck_of_not_being_drawn_is_told():
 def test_luck_that_hardly_anybody_has_blames_no_other_release():
     """One in 69 is never drawn: at most 99.3 in 100, shown as 100, and nothing else is released."""
     rate, steps = 0.064, 64
-    drawn = accounting.odds_dp_sgd(0.0, rate, steps)
+    drawn = privacy.odds_dp_sgd(0.0, rate, steps)
     told = words.odds_detail(
         replace(promise(0.82), sample_rate=rate, steps=steps, odds_undrawn=drawn)
     )
@@ -197,8 +197,8 @@ def test_luck_that_a_release_of_all_takes_away_is_not_promised():
     to hold at 82 beside odds of 88.89.
     """
     for release in (10.0, 0.8, 0.2):
-        bound = accounting.odds_dp_sgd(0.0, 1 / 16, 16, release_noise=release)
-        odds = accounting.odds_dp_sgd(1.0, 1 / 16, 16, release_noise=release)
+        bound = privacy.odds_dp_sgd(0.0, 1 / 16, 16, release_noise=release)
+        odds = privacy.odds_dp_sgd(1.0, 1 / 16, 16, release_noise=release)
         released = replace(promise(odds), sample_rate=1 / 16, steps=16, odds_undrawn=bound)
         told = words.odds_detail(released)
         assert odds <= bound and bound > 1 - (15 / 16) ** 16 / 2

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from cache import Store
 from engine.core import parameters, settings
 from engine.core.study import Event, Phase, Result, Study, key
-from engine.datasets import registry
+from engine.datasets import registry, source
 
 WAITING = "waiting: the same study is running elsewhere"
 SHORT = 3.0  # seconds: most of a shorter run is starting and reading
@@ -45,7 +45,7 @@ class Lab:
         torch.set_num_threads(self.threads)
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    def images(self, name: str) -> registry.Images:
+    def images(self, name: str) -> source.Images:
         """A data set by name; raises data.Missing with how to get it."""
         return registry.load(name)
 

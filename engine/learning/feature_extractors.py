@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from engine.core import settings
 from engine.core.study import Failed
-from engine.datasets import imaging, registry
+from engine.datasets import download, imaging, reading
 from engine.learning import supervised
 
 # torch-fidelity asks torch.load for whole objects; this makes every torch.load of the process take
@@ -165,7 +165,7 @@ def fetched(url: str, name: str, checksum: str, words: str, other: str) -> Path:
     """
     path = settings.data_folder() / "weights" / name
     if path.is_file():
-        if not registry.digest(path).startswith(checksum):
+        if not reading.digest(path).startswith(checksum):
             raise Failed(
                 f"The file {path.name} in the data folder is not what it should be: its checksum is"
                 f" another. Delete it, so that it is downloaded again, or choose another {other}."
@@ -173,7 +173,7 @@ def fetched(url: str, name: str, checksum: str, words: str, other: str) -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with registry.patience():
+        with download.patience():
             # appears under its name only when it is whole
             torch.hub.download_url_to_file(url, str(path), hash_prefix=checksum, progress=False)
     except (URLError, OSError, RuntimeError) as error:

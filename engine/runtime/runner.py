@@ -24,7 +24,7 @@ from cache import Store
 from engine.core import settings
 from engine.core.lab import Lab, open_store, save
 from engine.core.study import EVENTS, Event, Failed, Phase, Refused, Result, Study, key
-from engine.datasets import registry
+from engine.datasets import source
 from engine.runtime import dask_cluster
 
 log = logging.getLogger("veil.runner")
@@ -452,7 +452,7 @@ def explain(error: Exception) -> str:
     """
     from distributed import KilledWorker
 
-    if isinstance(error, (Failed, Refused, registry.Missing, OSError)):
+    if isinstance(error, (Failed, Refused, source.Missing, OSError)):
         return str(error)
     if isinstance(error, KilledWorker):
         return (

@@ -16,12 +16,12 @@ import math
 
 import numpy as np
 
+from engine import privacy
 from engine.core import parameters, rounding
 from engine.core.parameters import parameter
 from engine.core.streams import derive_seed
 from engine.core.study import Guarantee, Study
 from engine.datasets import imaging, registry
-from engine.privacy import accounting
 from engine.privacy.noise import GaussianNoise
 
 REPLACE_ONE = math.sqrt(2)  # the farthest two non-negative unit vectors can be apart
@@ -79,7 +79,7 @@ class Gaussian(Study):
 
     def sigma(self, epsilon: float) -> float:
         """Standard deviation of the noise on each pixel of the unit-length picture."""
-        formula = {"exact": accounting.gaussian_sigma, "textbook": accounting.textbook_sigma}[
+        formula = {"exact": privacy.gaussian_sigma, "textbook": privacy.textbook_sigma}[
             self.calibration
         ]
         return formula(
@@ -93,7 +93,7 @@ class Gaussian(Study):
         Of `releases` independent draws on the same picture: together they tell as much as one with
         σ/√releases.
         """
-        return accounting.gaussian_epsilon(
+        return privacy.gaussian_epsilon(
             self.sigma(epsilon), self.delta, REPLACE_ONE * math.sqrt(releases)
         )
 
@@ -268,6 +268,6 @@ class LocalNoise(Gaussian):
                 " without negative pixels)"
             ),
             against="anyone who sees all noised pictures and whatever was made of them",
-            odds_any=accounting.odds_any(total, self.delta),
-            odds_mechanism=accounting.odds_gaussian(sigma, distance),
+            odds_any=privacy.odds_any(total, self.delta),
+            odds_mechanism=privacy.odds_gaussian(sigma, distance),
         )

@@ -19,7 +19,7 @@ import streamlit as st
 from engine.core import parameters
 from engine.core.parameters import Spec
 from engine.core.study import Refused, Study, build, fitted, parse
-from engine.datasets import registry
+from engine.datasets import folder, registry, source
 from pages.parts import words
 
 T = TypeVar("T")
@@ -322,7 +322,7 @@ class Controls:
             return
         try:
             notes = registry.exhibits(study.dataset).notes
-        except registry.Missing as missing:
+        except source.Missing as missing:
             st.error(words.plain(str(missing)), icon=":material/folder_off:")
             st.stop()
         self.told.add(study.dataset)
@@ -644,11 +644,11 @@ class Controls:
             format_func=lambda n: here[n].title + _lack(here[n]) if n in here else n,
         )
         self.complain(name)
-        if passed := registry.unnamed():
+        if passed := folder.unnamed():
             st.caption(
                 words.plain(
                     f"Passed over: {', '.join(passed[:3])}{' …' if len(passed) > 3 else ''}."
-                    f" {registry.NAMES[0].upper()}{registry.NAMES[1:]}."
+                    f" {folder.NAMES[0].upper()}{folder.NAMES[1:]}."
                 )
             )
         if self.lacks_data():
@@ -656,7 +656,7 @@ class Controls:
             told = chosen.how if chosen else f"There is no data set {self.value(name)} here."
             if chosen and chosen.damaged:
                 st.error(
-                    words.plain(str(registry.Unusable(chosen.name, told))),
+                    words.plain(str(source.Unusable(chosen.name, told))),
                     icon=":material/folder_off:",
                 )
             else:
@@ -664,7 +664,7 @@ class Controls:
             self.missing = True
 
 
-def _lack(found: registry.Available) -> str:
+def _lack(found: source.Available) -> str:
     """What stands behind a data set's title in the list."""
     return "" if found.present else " (cannot be used)" if found.damaged else TO_FETCH
 

@@ -22,7 +22,7 @@ from cache import Store
 from engine.core import parameters
 from engine.core.lab import expected_seconds, load, open_store
 from engine.core.study import Phase, Picture, Point, Result, Study, key
-from engine.datasets import imaging, registry
+from engine.datasets import imaging, source
 from engine.runtime.runner import ENDED, Run, Runner
 from pages.parts import words
 
@@ -164,7 +164,7 @@ def follow(studies: dict[str, Study], draw: Callable[[dict[str, View]], None]) -
 def _tick(studies: dict[str, Study], draw: Callable[[dict[str, View]], None]) -> None:
     try:
         views = _look_all(studies)
-    except registry.Missing as missing:  # its pictures are gone, or have changed, while it runs
+    except source.Missing as missing:  # its pictures are gone, or have changed, while it runs
         st.error(words.plain(str(missing)), icon=":material/folder_off:")
         return
     draw(views)

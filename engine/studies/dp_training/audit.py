@@ -14,10 +14,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from engine import privacy
 from engine.core.parameters import parameter
 from engine.core.study import Guarantee, Phase, Point, Refused, Result
 from engine.datasets import registry
-from engine.privacy import accounting
 from engine.studies.dp_training.dp_training import DPTraining
 from engine.studies.shared.features import MAPS, MOST_BYTES
 
@@ -147,7 +147,7 @@ class Audit(DPTraining):
                     (epoch - 1) * plan["steps_per_epoch"] + step + 1,
                     plan["steps"],
                 )
-            ceiling = accounting.rdp_epsilon(
+            ceiling = privacy.rdp_epsilon(
                 plan["noise_multiplier"],
                 plan["sample_rate"],
                 epoch * plan["steps_per_epoch"],

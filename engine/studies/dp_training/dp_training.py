@@ -16,12 +16,13 @@ from typing import ClassVar
 import numpy as np
 from pydantic import model_validator
 
+from engine import privacy
 from engine.core import parameters, rounding
 from engine.core.parameters import parameter
 from engine.core.study import Event, Guarantee, Phase, Picture, Point, Refused, Result, Study, build
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions, scores
-from engine.privacy import accounting, neighbours
+from engine.privacy import neighbours
 from engine.studies.shared.features import Features
 
 # Picked on held-out training pictures, never on test pictures (docs/dp_training.md). Clipped
@@ -344,7 +345,7 @@ class DPTraining(Study):
         steps = self.epochs * math.ceil(n / self.batch_size)
         return tuple(
             dict.fromkeys(
-                accounting.dp_sgd_noise_about(epsilon, self.batch_size / n, steps, self.delta)
+                privacy.dp_sgd_noise_about(epsilon, self.batch_size / n, steps, self.delta)
                 for epsilon in FRONTIER
             )
         )
@@ -394,7 +395,7 @@ class DPTraining(Study):
             "noise_multiplier": None,
         }
         plan = build(DPTraining, values).plan(registry.exhibits(self.dataset).train_size)
-        spent = accounting.dp_sgd_epsilon(
+        spent = privacy.dp_sgd_epsilon(
             plan["noise_multiplier"],
             plan["sample_rate"],
             plan["steps"],
@@ -416,7 +417,7 @@ class DPTraining(Study):
             found[noise] = [
                 (
                     float(e),
-                    accounting.rdp_epsilon(
+                    privacy.rdp_epsilon(
                         noise,
                         plan["sample_rate"],
                         e * plan["steps_per_epoch"],
@@ -554,14 +555,14 @@ class DPTraining(Study):
 
     def _calibrate(self, plan: dict) -> float:
         try:
-            return accounting.dp_sgd_noise(
+            return privacy.dp_sgd_noise(
                 self.target_epsilon,
                 plan["sample_rate"],
                 plan["steps"],
                 self.delta,
                 release_noise=plan["mean_noise"],
             )
-        except accounting.Unreachable as error:
+        except privacy.Unreachable as error:
             raise Refused(
                 "target_epsilon",
                 f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached:"
@@ -573,9 +574,9 @@ class DPTraining(Study):
         Gaussian differential privacy (Dong, Roth and Su 2019).
         """
         if self.noise_multiplier is None:
-            mu = 1 / accounting.gaussian_sigma(self.target_epsilon, self.delta)
+            mu = 1 / privacy.gaussian_sigma(self.target_epsilon, self.delta)
         else:
-            mu = accounting.dp_sgd_mu(self.noise_multiplier, plan["sample_rate"], plan["steps"])
+            mu = privacy.dp_sgd_mu(self.noise_multiplier, plan["sample_rate"], plan["steps"])
         return max(LEAST_MEAN_NOISE, 1 / (math.sqrt(MEAN_SHARE) * mu))
 
     def training(self, lab, images, plan: dict):
@@ -616,7 +617,7 @@ class DPTraining(Study):
             "pictures_per_second": plan["steps_per_epoch"] * self.batch_size / max(seconds, 1e-9)
         }
         if self.private and plan["noise_multiplier"] > 0:
-            spent = accounting.rdp_epsilon(
+            spent = privacy.rdp_epsilon(
                 plan["noise_multiplier"],
                 plan["sample_rate"],
                 epoch * plan["steps_per_epoch"],
@@ -684,7 +685,7 @@ class DPTraining(Study):
 
     def _warnings(self, plan: dict, divergence: list[str], images) -> list[str]:
         """What to know before one believes the promise or the numbers."""
-        found = [accounting.delta_warning(self.delta, plan["n"])] if self.private else []
+        found = [privacy.delta_warning(self.delta, plan["n"])] if self.private else []
         if self.private and plan["noise_multiplier"] == 0:
             found.append("The noise multiplier is 0: nothing is hidden, ε is infinite.")
         return [w for w in found if w] + divergence + cautions.of(images)
@@ -694,7 +695,7 @@ class DPTraining(Study):
         if not self.private or plan["noise_multiplier"] == 0:
             return self._no_guarantee(plan)
         sigma, q, steps = plan["noise_multiplier"], plan["sample_rate"], plan["steps"]
-        spent = accounting.dp_sgd_epsilon(
+        spent = privacy.dp_sgd_epsilon(
             sigma, q, steps, self.delta, release_noise=plan["mean_noise"]
         )
         mean = (
@@ -731,11 +732,11 @@ class DPTraining(Study):
                 " the training pictures directly; they are not covered by ε and would not be"
                 " published. The test pictures are not protected"
             ),
-            odds_any=accounting.odds_any(spent.epsilon, self.delta),
-            odds_mechanism=accounting.odds_dp_sgd(
+            odds_any=privacy.odds_any(spent.epsilon, self.delta),
+            odds_mechanism=privacy.odds_dp_sgd(
                 sigma, q, steps, release_noise=plan["mean_noise"], delta=self.delta
             ),
-            odds_undrawn=accounting.odds_dp_sgd(0.0, q, steps, release_noise=plan["mean_noise"]),
+            odds_undrawn=privacy.odds_dp_sgd(0.0, q, steps, release_noise=plan["mean_noise"]),
         )
 
     def _no_guarantee(self, plan: dict) -> Guarantee:

@@ -13,11 +13,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from engine import privacy
 from engine.core.parameters import parameter
 from engine.core.streams import derive_seed
 from engine.core.study import Failed, Guarantee, Phase, Refused, Result, key
 from engine.datasets import imaging, registry
-from engine.privacy import accounting
 from engine.studies.dp_training.dp_training import DPTraining
 
 CANDIDATES = 2500  # members, and as many others
@@ -315,11 +315,11 @@ class Membership(DPTraining):
         if promise.epsilon is None:
             return {}
         plan = self.plan(registry.exhibits(self.dataset).train_size)
-        mechanism = accounting.tradeoff_dp_sgd(
+        mechanism = privacy.tradeoff_dp_sgd(
             alarms, plan["noise_multiplier"], plan["sample_rate"], plan["steps"], plan["mean_noise"]
         )
         return {
-            "bound_any": 1 - accounting.tradeoff_any(alarms, promise.epsilon, promise.delta),
+            "bound_any": 1 - privacy.tradeoff_any(alarms, promise.epsilon, promise.delta),
             "bound_mechanism": 1 - mechanism,
         }
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from pydantic import field_validator
 
+from engine import privacy
 from engine.core.study import Guarantee, Phase, Refused, Result, Study
-from engine.privacy import accounting
 from engine.runtime.ensemble import Lockstep, Threads
 from engine.studies.dp_training.dp_training import DPTraining
 
@@ -99,7 +99,7 @@ def together(members: tuple[DPTraining, ...], results: list[Result]) -> Guarante
         for _, result in private
     )
     delta, one = min(member.delta for member, _ in private), private[0][1].guarantee
-    spent = accounting.dp_sgd_epsilon_of_all(runs, delta)
+    spent = privacy.dp_sgd_epsilon_of_all(runs, delta)
     return Guarantee(
         unit=one.unit,
         epsilon=spent.epsilon,
@@ -121,6 +121,6 @@ def together(members: tuple[DPTraining, ...], results: list[Result]) -> Guarante
             " picking is private too. A network without privacy, where one was trained beside them"
             f" for comparison, must not be published. {one.note}"
         ),
-        odds_any=accounting.odds_any(spent.epsilon, delta),
-        odds_mechanism=accounting.odds_of_all(runs, delta),
+        odds_any=privacy.odds_any(spent.epsilon, delta),
+        odds_mechanism=privacy.odds_of_all(runs, delta),
     )

@@ -4,10 +4,11 @@ et al. 2021). All privacy is spent in a moment, before it learns.
 
 from __future__ import annotations
 
+from engine import privacy
 from engine.core import rounding
 from engine.core.parameters import parameter
 from engine.core.study import Guarantee, Phase, Result
-from engine.privacy import accounting, neighbours
+from engine.privacy import neighbours
 from engine.studies.fidelity.drawing import Drawing, Growing, one_core
 from engine.studies.fidelity.gan import NOT_COVERED
 
@@ -111,7 +112,7 @@ class DPMERF(Imitating):
 
     def noise_multiplier(self) -> float:
         """σ of the one release: noise over its sensitivity. 0 without privacy."""
-        return accounting.gaussian_sigma(self.target_epsilon, self.delta) if self.private else 0.0
+        return privacy.gaussian_sigma(self.target_epsilon, self.delta) if self.private else 0.0
 
     def run(self, lab):
         """Yield the gallery and the distance as they change; return film, curves and pictures.
@@ -173,7 +174,7 @@ class DPMERF(Imitating):
 
     def _warnings(self, n: int) -> list[str]:
         return (
-            [found for found in [accounting.delta_warning(self.delta, n)] if found]
+            [found for found in [privacy.delta_warning(self.delta, n)] if found]
             if self.private
             else []
         )
@@ -199,7 +200,7 @@ class DPMERF(Imitating):
         sigma = self.noise_multiplier()
         return Guarantee(
             unit=unit,
-            epsilon=accounting.gaussian_epsilon(sigma, self.delta),
+            epsilon=privacy.gaussian_epsilon(sigma, self.delta),
             delta=self.delta,
             mechanism=(
                 f"Gaussian mechanism, once: sums over all pictures of {2 * self.frequencies:,}"
@@ -218,8 +219,6 @@ class DPMERF(Imitating):
                 "A simulation: the seed is known. Settings tried before this run on the same"
                 " pictures, the usual ones included, are not counted in ε."
             ),
-            odds_any=accounting.odds_any(
-                accounting.gaussian_epsilon(sigma, self.delta), self.delta
-            ),
-            odds_mechanism=accounting.odds_gaussian(sigma),
+            odds_any=privacy.odds_any(privacy.gaussian_epsilon(sigma, self.delta), self.delta),
+            odds_mechanism=privacy.odds_gaussian(sigma),
         )

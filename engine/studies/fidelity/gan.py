@@ -8,10 +8,11 @@ for the other (docs/fidelity.md).
 
 from __future__ import annotations
 
+from engine import privacy
 from engine.core import parameters, rounding
 from engine.core.parameters import parameter
 from engine.core.study import Guarantee, Phase, Refused, Result
-from engine.privacy import accounting, neighbours
+from engine.privacy import neighbours
 from engine.studies.fidelity.drawing import Drawing, Growing, one_core
 
 # Private? → what is usual. Picked on mnist-5k (docs/fidelity.md).
@@ -229,14 +230,14 @@ class GAN(Forging):
             return plan
         try:
             return plan | {
-                "noise_multiplier": accounting.dp_sgd_noise(
+                "noise_multiplier": privacy.dp_sgd_noise(
                     self.target_epsilon,
                     plan["sample_rate"],
                     plan["steps"] * plan["discriminator_steps"],
                     self.delta,
                 )
             }
-        except accounting.Unreachable as error:
+        except privacy.Unreachable as error:
             raise Refused(
                 "target_epsilon",
                 f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached:"
@@ -257,7 +258,7 @@ class GAN(Forging):
             self, self._adversaries(images, plan, one_core(lab)), plan["steps"], real, see
         )
         spent = lambda step: (
-            accounting.rdp_epsilon(
+            privacy.rdp_epsilon(
                 plan["noise_multiplier"],
                 plan["sample_rate"],
                 step * plan["discriminator_steps"],
@@ -293,7 +294,7 @@ class GAN(Forging):
 
     def _warnings(self, plan: dict) -> list[str]:
         return (
-            [found for found in [accounting.delta_warning(self.delta, plan["n"])] if found]
+            [found for found in [privacy.delta_warning(self.delta, plan["n"])] if found]
             if self.private
             else []
         )
@@ -320,7 +321,7 @@ class GAN(Forging):
                 ),
             )
         sigma, rate = plan["noise_multiplier"], plan["sample_rate"]
-        spent = accounting.dp_sgd_epsilon(sigma, rate, steps, self.delta)
+        spent = privacy.dp_sgd_epsilon(sigma, rate, steps, self.delta)
         return Guarantee(
             unit=unit,
             epsilon=spent.epsilon,
@@ -346,9 +347,9 @@ class GAN(Forging):
                 " pictures, the usual ones included, are not counted in ε. ε counts all planned"
                 " steps."
             ),
-            odds_any=accounting.odds_any(spent.epsilon, self.delta),
-            odds_mechanism=accounting.odds_dp_sgd(sigma, rate, steps, delta=self.delta),
-            odds_undrawn=accounting.odds_dp_sgd(0.0, rate, steps),
+            odds_any=privacy.odds_any(spent.epsilon, self.delta),
+            odds_mechanism=privacy.odds_dp_sgd(sigma, rate, steps, delta=self.delta),
+            odds_undrawn=privacy.odds_dp_sgd(0.0, rate, steps),
         )
 
 

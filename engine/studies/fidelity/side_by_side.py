@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pydantic import field_validator
 
+from engine import privacy
 from engine.core.study import Guarantee, Phase, Refused, Result, Study
-from engine.privacy import accounting
 from engine.runtime.ensemble import Threads, needed
 from engine.studies.fidelity.dp_merf import DPMERF
 from engine.studies.fidelity.gan import GAN, NOT_COVERED
@@ -78,7 +78,7 @@ def together(members: tuple[GAN | DPMERF, ...], results: list[Result]) -> Guaran
         )
         for found in private
     )
-    spent, one = accounting.dp_sgd_epsilon_of_all(runs, delta), private[0].guarantee
+    spent, one = privacy.dp_sgd_epsilon_of_all(runs, delta), private[0].guarantee
     return Guarantee(
         unit=one.unit,
         epsilon=spent.epsilon,
@@ -95,6 +95,6 @@ def together(members: tuple[GAN | DPMERF, ...], results: list[Result]) -> Guaran
             "Publishing both, or the better one of them, spends what both spend. What stands"
             f" beside them without privacy must not be published. {one.note}"
         ),
-        odds_any=accounting.odds_any(spent.epsilon, delta),
-        odds_mechanism=accounting.odds_of_all(runs, delta),
+        odds_any=privacy.odds_any(spent.epsilon, delta),
+        odds_mechanism=privacy.odds_of_all(runs, delta),
     )

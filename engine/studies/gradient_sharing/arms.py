@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from pydantic import field_validator
 
+from engine import privacy
 from engine.core.study import Guarantee, Refused, Result, Study
-from engine.privacy import accounting
 from engine.runtime.ensemble import Threads, needed
 from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
 
@@ -87,7 +87,7 @@ def together(members: tuple[GradientSharing, ...], results: list[Result]) -> Gua
         for member, result in private
     )
     delta, one = min(member.delta for member, _ in private), private[0][1].guarantee
-    spent = accounting.dp_sgd_epsilon_of_all(runs, delta)
+    spent = privacy.dp_sgd_epsilon_of_all(runs, delta)
     return Guarantee(
         unit=one.unit,
         epsilon=spent.epsilon,
@@ -107,6 +107,6 @@ def together(members: tuple[GradientSharing, ...], results: list[Result]) -> Gua
             "Picking the best of several arms spends what all of them spend. Arms without noise,"
             f" beside them for comparison, must not be published. {one.note}"
         ),
-        odds_any=accounting.odds_any(spent.epsilon, delta),
-        odds_mechanism=accounting.odds_of_all(runs, delta),
+        odds_any=privacy.odds_any(spent.epsilon, delta),
+        odds_mechanism=privacy.odds_of_all(runs, delta),
     )

@@ -12,12 +12,13 @@ import math
 import numpy as np
 from pydantic import model_validator
 
+from engine import privacy
 from engine.core import parameters, rounding
 from engine.core.parameters import parameter
 from engine.core.study import Guarantee, Phase, Point, Refused, Result
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions, scores
-from engine.privacy import accounting, neighbours
+from engine.privacy import neighbours
 from engine.studies.gradient_sharing.initial_model import Starting
 from engine.studies.shared.backbone import DIMENSIONS
 
@@ -551,10 +552,8 @@ class GradientSharing(Starting):
     def _calibrate(self) -> float:
         moved, rate = self.exposure
         try:
-            return moved * accounting.dp_sgd_noise(
-                self.target_epsilon, rate, self.rounds, self.delta
-            )
-        except accounting.Unreachable as error:
+            return moved * privacy.dp_sgd_noise(self.target_epsilon, rate, self.rounds, self.delta)
+        except privacy.Unreachable as error:
             raise Refused(
                 "target_epsilon",
                 f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached:"
@@ -571,8 +570,8 @@ class GradientSharing(Starting):
         if not noise:
             return math.inf
         if rate == 1:
-            return accounting.gaussian_epsilon(noise / moved, self.delta, math.sqrt(days))
-        return accounting.rdp_epsilon(noise / moved, rate, days, self.delta)
+            return privacy.gaussian_epsilon(noise / moved, self.delta, math.sqrt(days))
+        return privacy.rdp_epsilon(noise / moved, rate, days, self.delta)
 
     def guarantee(self) -> Guarantee:
         """What a participant is promised, all pictures on the phone together."""
@@ -622,7 +621,7 @@ class GradientSharing(Starting):
                 }[self.arm],
             )
         (moved, rate), clip = self.exposure, self.plan()["clip"]
-        spent = accounting.dp_sgd_epsilon(noise / moved, rate, self.rounds, self.delta)
+        spent = privacy.dp_sgd_epsilon(noise / moved, rate, self.rounds, self.delta)
         server = self.noised_by == "server"
         noised = (
             "each upload, before it leaves the phone"
@@ -676,11 +675,9 @@ class GradientSharing(Starting):
                 " before on the same phones are not counted. ε does not shrink because only a"
                 " fraction is sent."
             ),
-            odds_any=accounting.odds_any(spent.epsilon, self.delta),
-            odds_mechanism=accounting.odds_dp_sgd(
-                noise / moved, rate, self.rounds, delta=self.delta
-            ),
-            odds_undrawn=accounting.odds_dp_sgd(0.0, rate, self.rounds),
+            odds_any=privacy.odds_any(spent.epsilon, self.delta),
+            odds_mechanism=privacy.odds_dp_sgd(noise / moved, rate, self.rounds, delta=self.delta),
+            odds_undrawn=privacy.odds_dp_sgd(0.0, rate, self.rounds),
         )
 
     def warnings(self, metrics: dict[str, float], finite: bool) -> list[str]:
@@ -689,9 +686,7 @@ class GradientSharing(Starting):
         finite: are all weights numbers, and was no honest upload refused?
         """
         noisy = self.arm == "shared" and self.plan()["noise_multiplier"]
-        found = [
-            w for w in [accounting.delta_warning(self.delta, self.participants)] if w and noisy
-        ]
+        found = [w for w in [privacy.delta_warning(self.delta, self.participants)] if w and noisy]
         if not finite:
             found.append(f"It diverged: weights or uploads ran away. {SMALLER}")
         if metrics.get("refused"):

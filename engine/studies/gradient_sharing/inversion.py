@@ -12,14 +12,14 @@ import base64
 import numpy as np
 from pydantic import Field
 
+from engine import privacy
 from engine.core import parameters
 from engine.core.lab import Lab
 from engine.core.parameters import parameter
 from engine.core.streams import derive_seed
 from engine.core.study import Failed, Guarantee, Phase, Picture, Point, Refused, Result, Study
-from engine.datasets import imaging, registry
+from engine.datasets import imaging, registry, source
 from engine.evaluation import cautions
-from engine.privacy import accounting
 from engine.studies.fidelity.real_features import RealFeatures
 from engine.studies.gradient_sharing.initial_model import Starting
 from engine.studies.synthesis.classifier import taught
@@ -169,7 +169,7 @@ class Inversion(Starting):
 
     def fitting(self, shown) -> dict:
         """A class and a picture that there are, besides."""
-        category = registry.tested_class(shown, self.category)
+        category = source.tested_class(shown, self.category)
         found = {
             "category": category,
             "index": min(self.index, int((shown.test_labels == category).sum()) - 1),
@@ -427,7 +427,7 @@ class Inversion(Starting):
             )
         # one picture replaced by another: from one end of the clip norm to the other
         sigma = self.leak_noise / 2
-        epsilon = accounting.gaussian_epsilon(sigma, self.delta)
+        epsilon = privacy.gaussian_epsilon(sigma, self.delta)
         return Guarantee(
             unit=unit,
             epsilon=epsilon,
@@ -446,8 +446,8 @@ class Inversion(Starting):
                 "For a single upload; every further one adds to it. A simulation: the seed is"
                 " known. That one attack fails says less than this number: another may succeed."
             ),
-            odds_any=accounting.odds_any(epsilon, self.delta),
-            odds_mechanism=accounting.odds_gaussian(sigma),
+            odds_any=privacy.odds_any(epsilon, self.delta),
+            odds_mechanism=privacy.odds_gaussian(sigma),
         )
 
 

@@ -12,12 +12,12 @@ import math
 
 import numpy as np
 
+from engine import privacy
 from engine.core import parameters, rounding
 from engine.core.parameters import dataset, parameter, seed
 from engine.core.streams import derive_seed
 from engine.core.study import Guarantee, Picture, Refused, Result
-from engine.datasets import imaging, registry
-from engine.privacy import accounting
+from engine.datasets import imaging, source
 from engine.privacy.noise import GaussianNoise
 from engine.studies.local_noise import REPLACE_ONE, Gaussian
 
@@ -71,14 +71,14 @@ class Noise(Gaussian):
 
     def fitting(self, shown) -> dict:
         """A class and a picture that there are."""
-        category = registry.tested_class(shown, self.category)
+        category = source.tested_class(shown, self.category)
         found = {
             "category": category,
             "index": min(self.index, int((shown.test_labels == category).sum()) - 1),
         }
         return {name: value for name, value in found.items() if value != getattr(self, name)}
 
-    def pick(self, images: registry.Images) -> tuple[np.ndarray, int]:
+    def pick(self, images: source.Images) -> tuple[np.ndarray, int]:
         """The chosen test picture (h, w, c) uint8 and its label; Refused where the class has no
         such picture.
         """
@@ -113,7 +113,7 @@ class Noise(Gaussian):
             self._seed(unit, f"label {label} of {len(classes)} at ε {self.label_epsilon!r}")
         )
         told = int(
-            accounting.sample_randomized_response(label, self.label_epsilon, len(classes), coins)
+            privacy.sample_randomized_response(label, self.label_epsilon, len(classes), coins)
         )
         noised = released[self.epsilon]
         shown = {
@@ -150,7 +150,7 @@ class Noise(Gaussian):
 
     def _metrics(self, unit: np.ndarray, noised: np.ndarray, classes: int) -> dict[str, float]:
         sigma = self.sigma(self.epsilon)
-        keep = accounting.randomized_response(self.label_epsilon, classes).keep
+        keep = privacy.randomized_response(self.label_epsilon, classes).keep
         return {
             "sigma": sigma,
             "noise_norm": sigma * math.sqrt(unit.size),
@@ -160,10 +160,10 @@ class Noise(Gaussian):
             "ssim": imaging.ssim(unit, noised),
             "epsilon_named": self.epsilon,
             "epsilon_picture": self.earned(self.epsilon),
-            "odds_picture": accounting.odds_gaussian(sigma, REPLACE_ONE),
+            "odds_picture": privacy.odds_gaussian(sigma, REPLACE_ONE),
             "label_keep_probability": keep,
             "epsilon_label": self.label_epsilon,
-            "odds_label": accounting.odds_randomized_response(self.label_epsilon, classes),
+            "odds_label": privacy.odds_randomized_response(self.label_epsilon, classes),
         }
 
     def guarantee(self, classes: int) -> Guarantee:
@@ -194,8 +194,8 @@ class Noise(Gaussian):
                 "the size of the picture. This page also shows the original and releases at other"
                 " strengths, which add up: a real release would show one noised picture only"
             ),
-            odds_any=accounting.odds_any(total, self.delta),
-            odds_mechanism=accounting.odds_pair(sigma, REPLACE_ONE, self.label_epsilon, classes),
+            odds_any=privacy.odds_any(total, self.delta),
+            odds_mechanism=privacy.odds_pair(sigma, REPLACE_ONE, self.label_epsilon, classes),
         )
 
     def _note(self) -> str:

@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from engine import privacy
 from engine.core import parameters, rounding
 from engine.core.parameters import parameter
 from engine.core.study import Guarantee, Phase, Picture, Point, Refused, Result, Study, fitted
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions, scores
-from engine.privacy import accounting
 from engine.studies.clustering.iic import IIC
 from engine.studies.clustering.kmeans_labels import KMeansLabels
 from engine.studies.local_noise import LocalNoise, error
@@ -325,7 +325,7 @@ class NoisyTraining(LocalNoise):
         """
         if self.labels != "randomised" or self.label_noise == "as_published":
             return labels
-        return accounting.sample_randomized_response(
+        return privacy.sample_randomized_response(
             labels, self.label_epsilon, classes, np.random.default_rng(self._label_seed())
         )
 
@@ -490,7 +490,7 @@ class NoisyTraining(LocalNoise):
                     f" has ε = {rounding.chosen(self.label_epsilon)} (randomised response)."
                 ),
             )
-        total = accounting.pair_epsilon(promise.epsilon, self.label_epsilon)
+        total = privacy.pair_epsilon(promise.epsilon, self.label_epsilon)
         return replace(
             promise,
             epsilon=total,
@@ -499,8 +499,8 @@ class NoisyTraining(LocalNoise):
             neighbours=(
                 "one picture and its label replaced by any others (pictures at most √2 apart)"
             ),
-            odds_any=accounting.odds_any(total, self.delta),
-            odds_mechanism=accounting.odds_pair(
+            odds_any=privacy.odds_any(total, self.delta),
+            odds_mechanism=privacy.odds_pair(
                 self.sigma(self.epsilon), math.sqrt(2), self.label_epsilon, classes
             ),
         )

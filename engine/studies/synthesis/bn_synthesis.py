@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 from pydantic import model_validator
 
+from engine import privacy
 from engine.core.parameters import parameter
 from engine.core.study import Failed, Guarantee, Phase, Picture, Point, Refused, Result
 from engine.datasets import imaging, registry
-from engine.privacy import accounting
 from engine.studies.synthesis.classifier import PRIVATE, Teaching, taught
 
 COLUMNS = 8  # pictures of each class in the gallery
@@ -612,9 +612,9 @@ class Making:
         promise = teacher.guarantee
         if promise.epsilon is None:
             return {}
-        any_ = accounting.area_any(promise.epsilon, promise.delta)
+        any_ = privacy.area_any(promise.epsilon, promise.delta)
         noise, release = teacher.metrics["noise_multiplier"], self.study.statistics_noise
-        mine = accounting.area_dp_sgd(noise, promise.sample_rate, promise.steps, release)
+        mine = privacy.area_dp_sgd(noise, promise.sample_rate, promise.steps, release)
         return {"area_any": any_, "area_mechanism": min(any_, mine)}
 
     def _warnings(self) -> list[str]:

@@ -14,13 +14,14 @@ import zlib
 
 import numpy as np
 
+from engine import privacy
 from engine.core import parameters, rounding, settings
 from engine.core.parameters import parameter
 from engine.core.streams import derive_seed
 from engine.core.study import Failed, Guarantee, Phase, Point, Refused, Result, Study
-from engine.datasets import imaging, registry
+from engine.datasets import imaging, reading, registry, source
 from engine.evaluation import cautions, scores
-from engine.privacy import accounting, neighbours
+from engine.privacy import neighbours
 
 # mean and deviation of colours that given weights were trained with; grey ones: 0.5
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -189,7 +190,7 @@ class Teaching(Study):
             )
         if (
             self.private
-            and (spent := accounting.gaussian_epsilon(self.statistics_noise, self.delta))
+            and (spent := privacy.gaussian_epsilon(self.statistics_noise, self.delta))
             >= self.target_epsilon
         ):
             raise Refused(
@@ -230,14 +231,14 @@ class Classifier(Teaching):
 
     def reads(self) -> dict[str, str]:
         """The file of weights, where they are given."""
-        return {"weights": registry.digest(self.weights_file())} if self.weights == "given" else {}
+        return {"weights": reading.digest(self.weights_file())} if self.weights == "given" else {}
 
     def weights_file(self):
         """Where given weights lie. Raises data.Missing with what to do."""
         name = f"{self.network}_{self.dataset.replace(':', '_')}.npz"
         path = settings.data_folder() / "weights" / name
         if not path.is_file():
-            raise registry.MissingFile(
+            raise source.MissingFile(
                 f"weights/{name}",
                 "Put it into the data folder (VEIL_DATA), or choose weights that are trained here.",
             )
@@ -319,14 +320,14 @@ class Classifier(Teaching):
         steps_per_epoch = math.ceil(n / self.batch_size)
         plan = {"n": n, "sample_rate": 1 / steps_per_epoch, "steps": steps_per_epoch * self.epochs}
         try:
-            noise = accounting.dp_sgd_noise(
+            noise = privacy.dp_sgd_noise(
                 self.target_epsilon,
                 plan["sample_rate"],
                 plan["steps"],
                 self.delta,
                 release_noise=self.statistics_noise,
             )
-        except accounting.Unreachable as error:
+        except privacy.Unreachable as error:
             raise Refused(
                 "target_epsilon",
                 f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached:"
@@ -358,7 +359,7 @@ class Classifier(Teaching):
                 ),
             )
         sigma, rate, steps = plan["noise_multiplier"], plan["sample_rate"], plan["steps"]
-        spent = accounting.dp_sgd_epsilon(
+        spent = privacy.dp_sgd_epsilon(
             sigma, rate, steps, self.delta, release_noise=self.statistics_noise
         )
         return Guarantee(
@@ -387,13 +388,11 @@ class Classifier(Teaching):
                 " docs/synthesis.md). A simulation: the seed is known. Settings tried before this"
                 " run on the same pictures, those of the preset included, are not counted in ε."
             ),
-            odds_any=accounting.odds_any(spent.epsilon, self.delta),
-            odds_mechanism=accounting.odds_dp_sgd(
+            odds_any=privacy.odds_any(spent.epsilon, self.delta),
+            odds_mechanism=privacy.odds_dp_sgd(
                 sigma, rate, steps, release_noise=self.statistics_noise, delta=self.delta
             ),
-            odds_undrawn=accounting.odds_dp_sgd(
-                0.0, rate, steps, release_noise=self.statistics_noise
-            ),
+            odds_undrawn=privacy.odds_dp_sgd(0.0, rate, steps, release_noise=self.statistics_noise),
         )
 
 
@@ -530,9 +529,7 @@ class _Pupil:
                 }
         said, tests = self.named_tests(), self.images.test_labels
         right, beside = said == tests, scores.beside(tests, said)
-        slack = (
-            accounting.delta_warning(self.study.delta, plan["n"]) if self.study.private else None
-        )
+        slack = privacy.delta_warning(self.study.delta, plan["n"]) if self.study.private else None
         loss, guessing = -float(sure[0].mean()), math.log(len(self.images.classes))
         warnings = [*([slack] if slack else []), *cautions.of(self.images)]
         agreed = (named(train) == self.labels[:SCORED]).float().mean()

@@ -1,0 +1,139 @@
+"""Published sets in torchvision's layout, and those in the IDX format: MNIST and Fashion-MNIST.
+
+Their files are checked against the published checksums before use.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.core import settings
+from engine.datasets.reading import digest, read_idx
+from engine.datasets.source import DIGITS, Available, Images, Missing, Registry, Source, Unusable
+
+DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+
+# --- published sets, in torchvision's layout ------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Published(Source):
+    """A set that torchvision can download. files: path below VEIL_DATA → published checksum of its
+    content.
+    """
+
+    torchvision_name: str
+    files: dict[str, str]
+    count: int
+    download_bytes: int
+    algorithm: str = "sha256"
+    elsewhere: Path | None = None  # a folder where the same files may lie too
+
+    @property
+    def how(self) -> str:
+        return f"Get it with `python -m engine data fetch {self.name}`, or {self.by_hand}."
+
+    @property
+    def by_hand(self) -> str:
+        return f"put {self.needed} into {(settings.data_folder() / next(iter(self.files))).parent}"
+
+    @property
+    def needed(self) -> str:
+        return "its files (" + ", ".join(Path(file).name for file in self.files) + ")"
+
+    def find(self, file: str) -> Path:
+        """Where one of the files lies, as it is or as .gz. Raises Missing."""
+        for path in self.places(file):
+            if path.is_file():
+                return path
+        raise Missing(self.name, self.how)
+
+    def places(self, file: str) -> list[Path]:
+        packed = Path(file).name + ".gz"
+        own = settings.data_folder() / file
+        return [own, own.with_name(packed), *([self.elsewhere / packed] if self.elsewhere else [])]
+
+    def digests(self) -> list[str]:
+        for file, published in self.files.items():
+            path = self.find(file)
+            try:
+                same = digest(path, self.algorithm) == published
+            except (EOFError, zlib.error, gzip.BadGzipFile):
+                same = False
+            if not same:
+                raise self.damaged(path)
+        return list(self.files.values())
+
+    def damaged(self, path: Path) -> Unusable:
+        return Unusable(
+            self.name,
+            f"{path} is not the published file: it is damaged, or another set's. Delete it, "
+            f"then run `python -m engine data fetch {self.name}`.",
+        )
+
+    def available(self, registry: Registry) -> Available:
+        try:
+            size = sum(self.find(file).stat().st_size for file in self.files)
+        except Missing:
+            return Available(
+                self.name, self.title, False, self.count, self.download_bytes, self.how
+            )
+        return Available(self.name, self.title, True, self.count, size, "")
+
+    def download(self, datasets, folder: Path) -> None:
+        """Let torchvision do it: it checks the MD5 of what it downloads."""
+        folder.mkdir(parents=True, exist_ok=True)
+        getattr(datasets, self.torchvision_name)(str(folder), download=True)
+
+    def discard_broken(self) -> None:
+        """Delete what an interrupted download left: torchvision takes a file that is there for a
+        whole one.
+        """
+        for file, published in self.files.items():
+            for path in self.places(file)[:2]:
+                try:
+                    broken = digest(path, self.algorithm) != published
+                except FileNotFoundError:
+                    continue
+                except (EOFError, zlib.error, gzip.BadGzipFile):
+                    broken = True
+                if broken:
+                    path.unlink()
+
+
+class Idx(Published):
+    """MNIST's four files, or those of a set in the same format."""
+
+    CLASSES = {
+        "mnist": DIGITS,
+        "fashion-mnist": (
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ),
+    }
+
+    def read(self, fingerprint: str) -> Images:
+        train, train_labels, test, test_labels = (read_idx(self.find(file)) for file in self.files)
+        return Images(
+            self.name,
+            train[..., None].copy(),
+            train_labels.astype(np.int64),
+            test[..., None].copy(),
+            test_labels.astype(np.int64),
+            self.CLASSES[self.name],
+            fingerprint,
+        )

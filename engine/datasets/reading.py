@@ -1,0 +1,112 @@
+"""Files → arrays and checksums: IDX files, pictures, and folders of them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from engine.datasets.source import MOST_BYTES, SIZE
+
+_TREES: dict[Path, tuple[str, str]] = {}  # folder → (state, checksum) when it was last read
+
+
+# --- reading files --------------------------------------------------------------------------------
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """An idx file of bytes, as it is or as .gz → uint8 array of the shape in its header.
+
+    Raises ValueError, OSError.
+
+    The format is LeCun's (yann.lecun.com/exdb/mnist): 0, 0, type, number of dimensions, then each
+    as 4 bytes.
+    """
+    with _opened(path) as file:
+        magic = file.read(4)
+        if magic[:3] != b"\0\0\x08" or len(magic) < 4 or not 1 <= magic[3] <= 4:
+            raise ValueError(f"{path} is not an idx file of bytes")
+        header = file.read(4 * magic[3])
+        if len(header) < 4 * magic[3]:
+            raise ValueError(f"{path} is cut off in its header")
+        shape = np.frombuffer(header, ">u4")
+        if (expected := int(np.prod(shape, dtype=np.float64))) > 2**31:
+            raise ValueError(f"{path} promises more than 2 GiB in its header")
+        content = file.read(expected + 1)
+    if len(content) != expected:
+        much = "less" if len(content) < expected else "more"
+        raise ValueError(
+            f"{path} holds {much} than the {expected:,} bytes that its header promises"
+        )
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _opened(path: Path):
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+
+
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """Checksum (hex) of a file's content, unpacked; not read again while path, size and time of
+    change stay.
+    """
+    state = path.stat()
+    return _digest(path, state.st_size, state.st_mtime_ns, state.st_ino, algorithm)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, size: int, changed: int, inode: int, algorithm: str) -> str:
+    with _opened(path) as file:
+        return hashlib.file_digest(
+            file, partial(hashlib.new, algorithm, usedforsecurity=False)
+        ).hexdigest()
+
+
+def tree_digest(folder: Path, paths: list[Path], state: str) -> str:
+    """Checksum (hex) of many files, their names included; not computed again while `state` stays."""
+    if _TREES.get(folder, ("", ""))[0] != state:
+        total = hashlib.sha256()
+        for path in paths:
+            try:
+                with path.open("rb") as file:
+                    content = hashlib.file_digest(file, "sha256").digest()
+            except PermissionError:  # skipped when it is read, with this reason
+                content = b"locked"
+            total.update(os.fsencode(path.relative_to(folder)) + b"\0" + content)
+        _TREES[folder] = state, total.hexdigest()
+    return _TREES[folder][1]
+
+
+def decode_all(paths: list[Path], pixels: np.ndarray) -> list[str]:
+    """Decode files into pixels (n, SIZE, SIZE, 3) uint8, in threads; returns why each could not be
+    read, or nothing.
+    """
+    why, rows = [""] * len(paths), iter(range(len(paths)))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        while block := list(islice(rows, 1000)):
+            for row, (picture, reason) in zip(
+                block, pool.map(decode, (paths[row] for row in block))
+            ):
+                why[row] = reason
+                if picture is not None:
+                    pixels[row] = picture
+    return why
+
+
+def decode(path: Path) -> tuple[np.ndarray | None, str]:
+    """The middle of a picture, (SIZE, SIZE, 3) uint8, or None and why it cannot be read."""
+    from engine.datasets import uploads
+
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            return None, f"The file is larger than {MOST_BYTES / 1e6:.0f} MB."
+        return uploads.picture(path.read_bytes(), SIZE, 3, uploads.OWN_FORMATS), ""
+    except OSError as error:
+        return None, f"{error.strerror or error}."
+    except uploads.Refused as refused:
+        return None, str(refused)

@@ -1,0 +1,137 @@
+"""ε of DP-SGD by Rényi moments: quick enough for a live curve, and never below the truth.
+
+Mironov 2017; Mironov, Talwar and Zhang 2019 (sampled Gaussian).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from scipy import special
+
+from engine.privacy.bounds import ROUND_UP, check_dp_sgd
+
+# --- DP-SGD: many releases, each on a Poisson sample; one picture blanked -------------------------
+
+FRACTIONAL = 1 + np.geomspace(0.002, 10, 80)  # (80,) Rényi orders
+
+
+INTEGER = np.unique(np.geomspace(2, 2**14, 90).astype(int))  # large ones for small ε
+
+
+ORDERS = np.concatenate([FRACTIONAL, INTEGER])
+
+
+# below it the quadrature has too many nodes, and convexity alone is nearly tight
+SMALL_NOISE = 0.05
+
+
+def rdp_epsilon(
+    noise_multiplier: float,
+    sample_rate: float,
+    steps: int,
+    delta: float,
+    release_noise: float | None = None,
+) -> float:
+    """An ε that holds, fast enough to show after every epoch: Rényi DP (Mironov, Talwar and Zhang
+    2019).
+
+    One step is computed once for each (noise multiplier, sample rate) and scaled by `steps`. Rényi
+    to (ε, δ) by Canonne, Kamath and Steinke 2020, Proposition 12. math.inf without noise, 0 without
+    steps. Raises ValueError.
+    """
+    check_dp_sgd(noise_multiplier, sample_rate, steps, delta)
+    if steps == 0 or sample_rate == 0:
+        return 0.0
+    if noise_multiplier == 0:
+        return math.inf
+    rdp = steps * _one_step(float(noise_multiplier), float(sample_rate))  # (orders,)
+    rdp = rdp if release_noise is None else rdp + ORDERS / (2 * release_noise**2)
+    return _from_renyi(rdp, delta)
+
+
+def _from_renyi(rdp: np.ndarray, delta: float) -> float:
+    """The least ε at δ that Rényi divergences at ORDERS leave; math.inf where one is no number."""
+    if np.isnan(rdp).any():
+        return math.inf
+    # total variation ≤ sqrt(1 − e^−KL) ≤ δ (Bretagnolle and Huber 1979)
+    if -math.expm1(-rdp.min()) <= delta**2:
+        return 0.0
+    epsilon = rdp + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
+    return max(0.0, float(epsilon.min())) * ROUND_UP
+
+
+@lru_cache(maxsize=1024)
+def _one_step(noise: float, rate: float) -> np.ndarray:
+    """Rényi divergence of one step at ORDERS, shape (orders,): never below the truth, and never 0.
+
+    A moment is 1 and a little more; the little is added up by itself, in logs, from terms of one
+    sign. Next to the 1 it would be rounded away where noise is strong, and many steps would seem to
+    cost nothing.
+    """
+    if rate == 1:
+        return ORDERS / (2 * noise**2)
+    fractional = _convexity if noise < SMALL_NOISE else _quadrature
+    integers = [_whole_order(order, noise, rate) for order in INTEGER.tolist()]
+    return np.concatenate([fractional(noise, rate), integers]) / (ORDERS - 1) * ROUND_UP
+
+
+def _whole_order(order: int, noise: float, rate: float) -> float:
+    """Log moment at a whole order, exact (Mironov, Talwar and Zhang 2019, Section 3.3).
+
+    The binomial weights sum to 1, so the moment less 1 is the same sum with e^y − 1 in place of
+    e^y.
+    """
+    k = np.arange(2, order + 1)  # no e^y − 1 for 0 and 1
+    choose = special.gammaln(order + 1) - special.gammaln(k + 1) - special.gammaln(order - k + 1)
+    y = k * (k - 1) / (2 * noise**2)
+    drawn = choose + k * math.log(rate) + (order - k) * math.log1p(-rate)
+    terms = drawn + y + np.log(-np.expm1(-y))
+    return float(np.logaddexp(0.0, special.logsumexp(terms)))
+
+
+def _quadrature(noise: float, rate: float) -> np.ndarray:
+    """Log moments E[(1 − q + q·e^((2z−1)/2σ²))^α], z ~ N(0, σ²), at FRACTIONAL: shape (80,).
+
+    With u the log of what is raised to α = 1 + β, and E[e^u] = 1, the moment less 1 is E[e^(αu) − 1
+    − α(e^u − 1)], which is E[β·e^u·r(−u) + e^u·r(βu)] with r(y) = e^y − 1 − y ≥ 0. The trapezoid
+    rule errs by less than e^−39: its step is half of σ, and half of σ², the width of the turn.
+    """
+    step = min(noise, noise**2) / 2
+    z = np.arange(-10 * noise, FRACTIONAL[-1] + 10 * noise, step)[:, None]  # (nodes, 1)
+    density = -(z**2) / (2 * noise**2) + math.log(step / noise / math.sqrt(2 * math.pi))
+    u, beta = _log_mixed((2 * z - 1) / (2 * noise**2), rate), FRACTIONAL - 1
+    beyond = np.logaddexp(np.log(beta) + _log_rest(-u), _log_rest(beta * u))
+    return np.logaddexp(0.0, special.logsumexp(density + u + beyond, axis=0))
+
+
+def _log_mixed(t: np.ndarray, rate: float) -> np.ndarray:
+    """log(1 − q + q·e^t), exact where it is small; any shape."""
+    small = np.log1p(rate * np.expm1(np.minimum(t, 600.0)))
+    return np.where(t < 600, small, np.logaddexp(math.log1p(-rate), math.log(rate) + t))
+
+
+def _log_rest(y: np.ndarray) -> np.ndarray:
+    """log(e^y − 1 − y), any shape; −inf at 0. Below 0.3 by its series, as the difference would
+    cancel.
+    """
+    near = np.where(np.abs(y) < 0.3, y, 0.0)
+    series = np.ones_like(near)
+    for k in range(14, 2, -1):  # 1 + y/3·(1 + y/4·(…)): the next factor is below 0.3^13/10^12
+        series = 1 + series * near / k
+    far = np.where(np.abs(y) < 0.3, 1.0, y)
+    up, down = np.maximum(far, 0.3), np.minimum(far, -0.3)
+    with np.errstate(divide="ignore"):
+        close = 2 * np.log(np.abs(near)) - math.log(2) + np.log(series)
+    above, below = up + np.log1p(-(1 + up) * np.exp(-up)), np.log(np.expm1(down) - down)
+    beyond = np.where(far > 0, above, below)
+    return np.where(np.abs(y) < 0.3, close, beyond)
+
+
+def _convexity(noise: float, rate: float) -> np.ndarray:
+    """Upper bound of the same moments, as x^α is convex: log(1 − q + q·e^(α(α−1)/2σ²)), shape
+    (80,).
+    """
+    return _log_mixed(FRACTIONAL * (FRACTIONAL - 1) / (2 * noise**2), rate)
