@@ -13,7 +13,7 @@ import streamlit as st
 from cache.store import Unusable
 from engine.core import settings
 from engine.core.lab import open_store
-from pages.parts.live import lifespan
+from pages.common.live import lifespan
 
 # Streamlit puts the served script's folder first in sys.path while a script runs, and takes it out
 # afterwards, in every visitor's thread: what another thread imports meanwhile is sometimes not

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from engine.datasets import source
-from pages.parts import words
+from pages.common import sentences
 
 st.set_page_config(
     page_title="Veil", page_icon="🌫️", layout="wide", initial_sidebar_state="collapsed"
@@ -11,27 +11,36 @@ st.set_page_config(
 page = st.navigation(
     [
         st.Page(
-            "home.py", title="Veil", icon=":material/visibility:", url_path="home", default=True
+            "home/page.py",
+            title="Veil",
+            icon=":material/visibility:",
+            url_path="home",
+            default=True,
         ),
-        st.Page("noise.py", title="Noise", icon=":material/grain:", url_path="noise"),
+        st.Page("noise/page.py", title="Noise", icon=":material/grain:", url_path="noise"),
         st.Page(
-            "clustering.py",
+            "clustering/page.py",
             title="Clustering",
             icon=":material/bubble_chart:",
             url_path="clustering",
         ),
         st.Page(
-            "synthesis.py", title="Synthesis", icon=":material/auto_awesome:", url_path="synthesis"
+            "synthesis/page.py",
+            title="Synthesis",
+            icon=":material/auto_awesome:",
+            url_path="synthesis",
         ),
         st.Page(
-            "dp_training.py",
+            "dp_training/page.py",
             title="DP training",
             icon=":material/show_chart:",
             url_path="dp_training",
         ),
-        st.Page("fidelity.py", title="Fidelity", icon=":material/compare:", url_path="fidelity"),
         st.Page(
-            "gradient_sharing.py",
+            "fidelity/page.py", title="Fidelity", icon=":material/compare:", url_path="fidelity"
+        ),
+        st.Page(
+            "gradient_sharing/page.py",
             title="Gradient sharing",
             icon=":material/share:",
             url_path="gradient_sharing",
@@ -44,4 +53,4 @@ try:
 except (
     source.Missing
 ) as missing:  # pictures that are gone, or that have changed since the page began
-    st.error(words.plain(str(missing)), icon=":material/folder_off:")
+    st.error(sentences.plain(str(missing)), icon=":material/folder_off:")

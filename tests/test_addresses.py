@@ -12,13 +12,13 @@ from tests.conftest import ROOT
 SHOWN = """
 import json, sys
 from streamlit.testing.v1 import AppTest
-from pages.parts.live import services
+from pages.common.live import services
 
 found = []
 for page, query in json.loads(sys.argv[1]):
     app = AppTest.from_file("pages/menu.py", default_timeout=120)
     if page != "home":
-        app.switch_page(f"{page}.py")
+        app.switch_page(f"{page}/page.py")
     for name, value in query.items():
         app.query_params[name] = value
     app.run()

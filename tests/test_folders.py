@@ -256,10 +256,10 @@ for page in sys.argv[1].split(","):
     for name in sys.argv[2].split(","):
         test = AppTest.from_file("pages/menu.py", default_timeout=120)
         test.query_params["dataset"] = f"folder:{name}"
-        test = test.switch_page(f"{page}.py").run()
+        test = test.switch_page(f"{page}/page.py").run()
         said = [each.value for kind in (test.error, test.info, test.warning) for each in kind]
         print(page, name, "raised" if test.exception else "fine", " ".join(said).replace("\\\\", "").replace("\\n", " "))
-from pages.parts.live import services
+from pages.common.live import services
 services().runner.close()
 """
 
@@ -288,7 +288,7 @@ def test_a_page_whose_pictures_vanish_while_it_is_drawn_says_so(folders, monkeyp
     """Listed as present by the quick look, and gone when they are read."""
     from streamlit.testing.v1 import AppTest
 
-    from pages.parts import live
+    from pages.common import live
 
     two_classes(folders / "own", 30)
     monkeypatch.setattr(
@@ -301,7 +301,7 @@ def test_a_page_whose_pictures_vanish_while_it_is_drawn_says_so(folders, monkeyp
     test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
     test.query_params["dataset"] = "folder:own"
     try:
-        test = test.switch_page("clustering.py").run()
+        test = test.switch_page("clustering/page.py").run()
         assert not test.exception and "Input/output error" in " ".join(
             each.value for each in test.error
         )

@@ -1,30 +1,50 @@
-"""Who may import whom, read from the sources; and that the web process never holds torch, after
-every page was drawn.
+"""Who may import whom, read from the sources; and that the web process never holds torch.
+
+The rooms and their doors are drawn in docs/architecture.md.
 """
 
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
 
-# What pages may use of the engine: studies, the runner, and the light modules that only describe or
-# look up.
-LIGHT = {
-    "engine.studies",
-    "engine.runtime.runner",
-    "engine.core.study",
-    "engine.core.parameters",
-    "engine.datasets.registry",
-    "engine.datasets.uploads",
-    "engine.core.lab",
-    "engine.datasets.imaging",
-    "engine.core.rounding",
-    "engine",
+# Each room, and the rooms that its modules may import. Nothing points up, and nothing in a circle.
+DOORS = {
+    "cache": set(),
+    "core": {"cache"},
+    "privacy": {"core"},
+    "datasets": {"core"},
+    "evaluation": set(),
+    "learning": {"core", "privacy", "datasets", "evaluation"},
+    "attacks": {"core", "privacy", "learning"},
+    "runtime": {"cache", "core", "datasets", "learning"},
+    "studies": {
+        "core",
+        "privacy",
+        "datasets",
+        "learning",
+        "evaluation",
+        "attacks",
+        "runtime",
+    },
+    "command line": {"cache", "core", "datasets", "runtime", "studies"},
+    "pages": {"cache", "core", "datasets", "runtime", "studies"},
 }
+# Of `core`, what may be used by rooms that do not run studies.
+PLAIN = {"settings", "parameters", "rounding", "streams"}
+TOPICS = (
+    "noise",
+    "clustering",
+    "synthesis",
+    "dp_training",
+    "fidelity",
+    "gradient_sharing",
+)
 HEAVY = {"torch", "torchvision", "opacus"}
 
 
@@ -32,8 +52,14 @@ def sources(*folders):
     return [p for folder in folders for p in sorted((ROOT / folder).rglob("*.py"))]
 
 
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
 def imports(path: Path, top_only: bool = False) -> set[str]:
-    """Modules imported by a file; with top_only, only by statements that run when it is imported."""
+    """Modules imported by a file; with top_only, only by statements that run when it is
+    imported.
+    """
     tree = ast.parse(path.read_text())
     nodes = _top(tree.body) if top_only else ast.walk(tree)
     found = set()
@@ -48,6 +74,8 @@ def imports(path: Path, top_only: bool = False) -> set[str]:
 def _top(body):
     for node in body:
         yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
         for part in ("body", "orelse", "handlers"):
             if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 yield from _top(getattr(node, part, []))
@@ -57,50 +85,118 @@ def roots(modules: set[str]) -> set[str]:
     return {m.split(".")[0] for m in modules}
 
 
-def engine_files(modules: set[str]) -> set[str]:
-    """The engine modules, as files, among imported names."""
-    return {m for m in modules if m.split(".")[0] == "engine" and _is_module(m)}
+def room(module: str) -> str | None:
+    """The room that a module stands in; None for what is not Veil's."""
+    first, *rest = module.split(".")
+    if first in ("cache", "pages"):
+        return first
+    if first != "engine" or not rest:
+        return None
+    return rest[0] if rest[0] in DOORS else "command line" if rest[0] == "__main__" else None
 
 
-def _is_module(name: str) -> bool:
+def is_module(name: str) -> bool:
     path = ROOT / name.replace(".", "/")
-    return path.with_suffix(".py").exists() or path.is_dir()
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
 
 
-@pytest.mark.parametrize("path", sources("engine", "cache"), ids=lambda p: str(p.relative_to(ROOT)))
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def arrows() -> dict[tuple[str, str], set[tuple[str, str]]]:
+    """(room, room it imports) → (module, module) that do so."""
+    found = defaultdict(set)
+    for path in sources("engine", "cache", "pages"):
+        for target in imports(path):
+            here, there = room(dotted(path)), room(target)
+            if is_module(target) and here and there and here != there:
+                found[here, there].add((dotted(path), target))
+    return found
+
+
+def test_every_module_stands_in_a_room():
+    outside = {dotted(p) for p in sources("engine") if not room(dotted(p))}
+    assert outside == {"engine"}
+
+
+def test_rooms_import_only_through_their_doors():
+    wrong = {pair: who for pair, who in arrows().items() if pair[1] not in DOORS[pair[0]]}
+    assert not wrong
+
+
+def test_there_are_no_circles_between_rooms_and_few_arrows():
+    done = set()
+    while len(done) < len(DOORS):
+        free = {name for name, doors in DOORS.items() if name not in done and doors <= done}
+        assert free, "a circle"
+        done |= free
+    assert len(arrows()) <= 40
+
+
+def test_privacy_datasets_attacks_and_learning_know_no_study():
+    """Of core they use settings, parameters, rounding and names of streams, and no more."""
+    known = {
+        (here, target)
+        for (source, there), pairs in arrows().items()
+        for here, target in pairs
+        if there == "core" and source in ("privacy", "datasets", "attacks", "learning")
+    }
+    assert {t.split(".")[2] for _, t in known if t != "engine.core"} <= PLAIN
+
+
+@pytest.mark.parametrize("path", sources("engine/studies"), ids=named)
+def test_topics_import_each_other_through_their_front_door(path):
+    here = dotted(path).split(".")
+    for target in imports(path):
+        there = target.split(".")
+        foreign = there[:2] == ["engine", "studies"] and len(there) > 2 and there[2] in TOPICS
+        if foreign and len(here) > 3 and here[2] != there[2]:
+            assert not is_module(".".join(there[:4])) or len(there) == 3, (here, target)
+
+
+@pytest.mark.parametrize("path", sources("pages"), ids=named)
+def test_a_page_imports_no_other_page(path):
+    here = dotted(path).split(".")
+    for target in imports(path):
+        there = target.split(".")
+        if there[0] == "pages" and len(there) > 1 and is_module(target):
+            assert there[1] in {"common", here[1]}, target
+
+
+@pytest.mark.parametrize("path", sources("engine", "cache"), ids=named)
 def test_engine_and_cache_know_nothing_of_streamlit_or_pages(path):
     assert not roots(imports(path)) & {"streamlit", "plotly", "pages", "tests"}
 
 
-@pytest.mark.parametrize("path", sources("cache"), ids=lambda p: p.name)
-def test_cache_knows_nothing_of_ours(path):
-    assert not roots(imports(path)) & {"engine", "pages"}
+LIGHT = ["engine/core", "engine/runtime/runner.py", "engine/privacy", "engine/studies"]
+HEAVY_BY_NATURE = {  # mathematics of one topic, imported by its studies when they run
+    "engine/studies/clustering/invariant_information.py",
+    "engine/studies/synthesis/bn_inversion.py",
+    "engine/studies/fidelity/generator.py",
+    "engine/studies/fidelity/dcgan.py",
+    "engine/studies/fidelity/merf.py",
+    "engine/studies/gradient_sharing/federation.py",
+}
 
 
-@pytest.mark.parametrize("path", sources("pages"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_pages_use_only_studies_the_runner_and_light_modules(path):
-    used = {m for m in engine_files(imports(path)) if not m.startswith("engine.studies")}
-    assert used <= LIGHT and not roots(imports(path)) & HEAVY
+def light() -> list[Path]:
+    found = [
+        p
+        for name in [*LIGHT, "engine/datasets"]
+        for p in ([ROOT / name] if name.endswith(".py") else sources(name))
+    ]
+    return [p for p in found if named(p) not in HEAVY_BY_NATURE | {"engine/datasets/vision.py"}]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [p for p in sources("engine") if p.parent.name != "studies" and p.name != "__main__.py"],
-    ids=lambda p: p.name,
-)
-def test_the_rest_of_the_engine_knows_no_study_and_no_runner(path):
-    used = engine_files(imports(path))
-    assert not {m for m in used if m.startswith("engine.studies") or m == "engine.runtime.runner"}
-
-
-@pytest.mark.parametrize(
-    "path",
-    sources("engine/studies")
-    + [ROOT / "engine" / n for n in ("study.py", "lab.py", "runner.py", "data.py", "privacy.py")],
-    ids=lambda p: p.name,
-)
+@pytest.mark.parametrize("path", light(), ids=named)
 def test_what_the_web_process_imports_holds_no_torch_at_its_top(path):
     assert not roots(imports(path, top_only=True)) & HEAVY
+
+
+@pytest.mark.parametrize("path", sources("pages"), ids=named)
+def test_pages_hold_no_torch(path):
+    assert not roots(imports(path)) & HEAVY
 
 
 def test_the_rule_is_able_to_fail(tmp_path):
@@ -108,19 +204,21 @@ def test_the_rule_is_able_to_fail(tmp_path):
         "import torch\nfrom engine.runtime.runner import Runner\ndef f():\n    import streamlit\n"
     )
     assert roots(imports(tmp_path / "x.py", top_only=True)) == {"torch", "engine"}
-    assert "streamlit" in imports(tmp_path / "x.py") and "engine.runtime.runner" in imports(
-        tmp_path / "x.py"
-    )
+    assert "streamlit" in imports(tmp_path / "x.py")
+    assert {room(m) for m in imports(tmp_path / "x.py")} == {None, "runtime"}
+    assert room("engine.studies.noise.noise") == "studies" and room("engine.nowhere") is None
 
 
 DRAW_ALL = """
 import sys
 from streamlit.testing.v1 import AppTest
-for page in ("home", "noise", "clustering", "synthesis", "dp_training", "fidelity", "gradient_sharing"):
-    found = AppTest.from_file("pages/menu.py", default_timeout=60).switch_page(f"{page}.py").run()
+pages = ("home", "noise", "clustering", "synthesis", "dp_training", "fidelity", "gradient_sharing")
+for page in pages:
+    test = AppTest.from_file("pages/menu.py", default_timeout=60)
+    found = test.switch_page(f"{page}/page.py").run()
     assert not found.exception, (page, found.exception)
 print(sorted({"torch", "torchvision", "opacus", "mlxtend"} & set(sys.modules)))
-from pages.parts.live import services
+from pages.common.live import services
 services().runner.close()
 """
 

@@ -20,7 +20,7 @@ from engine.studies.dp_training.membership import told
 from engine.studies.fidelity import fidelity
 from engine.studies.gradient_sharing import federation
 from engine.studies.noise.noisy_training import called
-from pages.parts import words
+from pages.fidelity import text
 
 BROKEN = [math.nan, math.inf, 1e200]
 
@@ -170,7 +170,7 @@ def controls(**copies):
         "untrained": of_set(),
         "copies": of_set(again_pixels=500, **copies),
     }
-    return {words.CONTROLS[name]: found for name, found in known.items()}
+    return {text.CONTROLS[name]: found for name, found in known.items()}
 
 
 LOST = [{"again_pixels": math.nan}, {"copies_pixels": math.nan, "again_pixels": math.nan}]
@@ -180,7 +180,7 @@ LOST = [{"again_pixels": math.nan}, {"copies_pixels": math.nan, "again_pixels": 
 def test_a_set_without_numbers_is_not_acquitted(changes):
     rest = controls(copies_pixels=1.0)
     clean, lost = (
-        words.copied({"GAN": found} | rest, ("GAN",)) for found in (of_set(), of_set(**changes))
+        text.copied({"GAN": found} | rest, ("GAN",)) for found in (of_set(), of_set(**changes))
     )
     assert "In none of them" in clean and "In none of them" not in lost
     assert "Nothing can be said of GAN" in lost
@@ -202,5 +202,5 @@ def test_a_control_without_numbers_gives_no_verdict(copies, unseen):
 
 def test_a_generator_without_numbers_is_not_the_best_by_mifid():
     made = {"GAN": of_set(mifid_torchmetrics=math.nan), "DP-GAN": of_set(mifid_torchmetrics=7.0)}
-    told = words.copied(made | controls(mifid_torchmetrics=1.0), ("GAN", "DP-GAN"))
+    told = text.copied(made | controls(mifid_torchmetrics=1.0), ("GAN", "DP-GAN"))
     assert "at least 7" in told

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from engine.attacks import auditing
 from engine.core import rounding
-from pages.parts import charts, words
+from pages.common import sentences
+from pages.dp_training import charts as dp_training_charts
+from pages.dp_training import text
+from pages.gradient_sharing import charts as gradient_sharing_charts
 from tests.conftest import ROOT
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -127,22 +130,25 @@ def test_every_floor_that_is_shown_is_itself_refuted():
 
 SOURCES = [
     *sorted((ROOT / "pages").rglob("*.py")),
-    *sorted((ROOT / "engine" / "studies").glob("*.py")),
-    *(ROOT / "engine" / name for name in ("__main__.py", "local_noise.py", "privacy.py")),
+    *sorted((ROOT / "engine" / "studies").rglob("*.py")),
+    *sorted((ROOT / "engine" / "privacy").glob("*.py")),
+    ROOT / "engine" / "__main__.py",
 ]
 BOUND = re.compile(
     r"epsilon|odds|area_any|area_mechanism|floor|ceiling|delta|spent|budget|sigma|noise_multiplier|mean_noise",
     re.IGNORECASE,
 )
-OTHERS = re.compile(r"words\.\w+|rounding\.\w+|\[\w+\]")  # may have such a name and be none
+OTHERS = re.compile(
+    r"sentences\.\w+|text\.\w+|rounding\.\w+|\[\w+\]"
+)  # may have such a name and be none
 ROUNDS = re.compile(r"[gfeGFE%]$|\.\d")
 FUNCTIONS = ("round", "math.ceil", "math.floor", "format")
 PLOTLY = re.compile(r"([^{}]*)%\{([xyz]:[^}]*)\}")  # words, and a number that plotly formats
 SIGNS = re.compile(r"(ε|δ|at most|at least)[^%]*$", re.IGNORECASE)
 SUGGESTED = "math.exp(_central_limit(epsilon, sample_rate, steps, delta))"
 ALLOWED = {
-    ("engine/privacy/accounting.py", SUGGESTED): "a suggestion, never promised",
-    ("pages/parts/charts.py", "100 * odds"): "how often attacks were right: measured",
+    ("engine/privacy/calibration.py", SUGGESTED): "a suggestion, never promised",
+    ("pages/synthesis/charts.py", "100 * odds"): "how often attacks were right: measured",
 }
 
 
@@ -205,21 +211,30 @@ ATTACK = {
 @pytest.mark.parametrize(
     ("chart", "told"),
     [
-        (charts.spent(CURVE, 2, None, 1e-5), ["0.701", "2.996"]),
-        (charts.spending({0.9: CURVE}, None), ["0.701", "2.996"]),
+        (dp_training_charts.spent(CURVE, 2, None, 1e-5), ["0.701", "2.996"]),
+        (dp_training_charts.spending({0.9: CURVE}, None), ["0.701", "2.996"]),
         (
-            charts.floor_and_ceiling({"ceiling": CURVE, "floor": CURVE}),
+            dp_training_charts.floor_and_ceiling({"ceiling": CURVE, "floor": CURVE}),
             ["0.701", "2.996", "0.700", "2.995"],
         ),
-        (charts.floors_and_ceilings({"a": (0.70049, 2.99511, False)}, ["a"]), ["0.700", "2.996"]),
         (
-            charts.between(0.70049, 2.99511),
+            dp_training_charts.floors_and_ceilings({"a": (0.70049, 2.99511, False)}, ["a"]),
+            ["0.700", "2.996"],
+        ),
+        (
+            dp_training_charts.between(0.70049, 2.99511),
             ["at least 0.700", "0.700 to 2.996", "promised: at most 2.996"],
         ),
-        (charts.between(3.70049, 2.99511), ["at least 3.700", "promised: at most 2.996"]),
-        (charts.by_epsilon({}, {"σ = 2": (2.99511, 0.9)}, {}), ["2.996"]),
-        (charts.frontier({}, {2.0: [(2.99511, 0.9)]}, [], (), None, 0.1), ["ε = 2.996 (σ = 2)"]),
-        (charts.roc({"private": ATTACK}), ["1.24"]),
+        (
+            dp_training_charts.between(3.70049, 2.99511),
+            ["at least 3.700", "promised: at most 2.996"],
+        ),
+        (gradient_sharing_charts.by_epsilon({}, {"σ = 2": (2.99511, 0.9)}, {}), ["2.996"]),
+        (
+            dp_training_charts.frontier({}, {2.0: [(2.99511, 0.9)]}, [], (), None, 0.1),
+            ["ε = 2.996 (σ = 2)"],
+        ),
+        (dp_training_charts.roc({"private": ATTACK}), ["1.24"]),
     ],
 )
 def test_what_a_chart_says_on_hover_is_rounded_to_the_honest_side(chart, told):
@@ -234,15 +249,17 @@ def test_what_a_chart_says_on_hover_is_rounded_to_the_honest_side(chart, told):
 
 def test_a_margin_is_never_shown_narrower_than_it_is():
     """An attack that finds 0.85 ± 0.34 of 1,000 was told as 1 ± 0."""
-    assert words.give_or_take(0.00034, 1000) == "0.4" and words.give_or_take(0.0502) == "5.1"
+    assert (
+        sentences.give_or_take(0.00034, 1000) == "0.4" and sentences.give_or_take(0.0502) == "5.1"
+    )
     for value in np.random.default_rng(0).random(200) ** 4:
-        assert float(words.give_or_take(value, 1000)) >= 1000 * value > 0
+        assert float(sentences.give_or_take(value, 1000)) >= 1000 * value > 0
     found = {
         "right_guesses_like_it": 0.5,
         "right_guesses_margin": 0.01,
         "found_at_0.001": 0.00085,
         "found_at_0.001_margin": 0.00034,
     }
-    assert "0.8 ± 0.4" in words.attacked({"private": found}) or "0.9 ± 0.4" in words.attacked(
+    assert "0.8 ± 0.4" in text.attacked({"private": found}) or "0.9 ± 0.4" in text.attacked(
         {"private": found}
     )

@@ -194,14 +194,14 @@ def test_the_command_line_fits_defaults_and_refuses_what_is_typed(folder):
 def test_a_page_fits_defaults_and_refuses_what_is_typed(folder):
     from streamlit.testing.v1 import AppTest
 
-    from pages.parts import live
+    from pages.common import live
 
     make(folder, "eight", **SMALL["eight"])
     try:
         for page in ("dp_training", "clustering", "noise"):
             test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
             test.query_params["dataset"] = "folder:eight"
-            test = test.switch_page(f"{page}.py").run()
+            test = test.switch_page(f"{page}/page.py").run()
             said = " ".join(each.value for each in test.info).replace("\\", "")
             assert (
                 not test.exception
@@ -218,7 +218,7 @@ def test_a_page_fits_defaults_and_refuses_what_is_typed(folder):
         ):
             test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
             test.query_params["dataset"] = "folder:eight"
-            test = test.switch_page(f"{page}.py").run()
+            test = test.switch_page(f"{page}/page.py").run()
             said = " ".join(each.value for each in (*test.info, *test.warning)).replace("\\", "")
             assert (
                 not test.exception
@@ -232,7 +232,7 @@ def test_a_page_fits_defaults_and_refuses_what_is_typed(folder):
             )
         test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
         test.query_params["dataset"], test.query_params["batch_size"] = "folder:eight", "33"
-        test = test.switch_page("dp_training.py").run()
+        test = test.switch_page("dp_training/page.py").run()
         assert "33 is not allowed; folder:eight has 14 training pictures" in " ".join(
             each.value for each in test.warning
         ).replace("\\", "")
@@ -247,7 +247,7 @@ def test_a_training_on_few_pictures_is_drawn_without_the_attack_that_it_is_too_s
     from streamlit.testing.v1 import AppTest
 
     from engine.core.lab import open_store
-    from pages.parts import live
+    from pages.common import live
 
     dataset = make(folder, "eight", **SMALL["eight"])
     study, _ = fitted(DPTraining(dataset=dataset))
@@ -256,7 +256,7 @@ def test_a_training_on_few_pictures_is_drawn_without_the_attack_that_it_is_too_s
     try:
         test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
         test.query_params["dataset"], test.query_params["shown"] = dataset, "one"
-        test = test.switch_page("dp_training.py").run()
+        test = test.switch_page("dp_training/page.py").run()
         assert not test.exception and not test.error
         assert "The attack cannot run: Pictures: folder:eight is not allowed" in " ".join(
             each.value for each in test.info

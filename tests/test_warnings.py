@@ -13,7 +13,7 @@ from PIL import Image
 from engine.__main__ import main
 from engine.core import rounding
 from engine.core.study import Result
-from pages.parts import words
+from pages.common import sentences
 from tests.conftest import ROOT
 from tests.studies import NONE
 
@@ -161,14 +161,14 @@ def test_an_honest_even_and_large_enough_training_has_no_warning(capsys):
 def test_pages_say_each_warning_once_with_whose_it_is():
     said = {"a": ["x", "y"], "b": ["x"], "c": []}
     results = {name: Result({}, NONE, facts={"warnings": each}) for name, each in said.items()}
-    assert words.warned(results) == {"x": ["a", "b"], "y": ["a"]}
+    assert sentences.warned(results) == {"x": ["a", "b"], "y": ["a"]}
 
 
 def warned_by_hand(source: str) -> list[str]:
     """What a page's calls of st.warning say, but for refusals, addresses and a result's facts."""
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     told = [ast.unparse(call.args[0]) for call in calls if ast.unparse(call.func) == "st.warning"]
-    others = ("words.named(", "not_stored", "plain(warning)", "in its address")
+    others = ("sentences.named(", "not_stored", "plain(warning)", "in its address")
     return [text for text in told if not any(part in text for part in others)]
 
 
@@ -181,13 +181,13 @@ def test_no_page_keeps_a_warning_to_itself(path):
 
 
 SHOWS = {
-    "dp_training.py": 2,
-    "noise.py": 2,
-    "clustering.py": 1,
-    "synthesis.py": 1,
-    "fidelity.py": 1,
-    "gradient_sharing.py": 2,
-    "parts/attacked.py": 2,
+    "dp_training/page.py": 2,
+    "noise/page.py": 2,
+    "clustering/page.py": 1,
+    "synthesis/page.py": 1,
+    "fidelity/page.py": 1,
+    "gradient_sharing/page.py": 2,
+    "dp_training/attacks.py": 2,
 }
 
 
@@ -200,7 +200,7 @@ ON_PAGES = """
 import contextlib, io, json, sys
 from streamlit.testing.v1 import AppTest
 from engine.__main__ import main
-from pages.parts.live import services
+from pages.common.live import services
 
 def told(study, changes):
     said = io.StringIO()
@@ -211,7 +211,7 @@ def told(study, changes):
 
 for page, studies, changes, looks in json.loads(sys.argv[1]):
     wanted = [warning for study in studies for warning in told(study, changes[study])]
-    app = AppTest.from_file("pages/menu.py", default_timeout=120).switch_page(f"{page}.py")
+    app = AppTest.from_file("pages/menu.py", default_timeout=120).switch_page(f"{page}/page.py")
     asked = {name: value for each in changes.values() for name, value in each.items()} | looks
     for name, value in asked.items():
         app.query_params[name] = str(value)

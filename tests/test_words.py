@@ -9,13 +9,19 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from engine import privacy
-from engine.core import parameters
+from engine.core import parameters, rounding
 from engine.core.study import Guarantee
 from engine.studies import STUDIES
 from engine.studies.dp_training.audit import verdicts
 from engine.studies.dp_training.dp_training import DPTraining
 from engine.studies.gradient_sharing.gradient_sharing import refusals
-from pages.parts import charts, words
+from pages.common import figures, sentences
+from pages.dp_training import charts as dp_training_charts
+from pages.dp_training import text as dp_training_text
+from pages.gradient_sharing import charts as gradient_sharing_charts
+from pages.gradient_sharing import text as gradient_sharing_text
+from pages.noise import charts as noise_charts
+from pages.synthesis import text as synthesis_text
 
 PROMISE = dict(
     unit="u",
@@ -34,7 +40,7 @@ def promise(odds: float | None, epsilon: float | None = 1.0) -> Guarantee:
 
 
 def test_text_from_elsewhere_is_never_markup_and_numbers_stay_numbers():
-    assert words.plain("rate 0.0625, 192 steps") == "rate 0.0625, 192 steps"
+    assert sentences.plain("rate 0.0625, 192 steps") == "rate 0.0625, 192 steps"
     for bad in (
         "[x](http://e.com)",
         "![x](//e.com)",
@@ -45,7 +51,7 @@ def test_text_from_elsewhere_is_never_markup_and_numbers_stay_numbers():
         "https://e.com",
         ":material/x:",
     ):
-        escaped = words.plain(bad)
+        escaped = sentences.plain(bad)
         assert (
             all(
                 before == "\\"
@@ -55,11 +61,13 @@ def test_text_from_elsewhere_is_never_markup_and_numbers_stay_numbers():
             or "\\" in escaped
         )
         assert escaped.replace("\\", "").replace("\u2060", "") == bad
-    assert "www." not in words.plain("www.example.com") and "@b" not in words.plain("a@b.com")
+    assert "www." not in sentences.plain("www.example.com") and "@b" not in sentences.plain(
+        "a@b.com"
+    )
 
 
 def test_odds_are_never_rounded_in_our_favour():
-    assert [words.of_hundred(p) for p in (0.5, 0.5500001, 0.558, 0.75, 0.9899, 1.0)] == [
+    assert [rounding.of_hundred(p) for p in (0.5, 0.5500001, 0.558, 0.75, 0.9899, 1.0)] == [
         50,
         56,
         56,
@@ -67,10 +75,10 @@ def test_odds_are_never_rounded_in_our_favour():
         99,
         100,
     ]
-    assert "at most **56 times in 100**" in words.odds(promise(0.558), "Blind", "Seeing")
-    assert "more than **99 times" in words.odds(promise(0.9901), "Blind", "Seeing")
-    assert "all but certain" in words.odds(promise(1.0), "Blind", "Seeing")
-    assert "nothing is promised" in words.odds(promise(None, None), "Blind", "Seeing")
+    assert "at most **56 times in 100**" in sentences.odds(promise(0.558), "Blind", "Seeing")
+    assert "more than **99 times" in sentences.odds(promise(0.9901), "Blind", "Seeing")
+    assert "all but certain" in sentences.odds(promise(1.0), "Blind", "Seeing")
+    assert "nothing is promised" in sentences.odds(promise(None, None), "Blind", "Seeing")
 
 
 @pytest.mark.parametrize(
@@ -86,17 +94,17 @@ def test_odds_are_never_rounded_in_our_favour():
     ],
 )
 def test_epsilon_in_words_is_never_rounded_down(value, text):
-    assert words.epsilon(value) == text
+    assert rounding.epsilon(value) == text
 
 
 @pytest.mark.parametrize("right", [0, 1, 56, 100])
 def test_the_crowd_marks_as_many_as_it_says(right):
-    assert charts.crowd(right).count(charts.COLOURS["attacker"]) == right
-    assert charts.crowd(right).count("<circle") == 100
+    assert figures.crowd(right).count(figures.COLOURS["attacker"]) == right
+    assert figures.crowd(right).count("<circle") == 100
 
 
 def test_one_colour_means_one_thing_and_colours_differ():
-    assert len(set(charts.COLOURS.values())) == len(charts.COLOURS)
+    assert len(set(figures.COLOURS.values())) == len(figures.COLOURS)
 
 
 def contrast(first: str, second: str) -> float:
@@ -114,16 +122,19 @@ def contrast(first: str, second: str) -> float:
 def test_every_line_stands_out_from_a_white_and_from_a_dark_page(count):
     white, dark = "#FFFFFF", "#0E1117"  # Streamlit's two grounds
     lines = [
-        charts.shade(i, count, ends)
-        for ends in (charts.BLUES, charts.ORANGES)
+        figures.shade(i, count, ends)
+        for ends in (figures.BLUES, figures.ORANGES)
         for i in range(count)
     ]
-    lines += [*charts.COLOURS.values(), *(colour for colour, _ in charts.WAYS.values())]
+    lines += [
+        *figures.COLOURS.values(),
+        *(colour for colour, _ in gradient_sharing_charts.WAYS.values()),
+    ]
     assert (
         min(contrast(line, white) for line in lines) > 1.5
         and min(contrast(line, dark) for line in lines) > 2.5
     )
-    assert len({charts.shade(i, count) for i in range(count)}) == count
+    assert len({figures.shade(i, count) for i in range(count)}) == count
     # a line that could not be seen is found
     assert contrast("hsl(210, 65%, 23%)", dark) < 2 and contrast(white, "#000000") == pytest.approx(
         21
@@ -131,22 +142,24 @@ def test_every_line_stands_out_from_a_white_and_from_a_dark_page(count):
 
 
 def test_curves_reach_the_chart_unchanged():
-    chart = charts.accuracy({"private": {"test_accuracy": [(1.0, 0.5), (2.0, 0.75)]}}, 20, 0.1)
+    chart = dp_training_charts.accuracy(
+        {"private": {"test_accuracy": [(1.0, 0.5), (2.0, 0.75)]}}, 20, 0.1
+    )
     drawn = {trace.name: trace for trace in chart.data}["new pictures, private"]
     assert (
         list(drawn.x) == [1, 2]
         and list(drawn.y) == [50, 75]
-        and drawn.line.color == charts.COLOURS["private"]
+        and drawn.line.color == figures.COLOURS["private"]
     )
 
 
 def test_times_and_sizes_as_people_say_them():
     assert (
-        words.seconds(0.3) == "under a second"
-        and words.seconds(12.4) == "about 12 seconds"
-        and words.seconds(200) == "about 3 minutes"
+        sentences.seconds(0.3) == "under a second"
+        and sentences.seconds(12.4) == "about 12 seconds"
+        and sentences.seconds(200) == "about 3 minutes"
     )
-    assert words.size(999) == "999 bytes" and words.size(10_737_418_240) == "10.7 GB"
+    assert sentences.size(999) == "999 bytes" and sentences.size(10_737_418_240) == "10.7 GB"
 
 
 @pytest.mark.parametrize(
@@ -154,31 +167,31 @@ def test_times_and_sizes_as_people_say_them():
     [(0.5432, "0.54"), (6.1, "6.1"), (160.3, "160"), (1390.0, "1,400"), (16_049.0, "16,000")],
 )
 def test_factors_are_said_with_two_digits(value, text):
-    assert words.times(value) == text
+    assert sentences.times(value) == text
 
 
 def test_margins_are_wilsons():
     found = binomtest(950, 1000).proportion_ci(method="wilson")
-    assert words.margin(0.95, 1000) == pytest.approx((found.high - found.low) / 2, rel=1e-3)
-    assert 0 < words.margin(1.0, 100) < 0.03
+    assert sentences.margin(0.95, 1000) == pytest.approx((found.high - found.low) / 2, rel=1e-3)
+    assert 0 < sentences.margin(1.0, 100) < 0.03
 
 
 def test_the_luck_of_not_being_drawn_is_told():
     drawn = privacy.odds_dp_sgd(0.0, 1 / 16, 16)
     lucky = replace(promise(0.82), sample_rate=1 / 16, steps=16, odds_undrawn=drawn)
-    told = words.odds_detail(lucky)
+    told = sentences.odds_detail(lucky)
     assert (
         "35 in 100 pictures were never drawn at all: that alone keeps the attacker to at most 83"
         " in 100" in told
     )
-    assert "never drawn" not in words.odds_detail(replace(lucky, steps=320))
+    assert "never drawn" not in sentences.odds_detail(replace(lucky, steps=320))
 
 
 def test_luck_that_hardly_anybody_has_blames_no_other_release():
     """One in 69 is never drawn: at most 99.3 in 100, shown as 100, and nothing else is released."""
     rate, steps = 0.064, 64
     drawn = privacy.odds_dp_sgd(0.0, rate, steps)
-    told = words.odds_detail(
+    told = sentences.odds_detail(
         replace(promise(0.82), sample_rate=rate, steps=steps, odds_undrawn=drawn)
     )
     assert "1 in 100 pictures were never drawn" in told and "released of all" not in told
@@ -189,7 +202,7 @@ def test_luck_that_hardly_anybody_has_blames_no_other_release():
         odds_undrawn=drawn,
         unit="all pictures of one participant",
     )
-    assert "1 in 100 participants were never drawn" in words.odds_detail(whom)
+    assert "1 in 100 participants were never drawn" in sentences.odds_detail(whom)
 
 
 def test_luck_that_a_release_of_all_takes_away_is_not_promised():
@@ -200,12 +213,12 @@ def test_luck_that_a_release_of_all_takes_away_is_not_promised():
         bound = privacy.odds_dp_sgd(0.0, 1 / 16, 16, release_noise=release)
         odds = privacy.odds_dp_sgd(1.0, 1 / 16, 16, release_noise=release)
         released = replace(promise(odds), sample_rate=1 / 16, steps=16, odds_undrawn=bound)
-        told = words.odds_detail(released)
+        told = sentences.odds_detail(released)
         assert odds <= bound and bound > 1 - (15 / 16) ** 16 / 2
         if release == 0.2:
             assert "this luck alone protects nobody" in told and "at most 83" not in told
         else:
-            most = words.of_hundred(bound)
+            most = rounding.of_hundred(bound)
             assert f"released of all besides, keeps the attacker to at most {most} in 100" in told
 
 
@@ -227,14 +240,16 @@ def test_no_promise_of_a_training_contradicts_its_own_luck(fields):
 def test_an_area_is_compared_with_the_bound_on_areas():
     """At ε = 7.988 the odds of 77 stood beside an area, of which 85.5 is allowed."""
     found = {"membership_features": 0.8, "area_any": 0.99966, "area_mechanism": 0.855}
-    told = words.told_apart(found, replace(promise(0.77, 7.988), accountant="PLD"))
+    told = synthesis_text.told_apart(found, replace(promise(0.77, 7.988), accountant="PLD"))
     assert "**80** times in 100" in told and "above **86** in 100" in told
     assert "none above 100." in told and "77" not in told
-    assert "Nothing is promised" in words.told_apart(found, replace(promise(None), epsilon=None))
+    assert "Nothing is promised" in synthesis_text.told_apart(
+        found, replace(promise(None), epsilon=None)
+    )
 
 
 def test_one_bar_a_step_of_the_walk_joined_end_to_end():
-    chart = charts.walk(
+    chart = noise_charts.walk(
         {
             "raw": ("raw", 0.95),
             "noise": ("privacy", 0.9),
@@ -248,14 +263,14 @@ def test_one_bar_a_step_of_the_walk_joined_end_to_end():
     assert [b.y[0] for b in bars] == pytest.approx([95, -5, -80, 0])
     assert [b.base[0] + b.y[0] for b in bars[:3]] == pytest.approx([95, 90, 10])
     assert [b.marker.color for b in bars[:3]] == [
-        charts.COLOURS[c] for c in ("raw", "private", "attacker")
+        figures.COLOURS[c] for c in ("raw", "private", "attacker")
     ]
 
 
 def test_the_walk_says_where_an_error_had_nothing_left_to_spoil():
     told = [
         t.text[0]
-        for t in charts.walk(
+        for t in noise_charts.walk(
             {"raw": ("raw", 0.95), "first": ("error", 0.1), "second": ("error", 0.1)}, None, 0.1
         ).data
         if t.text
@@ -264,7 +279,7 @@ def test_the_walk_says_where_an_error_had_nothing_left_to_spoil():
 
 
 def test_a_step_of_the_walk_never_carries_the_change_of_a_missing_one():
-    chart = charts.walk(
+    chart = noise_charts.walk(
         {"raw": ("raw", 0.97), "a": ("privacy", None), "b": ("error", 0.1), "c": ("error", 0.05)},
         None,
         0.05,
@@ -274,7 +289,7 @@ def test_a_step_of_the_walk_never_carries_the_change_of_a_missing_one():
 
 
 def test_the_heat_map_puts_each_cell_where_it_belongs():
-    chart = charts.heat(
+    chart = noise_charts.heat(
         {(50.0, "shallow", 0.5): 0.25, (150.0, "deep", 1.0): 0.75},
         (50.0, 150.0),
         ("shallow", "deep"),
@@ -291,19 +306,23 @@ def test_the_margin_of_an_area_under_a_curve_is_what_chance_moves_it_by():
     areas = [
         roc_auc_score(np.r_[np.ones(300), np.zeros(100)], rng.normal(size=400)) for _ in range(2000)
     ]
-    outside = np.mean(np.abs(np.array(areas) - 0.5) > words.margin_of_ranks(300, 100))
+    outside = np.mean(np.abs(np.array(areas) - 0.5) > synthesis_text.margin_of_ranks(300, 100))
     assert 0.03 < outside < 0.07
-    assert np.mean(np.abs(np.array(areas) - 0.5) > 0.8 * words.margin_of_ranks(300, 100)) > 0.09
+    assert (
+        np.mean(np.abs(np.array(areas) - 0.5) > 0.8 * synthesis_text.margin_of_ranks(300, 100))
+        > 0.09
+    )
 
 
 def test_a_refusal_names_the_field_as_the_page_does():
     specs = parameters.specs(STUDIES["dp_training"])
     assert (
-        words.named("max_grad_norm: nan is not allowed", specs) == "Clip norm: nan is not allowed"
+        sentences.named("max_grad_norm: nan is not allowed", specs)
+        == "Clip norm: nan is not allowed"
     )
     assert (
-        words.named("hat: nan is not allowed", specs) == "hat: nan is not allowed"
-        and words.named("no field", specs) == "no field"
+        sentences.named("hat: nan is not allowed", specs) == "hat: nan is not allowed"
+        and sentences.named("no field", specs) == "no field"
     )
 
 
@@ -343,32 +362,34 @@ def audit(floor: float, kept: bool, beyond: bool, blind: bool = False) -> tuple[
     ],
 )
 def test_an_audits_sentence_says_what_was_found_and_no_more(found, cheat, said, unsaid):
-    told = words.audited(*found, cheat, 1e-5)
+    told = dp_training_text.audited(*found, cheat, 1e-5)
     assert said in told and unsaid not in told and "170 of 200" in told and "δ = 1e-05" in told
 
 
 def test_a_check_that_could_not_have_seen_its_error_is_not_called_kept():
     _, facts = audit(1.0, True, False, blind=True)
-    assert words.kept(facts["checks"][0]) == "cannot be told"
+    assert dp_training_text.kept(facts["checks"][0]) == "cannot be told"
     assert verdicts(facts["checks"], False) == ["This audit could miss: half the noise."]
     assert (
-        words.kept(facts["checks"][0] | {"kept": False}) == "broken"
-        and words.kept(facts["checks"][0] | {"blind": False}) == "kept"
+        dp_training_text.kept(facts["checks"][0] | {"kept": False}) == "broken"
+        and dp_training_text.kept(facts["checks"][0] | {"blind": False}) == "kept"
     )
 
 
 def test_audits_of_a_series_say_how_many_there_are_and_which_were_missed():
     one, two = audit(1.0, True, False)[0], audit(1.0, False, False)[0]
-    assert "none of 1" in words.audited_all(
+    assert "none of 1" in dp_training_text.audited_all(
         {"a": one}, [], 3, "none"
-    ) and "1 of 3 audited so far" in words.audited_all({"a": one}, [], 3, "none")
-    told = words.audited_all({"a": one, "b": two}, ["a"], 2, "half the noise")
+    ) and "1 of 3 audited so far" in dp_training_text.audited_all({"a": one}, [], 3, "none")
+    told = dp_training_text.audited_all({"a": one, "b": two}, ["a"], 2, "half the noise")
     assert "found it in **1 of 2**" in told and "missed it in a: so much noise" in told
-    assert "so much noise" not in words.audited_all({"a": one, "b": two}, [], 2, "half the noise")
+    assert "so much noise" not in dp_training_text.audited_all(
+        {"a": one, "b": two}, [], 2, "half the noise"
+    )
 
 
 def test_the_line_that_ties_promise_and_attack():
-    told = words.tied(
+    told = dp_training_text.tied(
         promise(0.631),
         {
             "private": {"right_guesses_like_it": 0.511},
@@ -379,22 +400,22 @@ def test_the_line_that_ties_promise_and_attack():
         "a coin **50**; promised: at most **64**; this attack, with privacy: **51.1**; this attack,"
         " without privacy: **54.2**" in told
     )
-    assert "promised: **nothing**" in words.tied(
+    assert "promised: **nothing**" in dp_training_text.tied(
         promise(None, None), {"no noise": {"right_guesses_like_it": 0.5}}
     )
 
 
 def test_classes_stand_by_what_they_lose():
-    chart = charts.per_class(
+    chart = dp_training_charts.per_class(
         {"private": {"a": 0.9, "b": 0.5, "c": 0.8}, "not private": {"a": 0.95, "b": 0.9, "c": 0.79}}
     )
     assert list(chart.layout.xaxis.categoryarray) == ["b", "a", "c"]
-    assert charts.per_class({"private": {"a": 0.9}}).layout.xaxis.categoryarray is None
+    assert dp_training_charts.per_class({"private": {"a": 0.9}}).layout.xaxis.categoryarray is None
 
 
 def test_a_single_networks_curve_begins_where_it_is_no_luck():
     alarms = np.r_[0.0, np.geomspace(1e-4, 1, 81)]
-    chart = charts.roc(
+    chart = dp_training_charts.roc(
         {
             "private": {
                 "false_alarms": alarms,
@@ -412,10 +433,10 @@ def test_a_single_networks_curve_begins_where_it_is_no_luck():
 
 
 def test_a_crowd_of_outlines_marks_nobody():
-    assert charts.crowd(None).count("stroke-dasharray") == 100 and 'fill="none"' in charts.crowd(
+    assert figures.crowd(None).count("stroke-dasharray") == 100 and 'fill="none"' in figures.crowd(
         None
     )
-    assert charts.crowd(64).count(charts.COLOURS["attacker"]) == 64
+    assert figures.crowd(64).count(figures.COLOURS["attacker"]) == 64
 
 
 # --- phones that share gradients ------------------------------------------------------------------
@@ -444,24 +465,25 @@ FOUND = {
 
 def test_a_flat_picture_is_no_near_copy_however_many_decibels_it_has():
     assert (
-        words.looks(attacked(26.6, 0.9, 26.6) | {"ssim_flat": 0.9}) == words.NOTHING
-        and words.looks(attacked(11.7, 0.51, 10.0)) == "recognisable"
-        and words.looks(attacked(21.0, 0.2, 12.0)) == "recognisable"
+        gradient_sharing_text.looks(attacked(26.6, 0.9, 26.6) | {"ssim_flat": 0.9})
+        == gradient_sharing_text.NOTHING
+        and gradient_sharing_text.looks(attacked(11.7, 0.51, 10.0)) == "recognisable"
+        and gradient_sharing_text.looks(attacked(21.0, 0.2, 12.0)) == "recognisable"
     )
     assert (
-        words.looks(attacked(23.5, 0.82, 10.0)) == "a near copy"
-        and words.looks(attacked(12.0, 0.2, 8.0)) == "a trace of the picture"
+        gradient_sharing_text.looks(attacked(23.5, 0.82, 10.0)) == "a near copy"
+        and gradient_sharing_text.looks(attacked(12.0, 0.2, 8.0)) == "a trace of the picture"
     )
-    said = words.rebuilt(attacked(5.0, 0.0, 9.0, noise=16.0), FOUND, own=False)
+    said = gradient_sharing_text.rebuilt(attacked(5.0, 0.0, 9.0, noise=16.0), FOUND, own=False)
     assert (
-        words.NOTHING in said
+        gradient_sharing_text.NOTHING in said
         and "still recognises" not in said
         and "blind guess is right once in 10" in said
     )
-    assert "which is wrong: you called it 3" in words.rebuilt(
+    assert "which is wrong: you called it 3" in gradient_sharing_text.rebuilt(
         attacked(5.0, 0.0, 9.0, found=0.0), FOUND | {"guessed": "8"}, own=True
     )
-    assert "one after the other was tried" in words.rebuilt(
+    assert "one after the other was tried" in gradient_sharing_text.rebuilt(
         attacked(5.0, 0.0, 9.0), FOUND | {"guessed": None}, own=True
     )
 
@@ -476,39 +498,44 @@ def test_refusals_are_laid_at_the_right_door():
 
 
 def test_bytes_are_compared_with_the_pictures_they_stand_for():
-    assert words.cheap({"1 %": 10.0, "10 %": 200.0, "100 %": 900.0}, 100.0).startswith(
-        "Sharing 10 % and 100 % here send more"
-    )
-    assert words.cheap({"1 %": 10.0}, 100.0) == ""
+    assert gradient_sharing_text.cheap(
+        {"1 %": 10.0, "10 %": 200.0, "100 %": 900.0}, 100.0
+    ).startswith("Sharing 10 % and 100 % here send more")
+    assert gradient_sharing_text.cheap({"1 %": 10.0}, 100.0) == ""
     metrics = {
         "10 %": {"test_accuracy": 0.967, "bytes": 8_199_600, "bytes_of_pictures": 2_979_200},
         "no update": {"test_accuracy": 0.873},
         "all pictures in one place": {"test_accuracy": 0.976},
         "each phone alone": {"test_accuracy": 0.921},
     }
-    said = words.shared(metrics, "10 %", 20, 30, 100_000)
+    said = gradient_sharing_text.shared(metrics, "10 %", 20, 30, 100_000)
     assert "96.7 of 100" in said and "0.9 fewer than" in said and "2.8 times as much" in said
     metrics["10 %"] |= {"test_accuracy": 0.98, "bytes": 297_920}
-    assert "0.4 more than" in words.shared(
+    assert "0.4 more than" in gradient_sharing_text.shared(
         metrics, "10 %", 20, 30, 100_000
-    ) and "10 % of what its pictures" in words.shared(metrics, "10 %", 20, 30, 100_000)
-    assert "about as many as" in words.shared(metrics, "10 %", 20, 30, 1000)
+    ) and "10 % of what its pictures" in gradient_sharing_text.shared(
+        metrics, "10 %", 20, 30, 100_000
+    )
+    assert "about as many as" in gradient_sharing_text.shared(metrics, "10 %", 20, 30, 1000)
     metrics["10 %"]["bytes"] = 3_000_000
-    assert "**about as much** as its pictures" in words.shared(metrics, "10 %", 20, 30, 1000)
+    assert "**about as much** as its pictures" in gradient_sharing_text.shared(
+        metrics, "10 %", 20, 30, 1000
+    )
     metrics["each phone alone"]["test_accuracy"] = 0.7
     metrics["10 %"]["test_accuracy"] = 0.7
     assert (
-        "worse than not learning" in words.shared(metrics, "10 %", 20, 30, 1000)
+        "worse than not learning" in gradient_sharing_text.shared(metrics, "10 %", 20, 30, 1000)
         and "worse" not in said
     )
     assert (
-        "forgets what the first model knew" in words.shared(metrics, "10 %", 20, 30, 1000)
+        "forgets what the first model knew"
+        in gradient_sharing_text.shared(metrics, "10 %", 20, 30, 1000)
         and "forgets" not in said
     )
 
 
 def test_a_day_tells_who_sent_and_who_did_not():
-    said = words.day(2, 30, [100, 200, 0, -1, -2, -3], 0.9, 50)
+    said = gradient_sharing_text.day(2, 30, [100, 200, 0, -1, -2, -3], 0.9, 50)
     assert (
         "2 of the 6 drawn upload, 300 bytes" in said
         and all(
@@ -521,11 +548,13 @@ def test_a_day_tells_who_sent_and_who_did_not():
 
 def test_whose_promise_it_is_decides_what_is_guessed():
     server, phone = (
-        words.user_level(promise(0.7), {"noise_multiplier": 2.0, "clip": 1.0}, 30, 100, by_phone)
+        gradient_sharing_text.user_level(
+            promise(0.7), {"noise_multiplier": 2.0, "clip": 1.0}, 30, 100, by_phone
+        )
         for by_phone in (False, True)
     )
     assert "whether you took part" in server and "two sets of pictures" in phone
-    assert "nothing is promised to anyone" in words.user_level(
+    assert "nothing is promised to anyone" in gradient_sharing_text.user_level(
         promise(None, None), {}, 30, 100, False
     )
 
@@ -536,21 +565,25 @@ def test_charts_of_sharing_draw_what_they_are_given():
         "10 %": [(0, 0.8), (3, 0.9)],
         "100 %": [(0, 0.8), (3, 0.95)],
     }
-    drawn = charts.days(curves, list(curves), "10 %", 3, 0.1, private=False)
+    drawn = gradient_sharing_charts.days(curves, list(curves), "10 %", 3, 0.1, private=False)
     assert [trace.name for trace in drawn.data] == list(curves) and list(drawn.data[2].y) == [
         80,
         95,
     ]
-    by_bytes = charts.by_bytes(
+    by_bytes = gradient_sharing_charts.by_bytes(
         {"10 %": [(0, 0.8), (1000, 0.9)]}, {"no update": 0.8}, (500.0, 0.97), private=False
     )
     assert list(by_bytes.data[0].x) == [1000] and list(by_bytes.data[1].x) == [500]
-    early = charts.days({"10 %": [(0, 0.8)]}, list(curves), "10 %", 3, 0.1, private=False)
+    early = gradient_sharing_charts.days(
+        {"10 %": [(0, 0.8)]}, list(curves), "10 %", 3, 0.1, private=False
+    )
     # a line keeps its colour when others come
     assert early.data[0].line.color == drawn.data[1].line.color and early.layout.showlegend
-    attempts = charts.rebuilding({"psnr_db": [(1, 5.0), (60, 20.0), (61, 6.0), (120, 25.0)]}, 60)
+    attempts = gradient_sharing_charts.rebuilding(
+        {"psnr_db": [(1, 5.0), (60, 20.0), (61, 6.0), (120, 25.0)]}, 60
+    )
     assert [list(trace.x) for trace in attempts.data] == [[1, 60], [1, 60]]
-    by_epsilon = charts.by_epsilon(
+    by_epsilon = gradient_sharing_charts.by_epsilon(
         {"σ = 2": [(0.0, 0.8), (3.0, 0.85)]}, {"σ = 2": (2.9, 0.85)}, {"no update": 0.8}
     )
     assert list(by_epsilon.data[0].x) == [3.0] and list(by_epsilon.data[1].x) == [2.9]
@@ -558,29 +591,29 @@ def test_charts_of_sharing_draw_what_they_are_given():
 
 def test_the_first_days_dip_is_explained_only_where_it_is_one():
     falls, rises = [(0.0, 0.87), (1.0, 0.86), (2.0, 0.9)], [(0.0, 0.87), (1.0, 0.88)]
-    assert "Adam" in words.dip(falls, "adam", False)
+    assert "Adam" in gradient_sharing_text.dip(falls, "adam", False)
     assert not any(
         (
-            words.dip(rises, "adam", False),
-            words.dip(falls, "sgd", False),
-            words.dip(falls, "adam", True),
-            words.dip(falls[:1], "adam", False),
-            words.dip([], "adam", False),
+            gradient_sharing_text.dip(rises, "adam", False),
+            gradient_sharing_text.dip(falls, "sgd", False),
+            gradient_sharing_text.dip(falls, "adam", True),
+            gradient_sharing_text.dip(falls[:1], "adam", False),
+            gradient_sharing_text.dip([], "adam", False),
         )
     )
 
 
 def test_what_nobody_reaches_without_privacy_is_not_put_down_to_noise():
     means, ends = [(1.0, 0.90, 4.0), (3.0, 0.95, 2.0)], {4.0: [(1.0, 0.90)], 2.0: [(3.0, 0.95)]}
-    assert "less noise, more epochs" in words.least_epsilon(
+    assert "less noise, more epochs" in dp_training_text.least_epsilon(
         means, ends, 0.96, 0.98
-    ) and "less noise, more epochs" in words.least_epsilon(means, ends, 0.96)
-    told = words.least_epsilon(means, ends, 0.99, 0.98)
+    ) and "less noise, more epochs" in dp_training_text.least_epsilon(means, ends, 0.96)
+    told = dp_training_text.least_epsilon(means, ends, 0.99, 0.98)
     assert "Without privacy it is 98.00 %" in told and "Take less noise" not in told
 
 
 def test_a_bound_is_never_rounded_below_itself():
-    assert [words.at_most(value) for value in (15.9434, 2.0, 0.0001, 2.9951)] == [
+    assert [rounding.at_most(value) for value in (15.9434, 2.0, 0.0001, 2.9951)] == [
         "15.944",
         "2.000",
         "0.001",

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from engine.core import settings
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CREDENTIALS = (
     "tls_ca_file",
     "tls_client_key",

@@ -13,8 +13,9 @@ from engine.studies.dp_training.audit import Audit
 from engine.studies.dp_training.dp_training import DPTraining
 from engine.studies.dp_training.membership import Membership
 from engine.studies.dp_training.sweep import Sweep
-from pages.parts import attacked, charts, live, panels, words
-from pages.parts.controls import Asked, Controls, Look
+from pages.common import figures, live, panels, sentences
+from pages.common.controls import Asked, Controls, Look
+from pages.dp_training import attacks, charts, text
 
 SHOWN = {
     "frontier": "The whole trade-off",
@@ -40,12 +41,12 @@ controls = Controls(
     Audit,
     Membership,
     hidden=("private",),
-    aside=attacked.FIELDS,
+    aside=attacks.FIELDS,
     looks={
         "shown": Look(tuple(SHOWN), ("frontier",)),
         "seeds": Look(tuple(SEEDS), ("1",)),
         "compare": Look(("yes", "no"), ("yes",)),
-        "attacked": Look((attacked.ALL, *map(str, range(1, MOST + 1))), (attacked.ALL,)),
+        "attacked": Look((attacks.ALL, *map(str, range(1, MOST + 1))), (attacks.ALL,)),
         "need": Asked(10.0, 100.0),
         "have": Asked(0.01, 1000.0),
     },
@@ -113,7 +114,7 @@ shown = controls.look("shown", "Show", SHOWN, required=True)[0]
 
 study = controls.ready()
 controls.checked(lambda: study.check(registry.exhibits(study.dataset)))
-WHO = attacked.who_of(study)  # 'private', or 'no noise' where nothing is hidden
+WHO = attacks.who_of(study)  # 'private', or 'no noise' where nothing is hidden
 
 
 # --- many trainings: what a setting does ----------------------------------------------------------
@@ -130,20 +131,20 @@ def show_sweep() -> None:
         finished = {
             name: live.look(member, remembered=True).result for name, member in members.items()
         }
-        offered = attacked.panel_of_series(controls, members, finished)
-        attacks = found_by(offered)
+        offered = attacks.panel_of_series(controls, members, finished)
+        found = found_by(offered)
         besides = (
             " Audits and attacks took"
-            f" {sum(result.made.get('seconds', 0.0) for _, result in attacks.values()):.0f} s"
+            f" {sum(result.made.get('seconds', 0.0) for _, result in found.values()):.0f} s"
             " besides; their commands stand above, or follow from these with `run audit` and `run"
             " membership`."
-            if attacks
+            if found
             else ""
         )
         panels.made(
             study,
             live.look(sweep["all of them"]).result,
-            more={name: (members[name], finished[name]) for name in members} | attacks,
+            more={name: (members[name], finished[name]) for name in members} | found,
             series=(
                 "python -m engine series dp_training"
                 f" {shown}{f' --seeds {count}' if count > 1 else ''}{settings_of(study, without=DPTraining.EXCLUSIVE if shown == 'frontier' else ())}"
@@ -265,7 +266,7 @@ def draw_strengths(members: dict[str, DPTraining], finished: dict) -> None:
         promise = finished[name].guarantee
         with column:
             st.markdown(
-                f"**ε = {words.epsilon(promise.epsilon)}**"
+                f"**ε = {rounding.epsilon(promise.epsilon)}**"
                 if members[name].private
                 else "**Not private**"
             )
@@ -275,18 +276,18 @@ def draw_strengths(members: dict[str, DPTraining], finished: dict) -> None:
                 alt=f"Forty test pictures, the wrongly named ones framed, {name}",
             )
             n = (
-                words.of_hundred(promise.odds_mechanism)
+                rounding.of_hundred(promise.odds_mechanism)
                 if promise.odds_mechanism is not None
                 else None
             )
             st.image(
-                charts.crowd(n),
+                figures.crowd(n),
                 width="stretch",
                 alt="100 small figures, "
                 + (f"{n} of them marked" if n else "all of them outlines: nobody knows"),
             )
             risk = (
-                f"they {words.how_often(promise.odds_mechanism)}"
+                f"they {sentences.how_often(promise.odds_mechanism)}"
                 if n
                 else "**nothing is promised**: they may be certain"
             )
@@ -350,13 +351,13 @@ def draw_solved(ends: dict[float, list[tuple[float, float]]], twins: list[float]
             "need", "I need at least, in per cent", round(100 * means[len(means) // 2][1] - 0.5, 1)
         )
         st.markdown(
-            words.least_epsilon(
+            text.least_epsilon(
                 means, ends, wanted / 100, sum(twins) / len(twins) if twins else None
             )
         )
     with right:
         budget = controls.asked("have", "I have at most ε =", float(study.target_epsilon or 1.0))
-        st.markdown(words.most_accuracy(means, ends, budget))
+        st.markdown(text.most_accuracy(means, ends, budget))
         dial = controls.specs["target_epsilon"]
         if dial.low <= budget <= dial.high:
             st.button(
@@ -381,16 +382,17 @@ def draw_solved(ends: dict[float, list[tuple[float, float]]], twins: list[float]
                         if exact["mean_noise"]
                         else ""
                     )
-                    + f", spends ε = {words.epsilon(exact['epsilon'])} in {exact['steps']:,} steps."
+                    + f", spends ε = {rounding.epsilon(exact['epsilon'])} in {exact['steps']:,} steps."
                 )
             except Refused as refused:
                 st.warning(
-                    words.plain(words.named(str(refused), controls.specs)), icon=":material/edit:"
+                    sentences.plain(sentences.named(str(refused), controls.specs)),
+                    icon=":material/edit:",
                 )
     tested = len(registry.exhibits(study.dataset).test_labels)
     st.caption(
         f"Measured on {tested:,} test pictures: give or take"
-        f" {words.give_or_take(words.margin(means[-1][1], tested))} points, and another seed moves"
+        f" {sentences.give_or_take(sentences.margin(means[-1][1], tested))} points, and another seed moves"
         " it about as much. Looking at several networks and taking the best one spends what all of"
         " them spend: see *What is guaranteed* below."
     )
@@ -451,7 +453,7 @@ def draw_bars(
         if name not in finished and found.get("test_accuracy")
     }
     st.plotly_chart(
-        charts.beside(
+        figures.beside(
             done,
             {n: v for n, v in running.items() if n not in done},
             {of(n): c for n, c in colours.items()},
@@ -470,9 +472,9 @@ def draw_promise(members: dict, finished: dict, view: live.View) -> None:
         {
             "": name + (" (diverged)" if found.facts["diverged"] else ""),
             "named correctly, %": f"{100 * found.metrics['test_accuracy']:.2f}",
-            **words.balanced_column(found.metrics),
+            **sentences.balanced_column(found.metrics),
             "ε, by itself": (
-                words.epsilon(found.guarantee.epsilon) if members[name].private else "none"
+                rounding.epsilon(found.guarantee.epsilon) if members[name].private else "none"
             ),
             "σ": rounding.described(found.metrics["noise_multiplier"]),
             "learning rate": f"{found.metrics['learning_rate']:.3g}",
@@ -527,7 +529,7 @@ def show_one() -> None:
     live.follow(studies, draw_one)
     if all(live.look(each).state == "done" for each in studies.values()):
         finished = {who: live.look(each).result for who, each in studies.items()}
-        offered = attacked.panel(controls, study, finished[WHO].guarantee, twin=compare)
+        offered = attacks.panel(controls, study, finished[WHO].guarantee, twin=compare)
         draw_deeper(
             finished,
             (
@@ -633,9 +635,9 @@ def draw_numbers(views: dict[str, live.View]) -> None:
         (
             "∞"
             if endless
-            else words.epsilon(exact)
+            else rounding.epsilon(exact)
             if exact
-            else words.epsilon(spent[-1][1])
+            else rounding.epsilon(spent[-1][1])
             if spent
             else "–"
         ),
@@ -658,9 +660,9 @@ def draw_finished(views: dict[str, live.View], result) -> None:
         if view.result is not None
     }
     st.caption(
-        f"Measured on {tested:,} test pictures{words.balanced(result.metrics)}: give or take"
-        f" {words.give_or_take(words.margin(accuracy, tested))} points, and another seed moves it"
-        f" about as much. Learning rates: {rates[WHO]} {words.WHO[WHO]}"
+        f"Measured on {tested:,} test pictures{sentences.balanced(result.metrics)}: give or take"
+        f" {sentences.give_or_take(sentences.margin(accuracy, tested))} points, and another seed moves it"
+        f" about as much. Learning rates: {rates[WHO]} {text.WHO[WHO]}"
         + (f", {rates['not private']} without" if "not private" in rates else "")
         + ". Training accuracy and loss are measured on the "
         f"first {result.facts['train_accuracy_on']:,} training pictures."
@@ -685,8 +687,8 @@ def draw_deeper(finished: dict, more: dict) -> None:
         "Right and wrong": lambda: draw_examples(result),
         "Loss": lambda: draw_loss(finished),
         "Budget": lambda: draw_budget(result),
-        "The report": lambda: st.markdown(words.DP_TRAINING_REPORT),
-        "Formulas": lambda: st.markdown(words.DP_TRAINING_FORMULAS),
+        "The report": lambda: st.markdown(text.DP_TRAINING_REPORT),
+        "Formulas": lambda: st.markdown(text.DP_TRAINING_FORMULAS),
     }
     panels.deeper(tabs)
     panels.made(study, result, more=more)
@@ -704,7 +706,7 @@ def draw_classes(finished: dict) -> None:
     if fewest:
         st.caption(
             f"The smallest class has {fewest:,} test pictures: differences of less than"
-            f" {words.give_or_take(words.margin(0.9, fewest), 200, 0)} points between two bars may"
+            f" {sentences.give_or_take(sentences.margin(0.9, fewest), 200, 0)} points between two bars may"
             " be chance."
         )
 
@@ -733,7 +735,7 @@ def draw_budget(result) -> None:
         st.caption(
             f"Noise multiplier σ = {rounding.described(result.metrics['noise_multiplier'])}. The"
             " curve is the fast upper bound (RDP); the final ε ="
-            f" {words.epsilon(result.guarantee.epsilon)} comes from the tight accountant (PLD)."
+            f" {rounding.epsilon(result.guarantee.epsilon)} comes from the tight accountant (PLD)."
         )
 
 
@@ -747,7 +749,7 @@ def draw_examples(result) -> None:
                 said = result.facts["wrong"][i] if kind == "wrong" else None
                 column.image(
                     result.pictures[name],
-                    caption=words.plain(f"{said[0]}, is {said[1]}") if said else None,
+                    caption=sentences.plain(f"{said[0]}, is {said[1]}") if said else None,
                     width="stretch",
                     alt=f"A test picture named {'wrongly' if said else 'correctly'}",
                 )

@@ -10,9 +10,10 @@ from engine.core.lab import settings_of
 from engine.datasets import registry, source
 from engine.studies.synthesis.bn_synthesis import SPACES
 from engine.studies.synthesis.student import Student
-from pages.parts import charts, live, panels, words
-from pages.parts.controls import Controls, Look
-from pages.parts.scrubber import scrubber
+from pages.common import live, panels, sentences
+from pages.common.controls import Controls, Look
+from pages.common.scrubber import scrubber
+from pages.synthesis import charts, text
 
 # Report 2, Table 1, on CIFAR-10: ResNet20 on pictures after more and more steps (how many it does
 # not say), and on the original ones.
@@ -115,7 +116,7 @@ studies = teachers | {"pictures": student.synthesis()} | pupils
 try:
     made = live.look(studies["pictures"])
 except source.Missing as missing:  # a file of weights
-    st.error(words.plain(str(missing)), icon=":material/download:")
+    st.error(sentences.plain(str(missing)), icon=":material/download:")
     st.stop()
 live.run_button(studies)
 
@@ -138,7 +139,7 @@ def draw(views: dict[str, live.View]) -> None:
 def draw_film(result) -> None:
     """The gallery from noise to the last step, to drag through."""
     film = {
-        words.after(int(name[5:])): png
+        sentences.after(int(name[5:])): png
         for name, png in sorted(result.pictures.items())
         if name.startswith("film_")
     }
@@ -150,7 +151,7 @@ def draw_film(result) -> None:
     )
     st.caption(
         "Pictures that nobody took, a row for each of:"
-        f" {words.plain(', '.join(result.facts['classes'][:10]))}. Drag to go from noise to step"
+        f" {sentences.plain(', '.join(result.facts['classes'][:10]))}. Drag to go from noise to step"
         f" {student.steps}."
     )
 
@@ -188,7 +189,7 @@ def draw_gallery(view: live.View) -> None:
             alt="A row of pictures for each class, as they are now",
         )
         step = view.curves["label_loss"][-1][0] if view.curves.get("label_loss") else 0
-        st.caption(f"{words.after(round(step)).capitalize()}.")
+        st.caption(f"{sentences.after(round(step)).capitalize()}.")
     else:
         st.image(
             student.sample(), width="stretch", alt=f"Some training pictures of {student.dataset}"
@@ -232,7 +233,9 @@ def draw_students(views: dict[str, live.View]) -> None:
         levels |= {f"a student of {student.images:,} real pictures": done["real pictures"]}
     if len(done) == len(pupils):
         draw_answer(done)
-        if told := words.balanced(views[f"hard labels, {student.kept[-1]} steps"].result.metrics):
+        if told := sentences.balanced(
+            views[f"hard labels, {student.kept[-1]} steps"].result.metrics
+        ):
             st.caption(f"The one with hard labels{told}.")
     st.plotly_chart(
         charts.students(found, learning, levels, student.chance(), student.kept[-1]),
@@ -318,7 +321,7 @@ def draw_given_away(result) -> None:
                 " labels, a point a snapshot"
             ),
         )
-        margin = 100 * words.margin_of_ranks(result.facts["asked"], result.facts["asked"])
+        margin = 100 * text.margin_of_ranks(result.facts["asked"], result.facts["asked"])
         st.caption(
             "An attacker who has the made-up pictures and the teacher holds two real pictures, one"
             " from the training data and one not, and says that the one nearer to a made-up"
@@ -371,7 +374,7 @@ def draw_finished(result) -> None:
     }
     panels.warnings({"the pictures": result} | pupils_done, said=result.facts["doubts"])
     if not result.facts["doubts"]:
-        st.markdown(words.told_apart(result.metrics, result.guarantee))
+        st.markdown(text.told_apart(result.metrics, result.guarantee))
     panels.odds(
         result.guarantee,
         "An attacker wants to know whether your picture was among those that the teacher learned"
@@ -382,9 +385,9 @@ def draw_finished(result) -> None:
     panels.guarantee(result.guarantee)
     panels.deeper(
         {
-            "What would give a promise": lambda: st.markdown(words.SYNTHESIS_PROMISE),
+            "What would give a promise": lambda: st.markdown(text.SYNTHESIS_PROMISE),
             "The report": draw_report,
-            "Formulas": lambda: st.markdown(words.SYNTHESIS_FORMULAS),
+            "Formulas": lambda: st.markdown(text.SYNTHESIS_FORMULAS),
         }
     )
     also = {
@@ -403,7 +406,7 @@ def draw_finished(result) -> None:
 
 def draw_report() -> None:
     """The report's Table 1 beside ours."""
-    st.markdown(words.SYNTHESIS_REPORT)
+    st.markdown(text.SYNTHESIS_REPORT)
     last = {name: live.look(study, remembered=True).result for name, study in pupils.items()}
     ours = [
         {

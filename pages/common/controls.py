@@ -20,7 +20,7 @@ from engine.core import parameters
 from engine.core.parameters import Spec
 from engine.core.study import Refused, Study, build, fitted, parse
 from engine.datasets import folder, registry, source
-from pages.parts import words
+from pages.common import sentences
 
 T = TypeVar("T")
 MOST_NAMES = 5  # of an address that are none of the page's, told by name
@@ -296,7 +296,7 @@ class Controls:
         for sentence in said:
             if sentence not in self.told:
                 st.info(
-                    words.plain(words.named(f"{sentence}.", self.specs)),
+                    sentences.plain(sentences.named(f"{sentence}.", self.specs)),
                     icon=":material/fit_screen:",
                 )
             self.told.add(sentence)
@@ -323,11 +323,11 @@ class Controls:
         try:
             notes = registry.exhibits(study.dataset).notes
         except source.Missing as missing:
-            st.error(words.plain(str(missing)), icon=":material/folder_off:")
+            st.error(sentences.plain(str(missing)), icon=":material/folder_off:")
             st.stop()
         self.told.add(study.dataset)
         for note in notes:
-            st.info(words.plain(f"{study.dataset}: {note}"), icon=":material/folder:")
+            st.info(sentences.plain(f"{study.dataset}: {note}"), icon=":material/folder:")
 
     def checked(self, check: Callable[[], T], what: str = "data") -> T:
         """What `check` gives; the page ends where it refuses how values stand together, with the
@@ -348,7 +348,7 @@ class Controls:
                 f"Nothing can run with these settings: see *{self.specs[refused.field].title}*"
                 " above."
                 if refused.field in self.specs
-                else words.plain(str(refused))
+                else sentences.plain(str(refused))
             )
             st.error(where, icon=":material/edit:")
             st.stop()
@@ -359,7 +359,9 @@ class Controls:
     def complain(self, name: str = "") -> None:
         """Show what was wrong with a field, or with the URL as a whole."""
         if message := st.session_state.get(self.slot(name, "!")):
-            st.warning(words.plain(words.named(message, self.specs)), icon=":material/edit:")
+            st.warning(
+                sentences.plain(sentences.named(message, self.specs)), icon=":material/edit:"
+            )
 
     # --- widgets ----------------------------------------------------------------------------------
 
@@ -646,7 +648,7 @@ class Controls:
         self.complain(name)
         if passed := folder.unnamed():
             st.caption(
-                words.plain(
+                sentences.plain(
                     f"Passed over: {', '.join(passed[:3])}{' …' if len(passed) > 3 else ''}."
                     f" {folder.NAMES[0].upper()}{folder.NAMES[1:]}."
                 )
@@ -656,11 +658,11 @@ class Controls:
             told = chosen.how if chosen else f"There is no data set {self.value(name)} here."
             if chosen and chosen.damaged:
                 st.error(
-                    words.plain(str(source.Unusable(chosen.name, told))),
+                    sentences.plain(str(source.Unusable(chosen.name, told))),
                     icon=":material/folder_off:",
                 )
             else:
-                st.info(words.plain(told), icon=":material/download:")
+                st.info(sentences.plain(told), icon=":material/download:")
             self.missing = True
 
 
@@ -674,7 +676,7 @@ def unread() -> None:
     if names := list(st.query_params.to_dict()):
         shown = ", ".join(name[:40] for name in names[:MOST_NAMES])
         st.warning(
-            words.plain(
+            sentences.plain(
                 f"This page has no settings: {shown} in its address "
                 f"{'is' if len(names) == 1 else 'are'} not used."
             ),

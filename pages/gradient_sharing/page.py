@@ -9,10 +9,11 @@ from engine.datasets import registry, source, uploads
 from engine.studies.gradient_sharing.arms import Arms
 from engine.studies.gradient_sharing.gradient_sharing import ARMS, SHOWN_PHONES, GradientSharing
 from engine.studies.gradient_sharing.inversion import Inversion
-from pages.parts import charts, live, panels, words
-from pages.parts.controls import Controls, Look
-from pages.parts.diagram import diagram
-from pages.parts.scrubber import scrubber
+from pages.common import figures, live, panels, sentences
+from pages.common.controls import Controls, Look
+from pages.common.scrubber import scrubber
+from pages.gradient_sharing import charts, text
+from pages.gradient_sharing.diagram import diagram
 
 SHOWN = {
     "arms": "How much to share",
@@ -153,13 +154,13 @@ with st.expander(
 shown = controls.look("shown", "Show", SHOWN, required=True)[0]
 
 if controls.missing:
-    st.info(words.plain(lacking(controls.value("dataset"))), icon=":material/download:")
+    st.info(sentences.plain(lacking(controls.value("dataset"))), icon=":material/download:")
 study = controls.ready()
 exhibited = registry.exhibits(study.dataset)
 controls.checked(lambda: study.check(exhibited))
 promise = controls.checked(study.guarantee, "promise")
 told.markdown(
-    words.user_level(
+    text.user_level(
         promise, study.plan(), study.rounds, study.participants, study.noised_by == "phone"
     )
 )
@@ -215,7 +216,7 @@ def draw_together(members: dict, view: live.View) -> None:
                 config={"displayModeBar": False},
                 alt="Accuracy day by day, a line for each arm",
             )
-            if why := words.dip(accuracy.get(chosen(members), []), study.optimizer, private):
+            if why := text.dip(accuracy.get(chosen(members), []), study.optimizer, private):
                 st.caption(why)
         else:
             st.image(study.sample(), width="stretch", alt="Some of the pictures on the phones")
@@ -235,15 +236,15 @@ def draw_phones(members: dict, found: dict, curves: dict, running: bool) -> None
     sent = [[int(each[day]) for each in codes] for day in days]
     accuracy = dict(curve.get("test_accuracy", []))
     named = [
-        f"{words.per_hundred(accuracy[day])} of 100" if day in accuracy else ""
-        for day in (0, *days)
+        f"{text.per_hundred(accuracy[day])} of 100" if day in accuracy else "" for day in (0, *days)
     ]
     told_ = [
-        words.day(int(day), study.rounds, codes_, accuracy.get(day), study.participants)
+        text.day(int(day), study.rounds, codes_, accuracy.get(day), study.participants)
         for day, codes_ in zip((0, *days), ([0] * count, *sent))
     ]
     sizes = {
-        str(code): words.size(code) for code in {code for day in sent for code in day if code > 0}
+        str(code): sentences.size(code)
+        for code in {code for day in sent for code in day if code > 0}
     }
     title = f"Sharing {'with ' if shown == 'noises' else ''}{name}"
     st.markdown(
@@ -294,7 +295,7 @@ def draw_found(members: dict, found: dict) -> None:
     )
     with st.expander("All numbers", icon=":material/table_chart:"):
         st.dataframe(
-            [{"": name, **words.sharing(m, study.participants)} for name, m in metrics.items()],
+            [{"": name, **text.sharing(m, study.participants)} for name, m in metrics.items()],
             hide_index=True,
         )
         st.caption(
@@ -308,7 +309,7 @@ def draw_found(members: dict, found: dict) -> None:
                 else ""
             )
             + f"With {len(exhibited.test_labels):,} test pictures, an accuracy is known to within"
-            f" {words.give_or_take(words.margin(metrics[chosen(members)]['test_accuracy'], len(exhibited.test_labels)))}"
+            f" {sentences.give_or_take(sentences.margin(metrics[chosen(members)]['test_accuracy'], len(exhibited.test_labels)))}"
             " points; another seed moves it besides."
         )
     draw_promise(members, found)
@@ -317,7 +318,7 @@ def draw_found(members: dict, found: dict) -> None:
 def draw_arms(members: dict, found: dict, metrics: dict) -> None:
     """Accuracy against bytes: report 5's question."""
     st.markdown(
-        words.shared(
+        text.shared(
             metrics, chosen(members), study.participants, study.rounds, len(exhibited.test_labels)
         )
     )
@@ -342,7 +343,7 @@ def draw_arms(members: dict, found: dict, metrics: dict) -> None:
     st.caption(
         "Up and left is better: more learned from fewer bytes. The star: what one phone's pictures"
         " would weigh, and what all of them together teach. "
-        + words.cheap({name: metrics[name]["bytes"] for name in shared}, metrics[CENTRAL]["bytes"])
+        + text.cheap({name: metrics[name]["bytes"] for name in shared}, metrics[CENTRAL]["bytes"])
     )
 
 
@@ -462,7 +463,7 @@ def draw_table(views: dict[str, live.View]) -> None:
     }
     if done or running:
         st.plotly_chart(
-            charts.beside(
+            figures.beside(
                 done,
                 running,
                 dict.fromkeys(views, "not private"),
@@ -593,7 +594,7 @@ if raw is not None:
             uploads.decode(raw.getvalue(), size=shape[0], channels=shape[2], invert=shape[2] == 1)
         )
     except uploads.Refused as refused:
-        st.error(words.plain(str(refused)), icon=":material/broken_image:")
+        st.error(sentences.plain(str(refused)), icon=":material/broken_image:")
         st.stop()
 controls.checked(lambda: attack.pick(exhibited), "picture")
 live.run_button({"the attack": attack}, "Rebuild", unknown="")
@@ -621,7 +622,7 @@ def draw_attack(views: dict[str, live.View]) -> None:
         with now:
             scrubber(
                 {
-                    words.after(int(name[5:])): png
+                    sentences.after(int(name[5:])): png
                     for name, png in sorted(view.pictures.items())
                     if name.startswith("film_")
                 },
@@ -664,7 +665,7 @@ def draw_defences(views: dict[str, live.View]) -> None:
                 st.caption(
                     f"**{name}**"
                     + (
-                        words.defended(view.result.metrics, view.result.guarantee)
+                        text.defended(view.result.metrics, view.result.guarantee)
                         if view.result
                         else ""
                     )
@@ -681,7 +682,7 @@ live.follow({"the attack": attack}, draw_attack)
 result = live.look(attack).result
 if result is not None:
     m = result.metrics
-    st.markdown(words.rebuilt(m, result.facts, raw is not None))
+    st.markdown(text.rebuilt(m, result.facts, raw is not None))
     panels.warnings({"": result})
     for column, (title, value, help_) in zip(
         st.columns(4),
@@ -701,12 +702,12 @@ if result is not None:
             ),
             (
                 "Uploaded",
-                f"{words.size(m['bytes'])}",
+                f"{sentences.size(m['bytes'])}",
                 f"{m['sent']:,.0f} of {m['gradients']:,.0f} gradients.",
             ),
             (
                 "Noise, compared with the gradients",
-                f"{words.times(m['noise_to_signal'])} ×",
+                f"{sentences.times(m['noise_to_signal'])} ×",
                 "Expected length of the noise over the length of what was sent.",
             ),
         ),
@@ -720,8 +721,8 @@ if result is not None:
     panels.guarantee(result.guarantee)
 panels.deeper(
     {
-        "The report": lambda: st.markdown(words.SHARING_REPORT),
-        "Formulas": lambda: st.markdown(words.SHARING_FORMULAS),
+        "The report": lambda: st.markdown(text.SHARING_REPORT),
+        "Formulas": lambda: st.markdown(text.SHARING_FORMULAS),
     }
 )
 if result is not None:

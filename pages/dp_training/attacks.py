@@ -14,8 +14,9 @@ from engine.datasets import registry
 from engine.studies.dp_training.audit import Audit
 from engine.studies.dp_training.dp_training import DPTraining
 from engine.studies.dp_training.membership import SHADOWS, Membership
-from pages.parts import charts, live, panels, words
-from pages.parts.controls import Controls
+from pages.common import live, panels, sentences
+from pages.common.controls import Controls
+from pages.dp_training import charts, text
 
 AUDIT, ATTACK, TWIN = "the audit", "the attack", "the attack without privacy"
 ALL = "all"
@@ -66,9 +67,9 @@ def possible(studies: dict[str, Study]) -> dict[str, Study]:
         except Refused as refused:
             if refused.field == "dataset":
                 st.info(
-                    words.plain(
+                    sentences.plain(
                         f"{who[0].upper()}{who[1:]} cannot run:"
-                        f" {words.named(str(refused), parameters.specs(type(study)))}."
+                        f" {sentences.named(str(refused), parameters.specs(type(study)))}."
                     ),
                     icon=":material/groups:",
                 )
@@ -91,7 +92,7 @@ def settings(controls: Controls, member: DPTraining, audited: bool, attacked: bo
         cheat = controls.value("cheat")
         controls.choice("cheat", beside=True)
         st.caption(
-            words.CHEATS[cheat]
+            text.CHEATS[cheat]
             + (
                 " The attacker is shown against the honest training: the cheat concerns the auditor"
                 " alone."
@@ -135,7 +136,7 @@ def draw(views: dict[str, live.View], promise: Guarantee) -> None:
     }
     if attacks:
         st.markdown(
-            words.tied(
+            text.tied(
                 promise,
                 {who: result.metrics for who, result in attacks.items()},
                 views[AUDIT].study.cheat if AUDIT in views else "none",
@@ -189,20 +190,20 @@ def draw_audit(view: live.View) -> None:
         config={"displayModeBar": False},
         alt=(
             f"An axis of ε: at least {rounding.floor(found.metrics['floor'])} was shown, at most"
-            f" {words.epsilon(found.metrics['ceiling'])} promised"
+            f" {rounding.epsilon(found.metrics['ceiling'])} promised"
         ),
     )
-    st.markdown(words.audited(found.metrics, found.facts, view.study.cheat, view.study.delta))
+    st.markdown(text.audited(found.metrics, found.facts, view.study.cheat, view.study.delta))
     panels.warnings({"": found})
     st.markdown(
         "Each promise of the method, tested by itself:\n"
         + "\n".join(
-            f"- {check['name']}: **{words.kept(check)}**  \n "
-            f" :small[{words.plain(check['measured'])}]"
+            f"- {check['name']}: **{text.kept(check)}**  \n "
+            f" :small[{sentences.plain(check['measured'])}]"
             for check in found.facts["checks"]
         )
     )
-    st.caption(words.powers(found.facts))
+    st.caption(text.powers(found.facts))
     with st.expander("How floor and ceiling grew"):
         st.plotly_chart(
             charts.floor_and_ceiling(found.curves),
@@ -243,9 +244,9 @@ def draw_attack(attacks: dict[str, Result], promise: Guarantee) -> None:
             " are guaranteed"
         ),
     )
-    st.markdown(words.attacked({who: result.metrics for who, result in attacks.items()}))
+    st.markdown(text.attacked({who: result.metrics for who, result in attacks.items()}))
     st.caption(
-        words.shadowed(
+        text.shadowed(
             {who: result.metrics for who, result in attacks.items()},
             bounded=any("bound_any" in result.arrays for result in attacks.values()),
         )
@@ -260,8 +261,8 @@ def draw_surest(attacks: dict[str, Result]) -> None:
         st.image(
             result.pictures["surest_of"],
             width="stretch",
-            caption=words.WHO[who].capitalize(),
-            alt=f"Ten training pictures, {words.WHO[who]}: {', '.join(result.facts['surest_of'])}",
+            caption=text.WHO[who].capitalize(),
+            alt=f"Ten training pictures, {text.WHO[who]}: {', '.join(result.facts['surest_of'])}",
         )
 
 
@@ -278,7 +279,7 @@ def draw_exact(views: dict[str, live.View]) -> None:
                 (
                     view.study.TITLE
                     if isinstance(view.study, Audit)
-                    else f"Membership, {words.WHO[who_of(view.study)]}"
+                    else f"Membership, {text.WHO[who_of(view.study)]}"
                 ),
             )
             st.markdown(f"**{name}**")
@@ -294,7 +295,7 @@ def draw_exact(views: dict[str, live.View]) -> None:
                     },
                     {
                         "": "ceiling on ε",
-                        "value": words.at_most(metrics["ceiling"]),
+                        "value": rounding.at_most(metrics["ceiling"]),
                         "how": "PLD accountant, rounded up",
                     },
                 ]
@@ -355,7 +356,7 @@ def panel_of_series(
         if member.private and member.noise_multiplier != 0
     }
     told = lambda name: (
-        f"{name}: ε = {words.epsilon(finished[name].guarantee.epsilon)}, audit and attack"
+        f"{name}: ε = {rounding.epsilon(finished[name].guarantee.epsilon)}, audit and attack"
         if name in audited
         else f"{name}: attack"
     )
@@ -410,7 +411,7 @@ def draw_all(views: dict[str, live.View], cheat: str) -> None:
         if any(check["blind"] and check["error"] == cheat for check in result.facts["checks"])
     ]
     st.markdown(
-        words.audited_all(
+        text.audited_all(
             {name: result.metrics for name, result in found.items()}, blind, len(views), cheat
         )
     )
@@ -419,7 +420,7 @@ def draw_all(views: dict[str, live.View], cheat: str) -> None:
         [
             {
                 "": name,
-                "promised, at most": words.at_most(result.metrics["ceiling"]),
+                "promised, at most": rounding.at_most(result.metrics["ceiling"]),
                 "shown, at least": rounding.at_least(result.metrics["floor"]),
                 "guesses right": (
                     f"{result.metrics['right']:,.0f} of {result.metrics['guesses']:,.0f}"

@@ -10,8 +10,8 @@ from engine.studies.fidelity.gan import GAN
 from engine.studies.gradient_sharing.inversion import Inversion
 from engine.studies.noise.noise import STRIP, Noise
 from engine.studies.synthesis.bn_synthesis import BNSynthesis
-from pages.parts import live, words
-from pages.parts.controls import unread
+from pages.common import live, sentences
+from pages.common.controls import unread
 
 st.title("See what privacy costs, and what it buys", anchor=False)
 st.markdown(
@@ -38,9 +38,9 @@ with st.container(border=True):
         example = Noise(epsilon=budget)
         images = registry.exhibits(example.dataset)
         release = example.release(*example.pick(images), images.classes)
-        odds = words.how_often(release.metrics["odds_picture"])
+        odds = sentences.how_often(release.metrics["odds_picture"])
         st.markdown(
-            f"Noise **{words.times(release.metrics['noise_norm'])} times** as strong as the picture"
+            f"Noise **{sentences.times(release.metrics['noise_norm'])} times** as strong as the picture"
             " itself. Attackers who know that it is one of two pictures, and flip a coin, are"
             f" right 50 times in 100. Seeing this, they {odds}."
         )
@@ -75,7 +75,7 @@ def draw(views: dict[str, live.View]) -> None:
             "What does noise do to one picture, what can an attacker still tell, and what can a"
             " network still learn? Take a picture of your own."
         )
-        st.page_link("noise.py", label="Drown a picture", icon=":material/grain:")
+        st.page_link("noise/page.py", label="Drown a picture", icon=":material/grain:")
     with second.container(border=True, height="stretch"):
         st.subheader("Clustering", anchor=False)
         if card(
@@ -93,7 +93,7 @@ def draw(views: dict[str, live.View]) -> None:
             "Can a machine sort noised pictures that nobody has labelled? Two methods, and what the"
             " report got wrong."
         )
-        st.page_link("clustering.py", label="Sort pictures", icon=":material/bubble_chart:")
+        st.page_link("clustering/page.py", label="Sort pictures", icon=":material/bubble_chart:")
     with fourth.container(border=True, height="stretch"):
         st.subheader("Synthesis", anchor=False)
         # a minute and a half: shown once somebody has run it, not computed for this card
@@ -120,7 +120,7 @@ def draw(views: dict[str, live.View]) -> None:
             " away, and what would make them private?"
         )
         st.page_link(
-            "synthesis.py", label="Make pictures out of noise", icon=":material/auto_awesome:"
+            "synthesis/page.py", label="Make pictures out of noise", icon=":material/auto_awesome:"
         )
     with fifth.container(border=True, height="stretch"):
         fidelity()
@@ -136,7 +136,7 @@ def draw(views: dict[str, live.View]) -> None:
             result = views["DP training"].result
             st.caption(
                 f"Learned in {views['DP training'].seconds:.1f} s at ε ="
-                f" {words.epsilon(result.guarantee.epsilon)}:"
+                f" {rounding.epsilon(result.guarantee.epsilon)}:"
                 f" {100 * result.metrics['test_accuracy']:.0f} of 100 new digits named correctly"
                 " after two epochs. Framed: named wrongly."
             )
@@ -144,7 +144,9 @@ def draw(views: dict[str, live.View]) -> None:
             "Can a network learn from thousands of people and remember none of them? Watch it learn"
             " while its privacy budget is spent."
         )
-        st.page_link("dp_training.py", label="Train under privacy", icon=":material/show_chart:")
+        st.page_link(
+            "dp_training/page.py", label="Train under privacy", icon=":material/show_chart:"
+        )
 
 
 def fidelity() -> None:
@@ -168,7 +170,7 @@ def fidelity() -> None:
         "Does a machine that draws give away the pictures it learned from? Watch three of them"
         " learn, catch one that copies, and see which metrics notice."
     )
-    st.page_link("fidelity.py", label="Watch them learn", icon=":material/compare:")
+    st.page_link("fidelity/page.py", label="Watch them learn", icon=":material/compare:")
 
 
 def gradient_sharing() -> None:
@@ -197,7 +199,7 @@ def gradient_sharing() -> None:
         "Phones learn together and send gradients instead of pictures. Watch twenty of them, count"
         " what they send, and see what one upload still shows."
     )
-    st.page_link("gradient_sharing.py", label="Watch phones learn", icon=":material/share:")
+    st.page_link("gradient_sharing/page.py", label="Watch phones learn", icon=":material/share:")
 
 
 def card(view: live.View, picture: str, alt: str) -> bool:
@@ -219,6 +221,6 @@ live.follow(cards, draw)
 stats = live.services().store.stats()
 st.caption(
     f"Everything here is computed on this machine, and kept: {stats.entries} stored values,"
-    f" {words.size(stats.bytes)} of at most {words.size(stats.limit)}. Nothing that you upload is"
+    f" {sentences.size(stats.bytes)} of at most {sentences.size(stats.limit)}. Nothing that you upload is"
     " stored."
 )

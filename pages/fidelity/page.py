@@ -6,14 +6,16 @@ import math
 
 import streamlit as st
 
+from engine.core import rounding
 from engine.core.lab import settings_of
 from engine.datasets import registry
 from engine.studies.fidelity.fidelity import CONTROLS, GENERATORS, Fidelity
 from engine.studies.fidelity.real_features import EXTRACTORS
 from engine.studies.fidelity.side_by_side import SideBySide
-from pages.parts import charts, live, panels, words
-from pages.parts.controls import Controls, Look
-from pages.parts.scrubber import scrubber
+from pages.common import live, panels, sentences
+from pages.common.controls import Controls, Look
+from pages.common.scrubber import scrubber
+from pages.fidelity import charts, text
 
 SPACES = {"pixels": "by pixels", "features": "by what the network sees"}
 RELEASED = {
@@ -155,7 +157,7 @@ def draw_growing(views: dict[str, live.View]) -> None:
                     shown_[name], width="stretch", alt=f"Pictures made by the {name} as of now"
                 )
             st.caption(
-                words.grown(curves[name], members_steps(number))
+                text.grown(curves[name], members_steps(number))
                 if shown_[name]
                 else "Waits for its turn."
             )
@@ -202,13 +204,13 @@ def draw_films(found: dict) -> None:
     """Each generator from its first step to its last, to drag through."""
     for column, (name, result) in zip(st.columns(3), found.items()):
         film = {
-            words.after(int(frame[5:])): png
+            sentences.after(int(frame[5:])): png
             for frame, png in sorted(result.pictures.items())
             if frame.startswith("film_")
         }
         with column:
             promise = (
-                f"ε = {words.epsilon(result.guarantee.epsilon)}"
+                f"ε = {rounding.epsilon(result.guarantee.epsilon)}"
                 if result.guarantee.epsilon is not None
                 else "nothing promised"
             )
@@ -250,7 +252,7 @@ def draw_measured(views: dict[str, live.View]) -> None:
     metrics = {name: result.metrics for name, result in found.items()}
     if len(found) == len(sets):
         st.subheader("How good are they, and are they copies?", anchor=False)
-        st.markdown(words.copied(metrics, tuple(generators)))
+        st.markdown(text.copied(metrics, tuple(generators)))
     names = list(charts.PANELS)
     for column, some, alt in zip(
         st.columns(2),
@@ -263,11 +265,11 @@ def draw_measured(views: dict[str, live.View]) -> None:
             config={"displayModeBar": False},
             alt=f"{alt} for each set of pictures",
         )
-    st.caption(words.sets(study.extractor, study.samples))
+    st.caption(text.sets(study.extractor, study.samples))
     panels.warnings(found)
     with st.expander("All numbers", icon=":material/table_chart:"):
         st.dataframe(
-            [{"Pictures": name, **words.measured(m)} for name, m in metrics.items()],
+            [{"Pictures": name, **text.measured(m)} for name, m in metrics.items()],
             hide_index=True,
         )
         st.caption(
@@ -346,9 +348,9 @@ def draw_finished(found: dict) -> None:
     panels.guarantee(promise)
     panels.deeper(
         {
-            "Where MiFID misleads": lambda: st.markdown(words.MIFID),
+            "Where MiFID misleads": lambda: st.markdown(text.MIFID),
             "The report": draw_report,
-            "Formulas": lambda: st.markdown(words.FIDELITY_FORMULAS),
+            "Formulas": lambda: st.markdown(text.FIDELITY_FORMULAS),
         }
     )
     more = {
@@ -368,7 +370,7 @@ def draw_finished(found: dict) -> None:
 
 def draw_report() -> None:
     """Report 4's table with our columns, its mistake and without."""
-    st.markdown(words.FIDELITY_REPORT)
+    st.markdown(text.FIDELITY_REPORT)
     rows = [
         {
             "Pictures": f"the report: {name}",
@@ -383,9 +385,9 @@ def draw_report() -> None:
             {
                 "Pictures": f"ours: {name}",
                 "Fréchet distance, as published": f"{m['published_frechet_distance']:.2f}",
-                "MiFID, as published": words.large(m.get("published_mifid", math.nan)),
+                "MiFID, as published": text.large(m.get("published_mifid", math.nan)),
                 "Fréchet distance, corrected": f"{m['corrected_frechet_distance']:.2f}",
-                "MiFID, corrected": words.large(m.get("corrected_mifid", math.nan)),
+                "MiFID, corrected": text.large(m.get("corrected_mifid", math.nan)),
                 "n": f"{m['published_pictures']:,}",
             }
         )

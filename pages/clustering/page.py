@@ -6,8 +6,9 @@ from engine.core import rounding
 from engine.datasets import registry
 from engine.studies.clustering.iic import IIC
 from engine.studies.clustering.kmeans_labels import KMeansLabels
-from pages.parts import charts, live, panels, words
-from pages.parts.controls import Controls, Look
+from pages.clustering import charts, text
+from pages.common import live, panels, sentences
+from pages.common.controls import Controls, Look
 
 REPORT_SET = (150.0, 2000.0, 3000.0, 5000.0, 200_000.0)  # the budgets of report 1's figure 4
 # Matched error at the end of its curves, read off that figure; raw: 0.055.
@@ -186,7 +187,7 @@ def draw_iic(view: live.View) -> None:
 def stands_for(result) -> str:
     """Which class each row of the pictures stands for, from the top."""
     found = sorted(int(c) for c in result.arrays["matching"] if c >= 0)
-    names = ", ".join(words.plain(result.facts["classes"][c]) for c in found[:12])
+    names = ", ".join(sentences.plain(result.facts["classes"][c]) for c in found[:12])
     return f"From the top they stand for {names}{' …' if len(found) > 12 else ''}. "
 
 
@@ -215,7 +216,7 @@ def draw_numbers(result) -> None:
         help="Test pictures, by the matching found on the training pictures.",
     )
     st.caption(
-        f"Matched on the training pictures{words.balanced(result.metrics, 'matched_accuracy')}. NMI"
+        f"Matched on the training pictures{sentences.balanced(result.metrics, 'matched_accuracy')}. NMI"
         f" {result.metrics['nmi']:.3f} · ARI {result.metrics['ari']:.3f}: how much heaps and"
         " classes tell of each other, without any matching; 1 is all, 0 nothing."
     )
@@ -233,7 +234,7 @@ def draw_budgets(views: dict[str, live.View]) -> None:
         rows.append(
             {
                 "ε (named)": rounding.chosen(epsilon),
-                "ε (earned)": words.epsilon(iic.earned(epsilon, view.study.release_count)),
+                "ε (earned)": rounding.epsilon(iic.earned(epsilon, view.study.release_count)),
                 "matched error": (
                     "not run"
                     if not view.result
@@ -285,8 +286,8 @@ def draw_finished(views: dict[str, live.View]) -> None:
         {
             "Heaps and classes": lambda: draw_confusion(done),
             "What is charged": draw_charged,
-            "The report": lambda: st.markdown(words.CLUSTERING_REPORT),
-            "Formulas": lambda: st.markdown(words.CLUSTERING_FORMULAS),
+            "The report": lambda: st.markdown(text.CLUSTERING_REPORT),
+            "Formulas": lambda: st.markdown(text.CLUSTERING_FORMULAS),
         }
     )
     panels.made(view.study, result)
@@ -320,10 +321,10 @@ def draw_charged() -> None:
     chosen = {True: "**This is what runs here.**", False: "Not what runs here."}
     st.markdown(
         "- **One noise draw a picture** (corrected): it leaves its phone noised once, and all"
-        f" copies are made of that. ε = **{words.epsilon(once.earned(once.epsilon))}**."
+        f" copies are made of that. ε = **{rounding.epsilon(once.earned(once.epsilon))}**."
         f" {chosen[iic.releases == 'corrected']}\n- **Fresh noise for each transformed copy** (as"
         f" published): **{count:,} releases** with these settings, together ε ="
-        f" **{words.epsilon(fresh.earned(fresh.epsilon, count))}**; the report charged one. Many"
+        f" **{rounding.epsilon(fresh.earned(fresh.epsilon, count))}**; the report charged one. Many"
         " noisy copies of one picture can be averaged, and the noise fades."
         f" {chosen[iic.releases == 'as_published']}"
     )

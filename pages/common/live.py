@@ -24,7 +24,7 @@ from engine.core.lab import expected_seconds, load, open_store
 from engine.core.study import Phase, Picture, Point, Result, Study, key
 from engine.datasets import imaging, source
 from engine.runtime.runner import ENDED, Run, Runner
-from pages.parts import words
+from pages.common import sentences
 
 TICK = 0.7  # seconds between two looks at a running study
 REMEMBERED = 64  # results kept in memory
@@ -72,7 +72,7 @@ async def lifespan(app):
 
 def _load_slow_packages() -> None:
     """What the first visitor would otherwise wait for: 0.8 s of imports, measured."""
-    import pages.parts.panels  # noqa: F401  plotly and pandas
+    import pages.common.panels  # noqa: F401  plotly and pandas
 
     imaging.psnr(np.zeros((8, 8, 1), np.uint8), np.ones((8, 8, 1), np.uint8))  # skimage and scipy
 
@@ -165,7 +165,7 @@ def _tick(studies: dict[str, Study], draw: Callable[[dict[str, View]], None]) ->
     try:
         views = _look_all(studies)
     except source.Missing as missing:  # its pictures are gone, or have changed, while it runs
-        st.error(words.plain(str(missing)), icon=":material/folder_off:")
+        st.error(sentences.plain(str(missing)), icon=":material/folder_off:")
         return
     draw(views)
     if not any(v.state in ("queued", "running") for v in views.values()):
@@ -220,7 +220,9 @@ def estimate(studies: list[Study], unknown: str = QUICK) -> str:
     """How long the studies will take on this machine, or that nobody knows yet."""
     known = [expected_seconds(services().store, s) for s in studies]
     if all(k is not None for k in known):
-        return f"Takes {words.seconds(sum(known))}, by the last run of this kind on this machine."
+        return (
+            f"Takes {sentences.seconds(sum(known))}, by the last run of this kind on this machine."
+        )
     guessed = [
         study.typical() if seconds is None else seconds for study, seconds in zip(studies, known)
     ]
@@ -233,7 +235,7 @@ def estimate(studies: list[Study], unknown: str = QUICK) -> str:
     )
     return (
         "Not run here yet. On two processor cores it would take"
-        f" {words.seconds(sum(guessed))}.{far}"
+        f" {sentences.seconds(sum(guessed))}.{far}"
     )
 
 
@@ -268,7 +270,7 @@ def _ends(views: dict[str, View]) -> None:
             message = (
                 STOPPED
                 if view.state == "cancelled" and len(views) > FEW
-                else words.named(view.message, parameters.specs(type(view.study)))
+                else sentences.named(view.message, parameters.specs(type(view.study)))
             )
             said.setdefault((view.state, message), []).append(who)
     for (state, message), names in said.items():
@@ -283,7 +285,7 @@ def _ends(views: dict[str, View]) -> None:
             if state == "failed"
             else (st.info, ":material/stop_circle:")
         )
-        show(f"**{name}**: {words.plain(message)}", icon=icon)
+        show(f"**{name}**: {sentences.plain(message)}", icon=icon)
 
 
 def _cancel(studies: list[Study]) -> None:
@@ -319,7 +321,7 @@ def _one_bar(views: dict[str, View]) -> None:
     left = sum(
         view.seconds_left or 0.0 for view in views.values() if view.state == "running"
     ) + sum(filter(None, expected))
-    told = f", {words.seconds(left)} left" if left and None not in expected else ""
+    told = f", {sentences.seconds(left)} left" if left and None not in expected else ""
     phase = views[running[0]].phase if running else None
     now = (
         f"; now {running[0]}{f' ({phase.name})' if phase else ''}"
@@ -343,6 +345,6 @@ def _bar(who: str, view: View) -> None:
         st.progress(0.0, text=f"**{name}**: waiting for its turn ({ahead})")
         return
     phase = view.phase or Phase("starting")
-    left = f", {words.seconds(view.seconds_left)} left" if view.seconds_left is not None else ""
+    left = f", {sentences.seconds(view.seconds_left)} left" if view.seconds_left is not None else ""
     done = min(1.0, phase.done / phase.total) if phase.total else 0.0
     st.progress(done, text=f"**{name}**: {phase.name}{left}")

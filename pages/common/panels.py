@@ -13,7 +13,7 @@ import streamlit as st
 from engine.core import rounding
 from engine.core.lab import command
 from engine.core.study import Guarantee, Result, Study
-from pages.parts import charts, words
+from pages.common import figures, sentences
 
 
 def odds(guarantee: Guarantee, question: str, blind: str, seeing: str) -> None:
@@ -22,18 +22,18 @@ def odds(guarantee: Guarantee, question: str, blind: str, seeing: str) -> None:
     """
     st.subheader("What it means for a person in the data", anchor=False)
     left, right = st.columns([1, 1], vertical_alignment="center")
-    left.markdown(f"{question} {words.odds(guarantee, blind, seeing)}")
+    left.markdown(f"{question} {sentences.odds(guarantee, blind, seeing)}")
     if guarantee.odds_mechanism is not None:
-        n = words.of_hundred(guarantee.odds_mechanism)
+        n = rounding.of_hundred(guarantee.odds_mechanism)
         right.image(
-            charts.crowd(n),
+            figures.crowd(n),
             width="stretch",
             alt=(
                 f"100 small figures, {n} of them marked: in so many of 100 cases the attacker is"
                 " right at most."
             ),
         )
-        left.caption(words.odds_detail(guarantee))
+        left.caption(sentences.odds_detail(guarantee))
 
 
 def warnings(found: dict[str, Result], said: Collection[str] = ()) -> None:
@@ -42,11 +42,11 @@ def warnings(found: dict[str, Result], said: Collection[str] = ()) -> None:
     With whose it is where it is not everybody's. found: words → Result. said: sentences that the
     page has shown already.
     """
-    for warning, names in words.warned(found).items():
+    for warning, names in sentences.warned(found).items():
         if warning in said:
             continue
-        whose = f"**{words.plain(', '.join(names))}**: " if len(names) < len(found) else ""
-        st.warning(f"{whose}{words.plain(warning)}", icon=":material/warning:")
+        whose = f"**{sentences.plain(', '.join(names))}**: " if len(names) < len(found) else ""
+        st.warning(f"{whose}{sentences.plain(warning)}", icon=":material/warning:")
 
 
 def guarantee(promise: Guarantee) -> None:
@@ -56,7 +56,7 @@ def guarantee(promise: Guarantee) -> None:
         first, second, third = st.columns(3)
         first.metric(
             "ε (privacy loss)",
-            words.epsilon(promise.epsilon),
+            rounding.epsilon(promise.epsilon),
             help=(
                 "How much the released thing may reveal about one unit of the data; smaller is more"
                 " private. Every added 0.7 may double the odds of an attacker."
@@ -79,7 +79,9 @@ def guarantee(promise: Guarantee) -> None:
             "Note": promise.note,
         }
         st.markdown(
-            "\n".join(f"- **{name}**: {words.plain(text)}" for name, text in rows.items() if text)
+            "\n".join(
+                f"- **{name}**: {sentences.plain(text)}" for name, text in rows.items() if text
+            )
         )
 
 
@@ -174,7 +176,7 @@ def made(
             on_click="ignore",
         )
     if "not_stored" in facts:
-        st.warning(words.plain(facts["not_stored"]), icon=":material/save:")
+        st.warning(sentences.plain(facts["not_stored"]), icon=":material/save:")
 
 
 def export(study: Study, result: Result, more: dict[str, tuple[Study, Result]]) -> str:

@@ -19,8 +19,9 @@ from engine.studies.noise.noisy_training import (
     NoisyTraining,
     least_budgets,
 )
-from pages.parts import charts, live, panels, words
-from pages.parts.controls import Controls, Look
+from pages.common import live, panels, sentences
+from pages.common.controls import Controls, Look
+from pages.noise import charts, text
 
 OWN_SIZE = 64
 NETWORKS = {
@@ -110,7 +111,7 @@ if raw is not None:
     try:
         picked = uploads.decode(raw.getvalue(), size=OWN_SIZE, channels=3)
     except uploads.Refused as refused:
-        st.error(words.plain(str(refused)), icon=":material/broken_image:")
+        st.error(sentences.plain(str(refused)), icon=":material/broken_image:")
         st.stop()
     st.caption(
         "Your picture, cut to a square and scaled to 64 × 64 pixels in colour. It needs a larger ε"
@@ -133,14 +134,14 @@ before.image(
 )
 after.image(
     result.pictures["noised"],
-    caption=f"What leaves the phone at ε = {words.epsilon(metrics['epsilon_picture'])}, brightened",
+    caption=f"What leaves the phone at ε = {rounding.epsilon(metrics['epsilon_picture'])}, brightened",
     width="stretch",
     alt=f"The same picture under noise of {metrics['noise_norm']:.2g} times its own strength",
 )
 with numbers:
     st.metric(
         "Noise, compared with the picture",
-        f"{words.times(metrics['noise_norm'])} ×",
+        f"{sentences.times(metrics['noise_norm'])} ×",
         help="Expected length of the noise, the picture's own length being 1.",
     )
     one, two = st.columns(2)
@@ -174,7 +175,7 @@ st.markdown(
     ),
 )
 for column, epsilon in zip(st.columns(len(STRIP)), STRIP):
-    really = "" if study.proved else f" by name, really {words.epsilon(study.earned(epsilon))}"
+    really = "" if study.proved else f" by name, really {rounding.epsilon(study.earned(epsilon))}"
     column.image(
         result.pictures[f"strip_{parameters.number(epsilon)}"],
         caption=f"ε = {rounding.chosen(epsilon)}{really}",
@@ -188,8 +189,8 @@ controls.dial("label_epsilon")
 said, chart = st.columns([1, 1.4], vertical_alignment="center")
 shows = "Suppose your picture is labelled" if raw else "The picture shows"
 said.markdown(
-    f"{shows} **{words.plain(facts['label'])}**. The phone says:"
-    f" **{words.plain(facts['told_label'])}**."
+    f"{shows} **{sentences.plain(facts['label'])}**. The phone says:"
+    f" **{sentences.plain(facts['told_label'])}**."
 )
 said.markdown(
     f"It tells the truth with a chance of {100 * metrics['label_keep_probability']:.3g} %, and"
@@ -204,9 +205,9 @@ chart.plotly_chart(
     config={"displayModeBar": False},
 )
 st.markdown(
-    f"Picture (ε = {words.epsilon(metrics['epsilon_picture'])}) and label (ε ="
+    f"Picture (ε = {rounding.epsilon(metrics['epsilon_picture'])}) and label (ε ="
     f" {rounding.chosen(metrics['epsilon_label'])}) together: **ε ="
-    f" {words.epsilon(result.guarantee.epsilon)}**, δ = {rounding.chosen(study.delta)}."
+    f" {rounding.epsilon(result.guarantee.epsilon)}**, δ = {rounding.chosen(study.delta)}."
 )
 
 panels.odds(
@@ -216,8 +217,8 @@ panels.odds(
     "Seeing what left the phone",
 )
 st.caption(
-    f"From the picture alone they {words.how_often(metrics['odds_picture']).replace('*', '')}, from"
-    f" the label alone they {words.how_often(metrics['odds_label']).replace('*', '')}."
+    f"From the picture alone they {sentences.how_often(metrics['odds_picture']).replace('*', '')}, from"
+    f" the label alone they {sentences.how_often(metrics['odds_label']).replace('*', '')}."
 )
 panels.guarantee(result.guarantee)
 with st.expander("The formulas", icon=":material/function:"):
@@ -300,7 +301,7 @@ def draw(views: dict[str, live.View]) -> None:
     if more:
         st.subheader(CLOSER[closer], anchor=False)
         {"walk": draw_walk, "sweep": draw_sweep, "survival": draw_survival}[closer](more)
-        st.caption(words.SEVERAL_RELEASES)
+        st.caption(text.SEVERAL_RELEASES)
     draw_promise({who: view for who, view in views.items() if who in arms})
 
 
@@ -328,7 +329,7 @@ def draw_arms(views: dict[str, live.View]) -> None:
                 " · ".join(
                     f"{arm}: {100 * value:.1f} %"
                     + (f" (epoch {at:.0f} of {base.epochs})" if at < base.epochs else "")
-                    + (words.balanced(results[arm].metrics) if results[arm] else "")
+                    + (sentences.balanced(results[arm].metrics) if results[arm] else "")
                     for arm, (at, value) in ends.items()
                 )
                 or "Here each kind of pictures and labels will have its curve: how many new pictures are named correctly."

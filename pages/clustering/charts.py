@@ -1,0 +1,81 @@
+"""Curves of results → figures of page Clustering. Pure."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from pages.common.figures import COLOURS, Curve, figure, shade
+
+
+def heads(
+    curves: dict[str, Curve], prefix: str, title: str, chosen: int | None, factor: float = 1.0
+) -> go.Figure:
+    """A line for each sub-head: curves whose names are prefix + number.
+
+    The chosen one is dark, the others pale.
+    """
+    chart = figure("Epochs", title, height=240)
+    for name, points in curves.items():
+        if name.startswith(prefix):
+            head = int(name.removeprefix(prefix))
+            mine = head == chosen
+            chart.add_scatter(
+                x=[x for x, _ in points],
+                y=[factor * y for _, y in points],
+                name=f"sub-head {head + 1}",
+                mode="lines",
+                showlegend=False,
+                line=dict(
+                    color=COLOURS["private"] if mine else COLOURS["spent"], width=4 if mine else 1.5
+                ),
+                hovertemplate="%{y:.2f}",
+            )
+    chart.update_layout(hovermode="closest")
+    return chart
+
+
+def budgets(curves: dict[str, Curve], epochs: int) -> go.Figure:
+    """Matched error over epochs, a line for each budget, from pale (much noise) to dark."""
+    chart = figure("Epochs", "Matched error, %", height=320)
+    for i, (name, points) in enumerate(curves.items()):
+        chart.add_scatter(
+            x=[x for x, _ in points],
+            y=[100 * y for _, y in points],
+            name=name,
+            mode="lines",
+            line=dict(color=shade(i, len(curves)), width=3),
+            hovertemplate="%{y:.1f} %",
+        )
+    chart.update_xaxes(range=[0, 1.02 * epochs])
+    chart.update_yaxes(range=[0, 102])
+    return chart
+
+
+def confusion(table, matching, classes: list[str], matched: bool) -> go.Figure:
+    """(classes, clusters) counts as a heat map: clusters as they were numbered, or in the order of
+    the classes that they stand for.
+    """
+    order = (
+        sorted(range(len(matching)), key=lambda k: (matching[k] < 0, matching[k], k))
+        if matched
+        else list(range(len(matching)))
+    )
+    names = (
+        [classes[matching[k]] if matching[k] >= 0 else f"none ({k})" for k in order]
+        if matched
+        else [str(k) for k in order]
+    )
+    chart = figure("Heap stands for" if matched else "Heap, as numbered", "Class", height=380)
+    chart.add_heatmap(
+        z=[[int(row[k]) for k in order] for row in table],
+        x=names,
+        y=classes,
+        colorscale="Blues",
+        showscale=False,
+        texttemplate="%{z}" if len(classes) <= 12 else None,
+        hovertemplate="class %{y}, heap %{x}: %{z} pictures<extra></extra>",
+    )
+    chart.update_xaxes(type="category")
+    chart.update_yaxes(type="category", autorange="reversed")
+    chart.update_layout(hovermode="closest")
+    return chart

@@ -1,0 +1,116 @@
+"""Curves of results → figures of page Synthesis. Pure."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from pages.common.figures import COLOURS, Curve, figure, line, percent
+
+# --- pictures from statistics ---------------------------------------------------------------------
+
+# how the student was told what the pictures are
+LABELS = {"hard": ("not private", "solid"), "soft": ("private", "solid")}
+
+
+def students(
+    found: dict[str, Curve],
+    learning: dict[str, Curve],
+    levels: dict[str, float],
+    chance: float,
+    steps: int,
+) -> go.Figure:
+    """Student accuracy over steps. found, and learning for those not done yet: 'hard' / 'soft' →
+    (steps, accuracy in [0, 1]); levels: words → accuracy, drawn as lines.
+    """
+    chart = figure("Steps of making the pictures", "Real pictures named correctly, %", height=360)
+    for kind, points in found.items():
+        line(
+            chart,
+            f"learned from made-up pictures, {kind} labels",
+            percent(points),
+            LABELS[kind][0],
+            unit=" %",
+        )
+    for kind, points in learning.items():
+        chart.add_scatter(
+            x=[x for x, _ in points],
+            y=[100 * y for _, y in points],
+            name="still learning",
+            mode="markers",
+            showlegend=False,
+            marker=dict(size=9, symbol="circle-open", color=COLOURS[LABELS[kind][0]]),
+            hovertemplate="%{y:.1f} %, still learning",
+        )
+    highest = max(levels.values(), default=1.0)
+    for name, value in (levels | {"guessing": chance}).items():
+        colour, place = (
+            COLOURS["chance" if name == "guessing" else "raw"],
+            ("top" if value == highest or name == "guessing" else "bottom"),
+        )
+        chart.add_hline(
+            y=100 * value,
+            line=dict(color=colour, dash="dot"),
+            annotation=dict(text=name, font=dict(color=colour)),
+            annotation_position=f"{place} left",
+        )
+    chart.update_xaxes(range=[0, 1.05 * steps])
+    chart.update_yaxes(range=[0, 112])
+    return chart
+
+
+def layers(curves: dict[str, Curve]) -> go.Figure:
+    """How far each layer's statistics are from those wanted, over steps; first layers light, last
+    ones dark.
+    """
+    chart = figure("Steps", "Distance of the statistics", height=320)
+    for i, (name, points) in enumerate(curves.items()):
+        shade = 200 - round(170 * i / max(1, len(curves) - 1))
+        chart.add_scatter(
+            x=[x for x, _ in points],
+            y=[y for _, y in points],
+            name=f"layer {i + 1}",
+            mode="lines",
+            hovertemplate="%{y:.3g}",
+            line=dict(
+                color=f"rgb({shade // 2},{round(0.8 * shade)},{min(255, shade + 60)})", width=2
+            ),
+        )
+    chart.update_yaxes(type="log", dtick=1, exponentformat="power")
+    chart.update_layout(showlegend=len(curves) <= 8)
+    return chart
+
+
+def given_away(points: list[tuple[int, float, float]], controls: dict[str, float]) -> go.Figure:
+    """Leakage over accuracy: (steps, accuracy or NaN, odds) for each snapshot; controls: words →
+    odds, drawn as lines.
+    """
+    chart = figure(
+        "Accuracy of the student with hard labels, %",
+        "Attacker tells members from others,<br>times in 100",
+        height=330,
+    )
+    for (name, odds), (colour, dash) in zip(
+        controls.items(), (("chance", "dot"), ("raw", "dash"), ("spent", "dashdot"))
+    ):
+        chart.add_scatter(
+            x=[0, 103],
+            y=[100 * odds] * 2,
+            mode="lines",
+            name=f"{name}: {100 * odds:.1f}",
+            line=dict(color=COLOURS[colour], dash=dash),
+            hoverinfo="skip",
+        )
+    chart.add_scatter(
+        x=[100 * accuracy for _, accuracy, _ in points],
+        y=[100 * odds for *_, odds in points],
+        text=[f"{step} steps" for step, *_ in points],
+        mode="lines+markers",
+        name="made-up pictures, a point a snapshot",
+        marker=dict(size=9, color=COLOURS["attacker"]),
+        line=dict(color=COLOURS["attacker"], width=2),
+        hovertemplate="%{text}: %{x:.1f} % accuracy, %{y:.1f} in 100<extra></extra>",
+    )
+    chart.update_xaxes(range=[0, 103])
+    chart.update_yaxes(range=[40, 104])
+    chart.update_layout(hovermode="closest")
+    return chart
