@@ -19,16 +19,14 @@ from dataclasses import asdict
 from cache.store import Unusable
 from engine.core import parameters, rounding, settings
 from engine.core.lab import Lab, load, open_store
-from engine.core.study import Failed, Phase, Point, Refused, Result, Study, fitted, key
+from engine.core.study import Failed, Phase, Point, Refused, Result, Study, key
 from engine.datasets import folder, registry, source
 from engine.runtime import dask_cluster
 from engine.studies import STUDIES
-from engine.studies.dp_training.dp_training import DPTraining
-from engine.studies.dp_training.sweep import Sweep
-from engine.studies.fidelity.fidelity import Fidelity
-from engine.studies.fidelity.side_by_side import SideBySide
-from engine.studies.gradient_sharing.arms import Arms
-from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
+from engine.studies.dp_training import DPTraining, Sweep
+from engine.studies.fidelity import Fidelity, SideBySide
+from engine.studies.gradient_sharing import Arms, GradientSharing
+from engine.studies.image_study import fitted
 
 
 def main(arguments: list[str] | None = None) -> int:

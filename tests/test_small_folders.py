@@ -14,13 +14,14 @@ from PIL import Image
 
 from cache import Store
 from engine.core.lab import Lab
-from engine.core.study import Failed, Refused, fitted
+from engine.core.study import Failed, Refused
 from engine.datasets import registry, source
 from engine.studies import STUDIES
 from engine.studies.clustering.iic import IIC
 from engine.studies.dp_training.dp_training import DPTraining
 from engine.studies.dp_training.membership import LEAST, Membership
 from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
+from engine.studies.image_study import fitted
 from engine.studies.noise.noise import Noise
 from tests.conftest import ROOT
 from tests.test_contract import finish

@@ -16,7 +16,6 @@ from importlib.metadata import PackageNotFoundError, version
 from cache import Store
 from engine.core import parameters, settings
 from engine.core.study import Event, Phase, Result, Study, key
-from engine.datasets import registry, source
 
 WAITING = "waiting: the same study is running elsewhere"
 SHORT = 3.0  # seconds: most of a shorter run is starting and reading
@@ -44,10 +43,6 @@ class Lab:
 
         torch.set_num_threads(self.threads)
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-    def images(self, name: str) -> source.Images:
-        """A data set by name; raises data.Missing with how to get it."""
-        return registry.load(name)
 
     def need(self, study: Study) -> Generator[Event, None, Result]:
         """The study's Result: from the store, or computed now with its events passed through, once

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Generator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -19,7 +19,6 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from engine.core import parameters, streams
-from engine.datasets import registry
 
 # --- what a study says while it runs, and at the end ----------------------------------------------
 
@@ -213,19 +212,9 @@ class Study(BaseModel):
         """
         return {}
 
-    def fitting(self, shown) -> dict[str, Any]:
-        """What takes the place of values that nobody has chosen and that the data set has no room
-        for. shown: its exhibits.
-
-        A batch is at most all of the training pictures. tests/test_fitting.py asks every preset of
-        every study.
-        """
-        usual = getattr(self, "batch_size", None)
-        return (
-            {"batch_size": shown.train_size}
-            if usual is not None and usual > shown.train_size
-            else {}
-        )
+    def content(self) -> dict[str, str]:
+        """Fingerprints of the data that it learns from, by what they are of: part of its key."""
+        return {}
 
     def stored(self) -> bool:
         """May its Result be kept on disk? Not where it holds what a visitor has uploaded."""
@@ -253,27 +242,6 @@ class Study(BaseModel):
         }
 
 
-def fitted(study: Study, given: Collection[str] = ()) -> tuple[Study, list[str]]:
-    """The study with defaults that fit its data set, and a sentence for each value that was
-    replaced.
-
-    given: fields that somebody has chosen, which stay as they are (a wrong one is refused by the
-    study's check). Raises data.Missing.
-    """
-    changes = {
-        name: value
-        for name, value in study.fitting(registry.exhibits(study.dataset)).items()
-        if name not in given
-    }
-    spec = parameters.specs(type(study))
-    said = [
-        f"{name}: {spec[name].format(getattr(study, name))}, the usual value, does not fit"
-        f" {study.dataset}; {spec[name].format(value)} is taken"
-        for name, value in changes.items()
-    ]
-    return study.model_copy(update=changes), said
-
-
 def key(study: Study) -> str:
     """SHA-256 (hex) of the study's canonical JSON. Raises data.Missing where its data set is not
     there.
@@ -288,7 +256,7 @@ def canonical(study: Study) -> dict:
     fingerprint, and what it needs.
     """
     values = {name: _canonical(getattr(study, name)) for name in type(study).model_fields}
-    prints = {"data": registry.fingerprint(study.dataset)} if "dataset" in values else {}
+    prints = study.content()
     prints |= {"reads": study.reads()} if study.reads() else {}
     needs = {"needs": [canonical(other) for other in study.needs()]} if study.needs() else {}
     return {"study": study.NAME, "version": study.VERSION, "fields": values} | prints | needs

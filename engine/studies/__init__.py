@@ -1,21 +1,11 @@
 """The studies, by name. A new study is a new file here and a line in this list."""
 
-from engine.studies.clustering.iic import IIC
-from engine.studies.clustering.kmeans_labels import KMeansLabels
-from engine.studies.dp_training.audit import Audit
-from engine.studies.dp_training.dp_training import DPTraining
-from engine.studies.dp_training.membership import Membership
-from engine.studies.fidelity.dp_merf import DPMERF
-from engine.studies.fidelity.fidelity import Fidelity
-from engine.studies.fidelity.gan import GAN
-from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
-from engine.studies.gradient_sharing.initial_model import InitialModel
-from engine.studies.gradient_sharing.inversion import Inversion
-from engine.studies.noise.noise import Noise
-from engine.studies.noise.noisy_training import NoisyTraining
-from engine.studies.synthesis.bn_synthesis import BNSynthesis
-from engine.studies.synthesis.classifier import Classifier
-from engine.studies.synthesis.student import Student
+from engine.studies.clustering import IIC, KMeansLabels
+from engine.studies.dp_training import Audit, DPTraining, Membership
+from engine.studies.fidelity import DPMERF, GAN, Fidelity
+from engine.studies.gradient_sharing import GradientSharing, InitialModel, Inversion
+from engine.studies.noise import Noise, NoisyTraining
+from engine.studies.synthesis import BNSynthesis, Classifier, Student
 
 STUDIES = {
     study.NAME: study

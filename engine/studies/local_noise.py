@@ -20,9 +20,10 @@ from engine import privacy
 from engine.core import parameters, rounding
 from engine.core.parameters import parameter
 from engine.core.streams import derive_seed
-from engine.core.study import Guarantee, Study
+from engine.core.study import Guarantee
 from engine.datasets import imaging, registry
 from engine.privacy.noise import GaussianNoise
+from engine.studies.image_study import ImageStudy
 
 REPLACE_ONE = math.sqrt(2)  # the farthest two non-negative unit vectors can be apart
 CHUNK = 1000  # images noised at a time
@@ -37,7 +38,7 @@ def error(title: str, help: str):
     )
 
 
-class Gaussian(Study):
+class Gaussian(ImageStudy):
     """How much noise a picture gets: ε, δ, formula and sensitivity.
 
     A base for studies, not one itself.

@@ -4,8 +4,7 @@ import streamlit as st
 
 from engine.core import rounding
 from engine.datasets import registry
-from engine.studies.clustering.iic import IIC
-from engine.studies.clustering.kmeans_labels import KMeansLabels
+from engine.studies.clustering import IIC, KMeansLabels
 from pages.clustering import charts, text
 from pages.common import live, panels, sentences
 from pages.common.controls import Controls, Look

@@ -18,8 +18,9 @@ import streamlit as st
 
 from engine.core import parameters
 from engine.core.parameters import Spec
-from engine.core.study import Refused, Study, build, fitted, parse
+from engine.core.study import Refused, Study, build, parse
 from engine.datasets import folder, registry, source
+from engine.studies.image_study import fitted
 from pages.common import sentences
 
 T = TypeVar("T")

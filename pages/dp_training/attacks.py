@@ -11,9 +11,7 @@ from engine.core import parameters, rounding
 from engine.core.lab import command
 from engine.core.study import Guarantee, Refused, Result, Study
 from engine.datasets import registry
-from engine.studies.dp_training.audit import Audit
-from engine.studies.dp_training.dp_training import DPTraining
-from engine.studies.dp_training.membership import SHADOWS, Membership
+from engine.studies.dp_training import SHADOWS, Audit, DPTraining, Membership
 from pages.common import live, panels, sentences
 from pages.common.controls import Controls
 from pages.dp_training import charts, text

@@ -9,10 +9,7 @@ from engine.core import rounding
 from engine.core.lab import settings_of
 from engine.core.study import Refused
 from engine.datasets import imaging, registry
-from engine.studies.dp_training.audit import Audit
-from engine.studies.dp_training.dp_training import DPTraining
-from engine.studies.dp_training.membership import Membership
-from engine.studies.dp_training.sweep import Sweep
+from engine.studies.dp_training import Audit, DPTraining, Membership, Sweep
 from pages.common import figures, live, panels, sentences
 from pages.common.controls import Asked, Controls, Look
 from pages.dp_training import attacks, charts, text

@@ -9,9 +9,7 @@ import streamlit as st
 from engine.core import rounding
 from engine.core.lab import settings_of
 from engine.datasets import registry
-from engine.studies.fidelity.fidelity import CONTROLS, GENERATORS, Fidelity
-from engine.studies.fidelity.real_features import EXTRACTORS
-from engine.studies.fidelity.side_by_side import SideBySide
+from engine.studies.fidelity import CONTROLS, EXTRACTORS, GENERATORS, Fidelity, SideBySide
 from pages.common import live, panels, sentences
 from pages.common.controls import Controls, Look
 from pages.common.scrubber import scrubber

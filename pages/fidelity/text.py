@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from engine.core.rounding import epsilon
-from engine.studies.fidelity.fidelity import doubt
+from engine.studies.fidelity import doubt
 from pages.common.sentences import _and
 
 # --- generated pictures ---------------------------------------------------------------------------

@@ -6,9 +6,7 @@ import streamlit as st
 
 from engine.core.lab import settings_of
 from engine.datasets import registry, source, uploads
-from engine.studies.gradient_sharing.arms import Arms
-from engine.studies.gradient_sharing.gradient_sharing import ARMS, SHOWN_PHONES, GradientSharing
-from engine.studies.gradient_sharing.inversion import Inversion
+from engine.studies.gradient_sharing import ARMS, SHOWN_PHONES, Arms, GradientSharing, Inversion
 from pages.common import figures, live, panels, sentences
 from pages.common.controls import Controls, Look
 from pages.common.scrubber import scrubber

@@ -4,12 +4,12 @@ import streamlit as st
 
 from engine.core import parameters, rounding
 from engine.datasets import registry
-from engine.studies.clustering.kmeans_labels import KMeansLabels
-from engine.studies.dp_training.dp_training import DPTraining
-from engine.studies.fidelity.gan import GAN
-from engine.studies.gradient_sharing.inversion import Inversion
-from engine.studies.noise.noise import STRIP, Noise
-from engine.studies.synthesis.bn_synthesis import BNSynthesis
+from engine.studies.clustering import KMeansLabels
+from engine.studies.dp_training import DPTraining
+from engine.studies.fidelity import GAN
+from engine.studies.gradient_sharing import Inversion
+from engine.studies.noise import STRIP, Noise
+from engine.studies.synthesis import BNSynthesis
 from pages.common import live, sentences
 from pages.common.controls import unread
 

@@ -10,12 +10,13 @@ from engine.core import parameters, rounding
 from engine.core.lab import made
 from engine.core.study import key
 from engine.datasets import imaging, registry, uploads
-from engine.studies.noise.noise import STRIP, Noise
-from engine.studies.noise.noisy_training import (
+from engine.studies.noise import (
     ARMS,
     BUDGETS,
     DEPTHS,
+    STRIP,
     WIDTHS,
+    Noise,
     NoisyTraining,
     least_budgets,
 )

@@ -8,8 +8,7 @@ import streamlit as st
 
 from engine.core.lab import settings_of
 from engine.datasets import registry, source
-from engine.studies.synthesis.bn_synthesis import SPACES
-from engine.studies.synthesis.student import Student
+from engine.studies.synthesis import SPACES, Student
 from pages.common import live, panels, sentences
 from pages.common.controls import Controls, Look
 from pages.common.scrubber import scrubber

@@ -1,0 +1,6 @@
+"""Clusters of images that nobody has labelled: K-means and IIC."""
+
+from engine.studies.clustering.iic import IIC
+from engine.studies.clustering.kmeans_labels import KMeansLabels
+
+__all__ = ["IIC", "KMeansLabels"]

@@ -253,7 +253,7 @@ class IIC(LocalNoise):
         return the chosen clusters.
         """
         yield Phase("reading the pictures")
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         self.check(len(images.train_images), len(images.classes))
         yield Phase("noising the pictures" if self.images == "noised" else "preparing the pictures")
         run = Run(self, images, lab.device)

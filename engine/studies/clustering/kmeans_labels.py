@@ -87,7 +87,7 @@ class KMeansLabels(LocalNoise):
         fit.
         """
         yield Phase("reading the pictures")
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         count = self.check(len(images.train_images), len(images.classes))
         yield Phase("noising the pictures")
         train = self.released(images.train_images, "train").reshape(len(images.train_images), -1)

@@ -19,7 +19,7 @@ from engine.core.parameters import parameter
 from engine.core.study import Guarantee, Phase, Point, Refused, Result
 from engine.datasets import registry
 from engine.studies.dp_training.dp_training import DPTraining
-from engine.studies.shared.features import MAPS, MOST_BYTES
+from engine.studies.shared import MAPS, MOST_BYTES
 
 MARKERS, GROUPS = 1500, 2  # rows that are always in, and the columns that they share
 CHEATS = {

@@ -19,11 +19,12 @@ from pydantic import model_validator
 from engine import privacy
 from engine.core import parameters, rounding
 from engine.core.parameters import parameter
-from engine.core.study import Event, Guarantee, Phase, Picture, Point, Refused, Result, Study, build
+from engine.core.study import Event, Guarantee, Phase, Picture, Point, Refused, Result, build
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions, scores
 from engine.privacy import neighbours
-from engine.studies.shared.features import Features
+from engine.studies.image_study import ImageStudy
+from engine.studies.shared import Features
 
 # Picked on held-out training pictures, never on test pictures (docs/dp_training.md). Clipped
 # gradients are short, so steps may be longer with privacy.
@@ -61,7 +62,7 @@ LEAST_NOISE = 0.01  # between none and this, noise hides nothing and no accounta
 MOST_STEPS = 100_000
 
 
-class DPTraining(Study):
+class DPTraining(ImageStudy):
     """Train the report's network under DP-SGD, DP-Adam or DP-Adagrad; say what was learned and what
     ε was spent.
     """
@@ -528,7 +529,7 @@ class DPTraining(Study):
     def prepared(self, lab):
         """The pictures, the plan, and what learns, ready for its first step."""
         yield Phase("reading the pictures")
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         self.check(registry.exhibits(self.dataset))
         yield Phase("finding the noise for this ε")
         plan = self.plan(len(images.train_images))

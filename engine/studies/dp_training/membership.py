@@ -112,7 +112,7 @@ class Membership(DPTraining):
         """
         self.check(registry.exhibits(self.dataset))
         target = yield from lab.need(self.trained())
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         rng = np.random.default_rng(int(self.seed))
         members, others = self._candidates(images, rng)
         rest = np.setdiff1d(np.arange(len(images.train_labels)), members)

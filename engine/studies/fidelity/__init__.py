@@ -1,0 +1,19 @@
+"""Generators with and without privacy, how far their images are from real ones, and who copies."""
+
+from engine.studies.fidelity.dp_merf import DPMERF
+from engine.studies.fidelity.fidelity import CONTROLS, GENERATORS, Fidelity, doubt
+from engine.studies.fidelity.gan import GAN
+from engine.studies.fidelity.real_features import EXTRACTORS, RealFeatures
+from engine.studies.fidelity.side_by_side import SideBySide
+
+__all__ = [
+    "CONTROLS",
+    "DPMERF",
+    "EXTRACTORS",
+    "Fidelity",
+    "GAN",
+    "GENERATORS",
+    "RealFeatures",
+    "SideBySide",
+    "doubt",
+]

@@ -8,6 +8,7 @@ from engine import privacy
 from engine.core import rounding
 from engine.core.parameters import parameter
 from engine.core.study import Guarantee, Phase, Result
+from engine.datasets import registry
 from engine.privacy import neighbours
 from engine.studies.fidelity.drawing import Drawing, Growing, one_core
 from engine.studies.fidelity.gan import NOT_COVERED
@@ -125,7 +126,7 @@ class DPMERF(Imitating):
         from engine.studies.fidelity import merf
 
         yield Phase("reading the pictures")
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         self.check(images)
         real = yield from lab.need(self.real())
         see = yield from self.eyes(lab)

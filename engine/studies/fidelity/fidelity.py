@@ -162,7 +162,7 @@ class Fidelity(Comparing):
         and held-out pictures.
         """
         yield Phase("reading the pictures")
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         self.check(images)
         real = yield from lab.need(self.real())
         made, promise, known = yield from self._pictures(lab, images)
@@ -278,7 +278,7 @@ class Fidelity(Comparing):
         """Pictures of one's own, all of them: copies too, as a generator may have made them."""
         both, real = (
             registry.everything(self.source)[0][: self.samples],
-            lab.images(self.dataset).test_images,
+            registry.load(self.dataset).test_images,
         )
         if self.colour == "kept" and both.shape[3] != real.shape[3]:
             raise Refused(

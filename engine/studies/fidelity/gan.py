@@ -12,6 +12,7 @@ from engine import privacy
 from engine.core import parameters, rounding
 from engine.core.parameters import parameter
 from engine.core.study import Guarantee, Phase, Refused, Result
+from engine.datasets import registry
 from engine.privacy import neighbours
 from engine.studies.fidelity.drawing import Drawing, Growing, one_core
 
@@ -249,7 +250,7 @@ class GAN(Forging):
     def run(self, lab):
         """Yield the gallery and the distance as they change; return film, curves and pictures."""
         yield Phase("reading the pictures")
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         self.check(images)
         plan = self.plan(self.count(images))
         real = yield from lab.need(self.real())

@@ -8,10 +8,11 @@ import numpy as np
 
 from engine.core import parameters
 from engine.core.parameters import parameter
-from engine.core.study import Phase, Refused, Result, Study
+from engine.core.study import Phase, Refused, Result
 from engine.datasets import imaging, registry
-from engine.studies.shared.features import NOT_RELEASED
-from engine.studies.synthesis.classifier import Classifier, taught
+from engine.studies.image_study import ImageStudy
+from engine.studies.shared import NOT_RELEASED
+from engine.studies.synthesis import Classifier, taught
 
 EXTRACTORS = {
     "classifier": "our own network, trained on these pictures",
@@ -34,7 +35,7 @@ CHUNK = 500  # pictures between two words on how far it is
 SIZES = {"32": "32 x 32", "64": "64 x 64"}
 
 
-class Seeing(Study):
+class Seeing(ImageStudy):
     """Which real pictures, in which format, seen by which network.
 
     A base for the studies of page Fidelity.
@@ -156,7 +157,7 @@ class RealFeatures(Seeing):
         """Yield how far it is; return features of training and of held-out pictures, both in
         `permutation`'s order, which it keeps.
         """
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         self.check_seen(images)
         see = yield from self.eyes(lab)
         order, held_order = (

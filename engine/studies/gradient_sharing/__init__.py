@@ -1,0 +1,8 @@
+"""Clients that share gradients in place of images."""
+
+from engine.studies.gradient_sharing.arms import Arms
+from engine.studies.gradient_sharing.gradient_sharing import ARMS, SHOWN_PHONES, GradientSharing
+from engine.studies.gradient_sharing.initial_model import InitialModel
+from engine.studies.gradient_sharing.inversion import Inversion
+
+__all__ = ["ARMS", "Arms", "GradientSharing", "InitialModel", "Inversion", "SHOWN_PHONES"]

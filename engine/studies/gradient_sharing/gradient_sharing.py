@@ -20,7 +20,7 @@ from engine.datasets import imaging, registry
 from engine.evaluation import cautions, scores
 from engine.privacy import neighbours
 from engine.studies.gradient_sharing.initial_model import Starting
-from engine.studies.shared.backbone import DIMENSIONS
+from engine.studies.shared import DIMENSIONS
 
 ARMS = {
     "shared": "phones share gradients",
@@ -507,7 +507,7 @@ class GradientSharing(Starting):
         import torch
 
         yield Phase("reading the pictures")
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         self.check(images)
         plan = self.plan()
         first = yield from lab.need(self.initial())

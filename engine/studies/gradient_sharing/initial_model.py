@@ -10,10 +10,11 @@ import numpy as np
 
 from engine.core import parameters
 from engine.core.parameters import parameter
-from engine.core.study import Guarantee, Phase, Point, Refused, Result, Study
+from engine.core.study import Guarantee, Phase, Point, Refused, Result
 from engine.datasets import registry
 from engine.evaluation import cautions, scores
-from engine.studies.shared.backbone import BACKBONES, Backbone
+from engine.studies.image_study import ImageStudy
+from engine.studies.shared import BACKBONES, Backbone
 
 NETWORKS = {"cnn": "a small CNN, from scratch"} | {
     name: f"{words}, a new last layer" for name, words in BACKBONES.items()
@@ -28,7 +29,7 @@ OPTIMIZER_NAMES = {"sgd": "SGD", "rmsprop": "RMSProp", "adam": "Adam"}
 BATCH = 32  # pictures a step of the company's
 
 
-class Starting(Study):
+class Starting(ImageStudy):
     """Which pictures, what learns, and how the first model comes about.
 
     A base for the studies of page Gradient sharing.
@@ -235,7 +236,7 @@ class InitialModel(Starting):
     def run(self, lab):
         """Yield its test accuracy epoch by epoch; return it with its weights."""
         yield Phase("reading the pictures")
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         self.check(images)
         task = yield from self.task(lab, images)
         rows, _ = self.split(len(images.train_images))

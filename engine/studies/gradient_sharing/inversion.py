@@ -20,9 +20,9 @@ from engine.core.streams import derive_seed
 from engine.core.study import Failed, Guarantee, Phase, Picture, Point, Refused, Result, Study
 from engine.datasets import imaging, registry, source
 from engine.evaluation import cautions
-from engine.studies.fidelity.real_features import RealFeatures
+from engine.studies.fidelity import RealFeatures
 from engine.studies.gradient_sharing.initial_model import Starting
-from engine.studies.synthesis.classifier import taught
+from engine.studies.synthesis import taught
 
 STEPS = {"cnn": 2000, "features": 400}  # of one attempt
 TRIES = {"cnn": 2, "features": 1}
@@ -284,7 +284,7 @@ class Inversion(Starting):
     def run(self, lab):
         """Yield the picture as it takes shape; return it beside the true one."""
         yield Phase("reading the pictures")
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         self.check(images)
         image, label = self.pick(images)
         # the network that says what is seen learned from all of them

@@ -17,7 +17,7 @@ from engine.core import parameters, rounding
 from engine.core.parameters import dataset, parameter, seed
 from engine.core.streams import derive_seed
 from engine.core.study import Guarantee, Picture, Refused, Result
-from engine.datasets import imaging, source
+from engine.datasets import imaging, registry, source
 from engine.privacy.noise import GaussianNoise
 from engine.studies.local_noise import REPLACE_ONE, Gaussian
 
@@ -63,7 +63,7 @@ class Noise(Gaussian):
 
     def run(self, lab):
         """Yield the noised picture, return the release of one picture of the data set."""
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         image, label = self.pick(images)
         result = self.release(image, label, images.classes)
         yield Picture("noised", result.pictures["noised"])

@@ -16,11 +16,11 @@ import numpy as np
 from engine import privacy
 from engine.core import parameters, rounding
 from engine.core.parameters import parameter
-from engine.core.study import Guarantee, Phase, Picture, Point, Refused, Result, Study, fitted
+from engine.core.study import Guarantee, Phase, Picture, Point, Refused, Result, Study
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions, scores
-from engine.studies.clustering.iic import IIC
-from engine.studies.clustering.kmeans_labels import KMeansLabels
+from engine.studies.clustering import IIC, KMeansLabels
+from engine.studies.image_study import fitted
 from engine.studies.local_noise import LocalNoise, error
 
 SHOWN = 40  # test pictures shown with the network's answers
@@ -340,7 +340,7 @@ class NoisyTraining(LocalNoise):
     def run(self, lab):
         """Yield accuracies an epoch; return them with the predictions for every test picture."""
         yield Phase("reading the pictures")
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         self.check(len(images.train_images), len(images.classes))
         classes = len(images.classes)
         if (clustering := self.clustering()) is None:

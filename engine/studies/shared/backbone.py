@@ -8,8 +8,9 @@ import numpy as np
 
 from engine.core import parameters
 from engine.core.parameters import parameter
-from engine.core.study import Phase, Refused, Result, Study
+from engine.core.study import Phase, Refused, Result
 from engine.datasets import registry
+from engine.studies.image_study import ImageStudy
 from engine.studies.shared.features import NOT_RELEASED
 
 BACKBONES = {
@@ -22,7 +23,7 @@ MOST_BYTES = 1_500_000_000  # of one data set's features
 CHUNK = 500  # pictures between two words on how far it is
 
 
-class Backbone(Study):
+class Backbone(ImageStudy):
     """Features of all training and test pictures, float16, a row a picture, in the data set's
     order.
     """
@@ -65,7 +66,7 @@ class Backbone(Study):
 
     def run(self, lab):
         """Yield how far it is; return the rows of training and test pictures."""
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         self.check(images)
         yield Phase("fetching the network that looks")
         see = self.eyes(lab)

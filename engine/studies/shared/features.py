@@ -9,14 +9,15 @@ import numpy as np
 
 from engine.core import parameters
 from engine.core.parameters import parameter
-from engine.core.study import Guarantee, Phase, Refused, Result, Study
+from engine.core.study import Guarantee, Phase, Refused, Result
 from engine.datasets import registry
+from engine.studies.image_study import ImageStudy
 
 MOST_BYTES = 2_500_000_000  # of one data set's features
 MAPS = 81  # of each channel; engine/learning/scattering.py says which
 
 
-class Features(Study):
+class Features(ImageStudy):
     """Scattering features of all training and test pictures, float16, a row a picture."""
 
     NAME = "features"
@@ -69,7 +70,7 @@ class Features(Study):
 
         from engine.learning import features
 
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         self.check(images)
         found, total, done = {}, len(images.train_images) + len(images.test_images), 0
         for name, pictures in (("train", images.train_images), ("test", images.test_images)):

@@ -354,7 +354,7 @@ class BNSynthesis(Synthesis):
         snapshots and what they give away.
         """
         yield Phase("reading the pictures")
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         self.check(images)
         found = []
         for each in self.needs():

@@ -18,10 +18,11 @@ from engine import privacy
 from engine.core import parameters, rounding, settings
 from engine.core.parameters import parameter
 from engine.core.streams import derive_seed
-from engine.core.study import Failed, Guarantee, Phase, Point, Refused, Result, Study
+from engine.core.study import Failed, Guarantee, Phase, Point, Refused, Result
 from engine.datasets import imaging, reading, registry, source
 from engine.evaluation import cautions, scores
 from engine.privacy import neighbours
+from engine.studies.image_study import ImageStudy
 
 # mean and deviation of colours that given weights were trained with; grey ones: 0.5
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -36,7 +37,7 @@ SLOWER = {
 STATISTICS_CLIP = 1.0  # length that a picture's vector of statistics is shortened to
 
 
-class Teaching(Study):
+class Teaching(ImageStudy):
     """What a teacher is. A base for the studies of page Synthesis, which all begin with one."""
 
     dataset: str = parameters.dataset()
@@ -272,7 +273,7 @@ class Classifier(Teaching):
         membership.
         """
         yield Phase("reading the pictures")
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         self.check_teacher(images)
         plan = self.plan(len(images.train_images))
         pupil = _Pupil(self, images, lab.device)

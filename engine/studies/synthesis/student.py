@@ -291,7 +291,7 @@ class Student(Synthesis):
         import torch
 
         yield Phase("reading the pictures")
-        images = lab.images(self.dataset)
+        images = registry.load(self.dataset)
         self.check(images)
         seen, labels, logits, promise, warnings = yield from self._lesson(lab, images)
         fit = self._fit(
