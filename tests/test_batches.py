@@ -23,8 +23,8 @@ from engine.studies.gradient_sharing.federation import NOT_ASKED, Federation
 from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
 from engine.studies.synthesis.classifier import Classifier
 from tests.conftest import ROOT
-from tests.test_federation import phones, small_task
-from tests.test_federation import study as federated
+from tests.studies.gradient_sharing.test_federation import phones, small_task
+from tests.studies.gradient_sharing.test_federation import study as federated
 
 CPU, LEVEL, WRONG = torch.device("cpu"), 1e-4, 1.05
 N = 4000  # pictures

@@ -3,7 +3,7 @@
 An ε of 2.9951 written as 2.99 promises more than was earned, and a floor of 0.6616 written as
 0.662 claims more than was refuted. So every ε, δ, odds and floor that is shown goes through this
 module: on the pages, in the command line, in what studies say of themselves and in the tables of
-docs/ (tests/test_rounding.py, tests/test_documents.py). What is merely measured, such as an
+docs/ (tests/core/test_rounding.py, tests/test_documents.py). What is merely measured, such as an
 accuracy, is rounded as usual and not here.
 
 Exact: the decimal text is compared with the binary number itself, never with a product of floats.

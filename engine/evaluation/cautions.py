@@ -2,7 +2,7 @@
 numpy.
 
 Every study that learns or measures says these two things, and says them from here
-(tests/test_cautions.py asks all of them).
+(tests/evaluation/test_cautions.py asks all of them).
 """
 
 from __future__ import annotations

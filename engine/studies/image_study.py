@@ -21,7 +21,7 @@ class ImageStudy(Study):
         """What takes the place of values that nobody has chosen and that the data set has no room
         for. shown: its exhibits.
 
-        A batch is at most all of the training pictures. tests/test_fitting.py asks every preset of
+        A batch is at most all of the training pictures. tests/core/test_fitting.py asks every preset of
         every study.
         """
         usual = getattr(self, "batch_size", None)
