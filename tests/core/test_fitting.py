@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.core.study import Refused, fitted
+from engine.core.study import Refused
 from engine.datasets import registry, source
 from engine.studies import STUDIES
+from engine.studies.image_study import fitted
 
 ALLOWED = {"dataset", "network"}  # these pictures themselves, or a network that they do not suit
 

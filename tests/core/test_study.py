@@ -16,7 +16,7 @@ from engine.studies import STUDIES
 from engine.studies.dp_training.dp_training import DPTraining
 from engine.studies.noise.noise import Noise
 from tests.conftest import ROOT
-from tests.studies import Counting, Nested
+from tests.toy_studies import Counting, Nested
 
 EVERY = [(study, spec) for study in STUDIES.values() for spec in parameters.specs(study).values()]
 

@@ -15,7 +15,7 @@ from engine.core import rounding
 from engine.core.study import Result
 from pages.common import sentences
 from tests.conftest import ROOT
-from tests.studies import NONE
+from tests.toy_studies import NONE
 
 LOPSIDED = {"many": 200, "few": 6, "lone": 1}
 FOLDER = {"dataset": "folder:lopsided", "batch_size": 50}

@@ -11,11 +11,12 @@ from PIL import Image
 from cache import Store
 from engine.__main__ import main
 from engine.core.lab import Lab
-from engine.core.study import Failed, Refused, fitted
+from engine.core.study import Failed, Refused
 from engine.evaluation import cautions
 from engine.learning import networks, supervised
 from engine.learning.trainer import median_loss
 from engine.studies import STUDIES
+from engine.studies.image_study import fitted
 from tests.core.test_contract import finish
 
 LN10 = math.log(10)

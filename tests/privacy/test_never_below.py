@@ -230,7 +230,7 @@ def test_an_error_planted_in_the_bound_for_hardly_any_noise_is_found(share, monk
         return np.logaddexp(math.log1p(-rate), math.log(rate) + share * more)
 
     monkeypatch.setattr(renyi, "_convexity", less)
-    monkeypatch.setattr(accounting, "_one_step", renyi._one_step.__wrapped__)  # remembers nothing
+    monkeypatch.setattr(renyi, "_one_step", renyi._one_step.__wrapped__)  # remembers nothing
     found = count_refuted(200, 12)
     assert (found > 5) == (share < 1) and (found == 0) == (share == 1)
 

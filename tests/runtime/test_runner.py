@@ -15,7 +15,7 @@ from engine.runtime import dask_cluster
 from engine.runtime.runner import ENDED, Runner
 from engine.studies.dp_training.dp_training import DPTraining
 from tests.conftest import ROOT
-from tests.studies import Broken, Counting, Deadly, Failing, Nested, Stubborn
+from tests.toy_studies import Broken, Counting, Deadly, Failing, Nested, Stubborn
 
 
 @pytest.fixture
