@@ -1,4 +1,6 @@
-"""How many cores are computed on, and that the emulations of tests/portable.py are what they say."""
+"""How many cores are computed on, and that the emulations of tests/portable.py are what they
+say.
+"""
 
 import os
 import subprocess
@@ -27,7 +29,9 @@ def test_python_cpu_count_is_obeyed_where_it_is_a_number(monkeypatch, store, sai
     not hasattr(os, "sched_setaffinity"), reason="needs a system that pins processes"
 )
 def test_cores_that_this_process_may_not_use_are_not_counted(monkeypatch):
-    """In a container that has one core of sixty-four, sixty-four threads would wait for each other."""
+    """In a container that has one core of sixty-four, sixty-four threads would wait for each
+    other.
+    """
     monkeypatch.delenv("PYTHON_CPU_COUNT", raising=False)
     code = (
         f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}}); from engine"

@@ -44,7 +44,9 @@ def test_confidence_is_the_log_odds_of_the_right_class():
 
 
 def simulated(n, k, gap, seed=0):
-    """Confidences that rise by `gap` standard deviations where a picture was in; the target's too."""
+    """Confidences that rise by `gap` standard deviations where a picture was in; the target's
+    too.
+    """
     rng = np.random.default_rng(seed)
     coins, truth, own = rng.random((n, k)) < 0.5, rng.random(n) < 0.5, rng.normal(size=(n, 1)) * 3
     return (
@@ -257,7 +259,9 @@ def test_what_is_no_number_has_no_margin_that_looks_like_one():
 
 @pytest.mark.parametrize("private", [True, False])
 def test_shadows_learn_as_single_trainings_do(lab, private):
-    """Each model's mean, lengths and clipped gradient are those of a training on its members alone."""
+    """Each model's mean, lengths and clipped gradient are those of a training on its members
+    alone.
+    """
     rows = finish(lab.need(Features()))[1].arrays
     study = Membership(noise_multiplier=0, max_grad_norm=0.07, batch_size=400, private=private)
     images, plan = registry.load("mnist-5k"), study.plan(4000)

@@ -39,8 +39,10 @@ CI = os.environ.get("CI", "").lower() in ("1", "true")
 # A camera that shows a green pattern, and nobody to ask for leave to use it.
 FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 DRAWN = """() => { const found = selector => [...document.querySelectorAll(selector)];
-    return found('[data-testid=stApp][data-test-script-state=notRunning] h1').length && !found('[data-testid=stSkeleton]').length
-           && found('[data-testid=stPlotlyChart]').every(chart => chart.querySelector('.main-svg')); }"""
+    return found('[data-testid=stApp][data-test-script-state=notRunning] h1').length
+           && !found('[data-testid=stSkeleton]').length
+           && found('[data-testid=stPlotlyChart]')
+              .every(chart => chart.querySelector('.main-svg')); }"""
 PICTURES_LOADED = "() => Array.from(document.images).every(i => i.complete && i.naturalWidth > 0)"
 SCREENS = ROOT / "tests" / "screens"
 PATIENCE = 20_000  # milliseconds: the machine may be busy with other things

@@ -5,7 +5,8 @@ import time
 from playwright.sync_api import Locator, Page, expect
 
 CURVES = """key => { const chart = document.querySelector(`.st-key-${key} .js-plotly-plot`);
-                     return chart && chart.data ? Object.fromEntries(chart.data.map(d => [d.name, Array.from(d.x || [], (x, i) => [x, d.y[i]])])) : {} }"""
+                     return chart && chart.data ? Object.fromEntries(chart.data.map(
+                         d => [d.name, Array.from(d.x || [], (x, i) => [x, d.y[i]])])) : {} }"""
 PRIVATE = "new pictures, private"
 # Streamlit's app says that the script has ended some 60 ms before it has drawn the last of it (seen
 # here), and after a click says so for 200 ms before the script begins: so a page is ready when
@@ -13,10 +14,13 @@ PRIVATE = "new pictures, private"
 QUIET = """milliseconds => {
     if (!window.lastChange) {
         window.lastChange = {at: performance.now()};
-        const watched = {subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ["data-test-script-state"]};
-        new MutationObserver(() => { window.lastChange.at = performance.now(); }).observe(document.body, watched);
+        const watched = {subtree: true, childList: true, characterData: true, attributes: true,
+                         attributeFilter: ["data-test-script-state"]};
+        new MutationObserver(() => { window.lastChange.at = performance.now(); })
+            .observe(document.body, watched);
     }
-    return document.querySelector("[data-testid=stApp][data-test-script-state=notRunning]") && performance.now() - window.lastChange.at > milliseconds; }"""
+    return document.querySelector("[data-testid=stApp][data-test-script-state=notRunning]")
+        && performance.now() - window.lastChange.at > milliseconds; }"""
 # An expander slides open, and a click meanwhile lands beside what it was meant for.
 OPENED = (
     "box => Promise.all(box.getAnimations({subtree: true}).map(animation =>"
@@ -88,7 +92,9 @@ def until(page: Page, condition, seconds: float, what: str) -> float:
 
 
 def settled(page: Page, quiet: int = 400) -> None:
-    """Wait until the page's script has ended and nothing has come or gone for so many milliseconds."""
+    """Wait until the page's script has ended and nothing has come or gone for so many
+    milliseconds.
+    """
     page.wait_for_function(QUIET, arg=quiet)
 
 
@@ -137,7 +143,9 @@ def begun(page: Page, seconds: float = 60) -> None:
 
 
 def finished(page: Page, seconds: float = 120) -> None:
-    """Wait for the private network's figures, and for the twin's too: then nothing ticks any more."""
+    """Wait for the private network's figures, and for the twin's too: then nothing ticks any
+    more.
+    """
     expect(page.get_by_role("heading", name="What is guaranteed").first).to_be_visible(
         timeout=1000 * seconds
     )

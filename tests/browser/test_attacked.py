@@ -11,7 +11,10 @@ from playwright.sync_api import expect
 
 from tests.browser import look
 
-SMALL = "dp_training?shown=one&epochs=6&batch_size=500&noise_multiplier=1.5&target_epsilon=none&shadows=8&canaries=600"
+SMALL = (
+    "dp_training?shown=one&epochs=6&batch_size=500&noise_multiplier=1.5&target_epsilon=none"
+    "&shadows=8&canaries=600"
+)
 
 
 def attack(page, button: str = "Attack it") -> None:

@@ -5,7 +5,10 @@ from playwright.sync_api import expect
 
 from tests.browser import look
 
-SMALL = "clustering?images=raw&epochs=12&batch_size=200&views=2&sub_heads=2&over_clusters=20&learning_rate=0.003&starts=1"
+SMALL = (
+    "clustering?images=raw&epochs=12&batch_size=200&views=2&sub_heads=2&over_clusters=20"
+    "&learning_rate=0.003&starts=1"
+)
 
 
 def errors(page) -> int:

@@ -1,4 +1,6 @@
-"""The page DP training in a real browser, over real workers: run, watch, reload, share, stop, kill."""
+"""The page DP training in a real browser, over real workers: run, watch, reload, share, stop,
+kill.
+"""
 
 import re
 

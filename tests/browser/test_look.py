@@ -33,10 +33,15 @@ PHONE = {
 }
 TOO_WIDE = """() => [document.scrollingElement, document.querySelector('[data-testid=stMain]')]
     .map(e => e.scrollWidth - e.clientWidth)"""
-NAMELESS = """() => [...document.querySelectorAll('[data-testid=stMain] img')].filter(i => !(i.alt || '').trim()).map(i => i.src.slice(0, 80))
-    .concat([...document.querySelectorAll('[data-testid=stPlotlyChart]')].filter(c => !c.getAttribute('aria-label')).map(c => c.className))"""
-CONTRAST = """() => { const of = e => getComputedStyle(e); const light = c => { const [r, g, b] = c.match(/[0-9.]+/g).map(Number); return (r + g + b) / 765; };
-    return [light(of(document.querySelector('[data-testid=stApp]')).backgroundColor), light(of(document.querySelector('h1')).color)]; }"""
+NAMELESS = """() => [...document.querySelectorAll('[data-testid=stMain] img')]
+    .filter(i => !(i.alt || '').trim()).map(i => i.src.slice(0, 80))
+    .concat([...document.querySelectorAll('[data-testid=stPlotlyChart]')]
+        .filter(c => !c.getAttribute('aria-label')).map(c => c.className))"""
+CONTRAST = """() => { const of = e => getComputedStyle(e);
+    const light = c => { const [r, g, b] = c.match(/[0-9.]+/g).map(Number);
+        return (r + g + b) / 765; };
+    return [light(of(document.querySelector('[data-testid=stApp]')).backgroundColor),
+        light(of(document.querySelector('h1')).color)]; }"""
 
 
 def shown(visit, name: str, **options):

@@ -988,5 +988,7 @@ def test_a_writer_that_is_killed_leaves_a_store_that_works(folder):
 
 
 def test_the_lengths_in_the_header_are_big_endian():
-    """The format is written down in codec's docstring; a reader in another language relies on it."""
+    """The format is written down in codec's docstring; a reader in another language relies on
+    it.
+    """
     assert struct.unpack(">IQQ", RAW[40:60])[0] == 3 and RAW[60:63] == b"key"

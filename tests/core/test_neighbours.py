@@ -1,4 +1,6 @@
-"""What a promise compares: a picture and a blank in its place, n being public; and is it charged?"""
+"""What a promise compares: a picture and a blank in its place, n being public; and is it
+charged?
+"""
 
 import numpy as np
 import pytest

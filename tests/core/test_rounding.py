@@ -1,4 +1,6 @@
-"""Bounds as text: never on the wrong side, and never by any other way than engine/core/rounding.py."""
+"""Bounds as text: never on the wrong side, and never by any other way than
+engine/core/rounding.py.
+"""
 
 import ast
 import math

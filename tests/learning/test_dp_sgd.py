@@ -324,7 +324,9 @@ def test_the_check_rejects_clipping_layer_by_layer(monkeypatch):
 
 
 def test_no_single_example_is_longer_than_the_clip_norm():
-    """In float64, over a thousand examples and both forms of a layer: rounding never adds length."""
+    """In float64, over a thousand examples and both forms of a layer: rounding never adds
+    length.
+    """
     x, y = batch(1000)
     network = report_cnn(1, 28, 10, seed=0)
     _, layers = dp_sgd.contributions_of(network, dp_sgd.trainable_layers(network), crossed, x, y)

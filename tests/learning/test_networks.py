@@ -75,7 +75,8 @@ def test_pooling_first_is_exactly_the_tutorials_network():
 
 def test_torchvision_imports_whatever_torch_is_beside_it():
     code = (
-        "from engine.datasets.vision import torchvision as t; t.datasets.MNIST, t.transforms.ToTensor,"
+        "from engine.datasets.vision import torchvision as t;"
+        "t.datasets.MNIST, t.transforms.ToTensor,"
         " t.models.resnet18()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -375,7 +375,9 @@ def test_ten_thousand_gaussian_releases():
 @pytest.mark.parametrize("sigma", [1e6, 1e9, 1e12])
 @pytest.mark.parametrize("share", [0.3, 0.999, 0.9999999])
 def test_the_hockey_stick_of_strong_noise_does_not_cancel(sigma, share):
-    """Its two terms agree in all but the last digits there: δ(0) came out wrong by parts in 10,000."""
+    """Its two terms agree in all but the last digits there: δ(0) came out wrong by parts in
+    10,000.
+    """
     for epsilon in (0.0, share * 0.5 / sigma**2, share / sigma):
         found, exact = privacy.gaussian_hockey_stick(epsilon, sigma), exact_stick(epsilon, sigma)
         assert found == pytest.approx(float(exact), rel=1e-9, abs=0)
@@ -394,7 +396,9 @@ def test_ten_thousand_pictures_with_a_label():
         return special.ndtr(half - shift) - other
 
     def both(epsilon, sigma, told, k):
-        """δ of the pair at ε: over what the label came out as, each with its own likelihood ratio."""
+        """δ of the pair at ε: over what the label came out as, each with its own likelihood
+        ratio.
+        """
         keep, other = 1 / (1 + (k - 1) * math.exp(-told)), 1 / (math.exp(told) + k - 1)
         apart = keep * stick(epsilon - told, sigma) + other * stick(epsilon + told, sigma)
         return apart + (k - 2) * other * stick(epsilon, sigma)

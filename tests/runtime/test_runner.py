@@ -216,7 +216,8 @@ def test_the_cluster_ends_with_its_owner():
         [
             sys.executable,
             "-c",
-            "from engine.runtime import dask_cluster; p, i = dask_cluster.start(); print(p.pid, flush=True); input()",
+            "from engine.runtime import dask_cluster; p, i = dask_cluster.start();"
+            "print(p.pid, flush=True); input()",
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

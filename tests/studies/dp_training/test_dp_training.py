@@ -184,7 +184,9 @@ def test_the_first_weights_foretell_neither_batches_nor_noise():
 
 
 def test_no_two_private_trainings_share_batches_or_noise():
-    """Whatever they differ in: with the same draws, one network less the other would hold no noise."""
+    """Whatever they differ in: with the same draws, one network less the other would hold no
+    noise.
+    """
     base = cnn(epochs=1, noise_multiplier=1.0)
     others = [
         base.model_copy(update=change)

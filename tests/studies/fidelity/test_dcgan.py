@@ -92,7 +92,9 @@ def pictures(count: int, seed: int, scale: float = 1.0) -> torch.Tensor:
     ids=["ordinary", "enormous", "black"],
 )
 def test_one_real_picture_moves_a_step_by_at_most_the_clip_norm_whatever_is_generated(made):
-    """Add, remove: C. Replace: 2 C. Odd real pictures too, and one that is no number moves nothing."""
+    """Add, remove: C. Replace: 2 C. Odd real pictures too, and one that is no number moves
+    nothing.
+    """
     game = adversaries()
     with torch.no_grad():
         # far from its small beginning: gradients are longer than the clip norm
