@@ -87,6 +87,7 @@ VARIANTS: dict[str, list[dict[str, str]]] = {
     ],
     "inversion": [{"leak_noise": "0.01"}, {"leak_fraction": "0.1", "leak_policy": "random"}],
 }
+SPEEDS = ("pictures_per_second", "seconds")
 SERIES = (
     "noisy_training walk",
     "dp_training optimizers",
@@ -140,10 +141,14 @@ def record(result) -> dict:
         for n, a in result.arrays.items()
     }
     pictures = {n: digest(png) for n, png in result.pictures.items()}
-    curves = {n: digest(json.dumps(points).encode()) for n, points in result.curves.items()}
+    curves = {
+        n: digest(json.dumps(points).encode())
+        for n, points in result.curves.items()
+        if n not in SPEEDS
+    }
     promised = {n: v for n, v in asdict(result.guarantee).items() if not isinstance(v, str)}
     return {
-        "metrics": result.metrics,
+        "metrics": {n: v for n, v in result.metrics.items() if n not in SPEEDS},
         "guarantee": promised,
         "arrays": arrays,
         "pictures": pictures,
