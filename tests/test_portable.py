@@ -34,8 +34,8 @@ def test_cores_that_this_process_may_not_use_are_not_counted(monkeypatch):
     """
     monkeypatch.delenv("PYTHON_CPU_COUNT", raising=False)
     code = (
-        f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}}); from engine"
-        " import settings; print(settings.cores())"
+        f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}});"
+        " from engine.core import settings; print(settings.cores())"
     )
     assert (
         subprocess.run(
