@@ -1,8 +1,9 @@
-"""Veil: `streamlit run app.py` serves pages/menu.py, the list of pages, and starts and stops the
-workers with the server.
+"""Entry point of Veil: `streamlit run app.py` starts the server and the workers.
 
-(An st.App, because `streamlit run` on a script beside a folder named pages/ shows that folder in a
-menu of its own to the first visitor who opens a page other than Home.)
+It serves pages/menu.py, the list of pages, and stops the workers together with the server.
+
+This is an st.App because `streamlit run` on a script beside a folder named pages/ shows that folder
+as a menu of its own to a visitor whose first page is not Home.
 """
 
 import sys
@@ -15,15 +16,15 @@ from engine.core import settings
 from engine.core.lab import open_store
 from pages.common.live import lifespan
 
-# Streamlit puts the served script's folder first in sys.path while a script runs, and takes it out
-# afterwards, in every visitor's thread: what another thread imports meanwhile is sometimes not
-# found. What is in there already, it leaves alone.
+# Streamlit puts the served script's folder first in sys.path while a script runs and removes it
+# afterwards, in every visitor's thread, so imports in another thread sometimes fail. Streamlit
+# leaves entries that are already in sys.path alone.
 sys.path.append(str(Path(__file__).resolve().parent / "pages"))
 
 try:
     settings.check()
     open_store()
-except (settings.Wrong, Unusable) as wrong:  # one line, as on the command line, and no server
+except (settings.Wrong, Unusable) as wrong:  # one line, as on the command line; no server starts
     print(wrong, file=sys.stderr)
     sys.exit(2)
 

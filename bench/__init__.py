@@ -1,0 +1,1 @@
+"""Benchmarks: each compares with its peer in the same run."""

@@ -1,4 +1,4 @@
-"""Results on disk: bytes under string keys. Knows nothing of studies, and never unpickles."""
+"""Results on disk: bytes under string keys, with no knowledge of studies and no unpickling."""
 
 from cache.store import Store
 

@@ -1,12 +1,11 @@
-"""A stored value as bytes: header, key, JSON, npz.
+"""Encodes a stored value as bytes: header, key, JSON, npz.
 
-Reading it never runs anybody's code: there is no pickle in it.
+Decoding never executes code from the data: there is no pickle in it.
 
     magic and version (8 bytes) | SHA-256 of all that follows (32) | three lengths (4 + 8 + 8) | key
     | JSON | npz
 
-The key travels inside the value, so that an index that was lost can be built anew from the values
-alone.
+The key is part of the value, so a lost index can be rebuilt from the values alone.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-# a line end that any text conversion would break, and the format's version
+# contains a line ending, which any text conversion would break, and the format version
 MAGIC = b"VEIL\r\n\x00\x01"
 LENGTHS = struct.Struct(">IQQ")  # of key, JSON and npz
 DIGEST = slice(len(MAGIC), len(MAGIC) + hashlib.sha256().digest_size)
@@ -28,15 +27,15 @@ LONGEST_KEY = 2000  # bytes
 
 
 class Damaged(ValueError):
-    """Bytes that are not, or no longer, what encode returned."""
+    """The bytes are not, or no longer, what encode returned."""
 
 
 def encode(plain: dict, arrays: dict[str, np.ndarray], key: str = "") -> bytes:
-    """A JSON-able dict and named numpy arrays → bytes.
+    """Encode a JSON-able dict and named numpy arrays as bytes.
 
-    NaN and the infinities survive, tuples come back as lists.
+    NaN and infinities survive; tuples come back as lists.
 
-    Raises TypeError for what would not come back as it went: object arrays, dict keys that are not
+    Raises TypeError for what would not come back unchanged: object arrays, dict keys that are not
     text, other types.
     """
     _check_plain(plain, "the value")
@@ -50,9 +49,9 @@ def encode(plain: dict, arrays: dict[str, np.ndarray], key: str = "") -> bytes:
 
 
 def decode(raw: bytes, key: str | None = None) -> tuple[dict, dict[str, np.ndarray]]:
-    """The inverse of encode: (plain, arrays).
+    """Decode a value into (plain, arrays): the inverse of encode.
 
-    Raises Damaged, also where the value was stored under another key.
+    Raises Damaged, also if the value was stored under another key.
     """
     key_end, text_end = _ends(raw, len(raw))
     if hashlib.sha256(memoryview(raw)[DIGEST.stop :]).digest() != raw[DIGEST]:
@@ -68,11 +67,9 @@ def decode(raw: bytes, key: str | None = None) -> tuple[dict, dict[str, np.ndarr
 
 
 def key_of(beginning: bytes, size: int) -> str:
-    """The key inside a value of `size` bytes, from its first HEADER + LONGEST_KEY bytes.
+    """Return the key of a value of `size` bytes, from its first HEADER + LONGEST_KEY bytes.
 
-    Raises Damaged.
-
-    Looks at magic and lengths only: whoever uses the value afterwards checks the rest with decode.
+    Checks only magic and lengths; decode checks the rest. Raises Damaged.
     """
     key_end, _ = _ends(beginning, size)
     try:
@@ -82,9 +79,9 @@ def key_of(beginning: bytes, size: int) -> str:
 
 
 def _ends(raw: bytes, size: int) -> tuple[int, int]:
-    """Where key and JSON end.
+    """Return where key and JSON end.
 
-    Raises Damaged where magic or lengths do not fit a value of `size` bytes.
+    Raises Damaged if magic or lengths do not fit a value of `size` bytes.
     """
     if raw[: len(MAGIC)] != MAGIC:
         raise Damaged("not a stored value, or of another version")
@@ -104,7 +101,7 @@ def _parse(text: bytes, packed: bytes) -> tuple[dict, dict[str, np.ndarray]]:
 
 
 def _check_plain(value: Any, where: str) -> None:
-    """JSON would turn the key 1 into "1" without a word: refuse it."""
+    """Refuse dict keys that are not text: JSON would silently turn the key 1 into "1"."""
     if isinstance(value, dict):
         for name, item in value.items():
             if type(name) is not str:

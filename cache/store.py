@@ -1,16 +1,16 @@
 """Store: results on disk under string keys, shared by threads and processes.
 
-It knows bytes, nothing of studies.
+It handles bytes and knows nothing of studies.
 
-    folder/cache.db   diskcache's SQLite table: key → file, size, last use. Only an index: it can be
-    built anew.
-    folder/values/    one file a value (see codec), its key inside
-    folder/damaged/   what failed its checksum, set aside
+    folder/cache.db   diskcache's SQLite table: key → file, size, last use. Only an index: it can
+                      be rebuilt.
+    folder/values/    one file per value (see codec), with its key inside
+    folder/damaged/   values that failed their checksum, set aside
     folder/locks/     one empty file for each key that is being computed now
 
-diskcache unpickles what it reads (CVE-2025-69872), so its Disk is replaced by one that knows
-neither how to pickle nor how to unpickle: whatever stands in the table, nothing but a file's bytes
-ever comes out of it.
+diskcache unpickles what it reads (CVE-2025-69872). Its Disk is therefore replaced by one that can
+neither pickle nor unpickle: whatever the table contains, reading returns nothing but the bytes of a
+file.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from diskcache.core import DBNAME, MODE_BINARY, UNKNOWN
 from cache import codec
 
 DEFAULT_BYTES = 10 * 2**30
-KEPT_DAMAGED = 100  # files in damaged/, the newest
-# seconds between two notes of a value's last use: reading is then all but free of writing
+KEPT_DAMAGED = 100  # files kept in damaged/, the newest
+# Seconds between two updates of a value's last use, so that reads seldom write.
 USED_AFTER = 60.0
 PATIENCE = 60.0  # seconds to wait for another process that is writing
-# users share the guard; who builds the index anew has it alone
+# Modes of the guard lock: users share it, a process that rebuilds the index holds it exclusively.
 SHARED, ALONE = fcntl.LOCK_SH, fcntl.LOCK_EX
 COMPLETE = 1  # SQLite's user_version of an index that holds all values on disk
 
-# The journal is a file that stays (persist): its blocks are there already when the disk is full, so
-# reading, deleting and opening still work then, which WAL cannot promise. No memory map: a
-# truncated file would be a SIGBUS. No waiting for the disk (synchronous 0): a process that dies
-# loses nothing by that, and an index that a power cut broke is built anew. Evicting is done here,
-# by least recent use (diskcache takes ten entries at a time, the new one among them).
+# The journal file is persistent: its blocks exist already when the disk is full, so reading,
+# deleting and opening still work then, which WAL cannot guarantee. No memory map: a truncated file
+# would cause a SIGBUS. No waiting for the disk (synchronous 0): a process that dies loses nothing
+# by that, and an index broken by a power failure is rebuilt. Eviction by least recent use is done
+# here, because diskcache evicts ten entries at a time, including the new one.
 SETTINGS = {
     "size_limit": 2**62,
     "cull_limit": 0,
@@ -84,7 +84,7 @@ BROKEN_SQLITE = (
 class Full(OSError):
     """The disk (or the store's own limit) has no room for a value.
 
-    What was stored before stays readable.
+    Values stored before stay readable.
     """
 
     def __str__(self) -> str:
@@ -92,7 +92,7 @@ class Full(OSError):
 
 
 class Unusable(OSError):
-    """The store's folder cannot be used, in the user's words."""
+    """The store's folder cannot be used; the message is written for the user."""
 
     def __str__(self) -> str:
         return self.strerror
@@ -100,8 +100,12 @@ class Unusable(OSError):
 
 @dataclass(frozen=True)
 class Stats:
-    """entries: values stored; bytes: their sizes, together; limit: in bytes; damaged: files set
-    aside.
+    """Size and limit of a store.
+
+    entries: number of values stored.
+    bytes: their total size.
+    limit: in bytes.
+    damaged: number of files set aside.
     """
 
     entries: int
@@ -112,7 +116,7 @@ class Stats:
 
 
 class Row(NamedTuple):
-    """One entry of the index as it stands there, nothing of it believed yet."""
+    """One entry of the index as read, not yet validated."""
 
     rowid: int
     key: Any
@@ -127,28 +131,28 @@ class Row(NamedTuple):
 
 
 class Placed(str):
-    """The name of a value's file that is already in its place, relative to the store's folder."""
+    """The name of a value's file that is already in place, relative to the store's folder."""
 
     PATTERN = re.compile(r"values/[0-9a-f]{2}/[0-9a-f]{30}\.val")
 
 
 class BytesDisk(diskcache.Disk):
-    """Text keys, and values that are files. Refuses the rest when writing and when reading."""
+    """Text keys, and values that are files; refuses everything else on writing and on reading."""
 
     def put(self, key):
-        """Key → column. Raises TypeError for a key that is not text."""
+        """Convert a key to a column; raises TypeError for a key that is not text."""
         if type(key) is not str:
             raise TypeError("keys are text")
         return key, True
 
     def get(self, key, raw):
-        """Column → key. Raises codec.Damaged where diskcache would have unpickled."""
+        """Convert a column to a key; raises codec.Damaged where diskcache would have unpickled."""
         if type(key) is not str or raw != 1:
             raise codec.Damaged("the key is not text")
         return key
 
     def store(self, value, read, key=UNKNOWN):
-        """A placed file → columns (size, mode, filename, value).
+        """Convert a placed file to columns (size, mode, filename, value).
 
         Raises TypeError for anything else.
         """
@@ -157,7 +161,7 @@ class BytesDisk(diskcache.Disk):
         return os.path.getsize(self.path(value)), MODE_BINARY, str(value), None
 
     def fetch(self, mode, filename, value, read):
-        """Columns → the file's bytes.
+        """Convert columns to the file's bytes.
 
         Raises FileNotFoundError, and codec.Damaged for any other mode or place.
         """
@@ -169,13 +173,13 @@ class BytesDisk(diskcache.Disk):
             raise codec.Damaged(f"the file cannot be read ({error.strerror})") from error
 
     def remove(self, file_path):
-        """Delete a value's file; anything else the table may name is left alone."""
+        """Delete a value's file; anything else that the table may name is left alone."""
         if self.owns(file_path):
             with suppress(OSError):
                 self.path(file_path).unlink()
 
     def write(self, raw: bytes) -> Placed:
-        """Bytes → a new file. Raises OSError, and leaves nothing half-written behind."""
+        """Write bytes to a new file; raises OSError and leaves nothing half-written behind."""
         name = os.urandom(16).hex()
         placed = Placed(f"values/{name[:2]}/{name[2:]}.val")
         path = self.path(placed)
@@ -192,9 +196,7 @@ class BytesDisk(diskcache.Disk):
         return placed
 
     def owns(self, filename) -> bool:
-        """Whether a name from the table is one that this class gives out (and not, say,
-        ../../etc/passwd).
-        """
+        """Whether this class created the file name in the table (unlike, say, ../../etc/passwd)."""
         return isinstance(filename, str) and Placed.PATTERN.fullmatch(filename) is not None
 
     def path(self, filename: str) -> Path:
@@ -202,10 +204,10 @@ class BytesDisk(diskcache.Disk):
 
 
 class Index(diskcache.Cache):
-    """diskcache's table and transactions, with reads that write nothing and an eviction that spares
-    the newest.
+    """diskcache's table and transactions, with read-only lookups and a safe eviction.
 
-    Never call its methods with retry=True: on a full disk they would loop without an end.
+    Eviction never removes the newest value. Never call its methods with retry=True: on a full disk
+    they would loop forever.
     """
 
     COLUMNS = "SELECT rowid, key, raw, mode, filename, value, access_time FROM Cache"
@@ -218,11 +220,11 @@ class Index(diskcache.Cache):
         return [Row(*row) for row in self._sql(f"{self.COLUMNS} ORDER BY rowid").fetchall()]
 
     def bytes_of(self, row: Row) -> bytes:
-        """Raises FileNotFoundError and codec.Damaged."""
+        """Return the bytes of an entry; raises FileNotFoundError and codec.Damaged."""
         return self.disk.fetch(row.mode, row.filename, row.value, False)
 
     def content(self, row: Row) -> tuple[dict, dict[str, np.ndarray]]:
-        """(plain, arrays) of an entry. Raises FileNotFoundError and codec.Damaged."""
+        """Return (plain, arrays) of an entry; raises FileNotFoundError and codec.Damaged."""
         return codec.decode(self.bytes_of(row), self.disk.get(row.key, row.raw))
 
     def whole(self, row: Row) -> bool:
@@ -233,8 +235,9 @@ class Index(diskcache.Cache):
         return True
 
     def drop(self, rowid: int) -> Row | None:
-        """Take an entry out that is not whole (its file stays); None where it was replaced by a
-        whole one meanwhile.
+        """Remove a damaged entry from the index; its file stays.
+
+        Returns None if it has been replaced by an intact one in the meantime.
         """
         with self._transact() as (sql, _):
             rows = sql(f"{self.COLUMNS} WHERE rowid = ?", (rowid,)).fetchall()
@@ -248,12 +251,13 @@ class Index(diskcache.Cache):
             sql("UPDATE Cache SET access_time = ? WHERE rowid = ?", (time.time(), row.rowid))
 
     def total(self) -> tuple[int, int]:
-        """(entries, bytes of their values)."""
+        """Return (number of entries, total bytes of their values)."""
         return self._sql("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM Cache").fetchall()[0]
 
     def evict(self, limit: int, spared: str) -> None:
-        """Delete the values unused for longest until `limit` bytes are kept; never the one just
-        stored.
+        """Delete the least recently used values until at most `limit` bytes are kept.
+
+        The value just stored (`spared`) is never deleted.
         """
         if self.total()[1] <= limit:
             return
@@ -271,7 +275,7 @@ class Index(diskcache.Cache):
                 excess -= size
 
     def check(self) -> None:
-        """Raises sqlite3.DatabaseError where the file is not, or no longer, a whole index."""
+        """Raise sqlite3.DatabaseError if the file is not, or no longer, an intact index."""
         self._sql(f"{self.COLUMNS} LIMIT 1").fetchall()
         if (answer := self._sql("PRAGMA integrity_check(1)").fetchall()) != [("ok",)]:
             raise sqlite3.DatabaseError(str(answer))
@@ -284,12 +288,12 @@ class Index(diskcache.Cache):
 
 
 def _connect(folder: Path) -> Index:
-    """The index in a folder.
+    """Open the index in a folder.
 
-    Raises sqlite3.Error, or nearly anything where its settings were tampered with.
+    Raises sqlite3.Error, or nearly any exception if its settings were tampered with.
     """
     path = folder / DBNAME
-    with suppress(OSError):  # SQLite gives its journal the mode of its database
+    with suppress(OSError):  # create it first, since SQLite gives its journal the database's mode
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
     with suppress(OSError):
         path.chmod(0o600)
@@ -306,9 +310,9 @@ def _connect(folder: Path) -> Index:
 
 
 class Turn:
-    """The right to compute one key, held by one at a time on this machine.
+    """The right to compute one key, held by one owner at a time on this machine.
 
-    The kernel takes it back from the dead.
+    If the owner dies, the kernel releases it.
     """
 
     def __init__(self, path: Path):
@@ -316,19 +320,22 @@ class Turn:
         self.poll(0)
 
     def poll(self, seconds: float = 0.2) -> bool:
-        """Try for the turn, for that many seconds at most. True when it is ours."""
+        """Try to get the turn, for at most that many seconds; returns whether it is ours."""
         end = time.monotonic() + seconds
         while not (self.acquired or self._try()) and (left := end - time.monotonic()) > 0:
             time.sleep(min(0.02, left))
         return self.acquired
 
     def wait(self, check: Callable[[], object] = lambda: None, every: float = 0.2) -> None:
-        """Wait until the turn is ours, calling `check` as it goes by: what it raises ends the wait."""
+        """Wait until the turn is ours, calling `check` repeatedly.
+
+        An exception raised by `check` ends the wait.
+        """
         while not self.poll(every):
             check()
 
     def release(self) -> None:
-        """Give the turn up. The file goes first, while it is still locked: see _try."""
+        """Give the turn up; the file is deleted first, while it is still locked (see _try)."""
         if self._file is not None:
             with suppress(OSError):
                 self._path.unlink()
@@ -341,12 +348,12 @@ class Turn:
         except OSError as error:
             if error.errno not in FULL_ERRNO:
                 raise
-            # no room even for an empty file: rather computed twice than not at all
+            # no room even for an empty file: better computed twice than not at all
             self.acquired = True
             return True
         if _flock(file, fcntl.LOCK_EX) and _is_at(file, self._path):
             self.acquired, self._file = True, file
-        else:  # somebody else's; or the file was deleted by its owner between our open and our lock
+        else:  # taken by another owner, or deleted by its owner between our open and our lock
             os.close(file)
         return self.acquired
 
@@ -360,7 +367,7 @@ def _flock(file: int, kind: int) -> bool:
 
 
 def _is_at(file: int, path: Path) -> bool:
-    """Whether a path still leads to an open file."""
+    """Whether a path still refers to an open file."""
     try:
         return os.path.samestat(os.fstat(file), path.stat())
     except FileNotFoundError:
@@ -373,11 +380,10 @@ def _is_at(file: int, path: Path) -> bool:
 class Store:
     """Results by key.
 
-    Safe to use from many threads and processes at once; can be sent to another process.
+    Safe to use from many threads and processes at once, and can be sent to another process.
 
-    `Store(folder)` makes the folder (0700) where it is missing. The limit is 10 GiB unless told
-    otherwise. Raises Unusable where the folder cannot be used; a broken index is set aside and
-    built anew, without a word.
+    `Store(folder)` creates the folder (0700) if it is missing. The default limit is 10 GiB. Raises
+    Unusable if the folder cannot be used; a broken index is silently set aside and rebuilt.
     """
 
     def __init__(self, folder: Path | str, size_limit_bytes: int | None = None):
@@ -390,12 +396,12 @@ class Store:
         return Store, (self.folder, self.limit)
 
     def get(self, key: str) -> tuple[dict, dict[str, np.ndarray]] | None:
-        """(plain, arrays), or None.
+        """Return (plain, arrays), or None.
 
-        A damaged value is a miss: it is set aside, and the others stay.
+        A damaged value counts as a miss: it is set aside, and the others stay.
         """
         _check_key(key)
-        # a file may be replaced or evicted between its entry and its bytes: look again
+        # a file may be replaced or evicted between reading its entry and its bytes, so try again
         for _ in range(3):
             row = self._run(lambda index: index.find(key))
             if row is None:
@@ -410,12 +416,12 @@ class Store:
         return None
 
     def put(self, key: str, plain: dict, arrays: dict[str, np.ndarray]) -> None:
-        """Store a value, in the place of an older one.
+        """Store a value, replacing an older one.
 
-        Evicts what was unused for longest once the limit is passed.
+        Evicts the least recently used values once the limit is exceeded.
 
-        Raises Full (what was there stays readable), and TypeError or ValueError for what cannot be
-        stored.
+        Raises Full (values stored before stay readable), and TypeError or ValueError for what
+        cannot be stored.
         """
         raw = codec.encode(plain, arrays, _check_key(key))
         if len(raw) > self.limit:
@@ -428,7 +434,7 @@ class Store:
         self._run(lambda index: index.evict(self.limit, key))
 
     def delete(self, key: str) -> bool:
-        """Delete a value; False where there was none."""
+        """Delete a value; returns False if there was none."""
         _check_key(key)
         return self._run(lambda index: index.delete(key))
 
@@ -441,24 +447,24 @@ class Store:
         )
 
     def keys(self) -> list[str]:
-        """The keys, oldest first."""
+        """Return the keys, oldest first."""
         return [row.key for row in self._run(Index.rows) if type(row.key) is str and row.raw == 1]
 
     def clear(self) -> int:
-        """Delete everything, the damaged values too; returns how many values there were."""
+        """Delete everything, including damaged values; returns how many values there were."""
         for path in self._damaged():
             path.unlink(missing_ok=True)
         return self._run(lambda index: index.clear())
 
     def stats(self) -> Stats:
-        """How much is stored, and how much may be."""
+        """Return how much is stored, and the limit."""
         entries, size = self._run(Index.total)
         return Stats(entries, size, self.limit, len(self._damaged()), self.folder)
 
     def verify(self) -> tuple[list[str], list[str]]:
-        """Read every value: (keys of the good ones, keys of the damaged ones, which are set aside).
+        """Read every value; returns (keys of good values, keys of damaged ones, now set aside).
 
-        Values on disk that have lost their entry are entered again first.
+        Values on disk that have lost their index entry are first entered again.
         """
         self._run(self._salvage, ALONE)
         good, damaged = [], []
@@ -471,13 +477,13 @@ class Store:
 
     @contextmanager
     def computing(self, key: str) -> Iterator[Turn]:
-        """One at a time computes a key.
+        """Take the turn to compute a key; only one owner at a time holds it.
 
-        Entering never blocks: see `turn.acquired`, then `turn.poll()` or `.wait()`.
+        Entering never blocks: check `turn.acquired`, then use `turn.poll()` or `.wait()`.
 
-        The turn is given up at the end of the block, and by the kernel when its owner dies (a
-        forked child of the owner that lives on keeps it). Look into the store again once it is
-        yours: it may be there by now.
+        The turn is released at the end of the block, and by the kernel when its owner dies (a
+        forked child of the owner that is still alive keeps it). Look into the store again once the
+        turn is yours: the value may be there by then.
         """
         turn = Turn(
             _private(self.folder / "locks") / hashlib.sha256(_check_key(key).encode()).hexdigest()
@@ -490,16 +496,16 @@ class Store:
     # --- the index, and what to do when it is broken ----------------------------------------------
 
     def _run(self, action: Callable[[Index], Any], guard: int = SHARED) -> Any:
-        """action(index), under the guard.
+        """Return action(index), run under the guard.
 
-        An index found broken is built anew, and the action tried again.
+        If the index turns out to be broken, it is rebuilt and the action is tried again.
 
-        Raises Full, Unusable, and what the action raises of its own. Reading needs the guard too:
-        whoever has an index open that was set aside would take the new one's journal, which has the
-        same name, for its own.
+        Raises Full, Unusable, and whatever the action raises itself. Reading needs the guard too: a
+        process that still has a replaced index open would mistake the new index's journal, which
+        has the same name, for its own.
         """
         broken = ""
-        for _ in range(6):  # it may break once more, or be replaced by another process, meanwhile
+        for _ in range(6):  # it may break again, or another process may replace it, in the meantime
             index = self._current()
             try:
                 with self._guard(guard):
@@ -509,7 +515,7 @@ class Store:
                 index.close()  # rolls back whatever this thread had begun
                 broken = _broken_or_raise(error, self.folder)
             else:
-                continue  # another process, or thread, has built it anew meanwhile
+                continue  # another process or thread has rebuilt it in the meantime
             self._reopen(index)
         raise Unusable(
             errno.EIO, f"The index of {self.folder} breaks again and again: {broken or 'replaced'}"
@@ -529,19 +535,17 @@ class Store:
             raise
 
     def _note_use(self, row: Row) -> None:
-        """Best effort: a value can be read on a full disk although its use cannot be noted."""
+        """Record the last use if possible; on a full disk, values stay readable without it."""
         if not isinstance(row.used, float) or time.time() - row.used > USED_AFTER:
             with suppress(OSError):
                 self._run(lambda index: index.note_use(row))
 
     def _unless_replaced(self) -> Index | None:
-        """The open index; None where the file on disk is another one by now."""
+        """Return the open index, or None if the file on disk is a different one."""
         return self._index if self._inode_now() == self._inode else None
 
     def _current(self) -> Index:
-        """The index on disk, opened again where another process has replaced it or somebody has
-        deleted it.
-        """
+        """Return the index on disk, reopened if it was replaced by another process or deleted."""
         index = self._unless_replaced()
         return self._reopen(None) if index is None else index
 
@@ -553,9 +557,9 @@ class Store:
             return self._index
 
     def _open(self, broken: int | None = None) -> tuple[Index, int | None]:
-        """(index, its inode).
+        """Open the index; returns (index, its inode).
 
-        One that is broken, known by its inode or found so now, is set aside and built anew.
+        A broken index, identified by its inode or found to be broken now, is set aside and rebuilt.
         """
         for name in (".", "values", "damaged", "locks"):
             _private(self.folder / name)
@@ -575,7 +579,7 @@ class Store:
             return _connect(self.folder)
         except (OSError, MemoryError):
             raise
-        # nearly anything, where somebody wrote into diskcache's settings
+        # nearly any exception, if diskcache's settings were tampered with
         except Exception as error:
             _broken_or_raise(error, self.folder)
             self._set_index_aside()
@@ -589,10 +593,10 @@ class Store:
 
     @contextmanager
     def _guard(self, kind: int) -> Iterator[None]:
-        """Hold the folder's guard, SHARED or ALONE. Raises Unusable after a minute.
+        """Hold the folder's guard, SHARED or ALONE; raises Unusable after a minute.
 
-        All pass one gate first: who waits there to be ALONE keeps newcomers back, and so cannot be
-        starved by them.
+        Everyone passes through one gate first. A process that waits there for ALONE holds newcomers
+        back, so they cannot starve it.
         """
         with self._lock_file("guard.lock") as guard:
             with self._lock_file("gate.lock") as gate:
@@ -609,7 +613,7 @@ class Store:
 
     @contextmanager
     def _lock_file(self, name: str) -> Iterator[int]:
-        """An open file, to be locked; closing it unlocks it."""
+        """Open a file for locking; closing it releases the lock."""
         try:
             file = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
@@ -620,9 +624,9 @@ class Store:
             os.close(file)
 
     def _salvage(self, index: Index) -> None:
-        """Enter the values on disk that have no entry, the newest of a key last.
+        """Enter values on disk that have no entry, a key's newest value last.
 
-        Needs the guard alone.
+        Needs the guard ALONE.
         """
         known = {row.filename for row in index.rows()}
         names = {str(path.relative_to(self.folder)) for path in self.folder.glob("values/*/*.val")}
@@ -634,12 +638,12 @@ class Store:
                 if key is not None and (key in salvaged or index.find(key) is None):
                     index.set(key, placed)
                     salvaged.add(key)
-                # left by a crash between an entry's change and the old file's end
+                # left by a crash after an entry was changed and before the old file was deleted
                 elif key is not None:
                     index.disk.remove(placed)
 
     def _key_inside(self, path: Path) -> str | None:
-        """The key in a value's file; a file that has none is set aside."""
+        """Return the key in a value's file; a file without a key is set aside."""
         try:
             with path.open("rb") as file:
                 beginning = file.read(codec.HEADER + codec.LONGEST_KEY)
@@ -647,11 +651,12 @@ class Store:
         except (OSError, ValueError):
             self._move_aside(path)
 
-    # --- what is damaged --------------------------------------------------------------------------
+    # --- damaged values ---------------------------------------------------------------------------
 
     def _set_aside(self, row: Row) -> bool:
-        """Take a damaged value out of the store and keep its bytes; False where it was replaced
-        meanwhile.
+        """Remove a damaged value from the store but keep its bytes.
+
+        Returns False if it has been replaced in the meantime.
         """
         dropped = self._run(lambda index: index.drop(row.rowid))
         if dropped is None:
@@ -671,7 +676,7 @@ class Store:
     def _move_aside(self, path: Path) -> None:
         try:
             path.rename(self._aside(path.name))
-        except OSError:  # not there; or no room for one more name: then it has to go
+        except OSError:  # missing, or no room for another directory entry: then delete it
             with suppress(OSError):
                 path.unlink()
         for old in self._damaged()[:-KEPT_DAMAGED]:
@@ -682,7 +687,7 @@ class Store:
         return self.folder / "damaged" / f"{time.time_ns()}-{name}"
 
     def _damaged(self) -> list[Path]:
-        """What was set aside, oldest first."""
+        """Return the files that were set aside, oldest first."""
         return sorted((self.folder / "damaged").glob("*"))
 
 
@@ -690,14 +695,14 @@ class Store:
 
 
 def _check_key(key: str) -> str:
-    """Raises ValueError for a key that is not one short printable line."""
+    """Return the key; raises ValueError unless it is one short printable line."""
     if type(key) is not str or not 0 < len(key) <= 500 or not key.isprintable():
         raise ValueError(f"not a key: {key!r:.60}")
     return key
 
 
 def _private(folder: Path) -> Path:
-    """Make a folder that only its owner can enter. Raises Unusable."""
+    """Create a folder that only its owner can enter; raises Unusable."""
     try:
         folder.mkdir(0o700, parents=True, exist_ok=True)
         if folder.stat().st_mode & 0o777 != 0o700:
@@ -726,9 +731,7 @@ def _unusable(folder: Path, error: OSError) -> Unusable:
 
 
 def _broken_or_raise(error: Exception, folder: Path) -> str:
-    """Returns what is wrong with an index that has to be built anew; raises Full or Unusable for
-    other troubles.
-    """
+    """Return why an index must be rebuilt; raises Full or Unusable for any other error."""
     origin = _origin(error)
     code = getattr(origin, "sqlite_errorcode", None)
     primary = sqlite3.SQLITE_CORRUPT if code is None else code & 0xFF
@@ -748,8 +751,9 @@ def _broken_or_raise(error: Exception, folder: Path) -> str:
 
 
 def _origin(error: BaseException) -> BaseException:
-    """The first SQLite error of a chain: diskcache hides it behind a Timeout, or behind a ROLLBACK
-    that failed too.
+    """Return the first SQLite error of a chain.
+
+    diskcache hides it behind a Timeout, or behind a ROLLBACK that also failed.
     """
     while isinstance(error.__context__, (sqlite3.Error, diskcache.Timeout)):
         error = error.__context__

@@ -1,11 +1,12 @@
-"""All that computes in Veil.
+"""All computation in Veil.
 
-Knows nothing of Streamlit; imports torch only inside the modules that train.
+Nothing here imports Streamlit, and only the modules that train import torch.
 """
 
 import os
 
-# Before torch is loaded: threads that wait for each other sleep instead of spinning. A spinning
-# pair on a machine whose cores others use too (the browser of the presenter, say) trained 15 to 25
-# times slower here; on a quiet machine it makes no difference.
+# This must be set before torch is loaded: threads that wait for each other then sleep instead of
+# spinning. On a machine whose cores other processes also use (the presenter's browser, say),
+# spinning made training 15 to 25 times slower in our measurements; on an idle machine it makes no
+# difference.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,8 +1,9 @@
-"""The command line: the same studies without a browser. `python -m engine --help` lists the
-commands.
+"""Command line: runs the same studies as the pages, without a browser.
 
-Exit codes: 0 done, 1 the run failed, 2 a wrong value (one line names the field or the environment
-variable, the value and what is allowed).
+`python -m engine --help` lists the commands.
+
+Exit codes: 0 success, 1 the run failed, 2 a wrong value (one line names the field or environment
+variable, the value and what is allowed), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from engine.studies.image_study import fitted
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse, run, and turn every expected trouble into one line on stderr."""
+    """Parse the arguments and run the command; an expected error becomes one line on stderr."""
     options = parser().parse_args(arguments)
     try:
         settings.check()
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands and their options."""
+    """Build the parser with all commands and their options."""
     root = argparse.ArgumentParser(
         prog="python -m engine", description="Veil's studies without a browser."
     )
@@ -104,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def list_studies(options) -> None:
-    """Print every study with its presets and parameters."""
+    """Print every study with its presets, series and parameters."""
     for study in STUDIES.values():
         print(f"{study.NAME}: {study.TITLE}\n  presets: {', '.join(study.PRESETS)}")
         for name, shows in study.SERIES.items():
@@ -121,7 +122,7 @@ def list_studies(options) -> None:
 
 
 def run_study(options) -> None:
-    """Run one study and print it."""
+    """Run one study and print its result."""
     study = fit(chosen_study(options.study, options.preset, options.changes), options.changes)
     store, begun = open_store(), time.perf_counter()
     cached = load(store, key(study)) is not None
@@ -133,9 +134,7 @@ def run_study(options) -> None:
 
 
 def run_series(options) -> None:
-    """Run all studies of a series, together where they can be; what was stored before is not run
-    again.
-    """
+    """Run all studies of a series, together where possible; stored results are not recomputed."""
     base = fit(chosen_study(options.study, options.preset, options.changes), options.changes)
     if options.series not in base.SERIES:
         raise Refused(
@@ -152,9 +151,8 @@ def run_series(options) -> None:
     store, studies = open_store(), make(seeds=options.seeds) if options.seeds > 1 else make()
     if ahead := at_once(base, studies):
         try:
-            compute(ahead, store)  # several at once; below each is read from the store
-        # those that finished are printed; the first that did not says so again
-        except Failed as failed:
+            compute(ahead, store)  # computes several at once; each is read from the store below
+        except Failed as failed:  # the loop prints those that finished, then raises this again
             print(failed, file=sys.stderr)
     for words, study in studies.items():
         begun, cached = time.perf_counter(), load(store, key(study)) is not None
@@ -172,7 +170,7 @@ def run_series(options) -> None:
 
 
 def in_a_line(result: Result) -> str:
-    """What is promised, then the metrics: a line of a series. ε is rounded up."""
+    """Format one line of a series: the guarantee (ε rounded up), then the metrics."""
     promise = result.guarantee
     slack = "" if promise.epsilon is None else f" at delta {rounding.chosen(promise.delta)}"
     found = (f"{name} {rounding.told(name, value)}" for name, value in result.metrics.items())
@@ -180,8 +178,9 @@ def in_a_line(result: Result) -> str:
 
 
 def fit(study: Study, changes: list[str]) -> Study:
-    """The study with defaults that fit its pictures; says on stderr which, and what else to know
-    about a folder of one's own.
+    """Adjust a study's defaults to its images.
+
+    Prints on stderr which defaults changed, and the notes about a folder of the user's own.
     """
     for note in registry.exhibits(study.dataset).notes:
         print(f"{study.dataset}: {note}", file=sys.stderr)
@@ -192,8 +191,9 @@ def fit(study: Study, changes: list[str]) -> Study:
 
 
 def at_once(base: Study, studies: dict[str, Study]) -> Study | None:
-    """What computes the trainings of a series together, where that is quicker than one after the
-    other.
+    """Combine a series into one study that computes its members together.
+
+    Returns None where that is no faster than running them one after the other.
     """
     if all(isinstance(study, DPTraining) for study in studies.values()):
         return Sweep(members=tuple(studies.values()))
@@ -207,7 +207,7 @@ def at_once(base: Study, studies: dict[str, Study]) -> Study | None:
 
 
 def chosen_study(name: str, preset: str, changes: list[str]) -> Study:
-    """The study that the arguments name; Refused where they do not name one."""
+    """Build the study that the arguments name; raises Refused if they do not name one."""
     if name not in STUDIES:
         raise Refused("study", f"study: {name[:40]!r} is not known; there are {', '.join(STUDIES)}")
     pairs = {}
@@ -220,12 +220,12 @@ def chosen_study(name: str, preset: str, changes: list[str]) -> Study:
 
 
 def compute(study: Study, store) -> Result:
-    """Run in this process, or on the cluster at VEIL_SCHEDULER."""
+    """Run a study in this process, or on the cluster at VEIL_SCHEDULER."""
     if not settings.scheduler():
         return show_progress(Lab(store).need(study))
     from engine.runtime.runner import Runner
 
-    logging.getLogger("veil").setLevel(logging.CRITICAL)  # what goes wrong is said once, below
+    logging.getLogger("veil").setLevel(logging.CRITICAL)  # an error is reported once, below
     runner = Runner(store)
     try:
         run = runner.submit(study)
@@ -239,7 +239,7 @@ def compute(study: Study, store) -> Result:
 
 
 def show_progress(run) -> Result:
-    """Step a generator to its Result with a progress line on stderr."""
+    """Run a generator to its Result, with a progress line on stderr."""
     while True:
         try:
             show(next(run))
@@ -250,7 +250,7 @@ def show_progress(run) -> Result:
 
 
 def show(event) -> None:
-    """A bar for phases (a terminal only), a line for points of test accuracy."""
+    """Print a progress bar for phases (terminals only) and a line per point of test accuracy."""
     if isinstance(event, Phase) and sys.stderr.isatty():
         filled = int(30 * event.done / event.total) if event.total else 0
         print(
@@ -265,12 +265,12 @@ def show(event) -> None:
 
 
 def print_json(study: Study, result: Result, seconds: float, cached: bool) -> None:
-    """Exactly one JSON object."""
+    """Print exactly one JSON object."""
     print(json.dumps(described(study, result, seconds, cached)))
 
 
 def described(study: Study, result: Result, seconds: float, cached: bool) -> dict:
-    """A study and its result without pictures and arrays, fit for JSON."""
+    """Describe a study and its result as JSON values, without images and arrays."""
     found = {
         "study": study.NAME,
         "key": key(study),
@@ -286,15 +286,15 @@ def described(study: Study, result: Result, seconds: float, cached: bool) -> dic
 
 
 def notes(study: Study) -> list[str]:
-    """What to know about a folder of one's own: what was skipped, which copies there are.
+    """List what to know about a folder of the user's own: skipped files, duplicates.
 
-    Pages say it, too.
+    The pages show the same notes.
     """
     return list(registry.exhibits(study.dataset).notes)
 
 
 def strict(value):
-    """JSON has no infinities and no NaN: they become null."""
+    """Replace infinities and NaN by null, since JSON has neither."""
     if isinstance(value, dict):
         return {k: strict(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -303,7 +303,7 @@ def strict(value):
 
 
 def print_words(study: Study, result: Result, seconds: float, cached: bool) -> None:
-    """Metrics and guarantee for a reader."""
+    """Print metrics and guarantee as text."""
     print(f"{study.NAME}  {key(study)[:16]}  {seconds:.2f} s{'  (cached)' if cached else ''}")
     for name, value in result.metrics.items():
         print(f"  {name:28} {rounding.told(name, value)}")
@@ -313,7 +313,7 @@ def print_words(study: Study, result: Result, seconds: float, cached: bool) -> N
 
 
 def print_warnings(result: Result) -> None:
-    """What to know before believing the numbers, a line each: the same that the pages show."""
+    """Print the result's warnings, one per line, as the pages show them."""
     for warning in result.warnings:
         print(f"  warning: {warning}", flush=True)
 
@@ -322,7 +322,7 @@ def print_warnings(result: Result) -> None:
 
 
 def show_data(options) -> None:
-    """What is there, how big, how to get the rest; or fetch one."""
+    """List the data sets, their sizes and how to get missing ones; or fetch one."""
     if options.action == "fetch":
         return fetch(options.name)
     print(f"data folder: {settings.data_folder()}")
@@ -340,7 +340,7 @@ def show_data(options) -> None:
 
 
 def fetch(name: str | None) -> None:
-    """Download a data set with progress and checksum."""
+    """Download a data set, showing progress; its checksum is verified."""
     if not name:
         raise Refused("name", f"name: missing; allowed: one of {', '.join(parameters.DATASETS)}")
     registry.fetch(
@@ -353,7 +353,7 @@ def fetch(name: str | None) -> None:
 
 
 def manage_cache(options) -> None:
-    """Show, empty or check the store."""
+    """Show, clear or verify the store."""
     store = open_store()
     if options.action == "clear":
         print(f"{store.clear()} results removed")

@@ -1,12 +1,14 @@
-"""What a training can be shown to have given away, and whether it did what its ε is charged for.
-numpy and scipy; nothing here trains.
+"""Audit of one training run: a lower bound on ε, and checks of the mechanism's promises.
 
-An auditor puts *canaries* among the pictures: examples that nobody else resembles, each in or out
-by a coin flip. From all that the training publishes he guesses which were in. Right guesses bound ε
-from below, whatever the training does (Steinke, Nasr and Jagielski 2023, "Privacy Auditing with One
-(1) Training Run"). Besides, `Witness` checks each promise of the mechanism by itself: noise,
-clipping, how often and how independently pictures are drawn. Such a test is no bound on ε, but it
-sees much smaller cheats.
+numpy and scipy; nothing here trains. An auditor inserts *canaries* among the images: examples that
+resemble nothing else, each included or excluded by a coin flip. From all that the training
+publishes, the auditor guesses which were included. Correct guesses give a lower bound on ε,
+whatever the training does (Steinke, Nasr and Jagielski 2023, "Privacy Auditing with One (1)
+Training Run").
+
+In addition, `Witness` checks each promise of the mechanism separately: the noise, clipping, the
+sample rate, and the independence of the draws. Such a test gives no bound on ε, but it detects much
+smaller violations.
 """
 
 from __future__ import annotations
@@ -19,24 +21,26 @@ from scipy import optimize, special, stats
 
 from engine.core import rounding
 
-CONFIDENCE = 0.95  # of the floor
-# confidence of the floor that must lie above the ceiling before a training is said to be wrong
+CONFIDENCE = 0.95  # of the lower bound
+# confidence of the lower bound that must exceed the upper bound before a training is reported as
+# wrong
 ALARM = 0.999
-# of the canaries that are guessed at: fixed beforehand, and paid for by a union bound
+# fractions of the canaries to guess; fixed beforehand, and paid for by a union bound
 SHARES = (0.03, 0.1, 0.3, 1.0)
-FALSE_ALARM = 0.01  # of all checks of a correct training together
-SEEN = 0.9  # how likely its error should be found before a check may be relied on
-MOST_EPSILON = 50.0  # a floor is looked for up to here
+FALSE_ALARM = 0.01  # probability of a false alarm in any check of a correct training
+SEEN = 0.9  # probability of detecting its error that a check needs to be considered reliable
+MOST_EPSILON = 50.0  # largest lower bound that is searched for
 
 
-# --- the floor: guesses that were right -----------------------------------------------------------
+# --- the lower bound: correct guesses -------------------------------------------------------------
 
 
 def p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
-    """At most so likely is it that an (ε, δ)-private training lets `right` or more of `guesses`
-    come out right (Steinke et al. 2023, Theorem 5.2).
+    """Upper bound on the probability of `right` or more correct guesses.
 
-    P[B ≥ v] + 2mδ·max_i P[v > B ≥ v − i]/i, with B binomial over the r guesses at e^ε/(1 + e^ε).
+    It holds for `guesses` guesses about an (ε, δ)-private training (Steinke et al. 2023, Theorem
+    5.2): P[B ≥ v] + 2mδ·max_i P[v > B ≥ v − i]/i, with B binomial over the r guesses at e^ε/(1 +
+    e^ε), m canaries and v correct guesses.
     """
     chance = special.expit(epsilon)
     tail = stats.binom.sf(right - 1, guesses, chance)
@@ -49,13 +53,13 @@ def p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: floa
 
 
 def least_epsilon(canaries: int, guesses: int, right: int, delta: float, level: float) -> float:
-    """The largest ε that so many right guesses refute at this level; 0 where they refute none."""
+    """The largest ε that this many correct guesses refute at this level; 0 if they refute none."""
     refutes = lambda epsilon: p_value(canaries, guesses, right, epsilon, delta) - level
     if refutes(0.0) > 0:
         return 0.0
     if refutes(MOST_EPSILON) <= 0:
         return MOST_EPSILON
-    # rounded down: it is a floor
+    # rounded down, because it is a lower bound
     return max(0.0, float(optimize.brentq(refutes, 0.0, MOST_EPSILON, xtol=1e-3)) - 1e-3)
 
 
@@ -71,11 +75,11 @@ class Floor:
 def floor(
     scores: np.ndarray, included: np.ndarray, delta: float, confidence: float = CONFIDENCE
 ) -> Floor:
-    """The best of a few numbers of guesses, each at its share of the risk. scores (m,): high where
-    a canary looks included; included (m,) bool.
+    """The best lower bound over a few numbers of guesses.
 
-    Of the canaries guessed at, the half with the highest scores are called in, the half with the
-    lowest out.
+    Each has an equal part of the error level. scores (m,): high where a canary looks included;
+    included (m,) bool. Of the canaries to guess, the half with the highest scores is guessed as
+    included, the half with the lowest as excluded.
     """
     order, found = (
         np.argsort(-np.nan_to_num(scores, nan=0.0, posinf=1e300, neginf=-1e300), kind="stable"),
@@ -94,16 +98,16 @@ def floor(
     return max(found, key=lambda one: (one.epsilon, one.guesses))
 
 
-# --- the marks that are put among the pictures ----------------------------------------------------
+# --- the canaries and markers among the images ----------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Marks:
-    """Canaries, one column of the input each, included or not by a coin flip; and markers, many
-    rows to a column, all included.
+    """Canaries and markers: artificial rows, each nonzero in a single input column.
 
-    A row is zero outside its column. There are as many markers of each kind (label and sign of the
-    entry), so that none is ever learned and their mean is none.
+    Each canary has its own column and is included or not by a coin flip. Markers are always
+    included, many rows to a column, and there are equally many of each kind (label and sign of the
+    entry), which keeps them from being learned and makes their mean zero.
     """
 
     included: np.ndarray  # (m,) bool
@@ -116,8 +120,9 @@ class Marks:
     def drawn(
         cls, canaries: int, markers: int, groups: int, classes: int, rng: np.random.Generator
     ) -> Marks:
-        """m canaries with coin flips and random labels; markers over a few columns, at least one of
-        each kind in each.
+        """Draw m canaries with coin flips and random labels, and markers spread over a few columns.
+
+        Every column has at least one marker of each kind.
         """
         each = np.arange(max(markers, 2 * classes * groups))
         return cls(
@@ -130,11 +135,11 @@ class Marks:
 
     @property
     def columns(self) -> int:
-        """How many columns they take: canaries first."""
+        """The number of columns used; those of the canaries come first."""
         return len(self.included) + int(self.marker_columns.max()) + 1
 
     def rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(k,) column, (k,) label and (k,) sign of every row that is among the pictures."""
+        """(k,) column, (k,) label and (k,) sign of every included row."""
         inside = np.flatnonzero(self.included)
         return (
             np.r_[inside, len(self.included) + self.marker_columns],
@@ -143,25 +148,25 @@ class Marks:
         )
 
     def counts(self) -> np.ndarray:
-        """(groups, kinds) how many markers there are of each kind."""
+        """The number of markers of each kind, (groups, kinds)."""
         found = np.zeros((self.columns - len(self.included), 2 * self.classes))
         np.add.at(found, (self.marker_columns, self.marker_kinds), 1.0)
         return found
 
 
-# --- watching a training step by step -------------------------------------------------------------
+# --- observing a training step by step ------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one step published of the marks' columns, in units of the clip norm, and what each row
-    would add if it were drawn.
+    """What one step published about the marks' columns, and what each drawn row contributes.
 
-    sums (columns, classes) of gradients, noise in it; bias (classes,) the same of the bias. Where
-    inputs are taken less a mean, every row drawn pulls at every column: column j holds −means_j
-    times the bias's sum besides. pulls (m, classes) of the canaries and marker_pulls (groups,
-    kinds, classes) are at most 1 long; reach (m,) is how long the canaries' would be without
-    clipping. All known from what was published before.
+    Everything is in units of the clip norm and known from what was published before. sums (columns,
+    classes) of gradients, including noise; bias (classes,) the same for the bias. If a mean is
+    subtracted from the inputs, every drawn row contributes to every column: column j additionally
+    holds −means_j times the bias's sum. pulls (m, classes) of the canaries and marker_pulls
+    (groups, kinds, classes) are clipped contributions, with a norm of at most 1; reach (m,) is the
+    norm of the canaries' contributions without clipping.
     """
 
     sums: np.ndarray
@@ -174,10 +179,10 @@ class Seen:
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of the mechanism, tested. p: at most so likely does a correct training look like
-    this or worse.
+    """The test of one promise of the mechanism.
 
-    power: about how likely the test would find `error` in this training, in [0, 1].
+    p: upper bound on the probability that a correct training looks like this or worse. power:
+    approximate probability in [0, 1] that the test would detect `error` in this training.
     """
 
     name: str
@@ -188,7 +193,7 @@ class Check:
 
     @property
     def kept(self) -> bool:
-        """No violation at this check's share of FALSE_ALARM."""
+        """Whether there is no violation at this check's part of FALSE_ALARM."""
         return self.p > LEVEL
 
 
@@ -196,26 +201,25 @@ CHECKS = 6  # at most
 LEVEL = FALSE_ALARM / CHECKS
 
 
-# --- is the noise Gaussian where δ is counted? ----------------------------------------------------
+# --- is the noise Gaussian in the tails, which determine δ? ---------------------------------------
 
-# torch's float32 normal numbers come in blocks, whose entries j and j + 8 are one pair
+# torch draws float32 normal numbers in blocks, in which entries j and j + 8 form a Box-Muller pair.
 BLOCK, APART = 16, 8
-UNIFORM = 2**24  # values of the uniform number that such a pair's radius is made of
+UNIFORM = 2**24  # values of the uniform number from which the radius of such a pair is computed
 FAR_OUT = (3.0, 4.0, 5.0)  # standard deviations
-FLOAT32 = 2.0**-24  # half the distance of two float32 numbers, relatively
+FLOAT32 = 2.0**-24  # half the relative distance between adjacent float32 numbers
 
 
 def circles(noise: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Do pairs of draws lie on the few circles that Box and Muller's method has far out, in
-    float32?
+    """Test whether pairs of draws lie on the few circles that float32 Box-Muller has far out.
 
     noise (n,): one call's draws in their order, in standard deviations; error (n,): the standard
     error of each. For normal x and y, u = e^−(x² + y²)/2 is uniform on (0, 1), so the phase of
-    2²⁴·u is uniform on the circle; with 24-bit uniforms 2²⁴·u is a whole number, and the cosine of
-    its phase is 1. Returns (pairs,) cosines and (pairs,) weights: the cosine to expect of such
-    noise, as error blurs it.
+    2²⁴·u is uniform on the circle; with 24-bit uniforms 2²⁴·u is an integer, and the cosine of its
+    phase is 1. Returns (pairs,) cosines and (pairs,) weights: the expected cosine of such noise,
+    given the blur by error.
     """
-    # what does not fill a block is drawn again
+    # torch draws the entries of an incomplete last block again
     whole = len(noise) // BLOCK - (len(noise) % BLOCK > 0)
     if whole < 1:
         return np.empty(0), np.empty(0)
@@ -226,23 +230,23 @@ def circles(noise: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarra
     )
     steps = UNIFORM * np.exp(-(x**2 + y**2) / 2)
     blur = 2 * (np.pi * steps) ** 2 * ((x * dx) ** 2 + (y * dy) ** 2)
-    # Elsewhere the circles are too close to tell; near 0 nothing is, and noise that is lost in
-    # rounding is 0.
+    # Closer in, the circles are too dense to tell apart; near 0 there is no information, and noise
+    # lost in rounding is 0.
     seen = (blur < 3) & (x**2 + y**2 > 4)
     return np.cos(2 * np.pi * steps[seen]), np.exp(-blur[seen])
 
 
 class Tails:
-    """Adds up what a training's noise looks like far out, taken where it is added: float64."""
+    """Accumulates tail statistics of a training's noise, measured in float64 where it is added."""
 
     def __init__(self):
         self.draws, self.beyond = 0, np.zeros(len(FAR_OUT))
         self.on_circles, self.weight, self.pairs = 0.0, 0.0, 0
 
     def see(self, noise: np.ndarray, error: np.ndarray) -> None:
-        """The noise of one release, (n,) in standard deviations, and each number's standard error."""
+        """Add one release's noise, (n,) in standard deviations, and its standard errors."""
         self.draws += len(noise)
-        # what is no number is far
+        # NaN counts as beyond
         self.beyond += [(~(np.abs(noise) <= far)).sum() for far in FAR_OUT]
         cosines, weights = circles(noise, error)
         self.on_circles += float((weights * cosines).sum())
@@ -250,10 +254,11 @@ class Tails:
         self.pairs += len(weights)
 
     def p_value(self) -> float:
-        """At most so likely does normal noise look like this or worse.
+        """Upper bound on the probability that normal noise looks like this or worse.
 
-        Counts beyond FAR_OUT by exact binomial tests, on both sides. Circles: for a uniform phase
-        E e^{λ cos} ≤ e^{λ²/4}, so P[Σ w cos ≥ t] ≤ e^{−t²/Σw²}. All four by a union bound.
+        Counts beyond FAR_OUT use exact two-sided binomial tests. Circles: for a uniform phase E
+        e^{λ cos} ≤ e^{λ²/4}, so P[Σ w cos ≥ t] ≤ e^{−t²/Σw²}. All four are combined by a union
+        bound.
         """
         chances = 2 * stats.norm.sf(FAR_OUT)
         found = [
@@ -264,14 +269,14 @@ class Tails:
         return float(min(1.0, (len(FAR_OUT) + 1) * min(found)))
 
     def power(self, level: float) -> float:
-        """About how likely float32 noise would be found: then the sum is Σw² on average."""
+        """Approximate probability of detecting float32 noise, whose sum is Σw² on average."""
         if not self.weight > 0:
             return 0.0
         needed = math.sqrt(self.weight * math.log((len(FAR_OUT) + 1) / level))
         return float(stats.norm.cdf((self.weight - needed) / math.sqrt(self.weight / 2)))
 
     def words(self) -> str:
-        """What was seen."""
+        """A description of the observations."""
         expected = 2 * stats.norm.sf(FAR_OUT[1]) * self.draws
         share = 100 * self.on_circles / self.weight if self.weight > 0 else 0.0
         return (
@@ -282,10 +287,10 @@ class Tails:
 
 
 class Witness:
-    """Adds up what the steps of a training give away about the marks. Everything in float64.
+    """Accumulates what the steps of a training reveal about the marks, in float64.
 
-    noise_multiplier σ, sample_rate q and steps_per_epoch as charged; whoever trains calls `see` at
-    every step and `release` for a Gaussian release.
+    noise_multiplier σ, sample_rate q and steps_per_epoch are those that the accountant assumes; the
+    trainer calls `see` at every step and `release` for a Gaussian release.
     """
 
     def __init__(
@@ -298,18 +303,20 @@ class Witness:
             steps_per_epoch,
         )
         m = len(marks.included)
-        self.loss = np.zeros(m)  # log likelihood ratio of "in" against "out", of all that was seen
+        self.loss = np.zeros(m)  # log likelihood ratio of "in" to "out" given all observations
         self.steps, self.squares, self.entries = 0, 0.0, 0
-        # in standard deviations: the hardest pull beyond the clip norm, and the hardest there would
-        # be without one
+        # In standard deviations: the largest contribution beyond the clip norm, and the largest
+        # expected without clipping.
         self.furthest, self.looks, self.unclipped = -math.inf, 0, 0.0
-        # how much more canaries pulled than their rate allows, and what it varies by
+        # Canaries' contributions beyond what the sample rate allows, the expected sum, and its
+        # variances.
         self.excess, self.expected, self.by_draws, self.by_noise = 0.0, 0.0, 0.0, 0.0
-        # of a step's surprise and that of the steps before it in its epoch
+        # Products of each step's surprise with the sum of those of the epoch's earlier steps.
         self.products: list[float] = []
-        self.shuffled = 0.0  # what the products would add up to in shuffled batches
-        self.tails = Tails()  # of the noise itself, which only whoever trains can take
-        # of a Gaussian release: sum of squares where only noise is, and of how many
+        self.shuffled = 0.0  # the expected sum of the products if batches were shuffled
+        self.tails = Tails()  # of the noise itself, which only the trainer can measure
+        # For a Gaussian release: the sum of squares of entries that hold only noise, and their
+        # number.
         self.released: tuple[float, int] | None = None
         self.counts = marks.counts()
         self._new_epoch()
@@ -322,32 +329,32 @@ class Witness:
         )
 
     def release(self, scores: np.ndarray, noise: float) -> None:
-        """A Gaussian release in which an included canary has mean 1 and an excluded one 0, under
-        noise of so many of these. scores (m,).
+        """Add a Gaussian release, in which included canaries have mean 1 and excluded ones mean 0.
+
+        scores (m,); noise: the standard deviation in the same units.
         """
         self.loss += (scores - 0.5) / noise**2
         out = scores[~self.marks.included] / noise
         self.released = (float((out**2).sum()), len(out))
 
     def see(self, seen: Seen) -> None:
-        """One step."""
+        """Add one step."""
         self._guess(seen)
         self._compare(seen)
         self.steps += 1
 
     def _guess(self, seen: Seen) -> None:
-        """What the step says of who is in.
+        """Update the guesses of which canaries are included.
 
-        The coins must not be looked at here: the floor counts on guesses from what is published,
-        and nothing else.
+        This must not use the coin flips: the lower bound requires guesses based only on what is
+        published.
         """
         m = len(self.marks.included)
         pull, means = np.linalg.norm(seen.pulls, axis=1), seen.means[:m]
-        # what other rows added by way of the mean is taken off again, as far as the noised bias
-        # knows it
+        # Remove other rows' contributions through the mean, as far as the noised bias reveals them.
         sums = seen.sums[:m] + means[:, None] * seen.bias
         along = (sums * seen.pulls).sum(1) / np.maximum(pull, 1e-200)
-        # log 0 where all are drawn; what diverged
+        # log 0 if all rows are drawn; NaN after divergence
         with np.errstate(divide="ignore", invalid="ignore"):
             log_in, log_out = np.log(self.q), np.log1p(-self.q)
             self.loss += np.logaddexp(
@@ -355,13 +362,13 @@ class Witness:
             )
 
     def _compare(self, seen: Seen) -> None:
-        """What the step says of the mechanism, to one who knows the coins."""
+        """Update the checks of the mechanism, which may use the coin flips."""
         inside, m = self.marks.included, len(self.marks.included)
         sums, spread = self._without_the_others(seen, ~inside)
         pull = np.linalg.norm(seen.pulls, axis=1)
         along = (sums[:m] * seen.pulls).sum(1) / np.maximum(pull, 1e-200)  # (m,)
         if inside.any():
-            # what is no number was no correct step
+            # a NaN cannot come from a correct step
             beyond = np.nan_to_num((along - pull) / spread[:m], nan=math.inf)[inside]
             self.furthest = max(self.furthest, float(beyond.max()))
             self.unclipped = max(
@@ -375,12 +382,12 @@ class Witness:
         self._follow_draws(sums[m:], seen.marker_pulls)
 
     def _without_the_others(self, seen: Seen, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(columns, classes) the sums less what other rows added by way of the mean, and (columns,)
-        their noise.
+        """The sums without other rows' contributions through the mean, and their noise.
 
-        The bias's true sum is estimated by least squares from the excluded canaries' columns, where
-        nothing else is, and the noised bias itself. What these are off by is noise alone: so many
-        independent entries as there are columns.
+        The shapes are (columns, classes) and (columns,). The true sum of the bias is estimated by
+        least squares from the excluded canaries' columns, which hold nothing else, and the noised
+        bias itself. The residuals are pure noise, with one independent entry for each excluded
+        column.
         """
         means = np.r_[-seen.means[: len(out)][out], 1.0]
         # (excluded + 1, classes)
@@ -393,11 +400,11 @@ class Witness:
         )
 
     def _follow_draws(self, sums: np.ndarray, pulls: np.ndarray) -> None:
-        """Poisson draws of one step know nothing of those before: the product of their surprises is
-        zero on average, whatever the noise.
+        """Multiply this step's surprise with those of earlier steps of the epoch.
 
-        sums (groups, classes) of the markers' columns; pulls (groups, kinds, classes) what a marker
-        of each kind adds.
+        Poisson draws are independent between steps, so the product is zero on average, whatever the
+        noise. sums (groups, classes) of the markers' columns; pulls (groups, kinds, classes): what
+        a marker of each kind contributes.
         """
         if self.steps % self.steps_per_epoch == 0:
             self._new_epoch()
@@ -410,14 +417,14 @@ class Witness:
         self.surprise += surprise
         self.pulled += pulls
 
-    # --- what it all says -------------------------------------------------------------------------
+    # --- conclusions ------------------------------------------------------------------------------
 
     def floor(self, delta: float) -> Floor:
-        """The lower bound on ε from what was seen so far."""
+        """The lower bound on ε from all observations so far."""
         return floor(self.loss, self.marks.included, delta)
 
     def checks(self) -> list[Check]:
-        """The promises of the mechanism, one after the other."""
+        """The checks of the mechanism's promises."""
         found = [self._noise("the noise is as large as said", self.squares, self.entries)]
         found += (
             [self._noise("the mean's noise is as large as said", *self.released)]
@@ -427,7 +434,8 @@ class Witness:
         found += [self._shape()] if self.tails.draws else []
         clipping = self._clipping()
         rest = [self._rate(), self._independence()]
-        if not clipping.kept:  # they count on pulls of the clip norm at most
+        # They assume contributions of at most the clip norm.
+        if not clipping.kept:
             rest = [
                 Check(
                     check.name,
@@ -441,7 +449,7 @@ class Witness:
         return [*found, clipping, *rest]
 
     def _noise(self, name: str, squares: float, entries: int) -> Check:
-        """Where nothing was learned there is noise alone: no less of it than said."""
+        """Check that entries without any signal hold at least the promised noise."""
         if not entries:
             return Check(
                 name, 1.0, "no canary was left out: nothing to tell", "half the noise", 0.0
@@ -458,7 +466,7 @@ class Witness:
         )
 
     def _shape(self) -> Check:
-        """Noise of float32 draws is not normal far out, where δ is counted."""
+        """Check the tails, in which float32 draws are not normal and which determine δ."""
         name = "the noise is Gaussian in its tails"
         return Check(
             name,
@@ -469,7 +477,7 @@ class Witness:
         )
 
     def _clipping(self) -> Check:
-        """No canary ever pulled further than a clipped one can with noise on it."""
+        """Check that no canary contributed more than a clipped gradient plus noise can."""
         name, error = "no picture pulls harder than the clip norm", "no clipping"
         if not self.looks:
             return Check(name, 1.0, "no canary was put in: nothing to tell", error, 0.0)
@@ -486,11 +494,11 @@ class Witness:
         )
 
     def _rate(self) -> Check:
-        """Included canaries were not drawn more often than charged: a martingale's tail by its
-        exponential moments (Freedman 1975), whatever its shape.
+        """Check that included canaries were not drawn more often than the accountant assumes.
 
-        E e^{λ(B − q)c} ≤ e^{q(1−q)c²(e^λ − 1 − λ)} for c ≤ 1, and noise is normal. λ is chosen by
-        the variance alone.
+        The tail bound of a martingale by exponential moments (Freedman 1975) holds for any
+        distribution: E e^{λ(B − q)c} ≤ e^{q(1−q)c²(e^λ − 1 − λ)} for c ≤ 1, and noise is normal. λ
+        is chosen from the variance alone.
         """
         name, error, varies = (
             "pictures are drawn as often as charged",
@@ -521,8 +529,9 @@ class Witness:
         return Check(name, _number(p), seen, error, power)
 
     def _independence(self) -> Check:
-        """A picture's being drawn in a step says nothing about its other steps: Poisson sampling,
-        and no shuffling.
+        """Check that an image's draws in different steps are independent.
+
+        They are under Poisson sampling, but not in shuffled batches.
         """
         name, error, products = (
             "each step draws afresh",
@@ -556,5 +565,5 @@ class Witness:
 
 
 def _number(p: float) -> float:
-    """What came out as no number was no correct training."""
+    """Replace a p-value of NaN by 0: a correct training does not produce it."""
     return p if math.isfinite(p) else 0.0

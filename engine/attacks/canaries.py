@@ -1,9 +1,9 @@
-"""Trainings with canaries among the pictures: the very code that trains, on rows that
-auditing.Marks describes. torch.
+"""Audited trainings: the unchanged training code, with canaries among the images. torch.
 
-A mark is a column of its own, in which only its rows are not zero. The linear model gets it as one
-more feature, the CNN as one more input beside the picture, joined to the output by a layer of its
-own. What a step publishes of these columns is what `Auditing.witness` looks at.
+The rows are those that auditing.Marks describes. A mark has a column of its own, in which only its
+rows are nonzero. The linear model receives it as an additional feature, the CNN as an additional
+input beside the image, connected to the output by a separate layer. `Auditing.witness` observes
+what each step publishes about these columns.
 """
 
 from __future__ import annotations
@@ -22,31 +22,32 @@ from engine.learning.linear import LinearTraining
 from engine.learning.trainer import Training
 from engine.privacy.noise import GaussianNoise
 
-# a mark's entry: far longer than what else is in its gradient, and short enough that noise does not
-# settle what it is named
+# a mark's entry: large enough to dominate its gradient, small enough that noise does not determine
+# its predicted label
 LIGHT = 50.0
-CODES = (200, 100)  # in a picture's byte for a mark: a positive entry, a negative one; 0 is none
-FAR = 1e6  # times the clip norm: as good as none
+CODES = (200, 100)  # byte values of a mark in an image: a positive entry, a negative one; 0 is none
+FAR = 1e6  # multiple of the clip norm that amounts to no clipping
 
 
 class Float32Noise(GaussianNoise):
-    """A planted error: float32 draws by torch's generator for the CPU, as most code has them."""
+    """A planted error: float32 draws by torch's CPU generator, as in most code."""
 
     def __init__(self, seed: int, device: torch.device):
         super().__init__(seed)
         self.generator, self.where = torch.Generator().manual_seed(seed), device
 
     def tensor(self, *shape: int) -> torch.Tensor:
-        """float64 copies of float32 draws."""
+        """Float64 copies of float32 draws."""
         return torch.randn(shape, generator=self.generator).double().to(self.where)
 
 
 class Auditing:
-    """What both trainings with marks have in common."""
+    """The common part of both trainings with marks."""
 
     def prepare(self, marks: Marks, cheat: str) -> None:
-        """Called once the training is ready for its first step. cheat: the error, as the study
-        names it, that is planted behind the accountant's back.
+        """Create the witness and plant the error; call this right before the first step.
+
+        cheat: the error, as named by the study, that the accountant does not know of.
         """
         study, plan = self.study, self.plan
         self.marks = marks
@@ -67,10 +68,9 @@ class Auditing:
             self.draw = self._next_of_shuffled
 
     def see_noise(self, total: torch.Tensor, released: torch.Tensor) -> None:
-        """The noise of one release: what was released less the exact sum it was added to, both
-        (n,).
+        """Observe the noise of one release: the released values minus the exact sum, both (n,).
 
-        Only whoever trains has that sum. Released numbers are rounded to float32, which blurs the
+        Only the trainer has that sum. Released values are rounded to float32, which blurs the
         noise.
         """
         unit = self.plan["noise_multiplier"] * self.study.clip
@@ -79,24 +79,24 @@ class Auditing:
             for found in (total, released.double() * self.study.batch_size)
         )
         noise = noised - sums
-        error = FLOAT32 / np.sqrt(3) * (np.abs(sums) + 2 * np.abs(noise))  # √3: of a uniform error
+        error = FLOAT32 / np.sqrt(3) * (np.abs(sums) + 2 * np.abs(noise))  # √3: uniform error
         self.witness.tails.see(noise, error)
 
     def _next_of_shuffled(self) -> torch.Tensor:
-        """Every row once an epoch, as ordinary trainings do."""
+        """The next batch of a shuffled epoch, as in ordinary training."""
         if not self.waiting:
             order = torch.randperm(len(self.labels), generator=self.shuffling, device=self.device)
             self.waiting = list(order.tensor_split(self.plan["steps_per_epoch"]))
         return self.waiting.pop()
 
     def step(self) -> None:
-        """As any training's, watched."""
+        """Take one training step and observe it."""
         self.learn(self.draw())
         self.witness.see(self.seen())
         self.advance()
 
     def seen(self) -> Seen:
-        """What the gradients say of the marks' columns, in units of the clip norm."""
+        """What the gradients reveal about the marks' columns, in units of the clip norm."""
         m, each = len(self.marks.included), torch.arange(len(self.marks.included))
         weight, bias = (
             one * (self.study.batch_size / self.study.clip) for one in self.mark_gradients()
@@ -117,8 +117,10 @@ class Auditing:
         return Seen(*(one.detach().double().cpu().numpy() for one in found))
 
     def _pulls(self, sign: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """(columns, labels, classes) what a row with an entry of this sign adds to its column's sum
-        where it is drawn, once it is clipped; (columns, labels) how long that were without.
+        """The contributions of a row with an entry of this sign to its column's sum.
+
+        Returns the clipped contributions (columns, labels, classes) and their norms without
+        clipping, (columns, labels).
         """
         residual = self.mark_logits(sign).double().softmax(1)[:, None] - torch.eye(
             self.marks.classes, device=self.device
@@ -132,10 +134,10 @@ class Auditing:
 
 
 class MarkedLinear(Auditing, LinearTraining):
-    """The linear model, its rows with a column for every mark.
+    """The linear model with an additional column for every mark.
 
-    A mark's row is the mean of the test pictures' rows, so that little of it is left when the
-    released mean is taken off, and LIGHT in its column.
+    A mark's row is the mean of the test images' rows, of which little remains once the released
+    mean is subtracted, with LIGHT in its own column.
     """
 
     def __init__(
@@ -166,7 +168,7 @@ class MarkedLinear(Auditing, LinearTraining):
             rows,
             tests,
         )
-        self.plan = plan  # what is charged
+        self.plan = plan  # what the accountant assumes
         self.base = torch.zeros(d + marks.columns, device=device)
         self.base[:d] = torch.from_numpy(base).to(device)
         self.first = d
@@ -176,11 +178,11 @@ class MarkedLinear(Auditing, LinearTraining):
             self.witness.release(self.mark_means()[:m].double().cpu().numpy() * n / LIGHT, noise)
 
     def use(self, noise: GaussianNoise) -> None:
-        """Draw noise from there from now on."""
+        """Draw noise from this source from now on."""
         self.noise = noise
 
     def release(self, totals: tuple[torch.Tensor, ...]) -> None:
-        """As any training's, watched."""
+        """Release the sums and observe their noise."""
         super().release(totals)
         for parameter, total in zip(self.parameters, totals):
             self.see_noise(total, parameter.grad)
@@ -189,7 +191,7 @@ class MarkedLinear(Auditing, LinearTraining):
         return self.mean[self.first :]
 
     def mark_logits(self, sign: float) -> torch.Tensor:
-        """(columns, classes) what the model says of each mark."""
+        """The model's logits of each mark, (columns, classes)."""
         return (
             sign * LIGHT * self.weight[:, self.first :].T
             + self.weight @ (self.base - self.mean)
@@ -197,8 +199,9 @@ class MarkedLinear(Auditing, LinearTraining):
         )
 
     def mark_lengths(self, sign: float, residual: torch.Tensor) -> torch.Tensor:
-        """(columns, labels) of each row's whole gradient before clipping, from residuals (columns,
-        labels, classes).
+        """Norms (columns, labels) of each row's whole gradient before clipping.
+
+        residual: (columns, labels, classes).
         """
         far = (
             (self.base - self.mean).square().sum()
@@ -213,7 +216,7 @@ class MarkedLinear(Auditing, LinearTraining):
 
 
 class MarkedCNN(Auditing, Training):
-    """The report's CNN, with an input for every mark beside the picture."""
+    """The CNN of report 3 (Boulif and Durand 2021) with an additional input for every mark."""
 
     def __init__(self, study, plan: dict, images, device: torch.device, marks: Marks, cheat: str):
         self.shape = images.train_images.shape[1:]
@@ -244,11 +247,11 @@ class MarkedCNN(Auditing, Training):
         )
 
     def use(self, noise: GaussianNoise) -> None:
-        """Draw noise from there from now on."""
+        """Draw noise from this source from now on."""
         self.private_gradient.noise = noise
 
     def _watched_release(self, total: torch.Tensor) -> None:
-        """As any training's, watched."""
+        """Release the sum and observe its noise."""
         self.release(total)
         layers = self.private_gradient.layers
         gradients = [p.grad.flatten() for layer in layers for p in layer.parameters(recurse=False)]
@@ -267,7 +270,7 @@ class MarkedCNN(Auditing, Training):
         return Marked(network, self.shape, self.columns_of_marks, len(images.classes))
 
     def _copies(self, images: torch.Tensor) -> torch.Tensor:
-        """Only the picture is moved."""
+        """Shift only the image, not the marks."""
         size = int(np.prod(self.shape))
         pictures, codes = images[..., :size], images[..., size:]
         moved = super()._copies(pictures.reshape(-1, *self.shape))
@@ -284,12 +287,13 @@ class MarkedCNN(Auditing, Training):
 
     @torch.no_grad()
     def mark_logits(self, sign: float) -> torch.Tensor:
-        """(columns, classes) what the network says of a black picture with each mark."""
+        """The network's logits of a black image with each mark, (columns, classes)."""
         return self.network.pictures(self.black) + sign * LIGHT * self.network.marks.weight.T
 
     def mark_lengths(self, sign: float, residual: torch.Tensor) -> torch.Tensor:
-        """(columns, labels) of each row's whole gradient before clipping: that of the black
-        picture, and that of its mark.
+        """Norms (columns, labels) of each row's whole gradient before clipping.
+
+        The gradient combines that of the black image and that of its mark.
         """
         ways = jacrev(
             lambda weights: functional_call(self.network.pictures, weights, (self.black,))[0]
@@ -305,7 +309,7 @@ class MarkedCNN(Auditing, Training):
 
 
 class Marked(nn.Module):
-    """A network for pictures and a linear layer for marks, added up.
+    """The sum of a network for images and a linear layer for marks.
 
     (batch, h·w·c + columns, 1, 1) scaled to [−1, 1] → (batch, classes).
     """
@@ -321,7 +325,7 @@ class Marked(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x, size = x.flatten(1), int(np.prod(self.shape))
         pictures = x[:, :size].reshape(-1, *self.shape).permute(0, 3, 1, 2)
-        codes = (x[:, size:] + 1) * 127.5  # as they stand in the pictures
+        codes = (x[:, size:] + 1) * 127.5  # back to the byte values of CODES
         middle = sum(CODES) / 2
         return self.pictures(pictures) + LIGHT * self.marks(
             (codes > middle).float() - ((codes > CODES[1] / 2) & (codes <= middle)).float()

@@ -1,8 +1,8 @@
-"""A picture rebuilt from the gradient that it has left (Geiping et al. 2020, "Inverting
-Gradients"): what a server could see in an upload. torch.
+"""Gradient inversion: reconstruct an image from its gradient, as a server could from an upload.
 
-The attacker knows the network, its weights, and the upload. A candidate picture is changed, step by
-step, until the gradient that it would leave points where the upload does.
+Source: Geiping et al. 2020, "Inverting Gradients". torch. The attacker knows the network, its
+weights, and the upload, and optimizes a candidate image until its gradient points in the direction
+of the upload.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# of all steps, where the step becomes ten times shorter (as in Geiping et al.)
+# fractions of all steps at which the step size drops by ten (as in Geiping et al.)
 DROPS = (3 / 8, 5 / 8, 7 / 8)
-# times smoother than at the end a picture has to be at the beginning; it falls to 1 by half time
-# (found by trying: fewer attempts end in a bad corner)
+# initial factor on the smoothness penalty, which falls to 1 by half time (found by trial: fewer
+# attempts end in a bad local minimum)
 SMOOTHER = 100.0
-FIRST = 0.1  # length of the first steps, in units of the brightness from black to white
+FIRST = 0.1  # initial step size, in units of the range from black to white
 TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Leak:
-    """What the attacker holds. network: (1, c, h, w) in [0, 1] → (1, classes), its scaling
-    included; shared: its parameters whose gradients are known; upload (n,); kept (n,) bool.
+    """What the attacker knows.
+
+    network: (1, c, h, w) in [0, 1] → (1, classes), including its input scaling; shared: its
+    parameters whose gradients are known; upload (n,); kept (n,) bool, the entries that were
+    uploaded.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -35,28 +38,26 @@ class Leak:
     kept: Tensor
 
     def gradient(self, picture: Tensor, label: Tensor, create_graph: bool = False) -> Tensor:
-        """(n,) that a picture would leave: what one phone with this picture alone would compute in
-        one step.
-        """
+        """The gradient (n,) that a client with only this image computes in one step."""
         found = torch.autograd.grad(
             F.cross_entropy(self.network(picture), label), self.shared, create_graph=create_graph
         )
         return torch.cat([part.flatten() for part in found])
 
     def apart(self, gradient: Tensor) -> Tensor:
-        """1 − cosine between a gradient and the upload, on what was uploaded: in [0, 2]."""
+        """1 − cosine between a gradient and the upload, on the uploaded entries: in [0, 2]."""
         mine = gradient * self.kept
         return 1 - (mine @ self.upload) / (mine.norm() * self.upload.norm() + TINY)
 
 
 def labels_of(upload: Tensor, kept: Tensor, classes: int, width: int) -> list[int]:
-    """All classes, the one first that the upload points at most; none where nothing of the last
-    layer came.
+    """All classes, most likely first; empty if nothing of the last layer was uploaded.
 
     upload (n,) ends with the last layer's weights (classes, width) and biases. Row c of their
-    gradient is (p_c − y_c) times (what the layer sees, 1): of rank one, and negative at the true
-    class alone (after Zhao et al. 2020). So the largest singular vector tells the p_c − y_c but for
-    their sign, and the biases, whose input is 1, tell that. Without a bias only lengths are left.
+    gradient is (p_c − y_c) times (layer input, 1): a matrix of rank one, negative only at the true
+    class (after Zhao et al. 2020). The largest singular vector therefore gives the p_c − y_c up to
+    their sign, and the biases, whose input is 1, give the sign. Without a bias only absolute values
+    are known.
     """
     layer = torch.cat(
         [upload[-classes * (width + 1) : -classes].view(classes, width), upload[-classes:, None]], 1
@@ -64,22 +65,24 @@ def labels_of(upload: Tensor, kept: Tensor, classes: int, width: int) -> list[in
     if not bool(layer.any()):
         return []
     u, s, v = torch.linalg.svd(layer.double(), full_matrices=False)
-    coefficients = u[:, 0] * s[0]  # p_c − y_c, up to one factor
+    coefficients = u[:, 0] * s[0]  # p_c − y_c, up to a common factor
     if bool(kept[-classes:].any()) and float(v[0, -1]) != 0:
         return (coefficients * v[0, -1].sign()).argsort().tolist()
     return coefficients.abs().argsort(descending=True).tolist()
 
 
 def total_variation(picture: Tensor) -> Tensor:
-    """Mean absolute difference between neighbouring pixels, (1, c, h, w) → ()."""
+    """Mean absolute difference of neighboring pixels, (1, c, h, w) → ()."""
     return (picture[:, :, 1:] - picture[:, :, :-1]).abs().mean() + (
         picture[:, :, :, 1:] - picture[:, :, :, :-1]
     ).abs().mean()
 
 
 class Attempt:
-    """One attempt at a picture, from noise. `picture` (1, c, h, w) in [0, 1] is what it has come
-    to, `best` what fitted best so far and `loss` how well.
+    """One reconstruction attempt, started from noise.
+
+    `picture` (1, c, h, w) in [0, 1] is the current candidate, `best` the best so far and `loss` its
+    loss.
     """
 
     def __init__(
@@ -102,7 +105,10 @@ class Attempt:
         self.best, self.loss, self.done = self.picture.detach().clone(), float("inf"), 0
 
     def step(self) -> float:
-        """One step along the sign of the gradient; what the candidate fitted before it, 1 − cosine."""
+        """Take one step along the sign of the gradient.
+
+        Returns the candidate's 1 − cosine before the step.
+        """
         apart = self.leak.apart(self.leak.gradient(self.picture, self.label, create_graph=True))
         more = SMOOTHER ** max(0.0, 1 - 2 * self.done / self.steps)
         loss = apart + self.smoothness * more * total_variation(self.picture)

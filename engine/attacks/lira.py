@@ -1,9 +1,9 @@
-"""Membership attacks: LiRA (Carlini et al. 2022, "Membership Inference Attacks From First
-Principles"). numpy; nothing here trains.
+"""Membership inference with LiRA (Carlini et al. 2022).
 
-The attacker trains *shadow* networks as the target was trained, each with a picture in or left out
-by a coin flip. How sure networks are of a picture when they knew it, and when they did not, gives
-two bell curves; how sure the target is says which of them fits better.
+"Membership Inference Attacks From First Principles". numpy; nothing here trains. The attacker
+trains *shadow* networks in the same way as the target, each with an image in or out by a coin flip.
+The networks' confidence in an image, when they were trained on it and when not, gives two normal
+distributions; the target's confidence tells which of them fits better.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-FALSE_ALARMS = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 81)])  # where ROC curves are kept
-LEAST_SPREAD = 1e-3  # of log odds: below it all shadows say the same
+FALSE_ALARMS = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 81)])  # false positive rates
+LEAST_SPREAD = 1e-3  # lower bound on the standard deviation of log odds, in case all shadows agree
 
 
 def confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Log odds of the right class, (n, classes) and (n,) → (n,): log p/(1 − p), which is nearly
-    normal over networks (Carlini et al. 2022, section IV).
+    """Log odds of the true class, (n, classes) and (n,) → (n,): log p/(1 − p).
 
-    NaN where an answer is none: a network that diverged.
+    They are nearly normal over networks (Carlini et al. 2022, section IV). NaN if a logit is NaN: a
+    network that diverged.
     """
     logits = np.nan_to_num(np.asarray(logits, np.float64), nan=np.nan, posinf=1e30, neginf=-1e30)
     right = np.take_along_axis(logits, labels[:, None], 1)[:, 0]
@@ -32,12 +32,12 @@ def confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def likelihood_ratio(target: np.ndarray, shadows: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Log likelihood ratio "in" against "out" for each picture: target (n,), shadows (n, k) their
-    confidences, members (n, k) bool → (n,).
+    """Log likelihood ratio of "in" to "out" for each image, (n,).
 
-    Means are each picture's own, spreads common to all pictures, which is better for few shadows
-    (section VI). 0 for a picture that all or no shadows knew. With equal spreads and odds, 0 is
-    where the attacker changes his mind: no threshold is tuned on the target.
+    target (n,), shadows (n, k): confidences; members (n, k) bool. Means are per image, standard
+    deviations common to all images, which is better for few shadows (section VI). 0 for an image
+    that all or no shadows were trained on. With equal spreads and prior odds, 0 is the decision
+    threshold: no threshold is tuned on the target.
     """
     known, unknown = (_mean_and_spread(shadows, mask) for mask in (members, ~members))
     told = np.isfinite(known[0]) & np.isfinite(unknown[0])
@@ -48,8 +48,9 @@ def likelihood_ratio(target: np.ndarray, shadows: np.ndarray, members: np.ndarra
 
 
 def _mean_and_spread(shadows: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, float]:
-    """(n,) each picture's mean over its masked shadows (NaN without any), and the deviation from it
-    over all pictures.
+    """Each image's mean over its masked shadows, (n,), and the standard deviation over all images.
+
+    The mean is NaN without any masked shadow.
     """
     count = mask.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -62,12 +63,11 @@ def _mean_and_spread(shadows: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray,
 def each_against_the_others(
     shadows: np.ndarray, members: np.ndarray, groups: np.ndarray
 ) -> np.ndarray:
-    """(n, k) the score of each shadow, attacked with the help of the others.
+    """The score (n, k) of each shadow, attacked with the help of the others.
 
-    Its members are known, and were drawn by coin flips.
-
-    groups (k,): shadows of one group were trained with the same batches, which no attacker would
-    know; they do not help against each other. Raises ValueError where all are of one group.
+    A shadow's members are known and were drawn by coin flips. groups (k,): shadows of one group
+    were trained with the same batches, which no attacker would know, so they do not help against
+    each other. Raises ValueError if all are in one group.
     """
     if len(np.unique(groups)) < 2:
         raise ValueError("shadows of a single group: there is nobody to help against any of them")
@@ -82,14 +82,16 @@ def each_against_the_others(
 
 
 def roc(scores: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """(82,) the share of members found at FALSE_ALARMS: the best threshold with no more false
-    alarms. Any shapes that fit each other.
+    """True positive rates (82,) at the false positive rates FALSE_ALARMS.
+
+    Each uses the best threshold within its false positive rate. scores and members may have any
+    matching shapes.
     """
     scores, members = scores.ravel(), members.ravel()
     inside, outside = np.sort(scores[members]), np.sort(scores[~members])
-    allowed = np.floor(FALSE_ALARMS * len(outside) + 1e-9).astype(int)  # false alarms
-    # Above the highest score that would be one alarm too many; where all may be alarms, above
-    # nothing.
+    allowed = np.floor(FALSE_ALARMS * len(outside) + 1e-9).astype(int)  # number of false alarms
+    # The threshold is the highest score that would be one false alarm too many; if all may be false
+    # alarms, there is none.
     thresholds = np.where(
         allowed >= len(outside), -np.inf, outside[np.maximum(len(outside) - 1 - allowed, 0)]
     )
@@ -97,29 +99,28 @@ def roc(scores: np.ndarray, members: np.ndarray) -> np.ndarray:
 
 
 def area(scores: np.ndarray, members: np.ndarray) -> float:
-    """Area under the ROC curve: 0.5 tells nothing, 1 all."""
+    """Area under the ROC curve: 0.5 means no information, 1 perfect separation."""
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(members.ravel(), scores.ravel()))
 
 
 def right_guesses(scores: np.ndarray, members: np.ndarray) -> float:
-    """With even odds before, how often the sign of the score guesses right."""
+    """Accuracy of guessing membership by the sign of the score, at even prior odds."""
     scores, members = scores.ravel(), members.ravel()
     tie = 0.5 * (scores == 0)
     return float((((scores > 0) + tie)[members].mean() + ((scores < 0) + tie)[~members].mean()) / 2)
 
 
-# --- how far chance alone moves what was measured over networks and pictures ----------------------
+# --- how much chance affects a figure measured over networks and images ---------------------------
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A figure over (pictures, networks), and how far each entry of the table moved it, (n, k), in
-    all 0.
+    """A figure over (images, networks), and the influence (n, k) of each entry, which sums to 0.
 
-    rare: variance besides, where few are counted, so that none at all has a margin too (Agresti and
-    Coull 1998). least: the variance is no smaller, also where nobody was guessed wrong.
+    rare: additional variance where few are counted, which gives a margin even if none was found
+    (Agresti and Coull 1998). least: lower bound on the variance, also if no guess was wrong.
     """
 
     value: float
@@ -129,8 +130,9 @@ class Measured:
 
 
 def area_of(scores: np.ndarray, members: np.ndarray) -> Measured:
-    """Area under the ROC curve of all entries together, (n, k) both; an entry moves it by its rank
-    among the others.
+    """Area under the ROC curve of all entries together, (n, k) both.
+
+    An entry's influence is its rank among the entries of the other kind.
     """
     inside, outside = np.sort(scores[members]), np.sort(scores[~members])
     below = lambda found, side: np.searchsorted(found, scores, side) / len(found)
@@ -149,13 +151,15 @@ def guesses_of(scores: np.ndarray, members: np.ndarray) -> Measured:
 
 
 def found_of(scores: np.ndarray, members: np.ndarray, share: float) -> Measured:
-    """Share of members found at this share of false alarms, (n, k) both. A false alarm more moves
-    the threshold: by the curve's slope there.
+    """True positive rate at this false positive rate, (n, k) both.
+
+    One more false alarm moves the threshold, so its influence is the slope of the ROC curve there.
     """
     curve = roc(scores, members)
     at = lambda alarms: float(np.interp(alarms, FALSE_ALARMS, curve))
     twice, found = min(1.0, 2 * share), at(share)
-    # A concave curve is no flatter here than on from here, and no steeper than up to here.
+    # A concave curve is here at least as steep as its remainder and at most as steep as its
+    # beginning.
     flattest, steepest = (1 - found) / (1 - share), found / share
     slope = max((at(twice) - at(share / 2)) / (twice - share / 2), flattest)
     slope = min(slope, max(steepest, flattest))
@@ -165,25 +169,26 @@ def found_of(scores: np.ndarray, members: np.ndarray, share: float) -> Measured:
 
 
 def _unseen(scores: np.ndarray) -> float:
-    """Variance that remains where no error was seen on (pictures, networks): the margin is about
-    three in so many pictures (the rule of three; Hanley and Lippman-Hand 1983).
+    """Variance that remains if no error was observed on (images, networks).
+
+    The margin is about three in the number of images (the rule of three; Hanley and Lippman-Hand
+    1983).
     """
     return 2 / len(scores) ** 2
 
 
 def _off(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Each value's part of the chosen ones' mean, less that mean's own."""
+    """Each value's contribution to the mean of the chosen values, minus that mean's own."""
     return (values - values[chosen].mean()) / chosen.sum()
 
 
 def margin(found: Measured) -> float:
-    """Half the width of a 95 % interval of a figure over pictures and networks; NaN where what it
-    rests on is no number.
+    """Half the width of a 95 % confidence interval over images and networks; NaN if its inputs are.
 
-    Networks attacked with each other's help are not independent: one pair's chance likeness on a
-    picture speaks for both, and those that share batches have had the same luck with a picture. So
-    variances are added up over pictures, with all networks on one picture as a unit, and over
-    networks, with what both count taken off once (two-way clusters; Cameron, Gelbach and Miller
+    Networks attacked with each other's help are not independent: a chance similarity of a pair on
+    an image counts for both, and networks that share batches were equally lucky with an image.
+    Variances are therefore added over images, with all networks on one image as a unit, and over
+    networks, with what both count subtracted once (two-way clustering; Cameron, Gelbach and Miller
     2011). Student's t, with as many degrees of freedom as the networks' part of the variance leaves
     (Satterthwaite 1946).
     """
@@ -191,10 +196,10 @@ def margin(found: Measured) -> float:
     by_picture = pictures / (pictures - 1) * float((moved.sum(1) ** 2).sum())
     by_network = networks / (networks - 1) * float((moved.sum(0) ** 2).sum())
     more = by_network - float((moved**2).sum())
-    variance = by_picture + found.rare + float(np.maximum(0.0, more))  # keeps NaN
+    variance = by_picture + found.rare + float(np.maximum(0.0, more))  # np.maximum keeps NaN
     variance = float(np.maximum(variance, found.least))
     if not variance > 0:
         return variance
-    # 0: nothing but the normal law
+    # large if the networks' part is 0: nearly the normal distribution
     freedom = (networks - 1) / max(by_network / variance, 1e-6) ** 2
     return float(stats.t.isf(0.025, freedom)) * variance**0.5

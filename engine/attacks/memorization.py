@@ -1,8 +1,8 @@
-"""What released pictures give away about the training data: nearest neighbours, copies, and
-membership. numpy and torch.
+"""What released images reveal about the training data: near-duplicates and membership.
 
-The yardstick is always pictures that nobody learned from (held out): whatever is as near to them as
-to the training pictures is no copy.
+Methods: nearest neighbors in pixels or features, and SSIM. numpy and torch. The reference is always
+held-out images, which nobody trained on: an image as near to them as to the training images is not
+a copy.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-CHUNK = 500  # rows of a distance table at a time
-WINDOW = 7  # pixels of SSIM's window, as scikit-image
-CHANCE = 0.05  # share of held-out pictures that look like copies by construction
+CHUNK = 500  # rows of a distance matrix at a time
+WINDOW = 7  # side of SSIM's window in pixels, as in scikit-image
+CHANCE = 0.05  # fraction of held-out images that look like copies by construction
 
 
 @torch.no_grad()
 def nearest(
     queries: torch.Tensor, references: torch.Tensor, leave_out: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, d), (m, d) → row of the nearest reference (n,) and its Euclidean distance (n,).
-    leave_out: a query is not its own neighbour.
+    """Index of the nearest reference (n,) and its Euclidean distance (n,), for (n, d) and (m, d).
 
-    Found by ‖a‖² + ‖b‖² − 2ab, then measured exactly: an exact copy has distance 0. With leave_out
-    the queries are the first of the references.
+    Found by ‖a‖² + ‖b‖² − 2ab, then measured exactly: an exact copy has distance 0. leave_out: a
+    query is not its own neighbor; the queries must then be the first of the references.
     """
     squares, rows = references.square().sum(1), []
     for start, part in zip(range(0, len(queries), CHUNK), queries.split(CHUNK)):
@@ -41,29 +40,27 @@ def nearest(
 
 @dataclass(frozen=True)
 class Copies:
-    """How many pictures look like copies of training pictures, by the ratio of nearest-neighbour
-    distances.
-    """
+    """Near-duplicates of training images, identified by ratios of nearest-neighbor distances."""
 
-    # (n,) distance to the nearest training picture over that to the nearest held-out one
+    # (n,) distance to the nearest training image over that to the nearest held-out image
     ratios: np.ndarray
-    yardstick: np.ndarray  # (m,) the same for the held-out pictures themselves, each without itself
-    threshold: float  # the ratio that one in twenty held-out pictures is below
-    references: int  # how many held-out pictures, the first ones, distances were compared with
+    yardstick: np.ndarray  # (m,) the same for held-out images, each without itself
+    threshold: float  # the ratio that one in twenty held-out images is below
+    references: int  # number of held-out images (the first ones) used as references
 
     @property
     def share(self) -> float:
-        """Share of pictures with a ratio below the threshold: 1 for copies, 0.05 for real pictures
-        that were never learned from.
+        """Fraction of images with a ratio below the threshold.
 
-        Pictures far from all real ones have ratios near 1, and so a share near 0, whatever they
-        hide. NaN where a ratio is no number.
+        It is 1 for copies and 0.05 for real images that were not trained on. Images far from all
+        real ones have ratios near 1, and so a fraction near 0, whatever they hide. NaN if a ratio
+        is NaN.
         """
         return float((self.ratios < self.threshold).mean()) if self.told else float("nan")
 
     @property
     def told(self) -> bool:
-        """Are all ratios numbers? Otherwise nothing looks like a copy, and that says nothing."""
+        """Whether no ratio is NaN; otherwise no image looks like a copy, which means nothing."""
         return not (np.isnan(self.ratios).any() or np.isnan(self.yardstick).any())
 
     @property
@@ -75,15 +72,15 @@ class Copies:
 def copies(
     pictures: torch.Tensor, training: torch.Tensor, held_out: torch.Tensor, most: int | None = None
 ) -> Copies:
-    """Compare pictures (n, d) with training (t, d) and held-out pictures (m, d) in any order, in
-    pixels or features.
+    """Compare images (n, d) with training images (t, d) and held-out images (m, d).
 
-    With more training than held-out pictures, the nearest of them is nearer for any picture; the
-    held-out pictures themselves, each compared with the others, have that advantage too, and their
-    own ratios set the threshold. With fewer, as many held-out pictures are compared with, and the
-    others set the threshold: otherwise whatever is equally far from all, such as noise, would seem
-    nearer to the few training pictures than real pictures are. most: held-out pictures that set the
-    threshold, at most, the first ones.
+    The dimensions are pixels or features. With more training than held-out images, the nearest
+    training image is nearer for any image; the held-out images, each compared with the others,
+    share this advantage, and their ratios set the threshold. With fewer, the same number of
+    held-out images is used as references, and the others set the threshold: otherwise anything
+    equally far from all images, such as noise, would seem nearer to the few training images than
+    real images are. most: the largest number of held-out images that set the threshold, taken from
+    the start.
     """
     if len(training) <= len(held_out) // 2:
         references, others = held_out[: len(training)], held_out[len(training) :][:most]
@@ -98,12 +95,12 @@ def copies(
 
 
 def found_again(training: torch.Tensor, references: torch.Tensor, threshold: float) -> float:
-    """Share of exact copies of training pictures (t, d) whose ratio is below a threshold, beside
-    held-out references (m, d).
+    """Fraction of exact copies of training images (t, d) that the test detects.
 
-    The answer is known: all. It is less where the same pictures are held out too, where all look
-    alike, and where the held-out pictures' own ratios have set a threshold of 0. Then the test
-    cannot see copies, and what it says of other pictures says nothing.
+    Their ratio to held-out references (m, d) must be below the threshold. The expected answer is 1.
+    It is lower if the same images are also held out, if all images look alike, or if the held-out
+    images have set a threshold of 0. The test then cannot detect copies, and its result for other
+    images has no meaning.
     """
     return float(
         (
@@ -113,14 +110,15 @@ def found_again(training: torch.Tensor, references: torch.Tensor, threshold: flo
 
 
 def _ratio(near: torch.Tensor, far: torch.Tensor) -> np.ndarray:
-    """near over far; 1 where a picture is in both sets alike (0 over 0)."""
+    """Ratio of near to far; 1 for an image that is in both sets (0 over 0)."""
     both = (near == 0) & (far == 0)
     return torch.where(both, 1.0, near.double() / far.double().clamp_min(1e-12)).cpu().numpy()
 
 
 def membership(members: np.ndarray, others: np.ndarray) -> float:
-    """How often a member scores higher than another picture (area under the ROC curve): 0.5 tells
-    nothing, 1 all.
+    """Probability that a member scores higher than another image (area under the ROC curve).
+
+    0.5 means no information, 1 perfect separation.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -130,11 +128,10 @@ def membership(members: np.ndarray, others: np.ndarray) -> float:
 
 
 def advantage(members: np.ndarray, others: np.ndarray) -> float:
-    """The same as odds: with even odds before, how often the best threshold on the score guesses
-    right. At least 0.5.
+    """Accuracy of guessing membership with the best threshold, at even prior odds; at least 0.5.
 
-    The threshold is picked on these same scores, which flatters the attacker a little; so it does
-    for random scores.
+    The threshold is chosen on these same scores, which favors the attacker slightly, as it does for
+    random scores.
     """
     from sklearn.metrics import roc_curve
 
@@ -148,11 +145,10 @@ def advantage(members: np.ndarray, others: np.ndarray) -> float:
 def nearest_by_ssim(
     pictures: torch.Tensor, references: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, c, h, w), (m, c, h, w) in [0, 1] → row of the most similar reference (n,) and its
-    structural similarity (n,).
+    """Index of the most similar reference (n,) and its structural similarity (n,).
 
-    Wang et al. 2004 with scikit-image's window of 7 × 7 equal weights, sample variances and data
-    range 1, mean over pixels and channels.
+    (n, c, h, w), (m, c, h, w) in [0, 1]. Wang et al. 2004 with scikit-image's window of 7 × 7 equal
+    weights, sample variances and data range 1, averaged over pixels and channels.
     """
     down, across = (_windows(side, pictures) for side in pictures.shape[2:])
     mean_of = lambda x: down @ x @ across.T
@@ -176,8 +172,8 @@ def nearest_by_ssim(
 
 
 def _windows(side: int, like: torch.Tensor) -> torch.Tensor:
-    """(side − 6, side): each row takes the mean of seven neighbours.
+    """A matrix (side − 6, side) whose rows average seven neighbors.
 
-    As products of matrices these means take a tenth of pooling's time.
+    As matrix products, these means take a tenth of the time of pooling.
     """
     return torch.ones(side - WINDOW + 1, side, device=like.device).tril(WINDOW - 1).triu() / WINDOW

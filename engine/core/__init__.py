@@ -1,0 +1,1 @@
+"""What a study is: its value, its parameters, its result, and the settings around it."""

@@ -1,6 +1,6 @@
-"""Lab: what a running study is handed.
+"""Lab: the environment that a running study is given.
 
-It carries all that must not enter the key: device, threads, data, store.
+It holds everything that must not enter the study's key: device, threads, store.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ from engine.core import parameters, settings
 from engine.core.study import Event, Phase, Result, Study, key
 
 WAITING = "waiting: the same study is running elsewhere"
-SHORT = 3.0  # seconds: most of a shorter run is starting and reading
+SHORT = 3.0  # seconds; a shorter run is mostly start-up and reading
 VERSIONS_OF = ("torch", "torchvision", "opacus", "dp-accounting", "numpy", "scikit-learn")
 
 
-# the last Result of a study that asks for it; nobody writes into its arrays
+# The last Result of a study with REMEMBERED set. Nobody may write to its arrays.
 _REMEMBERED: dict[str, Result] = {}
 
 
 class Lab:
-    """The place where studies run: one device, one store. `need` is how a study asks for another
-    study's result.
+    """Runs studies on one device with one store.
+
+    A study calls `need` to get another study's result.
     """
 
     def __init__(self, store: Store, threads: int | None = None, group=None):
-        # an engine.learning.stacked_steps.Group: a training that runs here takes its steps with it
+        # group: an engine.learning.stacked_steps.Group, with which trainings here share their steps
         self.store, self.group = store, group
         self.threads = threads or settings.cores()
 
@@ -45,8 +46,9 @@ class Lab:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def need(self, study: Study) -> Generator[Event, None, Result]:
-        """The study's Result: from the store, or computed now with its events passed through, once
-        for all who ask.
+        """Return the study's Result: from the store, or computed now with its events passed on.
+
+        If several callers ask for the same study at once, it is computed only once.
         """
         name = key(study)
         with self.store.computing(name) as turn:
@@ -64,22 +66,21 @@ class Lab:
         begun = time.perf_counter()
         result = yield from study.run(self)
         beside = max(1, len(self.group.learners)) if self.group else 1
-        # its share, where several took their steps together
+        # the share of this member, where a group took its steps together
         seconds = (time.perf_counter() - begun) / beside
         result = replace(result, made=made(study, name, seconds) | result.made)
         try:
             if study.stored():
                 save(self.store, name, result)
-            if beside == 1:  # alone it would take longer than its share
+            if beside == 1:  # in a group, the share is less than the time needed alone
                 save_speed(self.store, study, seconds)
-        # a full disk, a folder that is gone: what was computed is shown all the same
-        except OSError as error:
+        except OSError as error:  # full disk or missing folder: the result is still shown
             result = replace(result, made=result.made | {"not_stored": str(error)})
         return result
 
 
 def made(study: Study, name: str, seconds: float) -> dict:
-    """How a result was made: enough to make it again."""
+    """Describe how a result was made, with enough detail to reproduce it."""
     versions = {"python": platform.python_version()} | {p: _version(p) for p in VERSIONS_OF}
     return {
         "key": name,
@@ -94,8 +95,9 @@ def made(study: Study, name: str, seconds: float) -> dict:
 
 
 def command(study: Study) -> str:
-    """The command line that computes the same study; empty for one that is made of others and has
-    no parameters.
+    """Return the command line that computes the same study.
+
+    Empty for a study that is composed of others and has no parameters.
     """
     if not parameters.specs(type(study)):
         return ""
@@ -103,7 +105,7 @@ def command(study: Study) -> str:
 
 
 def settings_of(study: Study, without: tuple[str, ...] = ()) -> str:
-    """The --set options for all that differs from the defaults, as a shell takes them."""
+    """Return --set options for every non-default field, quoted for a shell."""
     return "".join(
         f" --set {shlex.quote(f'{name}={text}')}"
         for name, text in study.changed().items()
@@ -112,7 +114,7 @@ def settings_of(study: Study, without: tuple[str, ...] = ()) -> str:
 
 
 def device_name() -> str:
-    """What computed: the GPU's name, or the processor's kind and its number of cores.
+    """Name what computed: the GPU, or the processor type and number of cores.
 
     Never imports torch itself.
     """
@@ -125,19 +127,20 @@ def device_name() -> str:
 
 
 def load(store: Store, name: str) -> Result | None:
-    """The stored Result under a key, or None."""
+    """Load the stored Result for a key, or None."""
     found = store.get(name)
     return Result.from_parts(*found) if found else None
 
 
 def save(store: Store, name: str, result: Result) -> None:
-    """Store a Result under its key. Raises cache.store.Full."""
+    """Store a Result under its key; raises cache.store.Full."""
     store.put(name, *result.parts())
 
 
 def save_speed(store: Store, study: Study, seconds: float) -> None:
-    """Remember how fast this machine is at this study, for the next estimate; a run of a moment
-    says little, unless it is the only one.
+    """Record how fast this machine runs this kind of study, for the next estimate.
+
+    A very short run is ignored, unless nothing has been recorded yet.
     """
     if seconds < SHORT and f"pace:{study.kind()}" in store:
         return
@@ -145,16 +148,18 @@ def save_speed(store: Store, study: Study, seconds: float) -> None:
 
 
 def expected_seconds(store: Store, study: Study) -> float | None:
-    """How long the study will take here, from the last run of its kind on this machine; None before
-    the first.
+    """Estimate how many seconds the study will take, from the last run of its kind on this machine.
+
+    None if there has been no such run.
     """
     found = store.get(f"pace:{study.kind()}")
     return found[0]["seconds_per_work"] * study.work() if found else None
 
 
 def open_store() -> Store:
-    """The store under VEIL_HOME, of at most VEIL_CACHE_GB. Raises settings.Wrong,
-    cache.store.Unusable.
+    """Open the store under VEIL_HOME, limited to VEIL_CACHE_GB.
+
+    Raises settings.Wrong or cache.store.Unusable.
     """
     return Store(settings.home() / "store", settings.cache_limit())
 

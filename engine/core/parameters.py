@@ -1,8 +1,7 @@
-"""The one home of every parameter: its name, range, default, unit, scale and the words that explain
-it.
+"""Single definition of every parameter: name, range, default, unit, scale and help text.
 
-A study declares its fields with these functions; the widget, the command line, the URL and the
-validation all read the same `Spec` back with `spec(StudyClass, name)`.
+A study declares its fields with the functions below. The widgets, the command line, the URL and the
+validation all read the same `Spec` with `spec(StudyClass, name)`.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 _GROUPED = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 1,925 as the pages write it
-_COMMA = re.compile(r"\d+,\d+(e[+-]?\d+)?", re.IGNORECASE)  # 0,5 as half of the world writes it
-# no parameter needs longer text; a URL with 10,000 characters is refused before it is parsed
+_COMMA = re.compile(r"\d+,\d+(e[+-]?\d+)?", re.IGNORECASE)  # decimal comma: 0,5
+# No parameter needs longer text, so a URL with 10,000 characters is refused before it is parsed.
 MAX_TEXT = 80
 
 
 @dataclass(frozen=True)
 class Spec:
-    """All that is known about one parameter of one study."""
+    """Complete description of one parameter of one study."""
 
     name: str
     title: str
@@ -42,7 +41,7 @@ class Spec:
 
     @property
     def allowed(self) -> str:
-        """The allowed range, in words that fit a widget and a terminal alike."""
+        """The allowed range, worded for widgets and terminals alike."""
         if self.kind == "choice":
             return "one of " + ", ".join(self.choices)
         if self.kind == "switch":
@@ -54,13 +53,13 @@ class Spec:
         return words + (", or empty" if self.optional else "")
 
     def label(self, choice: str) -> str:
-        """The words a visitor sees for a choice."""
+        """Return the words a visitor sees for a choice."""
         return dict(zip(self.choices, self.labels)).get(choice, choice)
 
     def parse(self, text: str) -> Any:
-        """Text from a URL, a widget or a command line → the value, not yet validated.
+        """Parse text from a URL, a widget or a command line into a value, not yet validated.
 
-        Raises ValueError.
+        Raises ValueError, or KeyError for a switch.
         """
         if len(text) > MAX_TEXT or "\x00" in text:
             raise ValueError("too long" if len(text) > MAX_TEXT else "a null byte")
@@ -78,7 +77,7 @@ class Spec:
         return text
 
     def format(self, value: Any) -> str:
-        """The inverse of parse: the shortest text that gives the value back."""
+        """Format a value as the shortest text that parses back to it: the inverse of parse."""
         if value is None:
             return "none"
         if isinstance(value, bool):
@@ -87,9 +86,9 @@ class Spec:
 
 
 def numeral(text: str) -> float:
-    """A number as people write it: 1925, 1,925, 0.5, 0,5 or 1e-5.
+    """Parse a number as people write it: 1925, 1,925, 0.5, 0,5 or 1e-5.
 
-    Raises ValueError, also for what only Python takes for one (1_0).
+    Raises ValueError, also for Python-only syntax such as 1_0.
     """
     text = text.strip()
     if "_" in text:
@@ -104,7 +103,7 @@ def numeral(text: str) -> float:
 
 
 def number(value: float | None) -> str:
-    """Shortest exact text of a number: 8.0 → '8', 1e-05 → '1e-05', 200000.0 → '200000'."""
+    """Return a number's shortest exact text: 8.0 → '8', 1e-05 → '1e-05', 200000.0 → '200000'."""
     if value is None:
         return ""
     whole = isinstance(value, int) or (
@@ -126,7 +125,10 @@ def parameter(
     ends=("", ""),
     pattern=None,
 ) -> Any:
-    """Declare one field of a study. `choices` maps each allowed text to the words a visitor sees."""
+    """Declare one field of a study.
+
+    `choices` maps each allowed value, as text, to the words a visitor sees.
+    """
     extra = {"unit": unit, "scale": scale, "ends": list(ends), "choices": choices or {}}
     return Field(
         default,
@@ -141,7 +143,7 @@ def parameter(
 
 
 def spec(study: type[BaseModel], name: str) -> Spec:
-    """Read a parameter's Spec back from the study that declares it."""
+    """Read a parameter's Spec from the study class that declares it."""
     info = study.model_fields[name]
     extra, bounds = info.json_schema_extra, {type(m).__name__: m for m in info.metadata}
     members = typing.get_args(info.annotation) if _is_union(info.annotation) else (info.annotation,)
@@ -164,7 +166,7 @@ def spec(study: type[BaseModel], name: str) -> Spec:
 
 
 def specs(study: type[BaseModel]) -> dict[str, Spec]:
-    """All parameters of a study, in the order in which it declares them."""
+    """Return all parameters of a study, in declaration order."""
     return {
         name: spec(study, name)
         for name, info in study.model_fields.items()

@@ -1,13 +1,13 @@
-"""Numbers that bound something, as text: promised at most is rounded up, shown at least down.
+"""Format bounds as text: upper bounds are rounded up, lower bounds are rounded down.
 
-An ε of 2.9951 written as 2.99 promises more than was earned, and a floor of 0.6616 written as
-0.662 claims more than was refuted. So every ε, δ, odds and floor that is shown goes through this
-module: on the pages, in the command line, in what studies say of themselves and in the tables of
-docs/ (tests/core/test_rounding.py, tests/test_documents.py). What is merely measured, such as an
-accuracy, is rounded as usual and not here.
+Writing an ε of 2.9951 as 2.99 promises more than was proved, and writing a lower bound of 0.6616 as
+0.662 claims more than was shown. So every ε, δ, odds and lower bound that is displayed goes through
+this module: on the pages, in the command line, in the texts of studies and in the tables of docs/
+(tests/core/test_rounding.py, tests/test_documents.py). Measured values such as an accuracy are
+rounded as usual, elsewhere.
 
-Exact: the decimal text is compared with the binary number itself, never with a product of floats.
-Nothing but the standard library is imported, as every front end uses this.
+The rounding is exact: the decimal text is compared with the binary number itself, never with a
+product of floats. Only the standard library is imported, because every front end uses this module.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from __future__ import annotations
 import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
-_WIDE = Context(prec=1200, Emin=-4000, Emax=4000)  # every double and a hundred times it, exactly
-_PLAIN = range(-4, 15)  # exponents that leading digits are written out for; beyond, as 1.2e+20
+_WIDE = Context(prec=1200, Emin=-4000, Emax=4000)  # holds every double, times a hundred, exactly
+_PLAIN = range(-4, 15)  # exponents written out in full; others as 1.2e+20
 CHOSEN_DIGITS = 6  # a chosen number with more digits is rounded
 
 
 def at_most(value: float, digits: int = 3, *, leading: bool = False, times: int = 1) -> str:
-    """The least decimal text with so many digits that is not below `times` · value.
+    """Round an upper bound up: the least decimal text that is not below `times` · value.
 
-    For what is promised at most. digits: after the point, or leading (significant) ones. "∞" for
-    what has no bound, "unknown" for no number.
+    digits: after the decimal point, or significant digits if `leading`. Infinity gives "∞" and NaN
+    gives "unknown".
     """
     return _rounded(value, digits, leading, times, ROUND_CEILING)
 
 
 def at_least(value: float, digits: int = 3, *, leading: bool = False, times: int = 1) -> str:
-    """The largest decimal text with so many digits that is not above `times` · value.
+    """Round a lower bound down: the largest decimal text that is not above `times` · value.
 
-    For what is shown at least; otherwise as at_most.
+    Otherwise as at_most.
     """
     return _rounded(value, digits, leading, times, ROUND_FLOOR)
 
@@ -52,7 +52,7 @@ def _rounded(value: float, digits: int, leading: bool, times: int, direction: st
 
 
 def _short(value: Decimal) -> str:
-    """Without zeros at the end: '0.1', '139,152', '1.2e-07'."""
+    """Format without trailing zeros: '0.1', '139,152', '1.2e-07'."""
     value = value.normalize(_WIDE)
     if not value or value.adjusted() in _PLAIN:
         return format(value, ",f")
@@ -61,12 +61,12 @@ def _short(value: Decimal) -> str:
 
 
 def _digits(value: float) -> int:
-    """Digits after the point that an ε of this size is told with."""
+    """Return the number of digits after the point for an ε of this size."""
     return 3 if value < 10 else 1 if value < 1000 else 0
 
 
 def epsilon(value: float | None) -> str:
-    """An ε that was spent or promised, rounded up: '7.986', '15.4', '139,152'.
+    """Format an ε that was spent or promised, rounded up: '7.986', '15.4', '139,152'.
 
     'none' where nothing is promised (None).
     """
@@ -76,20 +76,20 @@ def epsilon(value: float | None) -> str:
 
 
 def floor(value: float) -> str:
-    """An ε that was shown to be spent, rounded down."""
+    """Format a lower bound on the ε that was spent, rounded down."""
     return at_least(value, _digits(value))
 
 
 def of_hundred(odds: float) -> int:
-    """Odds in [0.5, 1] → guesses in 100 that are right at most: 0.5601 is 57."""
+    """Convert odds in [0.5, 1] to the most correct guesses in 100, rounded up: 0.5601 → 57."""
     hundred = _WIDE.multiply(Decimal(float(odds)), Decimal(100))
     return min(100, int(hundred.to_integral_value(rounding=ROUND_CEILING)))
 
 
 def chosen(value: float) -> str:
-    """A number that somebody has chosen, as it was chosen: '1e-05', '1,925'.
+    """Format a number that a user chose, as it was chosen: '1e-05', '1,925'.
 
-    Rounded up where it has too many digits to be read.
+    Rounded up if it has more than CHOSEN_DIGITS digits.
     """
     if not math.isfinite(value):
         return at_most(value)
@@ -99,15 +99,15 @@ def chosen(value: float) -> str:
 
 
 def sufficient(noise: float) -> str:
-    """A noise multiplier that is said to suffice for an ε, rounded up.
+    """Format a noise multiplier that suffices for an ε, rounded up.
 
-    Whoever types it in spends no more.
+    So typing in the displayed value never spends more than that ε.
     """
     return at_most(noise, 4, leading=True)
 
 
 def described(noise: float) -> str:
-    """The noise multiplier or σ that ran, to six digits: enough to find the stated ε again."""
+    """Format the noise multiplier or σ that was used, to six digits: enough to recompute its ε."""
     return f"{noise:.6g}"
 
 
@@ -115,14 +115,14 @@ def described(noise: float) -> str:
 
 
 def is_bound(name: str) -> bool:
-    """Is this metric an upper bound? (membership_odds, how often an attack was right, is none.)"""
+    """Whether this metric is an upper bound; membership_odds, an attack's success rate, is not."""
     return name == "ceiling" or name.startswith(("epsilon", "odds", "area_any", "area_mechanism"))
 
 
 def told(name: str, value: float, digits: int = 6) -> str:
-    """A metric as text with so many leading digits, fit for scripts.
+    """Format a metric with `digits` significant digits, in a form that scripts can parse.
 
-    Bounds are rounded to the honest side, all others to the nearest.
+    Bounds are rounded to the safe side, all others to the nearest value.
     """
     if name == "floor":
         return at_least(value, digits, leading=True).replace(",", "")

@@ -1,8 +1,7 @@
-"""What the environment says: where Veil keeps things, how many cores it may use, and one line for
-each variable that is wrong.
+"""Environment variables: where Veil stores things, and how many cores it may use.
 
-`check` is asked once, when the command line or the server starts: whoever has mistyped a variable
-reads that, and not what breaks later on its account.
+The command line and the server call `check` once at start-up, so a mistyped variable is reported in
+one line instead of causing a failure later.
 """
 
 import os
@@ -14,13 +13,13 @@ from engine.core import parameters
 CACHE_GIB = 10.0
 ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-MOST_CORES = 1024  # many more threads than that end a process without a word
-# OpenMP takes several: one for each level
+MOST_CORES = 1024  # with many more threads, a process ends without a message
+# OpenMP accepts a list, one number per nesting level.
 COUNTS = re.compile(r"\s*[1-9]\d{0,5}\s*(,\s*[1-9]\d{0,5}\s*)*")
 
 
 class Wrong(ValueError):
-    """An environment variable that cannot be what it says, in one line."""
+    """An environment variable has a value that is not allowed; the message is one line."""
 
     def __init__(self, name: str, problem: str):
         text = os.environ.get(name, "")
@@ -31,17 +30,17 @@ class Wrong(ValueError):
 
 
 def home() -> Path:
-    """Folder of the store and of all state (VEIL_HOME, default ./.veil)."""
+    """Return the folder of the store and all other state (VEIL_HOME, default ./.veil)."""
     return Path(os.environ.get("VEIL_HOME") or ".veil").resolve()
 
 
 def data_folder() -> Path:
-    """Folder of the data sets (VEIL_DATA, default ./data)."""
+    """Return the folder of the data sets (VEIL_DATA, default ./data)."""
     return Path(os.environ.get("VEIL_DATA") or "data").resolve()
 
 
 def scheduler() -> str | None:
-    """Address of a dask scheduler to join (VEIL_SCHEDULER), or None to start our own.
+    """Return the address of a dask scheduler to join (VEIL_SCHEDULER), or None to start our own.
 
     Raises Wrong.
     """
@@ -55,7 +54,7 @@ def scheduler() -> str | None:
 
 
 def cache_limit() -> int:
-    """The most bytes that stored results may take (VEIL_CACHE_GB, in GiB, default 10).
+    """Return the most bytes that stored results may take (VEIL_CACHE_GB, in GiB, default 10).
 
     Raises Wrong.
     """
@@ -70,7 +69,7 @@ def cache_limit() -> int:
 
 
 def check() -> None:
-    """Raises Wrong for the first environment variable that is wrong. Nothing is made or changed."""
+    """Raise Wrong for the first invalid environment variable; creates and changes nothing."""
     cache_limit()
     scheduler()
     _check_folder("VEIL_HOME", home, os.R_OK | os.W_OK | os.X_OK, "write to")
@@ -87,21 +86,19 @@ def check() -> None:
 
 
 def _few(text: str) -> bool:
-    """No number among them is above MOST_CORES."""
+    """Whether no number in the list exceeds MOST_CORES."""
     return all(int(part) <= MOST_CORES for part in text.split(","))
 
 
 def _check_folder(name: str, folder, access: int, what: str) -> None:
-    """Raises Wrong where it is no folder and cannot become one, or where we may not do with it what
-    we must.
-    """
+    """Raise Wrong unless the path is a folder, or can become one, with the access that we need."""
     try:
         path = folder()
         there = path.exists()
         nearest = next(above for above in (path, *path.parents) if above.exists())
         if not nearest.is_dir():
             raise Wrong(name, f"{nearest} is a file; allowed: a folder")
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: circular links
         raise (
             error
             if isinstance(error, Wrong)
@@ -115,9 +112,11 @@ def _check_folder(name: str, folder, access: int, what: str) -> None:
 
 
 def cores() -> int:
-    """How many cores to compute on, at least 1: as many as PYTHON_CPU_COUNT says, else those that
-    this process may run on (which may be fewer than the machine has: a container's, taskset's).
-    What os.process_cpu_count() says since Python 3.13. Not OMP_NUM_THREADS: dask sets that to 1.
+    """Return how many cores to compute on, at least 1.
+
+    PYTHON_CPU_COUNT if it is set, otherwise the cores that this process may use, which can be fewer
+    than the machine has (containers, taskset). This is what os.process_cpu_count() returns since
+    Python 3.13. OMP_NUM_THREADS is ignored because dask sets it to 1.
     """
     asked = os.environ.get("PYTHON_CPU_COUNT", "")
     if asked.isdecimal() and int(asked):

@@ -1,12 +1,12 @@
-"""Names of random streams. Two streams with different names share no draw.
+"""Seeds of random streams, derived from names: streams with different names share no draw.
 
-Whoever sees two releases with one noise draw can take the noise off: with noises σ₁z and σ₂z on
-sums a and b, a − σ₁(a − b)/(σ₁ − σ₂) is the exact sum. So everything that protects (noise, Poisson
-sampling, coin flips) is drawn from a stream that is named by all that the release depends on: of a
-study by its key (`Study.derive_seed`), of locally noised images by the mechanism
-(`local_noise.LocalNoise`). Only what protects nobody (initial weights, the order of shuffled
-batches, latent points) is named by its purpose and the seed alone, so that runs with other settings
-start alike.
+Anyone who sees two releases made with the same noise draw can remove the noise: with noises σ₁z and
+σ₂z on sums a and b, a − σ₁(a − b)/(σ₁ − σ₂) is the exact sum. So all randomness that protects
+(noise, Poisson sampling, coin flips) comes from a stream named by everything that the release
+depends on: for a study its key (`Study.derive_seed`), for locally noised images the mechanism
+(`local_noise.LocalNoise`). Only randomness that protects nobody (initial weights, the order of
+shuffled batches, latent vectors) is named by its purpose and the seed alone, so that runs with
+other settings start identically.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import hashlib
 
 
 def derive_seed(purpose: str, seed: int, name: str = "") -> int:
-    """A 63-bit seed for one purpose: another for each purpose, seed and name.
+    """Derive a 63-bit seed that differs for each purpose, seed and name.
 
-    With one stream for all purposes, the initial weights would foretell batches and noise.
+    With one stream for all purposes, the initial weights would reveal batches and noise.
     """
     text = f"{purpose} {seed} {name}" if name else f"{purpose} {seed}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

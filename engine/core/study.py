@@ -1,10 +1,9 @@
-"""The one idea of Veil: a Study is a value.
+"""The central idea of Veil: a Study is a value.
 
-Study, Event, Result, Guarantee and the key that joins them.
+Defines Study, Event, Result, Guarantee and the key under which a Result is stored.
 
-A Study's fields are all that can change its result and only that. `run(lab)` is a generator: it
-yields Events (points of curves, pictures, phases) and returns a Result, which is enough to draw the
-whole page.
+A Study's fields are exactly what can change its result. `run(lab)` is a generator: it yields Events
+(points of curves, images, phases) and returns a Result, which is enough to draw the whole page.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from engine.core import parameters, streams
 
-# --- what a study says while it runs, and at the end ----------------------------------------------
+# --- what a study yields while it runs, and returns at the end ------------------------------------
 
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a curve: `curve` names it, x and y are plain numbers."""
+    """One point of a curve; `curve` is its name, x and y are plain numbers."""
 
     curve: str
     x: float
@@ -34,7 +33,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture worth showing while the study runs, as PNG bytes."""
+    """One image worth showing while the study runs, as PNG bytes."""
 
     name: str
     png: bytes
@@ -43,7 +42,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Phase:
-    """What is being done, and how much of it is done: done and total in any one unit."""
+    """Current activity and its progress; done and total share any one unit."""
 
     name: str
     done: float = 0.0
@@ -56,13 +55,17 @@ EVENTS = {kind.__name__: kind for kind in (Point, Picture, Phase)}
 
 @dataclass(frozen=True)
 class Guarantee:
-    """What is promised to whom. `epsilon` is None where nothing is promised: then `note` says why.
+    """What is guaranteed, and for which unit.
 
-    odds_mechanism: how often the best attacker on this mechanism guesses right whether (or which)
-    one unit was in the data, with even odds before; odds_any: the same, for whatever satisfies
-    (epsilon, delta). odds_undrawn: the same if the steps had no noise, so that only the luck of not
-    being drawn protects, and whatever is released of all besides is as noised as it is; None where
-    nobody is drawn. All in [0.5, 1].
+    epsilon: None where nothing is guaranteed; `note` then says why.
+    odds_mechanism: how often the best attacker on this mechanism guesses correctly whether (or
+    which) one unit was in the data, with even prior odds.
+    odds_any: the same for any mechanism that satisfies (epsilon, delta).
+    odds_undrawn: the same if the steps had no noise, so that only the chance of not being sampled
+    protects, while any additional release that uses all units keeps its noise; None without
+    sampling.
+
+    All odds are in [0.5, 1].
     """
 
     unit: str
@@ -84,7 +87,7 @@ class Guarantee:
 
 @dataclass(frozen=True)
 class Result:
-    """Plain numbers, arrays and PNG bytes: all that a page needs, with no event seen."""
+    """Plain numbers, arrays and PNG bytes: all that a page needs, even if it saw no event."""
 
     metrics: dict[str, float]
     guarantee: Guarantee
@@ -92,16 +95,16 @@ class Result:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     pictures: dict[str, bytes] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)  # JSON values: sizes, names, warnings
-    # filled by the lab: seconds, device, versions, time
+    # filled in by the lab: seconds, device, versions, time
     made: dict[str, Any] = field(default_factory=dict)
 
     @property
     def warnings(self) -> list[str]:
-        """What to know before believing the numbers: pages and command line show all of it."""
+        """What to know before trusting the numbers; pages and command line show all of it."""
         return list(self.facts.get("warnings", []))
 
     def parts(self) -> tuple[dict, dict[str, np.ndarray]]:
-        """(JSON-able dict, arrays): what the codec stores."""
+        """Split into a JSON-able dict and arrays, which is what the codec stores."""
         plain = {
             f.name: getattr(self, f.name)
             for f in fields(self)
@@ -116,7 +119,7 @@ class Result:
 
     @classmethod
     def from_parts(cls, plain: dict, arrays: dict[str, np.ndarray]) -> Result:
-        """The inverse of parts."""
+        """Rebuild a Result: the inverse of parts."""
         kept = {name[6:]: a for name, a in arrays.items() if name.startswith("array:")}
         pictures = {name[4:]: a.tobytes() for name, a in arrays.items() if name.startswith("png:")}
         curves = {
@@ -130,7 +133,7 @@ class Result:
 
 
 class Study(BaseModel):
-    """A frozen, keyword-only description of one computation. Subclasses add fields and `run`."""
+    """A frozen, keyword-only description of one computation; subclasses add fields and `run`."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -141,22 +144,22 @@ class Study(BaseModel):
     )
 
     NAME: ClassVar[str]
-    VERSION: ClassVar[int] = 1  # raised whenever the same fields would give another result
+    VERSION: ClassVar[int] = 1  # increased whenever the same fields would give another result
     TITLE: ClassVar[str] = ""
-    # numpy only and under two seconds: runs by itself, in the asking process
+    # numpy only and under two seconds: starts without a button, in the web process
     INSTANT: ClassVar[bool] = False
     PRESETS: ClassVar[dict[str, dict]] = {"quick": {}}
-    EXCLUSIVE: ClassVar[tuple[str, ...]] = ()  # fields of which one replaces the others
-    # large, and asked for by many: the last one's Result stays in the memory of a process that
-    # trains
+    # Fields that replace each other: setting one drops the preset's values of the others.
+    EXCLUSIVE: ClassVar[tuple[str, ...]] = ()
+    # For a large Result that many studies need: a training process keeps the last one in memory.
     REMEMBERED: ClassVar[bool] = False
-    # methods that give several of this study at once, words → study; and what each shows
+    # Methods that return several studies of this kind (label → study), and what each series shows.
     SERIES: ClassVar[dict[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _plain_numbers(cls, values: Any) -> Any:
-        """np.float64(1), np.int64(1) and 1 are one value."""
+        """Convert numpy scalars: np.float64(1), np.int64(1) and 1 are the same value."""
         return (
             {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
             if isinstance(values, dict)
@@ -165,7 +168,7 @@ class Study(BaseModel):
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Study:
-        """The study at a preset, with some fields changed.
+        """Build the study from a preset, with some fields changed.
 
         Raises Refused for a wrong name or value.
         """
@@ -181,61 +184,66 @@ class Study(BaseModel):
         )
 
     def run(self, lab) -> Generator[Event, None, Result]:
-        """Yield Events, return the Result."""
+        """Yield Events and return the Result."""
         raise TypeError(f"{type(self).__name__} does not say how it runs")
 
     def work(self) -> float:
-        """Size of the computation in any unit proportional to its seconds: used to estimate time,
-        never in the key.
+        """Return the amount of computation, in any unit proportional to its seconds.
+
+        Used to estimate time; never part of the key.
         """
         return 1.0
 
     def kind(self) -> str:
-        """Studies of one kind take time in proportion to their work()."""
+        """Return the kind; studies of one kind take time in proportion to their work()."""
         return self.NAME
 
     def typical(self) -> float | None:
-        """Seconds that it takes on the two processor cores where Veil was measured, where that is
-        known: an estimate for a machine that has run none.
+        """Return the seconds it takes on the two processor cores where Veil was measured, if known.
+
+        Used as an estimate on a machine that has not run any study of this kind.
         """
         return None
 
     def needs(self) -> tuple[Study, ...]:
-        """The studies that `run` asks the lab for, where they follow from the fields: a new version
-        of theirs is a new key.
+        """Return the studies that `run` requests from the lab, where the fields determine them.
+
+        They enter the key, so a new version of one of them gives a new key.
         """
         return ()
 
     def reads(self) -> dict[str, str]:
-        """Fingerprints of the files that `run` reads besides its data set: another file is another
-        key. Raises data.Missing.
+        """Return fingerprints of the files that `run` reads in addition to its data.
+
+        They enter the key, so another file gives another key. Raises source.Missing.
         """
         return {}
 
     def content(self) -> dict[str, str]:
-        """Fingerprints of the data that it learns from, by what they are of: part of its key."""
+        """Return fingerprints of the data it learns from, by name; they enter the key."""
         return {}
 
     def stored(self) -> bool:
-        """May its Result be kept on disk? Not where it holds what a visitor has uploaded."""
+        """Whether its Result may be kept on disk; False if it contains a visitor's upload."""
         return True
 
     def stream_name(self) -> str:
-        """What random streams of this study are named by: its key, so that no other study shares a
-        draw.
+        """Return the name of the random streams: the study's key, so studies share no draws.
 
-        A study that protects nobody may return "", so that runs with other settings draw alike.
+        A study that protects nobody may return "", so that runs with other settings share their
+        draws.
         """
         return key(self)
 
     def derive_seed(self, purpose: str) -> int:
-        """The seed of one random stream of this study; all that protects is drawn from such a
-        stream.
+        """Derive the seed of one random stream of this study.
+
+        All randomness that protects must come from such a stream.
         """
         return streams.derive_seed(purpose, self.seed, self.stream_name())
 
     def changed(self) -> dict[str, str]:
-        """Fields that differ from their default, as text: what goes into a URL or after --set."""
+        """Return the non-default fields as text, for a URL or for --set."""
         known = parameters.specs(type(self))
         return {
             n: s.format(getattr(self, n)) for n, s in known.items() if getattr(self, n) != s.default
@@ -243,8 +251,9 @@ class Study(BaseModel):
 
 
 def key(study: Study) -> str:
-    """SHA-256 (hex) of the study's canonical JSON. Raises data.Missing where its data set is not
-    there.
+    """Return the SHA-256 (hex) of the study's canonical JSON.
+
+    Raises source.Missing if its data set is not available.
     """
     return hashlib.sha256(
         json.dumps(canonical(study), sort_keys=True, allow_nan=False).encode()
@@ -252,8 +261,10 @@ def key(study: Study) -> str:
 
 
 def canonical(study: Study) -> dict:
-    """Name, version, fields (nested studies by their own canonical form), the data set's
-    fingerprint, and what it needs.
+    """Return what the key covers, as JSON values.
+
+    That is the name, version, fields (nested studies in canonical form), the data set's
+    fingerprint, the files it reads and the studies it needs.
     """
     values = {name: _canonical(getattr(study, name)) for name in type(study).model_fields}
     prints = study.content()
@@ -269,19 +280,20 @@ def _canonical(value: Any) -> Any:
         return [_canonical(v) for v in value]
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
-    return parameters.number(value)  # 1, 1.0 and np.float64(1) are one text
+    return parameters.number(value)  # 1, 1.0 and np.float64(1) give the same text
 
 
-# --- wrong values, in the user's words ------------------------------------------------------------
+# --- wrong values, reported to the user -----------------------------------------------------------
 
 
 class Failed(Exception):
-    """A study that cannot end well, with the reason and the remedy in the user's words."""
+    """A study cannot finish; the message gives the reason and the remedy in the user's words."""
 
 
 class Refused(ValueError):
-    """A parameter that is not allowed: the field, and one line that names field, value and allowed
-    range.
+    """A parameter value is not allowed.
+
+    Carries the field, and one line that names the field, the value and the allowed range.
     """
 
     def __init__(self, field: str, message: str):
@@ -293,9 +305,9 @@ class Refused(ValueError):
 
 
 def build(study: type[Study], values: dict[str, Any]) -> Study:
-    """A validated study, or Refused for the first wrong value.
+    """Build a validated study; raises Refused for the first wrong value.
 
-    Text is parsed first, as from a URL or --set.
+    Text values are parsed first, as from a URL or --set.
     """
     known, parsed = parameters.specs(study), {}
     for name, value in values.items():
@@ -312,7 +324,7 @@ def build(study: type[Study], values: dict[str, Any]) -> Study:
 
 
 def parse(spec: parameters.Spec, text: str) -> Any:
-    """Text → value, or Refused in the user's words."""
+    """Parse text into a value; raises Refused with a message for the user."""
     try:
         return spec.parse(text)
     except (ValueError, KeyError, OverflowError):
@@ -320,7 +332,7 @@ def parse(spec: parameters.Spec, text: str) -> Any:
 
 
 def refusal(spec: parameters.Spec, value: Any) -> Refused:
-    """The one sentence for a value out of its range, the same at the widget and in the terminal."""
+    """Build the Refused for a value out of range; widgets and terminal show the same sentence."""
     return Refused(
         spec.name,
         f"{spec.name}: {_short(value) or 'an empty field'} is not allowed; allowed: {spec.allowed}",
@@ -336,7 +348,7 @@ def _refused(study: type[Study], error: ValidationError) -> Refused:
 
 
 def _short(value: Any) -> str:
-    """A value as it may be repeated to its author: printable, and never long."""
+    """Format a value so that it can be echoed to its author: printable and short."""
     text = (
         parameters.number(value)
         if isinstance(value, (int, float)) and not isinstance(value, bool)

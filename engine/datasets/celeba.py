@@ -1,4 +1,4 @@
-"""CelebA: 202,599 faces, decoded once."""
+"""CelebA: 202,599 face images, decoded once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from engine.datasets.source import SIZE, Available, Images, Missing, Registry, U
 
 
 class CelebA(Published):
-    """202,599 faces: the middle 178 pixels of each aligned picture, as 64x64.
+    """202,599 faces: the central 178 × 178 pixels of each aligned image, scaled to 64 × 64.
 
     The label is the attribute "Male".
 
-    The published validation part joins the training part, so that all pictures are used: 182,637 to
-    train, 19,962 to test. All are decoded once, into a file of 2.5 GB beside them which is then
-    mapped into memory, not read.
+    The published validation part joins the training part, so that all images are used: 182,637 for
+    training, 19,962 for testing. All are decoded once into a file of 2.5 GB next to the image
+    folder, which is then memory-mapped.
     """
 
     TEST = "2"  # in list_eval_partition.txt; 0 is for training, 1 for validation
@@ -53,7 +53,7 @@ class CelebA(Published):
 
     def read(self, fingerprint: str) -> Images:
         paths, is_test, is_male = self.lists()
-        # (n, 64, 64, 3), the test pictures last
+        # (n, 64, 64, 3), the test images last
         pixels = np.asarray(self._decoded(paths, fingerprint))
         first = int(np.argmax(is_test))
         return Images(
@@ -67,7 +67,7 @@ class CelebA(Published):
         )
 
     def lists(self) -> tuple[list[Path], np.ndarray, np.ndarray]:
-        """(pictures, is a test picture (n,) bool, is Male (n,) int64), in the published order."""
+        """Return (image paths, is test (n,) bool, is Male (n,) int64), in the published order."""
         attributes, parts = (
             (self.folder / name).read_text().splitlines()
             for name in ("list_attr_celeba.txt", "list_eval_partition.txt")
@@ -90,8 +90,10 @@ class CelebA(Published):
         )
 
     def _pictures_digest(self, changed: int, inode: int) -> str:
-        """Checksum of all pictures; kept beside them, as reading them takes a while, until their
-        folder changes.
+        """Return the checksum of all images.
+
+        Since reading them takes a while, it is stored in a file next to their folder and stays
+        valid until that folder changes.
         """
         state, note = f"{changed} {inode} {self.count}", self.folder / "veil-checksum.txt"
         kept = note.read_text().rsplit(maxsplit=1) if note.is_file() else []
@@ -107,13 +109,13 @@ class CelebA(Published):
         found = tree_digest(self.folder, paths, state)
         try:
             note.write_text(f"{state} {found}")
-        # a data folder that is only to be read: then each process reads the pictures once
+        # read-only data folder: each process then reads the images once
         except OSError:
             pass
         return found
 
     def _decoded(self, paths: list[Path], fingerprint: str) -> np.ndarray:
-        """(n, 64, 64, 3) uint8, mapped from a file that is made at the first use (some minutes).
+        """Return (n, 64, 64, 3) uint8, mapped from a file created on first use (some minutes).
 
         Raises Unusable.
         """
@@ -134,7 +136,7 @@ class CelebA(Published):
         return np.load(path, mmap_mode="r")
 
     def _decode_into(self, draft: Path, paths: list[Path]) -> None:
-        # real blocks: writing to a map of a file with holes dies on a full disk
+        # Write real blocks: writing to a map of a sparse file crashes when the disk is full.
         with draft.open("wb") as file:
             np.lib.format.write_array_header_2_0(
                 file, {"descr": "|u1", "fortran_order": False, "shape": (len(paths), SIZE, SIZE, 3)}

@@ -1,4 +1,4 @@
-"""CIFAR-10: pickled batches, of which nothing but arrays is unpickled."""
+"""CIFAR-10: pickled batches, from which nothing but arrays is unpickled."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from engine.datasets.source import Images
 
 
 class Cifar(Published):
-    """CIFAR-10 is published as Python pickles, and unpickling runs whatever a file says.
+    """CIFAR-10, which is published as Python pickles; unpickling can run code from a file.
 
-    So nothing is unpickled whose MD5 is not the published one (the very bytes that were checked are
-    parsed, not the file again); and should somebody find other bytes with that MD5, the unpickler
-    knows how to make a numpy array and nothing else.
+    Therefore a file is unpickled only if its MD5 is the published one, and the same bytes that were
+    checked are parsed, without reading the file again. In case somebody finds other bytes with that
+    MD5, the unpickler can create numpy arrays and nothing else.
     """
 
     CLASSES = (
@@ -48,7 +48,7 @@ class Cifar(Published):
         )
 
     def batch(self, file: str) -> tuple[np.ndarray, np.ndarray]:
-        """(images (n, 32, 32, 3) uint8, labels (n,) int64) of one file. Raises Unusable."""
+        """Read one file: (images (n, 32, 32, 3) uint8, labels (n,) int64); raises Unusable."""
         path = self.find(file)
         raw = path.read_bytes()
         if hashlib.new(self.algorithm, raw, usedforsecurity=False).hexdigest() != self.files[file]:
@@ -61,9 +61,7 @@ class Cifar(Published):
 
 
 class OnlyArrays(pickle.Unpickler):
-    """An unpickler that can make numpy arrays of what a file holds, and call nothing else in the
-    world.
-    """
+    """An unpickler that can create numpy arrays and call nothing else."""
 
     ALLOWED = {
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
@@ -72,7 +70,7 @@ class OnlyArrays(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str):
-        """Raises pickle.UnpicklingError for anything but the three names in CIFAR-10's files."""
+        """Return an allowed callable; raises pickle.UnpicklingError for any other name."""
         if (module, name) not in self.ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name} has no business in a data set")
         return self.ALLOWED[module, name]

@@ -1,4 +1,7 @@
-"""Fetching a published set: through torchvision, with progress, a patience, and plain words where it fails."""
+"""Downloads a published data set through torchvision.
+
+Adds progress, a time limit and clear error messages.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from engine.core import settings
 from engine.datasets.published import Published
 from engine.datasets.source import FetchFailed, Missing, Source
 
-NO_ANSWER = 15.0  # seconds after which a server that sends nothing is given up
+NO_ANSWER = 15.0  # seconds after which a silent server is given up
 
 
 _FETCHING = threading.Lock()
@@ -25,7 +28,7 @@ def download(
     progress: Callable[[int, int], object] | None,
     verify: Callable[[], object],
 ) -> None:
-    """Fetch the files of a source; verify is called at the end, and raises where they are wrong."""
+    """Download a source's files; `verify` is called at the end and raises if they are wrong."""
     try:
         with _FETCHING, _plain_words(source), patience():
             source.discard_broken()
@@ -38,18 +41,16 @@ def download(
         raise ended.__cause__ from None
 
 
-# --- downloading ----------------------------------------------------------------------------------
-
-
 class _Ended(BaseException):
-    """progress has raised.
+    """The progress callback has raised an exception.
 
-    Not an Exception: torchvision would take it for a failed mirror and try the next one.
+    A BaseException, because torchvision would take an Exception for a failed mirror and try the
+    next one.
     """
 
 
 class _Bar:
-    """Stands in for the tqdm that torchvision reports a file's download to."""
+    """Replaces the tqdm to which torchvision reports a file's download."""
 
     def __init__(self, told: Callable[[int], None], total: int | None = None, **_):
         self.update = told
@@ -63,8 +64,9 @@ class _Bar:
 
 @contextmanager
 def _reported(utils, progress: Callable[[int, int], object] | None, total: int) -> Iterator[None]:
-    """Within, the downloads of torchvision.datasets.utils tell progress; without a progress they
-    draw their own bar.
+    """Make downloads by torchvision.datasets.utils report to `progress` inside the context.
+
+    Without a progress callback, torchvision shows its own bar.
     """
     if progress is None:
         yield
@@ -88,8 +90,9 @@ def _reported(utils, progress: Callable[[int, int], object] | None, total: int) 
 
 @contextmanager
 def patience() -> Iterator[None]:
-    """torchvision sets no time limit: within, a connection that stays silent for NO_ANSWER seconds
-    is an error.
+    """Inside the context, a connection that stays silent for NO_ANSWER seconds is an error.
+
+    torchvision itself sets no time limit.
     """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NO_ANSWER)
@@ -101,7 +104,7 @@ def patience() -> Iterator[None]:
 
 @contextmanager
 def _plain_words(source: Source) -> Iterator[None]:
-    """What goes wrong while downloading, as FetchFailed."""
+    """Convert errors while downloading to FetchFailed."""
     folder = settings.data_folder()
     try:
         yield
@@ -109,7 +112,7 @@ def _plain_words(source: Source) -> Iterator[None]:
         raise FetchFailed(f"{source.name} was downloaded, but: {missing}") from missing
     except OSError as error:
         raise FetchFailed(_network_or_disk(error, source, folder)) from error
-    # torchvision's own are RuntimeErrors; gdown, ssl and tarfile have others
+    # torchvision raises RuntimeErrors; gdown, ssl and tarfile raise other types
     except Exception as error:
         raise FetchFailed(_torchvision_words(error, source)) from error
 

@@ -1,12 +1,13 @@
-"""Pictures that stand in a folder more than once: exact copies, and copies that were saved again.
-numpy and scipy.
+"""Finds duplicates in a folder: exact copies, and near-duplicates that were saved again.
 
-A picture in the training part and its twin in the test part would make every number on unseen
-pictures a number on seen ones. Copies are told by what is decoded, not by names or bytes of files.
-A picture that was saved anew (as a JPEG, say) differs in its details and hardly in its coarse
-tones; two pictures of one kind, such as two digits 1, may be as near in their details and are not
-in their tones. So candidates are found by a perceptual hash, 4 × 4 mean tones, and each is
-confirmed by 8 × 8 mean tones and by its pixels.
+Needs numpy and scipy only.
+
+If an image is in the training part and its duplicate in the test part, every result on unseen
+images includes images that were seen. Duplicates are recognized by their decoded pixels, not by
+names or bytes of files. An image that was saved again (as a JPEG, say) differs in its details and
+hardly in its coarse tones. Two images of the same kind, such as two digits 1, may be as close in
+their details but not in their tones. So candidates are found by a perceptual hash, 4 × 4 mean
+tones, and each is confirmed by 8 × 8 mean tones and by its pixels.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TONES = 2.0  # root mean square difference of 8 × 8 mean tones, of 255: up to there may be twins
-SHARE = 0.3  # of a picture's own contrast: up to there its pixels may differ from its twin's
-CANDIDATES = 8  # nearest pictures that are looked at, for each
-BLOCK = 500  # pictures at a time
+# largest root mean square difference of 8 × 8 mean tones (of 255) between duplicates
+TONES = 2.0
+SHARE = 0.3  # largest pixel difference between duplicates, as a share of an image's contrast
+CANDIDATES = 8  # nearest images that are compared with each image
+BLOCK = 500  # images at a time
 
 
 @dataclass(frozen=True)
 class Twins:
-    """group (n,): a number for each picture, the same for all that are copies of each other; exact
-    (n,) bool: it has the very same pixels as an earlier picture.
+    """Which images of a folder are duplicates of each other.
+
+    group: (n,) a number for each image, the same for all duplicates of each other.
+    exact: (n,) bool, whether an earlier image has exactly the same pixels.
     """
 
     group: np.ndarray
@@ -33,20 +37,20 @@ class Twins:
 
     @property
     def copies(self) -> int:
-        """Pictures beyond the first of their group."""
+        """Number of images beyond the first of their group."""
         return len(self.group) - len(np.unique(self.group))
 
 
 def find(pixels: np.ndarray) -> Twins:
-    """(n, side, side, 3) uint8, side a multiple of 8 → which are copies of each other."""
+    """Find duplicates among (n, side, side, 3) uint8 images; side is a multiple of 8."""
     first = _first_of_each(pixels)
-    # one of each, and where in `alone` each picture's stands
+    # one of each set of exact copies, and each image's position in `alone`
     alone, place = np.unique(first, return_inverse=True)
     return Twins(_joined(len(alone), _pairs(pixels, alone))[place], first != np.arange(len(pixels)))
 
 
 def _first_of_each(pixels: np.ndarray) -> np.ndarray:
-    """(n,) for each picture the first one with the same pixels."""
+    """Return (n,): for each image, the index of the first one with the same pixels."""
     seen: dict[bytes, int] = {}
     return np.array(
         [
@@ -58,7 +62,7 @@ def _first_of_each(pixels: np.ndarray) -> np.ndarray:
 
 
 def _pairs(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(m, 2) places in `rows` of pictures that are copies of each other, though not exact ones."""
+    """Return (m, 2) positions in `rows` of images that are near-duplicates, not exact copies."""
     from scipy.spatial import cKDTree
 
     if len(rows) < 2:
@@ -78,7 +82,7 @@ def _pairs(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _tones(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(n, 8, 8) mean tones of some pictures, grey."""
+    """Return (n, 8, 8) grey mean tones of the images at `rows`."""
     side = pixels.shape[1] // 8
     parts = [
         pixels[rows[i : i + BLOCK]].reshape(-1, 8, side, 8, side, 3).mean((2, 4, 5))
@@ -88,14 +92,14 @@ def _tones(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _alike(one: np.ndarray, other: np.ndarray) -> bool:
-    """Do two pictures differ by little of their own contrast?"""
+    """Whether two images differ by little compared with their own contrast."""
     one, other = one.astype(np.float64), other.astype(np.float64)
     apart = np.sqrt(((one - other) ** 2).mean())
     return bool(apart <= SHARE * min(one.std(axis=(0, 1)).max(), other.std(axis=(0, 1)).max()))
 
 
 def _joined(n: int, pairs: np.ndarray) -> np.ndarray:
-    """(n,) the same number for all that pairs lead to each other."""
+    """Return (n,) component numbers: the same for all that pairs connect."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

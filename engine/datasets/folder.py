@@ -1,4 +1,4 @@
-"""Folders of one's own: every file is counted, and what cannot be used is named with its reason."""
+"""Folders of the user's own images: every file is counted, and unused ones are reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAMES = "a folder's name has up to 64 letters, digits, - and _"
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
-FOLDER_RECIPE = 2  # as RECIPE, of folders alone
+FOLDER_RECIPE = 2  # as RECIPE in registry.py, for folders alone
 
 
 PARTS = {
@@ -47,22 +47,23 @@ PARTS = {
 }
 
 
-NAMED = 3  # files that a sentence names, at most
+NAMED = 3  # most files that a sentence names
 
 
-MOST_CLASSES, MOST_PICTURES = 300, 100_000  # of a folder: 1.2 GB as pixels
+MOST_CLASSES, MOST_PICTURES = 300, 100_000  # limits of a folder; its pixels take up to 1.2 GB
 
 
-_VERDICTS: dict[Path, tuple[str, str]] = {}  # folder → (state, why it cannot be used, or nothing)
+_VERDICTS: dict[Path, tuple[str, str]] = {}  # folder → (state, why it cannot be used, or "")
 
 
 class Folder(Source):
-    """VEIL_DATA/folders/NAME/<class>/*.png and other pictures: the middle square of each as 64x64
-    RGB, a class a folder.
+    """Images in VEIL_DATA/folders/NAME/<class>/, one folder per class.
 
-    Or NAME/train/<class> and NAME/test/<class>: then that is the split. A part for validation takes
-    the place of a missing test part; beside one, it joins the training part, so that all pictures
-    are used (as CelebA's does).
+    The central square of each image is scaled to 64 × 64 RGB.
+
+    With NAME/train/<class> and NAME/test/<class>, that is the split. A validation part replaces a
+    missing test part; if there is a test part, it joins the training part, so that all images are
+    used (as for CelebA).
     """
 
     @property
@@ -80,10 +81,10 @@ class Folder(Source):
             f" each class (2 to {MOST_CLASSES})."
         )
 
-    # --- what lies there --------------------------------------------------------------------------
+    # --- finding the files ------------------------------------------------------------------------
 
     def files(self) -> list[Own]:
-        """Its picture files, sorted by part, class and name.
+        """List its image files, sorted by part, class and name.
 
         Raises Missing, or Unusable with what to change.
         """
@@ -103,9 +104,7 @@ class Folder(Source):
         return found
 
     def _parts(self) -> list[tuple[Path, str]]:
-        """(folder of classes, its part): the folder itself, or its folders for training and
-        testing.
-        """
+        """List (folder of classes, part): the folder itself, or its training and test folders."""
         named = {
             PARTS[entry.name.lower()]: Path(entry.path)
             for entry in entries(self.folder)
@@ -121,8 +120,9 @@ class Folder(Source):
         return sorted((path, part[name]) for name, path in named.items())
 
     def _holds_classes(self, folder: Path) -> bool:
-        """Has it pictures in its folders and none beside them? Otherwise it is a class, whatever
-        its name.
+        """Whether the folder has images in subfolders and none beside them.
+
+        Otherwise it is a class, whatever its name.
         """
         self._check_inside(folder, self.folder)
         return not self._pictures(folder) and bool(self._classes(folder, ""))
@@ -148,7 +148,7 @@ class Folder(Source):
         return [Path(entry.path) for entry in files]
 
     def _check_inside(self, path: Path, root: Path) -> None:
-        """Raises Unusable where links lead out of root: no other file is ever read."""
+        """Raise Unusable if links lead out of root, so that no other file is ever read."""
         if not path.resolve().is_relative_to(root.resolve()):
             raise Unusable(
                 self.name,
@@ -157,7 +157,7 @@ class Folder(Source):
             )
 
     def state(self, files: list[Own]) -> str:
-        """Changes whenever one of the files has changed, without reading any."""
+        """Return a hash that changes whenever one of the files changes; no file is read for it."""
         state = hashlib.sha256()
         for own in files:
             stat = own.path.stat()
@@ -169,20 +169,23 @@ class Folder(Source):
         return state.hexdigest()
 
     def digests(self) -> list[str]:
-        """One checksum, of names and contents; the files are read again only when one of them has
-        changed.
+        """Return a checksum of names and contents.
+
+        The files are read again only if one of them has changed.
         """
         files = self.files()
         found = tree_digest(self.folder, [own.path for own in files], self.state(files))
         return [f"recipe of folders {FOLDER_RECIPE}", found]
 
-    # --- reading it -------------------------------------------------------------------------------
+    # --- reading the images -----------------------------------------------------------------------
 
     def read(self, fingerprint: str) -> Images:
-        """The split that the folders give, or four fifths of each class to train and one to test
-        (see split_classes).
+        """Read all images and split them into training and test images.
 
-        Pictures that are copies of each other (engine/datasets/duplicates.py) come to the same part.
+        The split is that of the folders, if they give one. Otherwise four fifths of each class are
+        for training and one fifth for testing (see split_classes).
+
+        Duplicates (engine/datasets/duplicates.py) always go into the same part.
         """
         from engine.datasets import duplicates
 
@@ -191,7 +194,7 @@ class Folder(Source):
         found = duplicates.find(pixels)
         train, test, left_out = self._parted(kept, found.group)
         self._check_parts(kept, train, test, len(files), found.copies)
-        # a class none of which can be learned from is none
+        # a class without training images does not count
         named = sorted({kept[row].label for row in train})
         label = {name: number for number, name in enumerate(named)}
         labels = np.array([label.get(own.label, -1) for own in kept], np.int64)
@@ -217,8 +220,10 @@ class Folder(Source):
         )
 
     def _decoded(self) -> tuple[list[Own], np.ndarray, list[Own], dict[Path, str]]:
-        """All files; the pixels (n, SIZE, SIZE, 3) uint8 of those that can be read, and which these
-        are; why the others cannot.
+        """Decode all files.
+
+        Returns all files; the pixels (n, SIZE, SIZE, 3) uint8 of the readable ones; the readable
+        ones; why each of the others cannot be read.
         """
         files = self.files()
         pixels = np.empty((len(files), SIZE, SIZE, 3), np.uint8)
@@ -232,7 +237,7 @@ class Folder(Source):
         )
 
     def everything(self) -> tuple[np.ndarray, tuple[str, ...]]:
-        """As the function everything."""
+        """Return all images without a split, as registry.everything does."""
         files, pixels, kept, why = self._decoded()
         if not kept:
             raise Unusable(
@@ -241,7 +246,7 @@ class Folder(Source):
         return pixels[mixed(kept)], (*self._of_skipped(len(files), why), *self._of_links())
 
     def _check_classes(self, kept: list[Own], total: int) -> None:
-        """Raises Unusable for fewer than two classes with a picture that can be read."""
+        """Raise Unusable if fewer than two classes have a readable image."""
         if len({own.label for own in kept}) < 2:
             raise Unusable(
                 self.name,
@@ -252,8 +257,9 @@ class Folder(Source):
     def _parted(
         self, kept: list[Own], group: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, dict[Path, str]]:
-        """Rows to train and to test, mixed; and files of a given split that are left out, with the
-        reason.
+        """Return shuffled rows for training and for testing.
+
+        Also returns the files of a given split that are left out, with the reason.
         """
         order = mixed(kept)
         names = np.unique([own.label for own in kept], return_inverse=True)[1]
@@ -275,7 +281,7 @@ class Folder(Source):
     def _check_parts(
         self, kept: list[Own], train: np.ndarray, test: np.ndarray, total: int, copies: int
     ) -> None:
-        """Raises Unusable where there is nothing to learn, or nothing to test with."""
+        """Raise Unusable if there is nothing to learn from, or nothing to test with."""
         self._check_classes([kept[row] for row in train], total)
         if not len(test):
             aside = ", copies aside" if copies else ""
@@ -290,7 +296,7 @@ class Folder(Source):
             raise Unusable(self.name, told)
 
     def _of_skipped(self, total: int, why: dict[Path, str]) -> list[str]:
-        """What of its files is not used, and why."""
+        """Report which files are not used, and why."""
         reasons: dict[str, list[Path]] = {}
         for path, reason in why.items():
             reasons.setdefault(reason, []).append(path)
@@ -301,7 +307,7 @@ class Folder(Source):
         return [f"Of {total:,} picture files {total - len(why):,} are used. {told}"] if why else []
 
     def _of_passed(self) -> list[str]:
-        """What lies among the pictures and is none by its name, and what lies in no class's folder."""
+        """Report non-image files (by name) in class folders, and files outside class folders."""
         parts = [folder for folder, _ in self._parts()]
         classes = [
             Path(entry.path) for folder in parts for entry in entries(folder) if entry.is_dir()
@@ -328,7 +334,7 @@ class Folder(Source):
         ]
 
     def _of_links(self) -> list[str]:
-        """Which links lead nowhere: whoever made them counts on pictures that nobody sees."""
+        """Report broken links, because their creator expects those images to be used."""
         parts = [folder for folder, _ in self._parts()]
         classes = [
             Path(entry.path) for folder in parts for entry in entries(folder) if entry.is_dir()
@@ -345,7 +351,7 @@ class Folder(Source):
         )
 
     def _of_parts(self, files: list[Own]) -> list[str]:
-        """Which part for validation is learned from: its name does not say that."""
+        """Report a validation part that is used for training, which its name does not suggest."""
         found = [
             folder
             for folder, part in self._parts()
@@ -355,14 +361,15 @@ class Folder(Source):
             (folder, sum(own.path.is_relative_to(folder) for own in files)) for folder in found
         )
         return [
-            f"{count:,} picture files in {printable(folder.name)} are taken for training, as there is a"
-            " part for testing besides."
+            f"{count:,} picture files in {printable(folder.name)} are taken for training, as there"
+            " is a part for testing besides."
             for folder, count in counted
         ]
 
     def _of_contradictions(self, kept: list[Own], group: np.ndarray) -> list[str]:
-        """Copies of one picture that stand in folders of different classes, used or not: one of
-        their labels is wrong.
+        """Report duplicates that are in folders of different classes, used or not.
+
+        One of their labels must be wrong.
         """
         labels: dict[int, set[str]] = {}
         for own, number in zip(kept, group.tolist()):
@@ -379,7 +386,7 @@ class Folder(Source):
         ]
 
     def _of_copies(self, kept: list[Own], found, used: np.ndarray) -> list[str]:
-        """Which pictures are copies of others, and what that means for the promise."""
+        """Report which images are duplicates of others, and what that means for the guarantee."""
         group, exact = found.group[used], found.exact[used]
         numbers, count = np.unique(group, return_counts=True)
         copies = len(used) - len(numbers)
@@ -401,7 +408,7 @@ class Folder(Source):
             + more
         )
 
-    # --- a quick look -----------------------------------------------------------------------------
+    # --- quick check ------------------------------------------------------------------------------
 
     def available(self, registry: Registry) -> Available:
         files = self.files()
@@ -414,7 +421,7 @@ class Folder(Source):
         return Available(self.name, self.title, True, len(files), size, "")
 
     def _proof(self, files: list[Own]) -> bool:
-        """Can so much be read that it can be used? Reads two pictures a class, as a rule."""
+        """Whether enough images can be read for use; as a rule, this reads two per class."""
         seen: dict[tuple[str, str], set[bytes]] = {}
         for own in files:
             pictures = seen.setdefault((own.label, own.part), set())
@@ -425,7 +432,7 @@ class Folder(Source):
         return False
 
     def _trouble(self, registry: Registry) -> str:
-        """Why it cannot be used; nothing where it can be all the same."""
+        """Return why the folder cannot be used, or an empty string if it can after all."""
         try:
             registry.load(self.name)
             return ""
@@ -433,17 +440,17 @@ class Folder(Source):
             return missing.how
 
     def examined(self, found: Available, registry: Registry) -> Available:
-        """With pictures counted, not names."""
+        """Return the entry with readable images counted instead of file names."""
         images = registry.load(self.name)
         return replace(
             found, count=len(images.train_images) + len(images.test_images), notes=images.notes
         )
 
 
+# group privacy (Dwork and Roth 2014, theorem 2.2; Vadhan 2017, lemma 2.2)
 GROUPS = (
     "ε protects one picture: where k pictures show one person, they are protected together with k·ε"
     " and "
-    # group privacy (Dwork and Roth 2014, theorem 2.2; Vadhan 2017, lemma 2.2)
     "k·exp((k − 1)·ε)·δ only."
 )
 
@@ -461,20 +468,21 @@ def own_folders() -> list[str]:
 
 
 def unnamed() -> list[str]:
-    """Folders of one's own that cannot be named, as they are called."""
+    """List the user's own folders whose names are not allowed."""
     try:
         return [
             printable(entry.name)
             for entry in entries(settings.data_folder() / "folders")
             if entry.is_dir() and not FOLDER.fullmatch(entry.name)
         ]
-    except OSError:  # there are none
+    except OSError:  # the parent folder does not exist
         return []
 
 
 def entries(folder: Path | os.DirEntry) -> list[os.DirEntry]:
-    """What a folder holds, sorted by name, without hidden files and links that lead nowhere (or in
-    a circle).
+    """List the entries of a folder, sorted by name, without hidden files and broken links.
+
+    Circular links count as broken.
     """
     with os.scandir(folder) as entries:
         shown = [
@@ -487,9 +495,7 @@ def entries(folder: Path | os.DirEntry) -> list[os.DirEntry]:
 
 
 def _lost_links(folder: Path) -> list[Path]:
-    """The links in a folder that lead nowhere (or in a circle), sorted by name; hidden ones are
-    left out.
-    """
+    """List the broken (or circular) links in a folder, sorted by name, without hidden ones."""
     with os.scandir(folder) as entries:
         return sorted(
             Path(entry.path)

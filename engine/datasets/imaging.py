@@ -1,6 +1,4 @@
-"""Pictures as PNG bytes, in numpy and Pillow: enlargements that keep their pixels, galleries, and
-how alike two are.
-"""
+"""Image utilities in numpy and Pillow: PNG encoding, galleries, resizing, similarity measures."""
 
 from __future__ import annotations
 
@@ -10,8 +8,9 @@ import numpy as np
 
 
 def png(image: np.ndarray, pixels: int = 0) -> bytes:
-    """(h, w), (h, w, 1) or (h, w, 3) uint8 → PNG bytes, enlarged by whole factors to about `pixels`
-    a side.
+    """Encode (h, w), (h, w, 1) or (h, w, 3) uint8 as PNG bytes.
+
+    The image is enlarged by a whole factor to about `pixels` per side, without blurring.
     """
     from PIL import Image
 
@@ -24,8 +23,9 @@ def png(image: np.ndarray, pixels: int = 0) -> bytes:
 
 
 def gallery(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
-    """(n, h, w, c) uint8 → one picture (rows·(h+gap)−gap, columns·(w+gap)−gap, c), grey between the
-    pictures.
+    """Arrange (n, h, w, c) uint8 images in one, with grey gaps between them.
+
+    Its shape is (rows·(h+gap)−gap, columns·(w+gap)−gap, c).
     """
     n, h, w, c = images.shape
     rows = -(-n // columns)
@@ -37,35 +37,39 @@ def gallery(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
 
 
 def framed(images: np.ndarray, marked: np.ndarray) -> np.ndarray:
-    """(n, h, w, c) uint8 and (n,) bool → (n, h + 4, w + 4, 3): a frame around each, bright orange
-    where marked.
+    """Draw a frame around each image, bright orange where marked.
+
+    (n, h, w, c) uint8 and (n,) bool → (n, h + 4, w + 4, 3).
     """
     n, h, w, _ = images.shape
     out = np.full((n, h + 4, w + 4, 3), 60, np.uint8)
-    out[marked] = (230, 159, 0)  # Okabe and Ito's orange: stands out in grey pictures for every eye
+    out[marked] = (230, 159, 0)  # Okabe and Ito's orange, visible with any colour vision
     out[:, 2:-2, 2:-2] = images
     return out
 
 
 def answers(images: np.ndarray, right: np.ndarray, count: int = 40) -> bytes:
-    """PNG of `count` of (n, h, w, c) uint8 pictures, evenly from all of them; those are framed that
-    are not right (n,) bool.
+    """Encode a gallery of `count` of the (n, h, w, c) uint8 images, evenly spaced, as PNG.
+
+    Those whose answer is not right (n,) bool are framed.
     """
     rows = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)
     return png(gallery(framed(images[rows], ~right[rows]), columns=8, gap=3), 480)
 
 
 def stretch(image: np.ndarray) -> np.ndarray:
-    """Any non-negative (h, w, c) floats → uint8, its own brightest 0.5 % white: a choice made from
-    the picture alone.
+    """Scale non-negative (h, w, c) floats to uint8 so that the image's brightest 0.5 % are white.
+
+    The scale depends on the image alone.
     """
     top = np.quantile(image, 0.995) or 1.0
     return (np.clip(image / top, 0, 1) * 255).round().astype(np.uint8)
 
 
 def psnr(truth: np.ndarray, other: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB; the peak is the true picture's brightest value. inf for
-    equal pictures.
+    """Peak signal-to-noise ratio in dB; inf for equal images.
+
+    The peak is the true image's brightest value.
     """
     from skimage.metrics import peak_signal_noise_ratio
 
@@ -75,8 +79,9 @@ def psnr(truth: np.ndarray, other: np.ndarray) -> float:
 
 
 def ssim(truth: np.ndarray, other: np.ndarray) -> float:
-    """Structural similarity (Wang et al. 2004), 1 for equal pictures; the range is the true
-    picture's brightest value.
+    """Structural similarity (Wang et al. 2004); 1 for equal images.
+
+    The range is the true image's brightest value.
     """
     from skimage.metrics import structural_similarity
 
@@ -85,18 +90,21 @@ def ssim(truth: np.ndarray, other: np.ndarray) -> float:
     )
 
 
-# --- one format for real and generated pictures ---------------------------------------------------
+# --- one format for real and generated images -----------------------------------------------------
 
-CHUNK = 2000  # pictures at a time
-# pixels of black around a picture that is a little smaller than wanted: nothing of it is blurred
+CHUNK = 2000  # images at a time
+# Most black pixels added per side of an image that is slightly too small, instead of resizing it,
+# which would blur it.
 FRAME = 2
 
 
 def canvas(images: np.ndarray, size: int, grey: bool) -> np.ndarray:
-    """(n, h, w, c) uint8 → (n, size, size, 1 or 3) uint8: framed in black where two pixels a side
-    are all that is missing, else resized; grey by luminance.
+    """Convert (n, h, w, c) uint8 images to (n, size, size, 1 or 3) uint8.
+
+    An image that lacks at most two pixels per side gets a black frame, any other is resized. Grey
+    is computed by luminance.
     """
-    # of photographs, all at once as floating point numbers would fill the memory
+    # in chunks: as floating-point numbers, all photographs at once would fill the memory
     if len(images) > CHUNK:
         return np.concatenate(
             [canvas(images[i : i + CHUNK], size, grey) for i in range(0, len(images), CHUNK)]
@@ -112,8 +120,9 @@ def canvas(images: np.ndarray, size: int, grey: bool) -> np.ndarray:
 
 
 def uncanvas(images: np.ndarray, side: int, channels: int) -> np.ndarray:
-    """The way back, (n, size, size, c) → (n, side, side, channels): the frame is cut off, else
-    resized; grey repeated for each channel.
+    """Convert (n, size, size, c) images back to (n, side, side, channels): the inverse of canvas.
+
+    The frame is cut off, or the image resized; grey is repeated for each channel.
     """
     size = images.shape[1]
     if 0 < size - side <= 2 * FRAME and (size - side) % 2 == 0:
@@ -125,8 +134,9 @@ def uncanvas(images: np.ndarray, side: int, channels: int) -> np.ndarray:
 
 
 def resized(images: np.ndarray, size: int) -> np.ndarray:
-    """(n, h, w, c) uint8 → (n, size, size, c) uint8, by Pillow's bilinear filter, which averages
-    where it shrinks.
+    """Resize (n, h, w, c) uint8 to (n, size, size, c) uint8.
+
+    Uses Pillow's bilinear filter, which averages when it shrinks.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""How a folder's images are split into training and test images, copies on one side."""
+"""Splits a folder's images into training and test images, with duplicates on the same side."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 
 from engine.datasets.source import printable
 
-# --- folders of one's own -------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class Own:
-    """A picture file of one's own: its path, its class as the folder is named, and its part: train,
-    test or none.
+    """One of the user's image files.
+
+    label: its class, which is the name of its folder.
+    part: train, test or empty.
     """
 
     path: Path
@@ -27,7 +27,7 @@ class Own:
 
 
 def mixed(files: list[Own]) -> np.ndarray:
-    """Rows in the order of the hashes of the files' names."""
+    """Return rows in the order of the hashes of the file names."""
     return np.array(
         sorted(
             range(len(files)),
@@ -37,8 +37,9 @@ def mixed(files: list[Own]) -> np.ndarray:
 
 
 def enough(seen: dict[tuple[str, str], set[bytes]]) -> bool:
-    """Two classes to train, and one of them to test with, among the pictures that were read of each
-    class and part.
+    """Whether the images read so far are enough: two classes to train, one of them also to test.
+
+    `seen` holds the distinct images read for each class and part.
     """
     train = {
         label: len(pictures)
@@ -56,13 +57,14 @@ def enough(seen: dict[tuple[str, str], set[bytes]]) -> bool:
 def split_classes(
     order: np.ndarray, labels: np.ndarray, group: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train and to test, both in the order given, that of the hashes of the files' names,
-    which mixes the classes.
+    """Split rows into training and test rows, both in the given order.
 
-    Of each class the fifth that comes first is for testing: one at least, where there are two.
-    Copies (of one `group`) go together; so that they do not fill the test part, those are passed
-    over that are more than it still wants, and those without which a class would have nothing to
-    train with.
+    That order, by the hashes of the file names, mixes the classes.
+
+    Of each class the first fifth is for testing: at least one image, if the class has two.
+    Duplicates (of one `group`) stay together. A group is skipped if it is larger than the test part
+    still needs, so that duplicates do not fill it, or if a class would have no training images
+    without it.
     """
     units: dict[int, list[int]] = {}
     for row in order:
@@ -78,14 +80,14 @@ def split_classes(
 
 
 class _Parts:
-    """Pictures going over to the test part, unit by unit; labels (n,), of all pictures."""
+    """Moves images to the test part, unit by unit; labels (n,) are those of all images."""
 
     def __init__(self, labels: np.ndarray):
         self.labels, self.is_test = labels, np.zeros(len(labels), bool)
-        self.left, self.tested = Counter(labels.tolist()), Counter()  # of each class
+        self.left, self.tested = Counter(labels.tolist()), Counter()  # number per class
 
     def fill(self, label: int, units: list[list[int]]) -> None:
-        """Take a fifth of a class from its units, in their order."""
+        """Move a fifth of a class to the test part, taking its units in order."""
         of_class = self.left[label] + self.tested[label]
         wanted = max(of_class // 5, 1) if of_class > 1 else 0
         for unit in units:
@@ -98,10 +100,10 @@ class _Parts:
             and (spared := [unit for unit in units if self.spares(unit)])
             and wanted
         ):
-            self.take(min(spared, key=len))  # all are larger
+            self.take(min(spared, key=len))  # all units are larger than wanted
 
     def spares(self, unit: list[int]) -> bool:
-        """Is it not taken, and keeps each class a picture to train with without it?"""
+        """Whether the unit can be taken: not taken yet, and each class keeps a training image."""
         return not self.is_test[unit[0]] and all(
             self.left[label] > count for label, count in self.of(unit).items()
         )
@@ -112,12 +114,12 @@ class _Parts:
         self.tested.update(self.of(unit))
 
     def of(self, unit: list[int]) -> Counter:
-        """How many of a unit are of each class."""
+        """Count how many images of a unit belong to each class."""
         return Counter(self.labels[unit].tolist())
 
 
 def distinct(names: list[str]) -> tuple[str, ...]:
-    """Classes' names as texts, a number behind those that would be one text: they stay two classes."""
+    """Return class names as distinct texts, numbering those that would otherwise be equal."""
     texts: list[str] = []
     for name in map(printable, names):
         numbered = (f"{name} ({number})" for number in range(2, len(names) + 2))

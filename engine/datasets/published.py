@@ -1,4 +1,4 @@
-"""Published sets in torchvision's layout, and those in the IDX format: MNIST and Fashion-MNIST.
+"""Published data sets in torchvision's layout, and the IDX ones: MNIST and Fashion-MNIST.
 
 Their files are checked against the published checksums before use.
 """
@@ -19,13 +19,11 @@ from engine.datasets.source import DIGITS, Available, Images, Missing, Registry,
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
-# --- published sets, in torchvision's layout ------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Published(Source):
-    """A set that torchvision can download. files: path below VEIL_DATA → published checksum of its
-    content.
+    """A data set that torchvision can download.
+
+    files: path below VEIL_DATA → published checksum of its content.
     """
 
     torchvision_name: str
@@ -33,7 +31,7 @@ class Published(Source):
     count: int
     download_bytes: int
     algorithm: str = "sha256"
-    elsewhere: Path | None = None  # a folder where the same files may lie too
+    elsewhere: Path | None = None  # a folder that may hold the same files
 
     @property
     def how(self) -> str:
@@ -48,7 +46,7 @@ class Published(Source):
         return "its files (" + ", ".join(Path(file).name for file in self.files) + ")"
 
     def find(self, file: str) -> Path:
-        """Where one of the files lies, as it is or as .gz. Raises Missing."""
+        """Return where one of the files is, unpacked or as .gz; raises Missing."""
         for path in self.places(file):
             if path.is_file():
                 return path
@@ -87,14 +85,12 @@ class Published(Source):
         return Available(self.name, self.title, True, self.count, size, "")
 
     def download(self, datasets, folder: Path) -> None:
-        """Let torchvision do it: it checks the MD5 of what it downloads."""
+        """Download with torchvision, which checks the MD5 of each file."""
         folder.mkdir(parents=True, exist_ok=True)
         getattr(datasets, self.torchvision_name)(str(folder), download=True)
 
     def discard_broken(self) -> None:
-        """Delete what an interrupted download left: torchvision takes a file that is there for a
-        whole one.
-        """
+        """Delete incomplete downloads, because torchvision takes any existing file for complete."""
         for file, published in self.files.items():
             for path in self.places(file)[:2]:
                 try:
@@ -108,7 +104,7 @@ class Published(Source):
 
 
 class Idx(Published):
-    """MNIST's four files, or those of a set in the same format."""
+    """MNIST, or a data set of four files in the same format."""
 
     CLASSES = {
         "mnist": DIGITS,

@@ -1,4 +1,4 @@
-"""Files → arrays and checksums: IDX files, pictures, and folders of them."""
+"""Reads files into arrays and checksums: IDX files, image files, and folders of them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,14 @@ import numpy as np
 
 from engine.datasets.source import MOST_BYTES, SIZE
 
-_TREES: dict[Path, tuple[str, str]] = {}  # folder → (state, checksum) when it was last read
-
-
-# --- reading files --------------------------------------------------------------------------------
+_TREES: dict[Path, tuple[str, str]] = {}  # folder → (state, checksum) when last read
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An idx file of bytes, as it is or as .gz → uint8 array of the shape in its header.
-
-    Raises ValueError, OSError.
+    """Read an IDX file of bytes, unpacked or as .gz, into a uint8 array of the shape in its header.
 
     The format is LeCun's (yann.lecun.com/exdb/mnist): 0, 0, type, number of dimensions, then each
-    as 4 bytes.
+    dimension as 4 bytes. Raises ValueError and OSError.
     """
     with _opened(path) as file:
         magic = file.read(4)
@@ -52,8 +47,9 @@ def _opened(path: Path):
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
-    """Checksum (hex) of a file's content, unpacked; not read again while path, size and time of
-    change stay.
+    """Return the checksum (hex) of a file's unpacked content.
+
+    The file is not read again while path, size, modification time and inode stay the same.
     """
     state = path.stat()
     return _digest(path, state.st_size, state.st_mtime_ns, state.st_ino, algorithm)
@@ -68,14 +64,14 @@ def _digest(path: Path, size: int, changed: int, inode: int, algorithm: str) -> 
 
 
 def tree_digest(folder: Path, paths: list[Path], state: str) -> str:
-    """Checksum (hex) of many files, their names included; not computed again while `state` stays."""
+    """Return the checksum (hex) of many files and their names, cached while `state` is the same."""
     if _TREES.get(folder, ("", ""))[0] != state:
         total = hashlib.sha256()
         for path in paths:
             try:
                 with path.open("rb") as file:
                     content = hashlib.file_digest(file, "sha256").digest()
-            except PermissionError:  # skipped when it is read, with this reason
+            except PermissionError:  # reported as skipped when the file is decoded
                 content = b"locked"
             total.update(os.fsencode(path.relative_to(folder)) + b"\0" + content)
         _TREES[folder] = state, total.hexdigest()
@@ -83,8 +79,9 @@ def tree_digest(folder: Path, paths: list[Path], state: str) -> str:
 
 
 def decode_all(paths: list[Path], pixels: np.ndarray) -> list[str]:
-    """Decode files into pixels (n, SIZE, SIZE, 3) uint8, in threads; returns why each could not be
-    read, or nothing.
+    """Decode files into pixels (n, SIZE, SIZE, 3) uint8, in threads.
+
+    Returns for each file why it could not be read, or an empty string.
     """
     why, rows = [""] * len(paths), iter(range(len(paths)))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -99,7 +96,7 @@ def decode_all(paths: list[Path], pixels: np.ndarray) -> list[str]:
 
 
 def decode(path: Path) -> tuple[np.ndarray | None, str]:
-    """The middle of a picture, (SIZE, SIZE, 3) uint8, or None and why it cannot be read."""
+    """Return the central square (SIZE, SIZE, 3) uint8, or None and why the image cannot be read."""
     from engine.datasets import uploads
 
     try:

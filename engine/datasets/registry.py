@@ -1,6 +1,7 @@
-"""The data sets by name: a name says exactly which data ran.
+"""The data sets by name: a name states exactly which data were used.
 
-`load`, `everything`, `exhibits` and `fingerprint` are all that others need; `fetch` gets a published set.
+Other modules need only `load`, `everything`, `exhibits` and `fingerprint`; `fetch` downloads a
+published data set.
 """
 
 from __future__ import annotations
@@ -35,27 +36,29 @@ from engine.datasets.source import (
     Unusable,
 )
 
-RECIPE = 1  # raised whenever the same files would be read, split or cropped in another way
+RECIPE = 1  # increased whenever the same files would be read, split or cropped differently
 
 
-# a lock a name: nobody waits for another's data set, nobody loads twice
+# One lock per name: nobody waits for another data set, and none is loaded twice.
 _LOADING: dict[str, threading.RLock] = {}
 
 
-# --- what everybody calls -------------------------------------------------------------------------
+# --- public functions -----------------------------------------------------------------------------
 
 
 def load(name: str) -> Images:
-    """A data set by name; the last few stay in memory. Raises Missing, or its kind Unusable."""
-    _source(name)  # only names that there can be get a lock
+    """Load a data set by name, keeping the last few in memory; raises Missing or Unusable."""
+    _source(name)  # raises for unknown names, so that only known names get a lock
     with _LOADING.setdefault(name, threading.RLock()), _told(name):
         return _load(name, settings.data_folder(), fingerprint(name))
 
 
 def everything(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """All pictures of a folder of one's own, (n, SIZE, SIZE, 3) uint8, mixed, with no split: a set
-    to be compared may be all copies. And what to know about it, in sentences. Raises Missing, or
-    its kind Unusable.
+    """Return all images of the user's own folder without a split, and what to know about them.
+
+    The images are (n, SIZE, SIZE, 3) uint8, shuffled; the notes are sentences. There is no split
+    because a set to be compared may consist of duplicates only. Raises Missing or its subclass
+    Unusable.
     """
     _source(name)
     with _LOADING.setdefault(name, threading.RLock()), _told(name):
@@ -63,10 +66,9 @@ def everything(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def exhibits(name: str) -> Images:
-    """The test pictures and only the first EXHIBITED training pictures: what the web process keeps
-    of a data set.
+    """Return the test images and only the first EXHIBITED training images.
 
-    Raises as load does.
+    This is what the web process keeps of a data set. Raises as load does.
     """
     _source(name)
     with _LOADING.setdefault(name, threading.RLock()), _told(name):
@@ -74,12 +76,11 @@ def exhibits(name: str) -> Images:
 
 
 def fingerprint(name: str) -> str:
-    """SHA-256 (hex) of the data set's content, whatever it is packed in.
+    """Return the SHA-256 (hex) of the data set's content, however it is packed.
 
-    Raises Missing, or its kind Unusable.
-
-    The first call in a process reads the files, and checks the published ones; later calls look
-    whether path, size and time of change are still the same.
+    The first call in a process reads the files and verifies the published ones. Later calls only
+    check whether path, size and modification time are still the same. Raises Missing or its
+    subclass Unusable.
     """
     with _told(name):
         content = [f"recipe {RECIPE}", name, *_source(name).digests()]
@@ -87,10 +88,12 @@ def fingerprint(name: str) -> str:
 
 
 def available(thorough: bool = False) -> list[Available]:
-    """All data sets that one can name here: the known ones, then each folder of one's own.
+    """List all data sets that can be named here: the known ones, then each of the user's folders.
 
-    Of a folder as many pictures are read as it takes to know that it can be used. thorough:
-    everything is read and checked, so that what is present loads, and what is skipped is counted.
+    Of a folder, only as many images are read as show that it can be used.
+
+    thorough: everything is read and checked, so that what is present loads, and skipped files are
+    counted.
     """
     return [_available(name, thorough) for name in (*SOURCES, *own_folders())]
 
@@ -110,12 +113,12 @@ def _available(name: str, thorough: bool) -> Available:
 
 
 def fetch(name: str, progress: Callable[[int, int], object] | None = None) -> None:
-    """Download a data set into VEIL_DATA through torchvision and check it.
+    """Download a data set into VEIL_DATA through torchvision and verify it.
 
-    Does nothing where it is here and whole.
+    Does nothing if it is already here and intact.
 
-    progress(done bytes, total bytes) is called as it goes on, and may raise to end the download;
-    without it torchvision shows a bar on stderr. Raises FetchFailed.
+    progress(done bytes, total bytes) is called repeatedly and may raise to end the download;
+    without it, torchvision shows a bar on stderr. Raises FetchFailed.
     """
     source = _source(name)
     try:
@@ -160,7 +163,7 @@ def _source(name: str) -> Source:
 
 @contextmanager
 def _told(name: str) -> Iterator[None]:
-    """What goes wrong while reading, as Unusable."""
+    """Convert errors while reading to Unusable."""
     try:
         yield
     except OSError as error:
@@ -169,7 +172,7 @@ def _told(name: str) -> Iterator[None]:
         raise Unusable(name, f"{error}.") from error
 
 
-# --- the known sets -------------------------------------------------------------------------------
+# --- known data sets ------------------------------------------------------------------------------
 
 
 def _four_files(folder: str, *digests: str) -> dict[str, str]:
@@ -182,8 +185,8 @@ def _four_files(folder: str, *digests: str) -> dict[str, str]:
     return {f"{folder}/raw/{name}": digest for name, digest in zip(names, digests, strict=True)}
 
 
-# MNIST and Fashion-MNIST: SHA-256 of the unpacked files, taken from .gz files with the MD5 that the
-# sets publish. CIFAR-10 and CelebA: the MD5 that torchvision publishes
+# MNIST and Fashion-MNIST: SHA-256 of the unpacked files, computed from .gz files whose MD5 is the
+# published one. CIFAR-10 and CelebA: the MD5 that torchvision publishes
 # (torchvision/datasets/cifar.py and celeba.py).
 SOURCES: dict[str, Source] = {
     source.name: source

@@ -1,6 +1,6 @@
-"""What a data set is, and what is said of one: Images, Source, and the words where one is missing or unusable.
+"""Defines what a data set is (Images, Source), and the errors if one is missing or unusable.
 
-numpy only at module level: the web process reads images, but never imports torch.
+At module level only numpy is imported: the web process reads images, but never imports torch.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 
 from engine.core import parameters
 
-EXHIBITED = 60  # training pictures that a page shows
+EXHIBITED = 60  # training images that a page shows
 
 
-SIZE = 64  # pixels a side of the pictures that are cropped and scaled here: CelebA and folders
+SIZE = 64  # pixels per side of the images that are cropped and scaled here: CelebA and folders
 
 
-MOST_BYTES = 50_000_000  # of one of its files
+MOST_BYTES = 50_000_000  # largest image file in a folder
 
 
 DIGITS = tuple("0123456789")
@@ -29,13 +29,15 @@ DIGITS = tuple("0123456789")
 class Images:
     """A data set in memory.
 
-    The arrays are shared between all who load it, and cannot be written to.
+    The arrays are shared between all who load it and are read-only.
 
-    train_images (n, h, w, c) uint8, train_labels (n,) int64, test_images and test_labels likewise;
-    classes: the word for each label; fingerprint: see fingerprint(); skipped: picture files of a
-    folder that are not used; train_size: how many training pictures the whole set has (exhibits()
-    holds fewer); notes: what to know about a folder, in sentences: what was skipped and why, and
-    which pictures stand in it more than once.
+    train_images: (n, h, w, c) uint8; test_images likewise.
+    train_labels: (n,) int64; test_labels likewise.
+    classes: the word for each label.
+    fingerprint: see registry.fingerprint.
+    skipped: number of image files of a folder that are not used.
+    train_size: number of training images in the whole set (registry.exhibits keeps fewer).
+    notes: what to know about a folder, in sentences: skipped files with the reason, and duplicates.
     """
 
     name: str
@@ -57,11 +59,12 @@ class Images:
 
 @dataclass(frozen=True)
 class Available:
-    """A data set that one can name. bytes: on disk, or to be downloaded where it is not present;
-    how: to get it.
+    """A data set that can be named here.
 
-    damaged: it lies here and cannot be used; how says what to change. notes: as Images', where its
-    pictures were read.
+    bytes: size on disk, or of the download if it is not present.
+    how: how to get it, or what to change.
+    damaged: it is here but cannot be used.
+    notes: as in Images, if its images were read.
     """
 
     name: str
@@ -74,16 +77,16 @@ class Available:
     notes: tuple[str, ...] = ()
 
     def told(self) -> str:
-        """What the command line and the pages say of one that is not present."""
+        """Describe a data set that is not present, for the command line and the pages."""
         return f"{'cannot be used' if self.damaged else 'not here'}. {self.how}"
 
 
 class Missing(Exception):
-    """A data set that is not here. The message says how to get it."""
+    """A data set is not here; the message says how to get it."""
 
     def __init__(self, name: str, how: str):
-        how = printable(how)  # it may quote a file's name of any bytes, and is printed
-        super().__init__(name, how)  # both, so that it travels between processes
+        how = printable(how)  # it may quote a file name with arbitrary bytes, and is printed
+        super().__init__(name, how)  # both arguments, so that the exception can be pickled
         self.name, self.how = name, how
 
     def __str__(self) -> str:
@@ -91,36 +94,34 @@ class Missing(Exception):
 
 
 class MissingFile(Missing):
-    """A file that is not in the data folder. The message says where it belongs."""
+    """A file is not in the data folder; the message says where it belongs."""
 
     def __str__(self) -> str:
         return f"The file {self.name} is not here. {self.how}"
 
 
 class Unusable(Missing):
-    """A data set that is here but cannot be used. The message says what to change."""
+    """A data set is here but cannot be used; the message says what to change."""
 
     def __str__(self) -> str:
         return f"The data set {self.name} cannot be used. {self.how}"
 
 
 class FetchFailed(Exception):
-    """A download that did not work, and why, in plain words."""
+    """A download failed; the message gives the reason in plain words."""
 
 
 def tested_class(images: Images, category: int) -> int:
-    """A class, or the nearest one before it that has a test picture; the first one that has, where
-    there is none before.
+    """Return the class, or the nearest one before it that has a test image.
+
+    If there is none before it, returns the first class with a test image.
     """
     tested = np.unique(images.test_labels)
     return int(max(tested[tested <= category], default=tested[0]))
 
 
-# --- the bundled digits ---------------------------------------------------------------------------
-
-
 class Registry(Protocol):
-    """What a source may ask of engine/datasets/registry.py, which remembers what was read."""
+    """What a source may use of engine/datasets/registry.py, which caches what was read."""
 
     def load(self, name: str) -> Images: ...
 
@@ -129,8 +130,9 @@ class Registry(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """Where one data set comes from. digests and read may raise OSError and ValueError besides
-    Missing.
+    """Where one data set comes from.
+
+    digests and read may raise OSError and ValueError in addition to Missing.
     """
 
     name: str
@@ -140,9 +142,9 @@ class Source:
         return parameters.DATASETS[self.name]
 
     def digests(self) -> list[str]:
-        """Checksums of the content, in a fixed order.
+        """Return checksums of the content, in a fixed order.
 
-        Raises Missing; Unusable for what is not the published file.
+        Raises Missing, or Unusable for a file that is not the published one.
         """
         raise NotImplementedError
 
@@ -150,20 +152,21 @@ class Source:
         raise NotImplementedError
 
     def available(self, registry: Registry) -> Available:
-        """Whether it is here, by a quick look. Raises Missing, OSError."""
+        """Check quickly whether it is here; raises Missing and OSError."""
         raise NotImplementedError
 
     def everything(self) -> tuple[np.ndarray, tuple[str, ...]]:
         raise Unusable(self.name, "Only a folder of your own is taken as it is.")
 
     def examined(self, found: Available, registry: Registry) -> Available:
-        """The same after everything was read and checked. Raises Missing."""
+        """Return the entry after everything was read and checked; raises Missing."""
         registry.fingerprint(self.name)
         return found
 
 
 def printable(name: str) -> str:
-    """A file's name as text, whatever bytes it has: what is not UTF-8 as \\xe9, so that names stay
-    apart.
+    r"""Return a file name as text, whatever its bytes.
+
+    Bytes that are not UTF-8 become escapes such as \xe9, so that different names stay different.
     """
     return os.fsencode(name).decode("utf-8", "backslashreplace")

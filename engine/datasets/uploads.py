@@ -1,11 +1,9 @@
-"""A visitor's own picture → numpy pixels.
+"""Converts an uploaded image file to numpy pixels, treating it as untrusted input.
 
-What comes in is anybody's bytes: believe nothing, keep nothing.
-
-Only Pillow's PNG and JPEG readers are asked, whatever the file is called; size and number of pixels
-are checked in the header, before anything is decoded; of the metadata only the orientation is used,
-and none is kept. Folders of one's own (engine/datasets/registry.py) are read by the same code, with a few more
-formats.
+Only Pillow's PNG and JPEG readers are used, whatever the file is called. The file size, and the
+number of pixels in the header, are checked before anything is decoded. Of the metadata only the
+orientation is used, and nothing is kept. The user's own folders (engine/datasets/folder.py) are
+read by the same code, with a few more formats.
 """
 
 from __future__ import annotations
@@ -17,21 +15,21 @@ import warnings
 import numpy as np
 from PIL import Image
 
-FORMATS = ("PNG", "JPEG")  # of strangers
-OWN_FORMATS = (*FORMATS, "WEBP", "BMP", "TIFF", "GIF")  # of one's own folder
-MAX_BYTES = 5_000_000  # Streamlit's 5 MB
+FORMATS = ("PNG", "JPEG")  # allowed in uploads
+OWN_FORMATS = (*FORMATS, "WEBP", "BMP", "TIFF", "GIF")  # allowed in the user's own folders
+MAX_BYTES = 5_000_000  # as Streamlit's upload limit of 5 MB
 MAX_PIXELS = 40_000_000
-# of a progressive JPEG. Real ones have about ten; 5 MB hold thousands, and each walks the whole
-# picture
+# Scans of a progressive JPEG. Real ones have about ten; 5 MB can hold thousands, and each of them
+# passes over the whole image.
 MAX_SCANS = 40
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
-# a picture in 16 bits whose values all lie below has 12 of them: medical and scientific cameras
+# A 16-bit image with all values below this uses 12 bits, as medical and scientific cameras do.
 TWELVE_BITS = 4096
-GREY_AND_ALPHA = 4  # a PNG's colour type, of which Pillow cannot give the lower 8 bits
-TILE_SIDES = (322, 323)  # TIFF's tags for the width and the length of its tiles
-PAPER = 255  # what shows through a transparent picture: white
+GREY_AND_ALPHA = 4  # a PNG colour type for which Pillow cannot return the lower 8 bits
+TILE_SIDES = (322, 323)  # TIFF tags for the width and the length of tiles
+PAPER = 255  # background behind transparent pixels: white
 ORIENTATION = 0x0112  # the EXIF tag
-UPRIGHT = {  # EXIF orientation → what turns the picture upright
+UPRIGHT = {  # EXIF orientation → operation that turns the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -42,21 +40,22 @@ UPRIGHT = {  # EXIF orientation → what turns the picture upright
 }
 
 
-# of damaged files: what matters of them is refused, in words
+# warnings about damaged files; serious damage is refused with a message
 warnings.filterwarnings("ignore", module="PIL")
 
 
 class Refused(ValueError):
-    """A picture that is not taken, and why, in the visitor's words."""
+    """An image is not accepted; the message gives the reason in the visitor's words."""
 
 
 def decode(raw: bytes, size: int, channels: int, invert: bool = False) -> np.ndarray:
-    """One PNG or JPEG of at most 5 MB → (size, size, channels) uint8; channels is 1 (grey) or 3
-    (RGB).
+    """Decode one PNG or JPEG of at most 5 MB to (size, size, channels) uint8.
 
-    The middle square is cut out and scaled with antialiasing. With `invert` a picture that is
-    lighter than middle grey on average (a dark drawing on light paper) is inverted, which gives the
-    light strokes on black that MNIST has. Raises Refused within a second.
+    channels: 1 (grey) or 3 (RGB).
+    invert: invert an image that is lighter than middle grey on average (a dark drawing on light
+    paper), so that it has light strokes on black like MNIST.
+
+    The central square is cut out and scaled with antialiasing. Raises Refused within a second.
     """
     if len(raw) > MAX_BYTES:
         raise Refused(
@@ -67,14 +66,15 @@ def decode(raw: bytes, size: int, channels: int, invert: bool = False) -> np.nda
 
 
 def picture(raw: bytes, size: int, channels: int, formats: tuple[str, ...] = FORMATS) -> np.ndarray:
-    """As decode, for a file of any length: (size, size, channels) uint8. Raises Refused.
+    """Decode a file of any length, otherwise as decode: (size, size, channels) uint8.
 
-    formats: whose readers are asked. Of what moves, the first frame is taken (of a PNG, strangers'
-    are refused).
+    formats: those whose readers are used.
+
+    Of an animation, the first frame is taken (an uploaded animated PNG is refused). Raises Refused.
     """
     image = _open(raw, formats)
     square = _square(_load(image, size, raw), size)
-    # after loading: Pillow turns a TIFF upright by itself then
+    # orientation is read after loading, because Pillow then turns a TIFF upright itself
     turn = UPRIGHT.get(_orientation(image))
     flat = _on_paper(square).convert("L" if channels == 1 else "RGB")
     upright = flat.transpose(turn) if turn is not None else flat
@@ -82,9 +82,9 @@ def picture(raw: bytes, size: int, channels: int, formats: tuple[str, ...] = FOR
 
 
 def _open(raw: bytes, formats: tuple[str, ...]) -> Image.Image:
-    """Read the header only. Raises Refused."""
+    """Read only the header; raises Refused."""
     if "WEBP" in formats:
-        # before Pillow, which takes memory for the canvas when it opens the file
+        # before Pillow opens the file, because it then allocates memory for the whole canvas
         _check_size(*_webp_size(raw))
     try:
         image = Image.open(io.BytesIO(raw), formats=formats)
@@ -108,7 +108,7 @@ def _listed(formats: tuple[str, ...]) -> str:
 
 
 def _check_size(width: int, height: int) -> None:
-    """Raises Refused for more than MAX_PIXELS."""
+    """Raise Refused for more than MAX_PIXELS."""
     if width * height > MAX_PIXELS:
         raise Refused(
             f"The picture has {width} × {height} pixels; at most {MAX_PIXELS // 10**6} million are"
@@ -123,12 +123,12 @@ def _too_large() -> Refused:
 
 
 def _number(value) -> int:
-    """A TIFF tag's whole number; 0 where there is none."""
+    """Return a TIFF tag's integer value, or 0 if there is none."""
     return value if isinstance(value, int) else 0
 
 
 def _webp_size(raw: bytes) -> tuple[int, int]:
-    """Width and height that a WebP file's first chunk promises (RFC 9649); (0, 0) for all others."""
+    """Return width and height from a WebP file's first chunk (RFC 9649), or (0, 0) otherwise."""
     if raw[:4] != b"RIFF" or raw[8:12] != b"WEBP" or len(raw) < 30:
         return 0, 0
     kind, content = raw[12:16], raw[20:30]
@@ -144,8 +144,10 @@ def _webp_size(raw: bytes) -> tuple[int, int]:
 
 
 def _load(image: Image.Image, size: int, raw: bytes) -> Image.Image:
-    """Decode the pixels, 8 bits each; a JPEG at an eighth to a whole of its size, at least twice
-    what is wanted. Raises Refused.
+    """Decode the pixels to 8 bits each; raises Refused.
+
+    A JPEG is decoded at between an eighth of its size and its full size, at least twice the wanted
+    size.
     """
     try:
         image.draft(None, (2 * size, 2 * size))
@@ -160,11 +162,11 @@ def _load(image: Image.Image, size: int, raw: bytes) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, raw: bytes) -> Image.Image:
-    """Any mode that a picture comes in → L, RGB, or RGBA where it is transparent somewhere.
+    """Convert any mode to L or RGB, or to RGBA if the image has transparency.
 
     Raises Refused.
     """
-    if image.mode.startswith("I"):  # 16 bits a pixel: convert() would clip them, not scale them
+    if image.mode.startswith("I"):  # 16 bits per pixel: convert() would clip, not scale
         return _of_sixteen(np.asarray(image).astype(np.int64), image.info.get("transparency"))
     if image.mode == "F":
         raise Refused("Its pixels are floating point numbers; save it with 8 or 16 bits.")
@@ -176,8 +178,9 @@ def _eight_bits(image: Image.Image, raw: bytes) -> Image.Image:
 
 
 def _of_sixteen(values: np.ndarray, see_through) -> Image.Image:
-    """(h, w) grey values of 16 or 12 bits → L, by their real range; RGBA where one of them is
-    transparent. Raises Refused.
+    """Convert (h, w) grey values of 16 or 12 bits to L, according to their actual range.
+
+    Returns RGBA if one of the values is transparent. Raises Refused.
     """
     if values.min() < 0 or values.max() > 65535:
         raise Refused("Its pixels have more than 16 bits.")
@@ -190,8 +193,10 @@ def _of_sixteen(values: np.ndarray, see_through) -> Image.Image:
 
 
 def _of_twelve(image: Image.Image, raw: bytes) -> Image.Image:
-    """A colour PNG of 16 bits, of which Pillow has kept the upper 8: where only 12 are used, the
-    upper 8 of these.
+    """Rescale a 16-bit colour PNG that uses only 12 bits to their upper 8 bits.
+
+    Pillow has kept only the upper 8 of the 16. An image that uses all 16 bits is returned as it is.
+    Raises Refused.
     """
     high = np.asarray(image)
     if high[..., :3].max(initial=0) >= TWELVE_BITS >> 8:
@@ -199,7 +204,7 @@ def _of_twelve(image: Image.Image, raw: bytes) -> Image.Image:
     if raw[25] == GREY_AND_ALPHA:
         raise Refused("Grey with transparency in 12 of 16 bits is not taken; save it with 8 bits.")
     again = Image.open(io.BytesIO(raw), formats=("PNG",))
-    # bytes swapped: the lower 8
+    # read with swapped bytes, which gives the lower 8 bits
     again.tile = [tile._replace(args=f"{image.mode};16L") for tile in again.tile]
     low = np.asarray(again)
     scaled = (high << 4 | low >> 4).astype(np.uint8)
@@ -208,7 +213,7 @@ def _of_twelve(image: Image.Image, raw: bytes) -> Image.Image:
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:
-    """The middle square, scaled."""
+    """Cut out the central square and scale it."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image.resize(
@@ -224,7 +229,7 @@ def _on_paper(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 (upright) where there is none or it cannot be read."""
+    """Return the EXIF orientation, or 1 (upright) if there is none or it cannot be read."""
     try:
         return image.getexif().get(ORIENTATION, 1)
     except Exception:

@@ -1,19 +1,19 @@
-"""The one door to torchvision: `from engine.datasets.vision import torchvision`.
+"""The only place that imports torchvision: `from engine.datasets.vision import torchvision`.
 
-A CPU build of torch beside a CUDA build of torchvision (what pip gives on a machine without a GPU)
-cannot load torchvision's operators, and then `import torchvision` fails although data sets,
-transforms and models need none of them. Declaring the two operators that its import looks for is
+A CPU build of torch with a CUDA build of torchvision (which pip installs on a machine without a
+GPU) cannot load torchvision's operators. `import torchvision` then fails, although data sets,
+transforms and models need none of them. Declaring the two operators that its import looks up is
 enough.
 """
 
 import torch
 
-# Held for the life of the process: a Library takes its declarations with it when it is collected.
+# Kept for the life of the process: a Library removes its declarations when it is collected.
 _DECLARED: list[torch.library.Library] = []
 
 
 def _declare_missing_operators() -> None:
-    """Name the operators nms and qnms, without an implementation: calling them still raises."""
+    """Declare the operators nms and qnms without an implementation; calling them still raises."""
     library = torch.library.Library("torchvision", "FRAGMENT")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -22,11 +22,11 @@ def _declare_missing_operators() -> None:
 
 try:
     import torchvision
-# not ImportError: torchvision swallows that of its own library and fails later
+# not ImportError: torchvision catches that of its own library and fails later
 except RuntimeError as error:
     if "torchvision::nms" not in str(error):
         raise
-    # Only now: where the real operators load, declaring them a second time would be the error.
+    # Only in this case: where the real operators load, declaring them again would be an error.
     _declare_missing_operators()
     import torchvision
 

@@ -1,8 +1,7 @@
-"""What to know before one believes what was learned or measured: it diverged; too few pictures.
-numpy.
+"""Warnings that qualify a result: the training diverged, or there were too few images. numpy.
 
-Every study that learns or measures says these two things, and says them from here
-(tests/evaluation/test_cautions.py asks all of them).
+Every study that trains or measures gives both kinds of warning, and takes them from here;
+tests/evaluation/test_cautions.py checks all studies.
 """
 
 from __future__ import annotations
@@ -13,33 +12,33 @@ import numpy as np
 
 from engine.evaluation import scores
 
-FEW = 100  # pictures: an accuracy over fewer is uncertain by more than ten points
-HANDFUL = 5  # pictures of a class: of fewer nobody can say what they have in common
-CLEARLY = 2.0  # times as large
-KNOWS = 0.5  # of what lies beyond guessing: from there on a network has learned
-LEAST_KNOWN = 1e-3  # nats that clusters tell of pictures at least
+FEW = 100  # images: an accuracy over fewer is uncertain by more than ten points
+HANDFUL = 5  # images of a class: fewer do not show what they have in common
+CLEARLY = 2.0  # factor that counts as clearly larger
+KNOWS = 0.5  # fraction of the accuracy beyond guessing from which a network counts as trained
+LEAST_KNOWN = 1e-3  # nats: least information of clusters about images
 SMALLER = "A smaller learning rate helps."
 CALMER = "A smaller learning rate or less noise helps."
-NAMED = 20  # classes named in a sentence, at most
+NAMED = 20  # largest number of classes named in a sentence
 
 
-# --- it diverged ----------------------------------------------------------------------------------
+# --- divergence -----------------------------------------------------------------------------------
 
 
 def diverged(loss: float, guessing: float, learned: float = 0.0, start: float = 0.0) -> bool:
-    """Did a training end worse than if it had learned nothing?
+    """Whether a training ended worse than if it had learned nothing.
 
-    loss: mean cross-entropy (nats) of the finished network on pictures that it learned from.
-    guessing: the same of one who calls all classes equally likely, ln(classes). learned: see
-    `beyond_guessing`. start: the loss before the first step, where the network had learned before;
-    random weights begin at about ln(classes).
+    loss: mean cross-entropy (nats) of the finished network on training images. guessing: the same
+    for equal probabilities of all classes, ln(classes). learned: see `beyond_guessing`. start: the
+    loss before the first step, for a pretrained network; random weights start at about ln(classes).
 
-    True where the loss is no finite number (float32 goes on for long after a training has run away,
-    so that alone is not enough), and where it is clearly above both and the network knows little:
-    who descends does not climb above what ignorance costs. Both are asked, because each alone
-    misleads. A network that names 97 in 100 correctly and is very sure of the others has a large
-    loss and has learned; one that noise or wrong labels keep at chance has learned nothing, at a
-    loss near guessing, and did not diverge.
+    True if the loss is not finite, and if it is clearly above both guessing and start while the
+    network knows little: gradient descent does not climb above the loss of ignorance. Non-finite
+    losses alone are not enough, because float32 continues for long after a training has diverged.
+    Both conditions are needed, because each alone misleads. A network that classifies 97 in 100
+    correctly and is overconfident about the others has a large loss and has learned; one that noise
+    or wrong labels keep at chance has learned nothing, at a loss near guessing, and did not
+    diverge.
     """
     if not math.isfinite(loss):
         return True
@@ -47,10 +46,10 @@ def diverged(loss: float, guessing: float, learned: float = 0.0, start: float = 
 
 
 def beyond_guessing(accuracy: float, labels: np.ndarray) -> float:
-    """The share that is right of what always saying the most frequent class leaves wrong.
+    """The accuracy rescaled between always predicting the most frequent class (0) and perfect (1).
 
-    accuracy: in [0, 1], over labels (n,). 1: all is right, 0: as guessing, or where guessing is
-    always right; below 0: worse.
+    accuracy: in [0, 1], over labels (n,). Negative: worse than guessing. 0 also if guessing is
+    always right.
     """
     guess = scores.guessing(labels)
     return (accuracy - guess) / (1 - guess) if guess < 1 else 0.0
@@ -59,7 +58,7 @@ def beyond_guessing(accuracy: float, labels: np.ndarray) -> float:
 def divergence(
     loss: float, guessing: float, learned: float = 0.0, start: float = 0.0, remedy: str = SMALLER
 ) -> list[str]:
-    """`diverged` as a warning, or none. remedy: what helps, a sentence."""
+    """The warning for `diverged`, or none. remedy: a sentence that says what helps."""
     if not diverged(loss, guessing, learned, start):
         return []
     if not math.isfinite(loss):
@@ -72,9 +71,9 @@ def divergence(
 
 
 def further_away(distance: float, untrained: float) -> list[str]:
-    """A warning where a generator ends clearly further from the real pictures than it began.
+    """A warning if a generator ends clearly further from the real images than it began.
 
-    Both are Fréchet distances; one that is no number is as far as can be.
+    Both arguments are Fréchet distances; NaN or infinity counts as the largest distance.
     """
     if math.isfinite(distance) and distance <= CLEARLY * untrained:
         return []
@@ -85,10 +84,11 @@ def further_away(distance: float, untrained: float) -> list[str]:
 
 
 def uninformed(loss: float, clusters: int, entropy_weight: float) -> list[str]:
-    """A warning where the clusters of an information loss (engine/studies/clustering/invariant_information.py) know nothing of pictures.
+    """A warning if the clusters of an information loss carry no information about the images.
 
-    loss: nats, negative where a picture's cluster tells that of its copies. Independent ones have
-    −2(λ − 1) ln(clusters) at equally full clusters, and 0 where all is in one.
+    The loss is that of engine/studies/clustering/invariant_information.py, in nats, negative if an
+    image's cluster predicts that of its copies. Independent clusters have −2(λ − 1) ln(clusters) if
+    equally full, and 0 if a single one holds everything.
     """
     ignorant = min(0.0, -2 * (entropy_weight - 1) * math.log(clusters))
     if math.isfinite(loss) and (clusters == 1 or loss < ignorant - LEAST_KNOWN):
@@ -99,13 +99,13 @@ def uninformed(loss: float, clusters: int, entropy_weight: float) -> list[str]:
     ]
 
 
-# --- too few pictures -----------------------------------------------------------------------------
+# --- too few images -------------------------------------------------------------------------------
 
 
 def few(count: int, what: str, so: str) -> list[str]:
-    """A warning where there are fewer than FEW pictures, or none. what: 'test pictures'.
+    """A warning if there are fewer than FEW images, or none.
 
-    so: for what they are too few.
+    what: for example 'test pictures'. so: what they are too few for.
     """
     if not 0 < count < FEW:
         return []
@@ -117,10 +117,10 @@ def few(count: int, what: str, so: str) -> list[str]:
 
 
 def too_few(labels: np.ndarray, names: tuple[str, ...], part: str = "training") -> list[str]:
-    """Warnings where pictures are too few, in all or of a class.
+    """Warnings if there are too few images, in total or of a class.
 
-    labels (n,) of the pictures that were learned from, or measured on; names: of all classes; part:
-    which pictures these are. Nothing for n = 0. A class without a test picture is told by scores.
+    labels (n,) of the images that were trained or evaluated on; names: of all classes; part: which
+    images these are. Nothing for n = 0. For classes without a test image, see scores.warnings.
     """
     n, tested = len(labels), part == "test"
     if 0 < n < FEW:
@@ -141,7 +141,7 @@ def too_few(labels: np.ndarray, names: tuple[str, ...], part: str = "training") 
 
 
 def of(images) -> list[str]:
-    """Both parts of a data set that was learned from as a whole and measured on."""
+    """The warnings for both the training and the test part of a data set."""
     return [
         *too_few(images.train_labels, images.classes),
         *too_few(images.test_labels, images.classes, "test"),

@@ -1,12 +1,13 @@
-"""How far one set of pictures is from another, and whether it copies: metrics on feature vectors.
-numpy and scipy, float64; no extractor here.
+"""Distances between two sets of images, and memorization metrics, on feature vectors.
 
-Real and generated features are (n, d) and (m, d). A value is worth comparing only with others over
-the same extractor and the same n: so results name both. Where a feature is no number (NaN or
-infinite), neither is any figure: all of them are NaN then, and never the best there is. Sources:
-Heusel et al. 2017 (Fréchet distance), Bińkowski et al. 2018 (kernel distance), Kynkäänniemi et al.
-2019 (precision and recall), Bai et al. 2021 (memorisation-informed FID), and torchmetrics 1.9,
-whose memorisation-informed FID differs from the paper's.
+numpy and scipy, float64; no feature extractor here. Real and generated features are (n, d) and (m,
+d). A value can be compared only with others over the same extractor and the same n, so results
+state both. If a feature is NaN or infinite, every metric is NaN, which never counts as the best
+value.
+
+Sources: Heusel et al. 2017 (Fréchet distance), Bińkowski et al. 2018 (kernel distance),
+Kynkäänniemi et al. 2019 (precision and recall), Bai et al. 2021 (memorization-informed FID), and
+torchmetrics 1.9, whose memorization-informed FID differs from the paper's.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ import numpy as np
 from scipy import linalg
 from scipy.linalg import lapack
 
-COPY = 0.1  # cosine distance above which memorisation-informed FID punishes nothing
-BLOCK = 1000  # rows of a table of distances at a time
-NEIGHBOURS = 3  # of precision and recall
+COPY = 0.1  # cosine distance from which memorization-informed FID has no penalty
+BLOCK = 1000  # rows of a distance matrix at a time
+NEIGHBOURS = 3  # k for precision and recall
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean (d,) and a root of the covariance, (d, r) with root @ root.T the sample covariance; n:
-    how many features.
+    """Mean (d,) and a square root of the covariance of n features.
+
+    root: (d, r), with root @ root.T equal to the sample covariance.
     """
 
     mean: np.ndarray
@@ -34,10 +36,10 @@ class Moments:
 
 
 def moments(features: np.ndarray) -> Moments:
-    """Of (n, d) features.
+    """The moments of features (n, d).
 
-    With fewer features than dimensions the centred features themselves are the root (n columns, of
-    rank n − 1). Raises ValueError for n < 2.
+    With no more features than dimensions, the centered features themselves are the root (n columns,
+    of rank n − 1). Raises ValueError for n < 2.
     """
     n, d = features.shape
     if n < 2:
@@ -49,7 +51,7 @@ def moments(features: np.ndarray) -> Moments:
     centred = (features - mean) / (n - 1) ** 0.5
     if n <= d:
         return Moments(mean, centred.T, n)
-    # Cholesky's, with pivots, as unused features leave the covariance singular
+    # pivoted Cholesky, because unused features make the covariance singular
     factor, pivots, rank, _ = lapack.dpstrf(centred.T @ centred, lower=1)
     root = np.zeros((d, rank))
     root[pivots - 1] = np.tril(factor)[:, :rank]
@@ -57,12 +59,12 @@ def moments(features: np.ndarray) -> Moments:
 
 
 def frechet_distance(one: Moments, other: Moments) -> float:
-    """‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½ (Dowson and Landau 1982; Heusel et al. 2017),
-    never below 0.
+    """‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½, never below 0.
 
-    With Σ = R Rᵀ the last trace is the sum of the singular values of R₁ᵀR₂: their squares are the
-    eigenvalues of Σ₁Σ₂. Taken from the eigenvalues of the smaller Gram matrix: no square root of a
-    matrix, and with n < d nothing larger than n × n.
+    Dowson and Landau 1982; Heusel et al. 2017. With Σ = R Rᵀ the last trace is the sum of the
+    singular values of R₁ᵀR₂, whose squares are the eigenvalues of Σ₁Σ₂. They are computed from the
+    smaller Gram matrix: this needs no matrix square root and, for n < d, nothing larger than n × n.
+    NaN if the moments are not finite.
     """
     parts = (one.mean, one.root, other.mean, other.root)
     if not all(np.isfinite(part).all() for part in parts):
@@ -73,15 +75,15 @@ def frechet_distance(one: Moments, other: Moments) -> float:
     shared = np.sqrt(np.maximum(values, 0.0)).sum()
     apart = ((one.mean - other.mean) ** 2).sum()
     spreads = (one.root**2).sum() + (other.root**2).sum()
-    return float(np.maximum(0.0, apart + spreads - 2 * shared))  # unlike max, keeps NaN
+    return float(np.maximum(0.0, apart + spreads - 2 * shared))  # unlike max, np.maximum keeps NaN
 
 
 def kernel_distance(real: np.ndarray, generated: np.ndarray) -> float:
-    """Squared maximum mean discrepancy with the kernel (x·y/d + 1)³, unbiased, over all features at
-    once (Bińkowski et al. 2018): may fall a little below 0.
+    """Unbiased squared maximum mean discrepancy with the kernel (x·y/d + 1)³.
 
-    torchmetrics averages the same over random subsets. Raises ValueError for fewer than two
-    pictures on a side.
+    Source: Bińkowski et al. 2018. It uses all features at once and can be slightly negative;
+    torchmetrics averages it over random subsets. Raises ValueError for fewer than two images on a
+    side.
     """
     n, m, d = len(real), len(generated), real.shape[1]
     if min(n, m) < 2:
@@ -101,8 +103,10 @@ def kernel_distance(real: np.ndarray, generated: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Covered:
-    """precision: share of generated pictures that lie among the real ones; recall: share of real
-    pictures that lie among the generated ones.
+    """Precision and recall of a generator.
+
+    precision: fraction of generated images that lie among the real ones; recall: fraction of real
+    images that lie among the generated ones.
     """
 
     precision: float
@@ -112,8 +116,10 @@ class Covered:
 def precision_and_recall(
     real: np.ndarray, generated: np.ndarray, neighbours: int = NEIGHBOURS
 ) -> Covered:
-    """Each set's pictures, with balls to their k-th neighbour, stand for where the set is
-    (Kynkäänniemi et al. 2019). Raises ValueError for k pictures or fewer on a side.
+    """Precision and recall by k-nearest-neighbor balls (Kynkäänniemi et al. 2019).
+
+    Balls around each set's images, reaching to their k-th neighbor, estimate the region that the
+    set covers. Raises ValueError for k images or fewer on a side.
     """
     if min(len(real), len(generated)) <= neighbours:
         raise ValueError(f"precision and recall need more than {neighbours} pictures on each side")
@@ -122,10 +128,11 @@ def precision_and_recall(
 
 
 def _inside(points: np.ndarray, others: np.ndarray, neighbours: int) -> float:
-    """Share of points that lie in the ball of at least one of the others; NaN where a distance is
-    no number, or without end.
+    """Fraction of points that lie in the ball of at least one of the others.
+
+    NaN if a distance is NaN or infinite.
     """
-    # 0 is itself
+    # index 0 is the image itself
     reach = np.concatenate(
         [
             np.partition(_squares(others[i : i + BLOCK], others), neighbours, axis=1)[:, neighbours]
@@ -142,16 +149,17 @@ def _inside(points: np.ndarray, others: np.ndarray, neighbours: int) -> float:
 
 
 def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(n, d), (m, d) → (n, m) squared distances."""
+    """Squared distances, (n, d), (m, d) → (n, m)."""
     return np.maximum(0.0, (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T)
 
 
-# --- memorisation ---------------------------------------------------------------------------------
+# --- memorization ---------------------------------------------------------------------------------
 
 
 def nearest_cosine(of: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """(n,) each feature's least cosine distance 1 − |cos| to the others, rows of zeros left out on
-    both sides as torchmetrics does. Raises ValueError where none is left.
+    """Each feature's smallest cosine distance 1 − |cos| to the others, (n,).
+
+    Zero rows are left out on both sides, as in torchmetrics. Raises ValueError if none remains.
     """
     a, b = (_unit(np.asarray(x, np.float64)) for x in (of, among))
     if not len(a) or not len(b):
@@ -163,31 +171,31 @@ def nearest_cosine(of: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 def _unit(x: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(x, axis=1)
-    kept = ~(lengths == 0)  # what is no number stays, so that it shows
+    kept = ~(lengths == 0)  # NaN rows stay and propagate
     return x[kept] / lengths[kept, None]
 
 
 @dataclass(frozen=True)
 class Memorised:
-    """MiFID as torchmetrics 1.9 computes it and as Bai et al. 2021 define it, and the mean cosine
-    distances that they divide by, before any threshold.
+    """MiFID, both as torchmetrics 1.9 computes it and as Bai et al. 2021 define it.
+
+    The mean cosine distances that they divide by are stored before any threshold.
     """
 
     torchmetrics: float
     bai: float
-    # mean over the real pictures of the distance to the nearest generated one
+    # mean distance of the real images to the nearest generated one
     torchmetrics_distance: float
-    bai_distance: float  # mean over the generated pictures of the distance to the nearest real one
+    bai_distance: float  # mean distance of the generated images to the nearest real one
 
 
 def memorised(real: np.ndarray, generated: np.ndarray, distance: float) -> Memorised:
-    """Fréchet distance over a cosine distance, where that is below `COPY`; unpunished above.
-    distance: the Fréchet distance of the same features.
+    """MiFID: the Fréchet distance divided by a mean cosine distance if that is below `COPY`.
 
-    A generator that copies all of the data has distance 0 and so a MiFID of 0 over 0: torchmetrics
-    says 0.0, the best there is, and the paper's definition depends on rounding. One that copies a
-    part of the data grows without bound by the paper's definition; by torchmetrics' only where no
-    training picture is left out.
+    distance: the Fréchet distance of the same features. A generator that copies all of the data has
+    distance 0 and so a MiFID of 0 over 0: torchmetrics returns 0.0, the best possible value, and
+    the paper's definition depends on rounding. For one that copies a part of the data, the paper's
+    definition grows without bound; torchmetrics' does so only if no training image is left out.
     """
     backward, forward = (
         float(nearest_cosine(real, generated).mean()),

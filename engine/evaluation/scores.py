@@ -1,26 +1,27 @@
-"""What an accuracy is worth: what guessing reaches, balanced accuracy, untested classes. numpy."""
+"""Context for an accuracy: the guessing baseline, balanced accuracy, untested classes. numpy."""
 
 from __future__ import annotations
 
 import numpy as np
 
-UNEVEN = 2.0  # the largest class has so many times as many pictures as the smallest that has any
-NAMED = 20  # classes named in a sentence, at most
+UNEVEN = 2.0  # least size ratio of the largest to the smallest non-empty class
+NAMED = 20  # largest number of classes named in a sentence
 
 
 def guessing(labels: np.ndarray) -> float:
-    """The accuracy of always saying the most frequent class: what one reaches without looking.
+    """The accuracy of always predicting the most frequent class.
 
-    labels (n,) whole numbers from 0; NaN for none.
+    labels (n,) integers from 0; NaN for n = 0.
     """
     return float(np.bincount(labels).max() / len(labels)) if len(labels) else float("nan")
 
 
 def balanced_accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
-    """The mean over classes of the share named correctly; classes without a picture left out.
+    """The mean over classes of the fraction classified correctly.
 
-    labels, predictions (n,); NaN for none. As scikit-learn's. Guessing reaches one over the
-    number of classes that have pictures, however uneven they are.
+    Classes without images are left out. labels, predictions (n,); NaN for n = 0. The same as
+    scikit-learn's. Guessing reaches one over the number of non-empty classes, however uneven they
+    are.
     """
     if not len(labels):
         return float("nan")
@@ -28,15 +29,15 @@ def balanced_accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def uneven(labels: np.ndarray) -> bool:
-    """Do classes differ so much in size that an accuracy misleads? labels (n,)."""
+    """Whether class sizes in labels (n,) differ so much that an accuracy misleads."""
     sizes = np.unique(labels, return_counts=True)[1]
     return len(sizes) > 1 and bool(sizes.max() >= UNEVEN * sizes.min())
 
 
 def beside(labels: np.ndarray, predictions: np.ndarray, of: str = "test_accuracy") -> dict:
-    """Metrics to stand beside the accuracy of that name: float by name.
+    """Metrics to show beside the accuracy named `of`, as floats by name.
 
-    What guessing reaches, and balanced accuracy where classes are uneven.
+    These are the guessing baseline and, for uneven classes, balanced accuracy.
     """
     found = {"guessing": guessing(labels)}
     if uneven(labels):
@@ -45,9 +46,9 @@ def beside(labels: np.ndarray, predictions: np.ndarray, of: str = "test_accuracy
 
 
 def warnings(labels: np.ndarray, names: tuple[str, ...], tested: str = "test") -> list[str]:
-    """What to know before one believes an accuracy over these labels (n,).
+    """Warnings that qualify an accuracy over these labels (n,).
 
-    names: of all classes; tested: which pictures the labels are of.
+    names: of all classes; tested: which images the labels belong to.
     """
     sizes = np.bincount(labels, minlength=len(names))
     found = []

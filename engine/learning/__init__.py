@@ -1,0 +1,1 @@
+"""What learns: the DP-SGD step, trainers, networks and fixed features."""

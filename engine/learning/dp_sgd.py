@@ -1,18 +1,19 @@
-"""One step of DP-SGD (Abadi et al. 2016, "Deep Learning with Differential Privacy", Algorithm 1),
-without the optimizer.
+"""One step of DP-SGD without the optimizer: clipped, summed, noised per-example gradients.
+
+Source: Abadi et al. 2016, "Deep Learning with Differential Privacy", Algorithm 1.
 
     private = PrivateGradient(network, expected_batch=256, max_grad_norm=1.0, noise_multiplier=1.1,
-    noise=GaussianNoise(seed))
+                              noise=GaussianNoise(seed))
     for _ in range(steps):
-        batch = poisson_batch(len(pictures), 256 / len(pictures), sampling)
-        private(pictures[batch], labels[batch])  # sets p.grad of every parameter
-        optimizer.step()  # any optimizer: what it makes of a private gradient is post-processing
+        batch = poisson_batch(len(images), 256 / len(images), sampling)
+        private(images[batch], labels[batch])  # sets p.grad of every parameter
+        optimizer.step()  # any optimizer: what it does with a private gradient is post-processing
 
-How a step is computed: one forward pass, and one backward pass that goes only to the layers'
-outputs. A layer's input and output gradient together hold what every example contributes to the
-layer's parameters: first only the lengths of the contributions are taken, and once all layers are
-counted and the clip factors known, their weighted sum. For a new kind of layer, write a rule and
-add it to RULES.
+A step takes one forward pass and one backward pass that stops at the layers' outputs. A layer's
+input and its output gradient together determine each example's contribution to the layer's
+parameters. First only the norms of the contributions are computed; once the norms over all layers
+and thus the clip factors are known, the contributions are summed with these weights. To support a
+new kind of layer, write a rule and add it to RULES.
 """
 
 from __future__ import annotations
@@ -29,17 +30,16 @@ from torch.linalg import vector_norm
 
 from engine.privacy.noise import Coins, GaussianNoise
 
-# Norms are float32 and may come out a little short. Each is taken this much longer, relatively, so
-# that no rounding lets an example pull harder than max_grad_norm.
+# Norms are computed in float32 and may come out slightly too small. Each is enlarged by this
+# relative amount, which keeps rounding from letting an example contribute more than max_grad_norm.
 ROUNDING = 2e-6
 
 
 def poisson_batch(n: int, sample_rate: float, coins: Coins) -> Tensor:
-    """The rows of one Poisson batch, ascending: each of n rows joins independently with probability
-    sample_rate.
+    """Draw the rows of one Poisson batch: each of n rows joins independently at sample_rate.
 
-    The size is Binomial(n, sample_rate) and may be 0. Shape (size,), int64, on the coins' device.
-    Raises ValueError where sample_rate is no probability.
+    Returns ascending rows of shape (size,), int64, on the coins' device. The size is Binomial(n,
+    sample_rate) and may be 0. Raises ValueError if sample_rate is not a probability.
     """
     return coins.joins(sample_rate, n).nonzero().flatten()
 
@@ -49,25 +49,23 @@ def poisson_batch(n: int, sample_rate: float, coins: Coins) -> Tensor:
 
 @dataclass(frozen=True)
 class Summary:
-    """Exact figures about one batch, for drawing.
+    """Exact figures about one batch, for plots only.
 
-    They are not noised: no ε covers them. Tensors, so nothing waits.
+    They carry no noise and are covered by no ε. They stay tensors to avoid waiting for the device.
     """
 
     losses: Tensor  # (batch,)
-    norms: Tensor  # (batch,), of each example's gradient before clipping, all parameters together
+    norms: Tensor  # (batch,), norm of each example's gradient before clipping, over all parameters
     max_grad_norm: float
 
     @property
     def loss(self) -> float:
-        """Mean loss over the drawn batch; NaN where it is empty."""
+        """Mean loss over the drawn batch; NaN if the batch is empty."""
         return self.losses.mean().item()
 
     @property
     def clipped(self) -> float:
-        """The fraction of examples that were shortened or silenced, in [0, 1]; NaN where the batch
-        is empty.
-        """
+        """Fraction in [0, 1] of examples clipped or dropped; NaN if the batch is empty."""
         return (~(self.norms <= self.max_grad_norm)).float().mean().item()
 
 
@@ -75,15 +73,16 @@ class PrivateGradient:
     """Sets p.grad of a network's parameters to the clipped, summed, noised gradient of a batch.
 
     gradient = (Σ_i min(1, C/‖g_i‖) g_i + N(0, σ²C²)) / expected_batch, with C = max_grad_norm, σ =
-    noise_multiplier and ‖g_i‖ over all trainable parameters jointly. An example whose gradient
-    holds NaN or Inf contributes nothing, for no factor could bound it. Divided by the expected
-    batch size, for the drawn one is itself private. An empty batch is noised like any other.
+    noise_multiplier and ‖g_i‖ taken over all trainable parameters jointly. An example whose
+    gradient holds NaN or Inf contributes nothing, because no factor could bound it. The sum is
+    divided by the expected batch size, because the drawn size is itself private. An empty batch is
+    noised like any other.
 
-    `loss(outputs, targets)` returns one value an example, (batch,). `noise` is of the network's
-    device. copies: each example comes so many times in a row, transformed, and g_i is the mean over
-    its copies: more to learn from at the same sensitivity (De et al. 2022, "augmentation
-    multiplicity"). Raises NotImplementedError for layers without a rule, and for those in which
-    examples meet.
+    `loss(outputs, targets)` returns one value per example, (batch,). `noise` must be on the
+    network's device. copies: each example appears this many times in a row, transformed, and g_i is
+    the mean over its copies, which improves learning at the same sensitivity ("augmentation
+    multiplicity", De et al. 2022). Raises NotImplementedError for layers without a rule and for
+    layers that mix examples.
     """
 
     def __init__(
@@ -108,9 +107,7 @@ class PrivateGradient:
         self.layers = trainable_layers(network)
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Summary:
-        """One batch, (batch·copies, ...) each: sets every trainable p.grad, adding to nothing that
-        was there.
-        """
+        """Set every trainable p.grad from one batch, (batch·copies, ...), replacing old values."""
         losses, contributions = contributions_of(
             self.network, self.layers, self.loss, inputs, targets, self.copies
         )
@@ -122,11 +119,10 @@ class PrivateGradient:
         return Summary(losses, norms, self.max_grad_norm)
 
     def release(self, total: Tensor) -> None:
-        """The clipped sum (all parameters,) → its noised mean in p.grad.
+        """Add noise to the clipped sum (all parameters,) and store its mean in p.grad.
 
-        As much noise is drawn at every step.
-
-        Drawn and added in float64 by engine.privacy.noise, and rounded once.
+        The same amount of noise is drawn at every step, in float64 by engine.privacy.noise; the
+        result is rounded once.
         """
         noised = self.noise.added_to(total, self.noise_multiplier * self.max_grad_norm)
         mean = noised.div_(self.expected_batch).to(total.dtype)
@@ -136,7 +132,7 @@ class PrivateGradient:
 
 
 def clip_factors(norms: Tensor, max_grad_norm: float) -> Tensor:
-    """min(1, C/norm), and 0 for a norm that is NaN or infinite. (batch,) → (batch,)."""
+    """min(1, C/norm), and 0 where the norm is NaN or infinite; (batch,) → (batch,)."""
     return (max_grad_norm / norms).clamp(max=1).nan_to_num(nan=0.0)
 
 
@@ -155,16 +151,15 @@ def contributions_of(
     targets: Tensor,
     copies: int = 1,
 ) -> tuple[Tensor, dict[nn.Module, Contributions]]:
-    """(losses (batch,), what each example contributes to each layer).
+    """Compute the losses (batch,) and each example's contribution to each layer.
 
-    The network and its .grad stay as they were.
-
-    With copies, inputs are (batch·copies, ...), and an example's loss is the mean over its copies.
+    The network and its .grad are left unchanged. With copies, inputs are (batch·copies, ...), and
+    an example's loss is the mean over its copies.
     """
     calls: dict[nn.Module, _Call] = {}
     hooks = [layer.register_forward_hook(lambda *seen: _record(calls, *seen)) for layer in layers]
     try:
-        # Detached parameters: the backward pass then stops at the layers' outputs and computes no
+        # With detached parameters the backward pass stops at the layers' outputs and computes no
         # summed gradients.
         detached = {name: _pixels_first(p.detach()) for name, p in network.named_parameters()}
         losses = loss(functional_call(network, detached, (_pixels_first(inputs),)), targets)
@@ -183,7 +178,7 @@ def contributions_of(
 
 @dataclass(frozen=True)
 class _Call:
-    """A layer's input and output, and how often each had been changed in place by then."""
+    """A layer's input and output, and the in-place version of each when the layer was called."""
 
     input: Tensor
     output: Tensor
@@ -203,7 +198,7 @@ def _record(
 def _check(
     calls: dict[nn.Module, _Call], layers: list[nn.Module], losses: Tensor, batch: int
 ) -> None:
-    """All that would make the contributions wrong without an error of its own."""
+    """Raise for anything that would silently make the contributions wrong."""
     if losses.shape != (batch,):
         raise ValueError(
             f"loss must return one value an example, ({batch},), not {tuple(losses.shape)}"
@@ -219,18 +214,19 @@ def _check(
 
 
 def _pixels_first(x: Tensor) -> Tensor:
-    """Pictures and kernels with their channels last in memory: pooling and patches are several
-    times faster so.
+    """Lay out images and kernels with channels last in memory.
+
+    Pooling and extracting patches are several times faster in this layout.
     """
-    # .to, for .contiguous leaves the strides of a single channel as they are, and convolutions go
-    # by the strides.
+    # Not .contiguous: it leaves the strides of a single channel unchanged, and convolutions choose
+    # their layout by the strides.
     return x.to(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
 def trainable_layers(network: nn.Module) -> list[nn.Module]:
     """The layers that hold trainable parameters.
 
-    Raises NotImplementedError where one could not be clipped.
+    Raises NotImplementedError if the gradient of one of them could not be clipped.
     """
     layers, owned = [], []
     for layer in network.modules():
@@ -258,32 +254,30 @@ def trainable_layers(network: nn.Module) -> list[nn.Module]:
 
 
 class Contributions(Protocol):
-    """The gradients of one layer's parameters, one for each example of a batch, in whatever form is
-    cheapest.
-    """
+    """The per-example gradients of one layer's parameters, in whatever form is cheapest."""
 
     def squared_norms(self) -> Tensor:
-        """(batch,): over all of the layer's parameters."""
+        """Squared norms over all of the layer's parameters, (batch,)."""
 
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
-        """Σ_i weights_i · gradient_i for each parameter, in its shape.
+        """Σ_i weights_i · gradient_i for each parameter, in the parameter's shape.
 
-        A weight of 0 silences even NaN and Inf.
+        A weight of 0 removes an example even if its gradient holds NaN or Inf.
 
-        weights (batch,); or (members, batch of each), where the examples of several networks lie
-        one after the other: then a sum for each, (members, *shape).
+        weights: (batch,); or (members, batch of each) if the examples of several networks lie one
+        after the other, which gives one sum per member, (members, *shape).
         """
 
 
 @dataclass(frozen=True)
 class Explicit:
-    """Every example's gradient written out: one tensor (batch, *shape) for each parameter."""
+    """Every per-example gradient in full: one tensor (batch, *shape) per parameter."""
 
     gradients: list[Tensor]
 
     def squared_norms(self) -> Tensor:
-        # In two stages, so that no float32 sum grows long: first over all but the parameter's
-        # leading dimension.
+        # In two stages, first over all but the parameter's leading dimension: this keeps float32
+        # sums short and thus accurate.
         rows = [vector_norm(g.flatten(2), dim=2) if g.dim() > 2 else g for g in self.gradients]
         return vector_norm(torch.cat(rows, 1), dim=1).square()
 
@@ -299,11 +293,10 @@ class Explicit:
 
 @dataclass(frozen=True)
 class Product:
-    """The gradients of y = W a + b, applied at each of T positions, left as the products Σ_t g_t
-    a_tᵀ and Σ_t g_t.
+    """The gradients of y = W a + b at T positions, kept as the products Σ_t g_t a_tᵀ and Σ_t g_t.
 
-    ‖Σ_t g_t a_tᵀ‖² = Σ_st (g_s·g_t)(a_s·a_t), and a bias is one more input that is always 1.
-    Source: Goodfellow 2015 for T = 1; Bu, Mao, Xu 2022, "Scalable and Efficient Training of Large
+    ‖Σ_t g_t a_tᵀ‖² = Σ_st (g_s·g_t)(a_s·a_t); a bias is one more input that is always 1. Source:
+    Goodfellow 2015 for T = 1; Bu, Mao, Xu 2022, "Scalable and Efficient Training of Large
     Convolutional Neural Networks with DP", section 3.
     """
 
@@ -314,9 +307,9 @@ class Product:
     def squared_norms(self) -> Tensor:
         # (batch, T, T)
         terms = (self.inputs @ self.inputs.mT + float(self.bias)) * (self.grads @ self.grads.mT)
-        # Where positions cancel each other, the sum rounds in units of its terms, not of itself.
+        # Where positions cancel, the rounding error scales with the terms, not with their sum.
         lost = ROUNDING / 16 * terms.diagonal(dim1=1, dim2=2).sqrt().sum(1).square()
-        # abs: what overflowed to -Inf must not pass for short
+        # abs: an overflow to -Inf must not pass for a small norm
         return terms.sum((1, 2)).abs() + lost
 
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
@@ -332,8 +325,9 @@ class Product:
 
 @dataclass(frozen=True)
 class Kernels:
-    """The contributions to a convolution, whose kernels come as parts with their pixels in (height,
-    width, channel) order.
+    """The contributions to a convolution's kernels and bias.
+
+    The kernels come in parts with their pixels in (height, width, channel) order.
     """
 
     parts: Contributions
@@ -353,10 +347,10 @@ class Kernels:
 
 
 def affine(inputs: list[Tensor], grads: Tensor, bias: bool, copies: int) -> Contributions:
-    """The cheaper form for y = W a + b at T positions: inputs (batch·copies, T, fan_in), in parts;
-    grads (batch·copies, T, fan_out).
+    """The contributions to y = W a + b at T positions, in whichever form is cheaper.
 
-    What an example's copies contribute is added up, as over so many more positions.
+    inputs: (batch·copies, T, fan_in), in parts; grads: (batch·copies, T, fan_out). The
+    contributions of an example's copies are summed, as if they were additional positions.
     """
     inputs, grads = (
         [part.reshape(-1, copies * part.shape[1], part.shape[2]) for part in inputs],
@@ -367,8 +361,8 @@ def affine(inputs: list[Tensor], grads: Tensor, bias: bool, copies: int) -> Cont
         sum(part.shape[2] for part in inputs),
         grads.shape[2],
     )
-    # Multiplications that the product form adds, against the memory traffic that it saves, weighed
-    # as measured.
+    # Compare the multiplications that the product form adds with the memory traffic that it saves,
+    # weighted as measured.
     if positions**2 * (fan_in + fan_out) < 16 * fan_in * fan_out:
         return Product(torch.cat(inputs, 2), grads, bias)
     weights = [grads.mT @ part for part in inputs]  # (batch, fan_out, part of fan_in) each
@@ -376,37 +370,43 @@ def affine(inputs: list[Tensor], grads: Tensor, bias: bool, copies: int) -> Cont
 
 
 def _silenced(x: Tensor, weights: Tensor) -> Tensor:
-    """x (batch, ...) with zeros for the examples of weight 0, since 0 · Inf is not 0."""
-    # Looking is free on a CPU and saves a pass over x. On a GPU the pass is cheap and looking would
-    # wait for the device; the batches of several networks are padded with weights of 0 anyway.
+    """Zero the examples of weight 0 in x (batch, ...), since 0 · Inf is not 0."""
+    # On a CPU the check is cheap and saves a pass over x. On a GPU the pass is cheap, whereas the
+    # check would wait for the device; the batches of several networks are padded with zero weights
+    # anyway.
     if x.device.type == "cpu" and weights.dim() == 1 and weights.all():
         return x
     return x.masked_fill((weights == 0).view(-1, *[1] * (x.dim() - 1)), 0)
 
 
-# --- the layers' rules: (layer, input, gradient of the loss by the output, copies of each example) → Contributions
+# --- rules: (layer, input, gradient of the loss by the output, copies per example) → Contributions
 
 
 def linear(layer: nn.Linear, x: Tensor, grad: Tensor, copies: int = 1) -> Contributions:
-    """x (batch, ..., in), grad (batch, ..., out): the dimensions between are positions."""
+    """Rule for nn.Linear: x (batch, ..., in), grad (batch, ..., out).
+
+    The dimensions in between are positions.
+    """
     return affine([_rows(x)], _rows(grad), layer.bias is not None, copies)
 
 
 def _rows(x: Tensor) -> Tensor:
-    """(batch, ..., features) → (batch, positions, features)."""
+    """Reshape (batch, ..., features) to (batch, positions, features)."""
     return x.unsqueeze(1) if x.dim() == 2 else x.flatten(1, -2)
 
 
 def conv2d(layer: nn.Conv2d, x: Tensor, grad: Tensor, copies: int = 1) -> Contributions:
-    """x (batch, channels, H, W), grad (batch, out, h, w): a linear layer over the h · w patches of
-    x.
+    """Rule for nn.Conv2d, as a linear layer over the h · w patches of x.
+
+    x (batch, channels, H, W), grad (batch, out, h, w). Raises NotImplementedError unless groups,
+    dilation and padding are plain.
     """
     plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
     if not plain or isinstance(layer.padding, str):
         raise NotImplementedError(
             f"no per-example gradients for {layer}: groups, dilation and padding must be plain"
         )
-    if any(layer.padding):  # padding by nothing would be one more copy
+    if any(layer.padding):  # without padding, F.pad would only make a copy
         x = F.pad(x, (layer.padding[1], layer.padding[1], layer.padding[0], layer.padding[0]))
     bias = layer.bias is not None
     parts = patches(x, layer.kernel_size, layer.stride, rows=grad.shape[2])
@@ -414,12 +414,11 @@ def conv2d(layer: nn.Conv2d, x: Tensor, grad: Tensor, copies: int = 1) -> Contri
 
 
 def patches(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], rows: int) -> list[Tensor]:
-    """What a kernel sees at each of its rows · w positions on x (batch, channels, H, W), in parts
-    from top to bottom.
+    """The patches that a kernel sees on x (batch, channels, H, W), in parts from top to bottom.
 
-    A kernel of height q · s that moves by s is q kernels of height s, all over the same strips of
-    the picture, each a strip lower than the one before. So strips are copied once, where whole
-    patches would hold every pixel q times. Each part is (batch, rows · w, height · width ·
+    A kernel of height q · s that moves by s equals q kernels of height s over the same strips of
+    the image, each one strip lower than the one before. Strips are therefore copied once, whereas
+    whole patches would hold every pixel q times. Each part is (batch, rows · w, height · width ·
     channels).
     """
     height = stride[0] if kernel[0] % stride[0] == 0 else kernel[0]

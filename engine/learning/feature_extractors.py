@@ -1,8 +1,7 @@
-"""Networks that turn pictures into features, in which sets of pictures are compared: (n, h, w, c)
-uint8 → (n, d) float32. torch.
+"""Feature extractors: networks that map images to features in which sets of images are compared.
 
-A distance between features says how pictures differ to that network, and to no other: so whatever
-is measured is named after its extractor.
+(n, h, w, c) uint8 → (n, d) float32. torch. A distance between features says how images differ for
+one particular network, so every measured value is labelled with its extractor.
 """
 
 from __future__ import annotations
@@ -22,17 +21,16 @@ from engine.core.study import Failed
 from engine.datasets import download, imaging, reading
 from engine.learning import supervised
 
-# torch-fidelity asks torch.load for whole objects; this makes every torch.load of the process take
-# tensors alone.
+# torch-fidelity has torch.load unpickle whole objects; this restricts every torch.load of the
+# process to tensors.
 os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
 
 Extractor = Callable[[np.ndarray], np.ndarray]
-CHUNK = 100  # pictures at a time
-# pixels that EfficientNet-Lite0 sees; at the 224 that it was trained with it takes five times as
-# long
+CHUNK = 100  # images per forward pass
+# input size of the backbones; EfficientNet-Lite0's training size of 224 takes five times as long
 SIDE = 96
 INCEPTION_FILE, INCEPTION_DIGEST = "weights-inception-2015-12-05.pth", "6726825d"
-# torchvision names its files by their checksum
+# torchvision names its files after their checksum
 VGG_FILE, VGG_DIGEST = "vgg16-397923af.pth", "397923af"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -44,8 +42,9 @@ def of_classifier(
     channels: int,
     device: torch.device,
 ) -> Extractor:
-    """What the last layer of our own network sees, (n, 64). side, channels: of the pictures that it
-    was trained on; others are brought back to that.
+    """Features of one of our own networks: the input of its last layer, (n, 64).
+
+    side, channels: of the images that it was trained on; others are converted to this shape.
     """
 
     def seen(images: np.ndarray) -> np.ndarray:
@@ -56,11 +55,11 @@ def of_classifier(
 
 
 def backbone(name: str, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A network from ImageNet without its last layer, frozen: (n, 3, h, w) in [0, 255] → (n, d),
-    pictures enlarged to 96 pixels; gradients pass. "efficientnet_lite0": 1280 features.
+    """An ImageNet network without its last layer, frozen: (n, 3, h, w) in [0, 255] → (n, d).
 
-    "vgg16": 4096 (Simonyan and Zisserman 2015); its weights (528 MB) are downloaded at the first
-    use. Raises Failed where weights cannot be had.
+    Images are resized to 96 pixels; gradients flow through. "efficientnet_lite0": 1280 features.
+    "vgg16": 4096 (Simonyan and Zisserman 2015); its weights (528 MB) are downloaded on first use.
+    Raises Failed if the weights are not available.
     """
     network = {"efficientnet_lite0": _efficientnet, "vgg16": _vgg}[name](device)
     return lambda x: network(
@@ -109,31 +108,30 @@ def _vgg(device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def efficientnet_lite0(device: torch.device) -> Extractor:
-    """(n, 1280) of EfficientNet-Lite0, learned on ImageNet, pictures enlarged to 96 pixels.
+    """Features (n, 1280) of EfficientNet-Lite0, trained on ImageNet, at 96 pixels.
 
-    Raises Failed where its weights are not installed.
+    Raises Failed if its weights are not installed.
     """
     return of_backbone("efficientnet_lite0", device)
 
 
 def of_backbone(name: str, device: torch.device) -> Extractor:
-    """A `backbone` on pictures as they lie in memory."""
+    """An extractor that applies `backbone` to uint8 images (n, h, w, c)."""
     network = backbone(name, device)
     return lambda images: _in_parts(images, lambda part: network(_colours(part.to(device)).float()))
 
 
 def inception(device: torch.device, features: int = 2048) -> Extractor:
-    """(n, 2048) or (n, 64) of the Inception-v3 that FID is defined with, by torchmetrics.
+    """Features (n, 2048) or (n, 64) of the Inception-v3 that defines FID, by torchmetrics.
 
-    Its weights are downloaded at the first use; raises Failed where they cannot be.
+    Its weights are downloaded on first use; raises Failed if that is not possible.
     """
-
     path = inception_weights()
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     try:
         network = NoTrainInceptionV3("inception-v3-compat", [str(features)], str(path)).to(device)
-    except Exception as error:  # whatever a broken file brings about
+    except Exception as error:  # whatever a broken file raises
         raise Failed(
             f"The file {path.name} in the data folder is not what it should be"
             f" ({str(error)[:100]}). Delete it, so that it is downloaded again, or choose another"
@@ -145,8 +143,9 @@ def inception(device: torch.device, features: int = 2048) -> Extractor:
 
 
 def inception_weights() -> Path:
-    """Where Inception-v3's weights lie in the data folder; downloaded there if need be, with a
-    checksum. Raises Failed.
+    """The path of Inception-v3's weights in the data folder.
+
+    Downloads them if needed and verifies their checksum. Raises Failed.
     """
     from torch_fidelity import feature_extractor_inceptionv3 as published
 
@@ -160,8 +159,10 @@ def inception_weights() -> Path:
 
 
 def fetched(url: str, name: str, checksum: str, words: str, other: str) -> Path:
-    """Where published weights lie in the data folder; downloaded there if need be. checksum: how
-    their SHA-256 begins; other: of what one may choose another. Raises Failed.
+    """The path of published weights in the data folder; downloads them if needed.
+
+    checksum: the first digits of their SHA-256; other: what the error message suggests choosing
+    another one of. Raises Failed.
     """
     path = settings.data_folder() / "weights" / name
     if path.is_file():
@@ -174,7 +175,7 @@ def fetched(url: str, name: str, checksum: str, words: str, other: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with download.patience():
-            # appears under its name only when it is whole
+            # the file gets its final name only once it is complete
             torch.hub.download_url_to_file(url, str(path), hash_prefix=checksum, progress=False)
     except (URLError, OSError, RuntimeError) as error:
         raise Failed(
@@ -186,7 +187,7 @@ def fetched(url: str, name: str, checksum: str, words: str, other: str) -> Path:
 
 
 def _reason(error: Exception) -> str:
-    """What the system says, without its numbers."""
+    """The system's message for an error, without its error number."""
     reason = getattr(error, "reason", error)
     return getattr(reason, "strerror", None) or str(reason)
 
@@ -202,5 +203,5 @@ def _in_parts(images: np.ndarray, network: Callable[[torch.Tensor], torch.Tensor
 
 
 def _colours(part: torch.Tensor) -> torch.Tensor:
-    """(n, h, w, c) uint8 → (n, 3, h, w) uint8: grey repeated three times."""
+    """(n, h, w, c) uint8 → (n, 3, h, w) uint8; grayscale is repeated three times."""
     return part.permute(0, 3, 1, 2).expand(-1, 3, -1, -1)

@@ -1,10 +1,10 @@
-"""Fixed features of pictures, in which a linear model learns well.
+"""Fixed image features on which a linear model learns well.
 
-Nothing in them is learned, and each picture is treated by itself. torch.
+Nothing in them is learned, and each image is processed on its own. torch.
 
 Source: Tramèr and Boneh 2021, "Differentially Private Learning Needs Better Features (or Much More
-Data)": scattering, then group normalisation. Straightening slanted digits is old (LeCun et al.
-1998, "deslanting"); before scattering it is our own addition here.
+Data)": scattering, then group normalization. Straightening slanted digits is an old method (LeCun
+et al. 1998, "deslanting"); applying it before scattering is our own addition.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from torch.nn import functional as F
 
 from engine.learning.scattering import Scattering
 
-TOGETHER = 3  # maps that are normalised together: 27 groups of a channel's 81, as Tramèr and Boneh
-CHUNK = 500  # pictures at a time
-MOST_SLANT = 1.0  # pixels to the side for each pixel down
+TOGETHER = 3  # maps normalized together: 27 groups of a channel's 81, as Tramèr and Boneh
+CHUNK = 500  # images at a time
+MOST_SLANT = 1.0  # pixels sideways per pixel down
 
 
 def features(
     images: torch.Tensor, straighten: bool, device: torch.device
 ) -> Iterator[torch.Tensor]:
-    """(n, h, w, c) uint8 → parts of up to 500 rows (part, d) float16 on the CPU, d =
-    81·c·⌈h/4⌉·⌈w/4⌉. Each row is at most `longest(d)` long.
+    """(n, h, w, c) uint8 → parts of up to 500 rows (part, d) float16 on the CPU.
+
+    d = 81·c·⌈h/4⌉·⌈w/4⌉. The norm of each row is at most `longest(d)`.
     """
     scattering = Scattering().to(device)
     for part in images.split(CHUNK):
@@ -35,27 +36,25 @@ def features(
 
 
 def longest(d: int) -> float:
-    """No row of d features is longer: normalised entries have mean square 1 at most, and float16
-    adds 2^-11 of each at most.
+    """Upper bound on the norm of a row of d features.
+
+    Normalized entries have a mean square of at most 1, and float16 adds at most 2^-11 of each.
     """
     return d**0.5 * (1 + 2**-11) * (1 + 1e-6)
 
 
 def normalised(maps: torch.Tensor) -> torch.Tensor:
-    """(n, m, h, w) → (n, m·h·w): groups of three maps, each less its mean and over its deviation, a
-    picture by itself.
-    """
+    """Standardize groups of three maps, each image on its own: (n, m, h, w) → (n, m·h·w)."""
     groups = maps.reshape(len(maps), maps.shape[1] // TOGETHER, -1)
     spread = groups.var(2, keepdim=True, unbiased=False)
     return ((groups - groups.mean(2, keepdim=True)) / (spread + 1e-5).sqrt()).flatten(1)
 
 
 def straightened(pictures: torch.Tensor) -> torch.Tensor:
-    """(n, c, h, w) in [0, 1], dark outside → the same, sheared until upright and moved to the
-    middle. A picture without light stays as it is.
+    """Shear images upright and center them: (n, c, h, w) in [0, 1] on a dark background → the same.
 
-    With all channels' light as a mass: the slant is cov(x, y) / var(y), the middle its centre. One
-    bilinear sampling.
+    Takes the brightness of all channels as a mass: the slant is cov(x, y) / var(y), the center is
+    the center of mass. Uses a single bilinear sampling. An all-black image stays as it is.
     """
     n, _, h, w = pictures.shape
     y, x = torch.meshgrid(

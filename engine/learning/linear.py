@@ -1,12 +1,13 @@
-"""A linear model on fixed features under DP-SGD: softmax regression, whose per-picture gradients
-have closed-form norms. torch.
+"""Softmax regression on fixed features under DP-SGD. torch.
 
-With features x (d), the released mean m, weights W (classes, d) and b, a picture's loss is the
+The norms of its per-example gradients have a closed form: no gradient is ever written out. With
+features x (d), the released mean m, weights W (classes, d) and b, an image's loss is the
 cross-entropy of W (x − m) + b. Its gradient is the residual r = softmax − onehot times (x − m, 1),
-so its length is ‖r‖·√(‖x − m‖² + 1): no gradient is ever written out. Source: Tramèr and Boneh
-2021; that pictures meet W less a *private* mean is our own addition (docs/dp_training.md): half of
-the length of scattering features is common to all of them, says nothing, and would be paid for in
-noise.
+so its norm is ‖r‖·√(‖x − m‖² + 1).
+
+Source: Tramèr and Boneh 2021. Subtracting a *private* mean is our own addition
+(docs/dp_training.md): half of the norm of scattering features is common to all images, carries no
+information and would cost noise.
 """
 
 from __future__ import annotations
@@ -22,15 +23,13 @@ from engine.learning.features import longest
 from engine.learning.trainer import Learner
 from engine.privacy.noise import GaussianNoise
 
-# training pictures that accuracy is measured on: looking at more would take as long as learning
+# training images that accuracy is measured on: more would take as long as training
 SHOWN = 2000
-CHUNK = 256  # rows at a time: they stay in the processor's cache between forward and backward
+CHUNK = 256  # rows at a time: they stay in the CPU cache between forward and backward pass
 
 
 class LinearTraining(Learner):
-    """Softmax regression on features (n, d) float16; the same hands as training.Training, for one
-    study.
-    """
+    """Softmax regression on features (n, d) float16, with the interface of trainer.Training."""
 
     def __init__(
         self, study, plan: dict, images, device: torch.device, train: np.ndarray, test: np.ndarray
@@ -39,7 +38,8 @@ class LinearTraining(Learner):
         self.shown = min(self.shown, SHOWN)
         self.rows, self.test_rows = (torch.from_numpy(found).to(device) for found in (train, test))
         classes, d = len(images.classes), train.shape[1]
-        # Filled anew for every part: asking the system for memory would take half of a step's time.
+        # These buffers are reused for every part: allocating memory would take half of a step's
+        # time.
         self.half, self.full = (
             torch.empty(CHUNK, d, dtype=torch.float16, device=device),
             torch.empty(CHUNK, d, device=device),
@@ -54,7 +54,7 @@ class LinearTraining(Learner):
         self.begin([self.weight, self.bias])
 
     def share(self, other: LinearTraining) -> None:
-        """Look at the same rows in memory as another learner of the same data."""
+        """Use the rows that another learner of the same data holds in memory."""
         self.rows, self.test_rows, self.labels, self.test_labels = (
             other.rows,
             other.test_rows,
@@ -63,29 +63,32 @@ class LinearTraining(Learner):
         )
 
     def bind(self, max_grad_norm: float, noise_multiplier: float) -> None:
-        """Clip and noise so from now on; only audits, which plant errors, say anything else than
-        the plan.
+        """Set the clip norm and the noise multiplier from now on.
+
+        Only audits, which plant errors, pass values that differ from the plan's.
         """
         self.max_grad_norm, self.noise_multiplier = max_grad_norm, noise_multiplier
 
     def _taken(self, part: torch.Tensor) -> torch.Tensor:
-        """Training rows by number, (r,) → (r, d) float32, until the next call."""
+        """Training rows by index, (r,) → (r, d) float32, valid until the next call."""
         half, full = self.half[: len(part)], self.full[: len(part)]
         return full.copy_(torch.index_select(self.rows, 0, part, out=half))
 
     def _parts(self, rows: torch.Tensor) -> Iterator[torch.Tensor]:
-        """(n, d) float16 → parts (r, d) float32, each until the next."""
+        """(n, d) float16 → parts (r, d) float32, each valid until the next."""
         for part in rows.split(CHUNK):
             yield self.full[: len(part)].copy_(part)
 
     def _mean(self) -> torch.Tensor:
-        """(d,) the mean of all training rows; with privacy under noise of mean_noise times the
-        longest row, which the plan is charged for. By engine.privacy.noise.
+        """The mean of all training rows, (d,).
+
+        Under privacy it carries noise of mean_noise times the longest row, by engine.privacy.noise,
+        which the plan accounts for.
         """
         total = torch.zeros(self.rows.shape[1], dtype=torch.float64, device=self.device)
         most = longest(self.rows.shape[1])
+        # Each row is clipped to `most`: the sensitivity of the sum relies on it.
         for x in self._parts(self.rows):
-            # no row is longer: the sum relies on it
             total += (
                 (x * (most / (x.norm(dim=1, keepdim=True) * (1 + dp_sgd.ROUNDING))).clamp(max=1))
                 .double()
@@ -97,13 +100,14 @@ class LinearTraining(Learner):
         return (total / self.plan["n"]).float()
 
     def _lengths(self) -> torch.Tensor:
-        """(n,) √(‖x − m‖² + 1), never too short: clipping relies on it."""
+        """√(‖x − m‖² + 1) of each row, (n,); never too small, since clipping relies on it."""
         squares = [x.sub_(self.mean).square().sum(1) for x in self._parts(self.rows)]
         return (torch.cat(squares) + 1).sqrt() * (1 + dp_sgd.ROUNDING)
 
     def gradient(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Σ over the rows of the gradients, each clipped where the study is private: (classes, d),
-        (classes,).
+        """Sum the rows' gradients, each clipped if the study is private.
+
+        Returns (classes, d) for the weights and (classes,) for the bias.
         """
         weight, bias = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
         offset = self.bias - self.weight @ self.mean
@@ -113,7 +117,7 @@ class LinearTraining(Learner):
             residual[torch.arange(len(part), device=self.device), self.labels[part]] -= 1
             if self.study.private:
                 norms = residual.norm(dim=1) * (1 + dp_sgd.ROUNDING) * self.lengths[part]
-                # what is no number counts nothing
+                # a NaN contributes nothing
                 residual = (
                     residual * dp_sgd.clip_factors(norms, self.max_grad_norm)[:, None]
                 ).nan_to_num(nan=0.0)
@@ -122,13 +126,13 @@ class LinearTraining(Learner):
         return weight - bias[:, None] * self.mean, bias
 
     def learn(self, rows: torch.Tensor) -> None:
-        """Set the gradients: noised once a step, over the expected batch size."""
+        """Set the gradients: the noised sum divided by the expected batch size."""
         self.release(self.gradient(rows))
 
     def release(self, totals: tuple[torch.Tensor, ...]) -> None:
         """Clipped sums (classes, d) and (classes,) → .grad.
 
-        Float64 noise by engine.privacy.noise, rounded once.
+        The noise is float64, by engine.privacy.noise, and the result is rounded once.
         """
         for parameter, total in zip(self.parameters, totals):
             if self.study.private:
@@ -136,28 +140,26 @@ class LinearTraining(Learner):
             parameter.grad = (total / self.study.batch_size).to(parameter.dtype)
 
     def logits_of(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, d) → (n, classes)."""
+        """Logits of feature rows, (n, d) → (n, classes)."""
         weight, bias = self.released()
         offset = bias - weight @ self.mean
         return torch.cat([(weight @ x.T).T + offset for x in self._parts(rows)])
 
     def test_logits(self) -> torch.Tensor:
-        """(m, classes) of all test pictures."""
+        """Logits of all test images, (m, classes)."""
         return self.logits_of(self.test_rows)
 
     def shown_logits(self) -> torch.Tensor:
-        """(shown, classes) of the training pictures that accuracy is measured on."""
+        """Logits of the training images that accuracy is measured on, (shown, classes)."""
         return self.logits_of(self.rows[: self.shown])
 
     def weights(self) -> np.ndarray:
-        """All that is published of the finished model, (classes·d + classes + d,): W, b and the
-        mean.
-        """
+        """All that is published of the model: W, b and the mean, (classes·d + classes + d,)."""
         return torch.cat([*(p.flatten() for p in self.released()), self.mean]).cpu().numpy()
 
 
 def logits(weights: np.ndarray, rows: np.ndarray, device: torch.device) -> torch.Tensor:
-    """(n, d) features and `LinearTraining.weights` → (n, classes)."""
+    """Logits of features (n, d) under `LinearTraining.weights`, (n, classes)."""
     d, found = rows.shape[1], torch.from_numpy(weights).to(device)
     classes = (len(found) - d) // (d + 1)
     weight, bias, mean = found.split([classes * d, classes, d])
@@ -171,13 +173,12 @@ def logits(weights: np.ndarray, rows: np.ndarray, device: torch.device) -> torch
 
 
 class LinearShadows(Learner):
-    """Many linear models that are trained as one is, each on its own share of the same rows, in one
-    pass: a batch is read once for all.
+    """Many linear models, each trained on its own subset of the same rows, in one pass.
 
-    rows (n, d) float16, labels (n,), members (n, k) bool. Drawing one Poisson batch of all rows and
-    leaving out what is no member gives each model a Poisson batch of its own members at the same
-    rate. Models share draws, as no models of a private sweep may: whoever compares them must mind
-    that.
+    A batch is read once for all models. rows (n, d) float16, labels (n,), members (n, k) bool.
+    Drawing one Poisson batch of all rows and leaving out non-members gives each model a Poisson
+    batch of its own members at the same sample rate. The models share draws, which models of a
+    private sweep must not do; comparisons between them must take this into account.
     """
 
     def __init__(
@@ -209,9 +210,9 @@ class LinearShadows(Learner):
             yield place, self.rows[place].float()
 
     def _release_means(self) -> None:
-        """means (k, d) as LinearTraining's, and lengths (n, k) of every row less every mean.
+        """Set means (k, d), as LinearTraining's, and lengths (n, k) of every row minus every mean.
 
-        Noise by engine.privacy.noise.
+        The noise comes from engine.privacy.noise.
         """
         total = sum(self.members[place].T @ x for place, x in self._parts())
         if self.study.private and self.plan["noise_multiplier"] > 0:
@@ -223,12 +224,13 @@ class LinearShadows(Learner):
         )
 
     def _offset(self, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """(k, classes): b − W m of each model."""
+        """Offset b − W m of each model, (k, classes)."""
         return bias - (weight.view(self.models, self.classes, -1) @ self.means[:, :, None])[:, :, 0]
 
     def gradient(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Σ over each model's members among the rows of the clipped gradients: (k·classes, d), (k,
-        classes).
+        """Sum the clipped gradients of each model's members among the rows.
+
+        Returns (k·classes, d) and (k, classes).
         """
         weight, bias = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
         offset = self._offset(self.weight, self.bias)
@@ -248,14 +250,14 @@ class LinearShadows(Learner):
         return weight - (bias[:, :, None] * self.means[:, None]).view_as(weight), bias
 
     def learn(self, rows: torch.Tensor) -> None:
-        """Set the gradients, each model's noised by itself, by engine.privacy.noise."""
+        """Set the gradients, each model's with its own noise from engine.privacy.noise."""
         for parameter, total in zip((self.weight, self.bias), self.gradient(rows)):
             if self.study.private:
                 total = self.noise.added_to(total, self.plan["noise_multiplier"] * self.study.clip)
             parameter.grad = (total / self.study.batch_size).to(parameter.dtype)
 
     def logits_of(self, count: int) -> torch.Tensor:
-        """(count, k, classes) of the first rows."""
+        """Logits of the first rows, (count, k, classes)."""
         weight, bias = self.released()
         parts = [(x @ weight.T) for place, x in self._parts() if place.start < count]
         return torch.cat(parts)[:count].view(count, self.models, self.classes) + self._offset(

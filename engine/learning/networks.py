@@ -1,6 +1,6 @@
-"""The networks that studies train.
+"""The network architectures that studies train.
 
-Each is an ordinary module, initialised by its own seed and nothing else.
+Each is an ordinary module, initialized from its own seed and nothing else.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from torch.nn import functional as F
 
 
 def named(logits: torch.Tensor) -> torch.Tensor:
-    """(..., classes) outputs → (...) the class of the largest; -1, no class at all, where one of
-    them is NaN.
+    """The predicted class, (..., classes) outputs → (...); -1, no class, if an output is NaN.
 
-    argmax takes NaN for the largest: a network that diverged would name the first class, and be
-    right as often as that occurs.
+    argmax treats NaN as the largest value: a network that diverged would always predict the first
+    class and be right as often as that class occurs.
     """
     return logits.argmax(-1).masked_fill(logits.isnan().any(-1), -1)
 
@@ -26,15 +25,14 @@ def named(logits: torch.Tensor) -> torch.Tensor:
 def report_cnn(
     channels: int, size: int, classes: int, seed: int, activation: str = "relu", norm: str = "none"
 ) -> nn.Sequential:
-    """The small CNN of the DP-SGD tutorials: (batch, channels, size, size) → (batch, classes)
-    logits.
+    """Small CNN of the DP-SGD tutorials: (batch, channels, size, size) → (batch, classes) logits.
 
     Source: TensorFlow Privacy's mnist_dpsgd_tutorial.py, the same in Opacus' examples/mnist.py;
-    26,010 parameters at (1, 28, 10). The tutorials pool after the ReLU. The maximum commutes with a
-    rising function, so pooling first gives the same outputs and the same gradients, and leaves the
-    ReLU fewer pixels. activation: "relu", or "tanh", whose short gradients lose less to clipping
-    (Papernot et al. 2021). norm: "none", or "group", after each convolution, without weights of its
-    own. Raises ValueError where size < 28.
+    26,010 parameters at (1, 28, 10). The tutorials pool after the ReLU. The maximum commutes with
+    an increasing function, so pooling first gives the same outputs and gradients and leaves fewer
+    pixels for the ReLU. activation: "relu", or "tanh", whose shorter gradients lose less to
+    clipping (Papernot et al. 2021). norm: "none", or "group", after each convolution, without
+    learned weights. Raises ValueError if size < 28.
     """
     if size < 28:
         raise ValueError(
@@ -43,7 +41,8 @@ def report_cnn(
     side = (size + 2 * 3 - 8) // 2 + 1 - 1  # after the first convolution and its pooling
     side = (side - 4) // 2 + 1 - 1  # after the second
     bend = {"relu": nn.ReLU, "tanh": nn.Tanh}[activation]
-    # shapes only: the layers' own initialisation would draw from the global generator
+    # The meta device gives shapes only: the layers' own initialization would draw from the global
+    # generator.
     with torch.device("meta"):
         level = {"none": lambda c: [], "group": lambda c: [nn.GroupNorm(GROUPS, c, affine=False)]}[
             norm
@@ -68,13 +67,12 @@ def report_cnn(
 def keras_cnn(
     kind: str, width: float, channels: int, size: int, classes: int, seed: int
 ) -> nn.Sequential:
-    """Report 1's networks: (batch, channels, size, size) → (batch, classes) logits.
+    """Networks of report 1: (batch, channels, size, size) → (batch, classes) logits.
 
-    Dropout draws from `seed` too.
-
-    kind: "shallow" (its Table 1), "deep" (its Table 2), or "deeper" (ours: Table 2 with two more
-    convolutions of 64 before its batch norm). width: factor on filters and dense units. Kernels 3,
-    no padding, ReLU. Raises ValueError where size < 16.
+    Report 1 is Green, Hodson, Hanoian 2020, "Noised MNIST". kind: "shallow" (its Table 1), "deep"
+    (its Table 2), or "deeper" (ours: Table 2 with two more convolutions of 64 before its batch
+    norm). width: factor on the numbers of filters and dense units. 3 × 3 kernels, no padding, ReLU.
+    Dropout also draws from `seed`. Raises ValueError if size < 16.
     """
     if size < 16:
         raise ValueError(
@@ -123,18 +121,17 @@ def _convolutions(*channels: int, padding: int = 0) -> list[nn.Module]:
     ]
 
 
-RESNETS = {"narrow": (1, 2), "resnet20": (3, 1)}  # blocks a stage, stride of the first convolution
+RESNETS = {"narrow": (1, 2), "resnet20": (3, 1)}  # blocks per stage, stride of first convolution
 GROUPS = 4  # of GroupNorm
 
 
 def resnet(kind: str, norm: str, channels: int, size: int, classes: int, seed: int) -> ResNet:
-    """A residual network for small pictures: (batch, channels, size, size) → (batch, classes)
-    logits.
+    """A residual network for small images: (batch, channels, size, size) → (batch, classes) logits.
 
     kind: "resnet20" (He et al. 2016, section 4.2: three stages of 16, 32, 64 channels, shortcuts
-    without weights), or "narrow" (ours, for CPUs: one block a stage, and the first convolution
-    halves the picture). norm: "batch", "group", or "plain group", which has no weights of its own,
-    so that DP-SGD needs no rule for it. Raises ValueError where size < 16.
+    without weights), or "narrow" (ours, for CPUs: one block per stage, and the first convolution
+    halves the image). norm: "batch", "group", or "plain group", which has no learned weights and
+    thus needs no DP-SGD rule. Raises ValueError if size < 16.
     """
     if size < 16:
         raise ValueError(f"resnet needs pictures of at least 16 x 16 pixels, not {size} x {size}")
@@ -149,8 +146,9 @@ def resnet(kind: str, norm: str, channels: int, size: int, classes: int, seed: i
 
 
 class ResNet(nn.Module):
-    """`resnet` without its weights' initialisation. `features` gives what its last layer sees,
-    (batch, 64).
+    """The architecture of `resnet`, without initialization of its weights.
+
+    `features` returns the input of its last layer, (batch, 64).
     """
 
     def __init__(
@@ -180,8 +178,9 @@ class ResNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3 × 3 convolutions beside a shortcut; where the channels double, the shortcut skips
-    pixels and pads with zeros (option A).
+    """A residual block of two 3 × 3 convolutions.
+
+    Where the channels double, the shortcut subsamples pixels and pads with zeros (option A).
     """
 
     def __init__(self, inputs: int, outputs: int, norm: Callable[[int], nn.Module]):
@@ -206,17 +205,18 @@ class Block(nn.Module):
 def dcgan(
     width: int, judge_width: int, channels: int, size: int, latent: int, logits: int, seed: int
 ) -> tuple[nn.Sequential, nn.Sequential]:
-    """Generator (batch, latent) → (batch, channels, size, size) in [−1, 1], and discriminator back
-    to (batch, logits). size: 32 or 64.
+    """A DCGAN (Radford et al. 2016): its generator and its discriminator.
 
-    width and judge_width: channels of generator and discriminator where they have fewest. Radford
-    et al. 2016 with group norm in place of batch norm, which mixes the examples of a batch and so
-    cannot be had with privacy; the discriminator's has no weights, so that DP-SGD needs no rule for
-    it. Weights are drawn from N(0, 0.02²), as there. Raises ValueError for another size.
+    Generator (batch, latent) → (batch, channels, size, size) in [−1, 1]; discriminator back to
+    (batch, logits). size: 32 or 64. width and judge_width: the smallest number of channels of the
+    generator and of the discriminator. Group norm replaces the paper's batch norm, which mixes the
+    examples of a batch and so rules out privacy; the discriminator's has no learned weights and
+    thus needs no DP-SGD rule. Weights are drawn from N(0, 0.02²), as in the paper. Raises
+    ValueError for another size.
     """
     if size not in (32, 64):
         raise ValueError(f"dcgan makes pictures of 32 or 64 pixels, not {size}")
-    # from the picture inwards: 32 has three, 64 four
+    # from the image inwards: three stages for size 32, four for 64
     stages, judged = (
         [w * 2**i for i in range(size.bit_length() - 3)] for w in (width, judge_width)
     )
@@ -262,7 +262,7 @@ def dcgan(
 
 
 def _normal(network: nn.Module, generator: torch.Generator) -> nn.Module:
-    """Weights from N(0, 0.02²), biases 0, norms 1 and 0."""
+    """Initialize weights from N(0, 0.02²), biases to 0, and norms to scale 1 and shift 0."""
     for layer in network.modules():
         if isinstance(layer, nn.GroupNorm):
             layer.reset_parameters()
@@ -274,8 +274,9 @@ def _normal(network: nn.Module, generator: torch.Generator) -> nn.Module:
 
 
 class Dropout(nn.Module):
-    """Dropout (Srivastava et al. 2014) with draws of its own: nn.Dropout takes them from the
-    generator of all the process.
+    """Dropout (Srivastava et al. 2014) with its own generator.
+
+    nn.Dropout draws from the global generator of the process.
     """
 
     def __init__(self, p: float, generator: torch.Generator):
@@ -292,12 +293,12 @@ class Dropout(nn.Module):
 
 
 def initialised(network: nn.Module, seed: int) -> nn.Module:
-    """Fill every parameter in place with PyTorch's default: convolutions and linear layers uniform
-    in ±1/√fan_in, norms 1 and 0.
+    """Fill every parameter in place as PyTorch does by default.
 
-    The draws come from a CPU generator of their own: a seed gives one network, on every device, in
-    any order of calls. Raises TypeError for a layer of another kind, which would stay as it is in
-    memory.
+    Convolutions and linear layers are uniform in ±1/√fan_in, norms have scale 1 and shift 0. The
+    draws come from a separate CPU generator: a seed gives the same network on every device, in any
+    order of calls. Raises TypeError for a layer of another kind, which would otherwise remain
+    uninitialized memory.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in network.modules():

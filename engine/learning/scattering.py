@@ -1,14 +1,14 @@
-"""Scattering features of pictures: two layers of fixed wavelets, with nothing learned. torch.
+"""Scattering features of images: two layers of fixed wavelets, with nothing learned. torch.
 
-Bruna and Mallat 2013, "Invariant scattering convolution networks". With ψ_j,θ a wavelet at scale
-2^j and angle θ, φ a blur, and ↓ taking every so-maniest pixel, a picture x gives, at J = 2 scales
-and L = 8 angles,
+Bruna and Mallat 2013, "Invariant scattering convolution networks". Let ψ_j,θ be a wavelet at scale
+2^j and angle θ, φ a blur, and ↓k subsampling by k. At J = 2 scales and L = 8 angles, an image x
+gives
 
     order 0: φ_J ⋆ x ↓4     order 1: φ ⋆ |ψ_j,θ ⋆ x| ↓4     order 2: φ ⋆ |ψ_1,θ' ⋆ |ψ_0,θ ⋆ x|| ↓4
 
-that is 1 + 2·8 + 8·8 = 81 small pictures a channel. The moduli |ψ_0,θ ⋆ x| are blurred and
-decimated *before* the second wavelet, which then sees half as many pixels a side and can use the
-small kernel of the first scale: all is strided convolutions.
+that is, 1 + 2·8 + 8·8 = 81 small maps per channel. The moduli |ψ_0,θ ⋆ x| are blurred and
+subsampled *before* the second wavelet, which then sees half as many pixels per side and can use the
+small kernel of the first scale: everything is a strided convolution.
 """
 
 from __future__ import annotations
@@ -20,22 +20,20 @@ from torch import nn
 from torch.nn import functional as F
 
 ANGLES = 8  # L
-MAPS = 1 + 2 * ANGLES + ANGLES**2  # 81 small pictures a channel
+MAPS = 1 + 2 * ANGLES + ANGLES**2  # 81 small maps per channel
 DECIMATION = 4  # 2^J
-# A wavelet's centre frequency, its width and its slant at the first scale: those of Bruna and
-# Mallat's code, 3π/4, 0.8 and 4/L.
+# A wavelet's center frequency, width and slant at the first scale, as in Bruna and Mallat's code:
+# 3π/4, 0.8 and 4/L.
 FREQUENCY, WIDTH, SLANT = 3 * math.pi / 4, 0.8, 4 / ANGLES
 
 
 class Scattering(nn.Module):
-    """(n, channels, h, w) float → (n, channels·81, ⌈h/4⌉, ⌈w/4⌉) float, not negative but for order
-    0's rounding.
+    """(n, channels, h, w) float → (n, channels·81, ⌈h/4⌉, ⌈w/4⌉) float.
 
-    Channels are transformed one by one and lie beside each other, each with its 81 maps: order 0,
-    order 1 at both scales, order
-    2. Outside its frame a picture is 0. Nothing is drawn at random and nothing is learned. Raises
-    ValueError below 8 x 8 pixels.
-
+    The output is non-negative, except for rounding in order 0. Channels are transformed one by one
+    and concatenated, each with its 81 maps: order 0, order 1 at both scales, order 2. Outside its
+    frame an image is 0. Nothing is random and nothing is learned. Raises ValueError below 8 x 8
+    pixels.
     """
 
     def __init__(self):
@@ -60,8 +58,9 @@ class Scattering(nn.Module):
 
 
 def modulus(x: torch.Tensor, kernels: torch.Tensor, stride: int) -> torch.Tensor:
-    """(n, 1, h, w) ⋆ complex kernels (2·L, 1, k, k: real parts, then imaginary) → absolute values
-    (n, L, h/stride, w/stride).
+    """Absolute values of complex convolutions, (n, 1, h, w) → (n, L, h/stride, w/stride).
+
+    kernels: (2·L, 1, k, k), first the real parts, then the imaginary parts.
     """
     real, imaginary = F.conv2d(x, kernels, stride=stride, padding=kernels.shape[-1] // 2).chunk(
         2, 1
@@ -70,19 +69,19 @@ def modulus(x: torch.Tensor, kernels: torch.Tensor, stride: int) -> torch.Tensor
 
 
 def blurred(x: torch.Tensor, sigma: float, stride: int) -> torch.Tensor:
-    """(..., h, w) → (..., ⌈h/stride⌉, ⌈w/stride⌉): each map blurred by a Gaussian of σ pixels, then
-    every so-maniest pixel kept.
+    """Blur each map with a Gaussian of σ pixels, then keep every stride-th pixel.
 
-    A strided convolution along each side in turn, as products with two small matrices: twice as
-    fast as conv2d with one channel.
+    (..., h, w) → (..., ⌈h/stride⌉, ⌈w/stride⌉). This is a strided convolution along each axis in
+    turn, computed as products with two small matrices: twice as fast as conv2d with one channel.
     """
     rows, columns = (strided_blur(side, sigma, stride).to(x.device) for side in x.shape[-2:])
     return ((x @ columns.T).transpose(-1, -2) @ rows.T).transpose(-1, -2)
 
 
 def strided_blur(side: int, sigma: float, stride: int) -> torch.Tensor:
-    """(⌈side/stride⌉, side) float32: weights of a Gaussian cut off at three σ; each row sums to 1
-    but at the frame, outside of which is 0.
+    """Weights of a Gaussian cut off at three σ, (⌈side/stride⌉, side) float32.
+
+    Each row sums to 1, except near the frame, outside of which the image is 0.
     """
     places, reach = torch.arange(side, dtype=torch.float64), math.ceil(3 * sigma)
     distance = places[::stride, None] - places
@@ -96,11 +95,10 @@ def strided_blur(side: int, sigma: float, stride: int) -> torch.Tensor:
 
 
 def wavelets(scale: int) -> torch.Tensor:
-    """Morlet wavelets at scale 2^j: (2·L, 1, k, k) float32, the real parts of all angles, then
-    their imaginary parts.
+    """Morlet wavelets at scale 2^j, (2·L, 1, k, k) float32: real parts, then imaginary parts.
 
-    A plane wave under a slanted Gaussian, less as much of the Gaussian as makes the sum zero: a
-    flat picture gives 0.
+    A wavelet is a plane wave under a slanted Gaussian, minus the multiple of the Gaussian that
+    makes the sum zero: a constant image gives 0.
     """
     size = 6 * 2**scale + 1
     turned = [_morlet(math.pi * k / ANGLES, scale, size) for k in range(ANGLES)]
@@ -110,7 +108,7 @@ def wavelets(scale: int) -> torch.Tensor:
 
 
 def _morlet(angle: float, scale: int, size: int) -> torch.Tensor:
-    """(size, size) complex128."""
+    """One Morlet wavelet, (size, size) complex128."""
     y, x = _offsets(size)
     along, across = (
         x * math.cos(angle) + y * math.sin(angle),

@@ -1,14 +1,16 @@
-"""Several trainings in one step: every tensor has a leading member dimension, and on a GPU the step
-is a CUDA graph. torch.
+"""Train several models in lockstep: every tensor has a leading member dimension. torch.
 
-A step of one small network is a hundred small operations, and a GPU spends its time waiting for the
-next. Here the members of a sweep step together, and what they do is recorded once and replayed:
-batches padded to one size by rows that count nothing, clip norm, noise and learning rate as
-tensors, so that nothing is recorded anew when they change. What has no fixed size, the coin flips
-of Poisson sampling, is drawn some steps ahead: each member's from its own generator, as is its
-noise. A batch larger than its room comes in several parts, whose clipped sums are added before
-noise is added once. Source of the padding: Chua et al. 2024, "Scalable DP-SGD: Shuffling vs.
-Poisson Subsampling" (theirs cuts an overflow off and pays in δ; ours does not).
+On a GPU, a step is a CUDA graph. A step of one small network consists of a hundred small
+operations, and a GPU spends its time waiting for the next one. Here the members of a sweep step
+together, and their operations are recorded once and replayed. To make one recording serve all
+steps, batches are padded to one size by rows of weight 0, and clip norm, noise and learning rate
+are tensors.
+
+What has no fixed size, the coin flips of Poisson sampling, is drawn some steps ahead, for each
+member from its own generator, and so is its noise. A batch larger than `room` is processed in
+several parts, whose clipped sums are added before noise is added once. Source of the padding: Chua
+et al. 2024, "Scalable DP-SGD: Shuffling vs. Poisson Subsampling" (theirs truncates an oversized
+batch and pays in δ; ours does not).
 """
 
 from __future__ import annotations
@@ -27,19 +29,20 @@ from engine.learning import dp_sgd, vmapped
 from engine.learning.linear import LinearTraining
 from engine.learning.trainer import SHIFT, Learner, Training, scaled, shifted, shifts
 
-MOST = 8  # trainings that take their steps together
-# coin flips of a member, or noised numbers of MOST members, that are drawn at once
+MOST = 8  # members that step together
+# drawn at once: coin flips of one member, or noise values of MOST members
 AHEAD = 8_000_000
-SPARE = 4.0  # standard deviations of the batch size above its mean that find room
-# of all members together in one part, so that it fits on a small GPU; more come in several parts
+SPARE = 4.0  # room for a batch: standard deviations of the batch size above its mean
+# rows of all members together in one part, which must fit on a small GPU; more come in several
+# parts
 MOST_ROWS = 1 << 15
 BETAS, ADAM_LEAST, ADAGRAD_LEAST = (0.9, 0.999), 1e-8, 1e-10  # as torch.optim
 
 
 class Group:
-    """A barrier: learners that join it step together, when the last of `size` has asked.
+    """A barrier: learners that join it step together, once the last of `size` has asked.
 
-    One that ends earlier leaves.
+    A learner that ends earlier leaves the group.
     """
 
     def __init__(self, size: int = 1):
@@ -48,7 +51,7 @@ class Group:
         self.stacked: Stacked | None = None
 
     def join(self, learner: Learner) -> None:
-        """Take part from the next step on; all who will must have joined by then."""
+        """Take part from the next step on; all members must join before the first step."""
         if self.stacked:
             raise RuntimeError("this group has begun to train")
         if self.learners:
@@ -62,10 +65,10 @@ class Group:
         learner.group = self
 
     def step(self) -> None:
-        """One member asks for its next step.
+        """Ask for the next step on behalf of one member.
 
-        It is taken when all have asked: until then the member must wait, and its parameters are
-        those of the step before.
+        The step is taken when all have asked: until then the member must wait, and its parameters
+        are those of the step before. Raises RuntimeError if a step of the group has failed.
         """
         if self.broken:
             raise RuntimeError(
@@ -77,16 +80,16 @@ class Group:
             raise self.broken
 
     def leave(self) -> None:
-        """One of those that were expected will not ask again.
+        """Remove one expected member, which will not ask again.
 
-        What fails now is told to those that have asked.
+        An error in the step that this triggers is raised for those that have asked.
         """
         self.size -= 1
         if not self.broken:
             self._step_if_all()
 
     def end(self) -> None:
-        """Let go of what the device holds for the steps; the learners keep their parameters."""
+        """Free the device memory used for the steps; the learners keep their parameters."""
         for learner in self.learners:
             learner.group = None
         self.learners, self.stacked = [], None
@@ -97,7 +100,7 @@ class Group:
             try:
                 self.stacked = self.stacked or Stacked(self.learners)
                 self.stacked.step()
-            # told to every member, for none may go on as if the step had been taken
+            # raised for every member: none may go on as if the step had been taken
             except Exception as error:
                 self.broken = error
 
@@ -112,11 +115,11 @@ def _common(learner: Learner) -> tuple:
 
 
 class Stacked:
-    """The parameters of several learners as one tensor (members, parameters), which the learners
-    see as their own, and the step of all of them.
+    """The parameters of several learners as one tensor (members, parameters), and their joint step.
 
-    The learners are alike but for their draws, privacy, clip norm, noise multiplier, learning rate,
-    momentum, averaging and seed. room: rows that a part of a batch holds.
+    The learners see views of this tensor as their own parameters. They may differ only in draws,
+    privacy, clip norm, noise multiplier, learning rate, momentum, averaging and seed. room: rows
+    that one part of a batch holds.
     """
 
     def __init__(self, learners: list[Learner], room: int | None = None):
@@ -158,8 +161,8 @@ class Stacked:
             [torch.cat([p.detach().flatten() for p in learner.parameters]) for learner in learners]
         )
         self.total, self.mean = (torch.zeros_like(self.weights) for _ in range(2))
-        self.noise = torch.zeros_like(self.weights, dtype=torch.float64)  # of the next release
-        # what the optimizer remembers
+        self.noise = torch.zeros_like(self.weights, dtype=torch.float64)  # for the next release
+        # optimizer state
         self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
         self.count = torch.zeros((), device=self.device)  # steps so far
         self.state = [self.weights, self.total, self.mean, self.first, self.second, self.count]
@@ -172,8 +175,8 @@ class Stacked:
             min(self.n, math.ceil(self.n * rate + SPARE * math.sqrt(self.n * rate * (1 - rate)))),
         )
         self.room = room or max(1, min(-(-largest // 16) * 16, MOST_ROWS // (k * self.copies)))
-        # As many for one member as for MOST: a stream that is cut into calls otherwise is another
-        # stream, half of it the same numbers elsewhere.
+        # The same for one member as for MOST: a stream that is split into calls differently is
+        # another stream, in which half of the numbers recur in other places.
         self.ahead = max(
             1, AHEAD // max(self.n, MOST * self.weights.shape[1], MOST * largest * self.copies)
         )
@@ -186,7 +189,7 @@ class Stacked:
             self._record()
 
     def _views(self, row: Tensor) -> list[Tensor]:
-        """(parameters,) → the parts of one learner's parameters, in their shapes."""
+        """(parameters,) → one learner's parameters, in their shapes."""
         parameters = self.learners[0].parameters
         return [
             part.view(p.shape)
@@ -194,7 +197,7 @@ class Stacked:
         ]
 
     def step(self) -> None:
-        """One Poisson batch and one step of every member."""
+        """Draw one Poisson batch and take one step for every member."""
         if self.at == len(self.parts):
             self._draw()
         for part in range(self.parts[self.at]):
@@ -215,25 +218,26 @@ class Stacked:
                 learner.averaged = self._views(row)
 
     def accumulate(self) -> None:
-        """Add the clipped gradients of the rows that count to the total."""
+        """Add the clipped gradients of the counted rows to the total."""
         self.graphs[0].replay() if self.graphs else self._accumulate()
 
     def release(self) -> None:
-        """Noise the total once, step along it, and forget it."""
+        """Add noise to the total once, step along it, and reset it."""
         self.graphs[1].replay() if self.graphs else self._release()
 
-    # --- what is drawn ahead ----------------------------------------------------------------------
+    # --- drawn ahead ------------------------------------------------------------------------------
 
     def _draw(self) -> None:
-        """Batches and noise of the next steps: the only place where the host waits for the device,
-        to learn how large the batches are.
+        """Draw the batches and the noise of the next steps.
+
+        Only here does the host wait for the device, to learn the batch sizes.
         """
         k, ahead = (
             len(self.learners),
             max(1, min(self.ahead, self.learners[0].plan["steps"] - self.learners[0].steps)),
         )
         found = [self._batches(learner, ahead) for learner in self.learners]
-        # (ahead,), of the member with most
+        # (ahead,), of the member with the largest batch
         sizes = torch.stack([sizes for *_, sizes in found]).amax(0)
         self.parts = (-(-sizes // self.room)).tolist()
         width = max(1, *self.parts) * self.room
@@ -254,14 +258,15 @@ class Stacked:
                     .to(torch.int8)
                 )
         drawn = [learner.noise.tensor(ahead, self.weights.shape[1]) for learner in self.learners]
-        self.drawn_noise = torch.stack(drawn, 1).mul_(
-            self.scale
-        )  # float64, by engine.privacy.noise
+        # float64, by engine.privacy.noise
+        self.drawn_noise = torch.stack(drawn, 1).mul_(self.scale)
         self.at = 0
 
     def _batches(self, learner: Learner, steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Poisson batches of so many steps: of each row that joined its step, its place in the
-        batch and its number; and the batches' sizes (steps,).
+        """Draw the Poisson batches of a number of steps.
+
+        Returns, for each row that joined a step: its step, its place in the batch and its index;
+        and the sizes of the batches (steps,).
         """
         joins = learner.sampling.joins(learner.plan["sample_rate"], steps, learner.count)
         step, row = joins.nonzero(as_tuple=True)
@@ -274,7 +279,7 @@ class Stacked:
             sizes,
         )
 
-    # --- the step: a fixed program, whatever was drawn, in which the host neither asks nor tells the device anything
+    # --- the step: a fixed sequence of operations without synchronization of host and device ------
 
     @torch.no_grad()
     def _accumulate(self) -> None:
@@ -298,10 +303,10 @@ class Stacked:
         self.weights.sub_(self.first.mul_(self.momentum).add_(gradient) * self.rate)
 
     def _adam(self, gradient: Tensor) -> None:
-        """Kingma and Ba 2015, algorithm 1, with ε outside the corrected root, as torch's."""
+        """Kingma and Ba 2015, algorithm 1, with ε outside the corrected root, as in torch."""
         self.first.lerp_(gradient, 1 - BETAS[0])
         self.second.mul_(BETAS[1]).add_(gradient.square() * (1 - BETAS[1]))
-        # 1 − β^count: what is missing while the means are young
+        # 1 − β^count: bias correction while the running means are young
         first, second = (-torch.expm1(self.count * math.log(beta)) for beta in BETAS)
         self.weights.sub_(
             self.first / first * self.rate / ((self.second / second).sqrt() + ADAM_LEAST)
@@ -315,11 +320,11 @@ class Stacked:
     # --- recording --------------------------------------------------------------------------------
 
     def _record(self) -> None:
-        """Record adding up and releasing as CUDA graphs.
+        """Record accumulation and release as CUDA graphs.
 
-        Where that fails, they go on operation by operation.
+        If that fails, they continue to run operation by operation.
         """
-        gc.collect()  # what an earlier training holds of the device
+        gc.collect()  # frees device memory that an earlier training still holds
         kept, stream = [tensor.clone() for tensor in self.state], torch.cuda.current_stream()
         try:
             self.graphs = [_graph(self._accumulate), _graph(self._release)]
@@ -328,15 +333,17 @@ class Stacked:
                 "the step could not be recorded as a CUDA graph: it is computed operation by"
                 " operation, which takes longer"
             )
-            torch.cuda.set_stream(stream)  # a recording that fails does not leave its own
+            torch.cuda.set_stream(stream)  # a failed recording leaves its own stream set
         torch.cuda.synchronize()
-        for tensor, before in zip(self.state, kept):  # warming up has stepped
+        for tensor, before in zip(self.state, kept):  # the warm-up has changed the state
             tensor.copy_(before)
 
 
 def _graph(work: Callable[[], None]) -> torch.cuda.CUDAGraph:
-    """`work` as a graph, after it has run a few times on a side stream, as libraries want it that
-    allocate at their first call.
+    """Capture `work` as a CUDA graph.
+
+    It first runs a few times on a side stream, because some libraries allocate memory at their
+    first call.
     """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -350,22 +357,24 @@ def _graph(work: Callable[[], None]) -> torch.cuda.CUDAGraph:
     return graph
 
 
-# --- what the rows of each member ask for, by what learns -----------------------------------------
+# --- per-example gradients of each member, by kind of learner -------------------------------------
 
 
 class Pulls(Protocol):
-    """How far each row would pull each member."""
+    """The per-example gradients of the rows, for each member."""
 
     def __call__(
         self, weights: Tensor, rows: Tensor, moves: Tensor
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """weights (k, parameters), rows (k, b) → norms (k, b) of each row's gradient; and what
-        gives, of factors (k, b), Σ_b factors · gradient, (k, parameters).
+        """Compute the norm of each row's gradient, and a function that sums weighted gradients.
+
+        weights (k, parameters), rows (k, b) → norms (k, b); and a function from factors (k, b) to
+        Σ_b factors · gradient, (k, parameters).
         """
 
 
 class OfPictures:
-    """Of a network of layers with a rule in engine.learning.vmapped.
+    """Per-example gradients of a network of layers with a rule in engine.learning.vmapped.
 
     With copies, a row's gradient is the mean over its shifted copies.
     """
@@ -424,7 +433,7 @@ class OfPictures:
 
 
 class OfRows:
-    """Of softmax regression on features, in closed form, as LinearTraining."""
+    """Per-example gradients of softmax regression in closed form, as in LinearTraining."""
 
     def __init__(self, learners: list[LinearTraining]):
         one = learners[0]

@@ -1,5 +1,6 @@
-"""Ordinary and private training of residual networks: the teacher of page Synthesis, and the
-students of its pictures. torch.
+"""Non-private and private training of residual networks. torch.
+
+Used for the teacher of page Synthesis and the students of its images.
 """
 
 from __future__ import annotations
@@ -21,39 +22,44 @@ from engine.learning.networks import named
 from engine.learning.trainer import EVALUATE, LATEST, OPTIMIZERS, median_loss
 from engine.privacy.noise import Coins, GaussianNoise
 
-BLACK = -1.0  # as Scale() shows it
-WARM_UP = 0.2  # share of the steps in which the learning rate rises
+BLACK = -1.0  # as Scale() maps it
+WARM_UP = 0.2  # fraction of the steps in which the learning rate rises
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network learns. Rates rise for a fifth of the steps and fall to 0 along a cosine."""
+    """How a network is trained.
+
+    The learning rate rises for a fifth of the steps and falls to 0 along a cosine.
+    """
 
     epochs: int
     batch_size: int
     learning_rate: float
     optimizer: str = "adam"  # or "sgd": Nesterov momentum 0.9
     weight_decay: float = 0.0
-    # most noise on a picture, each gets a share of it, in units of half the range of pixels
+    # largest standard deviation of the noise on an image, in units of half the pixel range; each
+    # image draws a fraction of it
     pixel_noise: float = 0.0
-    shift: int = 0  # pixels, each way
+    shift: int = 0  # pixels in each direction
     flip: bool = False
     mixup: float = 0.0  # α of the Beta distribution; 0: none
-    temperature: float = 1.0  # of soft labels
-    soft_share: float = 0.0  # of the loss; the rest is for the hard labels
+    temperature: float = 1.0  # of the soft labels
+    soft_share: float = 0.0  # weight of the soft labels in the loss; the rest goes to hard labels
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Pixels in [0, 1] → what a network sees: less `mean`, over `std`, a number for each channel or
-    one for all.
+    """Maps pixels in [0, 1] to network inputs: (pixel − mean) / std.
+
+    mean and std hold one number per channel, or one for all channels.
     """
 
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.5,)
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) in [0, 1] → the same, scaled."""
+        """Scale images (n, c, h, w) in [0, 1]."""
         mean, std = (
             torch.tensor(found, device=pixels.device)[:, None, None]
             for found in (self.mean, self.std)
@@ -61,13 +67,14 @@ class Scale:
         return (pixels - mean) / std
 
     def of(self, images: torch.Tensor) -> torch.Tensor:
-        """(n, h, w, c) uint8 → (n, c, h, w) float32, scaled, channels last in memory."""
+        """Scale images (n, h, w, c) uint8 → (n, c, h, w) float32, channels last in memory."""
         return self(images.permute(0, 3, 1, 2).to(torch.float32).div_(255))
 
 
 class Fit:
-    """A network that learns images (n, h, w, c) uint8 with labels (n,) and, where given, a
-    teacher's logits (n, classes).
+    """Trains a network on images (n, h, w, c) uint8 with labels (n,).
+
+    logits: a teacher's, (n, classes), for soft labels.
     """
 
     def __init__(
@@ -87,7 +94,7 @@ class Fit:
         )
         self.images, self.labels, self.logits = images, labels, logits
         self.size = min(recipe.batch_size, len(images))
-        # an epoch; the rest of the pictures waits for the next
+        # per epoch; the rows left over wait for a later epoch
         self.steps = len(images) // self.size
         self.draws = torch.Generator().manual_seed(derive_seed("fit", seed))
         self.mixing = np.random.default_rng(derive_seed("mixup", seed))
@@ -99,8 +106,8 @@ class Fit:
             network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **more
         )
         total = max(2, self.steps * recipe.epochs) + 1
-        total += WARM_UP * total == 1  # a rise of no step at all is divided by
-        # cycle_momentum off: the schedule changes the rate and nothing else
+        total += WARM_UP * total == 1  # OneCycleLR would divide by a rise of zero steps
+        # cycle_momentum off: the schedule must change only the learning rate
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             recipe.learning_rate,
@@ -108,11 +115,11 @@ class Fit:
             pct_start=WARM_UP,
             cycle_momentum=False,
         )
-        self.loss = 0.0  # mean of the last epoch
-        self.latest: deque[torch.Tensor] = deque(maxlen=LATEST)  # loss of each of the last batches
+        self.loss = 0.0  # mean over the last epoch
+        self.latest: deque[torch.Tensor] = deque(maxlen=LATEST)  # losses of the last batches
 
     def epoch(self) -> Iterator[int]:
-        """One pass over the pictures; yields the steps done in it."""
+        """Run one pass over the images; yields the number of steps done in it."""
         self.network.train()
         rows = torch.randperm(len(self.images), generator=self.draws).to(self.images.device)
         total = torch.zeros((), device=self.images.device)
@@ -136,12 +143,12 @@ class Fit:
 
     @torch.no_grad()
     def divergence(self, remedy: str = cautions.SMALLER) -> list[str]:
-        """A warning where it ended worse than calling all classes equally likely, or none."""
+        """A warning if training ended worse than predicting all classes equally, or none."""
         rows = torch.arange(min(EVALUATE, len(self.images)), device=self.images.device)
         said, labels = outputs(self.network, self.images[rows], self.scale), self.labels[rows]
         right = float((named(said) == labels).double().mean())
         finite = all(bool(p.isfinite().all()) for p in self.network.parameters())
-        # by what it is taught, hard or soft labels
+        # measured on the labels it is trained on, hard or soft
         guessing = float(self.wanted(torch.zeros_like(said), rows))
         learned = cautions.beyond_guessing(right, labels.cpu().numpy())
         return cautions.divergence(
@@ -149,8 +156,9 @@ class Fit:
         )
 
     def wanted(self, outputs: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """The loss of outputs (b, classes) for the labels of rows (b,): hard, soft (Hinton et al.
-        2015), or a mixture.
+        """The loss of outputs (b, classes) for rows (b,).
+
+        The targets are hard labels, soft labels (Hinton et al. 2015), or a mixture.
         """
         share, t = self.recipe.soft_share, self.recipe.temperature
         loss = (1 - share) * F.cross_entropy(outputs, self.labels[rows]) if share < 1 else 0.0
@@ -165,8 +173,10 @@ class Fit:
         return loss
 
     def changed(self, x: torch.Tensor) -> tuple[torch.Tensor, float, torch.Tensor | None]:
-        """(b, c, h, w) → noised, shifted, flipped and mixed; the weight of each picture's own
-        label, and which other it was mixed with.
+        """Augment x (b, c, h, w) with noise, shifts, flips and mixup.
+
+        Returns the images, the weight of each image's own label, and the index of the image that it
+        was mixed with (None without mixup).
         """
         recipe, b = self.recipe, len(x)
         if recipe.pixel_noise:
@@ -188,8 +198,9 @@ class Fit:
 
 
 class PrivateFit:
-    """The same under DP-SGD: Poisson batches, each picture's gradient clipped, noise added
-    (engine.privacy.noise); plain SGD, since steps are few.
+    """Trains a network under DP-SGD: Poisson sampling, clipped per-example gradients, and noise.
+
+    The noise comes from engine.privacy.noise. The optimizer is plain SGD, since steps are few.
     """
 
     def __init__(
@@ -215,7 +226,7 @@ class PrivateFit:
         )
 
     def epoch(self) -> Iterator[int]:
-        """As many Poisson batches as show each picture once on average; yields the steps done."""
+        """Take as many Poisson batches as use each image once on average; yields steps done."""
         self.network.train()
         for step in range(1, self.steps + 1):
             rows = dp_sgd.poisson_batch(len(self.images), self.rate, self.sampling)
@@ -225,8 +236,9 @@ class PrivateFit:
 
 
 def shifted(x: torch.Tensor, most: int, draws: torch.Generator) -> torch.Tensor:
-    """(b, c, h, w) → all moved by the same whole number of pixels up to `most` each way; black
-    fills what comes free.
+    """Shift all images (b, c, h, w) by the same number of pixels, up to `most` in each direction.
+
+    Pixels that become free are black.
     """
     dx, dy = torch.randint(0, 2 * most + 1, (2,), generator=draws).tolist()
     return F.pad(x, (most,) * 4, value=BLACK)[:, :, dy : dy + x.shape[2], dx : dx + x.shape[3]]
@@ -236,8 +248,9 @@ def shifted(x: torch.Tensor, most: int, draws: torch.Generator) -> torch.Tensor:
 def outputs(
     network: nn.Module, images: torch.Tensor, scale: Scale = Scale(), features: bool = False
 ) -> torch.Tensor:
-    """(n, h, w, c) uint8 → the logits (n, classes), or the features before the last layer (n, 64),
-    with nothing learned.
+    """Logits (n, classes) of images (n, h, w, c) uint8, or features (n, 64), in eval mode.
+
+    Features are the input of the last layer.
     """
     network.eval()
     of = network.features if features else network

@@ -1,5 +1,8 @@
-"""Training: one network on one device, the pictures as one uint8 tensor there, batches as indices
-into it.
+"""Training of one network on one device.
+
+The images are one uint8 tensor on the device, and batches are indices into it. `Learner` is the
+part common to all DP studies, `Training` trains a CNN under DP-SGD or without privacy, and
+`Supervised` trains the networks of report 1 (Green, Hodson, Hanoian 2020).
 """
 
 from __future__ import annotations
@@ -18,25 +21,27 @@ from engine.evaluation import cautions
 from engine.learning import dp_sgd, networks
 from engine.privacy.noise import Coins, GaussianNoise
 
-EVALUATE = 2000  # pictures a forward pass when nothing is learned
-SHOWN_ROWS = 10_000  # training accuracy is measured on at most so many training pictures
-ANSWERS = 40  # test pictures that are shown with the network's answers while it learns
-SHIFT = 2  # pixels, of augmented copies
-LATEST = 10  # batches, whose median loss is that at the end of a training
+EVALUATE = 2000  # images per forward pass during evaluation
+SHOWN_ROWS = 10_000  # training accuracy is measured on at most this many training images
+ANSWERS = 40  # test images shown with the network's predictions during training
+SHIFT = 2  # pixels, for augmented copies
+LATEST = 10  # batches; their median loss counts as the final loss of a training
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
 
 
 def scaled(images: torch.Tensor) -> torch.Tensor:
     """(n, h, w, c) uint8 → (n, c, h, w) float32 in [-1, 1].
 
-    Fixed numbers: the data's own mean and spread would leak.
+    The scale is fixed: the data's own mean and spread would leak.
     """
     return images.permute(0, 3, 1, 2).to(torch.float32).mul_(2 / 255).sub_(1)
 
 
 def shifts(count: int, copies: int, generator: torch.Generator) -> torch.Tensor:
-    """(2, count, copies) moves down and right of each picture's copies on a canvas with SHIFT
-    pixels of black around it; the first copy is the picture itself.
+    """Random shifts (2, count, copies), down and right, for each image's copies.
+
+    They refer to a canvas with SHIFT black pixels around the image; the first copy is the image
+    itself.
     """
     moves = torch.randint(
         0, 2 * SHIFT + 1, (2, count, copies), generator=generator, device=generator.device
@@ -46,8 +51,9 @@ def shifts(count: int, copies: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def shifted(images: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
-    """(b, h, w, c) and moves (2, b, copies) → (b·copies, h, w, c): each picture's copies in a row,
-    shifted by up to two pixels each way.
+    """Make shifted copies of images (b, h, w, c) by moves (2, b, copies) → (b·copies, h, w, c).
+
+    Each image's copies follow each other, shifted by up to two pixels in each direction.
     """
     (b, h, w, c), copies = images.shape, moves.shape[2]
     padded = F.pad(images, (0, 0, SHIFT, SHIFT, SHIFT, SHIFT))
@@ -61,12 +67,11 @@ def shifted(images: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
 
 
 class Learner:
-    """What a study's training has in common, whatever learns: Poisson batches, one step after the
-    other, what is measured and shown.
+    """The common part of a study's training: Poisson batches, steps, metrics and previews.
 
     A subclass sets the gradients of its parameters in `learn`, with noise from `noise`
-    (engine.privacy.noise), and gives logits. In a `group` (engine/learning/stacked_steps.py) its steps are taken with
-    those of others.
+    (engine.privacy.noise), and computes logits. In a `group` (engine/learning/stacked_steps.py) its
+    steps are taken together with those of other learners.
     """
 
     def __init__(self, study, plan: dict, images, device: torch.device):
@@ -81,11 +86,11 @@ class Learner:
         self.noise = GaussianNoise(study.derive_seed("noise"), device)
         self.fingerprint = images.fingerprint
         self.lost, self.steps, self.averaged, self.group, self.asked = False, 0, None, None, 0
-        self.divergence: list[str] = []  # as a warning, when it was measured last
-        self.among: torch.Tensor | None = None  # rows that it learns from, ascending; None: all
+        self.divergence: list[str] = []  # warnings of the latest measurement
+        self.among: torch.Tensor | None = None  # rows that it trains on, ascending; None: all
 
     def begin(self, parameters: list[torch.Tensor]) -> None:
-        """What is learned, and by which optimizer."""
+        """Set the trained parameters and create their optimizer."""
         self.parameters = parameters
         more = {"momentum": self.study.momentum} if self.study.optimizer == "sgd" else {}
         self.optimizer = OPTIMIZERS[self.study.optimizer](
@@ -93,7 +98,7 @@ class Learner:
         )
 
     def step(self) -> None:
-        """One Poisson batch, one step; in a group, when all of it have asked."""
+        """Take one step on one Poisson batch; in a group, once all its members have asked."""
         if self.group:
             self.asked += 1
             return self.group.step()
@@ -101,28 +106,30 @@ class Learner:
         self.advance()
 
     def share(self, other: Learner) -> None:
-        """Look at the same pictures in memory as another learner of the same data."""
+        """Use the images that another learner of the same data holds in memory."""
         raise NotImplementedError
 
     def draw(self) -> torch.Tensor:
-        """The rows of the next batch."""
+        """Draw the rows of the next batch."""
         rows = dp_sgd.poisson_batch(self.count, self.plan["sample_rate"], self.sampling)
         return rows if self.among is None else self.among[rows]
 
     @property
     def count(self) -> int:
-        """How many pictures it learns from."""
+        """The number of images it trains on."""
         return len(self.labels) if self.among is None else len(self.among)
 
     def advance(self) -> None:
-        """One step along the gradients that `learn` has set."""
+        """Take one step along the gradients that `learn` has set."""
         self.optimizer.step()
         self.steps += 1
         self._average()
 
     def _average(self) -> None:
-        """The mean of the parameters over the last steps, a share of all: post-processing of what
-        was released at every step.
+        """Update the mean of the parameters over the last steps.
+
+        These are a fixed fraction of all steps. Averaging is post-processing of what was released
+        at every step.
         """
         begun = round((1 - self.study.averaging) * self.plan["steps"])
         if self.steps <= begun:
@@ -135,7 +142,7 @@ class Learner:
     def released(self) -> list[torch.Tensor]:
         """The parameters as they would be published now: the last ones, or their mean so far.
 
-        Raises RuntimeError where a step that was asked for was never taken.
+        Raises RuntimeError if a step that was asked for was never taken.
         """
         if self.group and self.steps != self.asked:
             raise RuntimeError(
@@ -145,15 +152,15 @@ class Learner:
         return self.averaged or [p.detach() for p in self.parameters]
 
     def learn(self, rows: torch.Tensor) -> None:
-        """Set every parameter's gradient from these training pictures."""
+        """Set every parameter's gradient from these training images."""
         raise NotImplementedError
 
     def test_logits(self) -> torch.Tensor:
-        """(m, classes) of all test pictures."""
+        """Logits of all test images, (m, classes)."""
         raise NotImplementedError
 
     def shown_logits(self) -> torch.Tensor:
-        """(shown, classes) of the training pictures that accuracy is measured on."""
+        """Logits of the training images that accuracy is measured on, (shown, classes)."""
         raise NotImplementedError
 
     def weights(self) -> np.ndarray:
@@ -162,12 +169,13 @@ class Learner:
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """Accuracy in [0, 1] on test and training pictures and the mean training loss in nats, as
-        of now.
+        """Measure the current accuracy in [0, 1] on test and training images and the training loss.
+
+        The loss is the mean in nats.
         """
         test, train, labels = self.test_logits(), self.shown_logits(), self.labels[: self.shown]
         named = networks.named(test)
-        self.predictions = named.cpu().numpy()  # (m,) as of now
+        self.predictions = named.cpu().numpy()  # (m,), current predictions
         # post-processing of the network
         self.lost = not all(bool(p.isfinite().all()) for p in self.parameters)
         loss, right = (
@@ -186,16 +194,17 @@ class Learner:
         }
 
     def answers(self) -> bytes:
-        """PNG of 40 test pictures, always the same ones, those framed that were named wrongly when
-        it was measured last.
-        """
+        """PNG of 40 fixed test images, framed if misclassified in the latest measurement."""
         return imaging.answers(
             self.test_pictures, self.predictions == self.test_labels.cpu().numpy(), ANSWERS
         )
 
 
 class Training(Learner):
-    """The report's CNN on pictures, as one uint8 tensor on the device."""
+    """Training of a small CNN, the one of report 3 (Boulif and Durand 2021), on images.
+
+    The images are one uint8 tensor on the device.
+    """
 
     def __init__(self, study, plan: dict, images, device: torch.device):
         super().__init__(study, plan, images, device)
@@ -215,7 +224,7 @@ class Training(Learner):
         self.begin(list(self.network.parameters()))
 
     def build(self, images) -> torch.nn.Module:
-        """The network as it is before its first step."""
+        """The network before its first step."""
         h, _, channels = images.train_images.shape[1:]
         return networks.report_cnn(
             channels,
@@ -227,7 +236,7 @@ class Training(Learner):
         )
 
     def share(self, other: Training) -> None:
-        """Look at the same pictures in memory as another learner of the same data."""
+        """Use the images that another learner of the same data holds in memory."""
         self.images, self.test_images, self.labels, self.test_labels = (
             other.images,
             other.test_images,
@@ -236,9 +245,9 @@ class Training(Learner):
         )
 
     def bind(self, max_grad_norm: float, noise_multiplier: float) -> None:
-        """Clip and noise otherwise from now on.
+        """Set another clip norm and noise multiplier from now on.
 
-        For audits, which plant errors; no ε knows of it.
+        For audits, which plant errors; no ε accounts for it.
         """
         self.private_gradient.max_grad_norm, self.private_gradient.noise_multiplier = (
             max_grad_norm,
@@ -246,8 +255,9 @@ class Training(Learner):
         )
 
     def learn(self, rows: torch.Tensor) -> None:
-        """Set the gradients of a batch: private, or those of its twin, nothing clipped and nothing
-        noised.
+        """Set the gradients of a batch.
+
+        Those of the non-private baseline are neither clipped nor noised.
         """
         copies = self.study.augmentations
         images, labels = (
@@ -264,13 +274,13 @@ class Training(Learner):
             ).backward()
 
     def _copies(self, images: torch.Tensor) -> torch.Tensor:
-        """(b, h, w, c) → (b·copies, h, w, c)."""
+        """Add the augmented copies, (b, h, w, c) → (b·copies, h, w, c)."""
         copies = self.study.augmentations
         return shifted(images, shifts(len(images), copies, self.shifts)) if copies > 1 else images
 
     @torch.no_grad()
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """(n, h, w, c) uint8 on the device → (n, classes), of the network as it would be published."""
+        """(n, h, w, c) uint8 on the device → (n, classes), with the parameters to be published."""
         names = [name for name, _ in self.network.named_parameters()]
         weights = dict(zip(names, self.released()))
         return torch.cat(
@@ -281,32 +291,31 @@ class Training(Learner):
         )
 
     def weights(self) -> np.ndarray:
-        """Every parameter in the network's order."""
+        """Every parameter, in the network's order."""
         return torch.cat([p.flatten() for p in self.released()]).cpu().numpy()
 
     @torch.no_grad()
     def restore(self, weights: np.ndarray) -> None:
-        """Set what `weights` gave, as it was published."""
+        """Set the parameters from what `weights` returned."""
         self.averaged = None
         torch.nn.utils.vector_to_parameters(
             torch.from_numpy(weights).to(self.device), self.network.parameters()
         )
 
     def test_logits(self) -> torch.Tensor:
-        """(m, classes) of all test pictures."""
+        """Logits of all test images, (m, classes)."""
         return self.logits(self.test_images)
 
     def shown_logits(self) -> torch.Tensor:
-        """(shown, classes) of the training pictures that accuracy is measured on."""
+        """Logits of the training images that accuracy is measured on, (shown, classes)."""
         return self.logits(self.images[: self.shown])
 
 
 class Supervised:
-    """An ordinary training on pictures as floats: report 1's networks under Adadelta, in shuffled
-    batches.
+    """Non-private training on float images: report 1's networks with Adadelta, in shuffled batches.
 
     images (n, h, w, c) float32 and labels (n,) → a network with `outputs` logits; tests: name →
-    pictures to predict.
+    images to predict.
     """
 
     def __init__(
@@ -330,17 +339,17 @@ class Supervised:
         )
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.parameters = sum(p.numel() for p in network.parameters())
-        # as Keras 2
+        # the settings of Keras 2
         self.optimizer = torch.optim.Adadelta(
             self.network.parameters(), lr=study.learning_rate, rho=0.95, eps=1e-7
         )
         self.shuffling = torch.Generator().manual_seed(derive_seed("sampling", study.seed))
-        self.loss = self.agreement = 0.0  # of the last epoch, while it learned
-        self.latest: deque[torch.Tensor] = deque(maxlen=LATEST)  # loss of each of the last batches
+        self.loss = self.agreement = 0.0  # over the last epoch, measured during training
+        self.latest: deque[torch.Tensor] = deque(maxlen=LATEST)  # losses of the last batches
         self._predicted: dict[str, np.ndarray] = {}
 
     def epoch(self):
-        """One pass over the pictures; yields (step, steps)."""
+        """Run one pass over the images; yields (step, steps)."""
         batches = (
             torch.randperm(len(self.images), generator=self.shuffling)
             .to(self.device)
@@ -349,7 +358,7 @@ class Supervised:
         loss, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         self.network.train()
         for step, rows in enumerate(batches, 1):
-            # a single picture left over would steer batch norm by itself
+            # a batch of a single image would distort batch norm
             if len(rows) > 1 or self.study.batch_size == 1:
                 one = self._step(rows)
                 loss, right = loss + one[0], right + one[1]
@@ -358,7 +367,10 @@ class Supervised:
         self._predicted.clear()
 
     def _step(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """One step; the batch's summed loss and how many it named as labelled, dropout included."""
+        """Take one step; returns the batch's summed loss and its number of correct predictions.
+
+        Both are measured in training mode, with dropout.
+        """
         labels = self.labels[rows]
         logits = self.network(self.images[rows])
         loss = F.cross_entropy(logits, labels)
@@ -369,7 +381,7 @@ class Supervised:
         return loss.detach() * len(rows), (logits.detach().argmax(1) == labels).sum()
 
     def divergence(self) -> list[str]:
-        """A warning where the training has ended worse than guessing among its outputs, or none."""
+        """A warning if training ended worse than guessing among its outputs, or none."""
         weights = self.network.parameters()
         finite = all(bool(p.isfinite().all()) for p in weights)
         loss = median_loss(self.latest) if finite else math.nan
@@ -378,9 +390,7 @@ class Supervised:
 
     @torch.no_grad()
     def predict(self, name: str) -> np.ndarray:
-        """(n,) the largest output for each test picture, as of the last epoch; -1 where an output
-        is no number.
-        """
+        """Predicted classes (n,) of test images, as of the last epoch; -1 if an output is NaN."""
         if name not in self._predicted:
             self.network.eval()
             self._predicted[name] = (
@@ -396,17 +406,18 @@ class Supervised:
         return self._predicted[name]
 
     def seen(self, name: str, row: int) -> np.ndarray:
-        """(h, w, c) one test picture as the network sees it."""
+        """One test image as the network sees it, (h, w, c)."""
         return self.tests[name][row].permute(1, 2, 0).cpu().numpy()
 
 
 def median_loss(losses) -> float:
-    """The median of batches' losses, NaN where one of them is none: a single bad batch does not
-    count.
+    """The median of batch losses; NaN if one of them is NaN.
+
+    A single bad batch does not affect it. 0 without losses.
     """
     return float(np.median(torch.stack(list(losses)).cpu().numpy())) if losses else 0.0
 
 
 def _pixels_last(images: np.ndarray, device: torch.device) -> torch.Tensor:
-    """(n, h, w, c) → (n, c, h, w) with the channels last in memory, as they lie already."""
+    """View images (n, h, w, c) as (n, c, h, w), which keeps channels last in memory."""
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(device)

@@ -1,10 +1,10 @@
-"""Many networks of one architecture, each with weights of its own, in one pass. torch.
+"""Run many networks of one architecture, each with its own weights, in one pass. torch.
 
-Where a hundred participants train at once, a loop over them would spend its time in Python and in
-batches of ten. Here every tensor has a leading participant dimension, and each layer is one batched
-matrix product over all participants: convolutions by their patches (grouped convolutions and
-torch.func.vmap were measured at half the speed, docs/gradient_sharing.md). For a new kind of layer,
-write a rule and add it to RULES.
+When a hundred clients train at once, a loop over them would spend its time in Python and on batches
+of ten. Here every tensor has a leading client dimension, and each layer is one batched matrix
+product over all clients; convolutions work on their patches (grouped convolutions and
+torch.func.vmap reached half this speed when measured, docs/gradient_sharing.md). To support a new
+kind of layer, write a rule and add it to RULES. In shapes, "participants" are the clients.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Weights = list[Tensor]  # of each parameter in the network's order, (participant
 
 
 def forward(network: nn.Sequential, weights: Weights, x: Tensor) -> Tensor:
-    """x (participants, batch, h, w, c) or (participants, batch, features) → logits (participants,
-    batch, classes).
+    """Forward pass of all clients.
 
-    A single participant goes through the network's own layers, as everybody else would train it.
-    Raises NotImplementedError for a layer without a rule.
+    x (participants, batch, h, w, c) or (participants, batch, features) → logits (participants,
+    batch, classes). A single client uses the network's own layers, as in ordinary training. Raises
+    NotImplementedError for a layer without a rule.
     """
     if len(x) == 1:
         named = {
@@ -47,20 +47,21 @@ def forward(network: nn.Sequential, weights: Weights, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one layer with weights saw and gave in one pass: all that its weights' gradients are
-    made of.
+    """Input and output of one layer with weights in one pass.
+
+    Together with the output's gradient they determine the gradients of the layer's weights.
     """
 
     layer: nn.Module
     # (participants · batch, positions, fan_in), the patches in (height, width, channel) order
     inputs: Tensor
-    output: Tensor  # (participants, batch, ..., fan_out), to be asked for its gradient
+    output: Tensor  # (participants, batch, ..., fan_out), to take the gradient with respect to
 
 
 def recorded(network: nn.Sequential, weights: Weights, x: Tensor) -> tuple[Tensor, list[Seen]]:
-    """As `forward`, by the rules for any number of participants, and what each layer saw.
+    """`forward` by the rules for any number of clients, recording what each layer saw.
 
-    A backward pass goes to the outputs only.
+    The backward pass goes only to the outputs.
     """
     left, seen = [weight.detach() for weight in weights], []
     for layer in network:
@@ -78,21 +79,24 @@ def recorded(network: nn.Sequential, weights: Weights, x: Tensor) -> tuple[Tenso
     return x, seen
 
 
-# --- the layers' rules: (layer, its weights, x) → x, pictures with their channels last ------------
+# --- the layers' rules: (layer, its weights, x) → x, images with their channels last --------------
 
 
 def linear(layer: nn.Linear, own: Weights, x: Tensor) -> Tensor:
-    """x (participants, batch, in) → (participants, batch, out)."""
+    """Rule for nn.Linear: x (participants, batch, in) → (participants, batch, out)."""
     return torch.baddbmm(own[1][:, None], x, own[0].mT) if layer.bias is not None else x @ own[0].mT
 
 
 def convolution(layer: nn.Conv2d, own: Weights, x: Tensor) -> Tensor:
-    """x (participants, batch, h, w, in) → (participants, batch, h', w', out)."""
+    """Rule for nn.Conv2d: (participants, batch, h, w, in) → (participants, batch, h', w', out)."""
     return _convolved(layer, own, x)[0]
 
 
 def _convolved(layer: nn.Conv2d, own: Weights, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The same, and the patches, (participants, batch · h' · w', kernel)."""
+    """The convolution's output and its patches (participants, batch · h' · w', kernel).
+
+    Raises NotImplementedError unless groups, dilation and padding are plain and there is a bias.
+    """
     plain = (
         layer.groups == 1
         and layer.dilation == (1, 1)
@@ -108,14 +112,14 @@ def _convolved(layer: nn.Conv2d, own: Weights, x: Tensor) -> tuple[Tensor, Tenso
 
 
 def pictures(layer: nn.Module, own: Weights, x: Tensor) -> Tensor:
-    """Each picture by itself: whose it is does not matter."""
+    """Rule for layers without weights that process each image on its own."""
     if own:
         raise NotImplementedError(f"no rule for {layer}: it has weights of its own")
     return layer(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
 
 def pointwise(layer: nn.Module, own: Weights, x: Tensor) -> Tensor:
-    """Each number by itself."""
+    """Rule for element-wise layers."""
     return layer(x)
 
 
@@ -136,11 +140,10 @@ RULES: dict[type[nn.Module], Callable[[nn.Module, Weights, Tensor], Tensor]] = {
 
 
 class Convolution(torch.autograd.Function):
-    """A convolution with other kernels for each participant, as a matrix product over patches; its
-    gradients are two more.
+    """A convolution with different kernels for each client, as a matrix product over patches.
 
-    x (P, b, h, w, c), weight (P, out, c, k, l), bias (P, out) → (P, b, h', w', out), and the
-    patches (P, b·h'·w', k·l·c), which have no gradient.
+    Its gradients are two more matrix products. x (P, b, h, w, c), weight (P, out, c, k, l), bias
+    (P, out) → (P, b, h', w', out), and the patches (P, b·h'·w', k·l·c), which have no gradient.
     """
 
     @staticmethod
@@ -200,7 +203,7 @@ def _put_back(patches: Tensor, x: Tensor, stride: int) -> Tensor:
                 )
                 x[:, :, top : top + rows * stride, left : left + columns * stride] += part
                 continue
-            # the kernel's side is no multiple of the stride: its last pixels one by one
+            # the kernel's side is no multiple of the stride: add its last pixels one by one
             for down in range(block.shape[4]):
                 for right in range(block.shape[5]):
                     x[

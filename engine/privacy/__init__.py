@@ -1,7 +1,7 @@
-"""What is promised: noise, ε, δ and odds of every mechanism that Veil runs. Pure functions on plain numbers.
+"""Privacy accounting: noise, ε, δ and odds of every mechanism in Veil.
 
-No torch and no opacus here: the web process imports this package. `noise`, the sampler, is imported by
-whoever draws.
+All are pure functions on plain numbers. Nothing here imports torch or opacus, because the web
+process imports this package. The submodule `noise`, the sampler, is imported directly by its users.
 """
 
 from engine.privacy.bounds import ROUND_UP, Spent, Unreachable, delta_warning

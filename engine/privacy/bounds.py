@@ -1,8 +1,9 @@
-"""What all accounting here rests on: rounding to the private side, and searching for the least value that is good.
+"""Basis of all accounting: rounding to the private side, and searching for the least good value.
 
-Units: `sigma` is a standard deviation in the data's own unit, `noise_multiplier` one in units of the clip norm;
-`epsilon` is in nats; odds are probabilities in [0.5, 1]. Every ε and every σ is rounded to the private side: a σ
-never gives more than the ε that was asked for, and a returned ε is never below the truth.
+Units: `sigma` is a standard deviation in the data's own unit, `noise_multiplier` one in units of
+the clip norm; `epsilon` is in nats; odds are probabilities in [0.5, 1]. Every ε and every σ is
+rounded to the private side: a σ never gives more than the requested ε, and a returned ε is never
+below the true one.
 """
 
 from __future__ import annotations
@@ -12,26 +13,27 @@ from dataclasses import dataclass
 
 from engine.core import rounding
 
-# float arithmetic errs below this, relatively: checked against 60 digits in the tests
+# exceeds the relative error of the float arithmetic: checked against 60 digits in the tests
 ROUND_UP = 1 + 1e-9
 
 
 @dataclass(frozen=True)
 class Spent:
-    """A privacy loss and who counted it. `epsilon` is math.inf where no noise was added."""
+    """A privacy loss and the accountant that computed it; ε is math.inf if no noise was added."""
 
     epsilon: float
     accountant: str
 
 
 class Unreachable(ValueError):
-    """No noise within the allowed range meets the wanted ε; the message says so in one sentence."""
+    """No noise in the allowed range reaches the target ε; the message says so in one sentence."""
 
 
 def least(good: Callable[[float], bool], low: float, high: float, tolerance: float = 0.0) -> float:
-    """The least x in [low, high] with good(x), where good turns true once and is true at high.
+    """Return the least x in [low, high] with good(x), by bisection.
 
-    Exact to the last bit, or above by at most `tolerance` (relative).
+    `good` must turn true once and be true at high. The result is exact to the last bit, or too
+    large by at most `tolerance` (relative).
     """
     if good(low):
         return low
@@ -53,12 +55,13 @@ def check_dp_sgd(noise: float, rate: float, steps: int, delta: float) -> None:
     )
 
 
-# --- warnings in words ----------------------------------------------------------------------------
+# --- warnings -------------------------------------------------------------------------------------
 
 
 def delta_warning(delta: float, n: int) -> str | None:
-    """None, or one sentence where δ is not below one in the n units protected: then it promises
-    next to nothing.
+    """Warn, in one sentence, if δ is not below one in the n units protected; otherwise return None.
+
+    With such a δ the guarantee is nearly void.
     """
     if delta < 1 / n:
         return None

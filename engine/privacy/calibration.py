@@ -1,4 +1,4 @@
-"""How much noise DP-SGD needs for a wanted ε."""
+"""The noise multiplier that DP-SGD needs for a target ε."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from engine.privacy.bounds import Unreachable, check_dp_sgd, require
 from engine.privacy.dp_sgd import dp_sgd_epsilon
 from engine.privacy.gaussian import gaussian_epsilon, gaussian_sigma
 
-# --- how much noise for a wanted ε ----------------------------------------------------------------
-
+# range of noise multipliers searched
 LEAST_NOISE, MOST_NOISE = 0.01, 1000.0
 
 
@@ -24,12 +23,13 @@ def dp_sgd_noise(
     delta: float,
     release_noise: float | None = None,
 ) -> float:
-    """The least noise multiplier in [0.01, 1000] whose dp_sgd_epsilon is at most the target, and at
-    most 0.5 % below.
+    """Return the least noise multiplier in [0.01, 1000] whose dp_sgd_epsilon is at most the target.
 
-    Searches with quick, coarse PLDs and ends with the final one. 0 without steps. Raises
-    Unreachable where even 1000 spends more than the target, and ValueError for arguments out of
-    range. release_noise: as for dp_sgd_epsilon.
+    The ε it spends is at most 0.5 % below the target. The search uses quick, coarse PLDs and ends
+    with the final one. Returns 0 without steps. release_noise: as for dp_sgd_epsilon.
+
+    Raises Unreachable if even 1000 spends more than the target, and ValueError for arguments out of
+    range.
     """
     check_dp_sgd(1.0, sample_rate, steps, delta)
     require(target_epsilon > 0, "ε > 0", target_epsilon)
@@ -50,35 +50,38 @@ def dp_sgd_noise(
 
 
 def dp_sgd_noise_about(epsilon: float, sample_rate: float, steps: int, delta: float) -> float:
-    """A round noise multiplier (two digits) that spends roughly ε, at once: for choosing what to
-    try, never for promising.
+    """Quickly estimate a noise multiplier, to two digits, that spends roughly ε.
+
+    For choosing what to try, never for a guarantee.
     """
     check_dp_sgd(1.0, sample_rate, steps, delta)
     return float(f"{math.exp(_central_limit(epsilon, sample_rate, steps, delta)):.2g}")
 
 
 def dp_sgd_mu(noise_multiplier: float, sample_rate: float, steps: int) -> float:
-    """μ of the Gaussian mechanism that many small steps come close to: q·sqrt(T(e^(1/σ²) − 1)) (Bu
-    et al. 2020). For choosing, never for promising.
+    """Return μ of the Gaussian mechanism that many small steps approximate.
+
+    μ = q·sqrt(T(e^(1/σ²) − 1)) (Bu et al. 2020). For choosing settings, never for a guarantee.
     """
     check_dp_sgd(noise_multiplier, sample_rate, steps, 0.5)
     return sample_rate * math.sqrt(steps * math.expm1(min(700.0, noise_multiplier**-2)))
 
 
 def _central_limit(epsilon: float, rate: float, steps: int, delta: float) -> float:
-    """First guess, log σ: q·sqrt(T(e^(1/σ²) − 1)) = μ (Bu et al. 2020), where μ-Gaussian DP gives
-    (ε, δ).
+    """Return a first guess of log σ from the central limit theorem for DP-SGD (Bu et al. 2020).
+
+    Solves q·sqrt(T(e^(1/σ²) − 1)) = μ, where μ-Gaussian DP gives (ε, δ).
     """
     mu = 1 / gaussian_sigma(epsilon, delta)
     return -0.5 * math.log(math.log1p((mu / rate) ** 2 / steps))
 
 
 def _close_in(excess: Callable[[float], float], least: float, most: float, x: float) -> float:
-    """A log noise near x where the falling function `excess` is in [least, most]: step out, then a
-    safe secant.
+    """Return a log noise near x where the decreasing function `excess` is in [least, most].
 
-    Illinois method: halving the value at an end that stays put keeps both ends moving. LEAST_NOISE
-    if that is enough, MOST_NOISE if nothing less is, and the private end of a jump.
+    Steps out until the root is bracketed, then uses the Illinois variant of regula falsi: halving
+    the value at an end that stays put keeps both ends moving. Returns log LEAST_NOISE if that is
+    enough, log MOST_NOISE if nothing less is, and the private side of a jump.
     """
     low, high = math.log(LEAST_NOISE), math.log(MOST_NOISE)
     middle, width = (least + most) / 2, (most - least) / 2

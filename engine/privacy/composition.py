@@ -1,4 +1,4 @@
-"""What several releases on the same images cost together."""
+"""Joint privacy cost of several releases on the same images (composition)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Run = tuple[float, float, int, float | None]  # noise multiplier, sample rate, s
 
 @lru_cache(maxsize=256)
 def dp_sgd_epsilon_of_all(runs: tuple[Run, ...], delta: float) -> Spent:
-    """The ε of several runs of DP-SGD on the same data, all published: their privacy loss
-    distributions composed, as in dp_sgd_epsilon.
+    """Return the ε of several runs of DP-SGD on the same data, all published.
 
-    Where no PLD can be computed, the sum of what each spends at its share of δ. math.inf where one
-    has no noise. Raises ValueError.
+    Their privacy loss distributions are composed, as in dp_sgd_epsilon. If no PLD can be computed,
+    ε is the sum of what each run spends at its share of δ. math.inf if a run has no noise. Raises
+    ValueError.
     """
     require(len(runs) > 0, "at least one run", runs)
     for noise, rate, steps, _ in runs:
@@ -51,16 +51,16 @@ def dp_sgd_epsilon_of_all(runs: tuple[Run, ...], delta: float) -> Spent:
 
 @lru_cache(maxsize=256)
 def odds_of_all(runs: tuple[Run, ...], delta: float) -> float:
-    """As odds_dp_sgd, for an attacker who sees several independent runs on the same data.
+    """Return odds like odds_dp_sgd, for an attacker who sees several independent runs.
 
-    Never above what their (ε, δ) allows, which is all that is known where no PLD can be computed.
-    Raises ValueError.
+    All runs are on the same data. Never above what their (ε, δ) allows, which is the only known
+    bound if no PLD can be computed. Raises ValueError.
     """
     return min(_odds_of_all(runs), odds_any(dp_sgd_epsilon_of_all(runs, delta).epsilon, delta))
 
 
 def _odds_of_all(runs: tuple[Run, ...]) -> float:
-    """By the PLD; 1 without one."""
+    """Return the odds from the composed PLD, or 1 if it cannot be computed."""
     interval = max(
         interval_for(noise, rate, steps, 0.3) if noise > 0 else math.inf
         for noise, rate, steps, _ in runs
@@ -79,7 +79,7 @@ def _odds_of_all(runs: tuple[Run, ...]) -> float:
 
 
 def _composed_of_all(runs: tuple[Run, ...], interval: float):
-    """The privacy loss distribution of independent runs together."""
+    """Compose the privacy loss distributions of independent runs."""
     return functools.reduce(
         lambda one, other: one.compose(other),
         (
@@ -90,7 +90,7 @@ def _composed_of_all(runs: tuple[Run, ...], interval: float):
 
 
 def _apart(runs: tuple[Run, ...], delta: float) -> float:
-    """Basic composition: each run at its share of δ."""
+    """Return ε by basic composition, with each run at its share of δ."""
     return sum(
         dp_sgd_epsilon(noise, rate, steps, delta / len(runs), release_noise=release).epsilon
         for noise, rate, steps, release in runs
@@ -98,12 +98,12 @@ def _apart(runs: tuple[Run, ...], delta: float) -> float:
 
 
 def odds_pair(sigma: float, sensitivity: float, label_epsilon: float, k: int) -> float:
-    """The best attacker who must tell two given pictures with different labels apart, image and
-    label released.
+    """Return the odds of the best attacker on an image and its label, released together.
 
-    (1 + total variation)/2; the variation sums, over what the label came out as (its own, the
-    other's, a third), the Gaussian hockey stick at that outcome's likelihood ratio. The pair's ε is
-    `pair_epsilon`.
+    The attacker must distinguish two given images with different labels. The odds are (1 + total
+    variation)/2. The total variation sums, over the released label (its own, the other image's, or
+    a third), the Gaussian hockey-stick divergence at that outcome's likelihood ratio. The pair's ε
+    is `pair_epsilon`.
     """
     response = randomized_response(label_epsilon, k)
     stick = lambda epsilon: gaussian_hockey_stick(epsilon, sigma, sensitivity)
@@ -114,7 +114,8 @@ def odds_pair(sigma: float, sensitivity: float, label_epsilon: float, k: int) ->
 
 
 def pair_epsilon(image_epsilon: float, label_epsilon: float) -> float:
-    """ε of an image and its label released together, at the image's δ, by basic composition: the
-    sum.
+    """Return ε of an image and its label released together, at the image's δ.
+
+    By basic composition it is the sum.
     """
     return image_epsilon + label_epsilon

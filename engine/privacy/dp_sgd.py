@@ -1,7 +1,10 @@
-"""ε of DP-SGD: many Gaussian releases, each on a Poisson sample; one image blanked, their number fixed.
+"""ε of DP-SGD: Gaussian releases on Poisson samples, for zero-out neighbours.
 
-Abadi et al. 2016 (DP-SGD); Koskela et al. 2020, Gopi et al. 2021 and Doroshenko et al. 2022 (privacy loss
-distributions). dp_accounting takes 0.5 s to import, so `composed` imports it when it is called.
+Neighbouring data sets have one image blanked; the number of images is fixed.
+
+Sources: Abadi et al. 2016 (DP-SGD); Koskela et al. 2020, Gopi et al. 2021 and Doroshenko et al.
+2022 (privacy loss distributions). dp_accounting takes 0.5 s to import, so `composed_pld` imports it
+only when called.
 """
 
 from __future__ import annotations
@@ -15,20 +18,20 @@ import numpy as np
 from engine.privacy.bounds import Spent, check_dp_sgd, least, require
 from engine.privacy.renyi import rdp_epsilon
 
-# dp_accounting's own default: privacy losses are rounded to multiples of it, pessimistically
+# dp_accounting's default: privacy losses are rounded up to multiples of it
 INTERVAL = 1e-4
 
 
-WIDEST = 100.0  # dp_accounting overflows where e^interval does
+WIDEST = 100.0  # for wider intervals, dp_accounting overflows because e^interval does
 
 
-COARSE = 1 + 1e-5  # the finest PLD's own noise may put it this much above a coarser one
+COARSE = 1 + 1e-5  # numerical error may put the finest PLD's ε this much above a coarser one's
 
 
 POINTS = 2e7  # 1.5 GB at the peak
 
 
-# dp_accounting raises a whole number to the power of the steps: a minute at 10^7 steps
+# dp_accounting raises an integer to the power of the steps, which takes a minute at 10^7 steps
 BLOCK = 200_000
 
 
@@ -41,16 +44,20 @@ def dp_sgd_epsilon(
     seconds: float = 3.0,
     release_noise: float | None = None,
 ) -> Spent:
-    """The final, tight ε of DP-SGD with Poisson sampling: dp_accounting's privacy loss distribution
-    (PLD).
+    """Return the final, tight ε of DP-SGD with Poisson sampling.
 
-    At dp_accounting's default interval where that takes about `seconds` at most. Elsewhere (little
-    noise, huge losses) at the least power of two times it that does, which can only raise ε, and
-    the accountant's name says so. Where no PLD can be computed, or its rounding errors come near δ,
-    a looser bound that holds. The choice depends on the arguments alone, never on a clock. math.inf
-    without noise, 0 without steps. release_noise: noise multiplier of one Gaussian release of the
-    same pictures besides (sensitivity 1, all of them used), composed with the steps. Raises
-    ValueError.
+    Uses dp_accounting's privacy loss distribution (PLD), at its default interval if that takes at
+    most about `seconds`. Otherwise (little noise, huge losses) the interval is multiplied by the
+    least power of two that is fast enough, which can only raise ε; the accountant's name says so.
+    If no PLD can be computed, or its rounding error comes near δ, a looser bound is returned that
+    still holds. The choice depends on the arguments alone, never on a clock.
+
+    math.inf without noise, 0 without steps.
+
+    release_noise: noise multiplier of one additional Gaussian release of the same images
+    (sensitivity 1, all images used), which is composed with the steps.
+
+    Raises ValueError.
     """
     check_dp_sgd(noise_multiplier, sample_rate, steps, delta)
     require(
@@ -76,10 +83,10 @@ def _bounds(
     seconds: float,
     release: float | None = None,
 ) -> Iterator[Spent]:
-    """The ε that hold: dp_accounting's PLD where it can be computed, and the Rényi bound. The least
-    of them counts.
+    """Yield valid upper bounds on ε, of which the least counts.
 
-    The Rényi bound is the better one where ε is far below a PLD's interval.
+    They are dp_accounting's PLD, if it can be computed, and the Rényi bound, which is the better
+    one where ε is far below a PLD's interval.
     """
     interval, spare = (
         interval_for(noise, rate, steps, seconds),
@@ -99,8 +106,9 @@ def _bounds(
 def composed_pld(
     noise: float, rate: float, steps: int, interval: float, release: float | None = None
 ):
-    """dp_accounting's privacy loss distribution of all the steps together, and of one Gaussian
-    release where there is one.
+    """Return dp_accounting's privacy loss distribution of all steps together.
+
+    It includes the additional Gaussian release, if there is one.
     """
     from dp_accounting.pld import privacy_loss_distribution as pld
 
@@ -119,11 +127,10 @@ def composed_pld(
 
 
 def _epsilon_of(composed, delta: float, bound: float) -> float:
-    """The ε of a privacy loss distribution at δ. dp_accounting overflows to infinity for ε from 709
-    to about 820.
+    """Return the ε of a privacy loss distribution at δ.
 
-    There, bisection below a known bound finds what it missed. (Above 709 its ε holds, but is up to
-    1 too large.)
+    For ε from 709 to about 820, dp_accounting overflows to infinity; bisection below a known bound
+    then finds the value. (Above 709 its ε is valid, but up to 1 too large.)
     """
     with np.errstate(over="ignore"):
         epsilon = float(composed.get_epsilon_for_delta(delta))
@@ -133,19 +140,19 @@ def _epsilon_of(composed, delta: float, bound: float) -> float:
 
 
 def rounding_error(steps: int) -> float:
-    """How far the Fourier transforms in dp_accounting's PLD put δ off at most: without it, ε can
-    fall below the truth.
+    """Return an upper bound on the error in δ from the Fourier transforms in dp_accounting's PLD.
 
-    Measured against exact Gaussians and tilted convolutions: below 2e-16 a step. With δ = 1e-12 and
-    100,000 steps of an unsampled Gaussian (noise multiplier 100), dp_accounting 0.6 gives an ε that
-    is 2.7 % too small.
+    Without it, ε can be too small. Measured against exact Gaussians and tilted convolutions, the
+    error is below 2e-16 per step. With δ = 1e-12 and 100,000 steps of an unsampled Gaussian (noise
+    multiplier 100), dp_accounting 0.6 gives an ε that is 2.7 % too small.
     """
     return 4.5e-16 * (steps + 10)
 
 
 def interval_for(noise: float, rate: float, steps: int, seconds: float) -> float:
-    """The least INTERVAL·2^k at which the PLD takes about `seconds` on one core and at most POINTS
-    points.
+    """Return the least interval INTERVAL·2^k at which computing the PLD is affordable.
+
+    That is about `seconds` on one core and at most POINTS points.
     """
     once = _loss_width(noise, rate)
     spread = math.sqrt(steps * (rate / noise**2 + rate * (1 - rate) / (4 * noise**4)))
@@ -155,8 +162,9 @@ def interval_for(noise: float, rate: float, steps: int, seconds: float) -> float
 
 
 def _loss_width(noise: float, rate: float) -> float:
-    """Width of the losses of one step that dp_accounting keeps: all but e^−50 of the noise, 9.8 σ
-    to each side.
+    """Return the width of the range of one step's losses that dp_accounting keeps.
+
+    It drops e^−50 of the noise, which leaves 9.8 σ on each side.
     """
     largest = (0.5 + 9.8 * noise) / noise**2
     if rate == 1:

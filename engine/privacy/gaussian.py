@@ -1,6 +1,6 @@
 """One release with Gaussian noise: σ, ε and δ by the exact formula of Balle and Wang 2018.
 
-Dong, Roth and Su 2019 for its trade-off curve (engine/privacy/odds.py).
+Its trade-off curve (Dong, Roth and Su 2019) is in engine/privacy/odds.py.
 """
 
 from __future__ import annotations
@@ -11,20 +11,18 @@ from scipy import special
 
 from engine.privacy.bounds import ROUND_UP, least, require
 
-# --- one release with Gaussian noise --------------------------------------------------------------
-
 
 def gaussian_hockey_stick(epsilon: float, sigma: float, sensitivity: float = 1.0) -> float:
-    """The exact δ at which Gaussian noise is (ε, δ)-private; ε may have either sign (Balle and Wang
-    2018, Theorem 8).
+    """Return the exact δ at which Gaussian noise is (ε, δ)-private; ε may have either sign.
 
-    Φ(u) − e^ε·Φ(−t) with u = Δ/2σ − εσ/Δ and t = Δ/2σ + εσ/Δ. As e^ε·φ(t) = φ(u), the second term
-    is φ(u) times the Mills ratio at t, which neither overflows nor cancels for any ε > 0.
+    Φ(u) − e^ε·Φ(−t) with u = Δ/2σ − εσ/Δ and t = Δ/2σ + εσ/Δ (Balle and Wang 2018, Theorem 8). As
+    e^ε·φ(t) = φ(u), the second term is φ(u) times the Mills ratio at t, which neither overflows nor
+    cancels for any ε > 0.
     """
     require(
         sigma > 0 and sensitivity > 0, "σ and the sensitivity are above 0", (sigma, sensitivity)
     )
-    # the two neighbours change places: δ(ε) = 1 − e^ε + e^ε δ(−ε), of which nothing cancels
+    # swap the two neighbours: δ(ε) = 1 − e^ε + e^ε δ(−ε), where nothing cancels
     if epsilon < 0:
         other = gaussian_hockey_stick(-epsilon, sigma, sensitivity)
         return -math.expm1(epsilon) + math.exp(epsilon) * other
@@ -33,7 +31,7 @@ def gaussian_hockey_stick(epsilon: float, sigma: float, sensitivity: float = 1.0
     density = math.exp(-u * u / 2) / math.sqrt(2 * math.pi)
     if u <= 0 <= t:
         return max(0.0, density * _mills_between(-u, t, 2 * half))
-    if u > 0 and 0 <= epsilon < 1:  # Φ(u) − Φ(−t) by halves of one sign, which do not cancel
+    if u > 0 and 0 <= epsilon < 1:  # Φ(u) − Φ(−t) as terms of one sign, which do not cancel
         apart = (math.erf(u / math.sqrt(2)) + math.erf(t / math.sqrt(2))) / 2
         return max(0.0, apart - math.expm1(epsilon) * float(special.ndtr(-t)))
     second = density * _mills(t) if t >= 0 else math.exp(epsilon + special.log_ndtr(-t))
@@ -41,10 +39,10 @@ def gaussian_hockey_stick(epsilon: float, sigma: float, sensitivity: float = 1.0
 
 
 def gaussian_epsilon(sigma: float, delta: float, sensitivity: float = 1.0) -> float:
-    """The ε that noise of σ really gives at δ: exact, never below the truth, 0 where δ alone covers
-    it.
+    """Return the exact ε of noise with standard deviation σ at δ, never below the true value.
 
-    math.inf at σ = 0. Raises ValueError for a negative σ or a δ outside (0, 1).
+    0 where δ alone covers the loss, math.inf at σ = 0. Raises ValueError for a negative σ or a δ
+    outside (0, 1).
     """
     require(
         sigma >= 0 and sensitivity > 0 and 0 < delta < 1,
@@ -61,8 +59,9 @@ def gaussian_epsilon(sigma: float, delta: float, sensitivity: float = 1.0) -> fl
 
 
 def gaussian_sigma(epsilon: float, delta: float, sensitivity: float = 1.0) -> float:
-    """The least σ that gives (ε, δ), by exact calibration (Balle and Wang 2018, Algorithm 1),
-    rounded up.
+    """Return the least σ that gives (ε, δ), rounded up.
+
+    By exact calibration (Balle and Wang 2018, Algorithm 1).
 
     Raises ValueError unless ε > 0, 0 < δ < 1 and sensitivity > 0.
     """
@@ -78,8 +77,9 @@ def gaussian_sigma(epsilon: float, delta: float, sensitivity: float = 1.0) -> fl
 
 
 def textbook_sigma(epsilon: float, delta: float, sensitivity: float = 1.0) -> float:
-    """Δ·sqrt(2 ln(1.25/δ))/ε (Dwork and Roth 2014, Theorem A.1): proved for ε < 1 only, and wrong
-    far above it.
+    """Return the textbook σ: Δ·sqrt(2 ln(1.25/δ))/ε (Dwork and Roth 2014, Theorem A.1).
+
+    It is proved for ε < 1 only, and wrong far above that.
     """
     require(
         epsilon > 0 and 0 < delta < 1 and sensitivity > 0,
@@ -90,16 +90,15 @@ def textbook_sigma(epsilon: float, delta: float, sensitivity: float = 1.0) -> fl
 
 
 def _mills(x: float) -> float:
-    """Φ(−x)/φ(x), for x ≥ 0."""
+    """Return the Mills ratio Φ(−x)/φ(x), for x ≥ 0."""
     return math.sqrt(math.pi / 2) * float(special.erfcx(x / math.sqrt(2)))
 
 
 def _mills_between(a: float, b: float, gap: float) -> float:
-    """The Mills ratio at a less that at b = a + gap, for 0 ≤ a ≤ b, without their cancelling where
-    the gap is small.
+    """Return mills(a) − mills(b) for b = a + gap and 0 ≤ a ≤ b, accurate also for small gaps.
 
-    There by its derivative, x·mills(x) − 1, halfway: the next term is the gap squared times
-    smaller.
+    For a small gap, the derivative x·mills(x) − 1 at the midpoint is used; the next term is smaller
+    by a factor of gap squared.
     """
     if gap > 3e-5:
         return _mills(a) - _mills(b)
@@ -108,8 +107,9 @@ def _mills_between(a: float, b: float, gap: float) -> float:
 
 
 def _tail_of_mills(x: float) -> float:
-    """1 − x·mills(x) for x ≥ 10, where the two are nearly alike: its continued fraction (Laplace),
-    60 levels of it.
+    """Return 1 − x·mills(x) for x ≥ 10, where the two terms are nearly equal.
+
+    Uses 60 levels of Laplace's continued fraction.
     """
     fraction = x
     for level in range(60, 1, -1):

@@ -1,11 +1,11 @@
-"""What a promise compares: neighbouring data sets, in words, where noise goes onto a sum.
+"""Neighbouring data sets, in words: what a guarantee compares where noise is added to a sum.
 
 Sums are divided by an expected batch size q·n, means by n, and rates, steps and learning rates
-follow from n: so n is public and must be the same in both worlds. One person's contribution is
-therefore blanked, not added or removed: its place stays and adds nothing to any sum ("zero-out"
-in Ponomareva et al. 2023, "How to DP-fy ML"). Where q and the divisor are fixed, the two outputs
-are those that the accountants for adding and removing compare, in both directions; so that is
-what is charged (docs/guarantees.md).
+follow from n. So n is public and must be the same in both data sets. One person's contribution is
+therefore blanked, not added or removed: its place stays but adds nothing to any sum ("zero-out" in
+Ponomareva et al. 2023, "How to DP-fy ML"). With q and the divisor fixed, the two outputs are those
+that accountants for adding and removing compare, in both directions, so that is what is charged
+(docs/guarantees.md).
 """
 
 ONE_PICTURE = (

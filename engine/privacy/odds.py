@@ -1,6 +1,9 @@
-"""With even odds before, how often the best attacker guesses right; trade-off curves, and the area under an attack's ROC.
+"""Odds, trade-off curves and ROC areas: how well the best attacker can do against a mechanism.
 
-Kairouz, Oh and Viswanath 2015 for (ε, δ); Dong, Roth and Su 2019 for Gaussian noise.
+Odds are the probability that the best attacker guesses correctly, with even prior odds. An ROC area
+is the area under an attack's ROC curve (AUC).
+
+Sources: Kairouz, Oh and Viswanath 2015 for (ε, δ); Dong, Roth and Su 2019 for Gaussian noise.
 """
 
 from __future__ import annotations
@@ -14,12 +17,11 @@ from scipy import special
 from engine.privacy.bounds import check_dp_sgd, require
 from engine.privacy.dp_sgd import WIDEST, composed_pld, dp_sgd_epsilon, interval_for, rounding_error
 
-# --- odds: with even odds before, how often the best attacker guesses right -----------------------
-
 
 def odds_any(epsilon: float, delta: float) -> float:
-    """(e^ε + δ)/(1 + e^ε): what no attacker can beat, whatever the mechanism (Kairouz et al. 2015,
-    Theorem 2.1).
+    """Return the best odds against any (ε, δ)-private mechanism: (e^ε + δ)/(1 + e^ε).
+
+    Kairouz et al. 2015, Theorem 2.1.
     """
     require(epsilon >= 0 and 0 <= delta <= 1, "ε ≥ 0, 0 ≤ δ ≤ 1", (epsilon, delta))
     small = math.exp(-epsilon)
@@ -27,8 +29,9 @@ def odds_any(epsilon: float, delta: float) -> float:
 
 
 def odds_gaussian(sigma: float, sensitivity: float = 1.0) -> float:
-    """Φ(Δ/2σ): the best attacker on one release with Gaussian noise (Dong, Roth and Su 2019). 1
-    without noise.
+    """Return the best attacker's odds on one release with Gaussian noise: Φ(Δ/2σ); 1 without noise.
+
+    Dong, Roth and Su 2019.
     """
     require(sigma >= 0 and sensitivity > 0, "σ ≥ 0, sensitivity > 0", (sigma, sensitivity))
     return float(special.ndtr(sensitivity / sigma / 2)) if sigma > 0 else 1.0
@@ -43,12 +46,11 @@ def odds_dp_sgd(
     release_noise: float | None = None,
     delta: float | None = None,
 ) -> float:
-    """The best attacker on DP-SGD who must tell whether one picture was in the data: by the
-    PLD (1 + δ(ε = 0))/2.
+    """Return the best attacker's odds on DP-SGD of telling whether one image was in the data.
 
-    Never above the odds that remain without any noise, where being drawn once gives a picture away,
-    nor, where `delta` is given, above what (ε, δ) allows to any method. Rounded up. Raises
-    ValueError.
+    By the PLD: (1 + δ(ε = 0))/2. Never above the odds that remain without any noise, where being
+    sampled once reveals an image, nor, if `delta` is given, above what (ε, δ) allows for any
+    mechanism. Rounded up. Raises ValueError.
     """
     check_dp_sgd(noise_multiplier, sample_rate, steps, 0.5)
     if delta is not None:
@@ -56,7 +58,7 @@ def odds_dp_sgd(
         epsilon = dp_sgd_epsilon(*setting, delta, seconds, release_noise).epsilon
         return min(odds_any(epsilon, delta), odds_dp_sgd(*setting, seconds, release_noise))
     drawn = float(steps > 0) if sample_rate == 1 else -math.expm1(steps * math.log1p(-sample_rate))
-    if release_noise is not None:  # two releases at once are at most so far apart
+    if release_noise is not None:  # the joint total variation of both releases is at most this
         drawn = 1 - (1 - drawn) * (2 - 2 * odds_gaussian(release_noise))
     if noise_multiplier > 0 and drawn > 0:
         drawn = min(drawn, _variation(noise_multiplier, sample_rate, steps, seconds, release_noise))
@@ -66,8 +68,9 @@ def odds_dp_sgd(
 def _variation(
     noise: float, rate: float, steps: int, seconds: float, release: float | None = None
 ) -> float:
-    """Total variation between DP-SGD with and without one picture, or 1 where no PLD can be
-    computed.
+    """Return the total variation between DP-SGD with and without one image.
+
+    1 if no PLD can be computed.
     """
     if rate == 1:
         return (
@@ -83,15 +86,17 @@ def _variation(
 
 
 def tradeoff_gaussian(alpha: np.ndarray, mu: float) -> np.ndarray:
-    """The least miss rate at false alarm rate `alpha` (any shape): Φ(Φ⁻¹(1 − α) − μ), μ = Δ/σ (Dong
-    et al. 2019).
+    """Return the least miss rate (type II error) at false alarm rate `alpha`, for Gaussian noise.
+
+    Φ(Φ⁻¹(1 − α) − μ) with μ = Δ/σ (Dong et al. 2019); `alpha` has any shape.
     """
     return special.ndtr(-special.ndtri(alpha) - mu)
 
 
 def tradeoff_any(alpha: np.ndarray, epsilon: float, delta: float) -> np.ndarray:
-    """The same for whatever is (ε, δ)-private: max(0, 1 − δ − e^ε·α, e^−ε(1 − δ − α)) (Wasserman
-    and Zhou 2010).
+    """Return the least miss rate at `alpha` for any (ε, δ)-private mechanism.
+
+    max(0, 1 − δ − e^ε·α, e^−ε(1 − δ − α)) (Wasserman and Zhou 2010).
     """
     steep = 1 - delta - np.exp(np.minimum(0.0, epsilon + np.log(np.maximum(alpha, 1e-300))))
     return np.maximum(0.0, np.maximum(steep, math.exp(-epsilon) * (1 - delta - np.asarray(alpha))))
@@ -104,12 +109,11 @@ def tradeoff_dp_sgd(
     steps: int,
     release_noise: float | None = None,
 ) -> np.ndarray:
-    """The same for DP-SGD: what no attacker who watches every step can go below, from the PLD's δ
-    at many ε (Dong, Roth and Su 2019, Proposition 6).
+    """Return a lower bound on the miss rate at `alpha` when an attacker sees every DP-SGD step.
 
-    Each (ε, δ(ε)) bounds it; their envelope is the mechanism's own curve but for the gaps between
-    the ε, which only lower it. Rounded to the safe side; 0 where no PLD can be computed. Raises
-    ValueError.
+    Computed from the PLD's δ at many ε (Dong, Roth and Su 2019, Proposition 6). Each (ε, δ(ε)) is a
+    bound; their envelope is the mechanism's own curve except for the gaps between the ε, which can
+    only lower it. Rounded to the safe side; 0 if no PLD can be computed. Raises ValueError.
     """
     check_dp_sgd(noise_multiplier, sample_rate, steps, 0.5)
     alpha = np.asarray(alpha, float)
@@ -141,18 +145,18 @@ def tradeoff_dp_sgd(
 
 
 def area_any(epsilon: float, delta: float) -> float:
-    """The largest area under a ROC curve that (ε, δ) allows: 1 − (1 − δ)²/(1 + e^ε), which is ∫ (1
-    − f) of tradeoff_any.
+    """Return the largest ROC area that (ε, δ) allows: 1 − (1 − δ)²/(1 + e^ε).
 
-    The area is how often a picture that was in scores higher than one that was not, a bound of its
-    own: it may lie far above odds_any, which is about yes-or-no guesses. Raises ValueError.
+    This is ∫ (1 − f) of tradeoff_any. The area is how often an image from the data scores higher
+    than one that is not from it. It is a bound of its own and may lie far above odds_any, which is
+    about yes-or-no guesses. Raises ValueError.
     """
     require(epsilon >= 0 and 0 <= delta <= 1, "ε ≥ 0, 0 ≤ δ ≤ 1", (epsilon, delta))
     return 1 - (1 - delta) ** 2 * float(special.expit(-epsilon))
 
 
 def area_gaussian(mu: float) -> float:
-    """The same for one Gaussian release, μ = Δ/σ: Φ(μ/√2)."""
+    """Return the largest ROC area for one Gaussian release with μ = Δ/σ: Φ(μ/√2)."""
     require(mu >= 0, "μ ≥ 0", mu)
     return float(special.ndtr(mu / math.sqrt(2)))
 
@@ -161,11 +165,10 @@ def area_gaussian(mu: float) -> float:
 def area_dp_sgd(
     noise_multiplier: float, sample_rate: float, steps: int, release_noise: float | None = None
 ) -> float:
-    """The same for DP-SGD: ∫ (1 − f) of tradeoff_dp_sgd, rounded up. 1 where no PLD can be
-    computed. Raises ValueError.
+    """Return the largest ROC area for DP-SGD: ∫ (1 − f) of tradeoff_dp_sgd, rounded up.
 
-    f is convex, so its value in the middle of a cell, times the cell's width, is at most its
-    integral there.
+    f is convex, so its value at the middle of a cell times the cell's width is at most its integral
+    there. 1 if no PLD can be computed. Raises ValueError.
     """
     edges = np.concatenate([[0.0], np.geomspace(1e-9, 1.0, 2000)])
     middles = (edges[1:] + edges[:-1]) / 2

@@ -1,4 +1,4 @@
-"""k-ary randomised response: one label, told truthfully or replaced (Kairouz et al. 2014)."""
+"""k-ary randomized response: one label, kept or replaced (Kairouz et al. 2014)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from engine.privacy.bounds import require
 
 @dataclass(frozen=True)
 class RandomizedResponse:
-    """Probabilities of k-ary randomised response: the true label, each single other one, and all
-    others together.
+    """Probabilities of the outcomes of k-ary randomized response.
+
+    keep: the true label.
+    other: each single other label.
+    flip: all other labels together.
     """
 
     keep: float
@@ -21,15 +24,11 @@ class RandomizedResponse:
     flip: float  # (k - 1) * other, exact even where keep rounds to 1
 
 
-# --- randomised response over k labels ------------------------------------------------------------
-
-
 def randomized_response(epsilon: float, k: int) -> RandomizedResponse:
-    """Keep the label with e^ε/(e^ε + k − 1), else one of the k − 1 others (Kairouz et al. 2014,
-    Section 4).
+    """Keep the label with probability e^ε/(e^ε + k − 1), else report one of the k − 1 others.
 
-    One label replaced by another costs ε, with δ = 0. Overflows for no ε, math.inf included. Raises
-    ValueError.
+    Kairouz et al. 2014, Section 4. Replacing one label by another costs ε, with δ = 0. No ε
+    overflows, including math.inf. Raises ValueError.
     """
     require(epsilon >= 0 and k >= 2, "ε ≥ 0 and k ≥ 2", (epsilon, k))
     small = math.exp(-epsilon)
@@ -40,7 +39,7 @@ def randomized_response(epsilon: float, k: int) -> RandomizedResponse:
 def sample_randomized_response(
     labels: np.ndarray, epsilon: float, k: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """A private copy of whole-number labels in [0, k), of the same shape and type.
+    """Return a private copy of integer labels in [0, k), of the same shape and dtype.
 
     Raises ValueError.
     """
@@ -51,12 +50,15 @@ def sample_randomized_response(
         labels,
     )
     flipped = rng.random(labels.shape) < randomized_response(epsilon, k).flip
-    # any label but its own, each with the same chance
+    # any label but its own, each with the same probability
     others = (labels + rng.integers(1, k, labels.shape)) % k
     return np.where(flipped, others, labels).astype(labels.dtype)
 
 
 def odds_randomized_response(epsilon: float, k: int) -> float:
-    """The best attacker who must tell which of two given labels was answered: (1 + keep − other)/2."""
+    """Return the odds of the best attacker, who must tell which of two given labels was the input.
+
+    (1 + keep − other)/2.
+    """
     response = randomized_response(epsilon, k)
     return 1 - (response.flip + response.other) / 2

@@ -1,6 +1,6 @@
-"""ε of DP-SGD by Rényi moments: quick enough for a live curve, and never below the truth.
+"""ε of DP-SGD by Rényi DP: fast enough for a live curve, and never below the true value.
 
-Mironov 2017; Mironov, Talwar and Zhang 2019 (sampled Gaussian).
+Sources: Mironov 2017; Mironov, Talwar and Zhang 2019 (sampled Gaussian mechanism).
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ from scipy import special
 
 from engine.privacy.bounds import ROUND_UP, check_dp_sgd
 
-# --- DP-SGD: many releases, each on a Poisson sample; one picture blanked -------------------------
-
 FRACTIONAL = 1 + np.geomspace(0.002, 10, 80)  # (80,) Rényi orders
 
 
-INTEGER = np.unique(np.geomspace(2, 2**14, 90).astype(int))  # large ones for small ε
+INTEGER = np.unique(np.geomspace(2, 2**14, 90).astype(int))  # large orders for small ε
 
 
 ORDERS = np.concatenate([FRACTIONAL, INTEGER])
 
 
-# below it the quadrature has too many nodes, and convexity alone is nearly tight
+# below this the quadrature needs too many nodes, and convexity alone is nearly tight
 SMALL_NOISE = 0.05
 
 
@@ -35,12 +33,12 @@ def rdp_epsilon(
     delta: float,
     release_noise: float | None = None,
 ) -> float:
-    """An ε that holds, fast enough to show after every epoch: Rényi DP (Mironov, Talwar and Zhang
-    2019).
+    """Return a valid upper bound on ε, fast enough to show after every epoch.
 
-    One step is computed once for each (noise multiplier, sample rate) and scaled by `steps`. Rényi
-    to (ε, δ) by Canonne, Kamath and Steinke 2020, Proposition 12. math.inf without noise, 0 without
-    steps. Raises ValueError.
+    By Rényi DP (Mironov, Talwar and Zhang 2019). One step is computed once for each (noise
+    multiplier, sample rate) and multiplied by `steps`. Rényi DP is converted to (ε, δ) by Canonne,
+    Kamath and Steinke 2020, Proposition 12. math.inf without noise, 0 without steps. Raises
+    ValueError.
     """
     check_dp_sgd(noise_multiplier, sample_rate, steps, delta)
     if steps == 0 or sample_rate == 0:
@@ -53,7 +51,7 @@ def rdp_epsilon(
 
 
 def _from_renyi(rdp: np.ndarray, delta: float) -> float:
-    """The least ε at δ that Rényi divergences at ORDERS leave; math.inf where one is no number."""
+    """Return the least ε at δ that Rényi divergences at ORDERS imply; math.inf if one is NaN."""
     if np.isnan(rdp).any():
         return math.inf
     # total variation ≤ sqrt(1 − e^−KL) ≤ δ (Bretagnolle and Huber 1979)
@@ -65,11 +63,11 @@ def _from_renyi(rdp: np.ndarray, delta: float) -> float:
 
 @lru_cache(maxsize=1024)
 def _one_step(noise: float, rate: float) -> np.ndarray:
-    """Rényi divergence of one step at ORDERS, shape (orders,): never below the truth, and never 0.
+    """Return the Rényi divergence of one step at ORDERS, shape (orders,): never too small or 0.
 
-    A moment is 1 and a little more; the little is added up by itself, in logs, from terms of one
-    sign. Next to the 1 it would be rounded away where noise is strong, and many steps would seem to
-    cost nothing.
+    A moment is 1 plus a small excess. The excess is summed on its own, in logs, from terms of one
+    sign. If it were added to the 1, it would be rounded away where noise is strong, and many steps
+    would seem to cost nothing.
     """
     if rate == 1:
         return ORDERS / (2 * noise**2)
@@ -79,12 +77,12 @@ def _one_step(noise: float, rate: float) -> np.ndarray:
 
 
 def _whole_order(order: int, noise: float, rate: float) -> float:
-    """Log moment at a whole order, exact (Mironov, Talwar and Zhang 2019, Section 3.3).
+    """Return the exact log moment at an integer order (Mironov et al. 2019, Section 3.3).
 
-    The binomial weights sum to 1, so the moment less 1 is the same sum with e^y − 1 in place of
+    The binomial weights sum to 1, so the moment minus 1 is the same sum with e^y − 1 in place of
     e^y.
     """
-    k = np.arange(2, order + 1)  # no e^y − 1 for 0 and 1
+    k = np.arange(2, order + 1)  # the terms for 0 and 1 vanish: e^y − 1 = 0
     choose = special.gammaln(order + 1) - special.gammaln(k + 1) - special.gammaln(order - k + 1)
     y = k * (k - 1) / (2 * noise**2)
     drawn = choose + k * math.log(rate) + (order - k) * math.log1p(-rate)
@@ -93,11 +91,12 @@ def _whole_order(order: int, noise: float, rate: float) -> float:
 
 
 def _quadrature(noise: float, rate: float) -> np.ndarray:
-    """Log moments E[(1 − q + q·e^((2z−1)/2σ²))^α], z ~ N(0, σ²), at FRACTIONAL: shape (80,).
+    """Return log moments E[(1 − q + q·e^((2z−1)/2σ²))^α], z ~ N(0, σ²), at FRACTIONAL: shape (80,).
 
-    With u the log of what is raised to α = 1 + β, and E[e^u] = 1, the moment less 1 is E[e^(αu) − 1
-    − α(e^u − 1)], which is E[β·e^u·r(−u) + e^u·r(βu)] with r(y) = e^y − 1 − y ≥ 0. The trapezoid
-    rule errs by less than e^−39: its step is half of σ, and half of σ², the width of the turn.
+    Let u be the log of the base, α = 1 + β, and note E[e^u] = 1. Then the moment minus 1 is
+    E[e^(αu) − 1 − α(e^u − 1)] = E[β·e^u·r(−u) + e^u·r(βu)] with r(y) = e^y − 1 − y ≥ 0. The error
+    of the trapezoidal rule is less than e^−39: its step is the smaller of σ/2 and σ²/2, where σ² is
+    the width of the transition.
     """
     step = min(noise, noise**2) / 2
     z = np.arange(-10 * noise, FRACTIONAL[-1] + 10 * noise, step)[:, None]  # (nodes, 1)
@@ -108,14 +107,15 @@ def _quadrature(noise: float, rate: float) -> np.ndarray:
 
 
 def _log_mixed(t: np.ndarray, rate: float) -> np.ndarray:
-    """log(1 − q + q·e^t), exact where it is small; any shape."""
+    """Return log(1 − q + q·e^t) for any shape, exact where it is small."""
     small = np.log1p(rate * np.expm1(np.minimum(t, 600.0)))
     return np.where(t < 600, small, np.logaddexp(math.log1p(-rate), math.log(rate) + t))
 
 
 def _log_rest(y: np.ndarray) -> np.ndarray:
-    """log(e^y − 1 − y), any shape; −inf at 0. Below 0.3 by its series, as the difference would
-    cancel.
+    """Return log(e^y − 1 − y) for any shape; −inf at 0.
+
+    Below 0.3 its series is used, because the difference would cancel.
     """
     near = np.where(np.abs(y) < 0.3, y, 0.0)
     series = np.ones_like(near)
@@ -131,7 +131,8 @@ def _log_rest(y: np.ndarray) -> np.ndarray:
 
 
 def _convexity(noise: float, rate: float) -> np.ndarray:
-    """Upper bound of the same moments, as x^α is convex: log(1 − q + q·e^(α(α−1)/2σ²)), shape
-    (80,).
+    """Return an upper bound on the same moments, shape (80,), by the convexity of x^α.
+
+    log(1 − q + q·e^(α(α−1)/2σ²)).
     """
     return _log_mixed(FRACTIONAL * (FRACTIONAL - 1) / (2 * noise**2), rate)

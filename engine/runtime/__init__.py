@@ -1,0 +1,1 @@
+"""How studies run: the runner, the workers, and several studies at once."""

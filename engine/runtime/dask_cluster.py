@@ -1,8 +1,8 @@
-"""The workers: a dask.distributed cluster in a process of its own, `python -m engine.runtime.dask_cluster`.
+"""The workers: a dask.distributed cluster in its own process.
 
-One worker for each GPU, or one for the CPU, each under a nanny. The process prints one JSON line
-(address and TLS credentials, which exist only in memory) and ends when its standard input does,
-that is, when its owner dies.
+The process is `python -m engine.runtime.dask_cluster`. It has one worker per GPU, or one for the
+CPU, each under a nanny. It prints one JSON line (address and TLS credentials, which exist only in
+memory) and ends when its standard input closes, that is, when its owner dies.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ CREDENTIALS = (
     "tls_worker_cert",
 )
 CONFIG = {
-    # a run that kills its worker fails once, with a message
+    # a run that kills its worker fails once, with a message, instead of being retried
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-saturation": 1.0,
-    "distributed.admin.low-level-log-length": 20_000,  # events kept for those who join late
-    "distributed.scheduler.http.routes": [],  # nothing is served but the TLS connection itself
+    "distributed.admin.low-level-log-length": 20_000,  # events kept for clients that join late
+    "distributed.scheduler.http.routes": [],  # serve nothing but the TLS connection itself
     "distributed.worker.http.routes": [],
-    # a machine's own limits decide, not a guess of ours
+    # leave memory limits to the machine
     "distributed.worker.memory.terminate": False,
     "distributed.worker.memory.pause": False,
     "distributed.comm.timeouts.connect": "20s",
 }
 
 
-PATIENCE = 4.0  # seconds that a scheduler at VEIL_SCHEDULER may take to greet
+PATIENCE = 4.0  # seconds that a scheduler at VEIL_SCHEDULER may take to answer
 SILENCE = "nothing answers there in time"
 STRANGER = "what answers there does not speak as dask does"
 REASONS = (
@@ -55,7 +55,7 @@ REASONS = (
 
 
 class Unreachable(OSError):
-    """There is no scheduler where one should be; in the user's words."""
+    """No scheduler answers at the given address; the message is written for the user."""
 
     def __init__(self, address: str, why: str):
         shown = address if len(address) <= 60 else address[:57] + "…"
@@ -66,7 +66,7 @@ class Unreachable(OSError):
 
 
 def gpus() -> list[str]:
-    """Names for CUDA_VISIBLE_DEVICES, one a GPU, without importing torch."""
+    """Return one CUDA_VISIBLE_DEVICES value per GPU, without importing torch."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [g for g in chosen.split(",") if g.strip() not in ("", "-1")]
@@ -77,8 +77,9 @@ def gpus() -> list[str]:
 
 
 def worker_specs() -> dict:
-    """One nanny a GPU (its CUDA_VISIBLE_DEVICES set before torch loads), or a single one for the
-    CPU.
+    """Specify one nanny per GPU, or a single one for the CPU.
+
+    CUDA_VISIBLE_DEVICES is set in the nanny's environment, before torch loads.
     """
     from distributed import Nanny
 
@@ -98,9 +99,10 @@ def worker_specs() -> dict:
 
 
 def environment() -> dict[str, str]:
-    """What a worker process is born with, in place of dask's own: that pins it to one thread, and
-    sets a MALLOC_TRIM_THRESHOLD_ that hands every freed tensor back to the system: training took
-    1.8 times longer under it.
+    """Return the environment in which a worker process starts, in place of dask's own.
+
+    Dask's defaults limit workers to one thread and set MALLOC_TRIM_THRESHOLD_ such that every freed
+    tensor is returned to the system: training took 1.8 times longer with it.
     """
     return dict.fromkeys(
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(settings.cores())
@@ -125,7 +127,7 @@ def start() -> tuple[subprocess.Popen, dict]:
 
 
 def connect(introduction: dict):
-    """A client of our own cluster, from its introduction."""
+    """Connect a client to our own cluster, given its introduction."""
     from distributed import Client, Security
 
     security = Security(require_encryption=True, **introduction["credentials"])
@@ -133,39 +135,39 @@ def connect(introduction: dict):
 
 
 def join(address: str, timeout: float = PATIENCE):
-    """A client of somebody else's cluster (VEIL_SCHEDULER).
+    """Connect a client to an external cluster (VEIL_SCHEDULER).
 
-    Raises Unreachable, with why, where no scheduler answers in `timeout` seconds: whatever is wrong
-    with an address, that is told, and nobody waits for it.
+    Raises Unreachable, with the reason, if no scheduler answers within `timeout` seconds. This
+    covers every kind of wrong address, and the caller never waits indefinitely.
     """
     from distributed import Client
 
     why: list[str] = []
     look = threading.Thread(target=lambda: why.append(_trouble(address, timeout)), daemon=True)
-    look.start()  # a name that nobody resolves would be waited for by asyncio itself, until the end
+    look.start()  # in a thread of its own, as asyncio does not stop waiting for a name lookup
     look.join(timeout + 1)
     if not why or why[0]:
         raise Unreachable(address, why[0] if why else SILENCE)
     try:
         return Client(address, set_as_default=False, timeout=timeout)
-    except Exception as error:  # it has greeted us and does not go on
+    except Exception as error:  # it answered our request but failed afterwards
         raise Unreachable(address, _words(error)) from error
 
 
 def _trouble(address: str, timeout: float) -> str:
-    """Why no scheduler answers at an address, or nothing."""
+    """Return why no scheduler answers at an address, or an empty string."""
     try:
         host, port = settings.ADDRESS.fullmatch(address).group(3, 4)
         socket.getaddrinfo(host.strip("[]"), int(port))
         return asyncio.run(asyncio.wait_for(_greet(address, timeout), timeout))
-    except Exception as error:  # what answers there may be anything
+    except Exception as error:  # anything may answer at that address
         return _words(error)
 
 
 def _words(error: Exception) -> str:
-    """What went wrong at an address, in the words of whoever typed it.
+    """Describe an error at an address in the user's words.
 
-    The outermost cause that is known is told.
+    The outermost known cause is reported.
     """
     while error is not None:
         for kinds, words in REASONS:
@@ -177,14 +179,14 @@ def _words(error: Exception) -> str:
                 if isinstance(error, OSError) and error.strerror
                 else STRANGER
             )
-        error = error.__cause__  # distributed's own, around another
+        error = error.__cause__  # distributed wraps the underlying error
     return STRANGER
 
 
 async def _greet(address: str, timeout: float) -> str:
-    """Ask once who is there: a Client would ask again and again, and take as long to give up.
+    """Ask once which service answers; a Client would retry and take as long to give up.
 
-    Returns what is wrong with who answers, or nothing; raises whatever goes wrong.
+    Returns what is wrong with the service, or an empty string; raises any error that occurs.
     """
     from distributed import Security
     from distributed.core import connect
@@ -209,13 +211,11 @@ async def _greet(address: str, timeout: float) -> str:
         comm.abort()
 
 
-# --- asked of the scheduler, on its own event loop: one at a time, so each is atomic --------------
+# --- run on the scheduler's own event loop, one at a time, so each is atomic ----------------------
 
 
 def claim(key: str, proposal: str, dask_scheduler=None) -> str:
-    """The attempt under which `key` is computed now: the live one, or else `proposal`, which then
-    becomes live.
-    """
+    """Return the attempt that computes `key`: the live one, or else `proposal`, now made live."""
     import time
 
     claims = dask_scheduler.extensions.setdefault("veil-claims", {})
@@ -232,20 +232,20 @@ def claim(key: str, proposal: str, dask_scheduler=None) -> str:
 
 
 def unclaim(key: str, attempt: str, dask_scheduler=None) -> None:
-    """Let go of a cancelled attempt, so that the next one at its key is a new one."""
+    """Release the claim of a cancelled attempt, so that the key's next attempt is a new one."""
     claims = dask_scheduler.extensions.get("veil-claims", {})
     if claims.get(key, (None,))[0] == attempt:
         del claims[key]
 
 
 def busy(attempt: str, worker: str, dask_scheduler=None) -> bool:
-    """Is the worker still busy with this attempt? Not once the attempt has said that it ended."""
+    """Whether the worker is still busy with this attempt: started, and no end reported."""
     said = [message["kind"] for _, message in dask_scheduler.get_events(attempt)]
     return worker in dask_scheduler.workers and "started" in said and "ended" not in said
 
 
 def waiting(dask_scheduler=None) -> list[str]:
-    """Attempts that have not said a word yet, first in line first."""
+    """Return attempts that have not reported anything yet, in queue order."""
     silent = [
         t
         for t in dask_scheduler.tasks.values()
@@ -256,7 +256,7 @@ def waiting(dask_scheduler=None) -> list[str]:
 
 
 def forget(attempt: str, dask_scheduler=None) -> None:
-    """Free the events of an attempt that has ended: its Result holds all of them."""
+    """Free the events of an ended attempt; its Result holds all of them."""
     dask_scheduler._broker.truncate(attempt)
 
 
@@ -264,17 +264,17 @@ def forget(attempt: str, dask_scheduler=None) -> None:
 
 
 def main() -> None:
-    """Run scheduler and workers until standard input ends."""
+    """Run scheduler and workers until standard input closes."""
     import dask
 
     os.umask(0o077)
     owner = os.fdopen(os.dup(1), "w")
-    # whatever workers print goes to standard error: nobody empties this pipe after the introduction
+    # Send worker output to standard error: nobody reads this pipe after the introduction.
     os.dup2(2, 1)
-    dask.config.set(CONFIG)  # before distributed is imported: it reads its log levels then
+    dask.config.set(CONFIG)  # before importing distributed, which reads its log levels then
     from distributed import Scheduler, Security, SpecCluster
 
-    # after: its own entries would be added to ours
+    # after importing distributed, whose own entries would otherwise be merged into ours
     dask.config.set({"distributed.nanny.pre-spawn-environ": environment()})
     security = Security.temporary()
     scheduler = {

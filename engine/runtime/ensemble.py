@@ -1,5 +1,7 @@
-"""Several studies at once, each stored under its own key: as many as the processor has cores, a
-thread each, or step by step together.
+"""Runs several studies at once, each stored under its own key.
+
+Either as many as the processor has cores, one thread each (Threads), or step by step together
+(Lockstep).
 """
 
 from __future__ import annotations
@@ -14,41 +16,42 @@ from engine.core import settings
 from engine.core.lab import WAITING, Lab
 from engine.core.study import Event, Failed, Phase, Picture, Point, Refused, Result, Study, key
 
-LOOK = 0.1  # seconds between two looks at what the threads have said
+LOOK = 0.1  # seconds between two checks of what the threads have reported
 
 
 def needed(members: tuple[Study, ...], lab: Lab):
-    """What the members need, with all cores and once for all of them; yields its events and returns
-    the seconds that it takes, by the estimate, for Crew's `before`.
+    """Compute what the members need, once for all of them and with all cores.
+
+    Yields the events and returns the estimated seconds that it takes, for Crew's `before`.
     """
     before = 0.0
     for need in dict.fromkeys(need for member in members for need in member.needs()):
         before += 0.0 if key(need) in lab.store else need.typical() or 0.0
         for event in lab.need(need):
-            # how far it is says nothing of how far all is
+            # without its progress, which says nothing about the progress of the whole
             yield Phase(event.name) if isinstance(event, Phase) else event
     return before
 
 
 @dataclass
 class Crew:
-    """Members that are computed at once, and what they say as it comes.
+    """Base class: an ensemble whose members are computed at once, with their events passed on.
 
-    How they are computed is said by a subclass, in `events` and `stop`.
+    A subclass defines how they are computed, in `events` and `stop`.
     """
 
     members: tuple[Study, ...]
     lab: Lab
-    done_words: str  # what a member is when it has ended: "trained"
+    done_words: str  # what a finished member is called: "trained"
     phase: str  # the phase in which a member spends its time
-    shows: bool = False  # are members' pictures passed on?
-    before: float = 0.0  # seconds that were spent, by the estimate, before it began
+    shows: bool = False  # whether members' images are passed on
+    before: float = 0.0  # estimated seconds spent before this ensemble began
     results: dict[int, Result] = field(default_factory=dict)
     failed: dict[int, Exception] = field(default_factory=dict)
 
     def __post_init__(self):
         self.done = {number: 0.0 for number in range(len(self.members))}
-        # of what is to be done
+        # remaining work of each member
         self.seconds = {
             number: 0.0 if key(member) in self.lab.store else member.typical() or 1.0
             for number, member in enumerate(self.members)
@@ -56,9 +59,9 @@ class Crew:
         self.at_once = 1
 
     def all(self):
-        """Yield what the members tell; return their Results in order.
+        """Yield the members' events; return their Results in order.
 
-        Raises Failed where one of them failed, when all others are done.
+        If a member failed, raises Failed after all others are done.
         """
         try:
             yield from self.events()
@@ -73,15 +76,15 @@ class Crew:
         return [self.results[number] for number in range(len(self.members))]
 
     def events(self):
-        """What the members tell, as it comes, with how much of all is done."""
+        """Yield the members' events as they come, with the overall progress."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """End all at their next event."""
+        """Stop all members at their next event."""
         raise NotImplementedError
 
     def _told(self, number: int, event: Event):
-        """A member's event in everybody's words."""
+        """Relabel one member's event for the whole ensemble."""
         if isinstance(event, Point):
             yield Point(f"{number}:{event.curve}", event.x, event.y)
         elif isinstance(event, Picture) and self.shows:
@@ -94,7 +97,7 @@ class Crew:
             yield self._so_far()
 
     def _so_far(self) -> Phase:
-        """How many have ended, and how much of the work is done."""
+        """Return how many members have ended, and how much of the work is done."""
         ended = len(self.results) + len(self.failed)
         done, total = (
             self.before
@@ -109,9 +112,9 @@ class Crew:
 
 
 class Threads(Crew):
-    """Threads that each take a member, train it to its end and take the next.
+    """Threads that each take a member, train it to the end and take the next.
 
-    Arithmetic releases Python's lock, so that two cores train two members.
+    Numerical code releases Python's global interpreter lock, so two cores train two members.
     """
 
     def __post_init__(self):
@@ -122,7 +125,7 @@ class Threads(Crew):
         for number in self.done:
             self.waiting.put(number)
         cores = settings.cores()
-        # a graphics card is shared badly
+        # one at a time on a GPU, where sharing gains little
         self.at_once = min(cores, len(self.members)) if self.lab.device.type == "cpu" else 1
         place = Lab(self.lab.store, threads=max(1, cores // self.at_once))
         self.threads = [
@@ -131,7 +134,7 @@ class Threads(Crew):
         ]
 
     def events(self):
-        """What the members tell, as it comes, with how much of all is done."""
+        """Yield the members' events as they come, with the overall progress."""
         for thread in self.threads:
             thread.start()
         while any(thread.is_alive() for thread in self.threads) or not self.heard.empty():
@@ -141,7 +144,7 @@ class Threads(Crew):
                 continue
 
     def stop(self) -> None:
-        """End the threads at their next event."""
+        """Stop the threads at their next event."""
         self.stopping.set()
         for thread in self.threads:
             thread.join()
@@ -154,7 +157,7 @@ class Threads(Crew):
                 return
             try:
                 self._train(number, place)
-            except Exception as error:  # the others go on; it is told at the end
+            except Exception as error:  # the other members continue; reported at the end
                 self.failed[number] = error
 
     def _train(self, number: int, place: Lab) -> None:
@@ -171,13 +174,14 @@ class Threads(Crew):
 
 
 class Lockstep(Crew):
-    """Trainings that take their steps together, up to eight of those that are alike at a time, in
-    one thread (engine/learning/stacked_steps.py). Made for a GPU, where a step of eight costs little more than
-    one.
+    """Trainings that take their steps together in one thread (engine/learning/stacked_steps.py).
 
-    Each is driven by its own `run`, and stored under its own key by `Lab.need`, as if it were
-    alone. What all of a group have in common ends at the same moment: a crew that is stopped keeps
-    the groups that have ended.
+    Up to eight (MOST) trainings with equal `alike()` form a group. Made for a GPU, where a step of
+    eight costs little more than a step of one.
+
+    Each member is driven by its own `run` and stored under its own key by `Lab.need`, as if it ran
+    alone. The members of a group end at the same moment, so stopping the ensemble keeps the results
+    of the groups that have ended.
     """
 
     def __post_init__(self):
@@ -195,7 +199,7 @@ class Lockstep(Crew):
         self.running: dict[int, Generator[Event, None, Result]] = {}
 
     def events(self):
-        """What the members tell, as it comes, with how much of all is done."""
+        """Yield the members' events as they come, with the overall progress."""
         from engine.learning.stacked_steps import Group
 
         for numbers in self.groups:
@@ -204,8 +208,9 @@ class Lockstep(Crew):
                 yield from self._together([number], None)
 
     def _together(self, numbers: list[int], group) -> Generator[Event, None, list[int]]:
-        """Run members to their ends, each up to its next step before any goes on; returns those
-        that must run by themselves, because somebody else is computing them.
+        """Run members to their ends, each up to its next step before any continues.
+
+        Returns those that must run alone, because another process is computing them.
         """
         place, alone = Lab(self.lab.store, self.lab.threads, group), []
         self.running = {number: place.need(self.members[number]) for number in numbers}
@@ -226,8 +231,9 @@ class Lockstep(Crew):
         return alone
 
     def _up_to_a_step(self, number: int, wait: bool) -> Generator[Event, None, Event | None]:
-        """A member's events up to its next step, or to its having to wait, which is returned; None
-        where it has ended.
+        """Yield a member's events up to its next step, or until it has to wait.
+
+        Returns the event at which it stopped, or None if the member has ended.
         """
         while True:
             try:
@@ -236,12 +242,12 @@ class Lockstep(Crew):
                 self.results[number] = end.value
                 yield from self._told(number, Phase(self.phase, 1.0, 1.0))
                 return None
-            except Exception as error:  # the others go on; it is told at the end
+            except Exception as error:  # the other members continue; reported at the end
                 if not isinstance(error, (Failed, Refused)):
                     logging.getLogger(__name__).exception(
                         "member %d of %d failed", number + 1, len(self.members)
                     )
-                # whose frames would keep a device's memory
+                # without the traceback, whose frames would keep GPU memory in use
                 self.failed[number] = error.with_traceback(None)
                 return None
             if isinstance(event, Phase) and event.name == WAITING and not wait:
@@ -251,7 +257,7 @@ class Lockstep(Crew):
                 return event
 
     def stop(self) -> None:
-        """Close what runs."""
+        """Close the running members."""
         for run in self.running.values():
             run.close()
         self.running = {}

@@ -1,11 +1,11 @@
-"""Runner: submit, follow and cancel studies.
+"""Runner: submits, follows and cancels studies.
 
 The same key is never trained twice at the same time, whoever asks.
 
-A `Run` is one attempt at one study, seen from this process. Its events arrive from the worker
-through the scheduler (topic = the attempt's name), numbered, so that a late follower gets the
-history and nobody gets an event twice. The worker stores the Result itself; the Runner only reports
-how it went.
+A `Run` is one attempt at one study, as seen from this process. Its events arrive from the worker
+through the scheduler (topic = the attempt's name). They are numbered, so a client that joins late
+gets the history and nobody gets an event twice. The worker stores the Result itself; the Runner
+only reports the outcome.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from engine.datasets import source
 from engine.runtime import dask_cluster
 
 log = logging.getLogger("veil.runner")
-# seconds a worker has to stop at its next event, before it is restarted (about 4 s more)
+# seconds a worker has to stop at its next event before it is restarted (about 4 s more)
 GRACE = 4.0
-DYING = 2.0  # seconds from a dying process' last closed socket to its end, at the very most
+DYING = 2.0  # longest time in seconds from a dying process' last closed socket to its end
 SETTLED = 0.5  # seconds within which a subscription has reached the scheduler
-COALESCE = 0.2  # seconds within which phases of one name are sent once
+COALESCE = 0.2  # seconds within which repeated phases of the same name are sent only once
 KEPT = 24  # ended runs that a web process remembers; their Results are in the store
-WAITING = 50  # runs that may wait; more is an attack, or a crowd that would wait for hours
-TRIES = 5  # times that a run is submitted whose worker died before it had begun
+WAITING = 50  # runs that may wait; a longer queue is an attack, or would take hours
+TRIES = 5  # how often a run is submitted if its worker dies before the run has begun
 ENDED = ("done", "failed", "cancelled")
 
 
 @dataclass
 class Run:
-    """One attempt, as it is seen now.
+    """One attempt at a study and its current state.
 
     Read it through `Runner.find`; only the Runner writes to it.
     """
@@ -50,7 +50,7 @@ class Run:
     key: str
     attempt: str
     state: str = "queued"  # queued, running, done, failed, cancelled
-    place: int = 0  # how many runs are ahead in the queue
+    place: int = 0  # number of runs ahead in the queue
     events: list[Event] = field(default_factory=list)
     message: str = ""  # why it failed or was cancelled, in the user's words
     worker: str = ""
@@ -60,7 +60,7 @@ class Run:
     result: Result | None = None
     cancelling: bool = False
     future: object = None
-    # messages heard, so that history and live feed may overlap
+    # numbers of the messages received: history and live feed may overlap
     numbers: set[int] = field(default_factory=set)
     order: list[int] = field(default_factory=list)  # the number of each event, ascending
 
@@ -73,11 +73,11 @@ class Stopped(Exception):
 
 
 def work(study: Study, attempt: str) -> tuple[dict, dict]:
-    """Compute a study in a worker process, telling each event; returns Result.parts()."""
+    """Compute a study in a worker process, reporting each event; returns Result.parts()."""
     from distributed import get_worker
 
     worker = get_worker()
-    # pages and browsers on this machine go first: they need little, and at once
+    # low priority: pages and browsers on this machine need little time, but at once
     os.setpriority(os.PRIO_PROCESS, 0, 10)
     say = Voice(worker, attempt)
     say("started", worker=worker.address)
@@ -86,12 +86,12 @@ def work(study: Study, attempt: str) -> tuple[dict, dict]:
             Lab(open_store()).need(study), say, stopped=lambda: _cancelled(worker, attempt)
         ).parts()
     finally:
-        # whatever became of it: from now on this worker must not be restarted on its account
+        # whatever the outcome: from now on, this worker must not be restarted because of this run
         say("ended")
 
 
 def drive(run, say, stopped) -> Result:
-    """Step a study's generator to its Result, telling events, looking for a cancellation at each."""
+    """Run a study's generator to its Result, reporting events and checking for cancellation."""
     while True:
         if stopped():
             run.close()
@@ -104,18 +104,16 @@ def drive(run, say, stopped) -> Result:
 
 
 def _cancelled(worker, attempt: str) -> bool:
-    """The scheduler has taken the task back.
+    """Whether the scheduler has taken the task back.
 
-    Local knowledge: no round trip (cancelling does not stop a thread).
+    Reads local state only, without a round trip. (Cancelling a task does not stop its thread.)
     """
     task = worker.state.tasks.get(attempt)
     return task is None or task.state in ("cancelled", "released", "forgotten")
 
 
 class Voice:
-    """Sends numbered messages under the attempt's topic; phases that follow each other closely are
-    sent once.
-    """
+    """Sends numbered messages under the attempt's topic; coalesces rapidly repeated phases."""
 
     def __init__(self, worker, topic: str):
         self.worker, self.topic, self.number = worker, topic, 0
@@ -134,12 +132,13 @@ class Voice:
         self(type(event).__name__, **asdict(event))
 
 
-# --- in the asking process ------------------------------------------------------------------------
+# --- in the submitting process --------------------------------------------------------------------
 
 
 class Runner:
-    """Runs studies on a dask cluster: our own (started in the background at once) or the one at
-    VEIL_SCHEDULER.
+    """Runs studies on a dask cluster.
+
+    The cluster is our own, started in the background at once, or the one at VEIL_SCHEDULER.
     """
 
     def __init__(self, store: Store, address: str | None = None, introduction: dict | None = None):
@@ -148,11 +147,10 @@ class Runner:
         self.lock = threading.RLock()
         self.runs: dict[str, Run] = {}  # key → latest attempt
         self.process = self.client = self.trouble = None
-        self.unreachable: dask_cluster.Unreachable | None = (
-            None  # VEIL_SCHEDULER names no scheduler
-        )
+        # set if no scheduler answers at VEIL_SCHEDULER
+        self.unreachable: dask_cluster.Unreachable | None = None
         self.ready, self.starting = threading.Event(), threading.Lock()
-        # one at a time: first asked, first in the queue
+        # one at a time, so that runs enter the queue in the order of submission
         self.launches = ThreadPoolExecutor(1, "veil-launch")
         self._asked_places = 0.0
         threading.Thread(target=self._start, name="veil-cluster", daemon=True).start()
@@ -169,7 +167,7 @@ class Runner:
                 self._warm = self.client.submit(
                     _warm_up, pure=False, key=f"warm-up-{uuid.uuid4().hex}", priority=-1
                 )
-        # reported when somebody runs something, on the page or here
+        # reported when somebody runs a study
         except dask_cluster.Unreachable as error:
             self.trouble, self.unreachable = str(error), error
             log.warning("%s", error)
@@ -179,7 +177,7 @@ class Runner:
         self.ready.set()
 
     def find(self, name: str) -> Run | None:
-        """The latest attempt at a key that this process has submitted, if any."""
+        """Return the latest attempt at a key that this process has submitted, or None."""
         with self.lock:
             run = self.runs.get(name)
         if run is not None and run.state == "queued":
@@ -187,7 +185,7 @@ class Runner:
         return run
 
     def submit(self, study: Study, name: str | None = None) -> Run:
-        """Run a study, or join the attempt that is computing it already.
+        """Run a study, or join the attempt that already computes it.
 
         Never waits for the computation.
         """
@@ -207,7 +205,7 @@ class Runner:
         return run
 
     def _forget_old(self) -> None:
-        """Keep the latest ended runs only: their Results are in the store."""
+        """Keep only the latest ended runs; their Results are in the store."""
         ended = [name for name, run in self.runs.items() if run.state in ENDED]
         for name in ended[:-KEPT]:
             del self.runs[name]
@@ -230,17 +228,17 @@ class Runner:
                 key=run.attempt,
                 retries=0,
                 pure=False,
-                # without a grace period: first come, first served
+                # no grace period: first come, first served
                 fifo_timeout=0,
             )
             self._catch_up(run)
-            # The subscription travels on a stream of its own and may arrive after that question:
-            # what was said between the two is asked for again.
+            # The subscription travels on its own stream and may arrive after that request, so
+            # messages sent between the two are requested again.
             settled = threading.Timer(SETTLED, self._catch_up, (run,))
             settled.daemon = True
             settled.start()
             run.future.add_done_callback(lambda future: self._finish(run, future))
-            if run.cancelling:  # pressed while the workers were still starting
+            if run.cancelling:  # cancelled while the workers were still starting
                 threading.Thread(target=self._cancel, args=(run,), daemon=True).start()
         except Exception as error:
             log.exception("submit")
@@ -249,15 +247,15 @@ class Runner:
             )
 
     def _catch_up(self, run: Run) -> None:
-        """Hear what has been said so far."""
+        """Fetch the messages sent so far."""
         try:
             for _, message in self.client.get_events(run.attempt):
                 self._hear(run, message)
-        except Exception as error:  # the scheduler is gone: the run's future says so
+        except Exception as error:  # the scheduler is gone; the run's future reports that
             log.warning("events of %s: %s", run.attempt, error)
 
     def _ensure_workers(self) -> None:
-        """Wait for the workers; where their process has died, start it again."""
+        """Wait for the workers; if their process has died, start it again."""
         self.ready.wait(60)
         with self.starting:
             if self.process is not None and self.process.poll() is not None:
@@ -266,13 +264,13 @@ class Runner:
                 self._start()
 
     def _hear(self, run: Run, message: dict) -> None:
-        """One message from the worker, from the history or live: each is taken once."""
+        """Handle one message from the worker, from the history or live; duplicates are ignored."""
         with self.lock:
             if message["n"] in run.numbers or run.state in ENDED:
                 return
             run.numbers.add(message["n"])
             if message["kind"] in EVENTS:
-                # at the end, unless it was caught up with
+                # appended at the end, unless the message comes from the history
                 place = bisect.bisect(run.order, message["n"])
                 run.order.insert(place, message["n"])
                 run.events.insert(place, EVENTS[message["kind"]](**message["fields"]))
@@ -286,7 +284,7 @@ class Runner:
                 self._end(run, "cancelled", "Stopped.")
 
     def _finish(self, run: Run, future) -> None:
-        """The future has ended, one way or another. Whatever goes wrong here, the run ends too."""
+        """Handle the end of the future; if anything goes wrong here, the run ends too."""
         try:
             if run.state in ENDED or run.cancelling:
                 return
@@ -299,7 +297,7 @@ class Runner:
         self._end(run, "done")
 
     def _lost(self, run: Run) -> None:
-        """The task was taken away: by another client, or because the scheduler is gone."""
+        """Handle a task that was taken away by another client, or whose scheduler is gone."""
         if self.process is not None and self._dies():
             return self._end(
                 run, "failed", "The worker processes died. Press Run to start them again."
@@ -307,8 +305,9 @@ class Runner:
         self._end(run, "cancelled", "Stopped by somebody else.")
 
     def _dies(self) -> bool:
-        """Our own cluster's process has ended, or does within a moment: its sockets close before
-        the system says that it has.
+        """Whether our own cluster's process has ended, or ends within DYING seconds.
+
+        Its sockets close before the system reports its end.
         """
         try:
             self.process.wait(DYING)
@@ -317,7 +316,7 @@ class Runner:
         return True
 
     def _keep(self, run: Run) -> None:
-        """A worker on another machine has another disk: keep the Result here too."""
+        """Store the Result here too, since a worker on another machine has another disk."""
         try:
             if (
                 run.study.stored()
@@ -325,14 +324,14 @@ class Runner:
                 and "not_stored" not in run.result.made
             ):
                 save(self.store, run.key, run.result)
-        except OSError as error:  # the Result is shown all the same, with this beside it
+        except OSError as error:  # the Result is still shown, with this message beside it
             run.result.made["not_stored"] = str(error)
 
     def _failed(self, run: Run, error: Exception) -> None:
         from distributed import KilledWorker
 
         if isinstance(error, KilledWorker) and run.began is None and run.tries < TRIES:
-            run.tries += 1  # its worker died over another run, before this one had begun: again
+            run.tries += 1  # its worker died because of another run, before this one began
             return self.launches.submit(self._launch, run)
         self._end(run, "failed", explain(error))
 
@@ -356,8 +355,9 @@ class Runner:
     # --- cancelling -------------------------------------------------------------------------------
 
     def cancel(self, name: str) -> None:
-        """Stop a run for everyone: at its next event, or by restarting its worker when that does
-        not come.
+        """Stop a run for everyone.
+
+        It stops at its next event; if none comes, its worker is restarted.
         """
         with self.lock:
             run = self.runs.get(name)
@@ -368,7 +368,7 @@ class Runner:
 
     def _cancel(self, run: Run) -> None:
         if run.future is None:
-            return  # not submitted yet: _launch will look
+            return  # not submitted yet: _launch checks run.cancelling
         try:
             run.future.cancel(force=True)
             self.client.run_on_scheduler(dask_cluster.unclaim, run.key, run.attempt)
@@ -388,7 +388,7 @@ class Runner:
             self._force(run)
 
     def _force(self, run: Run) -> None:
-        """Restart the worker that does not answer, if it is still this run that it is busy with."""
+        """Restart the unresponsive worker, if it is still busy with this run."""
         try:
             if self.client.run_on_scheduler(dask_cluster.busy, run.attempt, run.worker):
                 self.client.restart_workers([run.worker], timeout=30)
@@ -400,7 +400,7 @@ class Runner:
     # --- the queue --------------------------------------------------------------------------------
 
     def _update_places(self) -> None:
-        """Ask the scheduler, at most once a second, how many runs are ahead of each waiting one."""
+        """Update waiting runs' places in the queue, asking the scheduler at most once a second."""
         if (
             not self.ready.is_set()
             or self.client is None
@@ -408,7 +408,7 @@ class Runner:
         ):
             return
         self._asked_places = time.monotonic()
-        # a page never waits for the scheduler
+        # in a thread, because a page never waits for the scheduler
         threading.Thread(target=self._ask_places, daemon=True).start()
 
     def _ask_places(self) -> None:
@@ -429,7 +429,7 @@ class Runner:
             time.sleep(0.02)
 
     def close(self) -> None:
-        """Leave the cluster; our own ends with us."""
+        """Disconnect from the cluster; our own cluster ends with us."""
         self.launches.shutdown(wait=False, cancel_futures=True)
         self.ready.wait(60)
         if self.client is not None:
@@ -440,15 +440,16 @@ class Runner:
 
 
 def _warm_up() -> None:
-    """Import what the first run would otherwise wait for."""
+    """Import torch in advance, so that the first run need not wait for it."""
     import torch
 
     torch.zeros(1)
 
 
 def explain(error: Exception) -> str:
-    """Why a run failed, in the user's words; what only a programmer can mend goes to the log as
-    well.
+    """Explain in the user's words why a run failed.
+
+    An error that only a programmer can fix is also logged.
     """
     from distributed import KilledWorker
 

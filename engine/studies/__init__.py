@@ -1,4 +1,7 @@
-"""The studies, by name. A new study is a new file here and a line in this list."""
+"""The registry of studies, by name.
+
+To add a study, write a new module here and add its class to STUDIES.
+"""
 
 from engine.studies.clustering import IIC, KMeansLabels
 from engine.studies.dp_training import Audit, DPTraining, Membership

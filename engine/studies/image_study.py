@@ -1,4 +1,7 @@
-"""What every study that learns from a data set has in common: its key holds the data, and its defaults fit them."""
+"""Base class of the studies that train on a data set.
+
+The data set's content is part of a study's key, and the study's defaults are fitted to it.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,10 @@ class ImageStudy(Study):
         return {"data": registry.fingerprint(self.dataset)}
 
     def fitting(self, shown) -> dict[str, Any]:
-        """What takes the place of values that nobody has chosen and that the data set has no room
-        for. shown: its exhibits.
+        """Replacements for default values that do not fit the data set. shown: its exhibits.
 
-        A batch is at most all of the training pictures. tests/core/test_fitting.py asks every preset of
-        every study.
+        A batch has at most as many images as the training set. tests/core/test_fitting.py checks
+        every preset of every study.
         """
         usual = getattr(self, "batch_size", None)
         return (
@@ -33,11 +35,10 @@ class ImageStudy(Study):
 
 
 def fitted(study: ImageStudy, given: Collection[str] = ()) -> tuple[ImageStudy, list[str]]:
-    """The study with defaults that fit its data set, and a sentence for each value that was
-    replaced.
+    """The study with defaults that fit its data set, and a sentence for each replaced value.
 
-    given: fields that somebody has chosen, which stay as they are (a wrong one is refused by the
-    study's check). Raises data.Missing.
+    given: fields that the user has chosen, which stay unchanged (the study's check refuses a wrong
+    one). Raises data.Missing.
     """
     changes = {
         name: value

@@ -1,12 +1,12 @@
-"""Local noise: every picture is noised on its owner's phone, before anybody else sees it (report
-1).
+"""Local noise: each image is noised by its client before anybody else sees it.
 
-A picture is scaled to unit length, u = x/‖x‖₂, and N(0, σ²) is added to each pixel; what falls
-below 0 is set to 0, which is post-processing. One release a picture: whatever is trained or
-clustered on the released pictures afterwards costs nothing.
+This is the mechanism of report 1 (Green, Hodson, Hanoian 2020). An image is scaled to unit length,
+u = x/‖x‖₂, and N(0, σ²) is added to each pixel; negative values are set to 0, which is
+post-processing. Each image is released once: whatever is trained or clustered on the released
+images afterwards has no further privacy cost.
 
-The report's own errors are fields with the values as_published and corrected, so that each can be
-switched on by itself.
+The report's own errors are fields with the values as_published and corrected, to make it possible
+to switch on each separately.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from engine.datasets import imaging, registry
 from engine.privacy.noise import GaussianNoise
 from engine.studies.image_study import ImageStudy
 
-REPLACE_ONE = math.sqrt(2)  # the farthest two non-negative unit vectors can be apart
+REPLACE_ONE = math.sqrt(2)  # the largest distance between two non-negative unit vectors
 CHUNK = 1000  # images noised at a time
-REPORT_BATCH = 700  # pictures that shared one norm in the report's IIC code
+REPORT_BATCH = 700  # images that shared one norm in the report's IIC code
 ERRORS = {"corrected": "corrected", "as_published": "as published"}
 
 
 def error(title: str, help: str):
-    """A field for one error of a report's pipeline: corrected unless asked for."""
+    """A field for one error of a report's pipeline; its default is the corrected version."""
     return parameter(
         title, "corrected", choices=ERRORS, pattern="^(corrected|as_published)$", help=help
     )
 
 
 class Gaussian(ImageStudy):
-    """How much noise a picture gets: ε, δ, formula and sensitivity.
+    """The strength of the noise on an image: ε, δ, formula and sensitivity.
 
-    A base for studies, not one itself.
+    A base class for studies, not a study itself.
     """
 
     epsilon: float = parameter(
@@ -79,7 +79,7 @@ class Gaussian(ImageStudy):
     )
 
     def sigma(self, epsilon: float) -> float:
-        """Standard deviation of the noise on each pixel of the unit-length picture."""
+        """Standard deviation of the noise on each pixel of the unit-length image."""
         formula = {"exact": privacy.gaussian_sigma, "textbook": privacy.textbook_sigma}[
             self.calibration
         ]
@@ -88,18 +88,17 @@ class Gaussian(ImageStudy):
         )
 
     def earned(self, epsilon: float, releases: int = 1) -> float:
-        """The ε that the noise named `epsilon` really gives when one picture is replaced by
-        another.
+        """The ε that the noise named `epsilon` gives when one image is replaced by another.
 
-        Of `releases` independent draws on the same picture: together they tell as much as one with
-        σ/√releases.
+        It covers `releases` independent draws on the same image, which together reveal as much as
+        one with σ/√releases.
         """
         return privacy.gaussian_epsilon(
             self.sigma(epsilon), self.delta, REPLACE_ONE * math.sqrt(releases)
         )
 
     def formula_warnings(self, releases: int = 1) -> list[str]:
-        """Where a formula names another ε than its noise gives."""
+        """A warning if a formula names another ε than its noise gives."""
         if self.proved:
             return []
         sigma, earned = self.sigma(self.epsilon), self.earned(self.epsilon, releases)
@@ -111,12 +110,15 @@ class Gaussian(ImageStudy):
 
     @property
     def proved(self) -> bool:
-        """Does the noise really give the ε that is named?"""
+        """Whether the noise actually gives the ε that is named."""
         return self.calibration == "exact" and self.sensitivity == "replace"
 
 
 class LocalNoise(Gaussian):
-    """A data set whose pictures were noised locally, or not. A base for studies, not one itself."""
+    """A data set whose images are noised locally, or not.
+
+    A base class for studies, not a study itself.
+    """
 
     dataset: str = parameters.dataset()
     images: str = parameter(
@@ -134,15 +136,15 @@ class LocalNoise(Gaussian):
     seed: int = parameters.seed()
 
     def released(self, shown: np.ndarray, part: str, draw: int = 0) -> np.ndarray:
-        """(n, h, w, c) uint8 → float32 of the same shape, not negative: what leaves the phones.
+        """What the clients release: (n, h, w, c) uint8 → float32 of the same shape, non-negative.
 
-        Noised: unit length plus noise, below 0 set to 0. Raw: pixels in [0, 1]. `part` ("train",
-        "test") and `draw` have noise of their own. Noise is drawn and added in float64 by
-        engine.privacy.noise, and each pixel is rounded once.
+        Noised: unit length plus noise, with negative values set to 0. Raw: pixels in [0, 1]. Each
+        `part` ("train", "test") and each `draw` has its own noise. Noise is drawn and added in
+        float64 by engine.privacy.noise, and each pixel is rounded once.
         """
         if self.images == "raw":
             return shown.astype(np.float32) / 255
-        # what shares a length is released otherwise
+        # images that share a length affect each other's release, so the seed depends on them
         first = hashlib.sha256(shown[: self._share()].tobytes()).hexdigest()
         sampler = GaussianNoise(self.release_seed(f"{part} images from {first}, draw {draw}"))
         sigma, clean = self.sigma(self.epsilon), self.clean(shown)
@@ -158,19 +160,22 @@ class LocalNoise(Gaussian):
         return REPORT_BATCH if self.normalisation == "as_published" else 1
 
     def release_seed(self, purpose: str) -> int:
-        """The seed of what hides one release, named by all that the release depends on.
+        """The seed for the noise of one release, derived from all that the release depends on.
 
-        Studies that only use the images otherwise get the very same release, which is then charged
-        once; a release at another ε, or of other images, shares no draw with it.
+        Studies that merely use the images differently get the very same release, which is then
+        accounted for once; a release at another ε, or of other images, shares no draw with it.
         """
-        name = f"{registry.fingerprint(self.dataset)} σ {self.sigma(self.epsilon)!r} {self.normalisation}"
+        name = (
+            f"{registry.fingerprint(self.dataset)} σ {self.sigma(self.epsilon)!r}"
+            f" {self.normalisation}"
+        )
         return derive_seed(f"local noise on {purpose}", self.seed, name)
 
     def sample(self, noised: bool = True) -> bytes:
-        """PNG of the first 60 training pictures: as they leave the phones, or before.
+        """PNG of the first 60 training images, as released by the clients or before.
 
-        Where 700 share a length, these are repeated to so many: another release, with noise of its
-        own.
+        If 700 images share a length, these are repeated to make 700: a different release, with its
+        own noise.
         """
         first = registry.exhibits(self.dataset).train_images
         # as many as share a length in the mode as_published
@@ -183,8 +188,9 @@ class LocalNoise(Gaussian):
         return imaging.png(imaging.gallery(shown, columns=10))
 
     def clean(self, shown: np.ndarray) -> np.ndarray:
-        """The same before the noise: (n, h, w, c) float32, each picture of unit length, or 700 of
-        them together.
+        """The images before the noise, (n, h, w, c) float32.
+
+        Each image, or 700 of them together, is of unit length.
         """
         group = self._share()
         pixels = shown.astype(np.float32).reshape(len(shown), -1)
@@ -196,19 +202,19 @@ class LocalNoise(Gaussian):
             if len(pixels)
             else squares
         )
-        # A black picture has no direction: it stays all zeros. A little short of 1, so that no
-        # float32 rounding makes two pictures stand farther apart than √2.
+        # A black image has no direction and stays all zeros. Lengths are slightly below 1, which
+        # keeps float32 rounding from putting two images farther apart than √2.
         pixels /= np.sqrt(np.maximum(squares, 1e-30))[:, None] * np.float32(1 + 1e-6)
         return pixels.reshape(shown.shape)
 
     def formula_warnings(self, releases: int = 1) -> list[str]:
-        """As above; none where nothing is noised."""
+        """The inherited warnings; none if nothing is noised."""
         return [] if self.images == "raw" else super().formula_warnings(releases)
 
     def picture_guarantee(
         self, releases: int = 1, unit: str = "the pixels of one training picture", more: str = ""
     ) -> Guarantee:
-        """What one owner of a picture is promised by its noise; `more` is added to the note."""
+        """The guarantee that the noise gives the owner of an image; `more` is added to the note."""
         if self.images == "raw":
             return Guarantee(
                 unit=unit,
@@ -244,9 +250,9 @@ class LocalNoise(Gaussian):
             epsilon=total,
             delta=self.delta,
             mechanism=(
-                f"Gaussian noise, σ = {rounding.described(sigma)} on each pixel of"
-                f" {'700 pictures of unit length together' if shared else 'the unit-length picture'},"
-                f" released {times}"
+                f"Gaussian noise, σ = {rounding.described(sigma)} on each pixel of "
+                f"{'700 pictures of unit length together' if shared else 'the unit-length picture'}"
+                f", released {times}"
             ),
             accountant="exact Gaussian curve (Balle and Wang 2018)"
             + (f", {releases:,} releases composed exactly" if releases > 1 else ""),

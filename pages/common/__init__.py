@@ -1,0 +1,1 @@
+"""Widgets, panels, figures and sentences that several topics use."""

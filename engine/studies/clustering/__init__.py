@@ -1,4 +1,4 @@
-"""Clusters of images that nobody has labelled: K-means and IIC."""
+"""Studies on clustering unlabelled images: K-means and IIC."""
 
 from engine.studies.clustering.iic import IIC
 from engine.studies.clustering.kmeans_labels import KMeansLabels

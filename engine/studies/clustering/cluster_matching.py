@@ -1,7 +1,6 @@
-"""Clusters beside true labels: which cluster is which class, how many are right, and what moved.
-numpy and scikit-learn.
+"""Compare clusters with true labels: matching, accuracy, and galleries. numpy and scikit-learn.
 
-True labels are used to judge clusters here, never to make or to choose them.
+True labels are used here only to evaluate clusters, never to make or to choose them.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from engine.datasets import imaging
 
 @dataclass(frozen=True)
 class Judged:
-    """Clusters judged by true labels. confusion (classes, clusters): how many pictures of a class
-    fell into a cluster.
+    """Evaluation of clusters by true labels.
 
-    matching (clusters,): the class that stands for each cluster, -1 for those that none is left
-    for. accuracy: with that matching, in [0, 1]. unmatched_accuracy: with cluster 0 taken for class
-    0, and so on, as report 1 did. nmi, ari: how much clusters and labels tell of each other,
-    without any matching (normalised mutual information, adjusted Rand index).
+    confusion (classes, clusters): number of images of a class in a cluster. matching (clusters,):
+    the class of each cluster, -1 for those left without one. accuracy: with that matching, in [0,
+    1]. unmatched_accuracy: with cluster 0 taken for class 0, and so on, as in report 1 (Green,
+    Hodson, Hanoian 2020). nmi, ari: agreement of clusters and labels without any matching
+    (normalized mutual information, adjusted Rand index).
     """
 
     confusion: np.ndarray
@@ -33,8 +32,9 @@ class Judged:
 
 
 def judge(labels: np.ndarray, clusters: np.ndarray, classes: int, count: int) -> Judged:
-    """labels (n,) in [0, classes), clusters (n,) in [0, count) → how well they fit. n may be 0:
-    then nothing is right.
+    """Evaluate clusters (n,) in [0, count) by labels (n,) in [0, classes).
+
+    n may be 0; accuracies are then 0.
     """
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
@@ -51,18 +51,17 @@ def judge(labels: np.ndarray, clusters: np.ndarray, classes: int, count: int) ->
 
 
 def confusion(labels: np.ndarray, clusters: np.ndarray, classes: int, count: int) -> np.ndarray:
-    """(classes, count) int64: how many pictures of each class are in each cluster."""
+    """The number of images of each class in each cluster, (classes, count) int64."""
     return np.bincount(
         labels.astype(np.int64) * count + clusters, minlength=classes * count
     ).reshape(classes, count)
 
 
 def match(table: np.ndarray) -> np.ndarray:
-    """(classes, clusters) counts → (clusters,) the class for each cluster, one to one, so that most
-    pictures are right.
+    """The one-to-one matching with the highest accuracy: the class of each cluster, (clusters,).
 
-    Kuhn 1955, "The Hungarian method", by scipy. Where there are more clusters than classes the rest
-    get -1.
+    table: counts (classes, clusters). Kuhn 1955, "The Hungarian method", by scipy. If there are
+    more clusters than classes, those left over get -1.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -73,7 +72,7 @@ def match(table: np.ndarray) -> np.ndarray:
 
 
 def warnings(classes: int, count: int) -> list[str]:
-    """What a reader should know before believing how well `count` clusters fit the classes."""
+    """Warnings that qualify how well `count` clusters fit the classes."""
     if classes == 1 or count == 1:
         return [
             "With a single class or cluster there is nothing to find: the accuracy means nothing."
@@ -99,12 +98,11 @@ def sheet(
     centres: np.ndarray | None = None,
     columns: int = 20,
 ) -> np.ndarray:
-    """One row a cluster: its centre where there is one, then its first pictures; those of other
-    labels are framed.
+    """A gallery with one row per cluster: its center, if given, then its first images.
 
-    images (n, h, w, c) uint8, clusters (n,), labels (n,) the cluster that each picture belongs to
-    (or None: no frames), centres (count, h, w, c) uint8 → (rows, width, 3) uint8. Empty places are
-    dark.
+    Images with another label are framed. images (n, h, w, c) uint8, clusters (n,), labels (n,) the
+    cluster that each image belongs to (None: no frames), centres (count, h, w, c) uint8 → (rows,
+    width, 3) uint8. Empty places are dark.
     """
     n, h, w, _ = images.shape
     wide = columns + (centres is not None)

@@ -1,7 +1,7 @@
-"""Study `iic`: clusters that a network finds by itself, in noised or raw pictures (report 1; Ji,
-Henriques, Vedaldi 2019).
+"""Study `iic`: clusters found by Invariant Information Clustering in noised or raw images.
 
-No label is used to learn, nor to choose among the sub-heads; labels judge what was found.
+Source: report 1 (Green, Hodson, Hanoian 2020); Ji, Henriques, Vedaldi 2019. No label is used in
+training or to choose among the sub-heads; labels only evaluate the result.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from engine.evaluation import cautions, scores
 from engine.studies.clustering import cluster_matching
 from engine.studies.local_noise import LocalNoise, error
 
-SHOWN = 150  # pictures that are seen moving between clusters
-MOST_POINTS, MOST_PICTURES = 60, 20  # along a whole run
-# as for every training: the most that one visitor may ask of everybody's worker
+SHOWN = 150  # images whose moves between clusters are shown
+MOST_POINTS, MOST_PICTURES = 60, 20  # over a whole run
+# as for every training: the most that one user may ask of the shared worker
 MOST_STEPS = 100_000
-MOST_NUMBERS = 6e8  # in the pool of views: 2.4 GB
+MOST_NUMBERS = 6e8  # in the pool of views; 2.4 GB
 WIDTHS = {"conv": 16, "paper": 64}
 TURNS = {"together": "all heads in every step", "alternating": "in turns, as the paper"}
 NETWORKS = {
@@ -33,9 +33,7 @@ NETWORKS = {
 
 
 class IIC(LocalNoise):
-    """Cluster pictures by invariant information; say which cluster each is in, and how well
-    clusters fit the classes.
-    """
+    """Cluster images by invariant information; evaluate the clusters by the true classes."""
 
     NAME, VERSION = "iic", 3
     TITLE = "Clusters that a network finds by itself (IIC)"
@@ -151,25 +149,25 @@ class IIC(LocalNoise):
         "release. Corrected: each picture is noised once and all copies are made of that.",
     )
 
-    # --- what is asked for ------------------------------------------------------------------------
+    # --- settings ---------------------------------------------------------------------------------
 
     def clusters_for(self, classes: int) -> int:
-        """How many clusters are looked for."""
+        """The number of clusters to find."""
         return self.clusters or classes
 
     @property
     def release_count(self) -> int:
-        """How often each training picture is released: once, or for each view of each epoch as
-        published.
+        """How often each training image is released.
 
-        The wavelet features of all views are computed once, so there the epochs share them.
+        Once, or, as published, for each view of each epoch. The wavelet features of all views are
+        computed once, so with these the epochs share them.
         """
         if self.releases == "corrected" or self.images == "raw":
             return 1
         return (1 + self.views) * (1 if self.network == "scattering" else self.epochs)
 
     def check(self, n: int, classes: int) -> None:
-        """Refuse what does not fit n training pictures, before anything is computed."""
+        """Refuse settings that do not fit n training images, before any computation."""
         count = self.clusters_for(classes)
         if count > n:
             raise Refused(
@@ -202,7 +200,7 @@ class IIC(LocalNoise):
             )
 
     def fitting(self, shown) -> dict:
-        """At most a cluster a picture, and a batch of at most all of them."""
+        """Limit clusters and batch size to the number of training images."""
         found = super().fitting(shown)
         return found | (
             {"clusters": len(shown.classes)} if self.clusters > shown.train_size else {}
@@ -210,11 +208,11 @@ class IIC(LocalNoise):
 
     @property
     def passes(self) -> int:
-        """Passes over the pictures in an epoch."""
+        """Passes over the images in an epoch."""
         return 2 if self.heads == "alternating" else 1
 
     def work(self) -> float:
-        """Pictures looked at: for wavelets once a view and then thirty times as fast."""
+        """Images processed; with wavelets each view once, and then thirty times as fast."""
         n = registry.exhibits(self.dataset).train_size
         if self.network == "scattering":
             return n * (1 + self.views + self.epochs * self.passes * (2 + self.sub_heads) / 30)
@@ -225,11 +223,11 @@ class IIC(LocalNoise):
         return f"{self.NAME}:{self.dataset}:{self.network}"
 
     def chance(self) -> float:
-        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        """The accuracy of always predicting the most frequent class."""
         return scores.guessing(registry.exhibits(self.dataset).test_labels)
 
     def guarantee(self):
-        """What the owner of a training picture is promised by the noise, over all releases of it."""
+        """The guarantee for the owner of a training image, over all its releases."""
         if self.images == "raw":
             return self.picture_guarantee(
                 more=(
@@ -249,8 +247,9 @@ class IIC(LocalNoise):
     # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
-        """Yield losses and matched errors of each sub-head and pictures moving between clusters;
-        return the chosen clusters.
+        """Yield each sub-head's loss and matched error, and previews; return the chosen clusters.
+
+        The previews show images moving between clusters.
         """
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
@@ -264,7 +263,7 @@ class IIC(LocalNoise):
 
 
 class Run:
-    """One running study: what is learned so far, and how it is shown."""
+    """The state of one run of the study, and its previews."""
 
     def __init__(self, study: IIC, images, device):
         self.study, self.images, self.device = study, images, device
@@ -278,11 +277,10 @@ class Run:
             )
 
     def release(self, draw: int):
-        """The training pictures (n, c, h, w) on the device, as they leave the phones in one draw of
-        the noise.
+        """The training images (n, c, h, w) on the device, as released in one noise draw.
 
-        Everything below is computed from them alone (lengths, whitening, clusters):
-        post-processing, which costs no privacy.
+        Everything else (lengths, whitening, clusters) is computed from them alone: post-processing,
+        which costs no privacy.
         """
         if self.study.releases == "corrected" or self.study.images == "raw":
             draw = 0
@@ -299,7 +297,7 @@ class Run:
         return torch.cat([fitted(some.to(self.device)) for some in pixels.split(10_000)])
 
     def prepare(self):
-        """The views and the untrained network."""
+        """Create the views and the untrained network."""
         from engine.studies.clustering.invariant_information import (
             Clustering,
             PictureViews,
@@ -320,7 +318,7 @@ class Run:
         )
 
     def train(self):
-        """All epochs."""
+        """Train all epochs."""
         study, clustering = self.study, self.clustering
         each = clustering.steps * study.passes
         points, shown = (
@@ -339,8 +337,9 @@ class Run:
                 )
 
     def _points(self, epoch: int):
-        """A point for each sub-head's loss and its matched error; true labels judge here and do
-        nothing else.
+        """Yield a point for each sub-head's loss and its matched error.
+
+        True labels are used only for this evaluation.
         """
         self.assigned = self.clustering.assigned(self.views.originals()).cpu().numpy()
         for head, (loss, found) in enumerate(zip(self.clustering.losses.tolist(), self.assigned)):
@@ -350,9 +349,7 @@ class Run:
                 yield Point(name, float(epoch), float(value))
 
     def drawn(self, head: int) -> dict[str, bytes]:
-        """Of one sub-head: the same pictures in the rows of their clusters as of now, and the
-        confusion matrix.
-        """
+        """Previews of one sub-head: fixed images in their current clusters; confusion matrix."""
         rows = np.linspace(
             0, len(self.images.train_images) - 1, min(SHOWN, len(self.images.train_images))
         ).astype(int)
@@ -361,7 +358,7 @@ class Run:
             self.images.train_labels, found, self.classes, self.count
         )
         order = cluster_matching.order(cluster_matching.match(table))
-        # a cluster's row: those that stand for the first classes come first
+        # the row of each cluster, in the order of the classes that they stand for
         place = np.argsort(order)
         shown = self.first[rows].permute(0, 2, 3, 1).cpu().numpy()
         sheet = cluster_matching.sheet(
@@ -369,10 +366,10 @@ class Run:
         )
         return {"moving": imaging.png(sheet), "confusion": imaging.png(heat(table[:, order]))}
 
-    # --- the result -------------------------------------------------------------------------------
+    # --- result -----------------------------------------------------------------------------------
 
     def result(self) -> Result:
-        """The clusters of the sub-head with the lowest loss, judged by true labels."""
+        """The clusters of the sub-head with the lowest loss, evaluated by true labels."""
         losses = self.clustering.final_losses().tolist()
         head = least_of(losses)
         labels, found = self.images.train_labels, self.assigned[head]
@@ -408,17 +405,16 @@ class Run:
         )
 
     def seen_test(self):
-        """The test pictures as the network sees them: with a noise draw of their own, where
-        pictures are noised.
-        """
+        """The test images as the network sees them, with their own noise draw if noised."""
         import torch
 
         shown = self._fitted(self.images.test_images, "test")
         return torch.cat([self.views.seen(part) for part in shown.split(10_000)])
 
     def facts(self, head: int, losses: list[float], accuracies: list[float]) -> dict:
-        """What ran, and each sub-head's figures. best_head is chosen with labels, for comparison
-        only.
+        """The settings used and each sub-head's figures.
+
+        best_head is chosen with labels, for comparison only.
         """
         sigma = self.study.sigma(self.study.epsilon) if self.study.images == "noised" else 0.0
         return {
@@ -436,7 +432,7 @@ class Run:
         }
 
     def warnings(self, loss: float) -> list[str]:
-        """What a reader should know before believing the numbers. loss: of the chosen sub-head."""
+        """Warnings that qualify the figures. loss: of the chosen sub-head."""
         labels, names = self.images.train_labels, self.images.classes
         return [
             *self.study.formula_warnings(self.study.release_count),
@@ -447,12 +443,13 @@ class Run:
         ]
 
 
-# --- judging and drawing --------------------------------------------------------------------------
+# --- evaluation and drawing -----------------------------------------------------------------------
 
 
 def least_of(losses: list[float]) -> int:
-    """Which sub-head has the least loss. One that is no number is never the best; Failed where all
-    are none.
+    """The sub-head with the lowest loss; NaN and infinite losses are never the lowest.
+
+    Raises Failed if no loss is finite.
     """
     if not np.isfinite(losses).any():
         raise Failed(
@@ -463,9 +460,7 @@ def least_of(losses: list[float]) -> int:
 
 
 def matched_share(labels: np.ndarray, found: np.ndarray, classes: int, count: int) -> float:
-    """The share of pictures whose cluster stands for their class, under the best one-to-one
-    matching, in [0, 1].
-    """
+    """The accuracy in [0, 1] of the clusters under the best one-to-one matching with classes."""
     table = cluster_matching.confusion(labels, found, classes, count)
     matching = cluster_matching.match(table)
     matched = np.flatnonzero(matching >= 0)
@@ -473,8 +468,9 @@ def matched_share(labels: np.ndarray, found: np.ndarray, classes: int, count: in
 
 
 def heat(table: np.ndarray, pixels: int = 280) -> np.ndarray:
-    """(classes, clusters) counts → (h, w, 3) uint8: the share of each class in each cluster, white
-    for none, dark blue for all.
+    """A heat map of a confusion matrix: (classes, clusters) counts → (h, w, 3) uint8.
+
+    It shows the fraction of each class in each cluster, from white for none to dark blue for all.
     """
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     colours = 255 + shares[..., None] * (np.array([8, 48, 107]) - 255)

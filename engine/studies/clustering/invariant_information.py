@@ -1,9 +1,8 @@
-"""Invariant Information Clustering (Ji, Henriques, Vedaldi 2019): loss, transformations, networks
-and training. torch.
+"""Invariant Information Clustering: loss, transformations, networks and training. torch.
 
-A picture and a transformed copy of it should fall into the same cluster, and the clusters should be
-about equally full. Both are one number: the mutual information of the two cluster numbers, which is
-to be large.
+Source: Ji, Henriques, Vedaldi 2019. An image and a transformed copy of it should fall into the same
+cluster, and the clusters should be about equally full. A single number expresses both: the mutual
+information of the two cluster assignments, which is maximized.
 """
 
 from __future__ import annotations
@@ -18,15 +17,16 @@ from torch.nn import functional as F
 from engine.core.streams import derive_seed
 from engine.learning.scattering import MAPS, Scattering
 
-SIDE = 32  # larger pictures are averaged down to so many pixels a side
+SIDE = 32  # larger images are averaged down to this many pixels per side
 COMPONENTS = 128  # of the whitened scattering features
-# numbers from which the whitening is computed: 2,500 pictures of 3,969 features
+# values that the whitening is computed from: 2,500 images of 3,969 features
 MOST_FITTED = 10_000_000
-# on whitened features while learning, so that the few copies in the pool are not learned by heart
+# added to whitened features during training, to keep the few copies in the pool from being
+# memorized
 FEATURE_NOISE = 0.1
-MOST_OVER = 8  # over-clustering sub-heads: they only help the trunk to learn, and are dear
-CHUNK = 500  # pictures at a time where nothing is learned
-# shift in pixels, each way
+MOST_OVER = 8  # over-clustering sub-heads; they only help to train the trunk and are expensive
+CHUNK = 500  # images at a time outside training
+# SHIFT: in pixels, in each direction
 TURN, ZOOM, SHEAR, SHIFT, JITTER = math.radians(20), 0.15, 0.2, 2.0, 0.2
 
 
@@ -36,22 +36,21 @@ TURN, ZOOM, SHEAR, SHIFT, JITTER = math.radians(20), 0.15, 0.2, 2.0, 0.2
 def information_loss(
     logits: torch.Tensor, transformed: torch.Tensor, entropy_weight: float = 1.0
 ) -> torch.Tensor:
-    """The negative mutual information between the clusters of pictures and those of their
-    transformed copies, in nats.
+    """Negative mutual information between clusters of images and those of their copies, in nats.
 
-    logits (..., n, k) of n pictures; transformed (..., views, n, k) of their copies; leading
-    dimensions are sub-heads, each with a loss of its own → (...,) float64. With p = softmax of
+    logits (..., n, k) of n images; transformed (..., views, n, k) of their transformed copies;
+    leading dimensions are sub-heads, each with its own loss → (...,) float64. With p = softmax of
     logits and p' of transformed, over all n·views pairs,
 
-        P = 1/(n·views) Σ_i Σ_v p_i p'_ivᵀ,  symmetrised: (P + Pᵀ)/2,  P_c = Σ_c' P_cc'
+        P = 1/(n·views) Σ_i Σ_v p_i p'_ivᵀ,  symmetrized: (P + Pᵀ)/2,  P_c = Σ_c' P_cc'
         loss = −Σ_cc' P_cc' (ln P_cc' − λ ln P_c − λ ln P_c')
 
-    λ = entropy_weight; above 1 it rewards equally full clusters more. Softmaxes come from
+    λ = entropy_weight; above 1 it rewards equally full clusters more. Softmaxes are computed from
     log-softmaxes in the logits' own precision, the tables are summed in float64: within 1e-6 of the
-    formula in float64 throughout. Finite, with a finite gradient, whatever the finite logits.
+    formula in float64 throughout. For finite logits, loss and gradient are finite.
     """
     first = F.log_softmax(logits, -1).exp()
-    # its pairs share their first half, so a mean serves
+    # the pairs of an image share their first half, so the mean over views suffices
     second = F.log_softmax(transformed, -1).exp().mean(-3)
     joint = first.double().transpose(-1, -2) @ second.double() / logits.shape[-2]  # (..., k, k)
     joint = (joint + joint.transpose(-1, -2)) / 2
@@ -59,11 +58,11 @@ def information_loss(
 
 
 def x_log_x(x: torch.Tensor) -> torch.Tensor:
-    """x ln x of x ≥ 0, element by element, 0 at 0, and there with gradient 0.
+    """Element-wise x ln x for x ≥ 0; 0 at 0, with gradient 0 there.
 
-    A joint probability is 0 here only where every pair's share of it is too small to be a number
-    (below 1e-45 from float32 logits), and so is each share's derivative: its product with the slope
-    of x ln x, a few hundred, is as good as 0. Nothing is clamped.
+    A joint probability is 0 here only if every pair's contribution underflows (below 1e-45 from
+    float32 logits), and so does each contribution's derivative: its product with the slope of x ln
+    x, a few hundred, is practically 0. Nothing is clamped.
     """
     positive = x > 0
     return torch.where(positive, x * torch.where(positive, x, 1).log(), 0)
@@ -73,12 +72,12 @@ def x_log_x(x: torch.Tensor) -> torch.Tensor:
 
 
 def transformed(pictures: torch.Tensor, generator: torch.Generator, size: int = 0) -> torch.Tensor:
-    """A randomly cropped, turned, zoomed, sheared and brightened copy of each: (n, c, h, w) → (n,
-    c, size, size) float.
+    """A random transformed copy of each image: (n, c, h, w) → (n, c, size, size) float.
 
-    size 0 keeps the pictures' own, and then the crop is a shift. All is one bilinear grid_sample;
-    what falls outside is 0. The draws are made on the CPU, the same for every device. Up to 20° of
-    turn, 15 % of zoom, 0.2 of shear and 20 % of brightness, each way.
+    It is cropped, rotated, zoomed, sheared and changed in brightness. size 0 keeps the images' own
+    size and makes the crop a shift. Everything is one bilinear grid_sample; what falls outside is
+    0. Random numbers are drawn on the CPU, the same for every device. Ranges: 20° rotation, 15 %
+    zoom, 0.2 shear and 20 % brightness, in each direction.
     """
     n, _, h, w = pictures.shape
     draws = torch.rand(n, 7, generator=generator).mul_(2).sub_(1)  # in [-1, 1]
@@ -95,11 +94,12 @@ def transformed(pictures: torch.Tensor, generator: torch.Generator, size: int = 
 
 
 def _affine(draws: torch.Tensor, h: int, w: int, size: int) -> torch.Tensor:
-    """(n, 7) in [-1, 1] → (n, 2, 3): from places in the copy to places in the picture, both from -1
-    to 1.
+    """Affine matrices from draws: (n, 7) in [-1, 1] → (n, 2, 3).
+
+    They map positions in the copy to positions in the image, both from -1 to 1.
     """
     turn, shear, zoom = TURN * draws[:, 0], SHEAR * draws[:, 1], torch.exp(ZOOM * draws[:, 2:4])
-    # the part of the picture that the crop shows
+    # the part of the image that the crop shows
     kept = torch.tensor([(size or w) / w, (size or h) / h])
     shift = torch.maximum(1 - kept, 2 * SHIFT / torch.tensor([w, h])) * draws[:, 4:6]
     cos, sin = torch.cos(turn), torch.sin(turn)
@@ -113,26 +113,26 @@ def _affine(draws: torch.Tensor, h: int, w: int, size: int) -> torch.Tensor:
 
 
 def fitted(pictures: torch.Tensor) -> torch.Tensor:
-    """(n, h, w, c) float, not negative → (n, c, h', w') with at most 32 pixels a side, each picture
-    scaled to length 9.
+    """Scale each image to length 9: (n, h, w, c) float, non-negative → (n, c, h', w').
 
-    9 is about the length of a digit with pixels in [0, 1]. Each picture by itself: nothing of
-    another picture enters.
+    The output has at most 32 pixels per side. 9 is about the length of a digit with pixels in [0,
+    1]. Each image is scaled on its own: nothing of another image enters.
     """
     x = pictures.permute(0, 3, 1, 2)
     if max(x.shape[2:]) > SIDE:
         x = F.adaptive_avg_pool2d(x, SIDE)
     lengths = x.flatten(1).norm(dim=1)
-    # a black picture stays black
+    # a black image stays black
     return x * torch.where(lengths > 0, 9 / lengths, 0)[:, None, None, None]
 
 
-# --- two ways to look at a picture ----------------------------------------------------------------
+# --- two kinds of views ---------------------------------------------------------------------------
 
 
 class ScatteredViews:
-    """Each picture and `views` transformed copies, as whitened scattering features that are
-    computed once: a pool on the device.
+    """Each image and `views` transformed copies, as whitened scattering features.
+
+    They are computed once and kept in a pool on the device.
     """
 
     def __init__(self, views: int, seed: int, device: torch.device):
@@ -141,8 +141,9 @@ class ScatteredViews:
         self.whitening: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def prepare(self, release) -> Iterator[tuple[int, int]]:
-        """Fill the pool (1 + views, n, components); release(v) → the pictures (n, c, h, w) that
-        copy v is made of. Yields (done, total).
+        """Fill the pool (1 + views, n, components); yields (done, total).
+
+        release(v) returns the images (n, c, h, w) that copy v is made from.
         """
         originals = release(0)
         self.whitening = self._whitening(originals)
@@ -158,17 +159,18 @@ class ScatteredViews:
                 yield done, total
 
     def features(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) → (n, c·81·h/4·w/4) scattering features."""
+        """Scattering features, (n, c, h, w) → (n, c·81·h/4·w/4)."""
         return torch.cat([self.scattering(part).flatten(1) for part in pictures.split(CHUNK)])
 
     def seen(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) → (n, components): what the network gets, of any pictures."""
+        """The network's input for any images: (n, c, h, w) → (n, components)."""
         mean, axes = self.whitening
         return (self.features(pictures) - mean) @ axes
 
     def _whitening(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean (features,) and axes (features, components) of the first pictures' features, so that
-        each component has variance 1.
+        """Mean (features,) and axes (features, components) of the first images' features.
+
+        Along these axes each component has variance 1.
         """
         _, c, h, w = pictures.shape
         size = c * MAPS * -(-h // 4) * -(-w // 4)
@@ -177,7 +179,7 @@ class ScatteredViews:
         return mean, whitened_axes(features - mean, COMPONENTS, self.draws)
 
     def network(self, seed: int) -> Trunk:
-        """An untrained network for what `seen` gives."""
+        """An untrained network for the output of `seen`."""
         width, draws = 256, torch.Generator().manual_seed(derive_seed("iic trunk", seed))
         return Trunk(
             [
@@ -190,31 +192,30 @@ class ScatteredViews:
         )
 
     def epoch(self) -> None:
-        """Nothing: the pool stays as it is."""
+        """Does nothing: the pool stays the same."""
 
     def batch(self, rows: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
-        """Three different ones of each picture's 1 + views, the same three for the whole batch: (3,
-        rows, components) or fewer.
+        """Three of the 1 + views, the same three for the whole batch: (3, rows, components).
 
-        Pairs of two copies vary more than pairs of the picture with a copy: those stopped at
-        0.93-0.95 here, these went on to 0.97.
+        They are all different; there are fewer if `views` is below 2. Pairs of two copies vary more
+        than pairs of an image with a copy: accuracy stopped at 0.93-0.95 with the latter and
+        reached 0.97 with the former.
         """
         chosen = torch.randperm(1 + self.views, generator=draws)[:3]
         batch = self.pool[chosen.to(rows.device)][:, rows]
         return batch + FEATURE_NOISE * torch.randn(batch.shape, generator=draws).to(rows.device)
 
     def originals(self) -> torch.Tensor:
-        """(n, components): each picture's own, not transformed."""
+        """The features of each untransformed image, (n, components)."""
         return self.pool[0]
 
 
 def whitened_axes(centred: torch.Tensor, count: int, draws: torch.Generator) -> torch.Tensor:
-    """(n, features) with mean 0 → (features, ≤ count): the strongest principal axes, each over its
-    standard deviation.
+    """The strongest principal axes divided by their standard deviations: (features, ≤ count).
 
-    Halko, Martinsson, Tropp 2011, algorithm 4.4 (subspace iteration). Axes along which next to
-    nothing varies are left out, since whitening would blow up their rounding errors; there may be
-    none at all.
+    centred: (n, features) with mean 0. Halko, Martinsson, Tropp 2011, algorithm 4.4 (subspace
+    iteration). Axes with almost no variance are left out, since whitening would amplify their
+    rounding errors; there may be none at all.
     """
     count = min(count, *centred.shape)
     basis = torch.randn(centred.shape[1], min(count + 32, *centred.shape), generator=draws).to(
@@ -230,8 +231,9 @@ def whitened_axes(centred: torch.Tensor, count: int, draws: torch.Generator) -> 
 
 
 class PictureViews:
-    """The pictures themselves on the device, transformed anew in each batch, for a convolutional
-    network.
+    """The images themselves on the device, transformed anew in each batch.
+
+    For convolutional networks.
     """
 
     def __init__(self, views: int, width: int, fresh: bool, seed: int):
@@ -239,33 +241,32 @@ class PictureViews:
         self.draws = torch.Generator().manual_seed(derive_seed("iic views", seed))
 
     def prepare(self, release) -> Iterator[tuple[int, int]]:
-        """Take the pictures (n, c, h, w) that release(0) gives; release(draw) gives others where
-        every view has noise of its own.
+        """Store the images (n, c, h, w) that release(0) returns; yields (done, total).
+
+        If every view has its own noise, release(draw) returns a new draw.
         """
         self.release, self.pictures, self.drawn = release, release(0), 0
-        self.size = self.pictures.shape[-1] * 6 // 7  # 24 of 28, as the paper
+        self.size = self.pictures.shape[-1] * 6 // 7  # 24 of 28, as in the paper
         yield 1, 1
 
     def epoch(self) -> None:
-        """Where each view has noise of its own: draw it again for the picture and for all its
-        copies.
-        """
+        """Draw the noise of the image and of all its copies anew, if views have their own."""
         if self.fresh:
             self.current = [self.release(self.drawn + v) for v in range(1 + self.views)]
             self.drawn += 1 + self.views
 
     def seen(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) → its middle (n, c, size, size)."""
+        """The center crop of images: (n, c, h, w) → (n, c, size, size)."""
         top, left = ((side - self.size) // 2 for side in pictures.shape[2:])
         return pictures[:, :, top : top + self.size, left : left + self.size]
 
     def network(self, seed: int) -> Trunk:
-        """The paper's network for digits, narrower where asked for."""
+        """The paper's network for digits, narrower if requested."""
         draws = torch.Generator().manual_seed(derive_seed("iic trunk", seed))
         return convolutions(self.pictures.shape[1], self.size, self.width, draws)
 
     def batch(self, rows: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
-        """Each picture's middle and `views` transformed copies: (1 + views, rows, c, size, size)."""
+        """Center crops and `views` transformed copies: (1 + views, rows, c, size, size)."""
         of = self.current if self.fresh else [self.pictures] * (1 + self.views)
         copies = transformed(torch.cat([pictures[rows] for pictures in of[1:]]), draws, self.size)
         return torch.cat([self.seen(of[0][rows]), copies]).reshape(
@@ -273,7 +274,7 @@ class PictureViews:
         )
 
     def originals(self) -> torch.Tensor:
-        """(n, c, size, size): each picture's middle."""
+        """The center crop of each image, (n, c, size, size)."""
         return self.seen(self.pictures)
 
 
@@ -281,7 +282,7 @@ class PictureViews:
 
 
 class Trunk(nn.Sequential):
-    """Layers that end in `outputs` numbers a picture: what all heads look at."""
+    """The layers shared by all heads; they return `outputs` features per image."""
 
     def __init__(self, layers: list[nn.Module], outputs: int):
         super().__init__(*layers)
@@ -289,16 +290,16 @@ class Trunk(nn.Sequential):
 
 
 def linear(inputs: int, outputs: int, draws: torch.Generator) -> nn.Linear:
-    """A layer with He et al.'s (2015) normal initialisation, drawn from a generator of its own."""
+    """A linear layer with He et al.'s (2015) normal initialization from its own generator."""
     return _drawn(nn.Linear(inputs, outputs, device="meta"), inputs, draws)
 
 
 def convolutions(channels: int, size: int, width: int, draws: torch.Generator) -> Trunk:
-    """The network of Ji et al. for MNIST (appendix, "VGG-like"): 5 x 5 convolutions, batch norm,
-    ReLU, a pooling between each.
+    """The network of Ji et al. for MNIST (appendix, "VGG-like").
 
-    (n, channels, size, size) → (n, outputs); width, 2·, 4· and 8·width filters, 64 in the paper.
-    Raises ValueError below 8 pixels.
+    It has 5 x 5 convolutions with batch norm and ReLU, and pooling between them. (n, channels,
+    size, size) → (n, outputs); width, 2·, 4· and 8·width filters, 64 in the paper. Raises
+    ValueError below 8 pixels.
     """
     if size < 8:
         raise ValueError(f"this network needs crops of at least 8 x 8 pixels, not {size} x {size}")
@@ -320,8 +321,9 @@ def convolutions(channels: int, size: int, width: int, draws: torch.Generator) -
 
 
 def _drawn(layer: nn.Module, fan_in: int, draws: torch.Generator) -> nn.Module:
-    """A layer from the meta device, where the global generator is not asked, with weights N(0,
-    2/fan_in) and biases 0.
+    """Initialize a layer from the meta device with weights N(0, 2/fan_in) and biases 0.
+
+    The meta device keeps the global generator unused.
     """
     layer = layer.to_empty(device="cpu")
     nn.init.normal_(layer.weight, 0, math.sqrt(2 / fan_in), generator=draws)
@@ -331,12 +333,11 @@ def _drawn(layer: nn.Module, fan_in: int, draws: torch.Generator) -> nn.Module:
 
 
 class Heads(nn.Module):
-    """Sub-heads, each a linear layer and a softmax of its own, all as one matrix: (n, inputs) →
-    (sub_heads, n, clusters) logits.
+    """Linear sub-heads, each with its own softmax: (n, inputs) → (sub_heads, n, clusters) logits.
 
-    Weights are scaled so that the logits of `sample` (n, inputs) have a standard deviation of 2 at
-    first: with the usual tiny ones training stalls where all clusters are alike
-    (docs/clustering.md).
+    All are stored as one matrix. Weights are scaled to give the logits of `sample` (n, inputs) an
+    initial standard deviation of 2: with the usual small ones, training stalls with all clusters
+    alike (docs/clustering.md).
     """
 
     def __init__(self, sample: torch.Tensor, sub_heads: int, clusters: int, draws: torch.Generator):
@@ -360,12 +361,11 @@ class Heads(nn.Module):
 
 
 class Clustering:
-    """A trunk with main and over-clustering heads, their optimizer and the views that they learn
-    from.
+    """A trunk with main and over-clustering heads, their optimizer and their training views.
 
-    Both kinds of head learn in every step, from the same forward pass. The paper lets them take
-    turns, in each epoch a pass over the pictures for the over-clustering heads and then one for the
-    main heads, at twice the work: `turns` does that.
+    Both kinds of head learn in every step, from the same forward pass. In the paper they alternate,
+    each epoch with a pass over the images for the over-clustering heads and then one for the main
+    heads, at twice the work: `turns` does that.
     """
 
     def __init__(self, study, views, clusters: int, turns: bool, device: torch.device):
@@ -381,7 +381,7 @@ class Clustering:
         )
         parameters = [*self.trunk.parameters(), *self.main.parameters(), *self.over.parameters()]
         self.optimizer = torch.optim.Adam(parameters, lr=study.learning_rate)
-        # an epoch; the rest of the pictures waits for the next
+        # per epoch; the rows left over wait for a later epoch
         self.steps = len(views.originals()) // study.batch_size
         self.passes = [[self.over], [self.main]] if turns else [[self.over, self.main]]
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
@@ -389,8 +389,9 @@ class Clustering:
         )
 
     def epoch(self) -> Iterator[int]:
-        """One pass over the pictures; yields the number of steps done in it. `losses` (sub_heads,)
-        is then its mean, in nats.
+        """Run one pass over the images; yields the number of steps done in it.
+
+        `losses` (sub_heads,) is then the mean of the pass, in nats.
         """
         self.views.epoch()
         self.trunk.train()
@@ -403,8 +404,9 @@ class Clustering:
         self.losses = total / self.steps
 
     def _step(self, pictures: torch.Tensor, heads: list[Heads]) -> torch.Tensor:
-        """pictures (1 + copies, batch, ...) → the last of the heads' losses (sub_heads,), before
-        the optimizer's step.
+        """Take one step on images (1 + copies, batch, ...).
+
+        Returns the losses (sub_heads,) of the last kind of head, from before the optimizer's step.
         """
         features = self.trunk(pictures.flatten(0, 1))
         losses = []
@@ -420,20 +422,22 @@ class Clustering:
 
     @torch.no_grad()
     def logits(self, seen: torch.Tensor) -> torch.Tensor:
-        """What views.seen gives for n pictures → the main sub-heads' logits (sub_heads, n,
-        clusters), on the device.
+        """Logits (sub_heads, n, clusters) of the main sub-heads, on the device.
+
+        seen: what views.seen returns for n images.
         """
         self.trunk.eval()
         return torch.cat([self.main(self.trunk(part)) for part in seen.split(CHUNK)], 1)
 
     def assigned(self, seen: torch.Tensor) -> torch.Tensor:
-        """What views.seen gives for n pictures → (sub_heads, n) cluster numbers."""
+        """Cluster numbers (sub_heads, n) for the output of views.seen for n images."""
         return self.logits(seen).argmax(-1)
 
     @torch.no_grad()
     def final_losses(self) -> torch.Tensor:
-        """(sub_heads,) float64, in nats: each main sub-head's loss over all pictures and the copies
-        that a batch has, as of now.
+        """The current loss of each main sub-head, (sub_heads,) float64, in nats.
+
+        It covers all images and the copies that a batch has.
         """
         found = []
         for rows in torch.arange(len(self.views.originals()), device=self.device).split(CHUNK):

@@ -1,8 +1,7 @@
-"""Study `kmeans_labels`: K-means finds ten heaps of pictures, noised or not, without seeing a label
-(report 1, figure 3).
+"""Study `kmeans_labels`: K-means clusters of images, noised or not, without any label.
 
-Lloyd's algorithm by scikit-learn, some iterations at a time, so that one can watch the centres
-sharpen.
+Source: report 1 (Green, Hodson, Hanoian 2020), figure 3. Lloyd's algorithm by scikit-learn runs a
+few iterations at a time, which makes it possible to watch the centers sharpen.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from engine.evaluation import cautions, scores
 from engine.studies.clustering import cluster_matching
 from engine.studies.local_noise import LocalNoise
 
-ITERATIONS = 100  # at most; 60,000 digits settle after 40 to 100
-CHUNK = 10  # iterations between two looks
-SHOWN = 20  # pictures of each cluster in the gallery
+ITERATIONS = 100  # largest number; 60,000 digits settle after 40 to 100
+CHUNK = 10  # iterations between two previews
+SHOWN = 20  # images of each cluster in the gallery
 FREE = (
     "The clusters were found in the noised pictures alone: that is post-processing and costs no"
     " further privacy. True labels only judge them: accuracies, matching and confusion matrix use"
@@ -28,9 +27,7 @@ NO_PROMISE = "Labels found by clustering pictures that were not noised carry no 
 
 
 class KMeansLabels(LocalNoise):
-    """Cluster the training pictures; judge the clusters by the true labels, before and after
-    matching.
-    """
+    """Cluster the training images; evaluate by true labels, before and after matching."""
 
     NAME, VERSION = "kmeans_labels", 3
     TITLE = "Labels by K-means"
@@ -60,7 +57,7 @@ class KMeansLabels(LocalNoise):
     )
 
     def check(self, n: int, classes: int) -> int:
-        """The number of clusters; refuses more clusters than pictures."""
+        """The number of clusters; refuses more clusters than images."""
         count = self.clusters or classes
         if count > n:
             raise Refused(
@@ -70,11 +67,11 @@ class KMeansLabels(LocalNoise):
         return count
 
     def fitting(self, shown) -> dict:
-        """At most a cluster a picture."""
+        """Limit the number of clusters to the number of training images."""
         return {"clusters": len(shown.classes)} if self.clusters > shown.train_size else {}
 
     def work(self) -> float:
-        """Starts times pictures times clusters."""
+        """Starts times images times clusters."""
         shown = registry.exhibits(self.dataset)
         return self.starts * shown.train_size * (self.clusters or len(shown.classes))
 
@@ -83,9 +80,7 @@ class KMeansLabels(LocalNoise):
         return f"{self.NAME}:{self.dataset}"
 
     def run(self, lab):
-        """Yield centres and inertia as they settle; return clusters, matching and how well they
-        fit.
-        """
+        """Yield centers and inertia as they settle; return clusters, matching and metrics."""
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
         count = self.check(len(images.train_images), len(images.classes))
@@ -98,7 +93,7 @@ class KMeansLabels(LocalNoise):
         return self._result(images, model, curves, model.predict(test), count)
 
     def _cluster(self, train: np.ndarray, pixels: np.ndarray, count: int):
-        """Several starts; the one whose heaps are tightest is kept, by inertia and never by labels.
+        """Run several starts; keep the one with the lowest inertia, never chosen by labels.
 
         Returns (fitted KMeans, curves).
         """
@@ -141,8 +136,9 @@ class KMeansLabels(LocalNoise):
     def _gallery(
         self, pixels: np.ndarray, found: np.ndarray, centres: np.ndarray, belongs: np.ndarray | None
     ) -> bytes:
-        """PNG: a row a cluster, its centre first. pixels (n, h, w, c) are the owners' own, for
-        those who look on.
+        """PNG with one row per cluster, its center first.
+
+        pixels (n, h, w, c) are the owners' own images, for display only.
         """
         drawn = [imaging.stretch(c.reshape(pixels.shape[1:]).clip(0)) for c in centres]
         return imaging.png(
@@ -153,7 +149,7 @@ class KMeansLabels(LocalNoise):
         found = model.labels_.astype(np.int64)
         judged = cluster_matching.judge(images.train_labels, found, len(images.classes), count)
         matching, arranged = judged.matching, cluster_matching.order(judged.matching)
-        # the gallery's rows in the order of the classes that they stand for
+        # the gallery's rows, in the order of the classes that they stand for
         rows = np.argsort(arranged)[found]
         test_right = (
             float((matching[test_found] == images.test_labels).mean()) if len(test_found) else 0.0
@@ -201,9 +197,7 @@ class KMeansLabels(LocalNoise):
 
 
 def _rows_of_labels(labels: np.ndarray, standing_for: np.ndarray) -> np.ndarray:
-    """labels (n,) → the row of the gallery that each picture belongs to; -1 where no row stands for
-    its label.
-    """
+    """The gallery row that each image with labels (n,) belongs to; -1 if no row has its label."""
     row_of = np.full(int(max(labels.max(initial=0), standing_for.max(initial=0))) + 1, -1)
     rows = np.flatnonzero(standing_for >= 0)
     row_of[standing_for[rows]] = rows

@@ -1,4 +1,4 @@
-"""Training under DP-SGD, what audits it and what attacks it."""
+"""Studies on training under DP-SGD: the training itself, its audit, and an attack on it."""
 
 from engine.studies.dp_training.audit import Audit
 from engine.studies.dp_training.dp_training import DPTraining

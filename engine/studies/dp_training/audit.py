@@ -1,11 +1,10 @@
-"""Study `audit`: the same training once more with canaries among its pictures.
+"""Study `audit`: repeat a training with canaries among its images, and audit it.
 
-How much ε can be shown to have been spent, and did it keep its promises?
-
-One training is enough (Steinke, Nasr and Jagielski 2023). The accountant's ε is a ceiling: no
-attack can show more, if the training is right. The audit's is a floor: so much was given away,
-whatever the mathematics says. A floor above the ceiling means that the training is wrong. So that
-one can see an auditor at work, errors can be planted.
+The audit shows how much ε was provably spent, and whether the training kept its promises. One
+training is enough (Steinke, Nasr and Jagielski 2023). The accountant's ε is an upper bound
+(`ceiling`): if the training is right, no attack can show more. The audit's ε is a lower bound
+(`floor`): this much was revealed, whatever the mathematics says. A lower bound above the upper
+bound means that the training is wrong. Errors can be planted to see the auditor at work.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from engine.datasets import registry
 from engine.studies.dp_training.dp_training import DPTraining
 from engine.studies.shared import MAPS, MOST_BYTES
 
-MARKERS, GROUPS = 1500, 2  # rows that are always in, and the columns that they share
+MARKERS, GROUPS = 1500, 2  # rows that are always included, and the columns that they share
 CHEATS = {
     "none": "nobody cheats",
     "no clipping": "clipping is left out",
@@ -32,9 +31,9 @@ CHEATS = {
 
 
 class Audit(DPTraining):
-    """DP-SGD with canaries: the floor on ε that right guesses prove, and checks of the mechanism."""
+    """DP-SGD with canaries: a lower bound on ε by correct guesses, and checks of promises."""
 
-    # whatever changes a training changes its audit
+    # a change of the training changes its audit as well
     NAME, VERSION = "audit", 100 * DPTraining.VERSION + 3
     TITLE = "An audit of training under differential privacy"
     PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 3, "canaries": 300, "noise_multiplier": 1.0}}
@@ -60,7 +59,7 @@ class Audit(DPTraining):
     )
 
     def check(self, shown) -> None:
-        """As the training's, and: there must be noise to audit, and memory for the canaries."""
+        """Refuse as the training does, and without noise to audit or memory for canaries."""
         super().check(shown)
         if not self.private or self.noise_multiplier == 0:
             raise Refused(
@@ -99,16 +98,16 @@ class Audit(DPTraining):
             )
 
     def work(self) -> float:
-        """That of the training, with more rows and longer ones."""
+        """The work of the training, with more and longer rows."""
         n = registry.exhibits(self.dataset).train_size
         return super().work() * (1 + (self.canaries / 2 + MARKERS) / n) * (1 + self.canaries / 4000)
 
     def kind(self) -> str:
-        """As the training's."""
+        """The kind of the training, marked as an audit."""
         return f"audit of {super().kind()}"
 
     def run(self, lab):
-        """Yield the floor and the ceiling epoch by epoch; return what the auditor found."""
+        """Yield the lower and the upper bound per epoch; return the auditor's findings."""
         images, plan, training = yield from self.prepared(lab)
         curves = yield from self._watch(training, plan)
         yield Phase("adding up the exact ε")
@@ -116,7 +115,7 @@ class Audit(DPTraining):
         return self._found(images, training, plan, promise, curves)
 
     def training(self, lab, images, plan: dict):
-        """The training with canaries among its pictures, ready for its first step."""
+        """The training with canaries among its images, ready for its first step."""
         from engine.attacks.auditing import Marks
         from engine.attacks.canaries import MarkedCNN, MarkedLinear
 
@@ -137,7 +136,7 @@ class Audit(DPTraining):
         )
 
     def _watch(self, training, plan: dict):
-        """Train, and after each epoch say what could be shown by then."""
+        """Train, and compute both bounds after each epoch."""
         curves: dict[str, list[tuple[float, float]]] = {"floor": [], "ceiling": []}
         for epoch in range(1, self.epochs + 1):
             for step in range(plan["steps_per_epoch"]):
@@ -210,7 +209,7 @@ class Audit(DPTraining):
         )
 
     def _attack_promise(self, promise: Guarantee) -> Guarantee:
-        """The network with canaries inside is for looking at only."""
+        """No guarantee: the network with canaries must not be released."""
         return Guarantee(
             unit=promise.unit,
             epsilon=None,
@@ -229,7 +228,7 @@ class Audit(DPTraining):
 
 
 def verdicts(checks: list[dict], beyond: bool) -> list[str]:
-    """What an audit has found against the training, and what it could not have seen."""
+    """The audit's findings against the training, and the errors it could have missed."""
     found = [
         f"A promise of the method is broken: {check['name']} ({check['measured']})."
         for check in checks

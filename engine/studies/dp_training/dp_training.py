@@ -1,9 +1,9 @@
-"""Study `dp_training`: a network trained under DP-SGD (report 3; Abadi et al. 2016), or without
-privacy as its twin.
+"""Study `dp_training`: train a network under DP-SGD, or its non-private baseline.
 
-Every step draws a Poisson sample of the pictures, clips what each of them asks for, adds noise
-once, and steps. What learns is the report's CNN, or a linear model on fixed features, which learns
-more on so small a budget (Tramèr and Boneh 2021).
+Source: report 3 (Boulif and Durand 2021); Abadi et al. 2016. Every step draws a Poisson sample of
+the images, clips the per-example gradients, adds noise to their sum once, and takes an optimizer
+step. The model is the report's CNN, or a linear model on fixed features, which learns more on so
+small a budget (Tramèr and Boneh 2021).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from engine.privacy import neighbours
 from engine.studies.image_study import ImageStudy
 from engine.studies.shared import Features
 
-# Picked on held-out training pictures, never on test pictures (docs/dp_training.md). Clipped
-# gradients are short, so steps may be longer with privacy.
+# Tuned on held-out training images, never on test images (docs/dp_training.md). Clipped gradients
+# are short, so private training can use larger learning rates.
 CNN_RATE = {
     True: {"sgd": 1.0, "adam": 0.006, "adagrad": 0.05},
     False: {"sgd": 0.3, "adam": 0.003, "adagrad": 0.03},
@@ -37,8 +37,8 @@ LINEAR_RATE = {
     False: {"sgd": 0.4, "adam": 0.003, "adagrad": 0.02},
 }
 USUAL_CLIP = {"cnn": 1.0, "scattering": 0.1}
-# how far the noise of all steps together may carry each weight of the linear model: it sets its
-# rate
+# how far the noise of all steps together may move each weight of the linear model; this sets its
+# learning rate
 WANDER = 0.07
 CLOTHES = {
     "dataset": "fashion-mnist",
@@ -50,22 +50,20 @@ CLOTHES = {
 }
 DIGITS = {"dataset": "mnist", "batch_size": 4096, "epochs": 20}
 CNN = {"network": "cnn", "batch_size": 250, "epochs": 20}
-LEAST_MEAN_NOISE = 0.5  # noise multiplier of the mean
-FRONTIER = (0.3, 0.6, 1.0, 2.0, 3.0, 5.0, 8.0, 16.0)  # ε around which its noise multipliers lie
+LEAST_MEAN_NOISE = 0.5  # lower bound on the noise multiplier of the mean
+FRONTIER = (0.3, 0.6, 1.0, 2.0, 3.0, 5.0, 8.0, 16.0)  # ε values to be approximated
 CLIPS = {"cnn": (0.5, 1.0, 2.0, 4.0, 8.0), "scattering": (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)}
 OPTIMIZER_NAMES = {"sgd": "SGD", "adam": "Adam", "adagrad": "Adagrad"}
-# of the privacy (as μ² in Gaussian DP) that goes into the noised mean, where its noise is not given
+# fraction of the privacy (as μ² in Gaussian DP) spent on the noised mean if its noise is not given
 MEAN_SHARE = 0.02
-SHOWN = 10  # right and wrong pictures on the page
-LEAST_NOISE = 0.01  # between none and this, noise hides nothing and no accountant can count it
-# half an hour to an hour on two cores: the most that one visitor may ask of everybody's worker
+SHOWN = 10  # correctly and wrongly classified images on the page
+LEAST_NOISE = 0.01  # smallest nonzero noise: less hides nothing, and no accountant can handle it
+# half an hour to an hour on two cores: the most that one user may ask of the shared worker
 MOST_STEPS = 100_000
 
 
 class DPTraining(ImageStudy):
-    """Train the report's network under DP-SGD, DP-Adam or DP-Adagrad; say what was learned and what
-    ε was spent.
-    """
+    """Train a model under DP-SGD, DP-Adam or DP-Adagrad; report its accuracy and the ε spent."""
 
     NAME, VERSION = "dp_training", 7
     TITLE = "Training under differential privacy"
@@ -107,7 +105,7 @@ class DPTraining(ImageStudy):
             "SGD, Adam and Adagrad, each with its twin without privacy (figures 7 and 10)"
         ),
     }
-    # the strongest recipe for a data set; for others the first
+    # the best recipe for each data set; others use the first
     BEST: ClassVar[dict[str, dict]] = {"mnist-5k": {}, "mnist": DIGITS, "fashion-mnist": CLOTHES}
 
     EXCLUSIVE = ("noise_multiplier", "target_epsilon")
@@ -219,9 +217,7 @@ class DPTraining(ImageStudy):
     @model_validator(mode="before")
     @classmethod
     def _one_of_noise_and_budget(cls, values: dict) -> dict:
-        """A noise multiplier alone replaces the default budget; both together contradict each
-        other.
-        """
+        """Drop the default budget if a noise multiplier is given; refuse both together."""
         if values.get("noise_multiplier") is None:
             return values
         if values.get("target_epsilon") is not None:
@@ -249,7 +245,7 @@ class DPTraining(ImageStudy):
 
     @classmethod
     def preset(cls, name: str, **changes) -> DPTraining:
-        """As every study's; `best` is the strongest recipe for the data set that the changes name."""
+        """A preset; `best` is the strongest recipe for the data set named in the changes."""
         if name != "best":
             return super().preset(name, **changes)
         recipe = cls.BEST.get(changes.get("dataset", "mnist-5k"), {"straighten": False})
@@ -257,7 +253,7 @@ class DPTraining(ImageStudy):
         return build(cls, {k: v for k, v in recipe.items() if k not in dropped} | changes)
 
     def check(self, shown) -> None:
-        """Refuse what does not fit the data set, before anything is computed. shown: its exhibits."""
+        """Refuse settings that do not fit the data set, before computing. shown: its exhibits."""
         n = shown.train_size
         if self.network == "scattering":
             self.features().check(shown)
@@ -283,7 +279,10 @@ class DPTraining(ImageStudy):
             )
 
     def alike(self) -> tuple:
-        """What trainings must have in common to take their steps together (engine/learning/stacked_steps.py)."""
+        """The settings that trainings must share to take their steps together.
+
+        See engine/learning/stacked_steps.py.
+        """
         return (
             self.dataset,
             self.network,
@@ -297,9 +296,9 @@ class DPTraining(ImageStudy):
         )
 
     def twin(self) -> DPTraining:
-        """The same training without privacy.
+        """The non-private baseline: the same training without privacy.
 
-        What only privacy uses keeps its default, so that all share one twin.
+        Fields that only private training uses keep their defaults, so all share one baseline.
         """
         shared = (
             "dataset",
@@ -317,10 +316,10 @@ class DPTraining(ImageStudy):
         )
         return DPTraining(**{name: getattr(self, name) for name in shared}, private=False)
 
-    # --- series: several trainings that differ in one thing ---------------------------------------
+    # --- series: several trainings that differ in one setting -------------------------------------
 
     def _like(self, seed: int = 0, **changes) -> DPTraining:
-        """The same with some fields changed, with privacy, at a seed that many after its own."""
+        """The same private training with some fields changed, its seed offset by `seed`."""
         values = (
             {name: getattr(self, name) for name in DPTraining.model_fields}
             | {"private": True, "seed": (self.seed + seed) % 2**31}
@@ -329,7 +328,7 @@ class DPTraining(ImageStudy):
         return DPTraining(**values)
 
     def _seeded(self, members: dict[str, DPTraining], seeds: int) -> dict[str, DPTraining]:
-        """Each at several seeds, first all at the first."""
+        """Each member at several seeds; all members at the first seed come first."""
         again = lambda member, k: DPTraining(
             **{name: getattr(member, name) for name in DPTraining.model_fields}
             | {"seed": (member.seed + k) % 2**31}
@@ -341,7 +340,7 @@ class DPTraining(ImageStudy):
         }
 
     def noises(self) -> tuple[float, ...]:
-        """Eight round noise multipliers that spend about 16 to 0.3."""
+        """Eight round noise multipliers for ε from about 16 to 0.3."""
         n = registry.exhibits(self.dataset).train_size
         steps = self.epochs * math.ceil(n / self.batch_size)
         return tuple(
@@ -352,7 +351,7 @@ class DPTraining(ImageStudy):
         )
 
     def frontier(self, seeds: int = 1) -> dict[str, DPTraining]:
-        """Accuracy over ε, from much noise to little, and without privacy."""
+        """Accuracy over ε: noise multipliers, and the non-private baseline."""
         members = {
             f"σ = {noise:g}": self._like(noise_multiplier=noise, target_epsilon=None)
             for noise in self.noises()
@@ -360,10 +359,12 @@ class DPTraining(ImageStudy):
         return self._seeded({"not private": self.twin()} | members, seeds)
 
     def clips(self, seeds: int = 1) -> dict[str, DPTraining]:
-        """The clip norm: the report's four and a smaller one, or those around the usual one of the
-        linear model; and without privacy.
+        """The influence of the clip norm, and the non-private baseline.
+
+        For the CNN: the report's four clip norms and a smaller one; for the linear model: those
+        around its default.
         """
-        # the same training as elsewhere on the page
+        # None for the default clip norm: the same training as elsewhere on the page.
         usual = lambda clip: (
             None if clip == USUAL_CLIP[self.network] and self.max_grad_norm is None else clip
         )
@@ -374,7 +375,10 @@ class DPTraining(ImageStudy):
         )
 
     def optimizers(self, seeds: int = 1) -> dict[str, DPTraining]:
-        """The three optimizers, those that were not chosen at their usual rate, and the twins."""
+        """The three optimizers and their non-private baselines.
+
+        Those not chosen use their default learning rate.
+        """
         members = {}
         for name in ("sgd", "adam", "adagrad"):
             member = self._like(
@@ -387,8 +391,10 @@ class DPTraining(ImageStudy):
         return self._seeded(members, seeds)
 
     def exactly(self, epsilon: float) -> dict:
-        """noise_multiplier, mean_noise, steps and the exact ε of the same training at this budget,
-        with nothing trained; takes a few seconds. Raises Refused.
+        """The noise and the exact ε of the same training at this budget, without training.
+
+        Returns noise_multiplier, mean_noise, steps and epsilon; takes a few seconds. Raises
+        Refused.
         """
         values = {name: getattr(self, name) for name in DPTraining.model_fields} | {
             "private": True,
@@ -408,8 +414,10 @@ class DPTraining(ImageStudy):
         }
 
     def spending(self) -> dict[float, list[tuple[float, float]]]:
-        """Noise multiplier → (epoch, ε spent by then, an upper bound by RDP): figure 6 of the
-        report, which needs no training.
+        """The ε spent over the epochs, for each noise multiplier.
+
+        This is figure 6 of report 3; it needs no training. Noise multiplier → list of (epoch, ε
+        spent by then, an upper bound by RDP).
         """
         found, n = {}, registry.exhibits(self.dataset).train_size
         marks = sorted({round(e) for e in np.geomspace(1, self.epochs, min(12, self.epochs))})
@@ -431,11 +439,11 @@ class DPTraining(ImageStudy):
         return found
 
     def stream_name(self) -> str:
-        """The key, where there is privacy: several private trainings may be published together."""
+        """The study's key if it is private: several private trainings may be published together."""
         return super().stream_name() if self.private else ""
 
     def features(self) -> Features:
-        """What the linear model looks at."""
+        """The study that computes the linear model's features."""
         return Features(dataset=self.dataset, straighten=self.straighten)
 
     def needs(self) -> tuple:
@@ -444,15 +452,15 @@ class DPTraining(ImageStudy):
 
     @property
     def clip(self) -> float:
-        """max_grad_norm: the chosen one, or the usual one of what learns."""
+        """The clip norm: max_grad_norm, or the model's default."""
         return USUAL_CLIP[self.network] if self.max_grad_norm is None else self.max_grad_norm
 
     def rate(self, plan: dict) -> float:
-        """The learning rate: the chosen one, or what is usual for optimizer and network.
+        """The learning rate: the chosen one, or the default for optimizer and network.
 
-        For the linear model under DP-SGD the noise of all steps together, √T steps of rate·σC/B
-        each, is to carry a weight no further than WANDER: so more noise means shorter steps. From
-        the plan alone, which is no secret.
+        For the linear model under DP-SGD, the noise of all steps together, √T steps of rate·σC/B
+        each, must move a weight no further than WANDER, so more noise means a smaller rate. It
+        depends on the plan alone, which is not secret.
         """
         if self.learning_rate is not None:
             return self.learning_rate
@@ -471,7 +479,7 @@ class DPTraining(ImageStudy):
         return (1 - self.momentum) * WANDER / noise
 
     def work(self) -> float:
-        """Pictures seen in all; a step of its own costs about as much as fifty of them."""
+        """Images processed in total; the overhead of a step equals about fifty images."""
         n = registry.exhibits(self.dataset).train_size
         return (
             self.augmentations
@@ -485,35 +493,36 @@ class DPTraining(ImageStudy):
         return f"{self.NAME}:{self.network}:{self.dataset}:{self.private}"
 
     def typical(self) -> float:
-        """Measured on MNIST, its 5,000 digits and the report's network: the linear model's seconds
-        with its features, the CNN's.
+        """Typical seconds, including the linear model's features.
+
+        Measured on MNIST, its 5,000 digits and the report's network.
         """
         return self.training_seconds() + sum(
             need.typical() for need in self.needs() if isinstance(need, Features)
         )
 
     def training_seconds(self) -> float:
-        """Without what it needs."""
+        """Typical seconds of the training alone, without the studies it needs."""
         pixels = registry.exhibits(self.dataset).test_images[0].size / 784
         return pixels * self.work() * (6e-5 if self.network == "cnn" else 7e-6)
 
     def sample(self) -> bytes:
-        """PNG of the first 60 training pictures: what the network is about to learn from."""
+        """PNG of the first 60 training images."""
         return imaging.png(
             imaging.gallery(registry.exhibits(self.dataset).train_images, columns=10)
         )
 
     def chance(self) -> float:
-        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        """The test accuracy of always predicting the most frequent class."""
         return scores.guessing(registry.exhibits(self.dataset).test_labels)
 
     # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
-        """Yield accuracy, loss and spent ε an epoch; return the finished network's figures."""
+        """Yield accuracy, loss and spent ε per epoch; return the finished model's figures."""
         images, plan, training = yield from self.prepared(lab)
         own = None
-        # a GPU wants its steps recorded, also of one training alone
+        # On a GPU, steps are recorded as CUDA graphs, also for a single training.
         if lab.group or lab.device.type != "cpu":
             from engine.learning.stacked_steps import Group
 
@@ -527,7 +536,7 @@ class DPTraining(ImageStudy):
         return self._result(images, training, curves, guarantee, plan)
 
     def prepared(self, lab):
-        """The pictures, the plan, and what learns, ready for its first step."""
+        """The images, the plan, and the learner, ready for its first step."""
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
         self.check(registry.exhibits(self.dataset))
@@ -536,8 +545,9 @@ class DPTraining(ImageStudy):
         return images, plan, (yield from self.training(lab, images, plan))
 
     def plan(self, n: int) -> dict:
-        """What the accountant needs: sample_rate, steps, steps an epoch and the noise multiplier.
-        n: training pictures.
+        """What the accountant needs: sample_rate, steps, steps per epoch and the noise multiplier.
+
+        n: number of training images.
         """
         steps_per_epoch = math.ceil(n / self.batch_size)
         plan = {
@@ -571,8 +581,9 @@ class DPTraining(ImageStudy):
             ) from None
 
     def _mean_noise(self, plan: dict) -> float:
-        """Noise multiplier with which the mean takes about MEAN_SHARE of the privacy, as μ² in
-        Gaussian differential privacy (Dong, Roth and Su 2019).
+        """Noise multiplier with which the mean takes about MEAN_SHARE of the privacy.
+
+        Privacy is measured as μ² in Gaussian differential privacy (Dong, Roth and Su 2019).
         """
         if self.noise_multiplier is None:
             mu = 1 / privacy.gaussian_sigma(self.target_epsilon, self.delta)
@@ -581,7 +592,7 @@ class DPTraining(ImageStudy):
         return max(LEAST_MEAN_NOISE, 1 / (math.sqrt(MEAN_SHARE) * mu))
 
     def training(self, lab, images, plan: dict):
-        """What learns, ready for its first step."""
+        """The learner, ready for its first step."""
         if self.network == "cnn":
             from engine.learning.trainer import Training
 
@@ -594,7 +605,7 @@ class DPTraining(ImageStudy):
         )
 
     def _train(self, training, plan: dict):
-        """The training loop. Returns the curves."""
+        """Run the training loop; returns the curves."""
         curves: dict[str, list[tuple[float, float]]] = {}
         for epoch in range(1, self.epochs + 1):
             begun = time.perf_counter()
@@ -607,7 +618,7 @@ class DPTraining(ImageStudy):
                 training, plan, epoch, time.perf_counter() - begun, curves
             )
             yield Picture("answers", training.answers())
-            if training.lost:  # seen from the network alone, which is released anyway
+            if training.lost:  # depends only on the network, which is released anyway
                 break
         return curves
 
@@ -667,7 +678,7 @@ class DPTraining(ImageStudy):
         )
 
     def _examples(self, images, predictions, right) -> dict[str, bytes]:
-        """The first ten right and ten wrong test pictures as PNGs."""
+        """PNGs of the first ten correctly and the first ten wrongly classified test images."""
         shown = {}
         for name, rows in (("right", np.flatnonzero(right)), ("wrong", np.flatnonzero(~right))):
             shown |= {
@@ -677,22 +688,22 @@ class DPTraining(ImageStudy):
         return shown
 
     def _names(self, images, predictions, chosen) -> list[list[str]]:
-        """[what the network said, what it is] for the first ten chosen test pictures."""
+        """[predicted class, true class] for the first ten chosen test images."""
         rows = np.flatnonzero(chosen)[:SHOWN]
-        named = (*images.classes, "nothing: its answer is no number")  # the last is that of -1
+        named = (*images.classes, "nothing: its answer is no number")  # the last name belongs to -1
         return [[named[predictions[r]], images.classes[images.test_labels[r]]] for r in rows]
 
-    # --- what is promised -------------------------------------------------------------------------
+    # --- guarantee --------------------------------------------------------------------------------
 
     def _warnings(self, plan: dict, divergence: list[str], images) -> list[str]:
-        """What to know before one believes the promise or the numbers."""
+        """Warnings that qualify the guarantee or the figures."""
         found = [privacy.delta_warning(self.delta, plan["n"])] if self.private else []
         if self.private and plan["noise_multiplier"] == 0:
             found.append("The noise multiplier is 0: nothing is hidden, ε is infinite.")
         return [w for w in found if w] + divergence + cautions.of(images)
 
     def guarantee(self, plan: dict) -> Guarantee:
-        """The (ε, δ) that this training earned, or none."""
+        """The (ε, δ) guarantee of this training, if it has one."""
         if not self.private or plan["noise_multiplier"] == 0:
             return self._no_guarantee(plan)
         sigma, q, steps = plan["noise_multiplier"], plan["sample_rate"], plan["steps"]

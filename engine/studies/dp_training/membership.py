@@ -1,9 +1,9 @@
-"""Study `membership`: can an attacker tell which pictures a finished training has learned from?
-(LiRA; Carlini et al. 2022)
+"""Study `membership`: a membership inference attack on a finished training.
 
-The attacker trains shadow networks as the target was trained, each with half of the candidate
-pictures left out by coin flips, and compares how sure the target is of a picture with how sure they
-were. He is strong: he knows the settings, the labels, and all training pictures but the candidates.
+The attack is LiRA (Carlini et al. 2022). The attacker trains shadow networks in the same way as the
+target, each with half of the candidate images left out by coin flips, and compares the target's
+confidence in an image with theirs. The attacker is strong: the settings, the labels, and all
+training images except the candidates are known.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from engine.core.study import Failed, Guarantee, Phase, Refused, Result, key
 from engine.datasets import imaging, registry
 from engine.studies.dp_training.dp_training import DPTraining
 
-CANDIDATES = 2500  # members, and as many others
-# of either: with fewer, a shadow may have seen all of them or none, and no curve says anything
+CANDIDATES = 2500  # members, and as many non-members
+# of either; with fewer, a shadow might contain all of them or none, and no distribution could be
+# estimated
 LEAST = 20
 SHADOWS = {"scattering": 32, "cnn": 8}
-# shadows at a time, at most; linear ones that are trained together share their batches, other
-# groups draw others
+# largest number of shadows at a time; linear shadows trained together share their batches, whereas
+# different groups draw different ones
 TOGETHER = 8
-GROUPS = 4  # of linear shadows at least: those of one group do not help against each other
-SHOWN = 10  # pictures on the page
+GROUPS = 4  # least groups of linear shadows; shadows of one group do not help against each other
+SHOWN = 10  # images on the page
 
 
 class Membership(DPTraining):
-    """Attack the finished training of the same settings, private or not."""
+    """Attack the finished training with the same settings, private or not."""
 
-    # whatever changes a training changes the attack on it
+    # a change of the training changes the attack as well
     NAME, VERSION = "membership", 100 * DPTraining.VERSION + 5
     TITLE = "Who was in the data? An attack on a finished training"
     PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 2, "shadows": 8}}
@@ -54,12 +55,12 @@ class Membership(DPTraining):
 
     @property
     def count(self) -> int:
-        """Shadow networks: as chosen, or the usual number."""
+        """The number of shadow networks: as chosen, or the default."""
         return self.shadows or SHADOWS[self.network]
 
     @property
     def at_once(self) -> int:
-        """Shadows of one group."""
+        """The number of shadows in one group."""
         return TOGETHER if self.network == "cnn" else min(TOGETHER, self.count // GROUPS)
 
     def trained(self) -> DPTraining:
@@ -67,7 +68,7 @@ class Membership(DPTraining):
         return DPTraining(**{name: getattr(self, name) for name in DPTraining.model_fields})
 
     def check(self, shown) -> None:
-        """As the training's, and: there must be enough pictures to tell apart."""
+        """Refuse as the training does, or if there are too few candidate images."""
         super().check(shown)
         if (found := self.candidates_of(shown.train_size, len(shown.test_labels))) < LEAST:
             raise Refused(
@@ -79,37 +80,40 @@ class Membership(DPTraining):
 
     @staticmethod
     def candidates_of(train: int, test: int) -> int:
-        """Members that are asked for, and as many others, by how many training and test pictures
-        there are.
-        """
+        """The number of members, and of non-members, for these numbers of images."""
         return min(CANDIDATES, test, train // 2)
 
     def needs(self) -> tuple:
-        """The training, and what it needs."""
+        """The attacked training, and what it needs."""
         return (self.trained(), *super().needs())
 
     def stream_name(self) -> str:
-        """The attacker's own streams, without privacy too: they share no draw with the training."""
+        """The attacker's own random streams, which share no draw with the training.
+
+        They are separate even without privacy.
+        """
         return f"shadows {key(self)}"
 
     def work(self) -> float:
-        """That of all shadows."""
+        """The work of all shadows."""
         return super().work() * self.count
 
     def kind(self) -> str:
-        """As the training's."""
+        """The kind of the training, marked as an attack on it."""
         return f"membership of {super().kind()}"
 
     def typical(self) -> float:
-        """A linear shadow takes a quarter of its time alone, as some are trained together."""
+        """Typical seconds.
+
+        A linear shadow takes a quarter of the time of a single training, since several train
+        together.
+        """
         return self.trained().typical() + self.count * self.trained().training_seconds() * (
             0.7 if self.network == "cnn" else 0.25
         )
 
     def run(self, lab):
-        """Yield how well the attack does on its own shadows as they learn; return what it finds in
-        the target.
-        """
+        """Train the shadows and attack the target; return the results."""
         self.check(registry.exhibits(self.dataset))
         target = yield from lab.need(self.trained())
         images = registry.load(self.dataset)
@@ -126,7 +130,7 @@ class Membership(DPTraining):
         return self._found(images, members, labels, coins, shadows, sure, target)
 
     def _candidates(self, images, rng) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of training pictures, and of as many test pictures."""
+        """Rows of training images, and of as many test images."""
         count = self.candidates_of(len(images.train_labels), len(images.test_labels))
         pick = lambda n: np.sort(rng.choice(n, count, replace=False))
         return pick(len(images.train_labels)), pick(len(images.test_labels))
@@ -134,8 +138,9 @@ class Membership(DPTraining):
     def _attack(
         self, lab, images, rows: tuple, coins: np.ndarray, labels: np.ndarray, weights: np.ndarray
     ):
-        """Train the shadows: (candidates, shadows) their confidences, and (candidates,) the
-        target's.
+        """Train the shadows; return their confidences and the target's.
+
+        The shapes are (candidates, shadows) and (candidates,).
         """
         members, others, rest = rows
         plan = self.plan(len(images.train_labels))
@@ -180,7 +185,7 @@ class Membership(DPTraining):
         labels: np.ndarray,
         weights: np.ndarray,
     ):
-        """A group of shadows at a time."""
+        """Train linear shadows, one group at a time."""
         from engine.attacks.lira import confidence
         from engine.learning import linear
 
@@ -217,7 +222,7 @@ class Membership(DPTraining):
         labels: np.ndarray,
         weights: np.ndarray,
     ):
-        """A group of shadows at a time: on a GPU in one step, elsewhere each its own."""
+        """Train CNN shadows, one group at a time: in common steps on a GPU, else one by one."""
         import torch
 
         from engine.attacks.lira import confidence
@@ -309,8 +314,10 @@ class Membership(DPTraining):
         )
 
     def _bounds(self, alarms: np.ndarray, promise: Guarantee) -> dict[str, np.ndarray]:
-        """The most members that any attacker finds at each share of false alarms: by (ε, δ) alone,
-        and against this mechanism. Nothing where nothing is promised.
+        """Upper bounds on the true positive rate of any attacker at each false positive rate.
+
+        One bound follows from (ε, δ) alone, the other from this mechanism. Empty without a
+        guarantee.
         """
         if promise.epsilon is None:
             return {}
@@ -341,8 +348,9 @@ class Membership(DPTraining):
 
 
 def told(shadows: np.ndarray, target: np.ndarray) -> None:
-    """Raises Failed where a network's answers are no numbers: an attack would find nothing then,
-    whatever was given away. (n, k) and (n,) confidences.
+    """Raise Failed if confidences are NaN.
+
+    An attack would then find nothing, whatever was revealed. shadows (n, k), target (n,).
     """
     lost = int(np.isnan(shadows).any(0).sum())
     if lost or np.isnan(target).any():

@@ -1,13 +1,11 @@
 """Study `sweep`: several trainings at once.
 
-Each Result is stored under its own key, and is the one it would have been alone, up to the rounding
-of sums.
+Each Result is stored under its own key and equals that of the training alone, up to the rounding of
+sums. On a CPU as many trainings run at a time as there are cores; on a GPU those with the same
+settings (DPTraining.alike) take their steps together (engine/runtime/ensemble.py).
 
-On a CPU they run as many at a time as there are cores; on a GPU those that are alike take their
-steps together (engine/runtime/ensemble.py).
-
-A sweep that was stopped keeps what was finished: started again, it trains what is missing. It is no
-study of its own on any page, so it has no parameters but its members.
+An interrupted sweep keeps what was finished: started again, it trains only what is missing. It has
+no page and no parameters other than its members.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from engine.studies.dp_training.dp_training import DPTraining
 class Sweep(Study):
     """Trainings that are computed together.
 
-    Events are those of the members, each curve's name behind its member's number:
+    Events are those of the members; a curve's name is prefixed by its member's number, as in
     '3:test_accuracy'.
     """
 
@@ -42,24 +40,24 @@ class Sweep(Study):
         return members
 
     def work(self) -> float:
-        """All members' work together."""
+        """The work of all members together."""
         return sum(member.work() for member in self.members)
 
     def kind(self) -> str:
-        """That of its members, which are alike."""
+        """The kind of the members, which are alike."""
         return f"{self.NAME}:{max(self.members, key=lambda member: member.private).kind()}"
 
     def typical(self) -> float:
-        """All members' seconds, two at a time."""
+        """Typical seconds of all members, two at a time."""
         return sum(member.typical() for member in self.members) / 1.3
 
     def run(self, lab):
-        """Yield what the members tell; return what they promise together.
+        """Yield the members' events; return their common guarantee.
 
-        Raises Failed where one of them failed, when all others are done.
+        Raises Failed if a member failed, after all others have finished.
         """
         for need in dict.fromkeys(need for member in self.members for need in member.needs()):
-            yield from lab.need(need)  # with all cores, and once for all members
+            yield from lab.need(need)  # once for all members, and with all cores
         results = yield from (Threads if lab.device.type == "cpu" else Lockstep)(
             self.members, lab, "trained", "training"
         ).all()
@@ -70,11 +68,10 @@ class Sweep(Study):
 
 
 def together(members: tuple[DPTraining, ...], results: list[Result]) -> Guarantee:
-    """What is promised where all private members' networks are published, or the best of them is
-    picked: their privacy losses composed.
+    """The guarantee if all private members' networks are published, or the best of them is picked.
 
-    That needs independent draws, which Study.derive_seed sees to. Members without privacy stand
-    beside for comparison and are not published.
+    It composes their privacy losses, which requires independent draws; Study.derive_seed ensures
+    these. Members without privacy serve as a comparison and are not published.
     """
     private = [(member, result) for member, result in zip(members, results) if member.private]
     if not private or any(result.guarantee.epsilon is None for _, result in private):

@@ -1,4 +1,4 @@
-"""Local noise on images: what one release shows, and what a network learns from many."""
+"""Studies on local noise: what one release shows, and what a network learns from many."""
 
 from engine.studies.noise.noise import STRIP, Noise
 from engine.studies.noise.noisy_training import (

@@ -1,8 +1,8 @@
-"""Study `noise`: one picture and its label, released once under local noise (report 1, figure 1).
+"""Study `noise`: one image and its label, released once under local noise.
 
-The picture is scaled to unit length, x/‖x‖₂, and Gaussian noise of standard deviation σ is added to
-each pixel; what falls below 0 is set to 0, which is post-processing. The label goes through k-ary
-randomised response.
+Source: report 1 (Green, Hodson, Hanoian 2020), figure 1. The image is scaled to unit length,
+x/‖x‖₂, and Gaussian noise of standard deviation σ is added to each pixel; negative values are set
+to 0, which is post-processing. The label goes through k-ary randomized response.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from engine.privacy.noise import GaussianNoise
 from engine.studies.local_noise import REPLACE_ONE, Gaussian
 
 STRIP = (10.0, 150.0, 500.0, 3000.0, 5000.0, 200_000.0)  # the report's figure 1
-SHOWN = 280  # side of a shown picture in screen pixels
+SHOWN = 280  # side of a displayed image in screen pixels
 
 
 class Noise(Gaussian):
-    """Release one picture under the Gaussian mechanism and its label under randomised response."""
+    """Release one image under the Gaussian mechanism and its label by randomized response."""
 
     NAME, VERSION, INSTANT = "noise", 3, True
     TITLE = "Noise on one picture"
@@ -62,7 +62,7 @@ class Noise(Gaussian):
     seed: int = seed()
 
     def run(self, lab):
-        """Yield the noised picture, return the release of one picture of the data set."""
+        """Yield the noised image; return the release of one image of the data set."""
         images = registry.load(self.dataset)
         image, label = self.pick(images)
         result = self.release(image, label, images.classes)
@@ -70,7 +70,7 @@ class Noise(Gaussian):
         return result
 
     def fitting(self, shown) -> dict:
-        """A class and a picture that there are."""
+        """Replacements for a class or an image that the data set does not have."""
         category = source.tested_class(shown, self.category)
         found = {
             "category": category,
@@ -79,8 +79,9 @@ class Noise(Gaussian):
         return {name: value for name, value in found.items() if value != getattr(self, name)}
 
     def pick(self, images: source.Images) -> tuple[np.ndarray, int]:
-        """The chosen test picture (h, w, c) uint8 and its label; Refused where the class has no
-        such picture.
+        """The chosen test image (h, w, c) uint8 and its label.
+
+        Raises Refused if the class has no such image.
         """
         if self.category >= len(images.classes):
             raise Refused(
@@ -104,9 +105,7 @@ class Noise(Gaussian):
         return images.test_images[rows[self.index]], self.category
 
     def release(self, image: np.ndarray, label: int, classes: tuple[str, ...]) -> Result:
-        """image (h, w, c) uint8 and its label → what is released, what it reveals, and how alike it
-        is.
-        """
+        """Release an image (h, w, c) uint8 and its label; measure privacy loss and similarity."""
         unit = unit_length(image)
         released = {e: self._noised(unit, e) for e in {*STRIP, self.epsilon}}
         coins = np.random.default_rng(
@@ -139,13 +138,16 @@ class Noise(Gaussian):
         )
 
     def _noised(self, unit: np.ndarray, epsilon: float) -> np.ndarray:
-        """The release at one ε, float64, not negative: noise of its own at each ε, by engine.privacy.noise."""
+        """The release at one ε, float64, non-negative.
+
+        Each ε has its own noise, by engine.privacy.noise.
+        """
         sigma = self.sigma(epsilon)
         sampler = GaussianNoise(self._seed(unit, f"image at σ {sigma!r}"))
         return np.maximum(unit + sigma * sampler.array(unit.shape), 0)
 
     def _seed(self, unit: np.ndarray, purpose: str) -> int:
-        """A stream that no other release shares: not of another image, and not at another strength."""
+        """A random stream that no release of another image or at another strength shares."""
         return derive_seed(purpose, self.seed, hashlib.sha256(unit.tobytes()).hexdigest())
 
     def _metrics(self, unit: np.ndarray, noised: np.ndarray, classes: int) -> dict[str, float]:
@@ -167,7 +169,7 @@ class Noise(Gaussian):
         }
 
     def guarantee(self, classes: int) -> Guarantee:
-        """What the pair (picture, label) promises: the ε its σ really gives, plus the label's."""
+        """The guarantee for image and label: the ε that σ actually gives, plus the label's."""
         sigma = self.sigma(self.epsilon)
         total = self.earned(self.epsilon) + self.label_epsilon
         return Guarantee(
@@ -210,9 +212,9 @@ class Noise(Gaussian):
 
 
 def unit_length(image: np.ndarray) -> np.ndarray:
-    """(h, w, c) uint8 → floats of Euclidean length 1.
+    """Scale an image (h, w, c) uint8 to floats of Euclidean length 1.
 
-    A black picture has no direction: it stays all zeros.
+    A black image has no direction and stays all zeros.
     """
     pixels = image.astype(np.float64)
     norm = np.linalg.norm(pixels)

@@ -1,9 +1,9 @@
-"""Study `noisy_training`: a network learns from noised pictures, with labels that are true, noised
-or found by clustering (report 1).
+"""Study `noisy_training`: train a network on noised images.
 
-The two networks, the optimizer and the batches are the report's (its Tables 1 and 2; Adadelta,
-batches of 200). Each error of its pipeline is a field, so that one can see what privacy cost and
-what the errors did.
+The labels are true, noised or found by clustering. The pipeline is that of report 1 (Green, Hodson,
+Hanoian 2020): its two networks, optimizer and batches (its Tables 1 and 2; Adadelta, batches of
+200). Each error of the report's pipeline is a field, which separates the cost of privacy from the
+effect of the errors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from engine.studies.clustering import IIC, KMeansLabels
 from engine.studies.image_study import fitted
 from engine.studies.local_noise import LocalNoise, error
 
-SHOWN = 40  # test pictures shown with the network's answers
+SHOWN = 40  # test images shown with the network's predictions
 LABELS = {
     "true": "true labels",
     "randomised": "labels told by a biased coin",
@@ -37,7 +37,7 @@ ARMS = {
     "K-means labels": {"labels": "kmeans"},
     "IIC labels": {"labels": "iic"},
 }
-BUDGETS = (50.0, 150.0, 500.0, 1925.0, 5000.0)  # of the sweep over ε, depth and width
+BUDGETS = (50.0, 150.0, 500.0, 1925.0, 5000.0)  # for the sweep over ε, depth and width
 WIDTHS = (0.25, 0.5, 1.0)
 DEPTHS = ("shallow", "deep", "deeper")
 PUBLISHED = {
@@ -46,13 +46,11 @@ PUBLISHED = {
     "division": "as_published",
     "label_noise": "as_published",
     "matching": "as_published",
-}  # the report's pipeline, all its errors at once
+}  # the report's pipeline with all its errors
 
 
 class NoisyTraining(LocalNoise):
-    """Train the report's shallow or deep network on what left the phones; test it on raw and on
-    equally noised pictures.
-    """
+    """Train a network of the report on released images; test on raw and equally noised images."""
 
     NAME, VERSION = "noisy_training", 3
     TITLE = "Learning from noised pictures"
@@ -147,10 +145,10 @@ class NoisyTraining(LocalNoise):
         " stands for the digit that fits best.",
     )
 
-    # --- before it runs ---------------------------------------------------------------------------
+    # --- before running ---------------------------------------------------------------------------
 
     def clustering(self) -> Study | None:
-        """The study that finds the labels, on the same noised pictures; None where nobody clusters."""
+        """The study that finds the labels, on the same noised images; None without clustering."""
         shared = {name: getattr(self, name) for name in LocalNoise.model_fields}
         if self.labels == "kmeans":
             return KMeansLabels(**shared)
@@ -159,14 +157,12 @@ class NoisyTraining(LocalNoise):
         return None
 
     def needs(self) -> tuple[Study, ...]:
-        """The clustering, whose clusters are the labels."""
+        """The clustering study, whose clusters are the labels."""
         found = self.clustering()
         return (found,) if found else ()
 
     def check(self, n: int, classes: int) -> None:
-        """Refuse what does not fit n training pictures of so many classes, before anything is
-        computed.
-        """
+        """Refuse settings that do not fit n training images and the classes, before computing."""
         if self.labels == "randomised" and classes < 2:
             raise Refused(
                 "labels",
@@ -189,7 +185,7 @@ class NoisyTraining(LocalNoise):
             )
 
     def work(self) -> float:
-        """Pictures seen in all, weighted by the network's size."""
+        """Images processed in total, weighted by the network's size."""
         return (
             self.epochs
             * registry.exhibits(self.dataset).train_size
@@ -202,13 +198,13 @@ class NoisyTraining(LocalNoise):
         return f"{self.NAME}:{self.dataset}:{self.network}:{self.width:g}"
 
     def chance(self) -> float:
-        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        """The test accuracy of always predicting the most frequent class."""
         return scores.guessing(registry.exhibits(self.dataset).test_labels)
 
-    # --- several of them --------------------------------------------------------------------------
+    # --- series of trainings ----------------------------------------------------------------------
 
     def corrected(self, **changes) -> NoisyTraining:
-        """The same with every error of the report mended, then changed."""
+        """The same with every error of the report corrected, then with the changes."""
         return self.changed_to(
             **(
                 dict.fromkeys(PUBLISHED, "corrected")
@@ -218,8 +214,10 @@ class NoisyTraining(LocalNoise):
         )
 
     def changed_to(self, **changes) -> NoisyTraining:
-        """The same with some fields changed; fields that then no longer matter go back to their
-        defaults, so that all share one result.
+        """The same with some fields changed.
+
+        Fields that then have no effect return to their defaults, so equivalent trainings share one
+        result.
         """
         values = self.model_dump() | changes
         if values["images"] == "raw":
@@ -235,14 +233,15 @@ class NoisyTraining(LocalNoise):
         return self.changed_to(**({"images": "noised"} | ARMS[name] | changes))
 
     def walk(self) -> dict[str, NoisyTraining]:
-        """From raw pictures to the published pipeline, a step at a time: words → study."""
+        """Trainings from raw images to the published pipeline, step by step: words → study."""
         return {words: study for words, (_, study) in self._steps().items()}
 
     def kinds(self) -> dict[str, str]:
         """What each step of the walk shows: words → kind.
 
-        "raw"; "no labels", what doing without labels takes even on raw pictures; "privacy", what
-        noise takes with everything done right; "error", what each error of the report then does.
+        "raw"; "no labels", the cost of doing without labels even on raw images; "privacy", the cost
+        of noise with everything done right; "error", the additional effect of each error of the
+        report.
         """
         return {words: kind for words, (kind, _) in self._steps().items()}
 
@@ -267,7 +266,7 @@ class NoisyTraining(LocalNoise):
         return steps
 
     def _errors(self) -> list[tuple[str, dict[str, str]]]:
-        """The report's errors that its labels meet, in the order of the walk."""
+        """The report's errors that matter for its labels, in the order of the walk."""
         errors = [
             (
                 "too little noise (textbook formula)",
@@ -284,7 +283,7 @@ class NoisyTraining(LocalNoise):
         return errors
 
     def sweep(self) -> dict[str, NoisyTraining]:
-        """ε × depth × width, with true labels: does depth amplify noise?"""
+        """Trainings over ε × depth × width with true labels, to see if depth amplifies noise."""
         return {
             f"ε = {rounding.chosen(epsilon)}, {depth}, width {width:g}": self.corrected(
                 images="noised", labels="true", epsilon=epsilon, network=depth, width=width
@@ -295,8 +294,9 @@ class NoisyTraining(LocalNoise):
         }
 
     def survival(self) -> dict[str, NoisyTraining]:
-        """One training for each budget, from much noise to little: which test pictures are still
-        named correctly?
+        """One training per budget, from much noise to little.
+
+        They show which test images are still classified correctly.
         """
         return {
             f"ε = {rounding.chosen(epsilon)}": self.corrected(
@@ -305,11 +305,12 @@ class NoisyTraining(LocalNoise):
             for epsilon in BUDGETS
         }
 
-    # --- what leaves the phones -------------------------------------------------------------------
+    # --- what the clients release -----------------------------------------------------------------
 
     def inputs(self, released: np.ndarray) -> np.ndarray:
-        """Released pictures → what the network sees, by a fixed factor: the data's own spread would
-        have to be paid for.
+        """Released images → network inputs, scaled by a fixed factor.
+
+        The data's own standard deviation would cost privacy.
         """
         if self.images == "raw":
             return released
@@ -320,8 +321,10 @@ class NoisyTraining(LocalNoise):
         )
 
     def told(self, labels: np.ndarray, classes: int) -> np.ndarray:
-        """True labels → what the phones say: the same, or randomised response unless the report's
-        rounding left them true.
+        """True labels → the labels that the clients report.
+
+        They are the same, or go through randomized response, unless the report's rounding left them
+        true.
         """
         if self.labels != "randomised" or self.label_noise == "as_published":
             return labels
@@ -330,15 +333,16 @@ class NoisyTraining(LocalNoise):
         )
 
     def _label_seed(self) -> int:
-        """The coins' own: named by the label's ε and, where the images are noised, by their
-        release.
+        """The seed of the labels' coin flips.
+
+        It depends on the label's ε and, if the images are noised, on their release.
         """
         return self.release_seed(f"labels at ε {self.label_epsilon!r}, images {self.images}")
 
     # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
-        """Yield accuracies an epoch; return them with the predictions for every test picture."""
+        """Yield accuracies per epoch; return them with the predictions for every test image."""
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
         self.check(len(images.train_images), len(images.classes))
@@ -377,7 +381,7 @@ class NoisyTraining(LocalNoise):
         )
 
     def _train(self, learner, images, standing_for: np.ndarray):
-        """All epochs. Returns the curves."""
+        """Train all epochs; returns the curves."""
         curves: dict[str, list[tuple[float, float]]] = {}
         for epoch in range(1, self.epochs + 1):
             for done, of in learner.epoch():
@@ -403,9 +407,7 @@ class NoisyTraining(LocalNoise):
         )
 
     def _answers(self, learner, images, standing_for: np.ndarray) -> bytes:
-        """PNG of 40 test pictures as the network saw them, always the same, those framed that it
-        names wrongly.
-        """
+        """PNG of 40 fixed test images as the network saw them, with misclassified ones framed."""
         rows = np.linspace(
             0, len(images.test_images) - 1, min(SHOWN, len(images.test_images))
         ).astype(int)
@@ -447,10 +449,10 @@ class NoisyTraining(LocalNoise):
             },
         )
 
-    # --- what is promised -------------------------------------------------------------------------
+    # --- guarantee --------------------------------------------------------------------------------
 
     def guarantee(self, classes: int) -> Guarantee:
-        """What the owner of one training picture is promised; labels by the way they were told."""
+        """The guarantee for the owner of one training image; it depends on the labels."""
         if self.labels == "randomised" and self.label_noise == "corrected":
             return self._pair(classes)
         more = {
@@ -476,7 +478,7 @@ class NoisyTraining(LocalNoise):
         return self.picture_guarantee(more=more)
 
     def _pair(self, classes: int) -> Guarantee:
-        """Noised picture and noised label together; or only the label, where the picture is raw."""
+        """The guarantee for a noised image with its noised label, or the label alone."""
         unit, told = (
             "one training picture and its label",
             f"randomised response with ε = {rounding.chosen(self.label_epsilon)} on the label",
@@ -507,18 +509,15 @@ class NoisyTraining(LocalNoise):
 
 
 def called(outputs: np.ndarray, standing_for: np.ndarray) -> np.ndarray:
-    """(n,) the class that the largest output stands for; -1, no class, where it is -1, because an
-    output was no number.
-    """
+    """The class that each largest output stands for, (n,); -1 stays -1: an output was NaN."""
     return np.append(standing_for, -1)[outputs]
 
 
 def least_budgets(answers: dict[float, np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """ε → (n,) answers, and the true labels (n,) → (n,) the smallest ε from which on a picture is
-    named correctly.
+    """The smallest ε from which on each image is classified correctly, (n,).
 
-    inf where it is named correctly at no ε; NaN where it is wrong at the largest ε, but was right
-    at a smaller one.
+    answers: ε → predictions (n,); labels (n,). inf if an image is classified correctly at no ε; NaN
+    if it is wrong at the largest ε but was right at a smaller one.
     """
     least, holds = np.full(len(labels), np.inf), np.ones(len(labels), bool)
     for epsilon in sorted(answers, reverse=True):
@@ -530,7 +529,7 @@ def least_budgets(answers: dict[float, np.ndarray], labels: np.ndarray) -> np.nd
 
 
 def _only_phases(run):
-    """Another study's run, its curves and pictures left out: they are not this study's."""
+    """Run another study without its curves and images, which are not this study's."""
     while True:
         try:
             event = next(run)

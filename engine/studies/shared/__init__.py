@@ -1,4 +1,4 @@
-"""Studies that several topics need."""
+"""Studies that several topics use as inputs."""
 
 from engine.studies.shared.backbone import BACKBONES, DIMENSIONS, Backbone
 from engine.studies.shared.features import MAPS, MOST_BYTES, NOT_RELEASED, Features

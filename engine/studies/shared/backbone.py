@@ -1,5 +1,6 @@
-"""Study `backbone`: what a network learned on ImageNet sees in all pictures of a data set, computed
-once for all who learn from it. Not released, so it has no page.
+"""Study `backbone`: ImageNet features of all images of a data set, computed once for all studies.
+
+The features are not released, so the study has no page.
 """
 
 from __future__ import annotations
@@ -18,15 +19,13 @@ BACKBONES = {
     "vgg16": "VGG16 (ImageNet), as in the report",
 }
 DIMENSIONS = {"efficientnet_lite0": 1280, "vgg16": 4096}
-SECONDS = {"efficientnet_lite0": 0.0045, "vgg16": 0.09}  # a picture, on two cores
-MOST_BYTES = 1_500_000_000  # of one data set's features
-CHUNK = 500  # pictures between two words on how far it is
+SECONDS = {"efficientnet_lite0": 0.0045, "vgg16": 0.09}  # per image, on two cores
+MOST_BYTES = 1_500_000_000  # for the features of one data set
+CHUNK = 500  # images between two progress reports
 
 
 class Backbone(ImageStudy):
-    """Features of all training and test pictures, float16, a row a picture, in the data set's
-    order.
-    """
+    """Features of all images, float16, one row per image in the data set's order."""
 
     NAME = "backbone"
     TITLE = "What a network learned on ImageNet sees"
@@ -52,7 +51,7 @@ class Backbone(ImageStudy):
             )
 
     def work(self) -> float:
-        """Pictures."""
+        """The number of images."""
         shown = registry.exhibits(self.dataset)
         return shown.train_size + len(shown.test_images)
 
@@ -61,11 +60,11 @@ class Backbone(ImageStudy):
         return f"{self.NAME}:{self.network}"
 
     def typical(self) -> float:
-        """Seconds on two cores."""
+        """Typical seconds on two cores."""
         return SECONDS[self.network] * self.work()
 
     def run(self, lab):
-        """Yield how far it is; return the rows of training and test pictures."""
+        """Yield progress; return the rows of training and test images."""
         images = registry.load(self.dataset)
         self.check(images)
         yield Phase("fetching the network that looks")
@@ -88,7 +87,7 @@ class Backbone(ImageStudy):
     def eyes(self, lab):
         """The network without its last layer: (n, h, w, c) uint8 → (n, d) float32.
 
-        Raises Failed where its weights cannot be had.
+        Raises Failed if its weights are not available.
         """
         from engine.learning import feature_extractors
 

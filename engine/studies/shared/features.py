@@ -1,6 +1,6 @@
-"""Study `features`: fixed features of a whole data set, computed once for all who learn from them.
+"""Study `features`: fixed features of a whole data set, computed once for all studies.
 
-Not released, so it has no page.
+The features are not released, so the study has no page.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from engine.core.study import Guarantee, Phase, Refused, Result
 from engine.datasets import registry
 from engine.studies.image_study import ImageStudy
 
-MOST_BYTES = 2_500_000_000  # of one data set's features
-MAPS = 81  # of each channel; engine/learning/scattering.py says which
+MOST_BYTES = 2_500_000_000  # for the features of one data set
+MAPS = 81  # per channel; see engine/learning/scattering.py
 
 
 class Features(ImageStudy):
-    """Scattering features of all training and test pictures, float16, a row a picture."""
+    """Scattering features of all training and test images, float16, one row per image."""
 
     NAME = "features"
     TITLE = "Fixed features of pictures"
@@ -54,18 +54,16 @@ class Features(ImageStudy):
             )
 
     def work(self) -> float:
-        """Pixels."""
+        """The number of pixels."""
         shown = registry.exhibits(self.dataset)
         return (shown.train_size + len(shown.test_images)) * float(shown.test_images[0].size)
 
     def typical(self) -> float:
-        """Two processor cores take 16 s for MNIST."""
+        """Typical seconds; two CPU cores take 16 s for MNIST."""
         return 2.9e-7 * self.work()
 
     def run(self, lab):
-        """Yield how far it is; return the rows of training and test pictures, in the data set's
-        order.
-        """
+        """Yield progress; return the rows of training and test images, in the data set's order."""
         import torch
 
         from engine.learning import features
