@@ -1,5 +1,7 @@
-"""How often the auditor is right: many audits of correct trainings, and of trainings with each
-error planted. Prints a line for each.
+"""Measure how often the auditor is right, on correct trainings and on faulty ones.
+
+Runs many audits of correct trainings and of trainings with each planted error, and prints a line
+for each.
 
     python -m bench.audit [--correct 20] [--planted 10] [--set name=value ...]
 """
@@ -16,7 +18,7 @@ from engine.studies.dp_training.audit import CHEATS, Audit
 
 
 def finish(run):
-    """A generator's Result."""
+    """Run a generator to its end and return its Result."""
     while True:
         try:
             next(run)

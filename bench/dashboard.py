@@ -1,11 +1,13 @@
-"""The dashboard against its targets, in one run: start, first drawings, cached results, slider,
-events, 30 sessions, memory.
+"""Measure the dashboard against its performance targets in one run.
+
+It measures start, first drawings, cached results, slider, events, 30 sessions, and memory.
 
     python -m bench.dashboard
 
-A real server that joins a real dask cluster of this script's (so that the script hears the worker's
-events too), a real browser, and 30 websocket clients that speak Streamlit's own protocol and tick
-as browsers do. Thirty real browsers would measure their own drawing on two cores.
+A real server joins a real dask cluster started by this script, so that the script sees the worker's
+events, too. The clients are a real browser and 30 websocket clients that speak Streamlit's own
+protocol and tick as browsers do. Thirty real browsers on two cores would mostly measure their own
+drawing.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ def row(what: str, found: str, wanted: str) -> None:
 
 
 def serve(home: str, scheduler: str | None = None) -> tuple[subprocess.Popen, str]:
-    """Start the dashboard; returns the process and its address once it answers."""
+    """Start the dashboard; returns the process, and its address once it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -67,7 +69,7 @@ def serve(home: str, scheduler: str | None = None) -> tuple[subprocess.Popen, st
 
 
 def local_cluster():
-    """A plain dask cluster on loopback with one worker, as VEIL_SCHEDULER would name one."""
+    """A plain dask cluster on loopback with one worker, like one that VEIL_SCHEDULER names."""
     from distributed import LocalCluster
 
     os.environ["PYTHONPATH"] = str(ROOT)
@@ -80,7 +82,7 @@ DRAWN = "[data-testid=stApp][data-test-script-state=notRunning] h1"
 
 
 def drawing(browser, url: str) -> float:
-    """Seconds from a new visitor's navigation to a page that is drawn."""
+    """Seconds from a new visitor's navigation to a drawn page."""
     page = browser.new_page()
     begun = time.perf_counter()
     page.goto(url)
@@ -91,7 +93,7 @@ def drawing(browser, url: str) -> float:
 
 
 def measure_start(browser, home: str) -> None:
-    """The second start of the server to a drawn page."""
+    """Measure the second start of the server up to a drawn page."""
     for attempt in ("first", "second"):
         begun = time.perf_counter()
         process, address = serve(home)
@@ -110,9 +112,9 @@ def measure_start(browser, home: str) -> None:
 
 
 def measure_pages(browser, address: str) -> None:
-    """First drawing of every page by a new visitor, the worst of three."""
+    """Measure the first drawing of every page by a new visitor, the worst of three."""
     time.sleep(3)  # the server has just started
-    # home last: its first visitor starts a training
+    # home comes last, because its first visitor starts a training
     for name in ("noise", "clustering", "synthesis", "dp_training", "home"):
         path = "" if name == "home" else name
         row(
@@ -123,12 +125,12 @@ def measure_pages(browser, address: str) -> None:
 
 
 def measure_cached(browser, address: str) -> None:
-    """From the click on a preset whose result is stored to the drawn result, the worst of five."""
+    """Measure from the click on a preset with a stored result to its drawing, the worst of five."""
     page, found = browser.new_page(), []
     for _ in range(5):
         page.goto(f"{address}/dp_training?shown=one&network=cnn&batch_size=250&epochs=33")
         page.wait_for_selector(DRAWN)
-        # nobody clicks sooner, and the browser is still at the first drawing
+        # Nobody clicks sooner, and the browser is still busy with the first drawing.
         page.wait_for_timeout(1500)
         begun = time.perf_counter()
         page.get_by_text("A CNN", exact=True).click()
@@ -139,9 +141,9 @@ def measure_cached(browser, address: str) -> None:
 
 
 def press_run(browser, address: str, study: DPTraining):
-    """A visitor runs the study without its twin; returns the page.
+    """Run the study as a visitor, without its non-private baseline; returns the page.
 
-    Whoever submits it now joins that run.
+    Later submissions of the study join that run.
     """
     page = browser.new_page()
     page.goto(f"{address}/dp_training?{query(study)}")
@@ -154,17 +156,19 @@ def press_run(browser, address: str, study: DPTraining):
 
 
 def query(study: DPTraining) -> str:
-    """The study as the page's address has it."""
+    """The study as URL parameters of the page."""
     return "&".join(["shown=one", *(f"{n}={t}" for n, t in study.changed().items())])
 
 
 COUNT = """() => { const chart = document.querySelector('.st-key-accuracy .js-plotly-plot');
-                   return chart && chart.data && chart.data.length ? chart.data[0].x.length : 0; }"""
+    return chart && chart.data && chart.data.length ? chart.data[0].x.length : 0; }"""
 
 
 def measure_delay(browser, address: str, runner: Runner, study: DPTraining) -> None:
-    """From a point's arrival at another client of the cluster to its being in the browser's chart:
-    the slowest of all points.
+    """Measure the delay of events: the slowest of all points.
+
+    From a point's arrival at another client of the cluster to its appearance in the browser's
+    chart.
     """
     page = press_run(browser, address, study)
     run, told, seen = runner.submit(study), {}, {}
@@ -190,7 +194,8 @@ from streamlit.testing.v1 import AppTest
 app = AppTest.from_file("pages/menu.py", default_timeout=60).switch_page("noise/page.py").run()
 marks, found = app.select_slider[0].options, []
 for i in range(100):
-    app.select_slider[0].set_value(app.select_slider[0].options and float(marks[(7 * i) % len(marks)].replace(",", "")))
+    app.select_slider[0].set_value(app.select_slider[0].options and
+        float(marks[(7 * i) % len(marks)].replace(",", "")))
     begun = time.perf_counter()
     app.run()
     found.append(time.perf_counter() - begun)
@@ -200,9 +205,10 @@ print(sorted(found)[94])
 
 
 def measure_slider(home: str) -> None:
-    """The script's run time for 100 moves of the dial on page Noise."""
+    """Measure the script's run time for 100 moves of the main slider on page Noise."""
     found = subprocess.run(
         [sys.executable, "-c", SLIDER],
+        check=False,
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -217,7 +223,7 @@ def measure_slider(home: str) -> None:
 
 
 class Session:
-    """A visitor without a screen: opens a page, then ticks its live fragment as a browser does."""
+    """A visitor without a browser: opens a page, then ticks its live fragment as a browser does."""
 
     def __init__(self, address: str, query: str):
         self.address, self.query = address.replace("http", "ws") + "/_stcore/stream", query
@@ -226,7 +232,7 @@ class Session:
         self.live = self.ended = False
 
     async def follow(self) -> None:
-        """Until the page says that nothing runs any more."""
+        """Tick until the page says that nothing runs any more."""
         import websockets
         from streamlit.proto.BackMsg_pb2 import BackMsg
         from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
@@ -267,7 +273,7 @@ class Session:
                 ):
                     if message.script_finished == ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY:
                         self.ticks.append(time.monotonic() - sent)
-                    else:  # a full run: what it announced is all that ticks from now on
+                    else:  # after a full run, only the fragments it announced tick
                         fragment, announced = announced, ""
                         self.ended = self.live and not fragment
                     due = time.monotonic() + interval if fragment else None
@@ -282,7 +288,7 @@ class Session:
 
 
 def measure_sessions(address: str, runner: Runner, study: DPTraining) -> None:
-    """30 visitors of a study that somebody has started."""
+    """Measure 30 visitors of a study that somebody has started."""
     runner.submit(study)
 
     async def all_sessions() -> list[Session]:
@@ -306,7 +312,7 @@ def measure_sessions(address: str, runner: Runner, study: DPTraining) -> None:
 
 
 def trainings(runner: Runner, name: str) -> int:
-    """How many attempts at a key the cluster has heard of, whoever submitted them."""
+    """The number of attempts at a key known to the cluster, whoever submitted them."""
 
     def topics(dask_scheduler) -> list[str]:
         return list(dask_scheduler._broker._topics)
@@ -315,7 +321,7 @@ def trainings(runner: Runner, name: str) -> int:
 
 
 def measure_memory(process: subprocess.Popen) -> None:
-    """Of the web process after all of that; and that torch has never been loaded into it."""
+    """Measure the web process's memory after all that, and check that it never loaded torch."""
     maps = Path(f"/proc/{process.pid}/maps").read_text() if Path("/proc").exists() else ""
     row(
         "web process, resident memory",
@@ -326,7 +332,7 @@ def measure_memory(process: subprocess.Popen) -> None:
 
 
 def main() -> None:
-    """All of it, a few minutes."""
+    """Run all measurements, which takes a few minutes."""
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
         os.environ["VEIL_HOME"] = home
@@ -358,7 +364,7 @@ def main() -> None:
 
 
 def measure_sessions_in_thread(*arguments) -> None:
-    """In a thread of its own: playwright's loop runs in this one."""
+    """Run in a separate thread, because playwright's event loop runs in this one."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:

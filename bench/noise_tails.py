@@ -1,9 +1,11 @@
-"""Is noise Gaussian where δ is counted? `python -m bench.noise_tails [--draws N]`.
+"""Check whether noise is Gaussian in the tails, where δ is counted.
 
-For Veil's sampler, torch's float32 numbers, Opacus' own noise and numpy's float32 numbers: how many
-draws lie beyond some standard deviations, the farthest, and whether pairs lie on the circles of Box
-and Muller's method with 24-bit uniforms (0 by chance, 1 where all do). Then an event that shows an
-example: noised gradients of a linear layer with and without it.
+    python -m bench.noise_tails [--draws N]
+
+For Veil's sampler, torch's float32 numbers, Opacus's own noise and numpy's float32 numbers: how
+many draws lie beyond some standard deviations, the largest draw, and whether pairs lie on the
+circles of the Box-Muller method with 24-bit uniforms (0 by chance, 1 if all do). Then an event that
+reveals an example: noised gradients of a linear layer with and without it.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from engine.privacy.noise import GaussianNoise, summed
 
 FAR = (3.0, 4.0, 5.0, 5.5)
 CHUNK = 8_000_000
-EDGE, OFF = 5.22, 0.001  # of the event: a pair so far out, and so far from every circle
+EDGE, OFF = 5.22, 0.001  # the event: a pair at least this far out, and this far from every circle
 
 
 def samplers() -> dict[str, object]:
-    """Name → a function of a count that draws so many numbers, float64 (count,)."""
+    """Name → a function that draws the given count of numbers, float64 (count,)."""
     noise, numbers = GaussianNoise(0), np.random.default_rng(0)
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
     return {
@@ -39,7 +41,7 @@ def samplers() -> dict[str, object]:
 
 
 def tails(draw, count: int) -> tuple[np.ndarray, float, float]:
-    """(len(FAR),) counts beyond, the farthest, and the mean cosine on the circles."""
+    """(len(FAR),) counts beyond, the largest draw, and the mean cosine on the circles."""
     beyond, farthest, on, weight = np.zeros(len(FAR)), 0.0, 0.0, 0.0
     for _ in range(count // CHUNK):
         found = draw(CHUNK)
@@ -54,8 +56,8 @@ def tails(draw, count: int) -> tuple[np.ndarray, float, float]:
 def events(draw, steps: int, inputs: int, sigma: float, example: float) -> int:
     """Steps in which some pair of the noised gradient is far out and off every circle.
 
-    A linear layer with so many inputs, one output, clip norm 1; the example's gradient has the same
-    entry everywhere, of length `example` in all.
+    A linear layer with `inputs` inputs, one output and clip norm 1; the example's gradient has the
+    same value in every entry, and norm `example`.
     """
     pull, found = np.float32(example / inputs**0.5), 0
     for _ in range(steps):

@@ -1,15 +1,16 @@
-"""How often LiRA's 95 % interval holds where there is nothing to find.
+"""Measure how often LiRA's 95 % interval holds when there is nothing to find.
 
     python -m bench.null_coverage [--runs 300]
 
-Null runs through the very statistics of study `membership` (engine/attacks/lira.py), of two kinds.
-*drawn*: confidences are drawn at random, with heavy tails, each picture with a level of its own;
-coins are tossed beside them. *trained*: softmax regressions really learn the bundled digits, on
-pictures that are never candidates; coins are tossed about the candidates, so that no network knows
-anything of them. Truth is then an area and a share of right guesses of 0.5, and as many members
-found as there are false alarms. Networks as study `membership` has them: 8 alone (CNN), or 32 in
-groups of 8 that share their batches and do not help against each other (linear). Beside it stands
-the interval of before: 1.96 standard errors over networks, as if they were independent.
+Null runs use the same statistics as study `membership` (engine/attacks/lira.py) and are of two
+kinds. *drawn*: confidences are drawn at random, with heavy tails and a level per image; membership
+is decided by coin flips independent of them. *trained*: softmax regressions are trained on the
+bundled digits, on images that are never candidates; membership of the candidates is decided by coin
+flips, so no network knows anything about them. The true AUC and share of right guesses are then
+0.5, and the true positive rate equals the false positive rate. The networks are as in study
+`membership`: 8 independent ones (CNN), or 32 in groups of 8 that share their batches and are not
+compared with each other (linear). For comparison, the earlier interval is shown: 1.96 standard
+errors over networks, as if they were independent.
 """
 
 from __future__ import annotations
@@ -25,19 +26,18 @@ from engine.datasets import registry
 
 TRUTH = {"area": 0.5, "right guesses": 0.5, "found at 0.1 %": 0.001, "found at 1 %": 0.01}
 KINDS = {"8 networks": np.arange(8), "32 in groups of 8": np.arange(32) // 8}
-ROWS, STEPS = 300, 20  # of a training
+ROWS, STEPS = 300, 20  # examples and steps of a training
 
 
 def drawn(rng: np.random.Generator, count: int, groups: np.ndarray) -> np.ndarray:
-    """(count, networks) confidences of pictures that are each as easy as they are, and nothing
-    else.
-    """
+    """(count, networks) confidences that depend only on how easy each image is."""
     return 3 * rng.normal(size=(count, 1)) + rng.standard_t(5, size=(count, len(groups)))
 
 
 def trained(rng: np.random.Generator, count: int, groups: np.ndarray) -> np.ndarray:
-    """The same of networks that learned from other pictures: those of a group from halves of the
-    same rows.
+    """The same for networks that were trained on other images.
+
+    Networks of a group are trained on halves of the same rows.
     """
     pixels, labels = digits()
     order = rng.permutation(5000)
@@ -53,9 +53,7 @@ def trained(rng: np.random.Generator, count: int, groups: np.ndarray) -> np.ndar
 
 @functools.lru_cache
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """All 5,000 bundled digits, halved in height and width: (5000, 196) in [0, 1], and their
-    labels.
-    """
+    """All 5,000 bundled digits at half size, (5000, 196) in [0, 1], and their labels."""
     images = registry.load("mnist-5k")
     pixels = np.concatenate([images.train_images, images.test_images]) / np.float32(255)
     smaller = pixels.reshape(5000, 14, 2, 14, 2).mean((2, 4)).reshape(5000, -1)
@@ -74,7 +72,7 @@ def learned(pixels: np.ndarray, labels: np.ndarray, rng: np.random.Generator) ->
 
 
 def measured(sure: np.ndarray, coins: np.ndarray, groups: np.ndarray) -> dict[str, tuple]:
-    """Each figure and its margin, by the study's statistics."""
+    """Each statistic with its margin, as the study computes them."""
     among = lira.each_against_the_others(sure, coins, groups)
     rare = [lira.found_of(among, coins, share) for share in (0.001, 0.01)]
     plain = [lira.area_of(among, coins), lira.guesses_of(among, coins)]
@@ -84,17 +82,17 @@ def measured(sure: np.ndarray, coins: np.ndarray, groups: np.ndarray) -> dict[st
 
 
 def as_before(among: np.ndarray, coins: np.ndarray) -> float:
-    """The margin that took networks for independent."""
+    """The earlier margin, which treats networks as independent."""
     inside = coins.sum(0)
     ranks = np.where(coins, stats.rankdata(among, axis=0), 0).sum(0)
-    areas = (ranks / inside - (inside + 1) / 2) / (len(coins) - inside)  # Mann and Whitney
+    areas = (ranks / inside - (inside + 1) / 2) / (len(coins) - inside)  # Mann-Whitney
     return 1.96 * float(np.std(areas, ddof=1)) / len(areas) ** 0.5
 
 
 def null_runs(
     confidences, groups: np.ndarray, count: int, runs: int, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """(runs, 2) for each figure: how far it is from the truth, and its margin."""
+    """(runs, 2) for each statistic: its distance from the truth, and its margin."""
     rng, truth = np.random.default_rng(seed), TRUTH | {"area, as before": 0.5}
     found = {name: np.empty((runs, 2)) for name in truth}
     for run in range(runs):
@@ -105,7 +103,7 @@ def null_runs(
 
 
 def coverage(found: dict[str, np.ndarray], scale: float = 1.0) -> dict[str, float]:
-    """Share of `null_runs` whose interval, scaled, holds the truth, for each figure."""
+    """For each statistic, the share of `null_runs` whose scaled interval contains the truth."""
     return {
         name: float((off <= scale * half).mean())
         for name, (off, half) in ((name, runs.T) for name, runs in found.items())
@@ -113,7 +111,7 @@ def coverage(found: dict[str, np.ndarray], scale: float = 1.0) -> dict[str, floa
 
 
 def main() -> None:
-    """Print a table: a row for each kind of null run."""
+    """Print a table with one row per kind of null run."""
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--runs", type=int, default=300)
     asked.add_argument(

@@ -1,12 +1,14 @@
-"""Eight noise multipliers of the report's CNN, trained together, against eight runs of Opacus:
-`python -m bench.sweep [--epochs 15] [--measured 2]`.
+"""Compare a sweep of eight noise multipliers trained together with eight runs of Opacus.
 
-12,000 real digits as in bench.dp_step, batch 256. `--measured` epochs are timed and scaled to
-`--epochs`: an epoch takes as long as any other. Opacus runs one after the other with all threads,
-which is how its example is run; and, as its strongest showing, two at a time with a thread each.
-Where there is a GPU all run there, and one training alone is compared too. What Veil does there is
-the step of engine/learning/stacked_steps.py, replayed; everybody trains an epoch before time is taken, for kernels
-are loaded at their first call, and Veil records its step.
+    python -m bench.sweep [--epochs 15] [--measured 2]
+
+The network is the CNN of report 3 (Boulif and Durand 2021), on 12,000 real digits as in
+bench.dp_step, batch size 256. `--measured` epochs are timed and scaled to `--epochs`, because all
+epochs take the same time. Opacus runs once with one training at a time and all threads, which is
+how its example is run, and once with two at a time and one thread each, which is its fastest way.
+If there is a GPU, everything runs on it, and a single training is compared, too. On a GPU, Veil
+replays the recorded step of engine/learning/stacked_steps.py; every contender trains one epoch
+before timing, because kernels are loaded at their first call, and Veil records its step then.
 """
 
 from __future__ import annotations
@@ -48,8 +50,9 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def opacus_example(network: nn.Module, data, mode: str):
-    """Opacus' examples/mnist.py with one of its ways to per-example gradients; a function that
-    trains one epoch.
+    """Opacus's examples/mnist.py with one of its ways to compute per-example gradients.
+
+    Returns a function that trains one epoch.
     """
     network, optimizer, *rest = PrivacyEngine().make_private(
         module=network,
@@ -72,7 +75,7 @@ def opacus_example(network: nn.Module, data, mode: str):
 
 
 def in_one_step(count: int, pictures, labels):
-    """So many members of a sweep in one step; a function that trains one epoch of each."""
+    """`count` members of a sweep in one step; returns a function that trains one epoch of each."""
     studies = [
         DPTraining.preset(
             "report",
@@ -104,7 +107,7 @@ def in_one_step(count: int, pictures, labels):
 
 
 def seconds(epochs: list, at_once: int, threads: int, measured: int) -> float:
-    """Seconds for `measured` epochs of each, so many at once, with so many threads each."""
+    """Seconds for `measured` epochs of each, `at_once` at a time, with `threads` threads each."""
     torch.set_num_threads(threads)
     for train in epochs if DEVICE.type == "cuda" else ():
         train()  # kernels are compiled and loaded at their first call
@@ -136,7 +139,7 @@ def main() -> None:
         torch.from_numpy(labels).to(DEVICE),
     )
     pil, gpu = PilDigits(pictures, labels), DEVICE.type == "cuda"
-    threads = 1 if gpu else os.cpu_count()  # at a time: a GPU is shared badly
+    threads = 1 if gpu else os.cpu_count()  # trainings at a time: they do not share a GPU well
     ours_here, theirs = (
         lambda make=make: make().to(DEVICE)
         for make in (lambda: report_cnn(1, 28, 10, seed=0), tutorial_cnn)

@@ -1,8 +1,9 @@
-"""A step of batch-norm synthesis against a training step of the same network and batch: `python -m
-bench.synthesis_step`.
+"""Compare a step of batch-norm synthesis with a training step of the same network and batch.
 
-The aim is at most 1.1 × the training step. The peer beside it is the method written down plainly:
-hooks, a forward and a backward, no more.
+    python -m bench.synthesis_step
+
+The target is at most 1.1 × the training step. The baseline beside it is a plain implementation of
+the method: hooks, a forward and a backward pass, no more.
 """
 
 import argparse
@@ -19,7 +20,7 @@ BATCH, OURS = 250, "Veil's step"
 
 
 def training(network: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor):
-    """One step of SGD with momentum on real pictures."""
+    """One step of SGD with momentum on real images."""
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
 
     def step():
@@ -31,8 +32,9 @@ def training(network: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor):
 
 
 def plain(network: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor):
-    """The report's method as one would write it down: weights stay in the graph, variances by
-    torch.var.
+    """Report 2's method (arXiv 2210.03205, 2022) implemented plainly.
+
+    Weights stay in the graph, and variances are computed by torch.var.
     """
     pictures, seen = torch.randn_like(x).requires_grad_(), []
     optimizer = torch.optim.Adam([pictures], lr=0.1)
@@ -57,7 +59,7 @@ def plain(network: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor):
 
 
 def ours(network: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor):
-    """Veil's step: smooth pictures, jitter, the best kept."""
+    """Veil's step: smooth images, jitter, the best kept."""
     network.requires_grad_(False)
     batch = bn_inversion.Batch(
         bn_inversion.Settings("smooth", 10**9, 0.5, bn_inversion.Weights(), jitter=2),

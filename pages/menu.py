@@ -1,4 +1,4 @@
-"""The list of pages, and what is said where their pictures are not there."""
+"""The page menu, and the message if image files are missing."""
 
 import streamlit as st
 
@@ -50,7 +50,6 @@ page = st.navigation(
 )
 try:
     page.run()
-except (
-    source.Missing
-) as missing:  # pictures that are gone, or that have changed since the page began
+# Image files may be deleted, or may have changed since the page began.
+except source.Missing as missing:
     st.error(sentences.plain(str(missing)), icon=":material/folder_off:")

@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 def engine(*arguments, **more):
     return subprocess.run(
         [sys.executable, "-m", "engine", *arguments],
+        check=False,
         capture_output=True,
         text=True,
         cwd=ROOT,

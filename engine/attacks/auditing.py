@@ -54,7 +54,10 @@ def p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: floa
 
 def least_epsilon(canaries: int, guesses: int, right: int, delta: float, level: float) -> float:
     """The largest ε that this many correct guesses refute at this level; 0 if they refute none."""
-    refutes = lambda epsilon: p_value(canaries, guesses, right, epsilon, delta) - level
+
+    def refutes(epsilon):
+        return p_value(canaries, guesses, right, epsilon, delta) - level
+
     if refutes(0.0) > 0:
         return 0.0
     if refutes(MOST_EPSILON) <= 0:

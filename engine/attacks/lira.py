@@ -71,7 +71,10 @@ def each_against_the_others(
     """
     if len(np.unique(groups)) < 2:
         raise ValueError("shadows of a single group: there is nobody to help against any of them")
-    rest = lambda k: np.flatnonzero(groups != groups[k])
+
+    def rest(k):
+        return np.flatnonzero(groups != groups[k])
+
     return np.stack(
         [
             likelihood_ratio(shadows[:, k], shadows[:, rest(k)], members[:, rest(k)])
@@ -135,8 +138,13 @@ def area_of(scores: np.ndarray, members: np.ndarray) -> Measured:
     An entry's influence is its rank among the entries of the other kind.
     """
     inside, outside = np.sort(scores[members]), np.sort(scores[~members])
-    below = lambda found, side: np.searchsorted(found, scores, side) / len(found)
-    among = lambda found: (below(found, "left") + below(found, "right")) / 2
+
+    def below(found, side):
+        return np.searchsorted(found, scores, side) / len(found)
+
+    def among(found):
+        return (below(found, "left") + below(found, "right")) / 2
+
     value = area(scores, members)
     member = (among(outside) - value) / len(inside)
     other = (1 - among(inside) - value) / len(outside)
@@ -156,7 +164,10 @@ def found_of(scores: np.ndarray, members: np.ndarray, share: float) -> Measured:
     One more false alarm moves the threshold, so its influence is the slope of the ROC curve there.
     """
     curve = roc(scores, members)
-    at = lambda alarms: float(np.interp(alarms, FALSE_ALARMS, curve))
+
+    def at(alarms):
+        return float(np.interp(alarms, FALSE_ALARMS, curve))
+
     twice, found = min(1.0, 2 * share), at(share)
     # A concave curve is here at least as steep as its remainder and at most as steep as its
     # beginning.

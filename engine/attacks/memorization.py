@@ -151,7 +151,10 @@ def nearest_by_ssim(
     weights, sample variances and data range 1, averaged over pixels and channels.
     """
     down, across = (_windows(side, pictures) for side in pictures.shape[2:])
-    mean_of = lambda x: down @ x @ across.T
+
+    def mean_of(x):
+        return down @ x @ across.T
+
     bias, c1, c2 = WINDOW**2 / (WINDOW**2 - 1), 0.01**2, 0.03**2
     means = mean_of(references)
     variances = bias * (mean_of(references.square()) - means.square())

@@ -10,7 +10,7 @@ import shlex
 import time
 from collections.abc import Generator
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from cache import Store
@@ -90,7 +90,7 @@ def made(study: Study, name: str, seconds: float) -> dict:
         "device": device_name(),
         "versions": versions,
         "command": command(study),
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

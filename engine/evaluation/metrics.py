@@ -88,14 +88,16 @@ def kernel_distance(real: np.ndarray, generated: np.ndarray) -> float:
     n, m, d = len(real), len(generated), real.shape[1]
     if min(n, m) < 2:
         raise ValueError("an unbiased kernel distance needs at least two pictures on each side")
-    kernel = lambda a, b: (a @ b.T / d + 1) ** 3
-    within = lambda x: (
-        (
+
+    def kernel(a, b):
+        return (a @ b.T / d + 1) ** 3
+
+    def within(x):
+        return (
             sum(kernel(x[i : i + BLOCK], x).sum() for i in range(0, len(x), BLOCK))
             - (((x**2).sum(1) / d + 1) ** 3).sum()
-        )
-        / (len(x) * (len(x) - 1))
-    )
+        ) / (len(x) * (len(x) - 1))
+
     x, y = np.asarray(real, np.float64), np.asarray(generated, np.float64)
     between = sum(kernel(x[i : i + BLOCK], y).sum() for i in range(0, n, BLOCK)) / (n * m)
     return float(within(x) + within(y) - 2 * between)
@@ -201,6 +203,9 @@ def memorised(real: np.ndarray, generated: np.ndarray, distance: float) -> Memor
         float(nearest_cosine(real, generated).mean()),
         float(nearest_cosine(generated, real).mean()),
     )
-    punished = lambda mean: 1.0 if mean >= COPY else mean
+
+    def punished(mean):
+        return 1.0 if mean >= COPY else mean
+
     by_torchmetrics = 0.0 if distance <= 1e-8 else distance / (punished(backward) + 10e-15)
     return Memorised(by_torchmetrics, distance / (punished(forward) + 1e-15), backward, forward)

@@ -129,10 +129,11 @@ class Stacked:
             max(learner.count for learner in learners),
             one.plan["sample_rate"],
         )
+
         # (members, 1)
-        column = lambda values, dtype=torch.float32: torch.tensor(
-            list(values), dtype=dtype, device=self.device
-        )[:, None]
+        def column(values, dtype=torch.float32):
+            return torch.tensor(list(values), dtype=dtype, device=self.device)[:, None]
+
         studies, plans = (
             [learner.study for learner in learners],
             [learner.plan for learner in learners],

@@ -106,7 +106,10 @@ def odds_pair(sigma: float, sensitivity: float, label_epsilon: float, k: int) ->
     is `pair_epsilon`.
     """
     response = randomized_response(label_epsilon, k)
-    stick = lambda epsilon: gaussian_hockey_stick(epsilon, sigma, sensitivity)
+
+    def stick(epsilon):
+        return gaussian_hockey_stick(epsilon, sigma, sensitivity)
+
     own = response.keep * stick(-label_epsilon)
     theirs = response.other * stick(label_epsilon)
     third = (k - 2) * response.other * stick(0.0)

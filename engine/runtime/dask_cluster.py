@@ -72,7 +72,9 @@ def gpus() -> list[str]:
         return [g for g in chosen.split(",") if g.strip() not in ("", "-1")]
     if not shutil.which("nvidia-smi"):
         return []
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
+    listing = subprocess.run(
+        ["nvidia-smi", "-L"], check=False, capture_output=True, text=True, timeout=20
+    )
     return [str(i) for i, line in enumerate(listing.stdout.splitlines()) if line.startswith("GPU ")]
 
 

@@ -1,4 +1,4 @@
-"""Curves of results → figures of page Clustering. Pure."""
+"""Figures of page Clustering, drawn from the curves of results; pure functions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pages.common.figures import COLOURS, Curve, figure, shade
 def heads(
     curves: dict[str, Curve], prefix: str, title: str, chosen: int | None, factor: float = 1.0
 ) -> go.Figure:
-    """A line for each sub-head: curves whose names are prefix + number.
+    """One line per sub-head, from the curves named prefix + number.
 
-    The chosen one is dark, the others pale.
+    The chosen sub-head is dark, the others pale.
     """
     chart = figure("Epochs", title, height=240)
     for name, points in curves.items():
@@ -35,7 +35,7 @@ def heads(
 
 
 def budgets(curves: dict[str, Curve], epochs: int) -> go.Figure:
-    """Matched error over epochs, a line for each budget, from pale (much noise) to dark."""
+    """Matched error over epochs, one line per budget, from pale (much noise) to dark."""
     chart = figure("Epochs", "Matched error, %", height=320)
     for i, (name, points) in enumerate(curves.items()):
         chart.add_scatter(
@@ -52,8 +52,10 @@ def budgets(curves: dict[str, Curve], epochs: int) -> go.Figure:
 
 
 def confusion(table, matching, classes: list[str], matched: bool) -> go.Figure:
-    """(classes, clusters) counts as a heat map: clusters as they were numbered, or in the order of
-    the classes that they stand for.
+    """Heat map of (classes, clusters) counts.
+
+    The clusters are in their original order or, if matched, in the order of the classes they stand
+    for.
     """
     order = (
         sorted(range(len(matching)), key=lambda k: (matching[k] < 0, matching[k], k))

@@ -1,4 +1,7 @@
-"""Page Clustering: machines sort noised pictures into heaps without being told a single label."""
+"""Page Clustering: cluster noised images without labels.
+
+Report 1 is Green, Hodson, Hanoian 2020.
+"""
 
 import streamlit as st
 
@@ -10,7 +13,7 @@ from pages.common import live, panels, sentences
 from pages.common.controls import Controls, Look
 
 REPORT_SET = (150.0, 2000.0, 3000.0, 5000.0, 200_000.0)  # the budgets of report 1's figure 4
-# Matched error at the end of its curves, read off that figure; raw: 0.055.
+# matched error at the end of its curves, read off that figure; on raw images 0.055
 REPORT_ERRORS = {150.0: 0.89, 2000.0: 0.89, 3000.0: 0.29, 5000.0: 0.30, 200_000.0: 0.05}
 METHODS = {"K-means": KMeansLabels, "IIC": IIC}
 
@@ -71,7 +74,7 @@ controls.checked(
 )
 live.run_button(studies)
 iic = studies["IIC"]
-# its figure 4
+# figure 4 of report 1
 budgets = controls.look(
     "closer", "Look closer", {"budgets": "The report's five budgets beside each other"}
 )
@@ -85,7 +88,7 @@ if beside:
 
 
 def draw(views: dict[str, live.View]) -> None:
-    """Everything below the settings, from whatever is there now."""
+    """Draw everything below the settings from the current state."""
     live.progress(views)
     left, right = st.columns(2)
     with left:
@@ -99,7 +102,7 @@ def draw(views: dict[str, live.View]) -> None:
 
 
 def draw_kmeans(view: live.View) -> None:
-    """Heaps with their centres, and how well they fit."""
+    """Draw the K-means clusters with their centres, and how well they match the classes."""
     st.subheader("K-means", anchor=False)
     st.markdown(
         "As many centres as heaps; every picture joins the nearest, every centre moves to the"
@@ -139,7 +142,7 @@ def draw_kmeans(view: live.View) -> None:
 
 
 def draw_iic(view: live.View) -> None:
-    """Pictures moving between clusters, losses and matched errors of all sub-heads."""
+    """Draw images moving between clusters, and the losses and matched errors of all sub-heads."""
     st.subheader("IIC (invariant information clustering)", anchor=False)
     st.markdown(
         "A network learns to give a picture and its turned, shifted copies the same answer, and all"
@@ -184,14 +187,14 @@ def draw_iic(view: live.View) -> None:
 
 
 def stands_for(result) -> str:
-    """Which class each row of the pictures stands for, from the top."""
+    """The class that each row of the images stands for, from the top."""
     found = sorted(int(c) for c in result.arrays["matching"] if c >= 0)
     names = ", ".join(sentences.plain(result.facts["classes"][c]) for c in found[:12])
     return f"From the top they stand for {names}{' …' if len(found) > 12 else ''}. "
 
 
 def draw_numbers(result) -> None:
-    """How well heaps fit the classes, with and without matching."""
+    """Draw how well the clusters match the classes, with and without matching."""
     one, two, three = st.columns(3)
     one.metric(
         "In the right heap",
@@ -215,15 +218,17 @@ def draw_numbers(result) -> None:
         help="Test pictures, by the matching found on the training pictures.",
     )
     st.caption(
-        f"Matched on the training pictures{sentences.balanced(result.metrics, 'matched_accuracy')}. NMI"
+        "Matched on the training pictures"
+        f"{sentences.balanced(result.metrics, 'matched_accuracy')}. NMI"
         f" {result.metrics['nmi']:.3f} · ARI {result.metrics['ari']:.3f}: how much heaps and"
         " classes tell of each other, without any matching; 1 is all, 0 nothing."
     )
 
 
 def draw_budgets(views: dict[str, live.View]) -> None:
-    """The report's figure 4: matched error over epochs, one curve a budget, and its end values
-    beside ours.
+    """Draw figure 4 of report 1: matched error over epochs, one curve per budget.
+
+    Its final values are shown beside ours.
     """
     st.subheader("The report's five budgets", anchor=False)
     curves, rows = {}, []
@@ -258,7 +263,7 @@ def draw_budgets(views: dict[str, live.View]) -> None:
 
 
 def draw_finished(views: dict[str, live.View]) -> None:
-    """What is promised, and what goes deeper."""
+    """Draw the guarantee and the details."""
     done = [name for name in ("IIC", "K-means") if views[name].result]
     method = (
         st.segmented_control(
@@ -293,7 +298,7 @@ def draw_finished(views: dict[str, live.View]) -> None:
 
 
 def draw_confusion(done: dict) -> None:
-    """Confusion matrices before and after matching."""
+    """Draw the confusion matrices before and after matching."""
     for name, result in done.items():
         st.markdown(f"**{name}**")
         for column, matched in zip(st.columns(2), (False, True)):
@@ -311,7 +316,7 @@ def draw_confusion(done: dict) -> None:
 
 
 def draw_charged() -> None:
-    """One noise draw a picture, against a fresh one for every copy: the ε of each."""
+    """Compare the ε of one noise draw per image with that of fresh noise for every copy."""
     once, fresh = (
         iic.model_copy(update={"releases": kind, "images": "noised"})
         for kind in ("corrected", "as_published")

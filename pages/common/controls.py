@@ -1,9 +1,8 @@
-"""Widgets made from a study's parameters, bound to the URL. A wrong value is refused in words, at
-its widget.
+"""Widgets for a study's parameters, bound to the URL; errors are shown at the widget.
 
-`Controls` reads the URL once, keeps the values in the session under "STUDY.field", and writes what
-differs from the defaults back into the URL, so that every view is a link. (Streamlit's own bind=
-drops wrong values without a word and has no slider on a log scale; see docs/architecture.md.)
+`Controls` reads the URL once, keeps the values in the session under "STUDY.field", and writes
+values that differ from the defaults back into the URL, so that every view has a link. (Streamlit's
+own bind= silently drops invalid values and has no slider on a log scale; see docs/architecture.md.)
 """
 
 from __future__ import annotations
@@ -24,29 +23,30 @@ from engine.studies.image_study import fitted
 from pages.common import sentences
 
 T = TypeVar("T")
-MOST_NAMES = 5  # of an address that are none of the page's, told by name
-MOST_LETTERS = 40  # of all choices that stand side by side in a third of the page
+MOST_NAMES = 5  # maximum number of unknown URL parameters that are listed by name
+MOST_LETTERS = 40  # total length of choices that fit side by side in a third of the page
 TO_FETCH = " (to be fetched)"
-PRESET = "preset"  # in an address: something to say where the presets are, and nothing more
-STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # marks a decade on a log slider
+PRESET = "preset"  # a URL parameter that is only answered with a message where the presets are
+STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # marks per decade on a log slider
 
 
 @dataclass(frozen=True)
 class Look:
-    """Which of the page's charts are looked at: in the URL like a parameter, but in no study, so
-    that it changes no result.
+    """Which of the page's charts are shown.
+
+    In the URL like a parameter, but not part of any study, so that it changes no result.
     """
 
     options: tuple[str, ...]
     default: tuple[str, ...] = ()
-    several: bool = False  # may be chosen at once
+    several: bool = False  # more than one may be chosen
 
     def text(self, chosen: tuple[str, ...]) -> str:
-        """As it stands in a URL."""
+        """The choice as text for the URL."""
         return ",".join(chosen) or "none"
 
     def parse(self, name: str, text: str) -> tuple[str, ...]:
-        """What a URL asks for; raises Refused for what there is not."""
+        """The choice in a URL. Raises Refused for unknown options."""
         chosen = () if text == "none" else tuple(dict.fromkeys(text.split(",")))
         if not set(chosen) <= set(self.options) or (len(chosen) > 1 and not self.several):
             raise Refused(
@@ -59,8 +59,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Asked:
-    """A number that the page is asked about, such as an accuracy that somebody needs: in the URL,
-    in no study. Empty: as the page suggests.
+    """A number that the page asks the visitor for, such as a required accuracy.
+
+    In the URL, but not part of any study. Empty: the page's suggestion.
     """
 
     low: float
@@ -68,11 +69,11 @@ class Asked:
     default: tuple[str, ...] = ()
 
     def text(self, chosen: tuple[str, ...]) -> str:
-        """As it stands in a URL."""
+        """The number as text for the URL."""
         return "".join(chosen)
 
     def parse(self, name: str, text: str) -> tuple[str, ...]:
-        """What a URL asks for; raises Refused for what is no number or out of range."""
+        """The number in a URL. Raises Refused if it is not a number or out of range."""
         try:
             number = parameters.numeral(text)
         except ValueError:
@@ -89,10 +90,9 @@ class Asked:
 class Controls:
     """The widgets of a page's studies.
 
-    What the session holds is always allowed: a wrong text never gets in.
-
-    The first study names the page. A field that several studies have is one widget, with the first
-    one's words and default.
+    The first study names the page. A field that several studies share has one widget, with the
+    title and default of the first. Values in the session are always valid, because invalid text
+    never gets in.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Controls:
         looks: dict[str, Look | Asked] | None = None,
         aside: tuple[str, ...] = (),
     ):
-        self.looks, self.aside = looks or {}, aside  # aside: fields that no preset touches
+        self.looks, self.aside = looks or {}, aside  # aside: fields that no preset changes
         self.study, self.studies = study, (study, *more)
         specs = {
             name: spec
@@ -111,42 +111,42 @@ class Controls:
             for name, spec in parameters.specs(each).items()
         }
         self.specs = {name: spec for name, spec in specs.items() if name not in hidden}
-        self.missing = False  # the chosen data set is not here
-        # data sets of which the page has said what to know, and sentences
+        self.missing = False  # whether the chosen data set is missing on this machine
+        # data sets whose notes have been shown, and sentences that have been shown
         self.told: set[str] = set()
-        # the field whose slider has brought this run about
+        # the field whose slider triggered this run
         self.moved = st.session_state.pop(f"{study.NAME}?moved", None)
         self._restore()
 
     # --- session and URL --------------------------------------------------------------------------
 
     def slot(self, name: str, mark: str = "") -> str:
-        """Where the session keeps a field: '' its value, '#' its widget, '~' its slider, '!' what
-        is wrong with it.
+        """Session key of a field: '' value, '#' widget, '~' slider, '!' error message.
 
-        Never the value under a widget's own key: Streamlit drops that when the visitor goes to
-        another page.
+        The value is never kept under a widget's own key, because Streamlit drops that when the
+        visitor goes to another page.
         """
         return f"{self.study.NAME}.{name}{mark}"
 
     def _restore(self) -> None:
-        """Values from the URL when it is new, else from the session, else the defaults."""
+        """Set values from the URL if it is new, else from the session, else from the defaults."""
         texts, memory = st.query_params.to_dict(), f"{self.study.NAME}?url"
-        # a widget was used: the URL is still the old one
+        # after a widget was used, the URL is still the old one
         acted = st.session_state.pop(f"{self.study.NAME}?acted", False)
         stayed = st.session_state.get("veil?page") == self.study.NAME
         st.session_state["veil?page"] = self.study.NAME
         if memory not in st.session_state or (
             texts != st.session_state[memory] and not acted and (texts or stayed)
         ):
-            self._read(texts)  # a new visitor, or the browser's Back
+            # A new visitor, or the browser's Back button.
+            self._read(texts)
         for name, spec in self.specs.items():
             st.session_state.setdefault(self.slot(name), spec.default)
         for name, look in self.looks.items():
             st.session_state.setdefault(self.slot(name), look.default)
 
     def _read(self, texts: dict[str, str]) -> None:
-        """Take the allowed values of a URL; say what is wrong with the others."""
+        """Take the valid values of a URL; set messages for the others."""
         self.set(**{name: what.default for name, what in (self.specs | self.looks).items()})
         self._forget_messages()
         for name in set(self.looks) & set(texts):
@@ -165,7 +165,7 @@ class Controls:
                 st.session_state[self.slot("", "!")] = f"{refused}. Using the defaults instead."
 
     def _tell_unknown(self, texts: dict[str, str]) -> None:
-        """Say which names of a URL are none of this page: all of them, a preset where presets are."""
+        """Report unknown parameters of a URL; a preset is reported where the presets are."""
         if PRESET in texts:
             message = (
                 f"preset: {texts[PRESET][:40]} is not taken from an address; choose one here: the"
@@ -186,28 +186,26 @@ class Controls:
             st.session_state[self.slot(name, "!")] = f"{refused}. Using the default instead."
 
     def _follows(self, study: Study, given: dict) -> dict:
-        """Fields that another one has replaced: a noise multiplier in the URL empties the default
-        budget.
-        """
+        """Fields replaced by another one: a noise multiplier clears the default budget."""
         return {n: getattr(study, n) for n in study.EXCLUSIVE if n not in given}
 
     def _allows(self, name: str, text: str) -> bool:
-        """Is this text a value of this field? If not, its message says so in the study's own words.
+        """Whether this text is a valid value of this field; if not, set its message.
 
-        (How it stands with others: see `checked`.)
+        (How it combines with other fields is checked by `checked`.)
         """
         try:
             build(next(each for each in self.studies if name in each.model_fields), {name: text})
             return True
         except Refused as refused:
             if refused.field in self.specs and refused.field != name:
-                return True  # it only does not go with another field's default
+                return True  # it only conflicts with another field's default
             used = f" Using {self.specs[name].format(self.value(name))} instead."
             st.session_state[self.slot(name, "!")] = f"{refused}.{used}"
             return False
 
     def finish(self) -> None:
-        """Write what differs from the defaults into the URL."""
+        """Write the values that differ from the defaults into the URL."""
         now = {
             n: s.format(self.value(n)) for n, s in self.specs.items() if self.value(n) != s.default
         }
@@ -221,40 +219,42 @@ class Controls:
             st.query_params.from_dict(now)
 
     def value(self, name: str):
-        """What the session holds for a field now."""
+        """The current value of a field in the session."""
         return st.session_state.get(self.slot(name), (self.specs | self.looks)[name].default)
 
     def set(self, **values) -> None:
-        """Change fields, from code or a callback."""
+        """Change fields from code or from a callback."""
         for name, value in values.items():
             st.session_state[self.slot(name)] = value
 
     def change(self, **values) -> None:
-        """The visitor changes fields: what was wrong with them, or with the URL, is forgotten."""
-        # older than this move: not to be read again
+        """Change fields on behalf of the visitor; clears messages about them and about the URL."""
+        # this URL is older than the change and must not be read again
         st.session_state[f"{self.study.NAME}?url"] = st.query_params.to_dict()
         self.set(**values)
         st.session_state[f"{self.study.NAME}?acted"] = True
         self._forget_messages()
 
     def _forget_messages(self) -> None:
-        """What was said of other fields has been read by now."""
+        """Clear all messages, which the visitor has read by now."""
         for name in ("", PRESET, *self.specs, *self.looks):
             st.session_state.pop(self.slot(name, "!"), None)
 
     def opens(self, *names: str, also: bool = False) -> bool:
-        """Should what hides these fields be open? Where there is something to say about one of
-        them, and from then on.
+        """Whether the container that hides these fields should be open.
+
+        It opens if there is a message about one of them, and then stays open.
         """
         slot = f"{self.study.NAME}?open:{'+'.join(names)}"
         if also or any(self.slot(name, "!") in st.session_state for name in names):
-            st.session_state[slot] = True  # it does not close under the hand that mends the value
+            # Stay open while the visitor corrects the value.
+            st.session_state[slot] = True
         return st.session_state.get(slot, False)
 
     # --- the study --------------------------------------------------------------------------------
 
     def opening(self, preset: str) -> None:
-        """Start a first visit, with nothing in the URL, at this preset, where its data set is here."""
+        """Start a first visit without URL parameters at this preset if its data set is present."""
         slot = f"{self.study.NAME}?opened"
         if (
             slot not in st.session_state
@@ -268,8 +268,9 @@ class Controls:
         st.session_state[slot] = True
 
     def ready(self, study: type[Study] | None = None, **fixed) -> Study:
-        """A study (the page's first) at the present values; where they contradict each other, says
-        so and ends the page.
+        """A study (the page's first by default) with the current values.
+
+        If the values contradict each other, show a message and stop the page.
         """
         which = study or self.study
         study = self.checked(
@@ -287,8 +288,9 @@ class Controls:
         return self._fitted(study)
 
     def _fitted(self, study: Study) -> Study:
-        """The study with defaults that fit its data set, as the command line's; what was replaced
-        is said, once a page.
+        """The study with defaults adapted to its data set, as on the command line.
+
+        Replaced values are reported once per page.
         """
         chosen = {
             name for name in self.specs if self.value(name) not in self._usual(name, type(study))
@@ -304,7 +306,7 @@ class Controls:
         return study
 
     def _usual(self, name: str, study: type[Study]) -> list:
-        """Values of a field that nobody has typed: its default, and those of presets."""
+        """Values of a field that nobody has typed: its default, and those of the presets."""
         return [
             self.specs[name].default,
             *(
@@ -316,8 +318,9 @@ class Controls:
         ]
 
     def _tell_notes(self, study: Study) -> None:
-        """What to know about a folder of one's own, once a page; ends the page where it cannot be
-        used after all.
+        """Show the notes on a visitor's own folder once per page.
+
+        Stops the page if the folder cannot be used after all.
         """
         if study.dataset in self.told:
             return
@@ -331,20 +334,21 @@ class Controls:
             st.info(sentences.plain(f"{study.dataset}: {note}"), icon=":material/folder:")
 
     def checked(self, check: Callable[[], T], what: str = "data") -> T:
-        """What `check` gives; the page ends where it refuses how values stand together, with the
-        message at the widget where it can be mended.
+        """The result of `check`; if it raises Refused, stop the page.
 
-        what: names the check, for a page with several.
+        The message is shown at the widget where the problem can be fixed. what: names the check,
+        for a page with several.
         """
         marked, held = f"{self.study.NAME}?checked {what}", st.session_state
         try:
             found = check()
         except Refused as refused:
-            # what was just typed there is answered first
+            # a message about what was just typed there comes first
             if refused.field in self.specs and not held.get(self.slot(refused.field, "!")):
                 held[self.slot(refused.field, "!")], held[marked] = f"{refused}.", refused.field
-                held[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # has been read
-                st.rerun()  # what holds this widget was drawn before this was known
+                held[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # mark as read
+                # The container of this widget was drawn before the error was known.
+                st.rerun()
             where = (
                 f"Nothing can run with these settings: see *{self.specs[refused.field].title}*"
                 " above."
@@ -354,11 +358,11 @@ class Controls:
             st.error(where, icon=":material/edit:")
             st.stop()
         if (field := held.pop(marked, None)) and held.pop(self.slot(field, "!"), None):
-            st.rerun()  # mended, perhaps elsewhere: the message goes
+            st.rerun()  # corrected, perhaps at another widget: the message goes
         return found
 
     def complain(self, name: str = "") -> None:
-        """Show what was wrong with a field, or with the URL as a whole."""
+        """Show the message about a field, or about the URL as a whole."""
         if message := st.session_state.get(self.slot(name, "!")):
             st.warning(
                 sentences.plain(sentences.named(message, self.specs)), icon=":material/edit:"
@@ -367,7 +371,7 @@ class Controls:
     # --- widgets ----------------------------------------------------------------------------------
 
     def presets(self, names: dict[str, str]) -> None:
-        """One row of pills; names maps a preset to its words.
+        """One row of pills; names maps a preset to its title.
 
         A preset changes every field at once.
         """
@@ -391,7 +395,7 @@ class Controls:
             self.change(**self._at(chosen))
 
     def _at(self, preset: str) -> dict:
-        """All values at a preset; a field of several studies as the first of them has it."""
+        """All values of a preset; a field that studies share has the value of the first."""
         values = {}
         for each in reversed(self.studies):
             study = each.preset(preset if preset in each.PRESETS else "quick")
@@ -406,13 +410,11 @@ class Controls:
         return all(self.value(name) == value for name, value in self._at(preset).items())
 
     def dial(self, name: str) -> None:
-        """The large slider that the page is about, with its ends labelled and the exact number
-        beside it.
-        """
+        """The large main slider of the page, with labelled ends and an exact number field."""
         spec, slider = self.specs[name], self.slot(name, "~")
         wide, narrow = st.columns([6, 1], vertical_alignment="bottom")
         marks = grid(spec)
-        # a slider is not told where it has just said to be: a fast hand is further on already
+        # Do not set a slider that triggered this run: during a fast drag it has already moved on.
         if self.moved != name:
             st.session_state[slider] = nearest(marks, self.value(name))
         with wide:
@@ -437,22 +439,23 @@ class Controls:
         self.change(**{name: st.session_state[self.slot(name, "~")]})
 
     def _echo(self) -> bool:
-        """Is what another widget says only old? A fast hand's next move comes before that has heard
-        of the last one.
+        """Whether a widget's value may be outdated.
+
+        During a fast drag, the next event comes before the widget has heard of the last one.
         """
         return f"{self.study.NAME}?moved" in st.session_state
 
     def number(self, name: str, placeholder: str = "") -> None:
-        """A field for an exact number; empty where that is allowed, with what is then taken in
-        grey.
-        """
+        """A field for an exact number; if empty, the placeholder shows the value used instead."""
         spec = self.specs[name]
         self._text(spec, f"{spec.title} ({spec.unit})" if spec.unit else spec.title, placeholder)
         self.complain(name)
 
     def _text(self, spec: Spec, label: str, placeholder: str = "", needed: bool = False) -> None:
-        """A text field: unlike a number field it takes 1e-5 as it is written, and wrong values get
-        our own words.
+        """A text field for a number or text.
+
+        Unlike Streamlit's number field, it accepts 1e-5 as written and shows our own error
+        messages.
         """
         slot = self.slot(spec.name, "#")
         st.session_state[slot] = (
@@ -469,7 +472,7 @@ class Controls:
         )
 
     def _typed(self, name: str, needed: bool) -> None:
-        """needed: an emptied field takes its last value back, as the page is about it."""
+        """Take a typed text. needed: an emptied field goes back to its last value."""
         text = st.session_state[self.slot(name, "#")]
         if self._echo():
             return
@@ -480,8 +483,10 @@ class Controls:
             self.change(**{name: parse(self.specs[name], text)})
 
     def choice(self, name: str, beside: bool = False) -> None:
-        """One of a few: a segmented control for up to three short choices or where there is room
-        for all `beside` each other, else a list.
+        """One of a few choices, as a segmented control or a list.
+
+        A segmented control is used for up to three short choices or if there is room for all
+        `beside` each other.
         """
         spec = self.specs[name]
         short = beside or (len(spec.choices) <= 3 and sum(map(len, spec.labels)) <= MOST_LETTERS)
@@ -501,7 +506,7 @@ class Controls:
         self.complain(name)
 
     def switch(self, name: str) -> None:
-        """On or off."""
+        """A toggle."""
         spec = self.specs[name]
         st.session_state[self.slot(name, "#")] = self.value(name)
         st.toggle(
@@ -519,9 +524,9 @@ class Controls:
     def look(
         self, name: str, title: str, words_: dict[str, str], required: bool = False
     ) -> tuple[str, ...]:
-        """Pills for what is looked at; words_ maps each to its words.
+        """Pills that select what is shown; words_ maps each option to its title.
 
-        Returns what is chosen, in the order of the pills.
+        Returns the chosen options in the order of the pills.
         """
         look, slot = self.looks[name], self.slot(name, "#")
         chosen = self.value(name)
@@ -540,9 +545,9 @@ class Controls:
         return chosen
 
     def listed(self, name: str, title: str, words_: dict[str, str]) -> str:
-        """A list of what is looked at, one at a time; words_ maps what there is now to its words.
+        """A list that selects one thing to show; words_ maps the available options to titles.
 
-        Returns what is chosen, or the default where that is gone.
+        Returns the chosen option, or the default if that is no longer available.
         """
         slot, (chosen,) = self.slot(name, "#"), self.value(name)
         if chosen not in words_:
@@ -562,7 +567,7 @@ class Controls:
         return chosen
 
     def flag(self, name: str, title: str, help: str) -> bool:
-        """On or off, of a Look with the options yes and no."""
+        """A toggle for a Look with the options yes and no."""
         slot = self.slot(name, "#")
         st.session_state[slot] = self.value(name) == ("yes",)
         st.toggle(title, key=slot, help=help, on_change=self._flagged, args=(name,))
@@ -573,9 +578,7 @@ class Controls:
         self.change(**{name: ("yes" if st.session_state[self.slot(name, "#")] else "no",)})
 
     def asked(self, name: str, title: str, suggested: float) -> float:
-        """A field for a number that the page is asked about; what the page suggests where it is
-        empty.
-        """
+        """A field for a number that the page asks for; if empty, the page's suggestion."""
         asked, slot = self.looks[name], self.slot(name, "#")
         st.session_state[slot] = shown = next(
             iter(self.value(name)), parameters.number(min(max(suggested, asked.low), asked.high))
@@ -599,22 +602,25 @@ class Controls:
         )
 
     def below(self, name: str, count: int, words_: str) -> None:
-        """Where the data set has fewer than the value needs: say so, and take the default, or the
-        last one there is.
+        """Replace a value that is too large for the data set, and say so.
+
+        The replacement is the default or the last one available.
         """
-        if 0 < count <= self.value(name):  # where there is none at all, the study says so
+        if 0 < count <= self.value(name):  # with no items at all, the study reports it
             value, instead = self.value(name), min(self.specs[name].default, count - 1)
-            nobody = value == self.specs[name].default  # has typed it: there is nothing to refuse
+            # nobody has typed the default, so it is not refused
+            nobody = value == self.specs[name].default
             wrong = ", the usual value, does not fit" if nobody else " is not allowed"
             st.session_state[self.slot(name, "!")] = (
                 f"{name}: {value}{wrong}; {words_} 0 to {count - 1}. Using {instead} instead."
             )
             self.set(**{name: instead})
-            st.session_state[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # has been read
-            st.rerun()  # what hides this widget was drawn closed, before this was known
+            st.session_state[f"{self.study.NAME}?url"] = st.query_params.to_dict()  # mark as read
+            # The container of this widget was drawn closed, before the error was known.
+            st.rerun()
 
     def category(self, name: str, classes: tuple[str, ...]) -> None:
-        """A class of the data set, by its own name."""
+        """Select a class of the data set by its name."""
         self.below(name, len(classes), "these pictures have the classes")
         st.session_state[self.slot(name, "#")] = self.value(name)
         st.selectbox(
@@ -628,13 +634,13 @@ class Controls:
         self.complain(name)
 
     def lacks_data(self) -> bool:
-        """Is the chosen data set not on this machine? Then what offers it should be open."""
+        """Whether the chosen data set is missing here, so that its panel should be open."""
         return not any(
             found.present for found in registry.available() if found.name == self.value("dataset")
         )
 
     def dataset(self, name: str = "dataset") -> None:
-        """The data sets, those that are not here offered with the way to get them."""
+        """Select the data set; missing ones are offered with instructions to get them."""
         here = {found.name: found for found in registry.available()}
         options = list(dict.fromkeys([*here, self.value(name)]))
         st.session_state[self.slot(name, "#")] = self.value(name)
@@ -668,12 +674,12 @@ class Controls:
 
 
 def _lack(found: source.Available) -> str:
-    """What stands behind a data set's title in the list."""
+    """Suffix to a data set's title in the list."""
     return "" if found.present else " (cannot be used)" if found.damaged else TO_FETCH
 
 
 def unread() -> None:
-    """On a page that has no settings: say that what its address names is not used."""
+    """On a page without settings, say that URL parameters are ignored."""
     if names := list(st.query_params.to_dict()):
         shown = ", ".join(name[:40] for name in names[:MOST_NAMES])
         st.warning(
@@ -686,8 +692,9 @@ def unread() -> None:
 
 
 def grid(spec: Spec) -> list[float]:
-    """Marks of a log slider: ten a decade, the ends and the default included."""
-    low = spec.low or 0.01  # 0 has no place on a log scale: it is put before the first mark
+    """Marks of a log slider: ten per decade, plus the ends and the default."""
+    # 0 cannot be on a log scale, so it comes before the first mark.
+    low = spec.low or 0.01
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(spec.high)) + 1)
     marks = {round(m * 10.0**d, 12) for d in decades for m in STEPS if m * 10.0**d >= low}
     marks |= {spec.low, spec.high, spec.default if spec.default is not None else spec.low}

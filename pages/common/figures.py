@@ -1,4 +1,4 @@
-"""Figures that several pages draw, and what all figures have in common. Pure."""
+"""Figures that several pages draw, and the common style of all figures; pure functions."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ Curve = list[tuple[float, float]]
 
 
 def shade(number: int, count: int, ends: tuple[tuple[int, int], tuple[int, int]] = BLUES) -> str:
-    """The colour of one of `count` lines, from pale to strong; the palest stands out from a white
-    page and the strongest from a dark one.
+    """The colour of one of `count` lines, from pale to strong.
+
+    The palest is visible on a white page and the strongest on a dark one.
     """
     at = number / max(1, count - 1)
     hue, light = (round(first + at * (last - first)) for first, last in zip(*ends))
@@ -34,7 +35,7 @@ def shade(number: int, count: int, ends: tuple[tuple[int, int], tuple[int, int]]
 
 
 def figure(x_title: str, y_title: str, height: int = 320) -> go.Figure:
-    """An empty figure in the house style: axes in words, legend on top, exact values on hover."""
+    """An empty figure in the common style: axis titles, legend on top, exact values on hover."""
     return go.Figure(
         layout=dict(
             height=height,
@@ -60,11 +61,10 @@ def line(
     digits: str = ".2f",
     told: Callable[[float], str] | None = None,
 ) -> None:
-    """One curve with its points visible.
+    """Add a curve with visible points.
 
-    SVG, because browsers allow only a few WebGL charts a page.
-
-    told: makes the text on hover, for what plotly must not round by itself: bounds.
+    Drawn as SVG, because browsers allow only a few WebGL charts per page. told: makes the hover
+    text of values that plotly must not round by itself, such as bounds.
     """
     chart.add_scatter(
         x=[x for x, _ in points],
@@ -84,8 +84,10 @@ def percent(points: Curve) -> Curve:
 
 
 def crowd(right: int | None) -> str:
-    """100 small figures as SVG, the first `right` of them in the attacker's colour and filled;
-    None: outlines, as nobody knows.
+    """100 small figures of people as SVG.
+
+    The first `right` are filled in the attacker's colour; None: outlines only, because the number
+    is not known.
     """
     people = "".join(_outline(i) if right is None else _person(i, i < right) for i in range(100))
     return (
@@ -113,8 +115,9 @@ def _shape(i: int) -> str:
 def beside(
     found: dict[str, list[float]], running: dict[str, float], colours: dict[str, str], title: str
 ) -> go.Figure:
-    """Bars of final accuracy, each finished seed a dot, several a band. found: words → accuracies
-    in [0, 1]; running: of what still learns, pale.
+    """Bars of final accuracy, with one dot per finished seed and a band for several.
+
+    found: name → accuracies in [0, 1]; running: those still training, drawn pale.
     """
     chart = figure("", title, height=340)
     for name in [*dict.fromkeys([*found, *running])]:
@@ -127,7 +130,7 @@ def beside(
             showlegend=False,
             hovertemplate="%{y:.2f} %",
         )
-        if len(values) > 1:  # the band of its seeds
+        if len(values) > 1:  # the range over its seeds
             chart.add_bar(
                 x=[name],
                 y=[100 * (max(values) - min(values))],

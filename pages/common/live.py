@@ -1,8 +1,7 @@
-"""follow(): from studies to a panel that draws them: stored results at once, running ones as they
-grow.
+"""Draw studies live: stored results at once, running ones as they progress.
 
-One top-level fragment ticks while something runs; when all have ended, one rerun of the page ends
-the ticking.
+The entry point is follow(). One top-level fragment ticks while something runs; when all have ended,
+one rerun of the page ends the ticking.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from engine.datasets import imaging, source
 from engine.runtime.runner import ENDED, Run, Runner
 from pages.common import sentences
 
-TICK = 0.7  # seconds between two looks at a running study
+TICK = 0.7  # seconds between two polls of a running study
 REMEMBERED = 64  # results kept in memory
-TOO_LONG = 1800.0  # seconds that nobody would wait for before a page
+TOO_LONG = 1800.0  # seconds that nobody would wait for in front of a page
 FEW = 3  # studies that get a progress bar each; more share one
 
 
 class Services:
-    """What all sessions of this server share: one store, one runner."""
+    """The store and the runner that all sessions of this server share."""
 
     def __init__(self):
         self.store: Store = open_store()
@@ -41,8 +40,9 @@ class Services:
         self.results: OrderedDict[str, Result] = OrderedDict()
 
     def stored(self, name: str) -> Result | None:
-        """A stored Result, read from disk once: a page of many small studies looks at all of them
-        at every tick.
+        """A stored Result, read from disk only once.
+
+        A page of many small studies reads all of them at every tick.
         """
         found = self.results.get(name) if name in self.store else None
         if found is None and (found := load(self.store, name)) is not None:
@@ -60,8 +60,9 @@ def services() -> Services:
 
 @asynccontextmanager
 async def lifespan(app):
-    """Start the workers with the server, so that they are warm for the first visitor; end them with
-    it.
+    """Start the workers with the server and end them with it.
+
+    They are then warm for the first visitor.
     """
     runner = services().runner
     loading = asyncio.create_task(asyncio.to_thread(_load_slow_packages))
@@ -71,7 +72,7 @@ async def lifespan(app):
 
 
 def _load_slow_packages() -> None:
-    """What the first visitor would otherwise wait for: 0.8 s of imports, measured."""
+    """Import what the first visitor would otherwise wait for: 0.8 s, measured."""
     import pages.common.panels  # noqa: F401  plotly and pandas
 
     imaging.psnr(np.zeros((8, 8, 1), np.uint8), np.ones((8, 8, 1), np.uint8))  # skimage and scipy
@@ -82,7 +83,7 @@ class View:
     """A study as it can be drawn now, running or done."""
 
     study: Study
-    state: str  # empty, queued, running, done, failed, cancelled
+    state: str  # empty, queued, running, done, failed or cancelled
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     pictures: dict[str, bytes] = field(default_factory=dict)
     phase: Phase | None = None
@@ -95,8 +96,9 @@ class View:
 
 
 def look(study: Study, remembered: bool = False) -> View:
-    """The study's stored Result (from memory, where it was `remembered`), or its running attempt,
-    or nothing yet.
+    """The study's stored Result, or its running attempt, or an empty View.
+
+    remembered: read the Result from memory if it is there.
     """
     name = key(study)
     run = services().runner.find(name)
@@ -145,7 +147,7 @@ def of_member(view: View, number: int) -> dict[str, list[tuple[float, float]]]:
 
 
 def _time_left(view: View) -> float | None:
-    """From how far the training has come; None until it has come far enough to tell."""
+    """Seconds left, estimated from the progress; None while it is too early to tell."""
     phase = view.phase
     if phase is None or phase.total <= 1 or phase.done / phase.total < 0.02:
         return None
@@ -153,7 +155,7 @@ def _time_left(view: View) -> float | None:
 
 
 def follow(studies: dict[str, Study], draw: Callable[[dict[str, View]], None]) -> None:
-    """Draw the studies now and, while one of them runs, again and again."""
+    """Draw the studies now and, while one of them runs, again at every tick."""
     views = _look_all(studies)
     if any(v.state in ("queued", "running") for v in views.values()):
         st.fragment(_tick, run_every=TICK)(studies, draw)
@@ -164,7 +166,8 @@ def follow(studies: dict[str, Study], draw: Callable[[dict[str, View]], None]) -
 def _tick(studies: dict[str, Study], draw: Callable[[dict[str, View]], None]) -> None:
     try:
         views = _look_all(studies)
-    except source.Missing as missing:  # its pictures are gone, or have changed, while it runs
+    # The image files were deleted or changed during the run.
+    except source.Missing as missing:
         st.error(sentences.plain(str(missing)), icon=":material/folder_off:")
         return
     draw(views)
@@ -186,8 +189,9 @@ QUICK = "The first preset is made for less than a minute on two processor cores.
 
 
 def run_button(studies: dict[str, Study], label: str = "Run", unknown: str = QUICK) -> None:
-    """Run what has no result yet; says beforehand how long that takes, or `unknown` before this
-    machine has done anything of the kind.
+    """A button that runs what has no result yet, with the expected time beside it.
+
+    unknown: shown instead if this machine has not run anything of the kind.
     """
     open_ = {
         who: s for who, s in studies.items() if look(s).state in ("empty", "failed", "cancelled")
@@ -217,7 +221,7 @@ def _submit(studies: dict[str, Study]) -> None:
 
 
 def estimate(studies: list[Study], unknown: str = QUICK) -> str:
-    """How long the studies will take on this machine, or that nobody knows yet."""
+    """How long the studies will take on this machine, or that this is not known yet."""
     known = [expected_seconds(services().store, s) for s in studies]
     if all(k is not None for k in known):
         return (
@@ -240,8 +244,9 @@ def estimate(studies: list[Study], unknown: str = QUICK) -> str:
 
 
 def progress(views: dict[str, View], key: str = "stop") -> None:
-    """State of each running study: phase, bar, time left, Stop; and why one has ended without a
-    result. key: of the button, where a page has several panels.
+    """Show each running study's phase, progress bar, time left and Stop button.
+
+    Also why a study ended without a result. key: of the button, if a page has several panels.
     """
     active = {who: view for who, view in views.items() if view.state in ("queued", "running")}
     if active and len(views) > FEW:
@@ -263,7 +268,7 @@ def progress(views: dict[str, View], key: str = "stop") -> None:
 
 
 def _ends(views: dict[str, View]) -> None:
-    """Why studies have ended without a result: one box for all that say the same."""
+    """Show why studies ended without a result, in one box per message."""
     said: dict[tuple[str, str], list[str]] = {}
     for who, view in views.items():
         if view.state in ("failed", "cancelled"):
@@ -294,8 +299,9 @@ def _cancel(studies: list[Study]) -> None:
 
 
 def _one_bar(views: dict[str, View]) -> None:
-    """One bar for many: how many are done, which is running, and the time left by how long the
-    others took here.
+    """One progress bar for many studies: how many are done, which is running, the time left.
+
+    The time left is estimated from how long the others took here.
     """
     done = sum(view.state == "done" for view in views.values())
     running = [who for who, view in views.items() if view.state == "running"]
@@ -332,7 +338,7 @@ def _one_bar(views: dict[str, View]) -> None:
 
 
 def _weight(study: Study) -> float:
-    """A study's share of a common bar: its seconds, as far as they are known."""
+    """A study's weight in a common bar: its expected seconds, as far as they are known."""
     return expected_seconds(services().store, study) or study.typical() or 1.0
 
 

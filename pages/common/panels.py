@@ -1,6 +1,4 @@
-"""The panels that every study page shows in the same place and form: odds, guarantee, how this was
-made.
-"""
+"""Panels that all study pages share: odds, guarantee, and how the result was made."""
 
 from __future__ import annotations
 
@@ -17,8 +15,9 @@ from pages.common import figures, sentences
 
 
 def odds(guarantee: Guarantee, question: str, blind: str, seeing: str) -> None:
-    """What it means for a person in the data: the attacker's question, a sentence and 100 small
-    figures.
+    """What the guarantee means for a person in the data.
+
+    Shows the attacker's question, a sentence and 100 small figures.
     """
     st.subheader("What it means for a person in the data", anchor=False)
     left, right = st.columns([1, 1], vertical_alignment="center")
@@ -37,10 +36,10 @@ def odds(guarantee: Guarantee, question: str, blind: str, seeing: str) -> None:
 
 
 def warnings(found: dict[str, Result], said: Collection[str] = ()) -> None:
-    """All that one should know before believing the numbers, each sentence once.
+    """Show all warnings about the results, each sentence once.
 
-    With whose it is where it is not everybody's. found: words → Result. said: sentences that the
-    page has shown already.
+    A warning that does not apply to all results names those it applies to. found: name → Result.
+    said: sentences that the page has shown already.
     """
     for warning, names in sentences.warned(found).items():
         if warning in said:
@@ -50,7 +49,7 @@ def warnings(found: dict[str, Result], said: Collection[str] = ()) -> None:
 
 
 def guarantee(promise: Guarantee) -> None:
-    """The guarantee strip: the same fields on every page, 'none' included."""
+    """The guarantee panel: the same fields on every page, including 'none'."""
     st.subheader("What is guaranteed", anchor=False)
     with st.container(border=True):
         first, second, third = st.columns(3)
@@ -86,7 +85,7 @@ def guarantee(promise: Guarantee) -> None:
 
 
 def sampling(promise: Guarantee) -> str:
-    """How units were chosen, with rate and number of steps where they matter."""
+    """How units were sampled, with sample rate and number of steps if they matter."""
     rate = (
         f", rate {rounding.described(promise.sample_rate)}"
         if promise.sample_rate is not None
@@ -101,9 +100,9 @@ def sampling(promise: Guarantee) -> str:
 
 
 def deeper(tabs: dict[str, Callable[[], None]]) -> None:
-    """What goes deeper, in tabs: title → what draws it.
+    """Details in tabs: title → function that draws the tab.
 
-    Only the open one is drawn, so that the page stays quick.
+    Only the open tab is drawn, which keeps the page fast.
     """
     for tab, draw in zip(st.tabs(list(tabs), key="deeper", on_change="rerun"), tabs.values()):
         if tab.open:
@@ -119,11 +118,11 @@ def made(
     series: str = "",
     told: str = "",
 ) -> None:
-    """How this was made: parameters, versions, seconds, downloads, the command that makes it again,
-    if one can.
+    """How the result was made: parameters, versions, seconds, downloads, the command.
 
-    more: what else the page shows, words → study and result, for the download; series: the command
-    for all of it; told: what the seconds and the key are of, where that is not the study alone.
+    The command that reproduces it is shown if there is one. more: other results of the page, name →
+    study and result, for the download; series: the command for all of them; told: what the seconds
+    and the key refer to, if not to the study alone.
     """
     facts, more = result.made, more or {}
     with st.expander("How this was made", icon=":material/receipt_long:"):
@@ -180,8 +179,9 @@ def made(
 
 
 def export(study: Study, result: Result, more: dict[str, tuple[Study, Result]]) -> str:
-    """Everything but the pictures, as JSON text; of what else the page shows the parameters,
-    metrics, guarantees, facts, curves and short arrays.
+    """Everything except the images, as JSON text.
+
+    Of the page's other results: parameters, metrics, guarantees, facts, curves and short arrays.
     """
     plain, arrays = result.parts()
     small = {

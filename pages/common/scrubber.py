@@ -1,6 +1,4 @@
-"""A film that one drags through: all frames are in the browser, so that no frame waits for the
-server.
-"""
+"""A film with a slider; all frames are in the browser, so no frame waits for the server."""
 
 from __future__ import annotations
 
@@ -10,19 +8,27 @@ import streamlit as st
 
 _HTML = """
 <div class="film"><img alt="" /></div>
-<div class="row"><button type="button" aria-label="Play"></button><input type="range" min="0" step="1" /><output></output></div>
+<div class="row"><button type="button" aria-label="Play"></button><input type="range"
+  min="0" step="1" /><output></output></div>
 """
 _CSS = """
 .film img { width: 100%; image-rendering: pixelated; display: block; border-radius: 4px; }
-.row { display: flex; gap: 0.75rem; align-items: center; margin-top: 0.5rem; font-family: var(--st-font); color: var(--st-text-color); }
+.row { display: flex; gap: 0.75rem; align-items: center; margin-top: 0.5rem;
+  font-family: var(--st-font); color: var(--st-text-color); }
 input { flex: 1; accent-color: var(--st-primary-color); }
 output { min-width: 4.5rem; text-align: right; font-size: 0.9rem; }
-button { border: 1px solid var(--st-border-color); background: transparent; color: inherit; border-radius: 0.5rem; padding: 0.2rem 0.7rem; cursor: pointer; }
+button { border: 1px solid var(--st-border-color); background: transparent; color: inherit;
+  border-radius: 0.5rem; padding: 0.2rem 0.7rem; cursor: pointer; }
 """
 _JS = """
 export default function ({ data, parentElement }) {
-  const [image, range, output, button] = ["img", "input", "output", "button"].map((name) => parentElement.querySelector(name));
-  const show = (i) => { image.src = "data:image/png;base64," + data.frames[i]; output.value = data.names[i]; range.value = i; };
+  const [image, range, output, button] =
+    ["img", "input", "output", "button"].map((name) => parentElement.querySelector(name));
+  const show = (i) => {
+    image.src = "data:image/png;base64," + data.frames[i];
+    output.value = data.names[i];
+    range.value = i;
+  };
   let playing = null;
   const stop = () => { clearInterval(playing); playing = null; button.textContent = "▶"; };
   const play = () => {
@@ -44,8 +50,9 @@ _film = st.components.v2.component("veil_film", html=_HTML, css=_CSS, js=_JS)
 
 
 def scrubber(frames: dict[str, bytes], label: str, alt: str, key: str) -> None:
-    """Words for each frame → PNG bytes, in order; opens at the last one. label: what is dragged,
-    for those who hear the page.
+    """Show frames (title → PNG bytes, in order), starting at the last one.
+
+    label: the slider's label for screen readers.
     """
     _film(
         key=key,

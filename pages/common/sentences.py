@@ -1,4 +1,4 @@
-"""Sentences that several pages say. Pure."""
+"""Sentences that several pages use; pure functions."""
 
 from __future__ import annotations
 
@@ -12,24 +12,20 @@ from engine.core.study import Guarantee, Result
 
 
 def plain(text: str) -> str:
-    """Text from elsewhere (a URL, a file's name, an error), so that Markdown takes none of it for
-    markup.
-    """
+    """Escape text from outside (a URL, a file name, an error) so that Markdown shows it as is."""
     text = re.sub(r"([\\`*_{}\[\]()#+\-!|<>$~:])", r"\\\1", text)
-    # a word joiner: no link is made of an address either
+    # A word joiner keeps addresses from becoming links.
     return re.sub(r"(?i)(www|@)", lambda found: found[0] + "\u2060", text)
 
 
 def named(message: str, specs: dict[str, Spec]) -> str:
-    """A refusal as a page says it: the command line's name of the field replaced by the words that
-    stand beside its widget.
-    """
+    """A refusal as the page words it: the field's name replaced by its widget's title."""
     name, colon, rest = message.partition(": ")
     return f"{specs[name].title}{colon}{rest}" if colon and name in specs else message
 
 
 def seconds(value: float) -> str:
-    """A duration a person would say: 'under a second', 'about 12 seconds', 'about 3 minutes'."""
+    """A duration in words: 'under a second', 'about 12 seconds', 'about 3 minutes'."""
     if value < 1:
         return "under a second"
     if value < 90:
@@ -48,7 +44,7 @@ def after(steps: int) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes as a person reads them."""
+    """A number of bytes with its unit."""
     for unit in ("bytes", "KB", "MB", "GB"):
         if count < 1000 or unit == "GB":
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
@@ -56,9 +52,7 @@ def size(count: float) -> str:
 
 
 def odds(guarantee: Guarantee, blind: str, seeing: str) -> str:
-    """The odds sentence: how often an attacker is right when blind, by a coin flip, and when seeing
-    what was released.
-    """
+    """A sentence: how often an attacker is right by a coin flip, and after seeing the release."""
     start = f"{blind}, an attacker who has no idea is right 50 times in 100: a coin flip."
     if guarantee.epsilon is None or guarantee.odds_mechanism is None:
         return f"{start} {seeing}, **nothing is promised**: they may be certain."
@@ -66,8 +60,9 @@ def odds(guarantee: Guarantee, blind: str, seeing: str) -> str:
 
 
 def how_often(odds: float) -> str:
-    """Odds in [0.5, 1] → 'are right at most **56 times in 100**', and what that comes to at the
-    upper end.
+    """Odds in [0.5, 1] → 'are right at most **56 times in 100**'.
+
+    Odds near 1 are put in words.
     """
     n = of_hundred(odds)
     if n < 100:
@@ -80,10 +75,10 @@ def how_often(odds: float) -> str:
 
 
 def times(value: float) -> str:
-    """A factor as a person says it: '0.54', '7', '160', '1,400'."""
+    """A factor in words: '0.54', '7', '160', '1,400'."""
     if value < 10:
         return f"{value:.2g}"
-    digits = len(str(int(value))) - 2  # two leading digits say enough
+    digits = len(str(int(value))) - 2  # keep two significant digits
     return f"{round(value, -digits):,.0f}"
 
 
@@ -104,8 +99,9 @@ def odds_detail(guarantee: Guarantee) -> str:
 
 
 def _by_chance(guarantee: Guarantee) -> str:
-    """Part of the odds is the luck of not having been drawn, which is no protection for whoever
-    was, and none from what is released of all.
+    """The part of the odds that comes from the chance of never being sampled.
+
+    That chance protects nobody who was sampled, and nobody from what is released about all.
     """
     known = (guarantee.sample_rate, guarantee.steps, guarantee.odds_undrawn)
     if None in known or guarantee.sample_rate >= 1:
@@ -132,8 +128,9 @@ def _by_chance(guarantee: Guarantee) -> str:
 
 
 def margin(share: float, count: int) -> float:
-    """Half the width of the 95 % interval of a share seen in `count` draws (Wilson 1927), in [0,
-    1].
+    """Half the width of the 95 % interval of a share seen in `count` draws, in [0, 1].
+
+    Wilson's interval (Wilson 1927).
     """
     z = 1.96
     return (
@@ -144,14 +141,15 @@ def margin(share: float, count: int) -> float:
 
 
 def give_or_take(margin: float, times: int = 100, digits: int = 1) -> str:
-    """Half the width of an interval, in hundredths unless `times` says otherwise: rounded up, so
-    that what is shown is never narrower, and never 0 where it is not.
+    """Half the width of an interval in per cent, or in units of 1 / `times`, rounded up.
+
+    The interval shown is therefore never too narrow, and 0 only if it is 0.
     """
     return at_most(margin, digits, times=times)
 
 
 def balanced(metrics: dict[str, float], of: str = "test_accuracy") -> str:
-    """What stands beside an accuracy where classes are so uneven that it misleads; else nothing."""
+    """Text beside an accuracy that misleads because classes are unbalanced; otherwise empty."""
     name = f"balanced_{of}"
     if name not in metrics:
         return ""
@@ -172,7 +170,7 @@ def balanced_column(metrics: dict[str, float]) -> dict[str, str]:
 
 
 def warned(found: dict[str, Result]) -> dict[str, list[str]]:
-    """Warning → the names of the results that carry it, in order."""
+    """Warning → the names of the results that have it, in order."""
     said: dict[str, list[str]] = {}
     for name, result in found.items():
         for warning in result.warnings:

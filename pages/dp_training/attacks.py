@@ -1,4 +1,4 @@
-"""What a finished training's ε buys: an audit and an attack on it, beside what is promised.
+"""The audit of a finished training and the attack on it, beside the guarantee.
 
 Drawn below the training, never inside its live part.
 """
@@ -18,7 +18,7 @@ from pages.dp_training import charts, text
 
 AUDIT, ATTACK, TWIN = "the audit", "the attack", "the attack without privacy"
 ALL = "all"
-FIELDS = ("canaries", "cheat", "shadows")  # of the attacks alone
+FIELDS = ("canaries", "cheat", "shadows")  # parameters of the audit and the attack only
 
 
 def panel(
@@ -28,9 +28,10 @@ def panel(
     twin: bool,
     title: str = "What does this ε buy? Attack it",
 ) -> dict[str, Study]:
-    """Audit and attack one finished training; with its twin's attack beside it, where that has run.
+    """Audit and attack one finished training.
 
-    Returns what it offers to run.
+    The attack on the non-private baseline is shown beside it if it has run. Returns the studies
+    that can be run.
     """
     if title:
         st.subheader(title, anchor=False)
@@ -54,9 +55,9 @@ def panel(
 
 
 def possible(studies: dict[str, Study]) -> dict[str, Study]:
-    """Those that the data set is large enough for; says why the others are not offered.
+    """The studies that the data set is large enough for; says why others are not offered.
 
-    The training stands without them.
+    The training is shown without them.
     """
     found = {}
     for who, study in studies.items():
@@ -77,7 +78,7 @@ def possible(studies: dict[str, Study]) -> dict[str, Study]:
 
 
 def check(controls: Controls, studies: dict[str, Study]) -> None:
-    """End the page where something does not fit the data set, with the message beside its field."""
+    """Stop the page if a study does not fit the data set, with the message at its field."""
     for study in studies.values():
         controls.checked(
             lambda study=study: study.check(registry.exhibits(study.dataset)), study.NAME
@@ -85,7 +86,7 @@ def check(controls: Controls, studies: dict[str, Study]) -> None:
 
 
 def settings(controls: Controls, member: DPTraining, audited: bool, attacked: bool) -> None:
-    """The auditor's and the attacker's."""
+    """Draw the settings of the audit and of the attack."""
     if audited:
         cheat = controls.value("cheat")
         controls.choice("cheat", beside=True)
@@ -108,24 +109,24 @@ def settings(controls: Controls, member: DPTraining, audited: bool, attacked: bo
 
 
 def audit_of(controls: Controls, member: DPTraining) -> Audit:
-    """The audit of a training at the page's settings."""
+    """The audit of a training with the page's settings."""
     return Audit(
         **fields(member), canaries=controls.value("canaries"), cheat=controls.value("cheat")
     )
 
 
 def attack_on(controls: Controls, member: DPTraining) -> Membership:
-    """The attack on a training at the page's settings."""
+    """The attack on a training with the page's settings."""
     return Membership(**fields(member), shadows=controls.value("shadows"))
 
 
 def fields(member: DPTraining) -> dict:
-    """All that the training depends on."""
+    """All parameters that the training depends on."""
     return {name: getattr(member, name) for name in DPTraining.model_fields}
 
 
 def draw(views: dict[str, live.View], promise: Guarantee) -> None:
-    """Both, as far as they are."""
+    """Draw the audit and the attack as far as they have run."""
     live.progress(views)
     attacks = {
         who_of(view.study): view.result
@@ -151,7 +152,7 @@ def draw(views: dict[str, live.View], promise: Guarantee) -> None:
 
 
 def who_of(study: DPTraining) -> str:
-    """'private', 'not private', or 'no noise' where pictures are clipped and nothing else."""
+    """'private', 'not private', or 'no noise' if gradients are clipped but not noised."""
     return (
         "not private"
         if not study.private
@@ -165,7 +166,7 @@ def who_of(study: DPTraining) -> str:
 
 
 def draw_audit(view: live.View) -> None:
-    """Floor and ceiling on one axis; how they grew; and the mechanism's promises one by one."""
+    """Draw the audit: lower and upper bound of ε, their curves, and each check."""
     st.markdown("**The auditor: how much can be shown to have been spent?**")
     if view.result is None:
         if view.curves.get("floor"):
@@ -220,7 +221,7 @@ def draw_audit(view: live.View) -> None:
 
 
 def draw_attack(attacks: dict[str, Result], promise: Guarantee) -> None:
-    """ROC curves on log axes under what is guaranteed, and the sentence that they carry."""
+    """Draw ROC curves on log axes below the guaranteed bound, and their summary."""
     st.markdown("**The attacker: which pictures has it learned from?**")
     if not attacks:
         st.caption(
@@ -252,7 +253,7 @@ def draw_attack(attacks: dict[str, Result], promise: Guarantee) -> None:
 
 
 def draw_surest(attacks: dict[str, Result]) -> None:
-    """The training pictures that the attacker is surest of."""
+    """Draw the training images that the attacker is surest of."""
     if attacks:
         st.markdown("**The ten training pictures that the attacker is surest of**")
     for who, result in attacks.items():
@@ -265,7 +266,7 @@ def draw_surest(attacks: dict[str, Result]) -> None:
 
 
 def draw_exact(views: dict[str, live.View]) -> None:
-    """For practitioners: every number with its margin, and the commands that make them again."""
+    """Draw all numbers with their margins, and the commands that reproduce them."""
     if not views:
         return
     with st.expander(
@@ -337,7 +338,7 @@ def draw_exact(views: dict[str, live.View]) -> None:
             st.code(command(view.study), language="bash", wrap_lines=True)
 
 
-# --- all of a series ------------------------------------------------------------------------------
+# --- a whole series -------------------------------------------------------------------------------
 
 
 def panel_of_series(
@@ -345,7 +346,7 @@ def panel_of_series(
 ) -> dict[str, Study]:
     """Below a finished series: audit all of it, or attack one of its trainings.
 
-    Returns what it offers to run.
+    Returns the studies that can be run.
     """
     st.subheader("What do these ε buy? Attack them", anchor=False)
     audited = {
@@ -382,7 +383,7 @@ def panel_of_series(
 
 
 def draw_all(views: dict[str, live.View], cheat: str) -> None:
-    """Floors under ceilings, one for each training."""
+    """Draw the lower and upper bound of ε of each training."""
     live.progress(views)
     found = {name: view.result for name, view in views.items() if view.result is not None}
     if not found:

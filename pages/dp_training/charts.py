@@ -1,4 +1,4 @@
-"""Curves of results → figures of page DP training. Pure."""
+"""Figures of page DP training, drawn from the curves of results; pure functions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import plotly.graph_objects as go
 from engine.core import rounding
 from pages.common.figures import COLOURS, Curve, figure, line, percent, shade
 
-# of trainings beside each other
+# colours of trainings in one figure
 WHO_COLOURS = {"private": "private", "not private": "not private", "no noise": "noised"}
 
 
 def accuracy(curves: dict[str, dict[str, Curve]], epochs: int, chance: float) -> go.Figure:
-    """Accuracy over epochs. curves: 'private' / 'not private' → the study's curves, accuracies in
-    [0, 1].
+    """Accuracy over epochs.
+
+    curves: 'private' / 'not private' → the study's curves, accuracies in [0, 1].
     """
     chart = figure("Epochs (passes over the training pictures)", "Pictures named correctly, %")
     for who, found in curves.items():
@@ -47,13 +48,13 @@ def accuracy(curves: dict[str, dict[str, Curve]], epochs: int, chance: float) ->
         default=0.0,
     )
     chart.update_xaxes(range=[0, epochs * 1.02])
-    # where all do well, what lies between them
+    # zoom in if all accuracies are high
     chart.update_yaxes(range=[worst - 0.1 * (100 - worst) if worst > 60 else 0, 101])
     return chart
 
 
 def loss(curves: dict[str, dict[str, Curve]], epochs: int) -> go.Figure:
-    """Mean loss on the training pictures over epochs."""
+    """Mean loss on the training images over epochs."""
     chart = figure(
         "Epochs (passes over the training pictures)", "Loss on training pictures (nats)", height=260
     )
@@ -64,7 +65,7 @@ def loss(curves: dict[str, dict[str, Curve]], epochs: int) -> go.Figure:
 
 
 def spent(points: Curve, epochs: int, limit: float | None, delta: float) -> go.Figure:
-    """ε spent so far over epochs, with the budget as a dotted line where there is one."""
+    """ε spent so far over epochs, with the budget, if there is one, as a dotted line."""
     chart = figure(
         "Epochs (passes over the training pictures)",
         f"ε spent so far (δ = {rounding.chosen(delta)})",
@@ -90,9 +91,9 @@ def spent(points: Curve, epochs: int, limit: float | None, delta: float) -> go.F
 
 
 def per_class(accuracies: dict[str, dict[str, float]]) -> go.Figure:
-    """Accuracy by class. accuracies: 'private' / 'not private' → class name → accuracy in [0, 1].
+    """Accuracy per class. accuracies: 'private' / 'not private' → class name → accuracy in [0, 1].
 
-    With both, the class that loses most stands first.
+    With both, classes are sorted by loss of accuracy, the largest first.
     """
     both = len(accuracies) == 2 and "not private" in accuracies
     first = next(iter(accuracies))
@@ -124,9 +125,10 @@ def per_class(accuracies: dict[str, dict[str, float]]) -> go.Figure:
     return chart
 
 
-# --- private trainings beside each other ----------------------------------------------------------
+# --- several trainings in one figure --------------------------------------------------------------
 
-# Known results at δ = 1e-5: (ε, accuracy in %, who). Read from the papers, not run here.
+# Published results at δ = 1e-5: (ε, accuracy in %, source), read from the papers, not reproduced
+# here.
 KNOWN = {
     "mnist": (
         (0.5, 90.0, "Abadi et al. 2016"),
@@ -150,9 +152,11 @@ def frontier(
     chosen: float | None,
     chance: float,
 ) -> go.Figure:
-    """Accuracy over ε. paths: words → (ε, accuracy in [0, 1]) over a training's epochs; ends: noise
-    multiplier → (ε, accuracy) of its finished seeds; twins: accuracies without privacy; known:
-    other people's results; chosen: the visitor's ε.
+    """Accuracy over ε.
+
+    paths: name → (ε, accuracy in [0, 1]) over a training's epochs; ends: noise multiplier → (ε,
+    accuracy) of its finished seeds; twins: accuracies of the non-private baseline; known: published
+    results; chosen: the visitor's ε.
     """
     chart = figure(
         "ε spent (smaller is more private)", "New pictures named correctly, %", height=440
@@ -243,7 +247,7 @@ def frontier(
         max(0, worst - 0.15 * (100 - worst) - 1),
         min(100.5, best + 0.2 * (best - worst) + 0.3),
     )
-    # a trace: plotly puts the words of a vertical line elsewhere on a log axis
+    # drawn as a trace, because plotly misplaces the label of a vertical line on a log axis
     if chosen is not None:
         chart.add_scatter(
             x=[chosen] * 2,
@@ -262,9 +266,9 @@ def frontier(
 def learning(
     curves: dict[str, Curve], colours: dict[str, str], epochs: int, chance: float
 ) -> go.Figure:
-    """Accuracy over epochs, a line for each training: words → (epoch, accuracy in [0, 1]).
+    """Accuracy over epochs, one line per training: name → (epoch, accuracy in [0, 1]).
 
-    Those of one colour go from pale to dark; without privacy dashed.
+    Lines of the same colour go from pale to dark; non-private ones are dashed.
     """
     chart = figure(
         "Epochs (passes over the training pictures)", "New pictures named correctly, %", height=340
@@ -289,14 +293,14 @@ def learning(
     )
     worst = 100 * min((y for points in curves.values() for _, y in points), default=0.0)
     chart.update_xaxes(range=[0, 1.02 * epochs])
-    # where all do well, what lies between them
+    # zoom in if all accuracies are high
     chart.update_yaxes(range=[worst - 0.1 * (100 - worst) if worst > 60 else 0, 101])
     chart.update_layout(hovermode="closest")
     return chart
 
 
 def spending(curves: dict[float, Curve], chosen: float | None) -> go.Figure:
-    """ε over epochs, a line for each noise multiplier, from little noise (dark) to much."""
+    """ε over epochs, one line per noise multiplier, from little noise (dark) to much."""
     chart = figure(
         "Epochs (passes over the training pictures)", "ε spent by then, at most", height=400
     )
@@ -310,7 +314,7 @@ def spending(curves: dict[float, Curve], chosen: float | None) -> go.Figure:
             text=[rounding.epsilon(y) for _, y in points],
             hovertemplate="%{text}",
         )
-    # a trace: plotly puts the words of a line elsewhere on a log axis
+    # drawn as a trace, because plotly misplaces the label of a line on a log axis
     if chosen is not None and curves:
         last = max(x for points in curves.values() for x, _ in points)
         chart.add_scatter(
@@ -329,7 +333,7 @@ def spending(curves: dict[float, Curve], chosen: float | None) -> go.Figure:
 
 
 def between(floor: float, ceiling: float) -> go.Figure:
-    """One axis of ε: shown to be spent, may be spent, promised not to be."""
+    """One axis of ε with the lower bound shown by the audit and the upper bound guaranteed."""
     end = 1.25 * max(floor, ceiling, 0.1)
     chart = figure("", "", height=150)
     least, most = rounding.floor(floor), rounding.epsilon(ceiling)
@@ -367,7 +371,7 @@ def between(floor: float, ceiling: float) -> go.Figure:
 
 
 def floor_and_ceiling(curves: dict[str, Curve]) -> go.Figure:
-    """How what was shown and what was charged grew over the epochs."""
+    """The lower bound from the audit and the accountant's ε over the epochs."""
     chart = figure("Epochs (passes over the training pictures)", "ε", height=260)
     line(
         chart,
@@ -382,8 +386,9 @@ def floor_and_ceiling(curves: dict[str, Curve]) -> go.Figure:
 
 
 def floors_and_ceilings(found: dict[str, tuple[float, float, bool]], names: list[str]) -> go.Figure:
-    """words → (floor, ceiling, violated): an upright bar for each training, from what was shown up
-    to what was promised. names: all that there will be.
+    """A vertical bar per training, from the lower to the upper bound of ε.
+
+    found: name → (lower bound, upper bound, violated); names: all trainings to come.
     """
     chart = figure("", "ε", height=380)
     chart.add_bar(
@@ -416,12 +421,13 @@ def floors_and_ceilings(found: dict[str, tuple[float, float, bool]], names: list
 BOUND = "#444444"
 
 
-FEWEST = 10  # false alarms below which the curve of a single network is luck
+FEWEST = 10  # false positives below which the curve of a single network is mostly noise
 
 
 def roc(found: dict[str, dict]) -> go.Figure:
-    """Members found over false alarms, log axes. found: 'private' / 'not private' / 'no noise' →
-    arrays of a Membership result.
+    """ROC curves on log axes: members found over false positives.
+
+    found: 'private' / 'not private' / 'no noise' → arrays of a Membership result.
     """
     chart = figure("False alarms, % of others taken for members", "Members found, %", height=420)
     first = next(iter(found.values()))

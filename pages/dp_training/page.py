@@ -1,5 +1,7 @@
-"""Page DP training: networks learn live while the privacy they spend is counted; one of them, or
-all that a setting can be.
+"""Page DP training: train networks live while their privacy loss is counted.
+
+It shows one training beside its non-private baseline, or a series over one setting. Report 3 is
+Boulif and Durand 2021.
 """
 
 import numpy as np
@@ -21,9 +23,9 @@ SHOWN = {
     "optimizers": "Optimizers",
     "spending": "ε over epochs",
 }
-HARD = 40  # pictures on which networks differ, from which on these are shown
+HARD = 40  # number of images shown; if networks disagree on at least this many, these are shown
 SEEDS = {"1": "one seed", "3": "three seeds"}
-MOST = 27  # trainings in the longest series: nine at three seeds
+MOST = 27  # trainings in the longest series: nine with three seeds each
 
 st.title("Can a machine learn from you without remembering you?", anchor=False)
 st.markdown(
@@ -32,7 +34,7 @@ st.markdown(
     " privacy and watch one training closely.**"
 )
 
-# its twin without privacy has a switch of its own
+# the non-private baseline has a switch of its own
 controls = Controls(
     DPTraining,
     Audit,
@@ -53,7 +55,7 @@ controls.complain()
 
 
 def switch_dial() -> None:
-    """From a budget to a noise multiplier and back: one follows from the other."""
+    """Switch between a budget and a noise multiplier; one follows from the other."""
     by_noise = st.session_state["dp_training.by"] == "noise"
     controls.change(
         noise_multiplier=1.0 if by_noise else None, target_epsilon=None if by_noise else 3.0
@@ -111,14 +113,14 @@ shown = controls.look("shown", "Show", SHOWN, required=True)[0]
 
 study = controls.ready()
 controls.checked(lambda: study.check(registry.exhibits(study.dataset)))
-WHO = attacks.who_of(study)  # 'private', or 'no noise' where nothing is hidden
+WHO = attacks.who_of(study)  # 'private', or 'no noise' without noise
 
 
 # --- many trainings: what a setting does ----------------------------------------------------------
 
 
 def show_sweep() -> None:
-    """A series of trainings at once, its chart filling while they run."""
+    """Run a series of trainings; its chart fills while they run."""
     count = int(controls.look("seeds", "Each", SEEDS, required=True)[0])
     members = getattr(study, shown)(count)
     sweep = {"all of them": Sweep(members=tuple(members.values()))}
@@ -144,7 +146,8 @@ def show_sweep() -> None:
             more={name: (members[name], finished[name]) for name in members} | found,
             series=(
                 "python -m engine series dp_training"
-                f" {shown}{f' --seeds {count}' if count > 1 else ''}{settings_of(study, without=DPTraining.EXCLUSIVE if shown == 'frontier' else ())}"
+                f" {shown}{f' --seeds {count}' if count > 1 else ''}"
+                f"{settings_of(study, without=DPTraining.EXCLUSIVE if shown == 'frontier' else ())}"
             ),
             told=(
                 f"That is for the {len(members)} trainings together, as many of them as had not run"
@@ -154,7 +157,7 @@ def show_sweep() -> None:
 
 
 def draw_sweep(members: dict[str, DPTraining], view: live.View) -> None:
-    """The series as it is now."""
+    """Draw the current state of the series."""
     live.progress({f"{len(members)} trainings": view})
     finished = {
         name: found
@@ -174,7 +177,7 @@ def draw_sweep(members: dict[str, DPTraining], view: live.View) -> None:
 
 
 def draw_frontier(members: dict[str, DPTraining], finished: dict, curves: dict) -> None:
-    """Accuracy over ε: report 3's figures 5 and 9, with every epoch on the way."""
+    """Draw accuracy over ε, including every epoch: figures 5 and 9 of report 3."""
     private = {name: member for name, member in members.items() if member.private}
     draw_strengths(members, finished)
     paths = {name: merged(curves[name]) for name in private if "epsilon" in curves[name]}
@@ -228,15 +231,16 @@ def draw_frontier(members: dict[str, DPTraining], finished: dict, curves: dict) 
 
 
 def draw_strengths(members: dict[str, DPTraining], finished: dict) -> None:
-    """For the eye: the same forty pictures under much noise, some and little, and how many of a
-    hundred attackers that leaves right.
+    """Draw the same forty images under strong, medium and weak noise.
+
+    Also how many of a hundred attackers are right in each case.
     """
     promised = sorted(
         (found.guarantee.epsilon, name)
         for name, found in finished.items()
         if members[name].private and found.guarantee.epsilon is not None
     )
-    # the most private, the nearest to the dial, the least private
+    # the most private, the nearest to the slider, the least private
     wanted = (0.0, study.target_epsilon or 3.0, 1e9)
     names = (
         dict.fromkeys(min(promised, key=lambda one: abs(one[0] - target))[1] for target in wanted)
@@ -253,9 +257,9 @@ def draw_strengths(members: dict[str, DPTraining], finished: dict) -> None:
         return
     exhibited = registry.exhibits(study.dataset)
     right = {name: finished[name].arrays["predictions"] == exhibited.test_labels for name in names}
-    # that not all of them name correctly: on others they look alike
+    # images that at least one network gets wrong; on others they look alike
     hard = np.flatnonzero(~np.all(list(right.values()), axis=0))
-    # while networks are still coming in, the pictures stay the same
+    # keep the images fixed while networks are still training
     hard = hard if len(hard) >= HARD and len(finished) == len(members) else np.array([], int)
     shown_pictures = exhibited.test_images[hard] if len(hard) else exhibited.test_images
     right = {name: found[hard] if len(hard) else found for name, found in right.items()}
@@ -305,7 +309,7 @@ def draw_strengths(members: dict[str, DPTraining], finished: dict) -> None:
 
 
 def draw_learning(members: dict[str, DPTraining], curves: dict) -> None:
-    """Every training on its way: report 3's figures 3, 4, 7, 8 and 10."""
+    """Draw all trainings over epochs: figures 3, 4, 7, 8 and 10 of report 3."""
     lines = {
         name: found["test_accuracy"] for name, found in curves.items() if found.get("test_accuracy")
     }
@@ -329,14 +333,16 @@ def draw_learning(members: dict[str, DPTraining], curves: dict) -> None:
 
 
 def merged(curves: dict) -> list[tuple[float, float]]:
-    """(ε, accuracy) epoch by epoch."""
+    """(ε, accuracy) for each epoch."""
     accuracy = dict(curves.get("test_accuracy", []))
     return [(epsilon, accuracy[epoch]) for epoch, epsilon in curves["epsilon"] if epoch in accuracy]
 
 
 def draw_solved(ends: dict[float, list[tuple[float, float]]], twins: list[float]) -> None:
-    """The two questions that practitioners come with, answered from what has run. twins: accuracies
-    without privacy.
+    """Draw the answers to a practitioner's two questions, from what has run.
+
+    The questions are the least ε for an accuracy, and the best accuracy within a budget. twins:
+    accuracies of the non-private baseline.
     """
     st.markdown("**Solve for it**")
     left, right = st.columns(2)
@@ -379,7 +385,8 @@ def draw_solved(ends: dict[float, list[tuple[float, float]]], twins: list[float]
                         if exact["mean_noise"]
                         else ""
                     )
-                    + f", spends ε = {rounding.epsilon(exact['epsilon'])} in {exact['steps']:,} steps."
+                    + f", spends ε = {rounding.epsilon(exact['epsilon'])}"
+                    f" in {exact['steps']:,} steps."
                 )
             except Refused as refused:
                 st.warning(
@@ -389,14 +396,14 @@ def draw_solved(ends: dict[float, list[tuple[float, float]]], twins: list[float]
     tested = len(registry.exhibits(study.dataset).test_labels)
     st.caption(
         f"Measured on {tested:,} test pictures: give or take"
-        f" {sentences.give_or_take(sentences.margin(means[-1][1], tested))} points, and another seed moves"
-        " it about as much. Looking at several networks and taking the best one spends what all of"
-        " them spend: see *What is guaranteed* below."
+        f" {sentences.give_or_take(sentences.margin(means[-1][1], tested))} points, and another"
+        " seed moves it about as much. Looking at several networks and taking the best one spends"
+        " what all of them spend: see *What is guaranteed* below."
     )
 
 
 def draw_clips(members: dict[str, DPTraining], finished: dict, curves: dict) -> None:
-    """The clip norm: report 3's figure 3."""
+    """Draw the effect of the clip norm: figure 3 of report 3."""
     draw_bars(
         members,
         finished,
@@ -421,7 +428,7 @@ def draw_clips(members: dict[str, DPTraining], finished: dict, curves: dict) -> 
 
 
 def draw_optimizers(members: dict[str, DPTraining], finished: dict, curves: dict) -> None:
-    """SGD, Adam, Adagrad: report 3's figures 7 and 10."""
+    """Compare SGD, Adam and Adagrad: figures 7 and 10 of report 3."""
     draw_bars(
         members,
         finished,
@@ -438,7 +445,7 @@ def draw_optimizers(members: dict[str, DPTraining], finished: dict, curves: dict
 def draw_bars(
     members: dict, finished: dict, curves: dict, colours: dict[str, str], key: str
 ) -> None:
-    """A bar for each setting, all seeds in it."""
+    """Draw one bar per setting, with all its seeds."""
     of = lambda name: name.split(", seed ")[0]
     done: dict[str, list[float]] = {}
     for name in members:
@@ -463,7 +470,7 @@ def draw_bars(
 
 
 def draw_promise(members: dict, finished: dict, view: live.View) -> None:
-    """What each network promises, and what all of them do together."""
+    """Draw the guarantee of each network and of all of them together."""
     panels.warnings(finished)
     rows = [
         {
@@ -490,7 +497,7 @@ def draw_promise(members: dict, finished: dict, view: live.View) -> None:
 
 
 def show_spending() -> None:
-    """ε over epochs: report 3's figure 6. Nothing is trained."""
+    """Draw ε over epochs, without any training: figure 6 of report 3."""
     st.plotly_chart(
         charts.spending(study.spending(), study.target_epsilon),
         key="spending",
@@ -508,7 +515,7 @@ def show_spending() -> None:
 
 
 def show_one() -> None:
-    """One network beside its twin without privacy."""
+    """Show one network beside its non-private baseline."""
     compare = controls.flag(
         "compare",
         "Beside it, the same without privacy",
@@ -538,8 +545,9 @@ def show_one() -> None:
 
 
 def found_by(offered: dict) -> dict:
-    """Of the audits and attacks that the page offers those that have run: words → study and Result,
-    for the download.
+    """The audits and attacks offered that have run, for the download.
+
+    name → study and Result.
     """
     return {
         who: (each, result)
@@ -549,7 +557,7 @@ def found_by(offered: dict) -> dict:
 
 
 def draw_one(views: dict[str, live.View]) -> None:
-    """Everything below the settings, from whatever is there now."""
+    """Draw everything below the settings from the current state."""
     live.progress(views)
     pictures, learned = st.columns([1, 2])
     with pictures:
@@ -562,7 +570,7 @@ def draw_one(views: dict[str, live.View]) -> None:
 
 
 def draw_pictures(views: dict[str, live.View]) -> None:
-    """What the networks say of the same forty pictures now, or what they are about to learn from."""
+    """Draw the networks' current answers on the same forty images, or the training images."""
     shown = {who: view for who, view in views.items() if "answers" in view.pictures}
     if not shown:
         st.markdown("**What it learns from**")
@@ -580,7 +588,7 @@ def draw_pictures(views: dict[str, live.View]) -> None:
 
 
 def draw_learned(views: dict[str, live.View]) -> None:
-    """The numbers so far and the accuracy curves."""
+    """Draw the current numbers and the accuracy curves."""
     curves = {who: view.curves for who, view in views.items()}
     if not any(curves.values()):
         st.markdown("**What it will show**")
@@ -605,7 +613,7 @@ def draw_learned(views: dict[str, live.View]) -> None:
 
 
 def draw_numbers(views: dict[str, live.View]) -> None:
-    """Accuracy beside the twin's, spent so far, speed and time of the private training."""
+    """Draw the private training's accuracy beside the baseline's, its ε, speed and time."""
     view, against = views[WHO], None
     if view.state == "empty":
         st.caption("The network without privacy is here already; the private one has not run yet.")
@@ -626,7 +634,7 @@ def draw_numbers(views: dict[str, live.View]) -> None:
         delta_arrow="off",
     )
     exact = view.result.guarantee.epsilon if view.result else None
-    endless = view.result is not None and exact is None  # no noise
+    endless = view.result is not None and exact is None  # without noise
     second.metric(
         "ε spent" if exact or not spent else "ε spent, at most",
         (
@@ -648,7 +656,7 @@ def draw_numbers(views: dict[str, live.View]) -> None:
 
 
 def draw_finished(views: dict[str, live.View], result) -> None:
-    """What is shown once the private network is done."""
+    """Draw what is shown after the private training has finished."""
     panels.warnings({who: view.result for who, view in views.items() if view.result is not None})
     accuracy, tested = result.metrics["test_accuracy"], len(result.arrays["predictions"])
     rates = {
@@ -658,8 +666,8 @@ def draw_finished(views: dict[str, live.View], result) -> None:
     }
     st.caption(
         f"Measured on {tested:,} test pictures{sentences.balanced(result.metrics)}: give or take"
-        f" {sentences.give_or_take(sentences.margin(accuracy, tested))} points, and another seed moves it"
-        f" about as much. Learning rates: {rates[WHO]} {text.WHO[WHO]}"
+        f" {sentences.give_or_take(sentences.margin(accuracy, tested))} points, and another seed"
+        f" moves it about as much. Learning rates: {rates[WHO]} {text.WHO[WHO]}"
         + (f", {rates['not private']} without" if "not private" in rates else "")
         + ". Training accuracy and loss are measured on the "
         f"first {result.facts['train_accuracy_on']:,} training pictures."
@@ -675,8 +683,9 @@ def draw_finished(views: dict[str, live.View], result) -> None:
 
 
 def draw_deeper(finished: dict, more: dict) -> None:
-    """What goes deeper, and how it was made. finished: words → Result; more: what else is in the
-    download.
+    """Draw the details and how the result was made.
+
+    finished: name → Result; more: what else is in the download.
     """
     result = finished[WHO]
     tabs = {
@@ -692,7 +701,7 @@ def draw_deeper(finished: dict, more: dict) -> None:
 
 
 def draw_classes(finished: dict) -> None:
-    """Who pays: accuracy by class, with and without privacy."""
+    """Draw accuracy per class, with and without privacy."""
     st.plotly_chart(
         charts.per_class({who: r.facts["per_class"] for who, r in finished.items()}),
         key="classes",
@@ -703,13 +712,13 @@ def draw_classes(finished: dict) -> None:
     if fewest:
         st.caption(
             f"The smallest class has {fewest:,} test pictures: differences of less than"
-            f" {sentences.give_or_take(sentences.margin(0.9, fewest), 200, 0)} points between two bars may"
-            " be chance."
+            f" {sentences.give_or_take(sentences.margin(0.9, fewest), 200, 0)} points between two"
+            " bars may be chance."
         )
 
 
 def draw_loss(finished: dict) -> None:
-    """Training loss over epochs."""
+    """Draw training loss over epochs."""
     st.plotly_chart(
         charts.loss({who: r.curves for who, r in finished.items()}, study.epochs),
         key="loss",
@@ -719,7 +728,7 @@ def draw_loss(finished: dict) -> None:
 
 
 def draw_budget(result) -> None:
-    """Spent ε over epochs, and what fixed the noise."""
+    """Draw ε over epochs, and what determined the noise."""
     st.plotly_chart(
         charts.spent(
             result.curves.get("epsilon", []), study.epochs, study.target_epsilon, study.delta
@@ -737,7 +746,7 @@ def draw_budget(result) -> None:
 
 
 def draw_examples(result) -> None:
-    """Ten right and ten wrong pictures."""
+    """Draw ten images classified correctly and ten classified wrongly."""
     for kind, title in (("right", "Named correctly"), ("wrong", "Named wrongly")):
         st.markdown(f"**{title}**")
         for i, column in enumerate(st.columns(10)):

@@ -1,4 +1,4 @@
-"""Sentences of page DP training. Pure."""
+"""Texts of page DP training; pure functions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ Ends = dict[float, list[tuple[float, float]]]
 def least_epsilon(
     means: list[tuple[float, float, float]], ends: Ends, wanted: float, open_: float | None = None
 ) -> str:
-    """What reached an accuracy with the least ε, and what to try next. means: (ε, mean accuracy,
-    noise multiplier), by ε; open_: accuracy without privacy.
+    """Which training reached an accuracy with the least ε, and what to try next.
+
+    means: (ε, mean accuracy, noise multiplier), sorted by ε; open_: accuracy without privacy.
     """
     reached = [
         (epsilon_, accuracy, noise) for epsilon_, accuracy, noise in means if accuracy >= wanted
@@ -94,8 +95,10 @@ WHO = {
 
 
 def tied(promise: Guarantee, found: dict[str, dict[str, float]], cheat: str = "none") -> str:
-    """What is promised beside what was found, in one line. found: a key of WHO → metrics of the
-    attack; cheat: of the auditor's training, not of the one attacked.
+    """The guarantee and the findings in one line.
+
+    found: a key of WHO → metrics of the attack; cheat: the one in the audited training, not in the
+    attacked one.
     """
     parts = (
         [f"promised: at most **{of_hundred(promise.odds_mechanism)}**"]
@@ -114,7 +117,7 @@ def tied(promise: Guarantee, found: dict[str, dict[str, float]], cheat: str = "n
 
 
 def audited(metrics: dict[str, float], facts: dict, cheat: str, delta: float) -> str:
-    """What an audit has found, in sentences."""
+    """The findings of an audit in sentences."""
     floor, ceiling, broken = (
         metrics["floor"],
         metrics["ceiling"],
@@ -174,8 +177,9 @@ def audited(metrics: dict[str, float], facts: dict, cheat: str, delta: float) ->
 def audited_all(
     found: dict[str, dict[str, float]], blind: list[str], total: int, cheat: str
 ) -> str:
-    """What audits of several trainings have found. blind: those whose noise is too strong for the
-    auditor to see this cheat.
+    """The findings of audits of several trainings.
+
+    blind: those whose noise is too strong for the audit to detect this cheat.
     """
     broken = [name for name, metrics in found.items() if metrics["violated"]]
     so_far = "" if len(found) == total else f" ({len(found)} of {total} audited so far)"
@@ -203,12 +207,12 @@ def audited_all(
 
 
 def kept(check: dict) -> str:
-    """One check's verdict: a test that could not have seen its error says so."""
+    """The verdict of a check; one that could not have detected its error says so."""
     return "broken" if not check["kept"] else "cannot be told" if check["blind"] else "kept"
 
 
 def powers(facts: dict) -> str:
-    """How likely a false alarm is, and how guesses are counted."""
+    """The probability of a false alarm, and how guesses are counted."""
     return (
         "A promise of a correct training is called broken in at most"
         f" {100 * facts['false_alarm']:.0f} of 100 audits. Guesses: the best of four numbers of"
@@ -237,7 +241,7 @@ def attacked(found: dict[str, dict[str, float]]) -> str:
 
 
 def shadowed(found: dict[str, dict[str, float]], bounded: bool) -> str:
-    """How it was measured."""
+    """How the attack was measured."""
     first = next(iter(found.values()))
     own = [f"{100 * metrics['right_guesses']:.1f} ({WHO[who]})" for who, metrics in found.items()]
     promise = (
@@ -259,36 +263,55 @@ def shadowed(found: dict[str, dict[str, float]], bounded: bool) -> str:
 
 
 DP_TRAINING_REPORT = """
-The report (Boulif and Durand 2021) trained this kind of network with TensorFlow Privacy: two convolutions with max-pooling, a
-dense ReLU layer and a softmax. It does not give the layers' sizes; these are those of the tutorial that it builds on. The preset *As in
-the report* joins what its figures on MNIST share: learning rate 0.1, noise multiplier 0.5 and clip norm 4 (its figures 3 and 7) with
-15 epochs (its figure 4, where the rate is 0.08), and δ = 1e-5; the batch size of 256 is the tutorial's, for the text gives none. It found an
-accuracy of about 0.9 for clip norms 1, 2 and 4 and a drop at 8, about 95 % without privacy, Adam and Adagrad ahead of SGD, and less
-accuracy the smaller ε. Two slips in its text: its sensitivity is written in the L1 norm, where the Gaussian mechanism needs L2, and
-"0.9 %" means a fraction of 0.9.
+The report (Boulif and Durand 2021) trained this kind of network with TensorFlow Privacy: two
+convolutions with max-pooling, a dense ReLU layer and a softmax. It does not give the layers' sizes;
+these are those of the tutorial that it builds on. The preset *As in the report* joins what its
+figures on MNIST share: learning rate 0.1, noise multiplier 0.5 and clip norm 4 (its figures 3
+and 7) with 15 epochs (its figure 4, where the rate is 0.08), and δ = 1e-5; the batch size of 256 is
+the tutorial's, for the text gives none. It found an accuracy of about 0.9 for clip norms 1, 2 and 4
+and a drop at 8, about 95 % without privacy, Adam and Adagrad ahead of SGD, and less accuracy the
+smaller ε. Two slips in its text: its sensitivity is written in the L1 norm, where the Gaussian
+mechanism needs L2, and "0.9 %" means a fraction of 0.9.
 """
 
 
-DP_TRAINING_FORMULAS = r"""
-Each step draws a batch $B$, every picture joining with probability $q$ by its own coin. With $g_i$ the gradient of picture $i$,
+DP_TRAINING_FORMULAS = (
+    r"""
+Each step draws a batch $B$, every picture joining with probability $q$ by its own coin. With $g_i$
+the gradient of picture $i$,
 
-$$\tilde g = \frac{1}{q n}\Big(\sum_{i \in B} g_i \cdot \min\!\big(1, \tfrac{C}{\lVert g_i \rVert_2}\big) + \mathcal N(0, \sigma^2 C^2 I)\Big).$$
+$$\tilde g = \frac{1}{q n}\Big(\sum_{i \in B} g_i"""
+    r""" \cdot \min\!\big(1, \tfrac{C}{\lVert g_i \rVert_2}\big)"""
+    r""" + \mathcal N(0, \sigma^2 C^2 I)\Big).$$
 
-$C$ is the clip norm (max_grad_norm), $\sigma$ the noise multiplier, $q n$ the *expected* batch size. The training is
-$(\varepsilon, \delta)$-differentially private: for every set $S$ of networks and all data sets $D, D'$ of $n$ pictures, one of which is blanked in one of them (it adds nothing to any sum; $n$ is public),
-$P[M(D) \in S] \le e^{\varepsilon} P[M(D') \in S] + \delta$ (Abadi et al. 2016). $\varepsilon$ is added up over the steps with Rényi
-divergences while it runs and from the privacy loss distribution at the end.
+$C$ is the clip norm (max_grad_norm), $\sigma$ the noise multiplier, $q n$ the *expected* batch
+size. The training is $(\varepsilon, \delta)$-differentially private: for every set $S$ of networks
+and all data sets $D, D'$ of $n$ pictures, one of which is blanked in one of them (it adds nothing
+to any sum; $n$ is public), $P[M(D) \in S] \le e^{\varepsilon} P[M(D') \in S] + \delta$ (Abadi et
+al. 2016). $\varepsilon$ is added up over the steps with Rényi divergences while it runs and from
+the privacy loss distribution at the end.
 
-**The linear model** sees fixed features $x$ of a picture, with $\lVert x \rVert_2 \le R$, less a mean that is released once, $m = \tfrac1n \big(\sum_i x_i + \mathcal N(0, \sigma_m^2 R^2 I)\big)$, and
-$\varepsilon$ counts that too. With the residual $r = \mathrm{softmax}(W(x - m) + b) - y$ its gradient is $r \otimes (x - m, 1)$, of length
+**The linear model** sees fixed features $x$ of a picture, with $\lVert x \rVert_2 \le R$, less a
+mean that is released once, $m = \tfrac1n \big(\sum_i x_i + \mathcal N(0, \sigma_m^2 R^2 I)\big)$,
+and $\varepsilon$ counts that too. With the residual $r = \mathrm{softmax}(W(x - m) + b) - y$ its
+gradient is $r \otimes (x - m, 1)$, of length
 $\lVert r \rVert_2 \sqrt{\lVert x - m \rVert_2^2 + 1}$.
 
-**Several networks**: publishing all of them, or picking the best, spends the composition of all their privacy loss distributions.
+**Several networks**: publishing all of them, or picking the best, spends the composition of all
+their privacy loss distributions.
 
-**The auditor's floor**: with $m$ canaries, $r$ guesses, $v$ of them right, and $B \sim \mathrm{Bin}\big(r, \tfrac{e^\varepsilon}{1 + e^\varepsilon}\big)$, every $(\varepsilon, \delta)$-private training gives so
-many right guesses with a probability of at most $P[B \ge v] + 2 m \delta \max_i \tfrac1i P[v > B \ge v - i]$ (Steinke, Nasr and Jagielski 2023, Theorem 5.2). The floor is the largest $\varepsilon$ for which that is
-below 1.25 %, for the best of four $r$. A canary's score is $\sum_t \log\big(1 - q + q\, e^{(a_t c_t - c_t^2/2)/\sigma^2}\big)$, with $a_t$ what step $t$ published along its own gradient and $c_t$ how far that may pull.
+**The auditor's floor**: with $m$ canaries, $r$ guesses, $v$ of them right, and $B \sim
+\mathrm{Bin}\big(r, \tfrac{e^\varepsilon}{1 + e^\varepsilon}\big)$, every
+$(\varepsilon, \delta)$-private training gives so many right guesses with a probability of at most
+$P[B \ge v] + 2 m \delta \max_i \tfrac1i P[v > B \ge v - i]$ (Steinke, Nasr and Jagielski 2023,
+Theorem 5.2). The floor is the largest $\varepsilon$ for which that is below 1.25 %, for the best of
+four $r$. A canary's score is $\sum_t \log\big(1 - q + q\, e^{(a_t c_t - c_t^2/2)/\sigma^2}\big)$,
+with $a_t$ what step $t$ published along its own gradient and $c_t$ how far that may pull.
 
-**The attacker's score** (LiRA): with $\phi = \log \tfrac{p}{1 - p}$ of the right class, $\log \mathcal N(\phi; \mu_\text{in}, s_\text{in}^2) - \log \mathcal N(\phi; \mu_\text{out}, s_\text{out}^2)$, fitted to shadows that knew the picture and that did not.
-At a share $\alpha$ of false alarms no attack finds more than $\min_\varepsilon \big(e^\varepsilon \alpha + \delta(\varepsilon)\big)$, with $\delta(\varepsilon)$ from the privacy loss distribution.
+**The attacker's score** (LiRA): with $\phi = \log \tfrac{p}{1 - p}$ of the right class, $\log
+\mathcal N(\phi; \mu_\text{in}, s_\text{in}^2) - \log \mathcal N(\phi; \mu_\text{out},
+s_\text{out}^2)$, fitted to shadows that knew the picture and that did not. At a share $\alpha$ of
+false alarms no attack finds more than $\min_\varepsilon \big(e^\varepsilon \alpha +
+\delta(\varepsilon)\big)$, with $\delta(\varepsilon)$ from the privacy loss distribution.
 """
+)

@@ -1,4 +1,4 @@
-"""Curves of results → figures of page Fidelity. Pure."""
+"""Figures of page Fidelity, drawn from the curves of results; pure functions."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 from pages.common.figures import COLOURS, Curve, figure, line
 from pages.fidelity import text
 
-# --- generated pictures ---------------------------------------------------------------------------
+# --- generated images -----------------------------------------------------------------------------
 
-# the others are controls, grey
+# the others are controls, in grey
 SET_COLOURS = {
     "GAN without privacy": "not private",
     "private GAN": "private",
@@ -20,13 +20,14 @@ SET_COLOURS = {
 
 
 def growth(lines: dict[str, Curve], real: float | None) -> go.Figure:
-    """Fréchet distance over the share of the training that is done, in %, on a log axis. real: that
-    of real pictures.
+    """Fréchet distance over the share of the training done, in %, on a log axis.
+
+    real: the distance of real images.
     """
     chart = figure("Share of its training, %", "Fréchet distance from real pictures", height=320)
     for name, points in lines.items():
         line(chart, name, points, SET_COLOURS[name], digits=".3g")
-    # a trace: plotly puts the words of a line elsewhere on a log axis
+    # drawn as a trace, because plotly misplaces the label of a line on a log axis
     if real is not None and real > 0:
         chart.add_scatter(
             x=[0, 100],
@@ -52,8 +53,9 @@ PANELS = {
 def sets(
     metrics: dict[str, dict[str, float]], panels: tuple[str, ...], extractor: str
 ) -> go.Figure:
-    """A row for each set of pictures, a panel for each metric of PANELS. Log axes but for copies,
-    whose chance level is dotted.
+    """One row per set of images, one panel per metric of PANELS.
+
+    Axes are logarithmic except for copies, whose chance level is dotted.
     """
     from plotly.subplots import make_subplots
 
@@ -112,7 +114,7 @@ def sets(
 
 
 def ratios(found, yardstick, threshold: float, name: str) -> go.Figure:
-    """How often ratios of nearest distances occur: in a set of pictures, and among held-out ones."""
+    """Histogram of the ratios of nearest distances, for a set of images and for held-out ones."""
     chart = figure("Distance ratio", "Of 100 pictures", height=320)
     top = max(1.5, min(3.0, float(max(found.max(), yardstick.max()))))
     bins = dict(start=0.0, end=top, size=top / 40)

@@ -1,5 +1,6 @@
-"""Page Fidelity: generators grow side by side, with privacy and without; how good their pictures
-are, whether they are copies, and which metric sees that.
+"""Page Fidelity: train generators with and without privacy; compare quality and copying.
+
+It also shows which metric detects copies. Report 4 is by Faber (see docs/fidelity.md).
 """
 
 import math
@@ -35,8 +36,8 @@ WHAT = {
         "Sees a noised average of all pictures, once. Then it learns to draw what has that average."
     ),
 }
-# Report 4, its table: Fréchet distance and MiFID by torchmetrics on 64 features of Inception-v3,
-# 1,000 pictures of CelebA with negative pixels wrapped around.
+# Report 4's table: Fréchet distance and MiFID by torchmetrics on 64 features of Inception-v3, 1,000
+# images of CelebA with negative pixels wrapped around.
 REPORT = {
     "GAN without privacy": (1.58, 2460.0),
     "private GAN": (4.80, 535.0),
@@ -118,14 +119,15 @@ named = EXTRACTORS[study.extractor].split(",")[0]
 live.run_button(studies, unknown="")
 
 
-# --- growing --------------------------------------------------------------------------------------
+# --- training the generators ----------------------------------------------------------------------
 
 
 def draw_growing(views: dict[str, live.View]) -> None:
-    """The galleries as they are now, and the distances falling."""
+    """Draw the current galleries and distances."""
     live.progress(views)
     if views["the generators"].result is not None:
-        st.rerun()  # from now on the galleries are films, which are not sent again with every tick
+        # From now on the galleries are films, which are not sent again at every tick.
+        st.rerun()
     found = {name: live.look(member, remembered=True) for name, member in generators.items()}
     curves = {
         name: view.curves if view.result else live.of_member(views["the generators"], number)
@@ -163,13 +165,13 @@ def draw_growing(views: dict[str, live.View]) -> None:
 
 
 def members_steps(number: int) -> int:
-    """How many steps a generator takes in all."""
+    """The total number of steps of a generator."""
     member = list(generators.values())[number]
     return member.imitator_steps if member.NAME == "dp_merf" else member.usual("steps")
 
 
 def draw_distances(curves: dict[str, dict]) -> None:
-    """How far the pictures are from real ones, over the training."""
+    """Draw the distance from real images over the training."""
     lines = {
         name: [
             (100 * step / members_steps(number), value)
@@ -199,7 +201,7 @@ def draw_distances(curves: dict[str, dict]) -> None:
 
 
 def draw_films(found: dict) -> None:
-    """Each generator from its first step to its last, to drag through."""
+    """Draw a film of each generator from its first step to its last."""
     for column, (name, result) in zip(st.columns(3), found.items()):
         film = {
             sentences.after(int(frame[5:])): png
@@ -234,11 +236,11 @@ def draw_films(found: dict) -> None:
     )
 
 
-# --- measured -------------------------------------------------------------------------------------
+# --- measurements ---------------------------------------------------------------------------------
 
 
 def draw_measured(views: dict[str, live.View]) -> None:
-    """What has been measured so far: the answer, the chart, the table."""
+    """Draw what has been measured so far: the answer, the chart, the table."""
     live.progress(views)
     found = {
         name: views[f"measuring: {name}"].result
@@ -281,8 +283,9 @@ def draw_measured(views: dict[str, live.View]) -> None:
 
 
 def draw_finder() -> None:
-    """Generated pictures beside their nearest training and held-out pictures, those most like
-    copies first.
+    """Draw generated images beside their nearest training and held-out images.
+
+    Those most like copies come first.
     """
     st.subheader("The memorisation finder", anchor=False)
     name = controls.look("set", "Whose pictures", {n: n for n in sets}, required=True)[0]
@@ -329,7 +332,7 @@ def draw_finder() -> None:
 
 
 def draw_finished(found: dict) -> None:
-    """What is promised, what goes deeper, how it was made."""
+    """Draw the guarantee, the details, and how the results were made."""
     promises = {name: result.guarantee for name, result in found.items()} | {
         "both": live.look(together, remembered=True).result.guarantee
     }
@@ -367,7 +370,7 @@ def draw_finished(found: dict) -> None:
 
 
 def draw_report() -> None:
-    """Report 4's table with our columns, its mistake and without."""
+    """Draw report 4's table beside our results, with its mistake and without."""
     st.markdown(text.FIDELITY_REPORT)
     rows = [
         {
@@ -405,7 +408,7 @@ if made.result is None:
 else:
     grown = {name: live.look(member, remembered=True).result for name, member in generators.items()}
     measured = all(live.look(each, remembered=True).result is not None for each in sets.values())
-    if not measured:  # how far it is, and why it ended, in sight of the button
+    if not measured:  # keep the progress, and errors, next to the button
         live.follow(studies, draw_measured)
     draw_films(grown)
     draw_distances({name: result.curves for name, result in grown.items()})

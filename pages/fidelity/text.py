@@ -1,4 +1,4 @@
-"""Sentences of page Fidelity. Pure."""
+"""Texts of page Fidelity; pure functions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from engine.core.rounding import epsilon
 from engine.studies.fidelity import doubt
 from pages.common.sentences import _and
 
-# --- generated pictures ---------------------------------------------------------------------------
+# --- generated images -----------------------------------------------------------------------------
 
-BEYOND = 1e6  # a metric above is told as that
+BEYOND = 1e6  # larger values of a metric are shown as "beyond"
 
 
-COPIED = 0.05  # share of held-out pictures that look like copies, by construction
+COPIED = 0.05  # share of held-out images that look like copies, by construction
 
 
 CONTROLS = {
@@ -24,7 +24,7 @@ CONTROLS = {
 
 
 def short(value: float) -> str:
-    """A number beside its dot."""
+    """A number beside its dot in the chart."""
     return (
         ""
         if math.isnan(value)
@@ -37,7 +37,7 @@ def short(value: float) -> str:
 
 
 def large(value: float) -> str:
-    """A number with its size, however large."""
+    """A number with its magnitude, however large."""
     return (
         "none"
         if math.isnan(value)
@@ -52,7 +52,7 @@ def large(value: float) -> str:
 
 
 def grown(curves: dict[str, list[tuple[float, float]]], steps: int) -> str:
-    """How far a generator is: 'Measured at step 120 of 1,200; ε = 4.1 spent so far'."""
+    """The progress of a generator: 'Measured at step 120 of 1,200; ε = 4.1 spent so far'."""
     if not curves.get("frechet_distance"):
         return "About to begin."
     step, spent = curves["frechet_distance"][-1][0], [y for _, y in curves.get("epsilon", [])]
@@ -69,13 +69,14 @@ def grown(curves: dict[str, list[tuple[float, float]]], steps: int) -> str:
 
 
 def untold(metrics: dict[str, float], space: str = "pixels") -> bool:
-    """Is a figure about copies no number? Then nothing was found, and that says nothing."""
+    """Whether a metric about copies is NaN, in which case it says nothing."""
     return any(math.isnan(metrics[f"{name}_{space}"]) for name in ("again", "copies"))
 
 
 def suspicious(metrics: dict[str, float], space: str = "pixels") -> bool:
-    """Do more of these pictures look like copies than chance explains, at about one false alarm in
-    100? Repeats of a picture count once: as many as have nearest pictures of their own.
+    """Whether more images look like copies than chance explains, at about 1 % false alarms.
+
+    Repeats of an image count once, as many as have different nearest images.
     """
     n, held = metrics[f"distinct_{space}"], metrics[f"yardstick_{space}"]
     return metrics[f"copies_{space}"] > COPIED + 2.33 * math.sqrt(
@@ -84,8 +85,10 @@ def suspicious(metrics: dict[str, float], space: str = "pixels") -> bool:
 
 
 def copied(metrics: dict[str, dict[str, float]], made: tuple[str, ...]) -> str:
-    """The answer to the page's question from all sets' metrics: whose training pictures come back,
-    what was learned, and which metric sees it. made: the generators.
+    """The answer to the page's question from the metrics of all sets.
+
+    Whose training images come back, what was learned, and which metric detects it. made: the
+    generators.
     """
     again = {name: f"**{found['again_pixels']:,}**" for name, found in metrics.items()}
     doubted = doubt(metrics[CONTROLS["copies"]], metrics[CONTROLS["held-out"]])
@@ -166,7 +169,7 @@ def copied(metrics: dict[str, dict[str, float]], made: tuple[str, ...]) -> str:
 
 
 def _or_worst(value: float) -> float:
-    """What is no number is the worst of all, not the best."""
+    """Map NaN to infinity, so that it is the worst value, not the best."""
     return math.inf if math.isnan(value) else value
 
 
@@ -215,45 +218,67 @@ def measured(m: dict[str, float]) -> dict[str, str]:
 
 
 MIFID = """
-MiFID (Bai et al. 2021) divides the Fréchet distance by how far generated pictures are from the nearest training pictures, so that copying makes it large. Four things can mislead:
+MiFID (Bai et al. 2021) divides the Fréchet distance by how far generated pictures are from the
+nearest training pictures, so that copying makes it large. Four things can mislead:
 
-- **A threshold.** Above a mean cosine distance of 0.1 nothing is punished. Whether a set falls below depends on the network that compares: in a small network nearly all pictures look
-  alike, and everything counts as "memorised", real pictures that nobody learned from and even noise included.
-- **A direction.** The paper asks how near each *generated* picture is to a training picture. torchmetrics asks how near each *training* picture is to a generated one: a set that copies a quarter of
-  the training pictures exactly leaves the other three quarters as far as they are from any real picture, and goes nearly unpunished. See the row of exact copies.
-- **Zero over zero.** A copy of the whole training set has distance 0, and torchmetrics says 0.0: perfect. By the paper's formula it is 0 over 0, and rounding decides.
-- **No yardstick.** A real picture that nobody learned from has near neighbours, too. So a low distance alone proves nothing: the finder above compares with held-out pictures.
+- **A threshold.** Above a mean cosine distance of 0.1 nothing is punished. Whether a set falls
+  below depends on the network that compares: in a small network nearly all pictures look alike, and
+  everything counts as "memorised", real pictures that nobody learned from and even noise included.
+- **A direction.** The paper asks how near each *generated* picture is to a training picture.
+  torchmetrics asks how near each *training* picture is to a generated one: a set that copies a
+  quarter of the training pictures exactly leaves the other three quarters as far as they are from
+  any real picture, and goes nearly unpunished. See the row of exact copies.
+- **Zero over zero.** A copy of the whole training set has distance 0, and torchmetrics says 0.0:
+  perfect. By the paper's formula it is 0 over 0, and rounding decides.
+- **No yardstick.** A real picture that nobody learned from has near neighbours, too. So a low
+  distance alone proves nothing: the finder above compares with held-out pictures.
 
-And its two parts pull against each other. Noise moves pictures away from all real ones: that raises the Fréchet distance and lowers the penalty. So MiFID can rise or fall with privacy, whoever
-has memorised what.
+And its two parts pull against each other. Noise moves pictures away from all real ones: that raises
+the Fréchet distance and lowers the penalty. So MiFID can rise or fall with privacy, whoever has
+memorised what.
 """
 
 
 FIDELITY_REPORT = """
-The report (Faber) trained a DCGAN on faces (CelebA, grey, 64 x 64), with Opacus on the discriminator and without. FID rose from 1.58 to 4.80 with privacy, MiFID fell from 2460 to 535, and it
-concluded that differential privacy lowers memorisation. But an *untrained* generator, in its own notebook, scores 2316: by that reading noise would be memorised as well as faces. Its FID is over 64
-features of Inception-v3, where the name stands for 2,048; and its pictures reach the metric in [−1, 1] where [0, 1] is expected, so that dark pixels wrap around. Below, our sets by its two
-numbers, with that mistake and without.
+The report (Faber) trained a DCGAN on faces (CelebA, grey, 64 x 64), with Opacus on the
+discriminator and without. FID rose from 1.58 to 4.80 with privacy, MiFID fell from 2460 to 535, and
+it concluded that differential privacy lowers memorisation. But an *untrained* generator, in its own
+notebook, scores 2316: by that reading noise would be memorised as well as faces. Its FID is over 64
+features of Inception-v3, where the name stands for 2,048; and its pictures reach the metric in [−1,
+1] where [0, 1] is expected, so that dark pixels wrap around. Below, our sets by its two numbers,
+with that mistake and without.
 """
 
 
 FIDELITY_FORMULAS = r"""
-With $\mu, \Sigma$ the mean and covariance of the features of real ($r$) and generated ($g$) pictures, the **Fréchet distance** is
-$\lVert \mu_r - \mu_g \rVert^2 + \mathrm{tr}\big(\Sigma_r + \Sigma_g - 2 (\Sigma_r \Sigma_g)^{1/2}\big)$; over Inception-v3's 2,048 features it is called FID (Heusel et al. 2017).
+With $\mu, \Sigma$ the mean and covariance of the features of real ($r$) and generated ($g$)
+pictures, the **Fréchet distance** is $\lVert \mu_r - \mu_g \rVert^2 + \mathrm{tr}\big(\Sigma_r +
+\Sigma_g - 2 (\Sigma_r \Sigma_g)^{1/2}\big)$; over Inception-v3's 2,048 features it is called FID
+(Heusel et al. 2017).
 
-**Kernel distance**: the squared maximum mean discrepancy with $(x \cdot y / d + 1)^3$, without bias (Bińkowski et al. 2018). **Precision**: the share of generated pictures inside the real ones'
-balls to their third neighbour; **recall** the other way round (Kynkäänniemi et al. 2019).
+**Kernel distance**: the squared maximum mean discrepancy with $(x \cdot y / d + 1)^3$, without bias
+(Bińkowski et al. 2018). **Precision**: the share of generated pictures inside the real ones' balls
+to their third neighbour; **recall** the other way round (Kynkäänniemi et al. 2019).
 
-**MiFID**: Fréchet distance over $m$ where $m < 0.1$, with $m$ the mean of $\min_j (1 - |\cos(g_i, r_j)|)$ over generated pictures $i$ (Bai et al. 2021), or over real ones (torchmetrics 1.9).
+**MiFID**: Fréchet distance over $m$ where $m < 0.1$, with $m$ the mean of
+$\min_j (1 - |\cos(g_i, r_j)|)$ over generated pictures $i$ (Bai et al. 2021), or over real ones
+(torchmetrics 1.9).
 
-**Looks like a copy**: with $d$ the distance to the nearest picture (pixels less their mean, scaled to length 1; or features), the ratio $d(x, \text{learned from}) / d(x, \text{held out})$ below the value that 5 % of the
-held-out pictures themselves are below. Where fewer pictures were learned from than half of those held out, as many held-out ones are compared with, and the others are the yardstick. **Comes back**: a picture learned from, nearest to a
-generated one whose ratio is below a third of what 99 in 100 held-out pictures lie above.
+**Looks like a copy**: with $d$ the distance to the nearest picture (pixels less their mean, scaled
+to length 1; or features), the ratio $d(x, \text{learned from}) / d(x, \text{held out})$ below the
+value that 5 % of the held-out pictures themselves are below. Where fewer pictures were learned from
+than half of those held out, as many held-out ones are compared with, and the others are the
+yardstick. **Comes back**: a picture learned from, nearest to a generated one whose ratio is below a
+third of what 99 in 100 held-out pictures lie above.
 
-**The private GAN**: at every step of the discriminator $D$, for a Poisson batch $B$ of real pictures and generated ones $G(z_j)$,
-$\tilde g = \tfrac1{qn}\big(\sum_{i \in B} \mathrm{clip}_C(\nabla \ell(D(x_i), 1)) + \mathcal N(0, \sigma^2 C^2 I) + \sum_j \mathrm{clip}_C(\nabla \ell(D(G(z_j)), 0))\big)$. $G$ learns from $D$ alone,
-so whatever it makes costs no more.
+**The private GAN**: at every step of the discriminator $D$, for a Poisson batch $B$ of real
+pictures and generated ones $G(z_j)$, $\tilde g = \tfrac1{qn}\big(\sum_{i \in B}
+\mathrm{clip}_C(\nabla \ell(D(x_i), 1)) + \mathcal N(0, \sigma^2 C^2 I) + \sum_j
+\mathrm{clip}_C(\nabla \ell(D(G(z_j)), 0))\big)$. $G$ learns from $D$ alone, so whatever it makes
+costs no more.
 
-**DP-MERF** (Harder et al. 2021): with $\varphi(x) = (\cos \omega_k \cdot x, \sin \omega_k \cdot x)_k / \sqrt K$, $\omega_k \sim \mathcal N(0, I / \ell^2)$, released once is
-$\sum_i \varphi(x_i) \otimes (e_{y_i})$ with 0.1 times the classes' sizes, all under noise of $\sigma \sqrt{1 + 0.1^2}$; then $G$ is trained until its own mean is that.
+**DP-MERF** (Harder et al. 2021): with $\varphi(x) = (\cos \omega_k \cdot x, \sin \omega_k \cdot
+x)_k / \sqrt K$, $\omega_k \sim \mathcal N(0, I / \ell^2)$, released once is
+$\sum_i \varphi(x_i) \otimes (e_{y_i})$ with 0.1 times the classes' sizes, all under noise of
+$\sigma \sqrt{1 + 0.1^2}$; then $G$ is trained until its own mean is that.
 """

@@ -1,4 +1,4 @@
-"""Curves of results → figures of page Gradient sharing. Pure."""
+"""Figures of page Gradient sharing, drawn from the curves of results; pure functions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from engine.core import rounding
 from pages.common import sentences
 from pages.common.figures import BLUES, COLOURS, ORANGES, Curve, figure, shade
 
-# --- phones that share gradients ------------------------------------------------------------------
+# --- clients that share gradients -----------------------------------------------------------------
 
-# arms without a shade: colour and dash
+# arms with a fixed style: colour and dash
 COMPARED = {
     "no update": ("chance", "dot"),
     "each phone alone": ("noised", "dash"),
@@ -21,20 +21,22 @@ COMPARED = {
 }
 
 
+# The ways to choose gradients have hues of their own, because shades could not be told apart.
 WAYS = {
     "the largest": ("#E69F00", "solid"),
     "the largest, the rest kept": ("#E69F00", "dash"),
     "random ones": ("#8856A7", "solid"),
     "random ones, the rest kept": ("#8856A7", "dash"),
-    # which gradients: other hues, as shades could not be told apart
     "above a threshold": ("#9A5B00", "solid"),
     "above a threshold, the rest kept": ("#9A5B00", "dash"),
 }
 
 
 def _arm(name: str, names: list[str], private: bool) -> dict:
-    """A line's look, the same while others are still to come: those that share go from pale to
-    dark, orange without a promise, blue with one. names: of all arms.
+    """A line's style, which does not change while other arms are still to come.
+
+    Sharing arms go from pale to dark, in orange without a guarantee and in blue with one. names: of
+    all arms.
     """
     if name in WAYS:
         return dict(color=WAYS[name][0], dash=WAYS[name][1], width=2.5)
@@ -54,8 +56,10 @@ def days(
     chance: float,
     private: bool,
 ) -> go.Figure:
-    """Accuracy day by day, a line for each arm. curves: words → (day, accuracy in [0, 1]); names:
-    of all arms, those too that have not begun; chosen: the thick one.
+    """Accuracy per round, one line per arm.
+
+    curves: name → (round, accuracy in [0, 1]); names: of all arms, including those not started;
+    chosen: the arm drawn thick.
     """
     chart = figure("Days", "New pictures named correctly, %", height=380)
     for name, points in curves.items():
@@ -92,8 +96,10 @@ def by_bytes(
     centralised: tuple[float, float] | None,
     private: bool,
 ) -> go.Figure:
-    """Accuracy over bytes uploaded a phone. curves: words → (bytes, accuracy); levels: of arms that
-    send nothing; centralised: bytes of a phone's pictures, and the accuracy with all of them.
+    """Accuracy over bytes uploaded per client.
+
+    curves: name → (bytes, accuracy); levels: arms that send nothing; centralised: bytes of a
+    client's images, and the accuracy with all of them.
     """
     chart = figure(
         "Uploaded by a phone so far, on average", "New pictures named correctly, %", height=380
@@ -147,8 +153,10 @@ def by_bytes(
 def by_epsilon(
     paths: dict[str, Curve], ends: dict[str, tuple[float, float]], levels: dict[str, float]
 ) -> go.Figure:
-    """Accuracy over the ε that a participant has spent. paths: words → (ε, accuracy) day by day;
-    ends: (exact ε, accuracy) of finished ones; levels: without a promise.
+    """Accuracy over the ε spent by a client.
+
+    paths: name → (ε, accuracy) per round; ends: (exact ε, accuracy) of finished arms; levels: arms
+    without a guarantee.
     """
     chart = figure(
         "ε of a participant (smaller is more private)",
@@ -192,8 +200,9 @@ def by_epsilon(
 
 
 def rebuilding(curves: dict[str, Curve], steps: int) -> go.Figure:
-    """How like the true picture the rebuilt one is, over the attacker's steps. curves: psnr_db over
-    steps, all attempts one after the other, each of `steps`.
+    """Similarity of the reconstruction to the true image over the attacker's steps.
+
+    curves: psnr_db over steps, all attempts one after the other, each of `steps`.
     """
     chart = figure("Attacker's steps", "Likeness to the picture (PSNR, dB)", height=280)
     attempts: dict[int, Curve] = {}

@@ -1,4 +1,4 @@
-"""Phones around a server: who sent how much on which day, as a small animation in the browser."""
+"""An animated diagram of clients around a server: who sent how much in which round."""
 
 from __future__ import annotations
 
@@ -6,25 +6,32 @@ import streamlit as st
 
 _HTML = """
 <svg viewBox="0 0 640 312" role="img"></svg>
-<div class="row"><button type="button" aria-label="Play the days"></button><input type="range" min="1" step="1" aria-label="Day" /></div>
+<div class="row"><button type="button" aria-label="Play the days"></button><input type="range"
+  min="1" step="1" aria-label="Day" /></div>
 <output aria-live="off"></output>
 """
 _CSS = """
 svg { width: 100%; display: block; }
-text { font-family: var(--st-font); fill: var(--st-text-color); font-size: 13px; text-anchor: middle; }
+text { font-family: var(--st-font); fill: var(--st-text-color); font-size: 13px;
+  text-anchor: middle; }
 .row { display: flex; gap: 0.75rem; align-items: center; margin: 0.9rem 0 0.4rem; }
 .row[hidden] { display: none; }
 input { flex: 1; accent-color: var(--st-primary-color); }
-output { display: block; font-family: var(--st-font); font-size: 0.9rem; color: var(--st-text-color); min-height: 2.6em; }
-button { border: 1px solid var(--st-border-color); background: transparent; color: inherit; border-radius: 0.5rem; padding: 0.2rem 0.7rem; cursor: pointer; }
+output { display: block; font-family: var(--st-font); font-size: 0.9rem;
+  color: var(--st-text-color); min-height: 2.6em; }
+button { border: 1px solid var(--st-border-color); background: transparent; color: inherit;
+  border-radius: 0.5rem; padding: 0.2rem 0.7rem; cursor: pointer; }
 """
 _JS = """
 const NS = "http://www.w3.org/2000/svg";
 const SERVER = [320, 40];
-const COLOURS = { sent: "#0072B2", nothing: "#9a9a9a", dropped: "#9a9a9a", refused: "#D55E00", away: "#cfcfcf" };
-const state = (code) => (code > 0 ? "sent" : { 0: "nothing", "-1": "dropped", "-2": "refused", "-3": "away" }[code]);
+const COLOURS = {
+  sent: "#0072B2", nothing: "#9a9a9a", dropped: "#9a9a9a", refused: "#D55E00", away: "#cfcfcf" };
+const state = (code) => (code > 0 ? "sent"
+  : { 0: "nothing", "-1": "dropped", "-2": "refused", "-3": "away" }[code]);
 const place = (i, n) => {
-  const rows = n > 10 ? 2 : 1, inRow = Math.ceil(n / rows), row = Math.floor(i / inRow), count = row === rows - 1 ? n - inRow * (rows - 1) : inRow;
+  const rows = n > 10 ? 2 : 1, inRow = Math.ceil(n / rows), row = Math.floor(i / inRow),
+    count = row === rows - 1 ? n - inRow * (rows - 1) : inRow;
   return [640 * ((i % inRow) + 0.5) / count, 190 + row * 72];
 };
 const add = (parent, tag, attributes, text) => {
@@ -46,22 +53,34 @@ export default function ({ data, parentElement }) {
     svg.replaceChildren();
     svg.setAttribute("aria-label", data.alt);
     const codes = day ? data.days[day - 1] : new Array(data.phones).fill(null);
-    add(svg, "rect", { x: SERVER[0] - 62, y: 8, width: 124, height: 58, rx: 8, fill: "none", stroke: "#009E73", "stroke-width": 3 });
+    add(svg, "rect", { x: SERVER[0] - 62, y: 8, width: 124, height: 58, rx: 8, fill: "none",
+      stroke: "#009E73", "stroke-width": 3 });
     add(svg, "text", { x: SERVER[0], y: 32, "font-weight": 600 }, "server");
     add(svg, "text", { x: SERVER[0], y: 52 }, data.named[day] ?? "");
     codes.forEach((code, i) => {
       const [x, y] = place(i, codes.length), kind = code === null ? "sent" : state(code);
-      add(svg, "line", { x1: x, y1: y - 4, x2: SERVER[0], y2: 66, stroke: "#9a9a9a", "stroke-width": 0.6, "stroke-opacity": 0.5 });
-      add(svg, "rect", { x: x - 11, y, width: 22, height: 36, rx: 4, fill: kind === "sent" ? "none" : COLOURS[kind], "fill-opacity": 0.35, stroke: COLOURS[kind], "stroke-width": 2, "stroke-dasharray": kind === "nothing" ? "3 3" : "none" });
-      if (data.had[i] !== undefined && kind !== "nothing") add(svg, "rect", { x: x - 9, y: y + 34 - 32 * data.had[i], width: 18, height: 32 * data.had[i], rx: 2, fill: "#56B4E9", "fill-opacity": 0.35 });
-      if (kind === "refused" || kind === "dropped") add(svg, "text", { x, y: y + 24, "font-weight": 700 }, kind === "refused" ? "✕" : "–");
-      const told = { sent: code === null ? "" : data.size[String(code)] ?? "", nothing: "nothing", dropped: "dropped out", refused: "refused", away: "not asked" }[kind];
+      add(svg, "line", { x1: x, y1: y - 4, x2: SERVER[0], y2: 66, stroke: "#9a9a9a",
+        "stroke-width": 0.6, "stroke-opacity": 0.5 });
+      add(svg, "rect", { x: x - 11, y, width: 22, height: 36, rx: 4,
+        fill: kind === "sent" ? "none" : COLOURS[kind], "fill-opacity": 0.35, stroke: COLOURS[kind],
+        "stroke-width": 2, "stroke-dasharray": kind === "nothing" ? "3 3" : "none" });
+      if (data.had[i] !== undefined && kind !== "nothing")
+        add(svg, "rect", { x: x - 9, y: y + 34 - 32 * data.had[i], width: 18,
+          height: 32 * data.had[i], rx: 2, fill: "#56B4E9", "fill-opacity": 0.35 });
+      if (kind === "refused" || kind === "dropped")
+        add(svg, "text", { x, y: y + 24, "font-weight": 700 }, kind === "refused" ? "✕" : "–");
+      const told = { sent: code === null ? "" : data.size[String(code)] ?? "", nothing: "nothing",
+        dropped: "dropped out", refused: "refused", away: "not asked" }[kind];
       if (codes.length <= 10) add(svg, "text", { x, y: y + 52, "font-size": 11 }, told);
       add(svg, "title", {}, told);
     });
     output.value = data.words[day] ?? "";
     if (!day || calm || !(data.live ? day !== memory.day : timer)) return;
-    const dots = codes.map((code, i) => code > 0 || code === -2 ? add(svg, "circle", { r: Math.max(2.5, 11 * Math.sqrt(Math.min(1, (code > 0 ? code : data.full) / data.full))), fill: code > 0 ? COLOURS.sent : COLOURS.refused, "fill-opacity": 0.75 }) : null);
+    const dots = codes.map((code, i) => code > 0 || code === -2
+      ? add(svg, "circle", {
+        r: Math.max(2.5, 11 * Math.sqrt(Math.min(1, (code > 0 ? code : data.full) / data.full))),
+        fill: code > 0 ? COLOURS.sent : COLOURS.refused, "fill-opacity": 0.75 })
+      : null);
     const begun = performance.now();
     const move = (now) => {
       const share = Math.min(1, (now - begun) / 550);
@@ -112,10 +131,12 @@ def diagram(
     key: str,
     had: list[float],
 ) -> None:
-    """days: of each, what each drawn phone has sent, in bytes, or a code below 1
-    (engine/studies/gradient_sharing/federation.py). full: bytes of all gradients. named, words: what stands on the server
-    and below, from day 0 on; sizes: bytes → words; had: how full each phone is, where that is
-    known.
+    """Show the diagram.
+
+    days: for each round, what each drawn client has sent, in bytes, or a code below 1
+    (engine/studies/gradient_sharing/federation.py). full: bytes of all gradients. named, words: the
+    text on the server and below it, from round 0 on; sizes: bytes → text; had: how full each client
+    is, if that is known.
     """
     _diagram(
         key=key,

@@ -1,5 +1,7 @@
-"""Page Gradient sharing: phones that keep their pictures and send gradients, day by day; and what
-those gradients still show.
+"""Page Gradient sharing: clients share gradients instead of images; an attack on the gradients.
+
+Clients are called phones and rounds days on the page. Report 5 is by Bu, CS230 (see
+docs/gradient_sharing.md).
 """
 
 import streamlit as st
@@ -20,7 +22,7 @@ SHOWN = {
     "table": "First models",
 }
 COMPARE = {"defences": "The usual defences, beside each other"}
-# the theatre's own: no preset touches them
+# parameters of the attack only, which no preset changes
 LEAK = tuple(
     name
     for name in Inversion.model_fields
@@ -48,7 +50,7 @@ controls.complain()
 
 
 def switch_dial() -> None:
-    """From a noise multiplier to a budget and back: one follows from the other."""
+    """Switch between a noise multiplier and a budget; one follows from the other."""
     by_budget = st.session_state["gradient_sharing.by"] == "budget"
     controls.change(
         target_epsilon=8.0 if by_budget else None, noise_multiplier=None if by_budget else 0.0
@@ -56,7 +58,7 @@ def switch_dial() -> None:
 
 
 def lacking(name: str) -> str:
-    """Why nothing can run, where Run would be."""
+    """Why nothing can run, shown in place of the Run button."""
     try:
         registry.exhibits(name)
     except source.Missing as missing:
@@ -165,11 +167,11 @@ told.markdown(
 private = promise.epsilon is not None
 
 
-# --- learning together ----------------------------------------------------------------------------
+# --- federated learning ---------------------------------------------------------------------------
 
 
 def show_together() -> None:
-    """A series of arms at once, chart and phones filling while they run."""
+    """Run a series of arms; chart and diagram fill while they run."""
     members = controls.checked(getattr(study, shown), "series")
     together = {"all arms": Arms(members=tuple(members.values()))}
     live.run_button(together, unknown="")
@@ -180,7 +182,7 @@ def show_together() -> None:
 
 
 def finished(members: dict) -> dict:
-    """Words → Result of those that are done."""
+    """Name → Result of the finished members."""
     return {
         name: found
         for name, member in members.items()
@@ -189,7 +191,7 @@ def finished(members: dict) -> dict:
 
 
 def draw_together(members: dict, view: live.View) -> None:
-    """The series as it is now."""
+    """Draw the current state of the series."""
     live.progress({f"{len(members)} ways of learning": view})
     found = finished(members)
     curves = {
@@ -225,12 +227,12 @@ def draw_together(members: dict, view: live.View) -> None:
 
 
 def draw_phones(members: dict, found: dict, curves: dict, running: bool) -> None:
-    """Phones and server, of the arm that is furthest among those that share as chosen."""
+    """Draw clients and server of the sharing arm with the chosen settings."""
     name = chosen(members)
     curve = curves[name]
     count = min(study.participants, SHOWN_PHONES)
     codes = [dict(curve.get(f"phone {i}", [])) for i in range(count)]
-    days = sorted(codes[-1])  # of many days only some are told
+    days = sorted(codes[-1])  # with many rounds, only some are reported
     sent = [[int(each[day]) for each in codes] for day in days]
     accuracy = dict(curve.get("test_accuracy", []))
     named = [
@@ -268,13 +270,13 @@ def draw_phones(members: dict, found: dict, curves: dict, running: bool) -> None
 
 
 def pictures_on(result) -> list[float]:
-    """How full each drawn phone is, the fullest being 1."""
+    """How full each drawn client is, relative to the fullest."""
     counts = result.arrays["pictures"].sum(1)[:SHOWN_PHONES]
     return [float(count) for count in counts / max(1, counts.max())]
 
 
 def chosen(members: dict) -> str:
-    """The arm that shares as the dials say, or the nearest to it."""
+    """The arm with the page's settings, or the nearest to them."""
     same = [name for name, member in members.items() if member == study]
     shared = [name for name, member in members.items() if member.arm == "shared"]
     return (
@@ -285,7 +287,7 @@ def chosen(members: dict) -> str:
 
 
 def draw_found(members: dict, found: dict) -> None:
-    """What came out, when all are done."""
+    """Draw the results when all arms are done."""
     metrics = {name: result.metrics for name, result in found.items()}
     panels.warnings(found)
     {"arms": draw_arms, "noises": draw_noises, "policies": draw_policies}[shown](
@@ -307,14 +309,20 @@ def draw_found(members: dict, found: dict) -> None:
                 else ""
             )
             + f"With {len(exhibited.test_labels):,} test pictures, an accuracy is known to within"
-            f" {sentences.give_or_take(sentences.margin(metrics[chosen(members)]['test_accuracy'], len(exhibited.test_labels)))}"
+            f""" {
+                sentences.give_or_take(
+                    sentences.margin(
+                        metrics[chosen(members)]["test_accuracy"], len(exhibited.test_labels)
+                    )
+                )
+            }"""
             " points; another seed moves it besides."
         )
     draw_promise(members, found)
 
 
 def draw_arms(members: dict, found: dict, metrics: dict) -> None:
-    """Accuracy against bytes: report 5's question."""
+    """Draw accuracy against bytes, the question of report 5."""
     st.markdown(
         text.shared(
             metrics, chosen(members), study.participants, study.rounds, len(exhibited.test_labels)
@@ -346,7 +354,7 @@ def draw_arms(members: dict, found: dict, metrics: dict) -> None:
 
 
 def sent(result) -> list[tuple[float, float]]:
-    """(bytes a phone so far, accuracy) day by day."""
+    """(bytes per client so far, accuracy) for each round."""
     accuracy = dict(result.curves["test_accuracy"])
     return [
         (total / study.participants, accuracy[day])
@@ -356,7 +364,7 @@ def sent(result) -> list[tuple[float, float]]:
 
 
 def draw_noises(members: dict, found: dict, metrics: dict) -> None:
-    """Accuracy against ε."""
+    """Draw accuracy against ε."""
     paths = {
         name: [
             (e, dict(result.curves["test_accuracy"])[day]) for day, e in result.curves["epsilon"]
@@ -388,7 +396,7 @@ def draw_noises(members: dict, found: dict, metrics: dict) -> None:
 
 
 def draw_policies(members: dict, found: dict, metrics: dict) -> None:
-    """Which gradients are shared."""
+    """Compare the policies of choosing gradients."""
     st.plotly_chart(
         charts.by_bytes({name: sent(result) for name, result in found.items()}, {}, None, private),
         key="policies",
@@ -404,7 +412,7 @@ def draw_policies(members: dict, found: dict, metrics: dict) -> None:
 
 
 def draw_promise(members: dict, found: dict) -> None:
-    """What a participant is promised, what goes deeper, how it was made."""
+    """Draw a client's guarantee, the details, and how the results were made."""
     name = st.selectbox(
         "What is promised to a participant of",
         list(found),
@@ -437,18 +445,18 @@ def draw_promise(members: dict, found: dict) -> None:
     )
 
 
-# --- the report's table of first models -----------------------------------------------------------
+# --- report 5's table of initial models -----------------------------------------------------------
 
 
 def show_table() -> None:
-    """A CNN from scratch and a new last layer, by three optimizers."""
+    """Compare a CNN from scratch and a new last layer with three optimizers."""
     models = study.table()
     live.run_button(models, unknown="")
     live.follow(models, draw_table)
 
 
 def draw_table(views: dict[str, live.View]) -> None:
-    """Bars of what has been trained."""
+    """Draw bars of what has been trained."""
     live.progress(views)
     panels.warnings({name: view.result for name, view in views.items() if view.result})
     done = {
@@ -486,7 +494,7 @@ else:
     show_together()
 
 
-# --- the theatre ----------------------------------------------------------------------------------
+# --- the attack on one upload ---------------------------------------------------------------------
 
 st.header("What one upload still shows", anchor=False)
 st.markdown(
@@ -532,7 +540,7 @@ controls.dial("leak_noise")
 
 
 def as_above() -> None:
-    """What the phones above share."""
+    """Copy the settings of the sharing above to the attack."""
     plan = study.plan()
     controls.change(
         leak_fraction=study.fraction,
@@ -599,7 +607,7 @@ live.run_button({"the attack": attack}, "Rebuild", unknown="")
 
 
 def draw_attack(views: dict[str, live.View]) -> None:
-    """True picture, rebuilt picture as it is now, and how alike they are."""
+    """Draw the true image, the current reconstruction, and their similarity."""
     live.progress(views, "stop-attack")
     view = views["the attack"]
     true, now, chart = st.columns([1, 1, 1.6])
@@ -643,7 +651,7 @@ def draw_attack(views: dict[str, live.View]) -> None:
 
 
 def draw_defences(views: dict[str, live.View]) -> None:
-    """The same picture under each of the usual defences, and what became of it."""
+    """Draw the reconstructions of the same image under each of the usual defences."""
     live.progress(views, "stop-defences")
     panels.warnings(
         {name: view.result for name, view in views.items() if view.result},

@@ -1,4 +1,4 @@
-"""Sentences of page Gradient sharing. Pure."""
+"""Texts of page Gradient sharing; pure functions."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from pages.common.sentences import (
     times,
 )
 
-# --- phones that share gradients ------------------------------------------------------------------
+# --- clients that share gradients -----------------------------------------------------------------
 
 
 def per_hundred(share: float) -> str:
-    """An accuracy as 'of 100': '96.7'."""
+    """An accuracy in per cent as text: '96.7'."""
     return f"{100 * share:.1f}"
 
 
 def shared(
     metrics: dict[str, dict[str, float]], name: str, people: int, rounds: int, tested: int
 ) -> str:
-    """What came out of sharing. metrics: arm → its numbers; name: the arm that is told of; tested:
-    test pictures.
+    """The results of sharing.
+
+    metrics: arm → its numbers; name: the arm described; tested: number of test images.
     """
     mine, none, everything, alone = (
         metrics[name],
@@ -75,7 +76,7 @@ def shared(
 
 
 def day(number: int, rounds: int, codes: list[int], accuracy: float | None, people: int) -> str:
-    """The line below the phones: who sent how much on a day."""
+    """The line below the diagram: who sent how much in a round."""
     if not number:
         return (
             f"{people:,} phones, each with pictures of its own. Every day each trains on them, and"
@@ -102,7 +103,8 @@ def day(number: int, rounds: int, codes: list[int], accuracy: float | None, peop
     )
 
 
-# decibels and SSIM above a picture of one colour, below which nothing of the picture is there
+# Margins in decibels and SSIM over an image of a single colour; below both, nothing was
+# reconstructed.
 FLAT, STRUCTURE = 3.0, 0.25
 
 
@@ -127,7 +129,8 @@ def rebuilt(metrics: dict[str, float], facts: dict, own: bool) -> str:
     judge = (
         f"A network that knows such pictures calls {'your picture' if own else 'the true one'}"
         f" **{plain(facts['true_named'])}** and the rebuilt one"
-        f" **{plain(facts['rebuilt_named'])}**{', so it still recognises it' if same and looks(metrics) != NOTHING else ''}."
+        f" **{plain(facts['rebuilt_named'])}**"
+        f"{', so it still recognises it' if same and looks(metrics) != NOTHING else ''}."
         " (It has to name something, whatever it is shown.)"
     )
     failed = (
@@ -146,8 +149,9 @@ NOTHING = "hardly anything of the picture"
 
 
 def looks(metrics: dict[str, float]) -> str:
-    """How near a rebuilt picture is, in words: by decibels, by structure, and by what a picture of
-    one colour would reach.
+    """The quality of a reconstruction in words.
+
+    From PSNR (dB) and SSIM, compared with those of an image of a single colour.
     """
     if (
         metrics["psnr_db"] < metrics["psnr_flat"] + FLAT
@@ -164,7 +168,7 @@ def looks(metrics: dict[str, float]) -> str:
 
 
 def defended(m: dict[str, float], promise: Guarantee) -> str:
-    """What became of a picture under a defence, below it."""
+    """The caption of a reconstruction under a defence."""
     return f": {m['psnr_db']:.1f} dB, {size(m['bytes'])}, " + (
         "nothing promised" if promise.epsilon is None else f"ε = {epsilon(promise.epsilon)}"
     )
@@ -187,7 +191,7 @@ def sharing(m: dict[str, float], people: int) -> dict[str, str]:
 
 
 def user_level(promise: Guarantee, plan: dict, rounds: int, people: int, by_phone: bool) -> str:
-    """The line below the noise dial."""
+    """The line below the noise slider."""
     if promise.epsilon is None:
         return "No noise: **nothing is promised to anyone**, however small the share is."
     asked = (
@@ -204,8 +208,9 @@ def user_level(promise: Guarantee, plan: dict, rounds: int, people: int, by_phon
 
 
 def dip(accuracy: list[tuple[float, float]], optimizer: str, noised: bool) -> str:
-    """Why the first day may be below the first model, where it is: measured on the bundled digits,
-    two seeds for each optimizer.
+    """Why accuracy may fall below the initial model's in the first round, if it does.
+
+    Measured on the bundled digits with two seeds per optimizer.
     """
     below = len(accuracy) > 1 and accuracy[1][1] < accuracy[0][1]
     if not below or optimizer != "adam" or noised:
@@ -218,7 +223,7 @@ def dip(accuracy: list[tuple[float, float]], optimizer: str, noised: bool) -> st
 
 
 def cheap(sent: dict[str, float], had: float) -> str:
-    """Why gradients may weigh more than pictures. sent: arm → bytes, had: of the pictures."""
+    """Why gradients may take more bytes than images. sent: arm → bytes; had: the images' bytes."""
     more = [name for name, count in sent.items() if count > had]
     if not more:
         return ""
@@ -231,25 +236,39 @@ def cheap(sent: dict[str, float], had: float) -> str:
 
 
 SHARING_REPORT = """
-Report 5 (Bu, CS230): a company trains a first model on half of its pictures of men, women, dogs and cats, ships it in an app, and goes on learning from users' phones by *distributed selective SGD* (Shokri and
-Shmatikov 2015). Its first models, accuracy on validation pictures: a CNN from scratch 72.1 % (SGD), 74.8 % (RMSProp), 77.7 % (Adam); VGG16 with a new last layer 79.6, 81.4, 83.5 %. With 10 to 20 % of the gradients
-it came about as far as training on all pictures in one place; no update was worst. Its code could not be had. *Show: first models* above is its table with ours; docs/gradient_sharing.md says how to build the folder.
+Report 5 (Bu, CS230): a company trains a first model on half of its pictures of men, women, dogs and
+cats, ships it in an app, and goes on learning from users' phones by *distributed selective SGD*
+(Shokri and Shmatikov 2015). Its first models, accuracy on validation pictures: a CNN from scratch
+72.1 % (SGD), 74.8 % (RMSProp), 77.7 % (Adam); VGG16 with a new last layer 79.6, 81.4, 83.5 %. With
+10 to 20 % of the gradients it came about as far as training on all pictures in one place; no update
+was worst. Its code could not be had. *Show: first models* above is its table with ours;
+docs/gradient_sharing.md says how to build the folder.
 
-Shokri and Shmatikov on MNIST: 99.14 % sharing 10 %, 98.71 % sharing 1 %, 99.17 % with all pictures in one place, 93.16 % alone.
+Shokri and Shmatikov on MNIST: 99.14 % sharing 10 %, 98.71 % sharing 1 %, 99.17 % with all pictures
+in one place, 93.16 % alone.
 
-What the report does not say: a fraction of the gradients is no protection. What can be rebuilt from an upload is what the lower half of this page is about.
+What the report does not say: a fraction of the gradients is no protection. What can be rebuilt from
+an upload is what the lower half of this page is about.
 """
 
 
 SHARING_FORMULAS = r"""
-**A day.** Phone $i$ downloads the model $w$, goes through its own pictures by SGD, $w_i \leftarrow w_i - \eta\, g_i^t$, and adds up what it has seen: $G_i = \sum_t g_i^t$.
-It uploads $u_i = S(G_i)$: the $\theta n$ entries of largest magnitude, or random ones, or those above a threshold. The server takes $w \leftarrow w - \eta\,\eta_s \tfrac1m \sum_i u_i$.
+**A day.** Phone $i$ downloads the model $w$, goes through its own pictures by SGD,
+$w_i \leftarrow w_i - \eta\, g_i^t$, and adds up what it has seen: $G_i = \sum_t g_i^t$. It uploads
+$u_i = S(G_i)$: the $\theta n$ entries of largest magnitude, or random ones, or those above a
+threshold. The server takes $w \leftarrow w - \eta\,\eta_s \tfrac1m \sum_i u_i$.
 
-**With a promise.** Each $u_i$ is shortened to $\lVert u_i \rVert_2 \le C$. The server adds $\mathcal N(0, \sigma^2 C^2 I)$ to the sum and divides by the *expected* number of uploads. A participant, blanked with all
-its pictures (their number stays the same and is public), moves the sum by at most $C$: $T$ days are $T$ Gaussian mechanisms on a Poisson sample of the participants, counted exactly (PLD). That holds whatever $S$ is: so choosing fewer gradients buys no privacy,
-and noise goes to all gradients that somebody could have sent. Where *each phone* adds the noise, its pictures replaced by others move its upload by at most $2C$: noise multiplier $\sigma/2$, every day, no sampling.
+**With a promise.** Each $u_i$ is shortened to $\lVert u_i \rVert_2 \le C$. The server adds
+$\mathcal N(0, \sigma^2 C^2 I)$ to the sum and divides by the *expected* number of uploads. A
+participant, blanked with all its pictures (their number stays the same and is public), moves the
+sum by at most $C$: $T$ days are $T$ Gaussian mechanisms on a Poisson sample of the participants,
+counted exactly (PLD). That holds whatever $S$ is: so choosing fewer gradients buys no privacy, and
+noise goes to all gradients that somebody could have sent. Where *each phone* adds the noise, its
+pictures replaced by others move its upload by at most $2C$: noise multiplier $\sigma/2$, every day,
+no sampling.
 
-**The attack** (Geiping et al. 2020) looks for the picture $x$ whose gradient points where the upload does:
-$\min_x\; 1 - \dfrac{\langle \nabla_w \ell(x, y),\, u\rangle}{\lVert \nabla_w \ell(x, y)\rVert\,\lVert u \rVert} + \lambda\, \mathrm{TV}(x)$, on the entries that were sent. Clipping alone changes the length of $u$ and not its
-direction: this attack does not even notice.
+**The attack** (Geiping et al. 2020) looks for the picture $x$ whose gradient points where the
+upload does: $\min_x\; 1 - \dfrac{\langle \nabla_w \ell(x, y),\, u\rangle}{\lVert \nabla_w \ell(x,
+y)\rVert\,\lVert u \rVert} + \lambda\, \mathrm{TV}(x)$, on the entries that were sent. Clipping
+alone changes the length of $u$ and not its direction: this attack does not even notice.
 """

@@ -1,4 +1,4 @@
-"""Page Home: what Veil is, one card a study, one small live example."""
+"""Page Home: what Veil is, one card per study, and one small live example."""
 
 import streamlit as st
 
@@ -40,9 +40,9 @@ with st.container(border=True):
         release = example.release(*example.pick(images), images.classes)
         odds = sentences.how_often(release.metrics["odds_picture"])
         st.markdown(
-            f"Noise **{sentences.times(release.metrics['noise_norm'])} times** as strong as the picture"
-            " itself. Attackers who know that it is one of two pictures, and flip a coin, are"
-            f" right 50 times in 100. Seeing this, they {odds}."
+            f"Noise **{sentences.times(release.metrics['noise_norm'])} times** as strong as the"
+            " picture itself. Attackers who know that it is one of two pictures, and flip a coin,"
+            f" are right 50 times in 100. Seeing this, they {odds}."
         )
         st.caption(
             "The eye fails long before such an attacker does: for one picture on its own, only very"
@@ -61,7 +61,7 @@ cards = {"DP training": trained, "Clustering": sorted_}
 
 
 def draw(views: dict[str, live.View]) -> None:
-    """One card a study, each with a picture that the study itself has made."""
+    """Draw one card per study, each with an image made by that study."""
     (first, second), (fourth, third), (fifth, sixth) = st.columns(2), st.columns(2), st.columns(2)
     with first.container(border=True, height="stretch"):
         st.subheader("Noise", anchor=False)
@@ -96,7 +96,7 @@ def draw(views: dict[str, live.View]) -> None:
         st.page_link("clustering/page.py", label="Sort pictures", icon=":material/bubble_chart:")
     with fourth.container(border=True, height="stretch"):
         st.subheader("Synthesis", anchor=False)
-        # a minute and a half: shown once somebody has run it, not computed for this card
+        # It takes a minute and a half, so it is shown once somebody has run it, not computed here.
         made = live.look(BNSynthesis())
         if made.result is not None:
             st.image(
@@ -150,9 +150,9 @@ def draw(views: dict[str, live.View]) -> None:
 
 
 def fidelity() -> None:
-    """The card of a page whose generators take too long to be grown for it."""
+    """The card of page Fidelity, whose generators take too long to train for it."""
     st.subheader("Fidelity", anchor=False)
-    drawn = live.look(GAN(private=False))  # half a minute: as above
+    drawn = live.look(GAN(private=False))  # half a minute, so it is not computed here either
     if drawn.result is not None:
         st.image(
             drawn.pictures["gallery"],
@@ -174,7 +174,7 @@ def fidelity() -> None:
 
 
 def gradient_sharing() -> None:
-    """As above: a picture that was rebuilt from an upload, once somebody has done it."""
+    """The card of page Gradient sharing: a reconstruction, once somebody has run the attack."""
     st.subheader("Gradient sharing", anchor=False)
     attack = Inversion()
     attacked = live.look(attack)
@@ -203,7 +203,7 @@ def gradient_sharing() -> None:
 
 
 def card(view: live.View, picture: str, alt: str) -> bool:
-    """A study's picture as of now, or its progress; whether it is done."""
+    """Draw a study's current image or its progress; return whether it is done."""
     if picture in view.pictures:
         st.image(view.pictures[picture], width="stretch", alt=alt)
     elif view.state in ("failed", "cancelled"):
@@ -221,6 +221,6 @@ live.follow(cards, draw)
 stats = live.services().store.stats()
 st.caption(
     f"Everything here is computed on this machine, and kept: {stats.entries} stored values,"
-    f" {sentences.size(stats.bytes)} of at most {sentences.size(stats.limit)}. Nothing that you upload is"
-    " stored."
+    f" {sentences.size(stats.bytes)} of at most {sentences.size(stats.limit)}. Nothing that you"
+    " upload is stored."
 )

@@ -1,4 +1,4 @@
-"""Curves of results → figures of page Noise. Pure."""
+"""Figures of page Noise, drawn from the curves of results; pure functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pages.common.figures import COLOURS, Curve, figure, line, percent
 
 
 def label_odds(classes: list[str], keep: float, truth: str) -> go.Figure:
-    """How likely each answer of the randomised response is, for the true label."""
+    """Probability of each answer of the randomised response, given the true label."""
     other = (1 - keep) / (len(classes) - 1)
     chart = figure("Label told", "Chance, %", height=240)
     chart.add_bar(
@@ -35,7 +35,7 @@ ARM_COLOURS = {
 def arms(curves: dict[str, dict[str, Curve]], epochs: int, chance: float) -> go.Figure:
     """Accuracy over epochs by arm. curves: arm → the study's curves.
 
-    Solid: pictures treated like those learned from; dotted: raw ones.
+    Solid: test images treated like the training images; dotted: raw ones.
     """
     chart = figure("Epochs", "Named correctly, %", height=360)
     for arm, found in curves.items():
@@ -61,17 +61,17 @@ def arms(curves: dict[str, dict[str, Curve]], epochs: int, chance: float) -> go.
     return chart
 
 
-# of the walk's steps → their colours
+# kind of a step in the walk → its colour
 KINDS = {"raw": "raw", "no labels": "not private", "privacy": "private", "error": "attacker"}
 
 
 def walk(
     steps: dict[str, tuple[str, float | None]], published: tuple[float, float] | None, chance: float
 ) -> go.Figure:
-    """From raw accuracy down, a bar a step: words → (kind, accuracy in [0, 1], or None while it is
-    missing).
+    """Waterfall chart from raw accuracy down, one bar per step.
 
-    A step whose predecessor is missing has no bar yet: it would carry two changes in one colour.
+    steps: name → (kind, accuracy in [0, 1], or None while it is missing). A step after a missing
+    one has no bar yet, because the bar would show two changes in one colour.
     """
     chart = figure("", "Named correctly, %", height=400)
     before: float | None = None
@@ -137,8 +137,9 @@ def heat(
     depths: tuple,
     widths: tuple,
 ) -> go.Figure:
-    """(ε, depth, width) → accuracy in [0, 1] or None while it is missing: one panel a depth, ε up,
-    width to the right.
+    """Heat maps of accuracy: one panel per depth, ε upwards, width to the right.
+
+    Cells: (ε, depth, width) → accuracy in [0, 1], or None while it is missing.
     """
     from plotly.subplots import make_subplots
 
@@ -182,8 +183,9 @@ def heat(
 
 
 def survival(shares: dict[str, dict[str, float]]) -> go.Figure:
-    """Class → budget in words → share of its pictures in [0, 1]: stacked bars, one a class, in the
-    given order.
+    """Stacked bars of budgets, one per class, in the given order.
+
+    shares: class → budget as text → share of its images in [0, 1].
     """
     chart = figure("Class", "Test pictures, %", height=320)
     names = list(next(iter(shares.values()), {}))

@@ -1,4 +1,7 @@
-"""Page Noise: what the Gaussian mechanism does to one picture, at once."""
+"""Page Noise: show at once what the Gaussian mechanism does to one image.
+
+Below, networks are trained on noised images. Report 1 is Green, Hodson, Hanoian 2020.
+"""
 
 import time
 from dataclasses import replace
@@ -42,7 +45,7 @@ LOOKS = {
     "closer": Look(tuple(CLOSER)),
     "walked": Look(tuple(ARMS)[2:], ("K-means labels",)),
 }
-# What report 1 measured, read off its figure 2; it trained nothing on IIC's labels.
+# Report 1's results, read off its figure 2; it trained no network on IIC's labels.
 AS_PUBLISHED = {"randomised": (0.10, 0.11), "kmeans": (0.15, 0.16)}
 
 st.title("Can anyone still be recognised?", anchor=False)
@@ -52,13 +55,13 @@ st.markdown(
     " which picture it was. **Drag the dial and watch where the picture drowns.**"
 )
 
-# both networks, and arms by their names
+# "network" is hidden because both are trained, "images" and "labels" because arms set them
 controls = Controls(Noise, NoisyTraining, hidden=("images", "labels", "network"), looks=LOOKS)
 controls.complain()
 controls.dial("epsilon")
 controls.presets({"quick": "Start", "report": "As in the report"})
 
-# --- which picture --------------------------------------------------------------------------------
+# --- choice of the image --------------------------------------------------------------------------
 with st.expander(
     "Choose the picture",
     icon=":material/image:",
@@ -121,11 +124,12 @@ if raw is not None:
     )
 begun = time.perf_counter()
 result = study.release(picked, label, images.classes)
-if raw is None:  # a visitor's own picture has no key and no command: it is not kept
+# A visitor's own image has no key and no command, because it is not kept.
+if raw is None:
     result = replace(result, made=made(study, key(study), time.perf_counter() - begun))
 metrics, facts = result.metrics, result.facts
 
-# --- the pictures ---------------------------------------------------------------------------------
+# --- the image ------------------------------------------------------------------------------------
 before, after, numbers = st.columns([1, 1, 1.2])
 before.image(
     result.pictures["original"],
@@ -135,7 +139,9 @@ before.image(
 )
 after.image(
     result.pictures["noised"],
-    caption=f"What leaves the phone at ε = {rounding.epsilon(metrics['epsilon_picture'])}, brightened",
+    caption=(
+        f"What leaves the phone at ε = {rounding.epsilon(metrics['epsilon_picture'])}, brightened"
+    ),
     width="stretch",
     alt=f"The same picture under noise of {metrics['noise_norm']:.2g} times its own strength",
 )
@@ -218,24 +224,27 @@ panels.odds(
     "Seeing what left the phone",
 )
 st.caption(
-    f"From the picture alone they {sentences.how_often(metrics['odds_picture']).replace('*', '')}, from"
-    f" the label alone they {sentences.how_often(metrics['odds_label']).replace('*', '')}."
+    f"From the picture alone they {sentences.how_often(metrics['odds_picture']).replace('*', '')},"
+    f" from the label alone they {sentences.how_often(metrics['odds_label']).replace('*', '')}."
 )
 panels.guarantee(result.guarantee)
 with st.expander("The formulas", icon=":material/function:"):
     st.markdown(r"""
-The picture $x$ becomes $u = x / \lVert x \rVert_2$; released is $\max(u + \mathcal N(0, \sigma^2 I),\, 0)$. Replacing $u$ by another
-non-negative unit vector moves it by at most $\Delta = \sqrt 2$.
+The picture $x$ becomes $u = x / \lVert x \rVert_2$; released is
+$\max(u + \mathcal N(0, \sigma^2 I),\, 0)$. Replacing $u$ by another non-negative unit vector moves
+it by at most $\Delta = \sqrt 2$.
 
-**Exact** (Balle and Wang 2018): the least $\sigma$ with
-$\Phi\!\left(\tfrac{\Delta}{2\sigma} - \tfrac{\varepsilon\sigma}{\Delta}\right) - e^{\varepsilon}\,\Phi\!\left(-\tfrac{\Delta}{2\sigma} - \tfrac{\varepsilon\sigma}{\Delta}\right) \le \delta$.
-**Textbook**: $\sigma = \Delta \sqrt{2 \ln(1.25/\delta)} / \varepsilon$, proved for $\varepsilon < 1$ only.
+**Exact** (Balle and Wang 2018): the least $\sigma$ with $\Phi\!\left(\tfrac{\Delta}{2\sigma} -
+\tfrac{\varepsilon\sigma}{\Delta}\right) - e^{\varepsilon}\,\Phi\!\left(-\tfrac{\Delta}{2\sigma} -
+\tfrac{\varepsilon\sigma}{\Delta}\right) \le \delta$. **Textbook**:
+$\sigma = \Delta \sqrt{2 \ln(1.25/\delta)} / \varepsilon$, proved for $\varepsilon < 1$ only.
 
-**Label**, one of $k$: the truth with probability $e^{\varepsilon} / (e^{\varepsilon} + k - 1)$, each other one with $1 / (e^{\varepsilon} + k - 1)$.
+**Label**, one of $k$: the truth with probability $e^{\varepsilon} / (e^{\varepsilon} + k - 1)$,
+each other one with $1 / (e^{\varepsilon} + k - 1)$.
 """)
 panels.made(study, result, again=raw is None)
 
-# --- a network that learns from such pictures -----------------------------------------------------
+# --- training on noised images --------------------------------------------------------------------
 st.header("Can a machine still learn from such pictures?", anchor=False)
 st.markdown(
     "Every phone noises its own picture by the dial above, and a network learns from what leaves"
@@ -295,7 +304,7 @@ if extra:
 
 
 def draw(views: dict[str, live.View]) -> None:
-    """Everything below, from whatever is there now."""
+    """Draw everything below the settings from the current state."""
     live.progress(views)
     draw_arms({who: view for who, view in views.items() if who in arms})
     more = {who.split(": ", 1)[1]: view for who, view in views.items() if who in extra}
@@ -307,7 +316,7 @@ def draw(views: dict[str, live.View]) -> None:
 
 
 def draw_arms(views: dict[str, live.View]) -> None:
-    """Both networks side by side: the report's figure 2."""
+    """Draw both networks side by side: figure 2 of report 1."""
     for (network, title), column in zip(NETWORKS.items(), st.columns(2)):
         with column:
             st.markdown(f"**{title}**")
@@ -333,7 +342,8 @@ def draw_arms(views: dict[str, live.View]) -> None:
                     + (sentences.balanced(results[arm].metrics) if results[arm] else "")
                     for arm, (at, value) in ends.items()
                 )
-                or "Here each kind of pictures and labels will have its curve: how many new pictures are named correctly."
+                or "Here each kind of pictures and labels will have its curve: how many new"
+                " pictures are named correctly."
             )
     st.caption(
         "Solid: new pictures treated like those learned from. Dotted: the same pictures raw."
@@ -341,7 +351,7 @@ def draw_arms(views: dict[str, live.View]) -> None:
 
 
 def draw_promise(views: dict[str, live.View]) -> None:
-    """What one of the finished trainings promises, and how it was made."""
+    """Draw the guarantee of one finished training, and how it was made."""
     done = {who: view for who, view in views.items() if view.result is not None}
     if not done:
         return
@@ -359,7 +369,7 @@ def draw_promise(views: dict[str, live.View]) -> None:
 
 
 def draw_walk(views: dict[str, live.View]) -> None:
-    """What privacy cost, what the errors cost."""
+    """Draw how much accuracy privacy cost and how much the errors cost."""
     arm = base.arm(told)
     found = {
         name: (kind, views[name].result.metrics["test_accuracy"] if views[name].result else None)
@@ -390,7 +400,7 @@ def draw_walk(views: dict[str, live.View]) -> None:
 
 
 def draw_sweep(views: dict[str, live.View]) -> None:
-    """Accuracy over ε, depth and width, filling while it runs."""
+    """Draw accuracy over ε, depth and width; the chart fills while it runs."""
     cells = {}
     for view in views.values():
         cells[view.study.epsilon, view.study.network, view.study.width] = (
@@ -410,7 +420,7 @@ def draw_sweep(views: dict[str, live.View]) -> None:
 
 
 def draw_survival(views: dict[str, live.View]) -> None:
-    """For each test picture the smallest budget at which the network still gets it right; who pays."""
+    """Draw, per class, the smallest budget at which test images are classified correctly."""
     answers = {
         view.study.epsilon: view.result.arrays["predictions_noised"]
         for view in views.values()

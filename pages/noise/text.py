@@ -1,4 +1,4 @@
-"""Sentences of page Noise. Pure."""
+"""Texts of page Noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Curves of results → figures of page Synthesis. Pure."""
+"""Figures of page Synthesis, drawn from the curves of results; pure functions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import plotly.graph_objects as go
 
 from pages.common.figures import COLOURS, Curve, figure, line, percent
 
-# --- pictures from statistics ---------------------------------------------------------------------
+# --- images from statistics -----------------------------------------------------------------------
 
-# how the student was told what the pictures are
+# kind of labels that the student was trained with → colour and dash
 LABELS = {"hard": ("not private", "solid"), "soft": ("private", "solid")}
 
 
@@ -19,8 +19,10 @@ def students(
     chance: float,
     steps: int,
 ) -> go.Figure:
-    """Student accuracy over steps. found, and learning for those not done yet: 'hard' / 'soft' →
-    (steps, accuracy in [0, 1]); levels: words → accuracy, drawn as lines.
+    """Student accuracy over the steps of the synthesis.
+
+    found, and learning for those not done yet: 'hard' / 'soft' → (steps, accuracy in [0, 1]);
+    levels: name → accuracy, drawn as lines.
     """
     chart = figure("Steps of making the pictures", "Real pictures named correctly, %", height=360)
     for kind, points in found.items():
@@ -59,9 +61,7 @@ def students(
 
 
 def layers(curves: dict[str, Curve]) -> go.Figure:
-    """How far each layer's statistics are from those wanted, over steps; first layers light, last
-    ones dark.
-    """
+    """The distance of each layer's statistics over steps, from light (first layers) to dark."""
     chart = figure("Steps", "Distance of the statistics", height=320)
     for i, (name, points) in enumerate(curves.items()):
         shade = 200 - round(170 * i / max(1, len(curves) - 1))
@@ -81,8 +81,9 @@ def layers(curves: dict[str, Curve]) -> go.Figure:
 
 
 def given_away(points: list[tuple[int, float, float]], controls: dict[str, float]) -> go.Figure:
-    """Leakage over accuracy: (steps, accuracy or NaN, odds) for each snapshot; controls: words →
-    odds, drawn as lines.
+    """Leakage over accuracy.
+
+    points: (steps, accuracy or NaN, odds) for each snapshot; controls: name → odds, drawn as lines.
     """
     chart = figure(
         "Accuracy of the student with hard labels, %",

@@ -1,5 +1,6 @@
-"""Page Synthesis: pictures made from what a network remembers, what can be learned from them, and
-what they give away.
+"""Page Synthesis: images made from a network's statistics, and what they reveal.
+
+It also shows what a student can learn from them. Report 2 is arXiv 2210.03205, 2022.
 """
 
 import math
@@ -14,8 +15,8 @@ from pages.common.controls import Controls, Look
 from pages.common.scrubber import scrubber
 from pages.synthesis import charts, text
 
-# Report 2, Table 1, on CIFAR-10: ResNet20 on pictures after more and more steps (how many it does
-# not say), and on the original ones.
+# Report 2, Table 1, on CIFAR-10: ResNet20 on images after more and more steps (it does not say how
+# many), and on the original images.
 REPORT = (0.5800, 0.6116, 0.6179, 0.9269)
 
 st.title("Can a network's memory replace the pictures it learned from?", anchor=False)
@@ -110,23 +111,25 @@ teachers = {
 }
 pupils = student.table()
 if student.images > shown.train_size:
-    del pupils["real pictures"]  # there are not so many to compare with
+    del pupils["real pictures"]  # there are not as many real images to compare with
 studies = teachers | {"pictures": student.synthesis()} | pupils
 try:
     made = live.look(studies["pictures"])
-except source.Missing as missing:  # a file of weights
+# A missing file of weights.
+except source.Missing as missing:
     st.error(sentences.plain(str(missing)), icon=":material/download:")
     st.stop()
 live.run_button(studies)
 
 
 def draw(views: dict[str, live.View]) -> None:
-    """What still moves: before the pictures are there all of it, then the students beside the film."""
+    """Draw what is still running: the synthesis, then the students beside the film."""
     live.progress(views)
     if made.result is not None:
         return draw_students(views)
     if views["pictures"].result is not None:
-        st.rerun()  # from now on the gallery is a film, which is not sent again with every tick
+        # From now on the gallery is a film, which is not sent again at every tick.
+        st.rerun()
     left, right = st.columns([1, 1.4])
     with left:
         draw_gallery(views["pictures"])
@@ -136,7 +139,7 @@ def draw(views: dict[str, live.View]) -> None:
 
 
 def draw_film(result) -> None:
-    """The gallery from noise to the last step, to drag through."""
+    """Draw the gallery as a film from noise to the last step."""
     film = {
         sentences.after(int(name[5:])): png
         for name, png in sorted(result.pictures.items())
@@ -150,13 +153,13 @@ def draw_film(result) -> None:
     )
     st.caption(
         "Pictures that nobody took, a row for each of:"
-        f" {sentences.plain(', '.join(result.facts['classes'][:10]))}. Drag to go from noise to step"
-        f" {student.steps}."
+        f" {sentences.plain(', '.join(result.facts['classes'][:10]))}. Drag to go from noise to"
+        f" step {student.steps}."
     )
 
 
 def draw_layers(curves: dict) -> None:
-    """How far each layer's statistics are from those wanted, falling."""
+    """Draw the distance of each layer's statistics over the steps."""
     layers = {
         name.removeprefix("distance:"): points
         for name, points in curves.items()
@@ -180,7 +183,7 @@ def draw_layers(curves: dict) -> None:
 
 
 def draw_gallery(view: live.View) -> None:
-    """The pictures as they come about, or the data that the teacher learns from."""
+    """Draw the current images, or the teacher's training data."""
     if "gallery" in view.pictures:
         st.image(
             view.pictures["gallery"],
@@ -200,7 +203,7 @@ def draw_gallery(view: live.View) -> None:
 
 
 def draw_students(views: dict[str, live.View]) -> None:
-    """Accuracy of the students over steps, against the teacher and a student on real pictures."""
+    """Draw the students' accuracy, with the teacher and a student on real images."""
     now = {
         name: views[name].curves["test_accuracy"][-1][1]
         for name in pupils
@@ -259,7 +262,7 @@ def draw_students(views: dict[str, live.View]) -> None:
 
 
 def draw_answer(accuracy: dict[str, float]) -> None:
-    """The answer to the page's question, in a sentence."""
+    """Draw the answer to the page's question in a sentence."""
     of_hundred = {name: f"{100 * value:.0f}" for name, value in accuracy.items()}
     hard, soft = (
         of_hundred[f"{kind} labels, {student.kept[-1]} steps"] for kind in ("hard", "soft")
@@ -276,7 +279,7 @@ def draw_answer(accuracy: dict[str, float]) -> None:
 
 
 def draw_given_away(result) -> None:
-    """What the pictures give away: nearest real pictures, copies, membership, against accuracy."""
+    """Draw what the images reveal: nearest real images, copies, membership, against accuracy."""
     st.subheader("What do they give away?", anchor=False)
     other = [warning for warning in result.warnings if warning not in result.facts["doubts"]]
     panels.warnings({"the pictures": result}, said=other)  # the others follow below
@@ -365,7 +368,7 @@ def _row(found: dict[str, float]) -> dict[str, float]:
 
 
 def draw_finished(result) -> None:
-    """What is promised, what goes deeper, how it was made."""
+    """Draw the guarantee, the details, and how the results were made."""
     pupils_done = {
         name: found
         for name, study in pupils.items()
@@ -404,7 +407,7 @@ def draw_finished(result) -> None:
 
 
 def draw_report() -> None:
-    """The report's Table 1 beside ours."""
+    """Draw Table 1 of report 2 beside our results."""
     st.markdown(text.SYNTHESIS_REPORT)
     last = {name: live.look(study, remembered=True).result for name, study in pupils.items()}
     ours = [

@@ -89,7 +89,10 @@ def test_shadows_with_the_same_batches_do_not_help_against_each_other():
     luck = (4 * (rng.random((3000, 2)) < 0.5)).repeat(8, 1)
     coins = rng.random((3000, 16)) < 0.5
     shadows = coins * luck + 0.5 * rng.normal(size=(3000, 16))
-    area = lambda groups: lira.area(lira.each_against_the_others(shadows, coins, groups), coins)
+
+    def area(groups):
+        return lira.area(lira.each_against_the_others(shadows, coins, groups), coins)
+
     assert area(np.arange(16)) > area(np.arange(16) // 8) + 0.1
 
 

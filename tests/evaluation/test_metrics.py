@@ -149,10 +149,13 @@ def test_the_kernel_distance_is_unbiased():
 def test_precision_and_recall_against_every_pair_looked_at():
     rng = np.random.default_rng(0)
     real, made = rng.normal(size=(1200, 4)), rng.normal(size=(1100, 4)) * 0.4 + 0.5
-    far = lambda a, b: np.sqrt(((a[:, None] - b[None]) ** 2).sum(2))
-    inside = lambda points, others: np.mean(
-        (far(points, others) <= np.sort(far(others, others), axis=1)[:, 3]).any(1)
-    )
+
+    def far(a, b):
+        return np.sqrt(((a[:, None] - b[None]) ** 2).sum(2))
+
+    def inside(points, others):
+        return np.mean((far(points, others) <= np.sort(far(others, others), axis=1)[:, 3]).any(1))
+
     found = precision_and_recall(real, made)
     assert found.precision == pytest.approx(inside(made, real)) and found.recall == pytest.approx(
         inside(real, made)
@@ -210,7 +213,10 @@ def test_above_the_threshold_nothing_is_punished():
 def test_cosine_distances_look_at_every_pair_and_leave_zeros_out():
     one, other = features(1500, 12, 1), features(700, 12, 2)
     one[3] = 0.0
-    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
+
+    def unit(x):
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
     expected = (
         1 - np.abs(unit(np.delete(one, 3, 0).astype(np.float64)) @ unit(other.astype(np.float64)).T)
     ).min(1)

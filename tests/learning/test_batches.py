@@ -40,8 +40,13 @@ def p_values(drawn, rate):
     """
     batches, n = drawn.shape
     total = stats.binomtest(int(drawn.sum()), drawn.size, rate).pvalue
-    spread = lambda counts, of: ((counts - of * rate) ** 2).sum() / (of * rate * (1 - rate))
-    both = lambda found, count: 2 * min(stats.chi2.cdf(found, count), stats.chi2.sf(found, count))
+
+    def spread(counts, of):
+        return ((counts - of * rate) ** 2).sum() / (of * rate * (1 - rate))
+
+    def both(found, count):
+        return 2 * min(stats.chi2.cdf(found, count), stats.chi2.sf(found, count))
+
     return (total, both(spread(drawn.sum(0), batches), n), both(spread(drawn.sum(1), n), batches))
 
 

@@ -91,7 +91,10 @@ def test_equals_opacus(channels, clip):
     but not the same.
     """
     x, y = batch(40, channels)
-    of = lambda network, dtype: gradient(network.to(dtype), x.to(dtype), y, clip=clip)
+
+    def of(network, dtype):
+        return gradient(network.to(dtype), x.to(dtype), y, clip=clip)
+
     theirs = opacus_gradient(
         report_cnn(channels, 28, 10, seed=0).double(), x.double(), y, clip, expected=32
     )
@@ -191,7 +194,10 @@ def test_an_example_with_copies_is_clipped_once_by_its_mean_gradient(norm, clip)
     summary = private(x, y)
     assert summary.norms.shape == summary.losses.shape == (10,)
     groups = x.view(10, copies, 1, 28, 28), y.view(10, copies)
-    mean_loss = lambda outputs, targets: crossed(outputs, targets[0]).mean()
+
+    def mean_loss(outputs, targets):
+        return crossed(outputs, targets[0]).mean()
+
     assert_close(flat(ours), loop_gradient(_Flat(theirs), *groups, clip, 32, mean_loss))
     if clip == SHARP:  # clipping each copy by itself would be another gradient
         each = loop_gradient(theirs, x, y, clip, 32 * copies, crossed)
@@ -260,7 +266,10 @@ def blanked_gradient(network, x, y, row, **kwargs):
     """
     there = torch.arange(len(x)) != row
     x = x.masked_fill(~there[:, None, None, None], 0)
-    loss = lambda outputs, targets: crossed(outputs, targets) * there
+
+    def loss(outputs, targets):
+        return crossed(outputs, targets) * there
+
     return gradient(network, x, y, loss=loss, **kwargs)
 
 

@@ -427,11 +427,13 @@ class Program(TorchDispatchMode):
         self.seen = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        describe = lambda x: (
-            ("tensor", tuple(x.shape), x.stride(), x.dtype, x.device.type)
-            if isinstance(x, torch.Tensor)
-            else repr(x)
-        )
+        def describe(x):
+            return (
+                ("tensor", tuple(x.shape), x.stride(), x.dtype, x.device.type)
+                if isinstance(x, torch.Tensor)
+                else repr(x)
+            )
+
         self.seen.append(
             (
                 str(func),
@@ -500,7 +502,7 @@ def test_in_the_step_nobody_waits_for_a_number_or_sends_one(optimizer, changes, 
     planted = {
         "looks at a number": lambda: bool(stack.total.any()),
         "takes what it wants": lambda: stack.counted[stack.counted > 0],
-        "asks how many": lambda: stack.counted.nonzero(),
+        "asks how many": stack.counted.nonzero,
         "brings numbers of the host": lambda: stack.counted * torch.arange(stack.room),
     }
     for what, work in planted.items():
@@ -718,18 +720,22 @@ def test_it_learns_as_well_as_alone(store, tmp_path):
     """
     from cache import Store
 
-    made = lambda noise: [
-        DPTraining(
-            noise_multiplier=noise,
-            mean_noise=40.0,
-            learning_rate=14.0,
-            epochs=4,
-            batch_size=200,
-            seed=seed,
-        )
-        for seed in range(16)
-    ]
-    accuracy = lambda results: [result.metrics["test_accuracy"] for result in results]
+    def made(noise):
+        return [
+            DPTraining(
+                noise_multiplier=noise,
+                mean_noise=40.0,
+                learning_rate=14.0,
+                epochs=4,
+                batch_size=200,
+                seed=seed,
+            )
+            for seed in range(16)
+        ]
+
+    def accuracy(results):
+        return [result.metrics["test_accuracy"] for result in results]
+
     together = accuracy(finish(lockstep(made(4.0), store).all())[1])
     lab = Lab(Store(tmp_path / "alone"))
     alone = accuracy(finish(lab.need(member))[1] for member in made(4.0))

@@ -109,11 +109,16 @@ def test_one_colour_means_one_thing_and_colours_differ():
 
 def contrast(first: str, second: str) -> float:
     """Of two colours, by the Web Content Accessibility Guidelines 2.1: from 1 to 21."""
-    channels = lambda colour: [c / 255 for c in ImageColor.getrgb(colour)]
-    light = lambda colour: sum(
-        weight * (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4)
-        for weight, c in zip((0.2126, 0.7152, 0.0722), channels(colour))
-    )
+
+    def channels(colour):
+        return [c / 255 for c in ImageColor.getrgb(colour)]
+
+    def light(colour):
+        return sum(
+            weight * (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4)
+            for weight, c in zip((0.2126, 0.7152, 0.0722), channels(colour))
+        )
+
     brighter, darker = sorted((light(first), light(second)), reverse=True)
     return (brighter + 0.05) / (darker + 0.05)
 

@@ -52,7 +52,10 @@ def sums(runs) -> Sums:
         if release is not None:
             parts.append((np.array([release**-2]), np.zeros(1)))
             variance += release**-2
-    together = lambda a, b: tuple(np.add.outer(one, other).ravel() for one, other in zip(a, b))
+
+    def together(a, b):
+        return tuple(np.add.outer(one, other).ravel() for one, other in zip(a, b))
+
     mean, chances = functools.reduce(together, parts)
     scale = math.sqrt(variance)
     return Sums(mean / scale, chances)

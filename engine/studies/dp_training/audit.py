@@ -76,7 +76,10 @@ class Audit(DPTraining):
             ),
             shown.train_size + len(shown.test_images) + MARKERS,
         )
-        need = lambda canaries: (rows + canaries / 2) * (size + entry * (canaries + GROUPS))
+
+        def need(canaries):
+            return (rows + canaries / 2) * (size + entry * (canaries + GROUPS))
+
         if need(self.canaries) > MOST_BYTES:
             most = next(
                 (

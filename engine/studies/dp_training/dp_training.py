@@ -329,10 +329,13 @@ class DPTraining(ImageStudy):
 
     def _seeded(self, members: dict[str, DPTraining], seeds: int) -> dict[str, DPTraining]:
         """Each member at several seeds; all members at the first seed come first."""
-        again = lambda member, k: DPTraining(
-            **{name: getattr(member, name) for name in DPTraining.model_fields}
-            | {"seed": (member.seed + k) % 2**31}
-        )
+
+        def again(member, k):
+            return DPTraining(
+                **{name: getattr(member, name) for name in DPTraining.model_fields}
+                | {"seed": (member.seed + k) % 2**31}
+            )
+
         return {
             name if k == 0 else f"{name}, seed {self.seed + k}": again(member, k)
             for k in range(seeds)
@@ -364,10 +367,11 @@ class DPTraining(ImageStudy):
         For the CNN: the report's four clip norms and a smaller one; for the linear model: those
         around its default.
         """
+
         # None for the default clip norm: the same training as elsewhere on the page.
-        usual = lambda clip: (
-            None if clip == USUAL_CLIP[self.network] and self.max_grad_norm is None else clip
-        )
+        def usual(clip):
+            return None if clip == USUAL_CLIP[self.network] and self.max_grad_norm is None else clip
+
         return self._seeded(
             {f"C = {clip:g}": self._like(max_grad_norm=usual(clip)) for clip in CLIPS[self.network]}
             | {"not private": self.twin()},

@@ -132,7 +132,10 @@ class Membership(DPTraining):
     def _candidates(self, images, rng) -> tuple[np.ndarray, np.ndarray]:
         """Rows of training images, and of as many test images."""
         count = self.candidates_of(len(images.train_labels), len(images.test_labels))
-        pick = lambda n: np.sort(rng.choice(n, count, replace=False))
+
+        def pick(n):
+            return np.sort(rng.choice(n, count, replace=False))
+
         return pick(len(images.train_labels)), pick(len(images.test_labels))
 
     def _attack(
@@ -144,7 +147,10 @@ class Membership(DPTraining):
         """
         members, others, rest = rows
         plan = self.plan(len(images.train_labels))
-        pool = lambda train, test: np.concatenate([train[members], test[others], train[rest]])
+
+        def pool(train, test):
+            return np.concatenate([train[members], test[others], train[rest]])
+
         inside = np.concatenate([coins, np.ones((len(rest), self.count), bool)])
         everybody = pool(images.train_labels, images.test_labels)
         if self.network == "cnn":
@@ -230,7 +236,10 @@ class Membership(DPTraining):
         from engine.learning.trainer import Training
 
         candidates, found = torch.tensor(pool[: len(labels)]).to(lab.device), []
-        sure = lambda training: confidence(training.logits(candidates).cpu().numpy(), labels)
+
+        def sure(training):
+            return confidence(training.logits(candidates).cpu().numpy(), labels)
+
         for begun in range(0, self.count, self.at_once):
             shadows, group = [], Group(min(self.at_once, self.count - begun))
             for k in range(begun, begun + group.size):

@@ -1,4 +1,4 @@
-"""Generators with and without privacy, how far their images are from real ones, and who copies."""
+"""Generators with and without privacy, and metrics of their fidelity and memorization."""
 
 from engine.studies.fidelity.dp_merf import DPMERF
 from engine.studies.fidelity.fidelity import CONTROLS, GENERATORS, Fidelity, doubt

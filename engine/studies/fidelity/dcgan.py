@@ -1,16 +1,15 @@
-"""A DCGAN whose discriminator may learn by DP-SGD: two networks against each other, only one of
-which sees real pictures. torch.
+"""A DCGAN whose discriminator may be trained by DP-SGD, with torch.
 
-Privacy is spent where real pictures are touched, and nowhere else: each real picture's gradient in
-a discriminator's step is clipped, their sum noised. Generated pictures come from the generator,
-which has only ever seen the discriminator: whatever is done with them is post-processing. Several
-steps of the discriminator to one of the generator are what makes private GANs work (Bie, Kamath and
-Zhang 2023, "Private GANs, Revisited").
+Privacy budget is spent only where real images are used: in each step of the discriminator, the
+per-example gradient of each real image is clipped and noise is added to their sum. The generator
+never sees real images, only the discriminator, so generated images and anything done with them are
+post-processing. Private GANs need several steps of the discriminator per step of the generator to
+work (Bie, Kamath and Zhang 2023, "Private GANs, Revisited").
 
-With labels (Mirza and Osindero 2014) the generator is told which class to show, and the
-discriminator adds to its logit one for the class: what all classes have in common must not be
-learned ten times under noise. A real picture's label is then as private as the picture; those of
-generated pictures are drawn evenly, whatever the data hold.
+With labels (conditional GAN, Mirza and Osindero 2014) the generator is told which class to show,
+and the discriminator adds a per-class logit to its common logit, so that what all classes share is
+not learned ten times under noise. The label of a real image is as private as the image; the labels
+of generated images are drawn uniformly, whatever the data hold.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ from engine.learning.trainer import scaled
 from engine.privacy.noise import Coins, GaussianNoise
 from engine.studies.fidelity.generator import Artist
 
-BETAS = (0.5, 0.999)  # of Adam (Radford et al. 2016)
+BETAS = (0.5, 0.999)  # Adam's β₁ and β₂ (Radford et al. 2016)
 REAL, MADE = -1.0, 1.0  # signs in softplus(sign · logit)
 
 
 class Adversaries(Artist):
-    """Generator and discriminator of a study: `step` takes the discriminator's steps and one of the
-    generator. images (n, size, size, c) uint8.
+    """Generator and discriminator of a study, trained by `step`.
 
-    labels (n,) in [0, classes); with one class they are all 0, and nothing is told. Noise on the
-    discriminator's gradients is drawn by engine.privacy.noise.
+    images (n, size, size, c) uint8; labels (n,) in [0, classes). With one class, all labels are 0
+    and the networks are not conditioned. Noise on the discriminator's gradients is drawn by
+    engine.privacy.noise.
     """
 
     def __init__(
@@ -83,21 +82,22 @@ class Adversaries(Artist):
         }
 
     def step(self) -> None:
-        """The discriminator's steps, then one of the generator."""
+        """Take the discriminator's steps, then one step of the generator."""
         for _ in range(self.plan["discriminator_steps"]):
             self.judge(*self.draw(), *self.make(self.plan["batch_size"]))
         self.forge()
         self.average()
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """A Poisson batch of real pictures, (b, c, size, size) in [−1, 1], and their labels (b,)."""
+        """A Poisson sample of real images (b, c, size, size) in [−1, 1], and their labels (b,)."""
         rows = dp_sgd.poisson_batch(len(self.images), self.plan["sample_rate"], self.sampling)
         return scaled(self.images[rows]), self.labels[rows]
 
     @torch.no_grad()
     def make(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """So many new pictures of the generator as it is now, (count, c, size, size) in [−1, 1],
-        and the labels that they are to show.
+        """Generate `count` new images with the current generator.
+
+        Returns the images (count, c, size, size) in [−1, 1] and the labels that they are to show.
         """
         latent, labels = self.latent(count)
         return self.generator(latent), labels
@@ -109,7 +109,7 @@ class Adversaries(Artist):
         made: torch.Tensor,
         made_labels: torch.Tensor,
     ) -> None:
-        """One step of the discriminator."""
+        """Take one step of the discriminator."""
         if self.study.private:
             self.noised(real, real_labels)
             for p, more in self._of_made(made, made_labels).items():
@@ -126,8 +126,10 @@ class Adversaries(Artist):
     def _of_made(
         self, made: torch.Tensor, labels: torch.Tensor
     ) -> dict[torch.nn.Parameter, torch.Tensor]:
-        """Σ of the generated pictures' gradients, each clipped as the real ones are: unclipped they
-        would drown these. No noise: no real picture is in it.
+        """Sum of the clipped gradients of the generated images.
+
+        They are clipped like those of real images, which they would otherwise dominate. No noise is
+        added, because they do not depend on any real image.
         """
         _, parts = dp_sgd.contributions_of(
             self.discriminator, self.layers, partial(logistic, sign=MADE), made, labels
@@ -141,7 +143,7 @@ class Adversaries(Artist):
         }
 
     def forge(self) -> None:
-        """One step of the generator: make the discriminator take new pictures for real ones."""
+        """Take one step of the generator, towards images that the discriminator takes for real."""
         latent, labels = self.latent(self.plan["batch_size"])
         loss = logistic(self.discriminator(self.generator(latent)), labels, REAL).mean()
         weights = list(self.generator.parameters())
@@ -151,10 +153,11 @@ class Adversaries(Artist):
 
 
 def logistic(logits: torch.Tensor, labels: torch.Tensor, sign: float) -> torch.Tensor:
-    """(batch, 1 [+ classes]), (batch,) → (batch,): softplus(sign · logit), the loss of a judge who
-    should give real pictures (−1) large logits and generated ones (1) small.
+    """The discriminator's loss, softplus(sign · logit).
 
-    The logit is the first one and, where there are more, the label's own added to it.
+    (batch, 1 [+ classes]), (batch,) → (batch,). With sign −1 (real) it favours large logits, with
+    sign 1 (generated) small ones. The logit is the first one plus, if there are more, that of the
+    label.
     """
     logit = logits[:, 0]
     if logits.shape[1] > 1:

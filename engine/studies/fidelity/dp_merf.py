@@ -1,5 +1,6 @@
-"""Study `dp_merf`: a generator that is trained to have one noised mean of random features (Harder
-et al. 2021). All privacy is spent in a moment, before it learns.
+"""Study `dp_merf`: a generator trained to match one noised mean of random features.
+
+The method is DP-MERF (Harder et al. 2021). The whole privacy budget is spent once, before training.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from engine.studies.fidelity.gan import NOT_COVERED
 
 
 class Imitating(Drawing):
-    """What DP-MERF is. A base for the studies that begin with it."""
+    """The parameters of DP-MERF; base class of the studies that include it."""
 
     frequencies: int = parameter(
         "Random frequencies",
@@ -74,14 +75,14 @@ class Imitating(Drawing):
     )
 
     def dp_merf(self, **changes) -> DPMERF:
-        """The training by itself; what does not matter goes back to its default."""
+        """The training only, with parameters that have no effect at their defaults."""
         values = {name: getattr(self, name) for name in Imitating.model_fields} | changes
         idle = ("extractor",) + (() if values["private"] else ("target_epsilon", "delta"))
         return DPMERF(**{name: value for name, value in values.items() if name not in idle})
 
 
 class DPMERF(Imitating):
-    """Noise the mean embedding once, then train freely; keep what `gan` keeps."""
+    """Release the noised mean embedding once, then train without limits; keep what `gan` keeps."""
 
     NAME, VERSION = "dp_merf", 3
     TITLE = "A generator that has one noised mean"
@@ -98,7 +99,7 @@ class DPMERF(Imitating):
     }
 
     def work(self) -> float:
-        """Pixels that are made, times width, and features."""
+        """Pixels generated, times the sum of the width and the features."""
         pixels = self.side**2 * (1 if self.colour == "grey" else 3)
         return (
             self.imitator_steps
@@ -112,13 +113,13 @@ class DPMERF(Imitating):
         return 5e-9 * self.work() + 8.0 + sum(need.typical() for need in self.needs())
 
     def noise_multiplier(self) -> float:
-        """σ of the one release: noise over its sensitivity. 0 without privacy."""
+        """The noise multiplier σ of the single release; 0 without privacy."""
         return privacy.gaussian_sigma(self.target_epsilon, self.delta) if self.private else 0.0
 
     def run(self, lab):
-        """Yield the gallery and the distance as they change; return film, curves and pictures.
+        """Yield the gallery and the distance during training; return film, curves and images.
 
-        The one look at the data is noised by engine.privacy.noise.
+        The data are read once, and engine.privacy.noise adds noise to what was read.
         """
         import torch
 
@@ -151,7 +152,7 @@ class DPMERF(Imitating):
             see,
         )
         yield from growing.all_steps((lambda step: self.target_epsilon) if self.private else None)
-        # of what is released, noise included
+        # of the released sums, noise included
         root_mean_square = float(sums[:, :-1].square().mean().sqrt())
         signal = (
             {
@@ -181,7 +182,7 @@ class DPMERF(Imitating):
         )
 
     def guarantee(self) -> Guarantee:
-        """What a training picture is promised by the noised mean and whatever is made of it."""
+        """The guarantee that the noised mean, and anything made from it, gives a training image."""
         unit = "one training picture with its label"
         if not self.private:
             return Guarantee(

@@ -1,5 +1,7 @@
-"""What the generators of page Fidelity have in common: the pictures that they learn from, their
-privacy, how they are shown and measured while they grow. A base, no study.
+"""Base class of the generator studies of page Fidelity; not a study itself.
+
+It holds what they share: the training images, the privacy parameters, and what is shown and
+measured during training.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from engine.datasets import imaging, registry
 from engine.evaluation import cautions
 from engine.studies.fidelity.real_features import RealFeatures, Seeing, permutation
 
-ROWS, COLUMNS = 8, 8  # of the gallery: each row a walk from one point to another
-FRAMES = 24  # of the film, from the first step to the last
-MEASURED = 10  # times that it is measured on the way
-MEASURING = 1000  # pictures that it is measured with on the way
+# rows and columns of the gallery; each row interpolates between two latent points
+ROWS, COLUMNS = 8, 8
+FRAMES = 24  # frames of the film, from the first step to the last
+MEASURED = 10  # number of measurements during training
+MEASURING = 1000  # generated images in each of these measurements
 DIVERGED = (
     "The training diverged: the generator's weights are not numbers any more. Take smaller learning"
     " rates."
@@ -26,7 +29,7 @@ DIVERGED = (
 
 
 class Drawing(Seeing):
-    """Who learns from how many pictures, under which promise."""
+    """The number of training images and the privacy parameters of a generator."""
 
     examples: int | None = parameter(
         "Learns from",
@@ -72,8 +75,9 @@ class Drawing(Seeing):
     seed: int = parameters.seed()
 
     def check(self, shown) -> None:
-        """Refuse what does not fit the data set, before anything is computed. shown: the data set's
-        exhibits or images.
+        """Raise Refused, before computing anything, if the parameters do not fit the data set.
+
+        shown: the data set's exhibits or images.
         """
         self.check_seen(shown)
         if self.examples is not None and self.examples > shown.train_size:
@@ -84,34 +88,34 @@ class Drawing(Seeing):
             )
 
     def fitting(self, shown) -> dict:
-        """It learns from at most all of the training pictures."""
+        """Limit the number of examples to the size of the training set."""
         found = super().fitting(shown)
         return found | (
             {"examples": shown.train_size} if (self.examples or 0) > shown.train_size else {}
         )
 
     def count(self, shown) -> int:
-        """Training pictures that it learns from."""
+        """The number of training images used."""
         return shown.train_size if self.examples is None else self.examples
 
     def learned(self, images) -> np.ndarray:
-        """(n,) rows of the training pictures that it learns from: the first of the permutation."""
+        """(n,) indices of the training images used: the first of the permutation."""
         return permutation(len(images.train_images))[: self.count(images)]
 
     def stream_name(self) -> str:
-        """The key, where there is privacy: several private generators may be published together."""
+        """The key, for a private generator: several of them may be published together."""
         return super().stream_name() if self.private else ""
 
     def real(self, **changes) -> RealFeatures:
-        """What its pictures are compared with, by its extractor unless told otherwise."""
+        """The features of the real images for comparison, by this study's extractor by default."""
         return RealFeatures(**{name: getattr(self, name) for name in Seeing.model_fields} | changes)
 
     def needs(self) -> tuple:
-        """The real pictures' features, by which it is measured while it grows."""
+        """The features of the real images, for the measurements during training."""
         return (self.real(),)
 
     def sample(self) -> bytes:
-        """PNG of some real pictures, in whole rows."""
+        """PNG of some real images, in full rows."""
         shown = registry.exhibits(self.dataset).train_images[: ROWS * COLUMNS]
         return imaging.png(
             imaging.gallery(self.canvas(shown[: max(1, len(shown) // COLUMNS) * COLUMNS]), COLUMNS)
@@ -119,8 +123,10 @@ class Drawing(Seeing):
 
 
 def one_core(lab):
-    """The device; on a processor with a single thread, however many cores there are: sums in
-    another order would soon give another generator. Several grow at a time instead.
+    """The device, with torch limited to one thread.
+
+    The number of threads changes the order of sums, and soon the generator. Several generators
+    train in parallel instead.
     """
     import torch
 
@@ -130,7 +136,7 @@ def one_core(lab):
 
 
 class Growing:
-    """A generator on its way: what is shown and measured at its frames, and what is kept."""
+    """A generator in training: its frames, its measurements, and what is kept."""
 
     def __init__(self, study: Drawing, artist, steps: int, real: Result, see):
         import torch
@@ -140,7 +146,7 @@ class Growing:
 
         self.study, self.artist, self.steps, self.see = study, artist, steps, see
         self.moments = metrics.moments(real.arrays["train"])
-        # as many as are measured on the way, or nothing to compare with
+        # as many as are generated for a measurement; otherwise there is no comparison
         held = real.arrays["held"][: min(MEASURING, study.samples)]
         self.of_real = (
             metrics.frechet_distance(self.moments, metrics.moments(held))
@@ -158,11 +164,11 @@ class Growing:
         self.marks = {round(step) for step in np.linspace(0, steps, MEASURED + 1)}
         self.film: dict[int, bytes] = {}
         self.curves: dict[str, list[tuple[float, float]]] = {}
-        # At every mark: what is no number has no point in the curve, and still is what was found.
+        # One value per mark; NaN has no point in the curve but is kept here.
         self.distances: list[float] = []
 
     def all_steps(self, spent):
-        """All steps, with pictures and points on the way. spent: steps → ε by then, or None."""
+        """Run all steps; yield images and points. spent: maps steps to ε so far, or None."""
         yield from self.look(0, spent)
         for step in range(1, self.steps + 1):
             self.artist.step()
@@ -173,7 +179,7 @@ class Growing:
             yield Phase("growing", step, self.steps)
 
     def look(self, step: int, spent):
-        """The gallery and, at a mark, the distance from the real pictures and the ε spent."""
+        """Yield the gallery and, at a mark, the distance from the real images and the ε spent."""
         if step in self.frames or step == self.steps:
             self.film[step] = imaging.png(imaging.gallery(self.artist.show(*self.walk), COLUMNS))
             yield Picture("gallery", self.film[step], f"after {step} steps")
@@ -188,11 +194,11 @@ class Growing:
                     yield Point(name, float(step), float(value))
 
     def made(self, count: int | None = None) -> np.ndarray:
-        """So many pictures, always of the same noise: (count, side, side, c) uint8."""
+        """`count` images, always from the same noise: (count, side, side, c) uint8."""
         return self.artist.show(self.noise[:count], self.labels[:count])
 
     def distance(self) -> float:
-        """Fréchet distance from the training pictures, over at most MEASURING pictures."""
+        """Fréchet distance from the training images, over at most MEASURING generated images."""
         from engine.evaluation import metrics
 
         return metrics.frechet_distance(
@@ -200,8 +206,9 @@ class Growing:
         )
 
     def metrics(self) -> dict[str, float]:
-        """The distance at the end, at the beginning, and of as many real pictures that nobody
-        learned from, where there are so many.
+        """The distance at the end, at the beginning, and of unseen real images for reference.
+
+        The last is of as many real images, left out if there are not enough.
         """
         return {
             "frechet_distance": self.distances[-1],
@@ -209,7 +216,7 @@ class Growing:
         } | ({"real_frechet_distance": self.of_real} if self.of_real is not None else {})
 
     def warnings(self, images) -> list[str]:
-        """Where it diverged, and where there were too few pictures to learn from or compare with."""
+        """Warnings about divergence and about too few images to train on or to compare with."""
         learned = images.train_labels[self.study.learned(images)]
         held = cautions.few(len(images.test_labels), "held-out pictures", "to compare with")
         return [
@@ -219,7 +226,7 @@ class Growing:
         ]
 
     def parts(self) -> dict:
-        """What a Result keeps of it."""
+        """The parts of a Result that are kept."""
         return {
             "curves": self.curves,
             "arrays": {

@@ -1,8 +1,9 @@
-"""Study `fidelity`: how far a set of pictures is from real ones, and whether it copies them (report
-4): every metric of engine/evaluation/metrics.py, beside distances to held-out pictures.
+"""Study `fidelity`: how far a set of images is from real ones, and whether it copies them.
 
-Any set: what a generator makes, a folder of one's own, and the sets of which the answer is known
-(CONTROLS), without which no such number means anything.
+It computes every metric of engine/evaluation/metrics.py, beside the distances to held-out images.
+Report 4 (Faber; see docs/fidelity.md) is the source. The set may come from a generator, from the
+user's own folder, or from the controls (CONTROLS), whose answer is known; without them no such
+number can be interpreted.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from engine.studies.fidelity.drawing import Drawing
 from engine.studies.fidelity.gan import GAN, NOT_COVERED, Forging
 from engine.studies.fidelity.real_features import SECONDS
 
-# words → source, private
+# name shown → source, private
 GENERATORS = {
     "GAN without privacy": ("gan", False),
     "private GAN": ("gan", True),
@@ -34,27 +35,28 @@ CONTROLS = {
     "noised": "noised copies",
     "untrained": "untrained generator",
 }
-NOISED = 0.1  # standard deviation of the noise on noised copies, as a share of the range of pixels
-# training pictures that sets are compared with, at most; copies are looked for among all that were
-# learned from
+# Standard deviation of the noise on noised copies, as a share of the pixel range.
+NOISED = 0.1
+# maximum number of training images that sets are compared with; copies are searched among all that
+# were used in training
 REFERENCES = 10_000
-SEARCHED = 60_000  # but no more than this many
-MOST_YARDSTICK = 2000  # held-out pictures whose own ratios are the yardstick
-# a training picture has come back where a ratio is below a third of what one in a hundred unseen
-# pictures is below: data sets hold duplicates
+SEARCHED = 60_000  # maximum number of training images searched for copies
+MOST_YARDSTICK = 2000  # maximum number of held-out images whose own ratios are the reference
+# A training image comes back if a ratio is below AGAIN times the 1 % quantile of the ratios of
+# unseen images. The margin is needed because data sets contain duplicates.
 AGAIN, UNSEEN_BELOW = 1 / 3, 0.01
-# unseen pictures, from those learned from: so many times as far as from each other, but for twins
-# among them
+# The test is not trusted if nearly all unseen images, duplicates aside, are at least this many
+# times as far from the training images as from each other.
 NEVER_SO_FAR = 10.0
-# shares of pictures that come back: of exact copies at least, of unseen ones at most. Otherwise no
-# verdict is given
+# shares of training images that come back: the minimum for exact copies, the maximum for unseen
+# images; otherwise no verdict is given
 ALL_FOUND, NONE_FOUND = 0.9, 0.1
-FOUND = 12  # pictures in the memorisation finder
+FOUND = 12  # images in the memorization finder
 LEAST_HELD_OUT = 20
 
 
 class Comparing(Forging, Imitating):
-    """All that page Fidelity's sets of pictures are made of."""
+    """The parameters of all sets of images on page Fidelity."""
 
     source: str = parameter(
         "Which pictures",
@@ -66,7 +68,7 @@ class Comparing(Forging, Imitating):
     )
 
     def check(self, shown) -> None:
-        """Refuse what does not fit the data set."""
+        """Raise Refused if the parameters do not fit the data set."""
         for generator in self.generators().values():
             generator.check(shown)
         if len(shown.test_images) < LEAST_HELD_OUT:
@@ -77,12 +79,14 @@ class Comparing(Forging, Imitating):
             )
 
     def generator(self) -> Drawing:
-        """The training whose pictures these are."""
+        """The training that makes these images."""
         return self.gan() if self.source == "gan" else self.dp_merf()
 
     def of(self, source: str, private: bool = True) -> Fidelity:
-        """The measuring of one set; what does not matter to it goes back to its default, so that it
-        is measured once.
+        """The study that measures one set.
+
+        Parameters that have no effect go back to their defaults, so that a set is measured only
+        once.
         """
         values = {name: getattr(self, name) for name in Comparing.model_fields} | {
             "source": source,
@@ -99,18 +103,18 @@ class Comparing(Forging, Imitating):
         return Fidelity(**matters | {"source": source, "extractor": self.extractor})
 
     def table(self) -> dict[str, Fidelity]:
-        """All that is compared: generators with privacy and without, and the controls."""
+        """All sets compared: generators with and without privacy, and the controls."""
         return {words: self.of(*made) for words, made in GENERATORS.items()} | {
             words: self.of(name) for name, words in CONTROLS.items()
         }
 
     def generators(self) -> dict[str, Drawing]:
-        """The trainings of the generators among them."""
+        """The trainings of the generators in the table."""
         return {words: self.of(*made).generator() for words, made in GENERATORS.items()}
 
 
 class Fidelity(Comparing):
-    """Measure one set of pictures against the real ones."""
+    """Measure one set of images against the real ones."""
 
     NAME, VERSION = "fidelity", 6
     TITLE = "How far pictures are from real ones, and whether they copy"
@@ -124,11 +128,11 @@ class Fidelity(Comparing):
     SERIES = {"table": "generators with and without privacy, and all controls"}
 
     def needs(self) -> tuple[Study, ...]:
-        """The generator, where there is one, and the real pictures' features."""
+        """The generator, if there is one, and the features of the real images."""
         return ((self.generator(),) if self.source in TRAINED else ()) + (self.real(),)
 
     def reads(self) -> dict[str, str]:
-        """The folder's fingerprint, where the pictures come from one."""
+        """The folder's fingerprint, if the images come from one."""
         return (
             {"source": registry.fingerprint(self.source)}
             if self.source.startswith("folder:")
@@ -136,8 +140,10 @@ class Fidelity(Comparing):
         )
 
     def work(self) -> float:
-        """Seconds on two cores, without the generator's: pictures that an extractor looks at (the
-        set, and the report's mistake on both sides), and the search for copies.
+        """Seconds on two cores, without the generator's training.
+
+        The images that the extractor sees (the set, and both sides of report 4's faulty
+        computation), and the search for copies.
         """
         shown = registry.exhibits(self.dataset)
         searched = (
@@ -148,18 +154,19 @@ class Fidelity(Comparing):
         return 0.5 + (SECONDS[self.extractor] + 0.0002) * 5 * self.samples + 2.5e-11 * searched
 
     def kind(self) -> str:
-        """Runs of one kind take time in proportion to their work."""
+        """Runs of the same kind take time in proportion to their work."""
         return f"{self.NAME}:{self.extractor}"
 
     def typical(self) -> float:
-        """Seconds on two cores, without the generator's."""
+        """Seconds on two cores, without the generator's training."""
         return self.work()
 
     # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
-        """Yield what is being measured; return every metric, and each picture's nearest training
-        and held-out pictures.
+        """Yield what is being measured; return all metrics and nearest neighbours.
+
+        The neighbours are each image's nearest training and held-out images.
         """
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
@@ -177,7 +184,8 @@ class Fidelity(Comparing):
             *blind(found),
             *(registry.everything(self.source)[1] if self.source.startswith("folder:") else ()),
         ]
-        if self.source not in TRAINED:  # a generator says it itself
+        # A generator's own result has these warnings already.
+        if self.source not in TRAINED:
             for count, part in (
                 (len(images.train_labels), "training"),
                 (len(images.test_labels), "held-out"),
@@ -197,7 +205,7 @@ class Fidelity(Comparing):
         )
 
     def _pictures(self, lab, images):
-        """The set, (n, side, side, c) uint8; what is promised of it; what to know of its making."""
+        """The set (n, side, side, c) uint8, its guarantee, and warnings about how it was made."""
         if self.source in TRAINED:
             trained = yield from lab.need(self.generator())
             promise = replace(trained.guarantee, also_released=NOT_COVERED)
@@ -221,13 +229,13 @@ class Fidelity(Comparing):
         return self._real(images), replace(NOTHING, mechanism=f"none: {CONTROLS[self.source]}"), []
 
     def _real(self, images) -> np.ndarray:
-        """Held-out pictures, or copies."""
+        """Held-out images, or copies of training images."""
         draws = np.random.default_rng(self.seed)
         if self.source == "held-out":
             return self.canvas(
                 images.test_images[draws.permutation(len(images.test_images))[: self.samples]]
             )
-        # where they are few, they are copied again and again, as a generator would
+        # repeated if there are few, as a generator would
         learned = self.learned(images)
         copies = self.canvas(
             images.train_images[
@@ -244,7 +252,7 @@ class Fidelity(Comparing):
         )
 
     def _untrained(self, images, device) -> np.ndarray:
-        """What the GAN's generator makes before its first step."""
+        """Images of the GAN's generator before its first step."""
         import torch
 
         from engine.core.streams import derive_seed
@@ -275,7 +283,7 @@ class Fidelity(Comparing):
             )
 
     def _folder(self, lab) -> np.ndarray:
-        """Pictures of one's own, all of them: copies too, as a generator may have made them."""
+        """All images of the user's folder, including duplicates: a generator may have made them."""
         both, real = (
             registry.everything(self.source)[0][: self.samples],
             registry.load(self.dataset).test_images,
@@ -297,7 +305,7 @@ class Fidelity(Comparing):
 
 
 class Measuring:
-    """A set of pictures, what the extractor sees in it, and the real ones."""
+    """A set of images with its features, and the real images with theirs."""
 
     def __init__(
         self, study: Fidelity, images, real: Result, made: np.ndarray, features: np.ndarray, see
@@ -319,7 +327,7 @@ class Measuring:
         )
 
     def distances(self) -> tuple[dict[str, float], list[str]]:
-        """All distances between the two sets of features, and what to know about them."""
+        """All distances between the two sets of features, and warnings about them."""
         from engine.evaluation import metrics
 
         n, d = self.features.shape
@@ -344,9 +352,7 @@ class Measuring:
         return found | self._memorised(), self._warnings(n, d)
 
     def _memorised(self) -> dict[str, float]:
-        """Memorisation-informed distances from the pictures that were learned from, be they all of
-        the data set's or a few.
-        """
+        """Memorization-informed distances from the images used in training, all or a few."""
         from engine.evaluation import metrics
 
         try:
@@ -356,7 +362,8 @@ class Measuring:
                 self.features,
                 metrics.frechet_distance(metrics.moments(train), metrics.moments(self.features)),
             )
-        except ValueError:  # all features are zero: no angles
+        # All features are zero, so there are no angles.
+        except ValueError:
             return {}
         return {
             "mifid_torchmetrics": found.torchmetrics,
@@ -393,8 +400,9 @@ class Measuring:
     # --- copies -----------------------------------------------------------------------------------
 
     def copies(self) -> tuple[dict[str, float], dict[str, bytes], dict[str, np.ndarray]]:
-        """Shares of pictures that look like copies by pixels and by features; sheets of those that
-        do most; every picture's ratio.
+        """Shares of images that look like copies, by pixels and by features.
+
+        Also sheets of the images that look most like copies, and the ratio of every image.
         """
         from engine.attacks import memorization
 
@@ -408,7 +416,7 @@ class Measuring:
                     self.held,
                 )
             )
-            # half of them against the other half, for which they are new
+            # one half against the other, to which it is unseen
             if self.study.source == "held-out":
                 half = len(held) // 2
                 seen, held = held[:half], held[half:]
@@ -440,8 +448,9 @@ class Measuring:
         return found | {"learned": self.learned}, sheets, arrays
 
     def _rows(self, space: str, part: dict[str, np.ndarray]):
-        """(n, d) of pictures: features, or pixels with brightness and contrast aside, for a pale
-        copy is a copy.
+        """(n, d) rows of images: features, or pixels normalised for brightness and contrast.
+
+        Normalised because a pale copy is still a copy.
         """
         import torch
 
@@ -454,13 +463,15 @@ class Measuring:
     def _sheet(
         self, made: np.ndarray, nearest: np.ndarray, held: np.ndarray, ratios: np.ndarray
     ) -> bytes:
-        """PNG of the pictures that look most like copies, the most so first, each of another
-        training picture: made, nearest training picture, nearest held-out one.
+        """PNG of the images that look most like copies, the closest first.
+
+        Each group shows a generated image, its nearest training image and its nearest held-out
+        image. The training images of the groups differ.
         """
         order = np.argsort(ratios, kind="stable")
         first = np.zeros(len(order), bool)
         first[np.unique(nearest[order], return_index=True)[1]] = True
-        # no training picture twice, as long as there are others
+        # repeat a training image only if there are no others
         rows = np.concatenate([order[first], order[~first]])[:FOUND]
         line = np.full((len(rows), made.shape[1], 1, made.shape[3]), 128, np.uint8)
         triples = np.concatenate(
@@ -468,11 +479,12 @@ class Measuring:
         )
         return imaging.png(imaging.gallery(triples, 2, gap=6), 2 * triples.shape[1] * FOUND // 2)
 
-    # --- the report's mistake ---------------------------------------------------------------------
+    # --- report 4's mistake -----------------------------------------------------------------------
 
     def as_published(self) -> dict[str, float]:
-        """Report 4's two numbers with as many real as generated pictures: as its notebook computes
-        them, and corrected.
+        """Report 4's two metrics, as its notebook computes them and corrected.
+
+        Over equal numbers of real and generated images.
         """
         from engine.evaluation import metrics
 
@@ -490,9 +502,7 @@ class Measuring:
 
 
 def blind(metrics: dict[str, float]) -> list[str]:
-    """What to say where the test for copies gives a wrong answer on pictures of which the answer is
-    known.
-    """
+    """Warnings if the test for copies gives a wrong answer on images with a known answer."""
     spaces = {"pixels": "by pixels", "features": "by features"}
     missed = [
         f"The test for copies {by} cannot be trusted here: of exact copies of the pictures learned"
@@ -502,8 +512,8 @@ def blind(metrics: dict[str, float]) -> list[str]:
         for space, by in spaces.items()
         if metrics[f"known_{space}"] < ALL_FOUND
     ]
-    # Unseen pictures are about as near to the training part as to each other, so few are much
-    # nearer to it.
+    # Unseen images are about as near to the training images as to each other, so few are much
+    # nearer.
     wrong = [
         f"The test for copies {by} cannot be trusted here: nearly all unseen pictures are nearer to"
         " each other than to those learned from, as where each stands among them twice. So"
@@ -515,11 +525,12 @@ def blind(metrics: dict[str, float]) -> list[str]:
 
 
 def doubt(copies: dict[str, float], unseen: dict[str, float]) -> str:
-    """Why no verdict on copies can be given, from the metrics of exact copies and of unseen
-    pictures; nothing where both answers come out as they must.
+    """Why no verdict on copies can be given; empty if both controls give the right answer.
+
+    From the metrics of exact copies and of unseen images.
     """
     again, distinct = copies["again_pixels"], copies["distinct_pixels"]
-    # nor where it is NaN
+    # written so that NaN fails, too
     if not (again >= ALL_FOUND * distinct and copies["known_pixels"] >= ALL_FOUND):
         return (
             f"of exact copies, of which the answer is known, {again:,} of {distinct:,} come back,"
@@ -534,8 +545,10 @@ def doubt(copies: dict[str, float], unseen: dict[str, float]) -> str:
 
 
 def wrapped(images: np.ndarray) -> np.ndarray:
-    """What report 4's metric saw: pixels scaled to [−1, 1] where [0, 1] is expected, times 255, in
-    a byte: negative ones wrap around. uint8 → uint8.
+    """Images as report 4's metric saw them, uint8 → uint8.
+
+    The pixels were scaled to [−1, 1] where [0, 1] is expected, multiplied by 255 and cast to a
+    byte, so negative values wrap around.
     """
     return ((2 * images.astype(np.int64) - 255) % 256).astype(np.uint8)  # (u / 127.5 − 1) · 255
 

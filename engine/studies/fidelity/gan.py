@@ -1,9 +1,8 @@
-"""Study `gan`: a DCGAN with or without privacy (report 4).
+"""Study `gan`: a DCGAN with or without privacy (report 4, Faber; see docs/fidelity.md).
 
-With privacy only its discriminator meets real pictures, one clipped and noised gradient at a time.
-
-Settings that are left empty are the usual ones, with privacy or without: what serves the one is bad
-for the other (docs/fidelity.md).
+With privacy, only the discriminator sees real images, through clipped and noised per-example
+gradients. Parameters left empty take the usual values with or without privacy; values that suit one
+do not suit the other (docs/fidelity.md).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from engine.datasets import registry
 from engine.privacy import neighbours
 from engine.studies.fidelity.drawing import Drawing, Growing, one_core
 
-# Private? → what is usual. Picked on mnist-5k (docs/fidelity.md).
+# private? → the usual values, chosen on mnist-5k (docs/fidelity.md)
 USUAL = {
     True: {
         "width": 16,
@@ -37,7 +36,7 @@ USUAL = {
         "discriminator_rate": 5e-4,
     },
 }
-MOST_STEPS = 1_000_000  # of the discriminator
+MOST_STEPS = 1_000_000  # limit on the steps of the discriminator
 REPORT = {
     "dataset": "celeba",
     "size": "64",
@@ -45,9 +44,8 @@ REPORT = {
     "judge_width": 32,
     "batch_size": 128,
     "discriminator_steps": 1,
-    "steps": 7135,
+    "steps": 7135,  # 5 epochs of 182,637 images
     "generator_rate": 5e-5,
-    # 5 epochs of 182,637 pictures
     "discriminator_rate": 5e-5,
     "target_epsilon": 5.0,
     "delta": 1e-6,
@@ -57,7 +55,7 @@ REPORT = {
 
 
 class Forging(Drawing):
-    """What the GAN is. A base for the studies that begin with one."""
+    """The parameters of the GAN; base class of the studies that include one."""
 
     max_grad_norm: float = parameters.max_grad_norm(1.0)
     width: int | None = parameter(
@@ -136,12 +134,12 @@ class Forging(Drawing):
     )
 
     def usual(self, name: str):
-        """A field's value, or what is usual with or without privacy."""
+        """A parameter's value or, if it is empty, the usual value with or without privacy."""
         value = getattr(self, name)
         return USUAL[self.private][name] if value is None else value
 
     def check(self, shown) -> None:
-        """Refuse what does not fit the data set."""
+        """Raise Refused if the parameters do not fit the data set."""
         super().check(shown)
         if self.batch_size is not None and self.batch_size > self.count(shown):
             raise Refused(
@@ -159,13 +157,13 @@ class Forging(Drawing):
             )
 
     def fitting(self, shown) -> dict:
-        """A batch is at most all that it learns from."""
+        """Limit the batch size to the number of training images."""
         found = super().fitting(shown)
         count = found.get("examples", self.count(shown))
         return found | ({"batch_size": count} if (self.batch_size or 0) > count else {})
 
     def gan(self, **changes) -> GAN:
-        """The training by itself; what does not matter goes back to its default."""
+        """The training only, with parameters that have no effect at their defaults."""
         values = {name: getattr(self, name) for name in Forging.model_fields} | changes
         idle = ("extractor",) + (
             () if values["private"] else ("target_epsilon", "delta", "max_grad_norm")
@@ -174,8 +172,10 @@ class Forging(Drawing):
 
 
 class GAN(Forging):
-    """Train generator and discriminator against each other; keep a film, the distance from real
-    pictures on the way, and the pictures made at the end.
+    """Train generator and discriminator against each other.
+
+    Keeps a film, the distance from real images during training, and the images generated at the
+    end.
     """
 
     NAME, VERSION = "gan", 3
@@ -195,8 +195,9 @@ class GAN(Forging):
     }
 
     def work(self) -> float:
-        """Pixels that the discriminator's steps look at, times its width; a private step is two
-        ordinary ones.
+        """Pixels processed by the discriminator's steps, times its width.
+
+        A private step counts as two non-private ones.
         """
         pixels = self.side**2 * (1 if self.colour == "grey" else 3)
         return (
@@ -209,7 +210,7 @@ class GAN(Forging):
         )
 
     def kind(self) -> str:
-        """Runs of one kind take time in proportion to their work."""
+        """Runs of the same kind take time in proportion to their work."""
         return f"{self.NAME}:{self.private}"
 
     def typical(self) -> float:
@@ -221,8 +222,9 @@ class GAN(Forging):
         )
 
     def plan(self, n: int) -> dict:
-        """All that is usual filled in; sample rate, and the noise that spends exactly the budget.
-        n: pictures that it learns from.
+        """All parameters with the usual values filled in, the sample rate and the noise multiplier.
+
+        The noise multiplier spends exactly the budget. n: number of training images.
         """
         plan = {name: self.usual(name) for name in USUAL[True]}
         plan["batch_size"] = min(plan["batch_size"], n)
@@ -248,7 +250,7 @@ class GAN(Forging):
     # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
-        """Yield the gallery and the distance as they change; return film, curves and pictures."""
+        """Yield the gallery and the distance during training; return film, curves and images."""
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
         self.check(images)
@@ -258,16 +260,19 @@ class GAN(Forging):
         growing = Growing(
             self, self._adversaries(images, plan, one_core(lab)), plan["steps"], real, see
         )
-        spent = lambda step: (
-            privacy.rdp_epsilon(
-                plan["noise_multiplier"],
-                plan["sample_rate"],
-                step * plan["discriminator_steps"],
-                self.delta,
+
+        def spent(step):
+            return (
+                privacy.rdp_epsilon(
+                    plan["noise_multiplier"],
+                    plan["sample_rate"],
+                    step * plan["discriminator_steps"],
+                    self.delta,
+                )
+                if step
+                else 0.0
             )
-            if step
-            else 0.0
-        )
+
         yield from growing.all_steps(spent if self.private else None)
         yield Phase("adding up the exact ε")
         return Result(
@@ -301,7 +306,7 @@ class GAN(Forging):
         )
 
     def guarantee(self, plan: dict) -> Guarantee:
-        """What a training picture is promised by the generator and whatever it makes."""
+        """The guarantee that the generator and its images give a training image."""
         unit, steps = (
             "one training picture" + (" with its label" if self.labelled else ""),
             plan["steps"] * plan["discriminator_steps"],

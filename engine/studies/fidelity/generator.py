@@ -1,5 +1,6 @@
-"""What all generators of pictures have in common, however they learn: noise in, pictures out, and
-the moving average that is published. torch.
+"""What all image generators share, however they are trained, with torch.
+
+They turn noise into images, and the moving average of their weights is what is published.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from torch.nn import functional as F
 
 from engine.core.streams import derive_seed
 
-CHUNK = 500  # pictures at a time
-SETTLING = 10  # steps that the moving average forgets quickly at first
+CHUNK = 500  # images processed at a time
+SETTLING = 10  # steps over which the moving average starts with a short memory
 
 
 class Artist:
-    """A generator that learns by `step`. latent: numbers that a picture is made of; with several
-    classes it is told which one to show.
+    """A generator that is trained by calling `step`.
+
+    latent: the length of the noise vector that an image is generated from. With several classes the
+    generator is conditioned on the class.
     """
 
     generator: torch.nn.Module
@@ -40,19 +43,20 @@ class Artist:
         self.steps = 0
 
     def begin(self, generator: torch.nn.Module) -> None:
-        """The generator as it is before its first step."""
+        """Set the generator as it is before its first step."""
         self.generator = generator.to(self.device).to(memory_format=torch.channels_last)
         self.published = {name: p.detach().clone() for name, p in self.generator.named_parameters()}
 
     def step(self) -> None:
-        """One step of the generator, and whatever must come before it."""
+        """Take one step of the generator, after whatever must come first."""
         raise NotImplementedError
 
     def latent(
         self, count: int, shares: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What so many new pictures are made of, (count, latent [+ classes]), and the labels that
-        they are to show (count,), evenly or by shares (classes,).
+        """Draw the inputs of new images (count, latent [+ classes]) and their labels (count,).
+
+        The labels are drawn uniformly or by shares (classes,).
         """
         noise = torch.randn(count, self.size, generator=self.latents, device=self.device)
         weights = torch.ones(self.classes, device=self.device) if shares is None else shares
@@ -60,7 +64,7 @@ class Artist:
         return self.told(noise, labels), labels
 
     def told(self, noise: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Noise (n, latent) with the wanted classes beside it, where there are several."""
+        """Noise (n, latent), with the wanted classes one-hot beside it if there are several."""
         return (
             torch.cat([noise, F.one_hot(labels, self.classes).float()], 1)
             if self.classes > 1
@@ -69,8 +73,9 @@ class Artist:
 
     @torch.no_grad()
     def average(self) -> None:
-        """After a step: a moving average over the last generators (Yazıcı et al. 2019), which is
-        what is published.
+        """After a step, update the moving average of the weights (Yazıcı et al. 2019).
+
+        The average is what is published.
         """
         self.steps += 1
         keep = min(self.averaging, self.steps / (self.steps + SETTLING))
@@ -79,8 +84,9 @@ class Artist:
 
     @torch.no_grad()
     def show(self, noise: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-        """What the published generator makes of noise (n, latent) and labels (n,): (n, size, size,
-        c) uint8.
+        """Images of the published generator from noise (n, latent) and labels (n,).
+
+        Returns (n, size, size, c) uint8.
         """
         made = [
             functional_call(self.generator, self.published, (part,))
@@ -89,7 +95,7 @@ class Artist:
         return as_bytes(torch.cat(made))
 
     def finite(self) -> bool:
-        """Are all published weights still numbers?"""
+        """Whether all published weights are finite."""
         return all(bool(p.isfinite().all()) for p in self.published.values())
 
 
@@ -110,8 +116,10 @@ def as_bytes(made: torch.Tensor) -> np.ndarray:
 def walk(
     rows: int, columns: int, size: int, classes: int, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise (rows·columns, size) and labels: each row goes from one point to another along a great
-    circle, so that neighbours are alike. The same for every generator of a seed.
+    """Noise (rows·columns, size) and labels, for rows that interpolate between two points.
+
+    Each row follows a great circle, so neighbouring images are similar. Generators with the same
+    seed get the same noise.
     """
     draws = torch.Generator().manual_seed(derive_seed("walk", seed))
     begin, end = torch.randn(2, rows, 1, size, generator=draws)

@@ -1,12 +1,14 @@
-"""DP-MERF: one noised mean of random features of the data, then a generator that is trained to have
-the same mean, with no further look at the data. torch.
+"""DP-MERF: train a generator to match one noised mean of random features, with torch.
 
-Harder, Adamczewski and Park 2021, "DP-MERF: Differentially Private Mean Embeddings with Random
-Features for Practical Privacy-Preserving Data Generation". With frequencies ω_k ~ N(0, 1/length²)
-(Rahimi and Recht 2007), φ(x) = (cos ω_1·x, sin ω_1·x, …)/√K has length 1, and the mean of φ in each
-class is an approximate mean embedding of the class under the Gaussian kernel. Beside it the
-classes' sizes are released in the same noised vector: a picture adds φ(x) in its class's row and
-COUNTED to its class's size, so the vector of all sums changes by at most √(1 + COUNTED²).
+The data are not used again after the noised mean. Source: Harder, Adamczewski and Park 2021,
+"DP-MERF: Differentially Private Mean Embeddings with Random Features for Practical
+Privacy-Preserving Data Generation".
+
+With frequencies ω_k ~ N(0, 1/length²) (Rahimi and Recht 2007), φ(x) = (cos ω_1·x, sin ω_1·x, …)/√K
+has length 1, and the mean of φ in each class is an approximate mean embedding of the class under
+the Gaussian kernel. The class sizes are released in the same noised vector: an image adds φ(x) to
+its class's row and COUNTED to its class's size, so the vector of all sums changes by at most √(1 +
+COUNTED²).
 """
 
 from __future__ import annotations
@@ -21,16 +23,17 @@ from engine.learning import networks
 from engine.privacy.noise import GaussianNoise
 from engine.studies.fidelity.generator import Artist
 
-# what a picture adds to its class's size: more would cost the embedding, less would drown in noise
+# What an image adds to its class's size: a larger value would add noise to the embedding, a smaller
+# one would be lost in the noise.
 COUNTED = 0.1
-ROUNDING = 1e-6  # φ(x) in float32 may come out a little longer than 1
-CHUNK = 1000  # pictures at a time
-LEAST_SHARE = 1e-3  # of a class whose noised size is negative
+ROUNDING = 1e-6  # margin for float32, in which φ(x) may be slightly longer than 1
+CHUNK = 1000  # images processed at a time
+LEAST_SHARE = 1e-3  # share of a class whose noised size is negative
 SENSITIVITY = math.hypot(1.0, COUNTED)
 
 
 class Features:
-    """φ: pictures (n, c, h, w) in [0, 1] → (n, 2·count), each at most of length 1."""
+    """φ: images (n, c, h, w) in [0, 1] → (n, 2·count), each of length at most 1."""
 
     def __init__(self, pixels: int, count: int, length: float, seed: int, device: torch.device):
         draws = torch.Generator().manual_seed(derive_seed("frequencies", seed))
@@ -46,8 +49,10 @@ class Features:
 def embedding(
     features: Features, images: torch.Tensor, labels: torch.Tensor, classes: int
 ) -> torch.Tensor:
-    """Exact sums over pictures (n, h, w, c) uint8: (classes, 2·count + 1), in each class's row Σ
-    φ(x) and COUNTED times how many there are. One picture moves it by at most SENSITIVITY.
+    """Exact sums over images (n, h, w, c) uint8: (classes, 2·count + 1).
+
+    Each class's row holds Σ φ(x), then COUNTED times the number of images. One image changes the
+    sums by at most SENSITIVITY.
     """
     rows = []
     for part in images.split(CHUNK):
@@ -58,17 +63,18 @@ def embedding(
 
 
 def released(sums: torch.Tensor, noise_multiplier: float, noise: GaussianNoise) -> torch.Tensor:
-    """The sums with noise of standard deviation noise_multiplier · SENSITIVITY on every number: the
-    only look at the data.
+    """The sums with noise of standard deviation noise_multiplier · SENSITIVITY on every entry.
 
-    Drawn and added in float64 by engine.privacy.noise, and rounded once, to float32.
+    This is the only use of the data. The noise is drawn and added in float64 by
+    engine.privacy.noise, and the result is rounded once, to float32.
     """
     return noise.added_to(sums, noise_multiplier * SENSITIVITY).float().double()
 
 
 class Imitator(Artist):
-    """A generator that is trained to have the released mean: post-processing. sums: from
-    `released`; n: how many pictures it was made of, which is public.
+    """A generator trained to match the released mean, which is post-processing.
+
+    sums: from `released`; n: the number of images summed, which is public.
     """
 
     def __init__(
@@ -103,7 +109,7 @@ class Imitator(Artist):
             )[0]
         )
         self.wanted = (sums[:, :-1] / n).float()  # (classes, 2·count)
-        # (classes,) of what is made
+        # (classes,) shares of the generated images
         self.shares = (sums[:, -1] / COUNTED / n).clamp_min(LEAST_SHARE).float()
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=study.imitator_rate)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
@@ -111,7 +117,7 @@ class Imitator(Artist):
         )
 
     def step(self) -> None:
-        """One step towards the released mean."""
+        """Take one step towards the released mean."""
         latent, labels = self.latent(self.study.imitator_batch, self.shares)
         made = self.features((self.generator(latent) + 1) / 2)
         mean = F.one_hot(labels, self.classes).float().T @ made / len(made)  # (classes, 2·count)

@@ -1,5 +1,7 @@
-"""Study `real_features`: what an extractor sees in real pictures, training and held-out ones,
-computed once for all that is compared with them. Not released, so it has no page.
+"""Study `real_features`: features of the real images, training and held-out.
+
+They are computed once for all sets that are compared with them. They are not released, so the study
+has no page.
 """
 
 from __future__ import annotations
@@ -21,24 +23,24 @@ EXTRACTORS = {
     "inception64": "Inception-v3, its first 64 features (report 4)",
 }
 DIMENSIONS = {"classifier": 64, "efficientnet_lite0": 1280, "inception": 2048, "inception64": 64}
-# a picture, on two cores
+# per image, on two cores
 SECONDS = {
     "classifier": 0.0002,
     "efficientnet_lite0": 0.0045,
     "inception": 0.12,
     "inception64": 0.12,
 }
-# pictures, all epochs together, that our own network learns from, where that is more than one epoch
+# training images processed over all epochs by our own network, if that is more than one epoch
 MOST_TRAINED = 24_000
-MOST_BYTES = 250_000_000  # of training pictures' features
-CHUNK = 500  # pictures between two words on how far it is
+MOST_BYTES = 250_000_000  # limit on the features of the training images
+CHUNK = 500  # images between two progress reports
 SIZES = {"32": "32 x 32", "64": "64 x 64"}
 
 
 class Seeing(ImageStudy):
-    """Which real pictures, in which format, seen by which network.
+    """The real images, their format, and the feature extractor.
 
-    A base for the studies of page Fidelity.
+    Base class of the studies of page Fidelity.
     """
 
     dataset: str = parameters.dataset()
@@ -74,15 +76,15 @@ class Seeing(ImageStudy):
 
     @property
     def side(self) -> int:
-        """Pixels a side."""
+        """Side length in pixels."""
         return int(self.size)
 
     def canvas(self, images: np.ndarray) -> np.ndarray:
-        """Real pictures in the format of generated ones, (n, side, side, c) uint8."""
+        """Real images in the format of generated ones, (n, side, side, c) uint8."""
         return imaging.canvas(images, self.side, self.colour == "grey")
 
     def check_seen(self, shown) -> None:
-        """Refuse pictures that cannot be compared. shown: the data set's exhibits or images."""
+        """Raise Refused if the images cannot be compared. shown: the exhibits or images."""
         self.classifier(shown.train_size).check_shape(shown)
         if len(shown.test_images) < 2:
             raise Refused(
@@ -92,8 +94,9 @@ class Seeing(ImageStudy):
             )
 
     def classifier(self, n: int) -> Classifier:
-        """Our own network, to look at n training pictures and others like them: with privacy or
-        without, it is no part of any release.
+        """Our own network as a feature extractor, sized for n training images.
+
+        It is the same with and without privacy, because it is not part of any release.
         """
         return Classifier(
             dataset=self.dataset,
@@ -102,9 +105,9 @@ class Seeing(ImageStudy):
         )
 
     def eyes(self, lab):
-        """The extractor: (n, side, side, c) uint8 → (n, d) float32.
+        """The feature extractor: a function (n, side, side, c) uint8 → (n, d) float32.
 
-        Trains our own network first, if need be.
+        Trains our own network first if it is the extractor.
         """
         from engine.learning import feature_extractors
 
@@ -121,15 +124,13 @@ class Seeing(ImageStudy):
 
 
 class RealFeatures(Seeing):
-    """Features of training and held-out pictures, and in which order the training pictures are
-    taken where not all of them are.
-    """
+    """Features of training and held-out images, and the order in which they were taken."""
 
     NAME = "real_features"
     TITLE = "What a network sees in real pictures"
 
     def needs(self) -> tuple:
-        """Our own network, where it is the extractor."""
+        """Our own network, if it is the extractor."""
         return (
             (self.classifier(registry.exhibits(self.dataset).train_size),)
             if self.extractor == "classifier"
@@ -137,12 +138,12 @@ class RealFeatures(Seeing):
         )
 
     def work(self) -> float:
-        """Pictures."""
+        """The number of images."""
         shown = registry.exhibits(self.dataset)
         return min(shown.train_size, self.most()) + len(shown.test_images)
 
     def kind(self) -> str:
-        """Runs of one kind take time in proportion to their work."""
+        """Runs of the same kind take time in proportion to their work."""
         return f"{self.NAME}:{self.extractor}"
 
     def typical(self) -> float:
@@ -150,12 +151,13 @@ class RealFeatures(Seeing):
         return SECONDS[self.extractor] * self.work() + sum(need.typical() for need in self.needs())
 
     def most(self) -> int:
-        """Training pictures whose features are kept, at most."""
+        """Maximum number of training images whose features are kept."""
         return MOST_BYTES // (4 * DIMENSIONS[self.extractor])
 
     def run(self, lab):
-        """Yield how far it is; return features of training and of held-out pictures, both in
-        `permutation`'s order, which it keeps.
+        """Yield progress; return features of training and of held-out images.
+
+        Both are in the order of `permutation`, which is kept in the result.
         """
         images = registry.load(self.dataset)
         self.check_seen(images)
@@ -187,7 +189,8 @@ class RealFeatures(Seeing):
 
 
 def permutation(n: int) -> np.ndarray:
-    """(n,) the order in which pictures are taken where fewer than all are: always the same, and no
-    class first.
+    """(n,) the order in which images are taken if not all of them are.
+
+    It is always the same and mixes the classes.
     """
     return np.random.default_rng(0).permutation(n)

@@ -1,6 +1,6 @@
-"""Study `side_by_side`: the generators of page Fidelity growing at once, a thread each.
+"""Study `side_by_side`: train the generators of page Fidelity in parallel, one thread each.
 
-Each Result is stored under its own key. It has no parameters but its members.
+Each Result is stored under its own key. The members are the only parameters.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from engine.studies.fidelity.gan import GAN, NOT_COVERED
 
 
 class SideBySide(Study):
-    """Generators that grow together.
+    """Generators that train in parallel.
 
-    Events are those of the members, each name behind its member's number: '1:gallery'.
+    Events are those of the members, prefixed with the member's number: '1:gallery'.
     """
 
     NAME = "side_by_side"
@@ -35,18 +35,18 @@ class SideBySide(Study):
         return members
 
     def work(self) -> float:
-        """All members' seconds on the machine where they were measured."""
+        """The sum of the members' seconds on the machine where they were measured."""
         return sum(member.typical() for member in self.members)
 
     def typical(self) -> float:
-        """All members' seconds, two at a time; the network that compares is trained once for all."""
+        """Estimated seconds with two members at a time and the feature extractor trained once."""
         shared = sum(need.typical() for need in self.members[0].needs())
         return shared + (self.work() - shared * len(self.members)) / 1.6
 
     def run(self, lab):
-        """Yield what the members tell; return what those with privacy promise together.
+        """Yield the members' events; return the joint guarantee of the private members.
 
-        Raises Failed where one of them failed, when all others are done.
+        Raises Failed, after all others have finished, if a member failed.
         """
         before = yield from needed(self.members, lab)
         results = yield from Threads(
@@ -59,8 +59,9 @@ class SideBySide(Study):
 
 
 def together(members: tuple[GAN | DPMERF, ...], results: list[Result]) -> Guarantee:
-    """What is promised where the pictures of all private generators are published: their privacy
-    losses composed, which their independent draws allow.
+    """The guarantee if the images of all private generators are published.
+
+    Their privacy losses are composed, which is valid because they draw their noise independently.
     """
     private = [result for member, result in zip(members, results) if member.private]
     if not private:
@@ -68,7 +69,7 @@ def together(members: tuple[GAN | DPMERF, ...], results: list[Result]) -> Guaran
     if len(private) == 1:
         return private[0].guarantee
     delta = min(member.delta for member in members if member.private)
-    # one release is a step at rate 1
+    # a single release counts as one step at sample rate 1
     runs = tuple(
         (
             found.metrics["noise_multiplier"],

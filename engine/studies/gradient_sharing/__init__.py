@@ -1,4 +1,4 @@
-"""Clients that share gradients in place of images."""
+"""Federated learning: clients share gradients instead of images, and attacks on the gradients."""
 
 from engine.studies.gradient_sharing.arms import Arms
 from engine.studies.gradient_sharing.gradient_sharing import ARMS, SHOWN_PHONES, GradientSharing

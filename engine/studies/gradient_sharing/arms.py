@@ -1,5 +1,8 @@
-"""Study `arms`: several ways of learning from the same phones at once, a thread each
-(engine/runtime/ensemble.py). Each Result is stored under its own key. It has no parameters but its members.
+"""Study `arms`: train several arms of `gradient_sharing` in parallel, one thread each.
+
+An arm is one way of learning from the same clients (called phones on the page). The threads are in
+engine/runtime/ensemble.py. Each Result is stored under its own key. The members are the only
+parameters.
 """
 
 from __future__ import annotations
@@ -13,9 +16,9 @@ from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
 
 
 class Arms(Study):
-    """Arms that are trained together.
+    """Arms that are trained in parallel.
 
-    Events are those of the members, each name behind its member's number: '1:test_accuracy'.
+    Events are those of the members, prefixed with the member's number: '1:test_accuracy'.
     """
 
     NAME = "arms"
@@ -33,24 +36,24 @@ class Arms(Study):
         return members
 
     def work(self) -> float:
-        """All members' work together."""
+        """The sum of the members' work."""
         return sum(member.work() for member in self.members)
 
     def kind(self) -> str:
-        """That of its members, which are alike."""
+        """The kind of the members, which are all alike."""
         return f"{self.NAME}:{self.members[-1].kind()}"
 
     def typical(self) -> float:
-        """All members' seconds, two at a time, with what they need once."""
+        """Estimated seconds with two members at a time and what they need computed once."""
         return (
             sum(need.typical() or 0.0 for need in self.members[0].needs())
             + sum(member.typical() for member in self.members) / 1.3
         )
 
     def run(self, lab):
-        """Yield what the members tell; return what those with noise promise together.
+        """Yield the members' events; return the joint guarantee of the members with noise.
 
-        Raises Failed where one of them failed, when all others are done.
+        Raises Failed, after all others have finished, if a member failed.
         """
         before = yield from needed(self.members, lab)
         results = yield from Threads(self.members, lab, "trained", "training", before=before).all()
@@ -58,8 +61,9 @@ class Arms(Study):
 
 
 def together(members: tuple[GradientSharing, ...], results: list[Result]) -> Guarantee:
-    """What a participant is promised where the models of all arms with noise are published, or the
-    best of them is picked: their privacy losses composed.
+    """The guarantee for a client if the models of all arms with noise are published.
+
+    It also holds if only the best of them is chosen. The privacy losses are composed.
     """
     private = [
         (member, result)

@@ -1,15 +1,16 @@
-"""Phones that learn together without sending their pictures (Shokri and Shmatikov 2015), each
-training on its own and uploading a part of its gradients. torch.
+"""Federated learning with torch: clients train locally and upload a part of their gradients.
+
+The protocol is that of Shokri and Shmatikov 2015. Clients are called phones here, and a round is
+called a day.
 
     phones = Phones(task, owned, batch_size=16, epochs=1, learning_rate=0.1, shuffling=generator)
-    federation = Federation(study, plan, phones, task.start)  # study: who has the fields of
-    studies/gradient_sharing.py
-    day = federation.day()                                    # everybody trains, uploads, and the
-    server goes one step
+    federation = Federation(study, plan, phones, task.start)
+    day = federation.day()  # all clients train and upload, and the server takes a step
 
-A phone's upload is the sum of the gradients along its own training (each step's, as plain SGD would
-take it), the chosen part of it, clipped, as bytes. The server reads the bytes, refuses what cannot
-be true, adds up, adds noise where it is to, and moves the model.
+`study` has the fields of GradientSharing (gradient_sharing.py). A client's upload is the sum of the
+gradients along its local training (each step's, as plain SGD takes it), of which the chosen part is
+clipped and sent as bytes. The server reads the bytes, refuses implausible uploads, adds up the
+rest, adds noise if it is the one to do so, and moves the model.
 """
 
 from __future__ import annotations
@@ -29,20 +30,23 @@ from engine.learning.trainer import EVALUATE
 from engine.privacy.noise import Coins, GaussianNoise
 from engine.studies.gradient_sharing import wire
 
-# examples in one pass over many phones: more no longer fit into a processor's caches
+# examples in one pass over many clients; more do not fit in a processor's caches
 AT_ONCE = 1000
-ON_CARD = 20_000  # the same where there is a graphics card
-# norms are float32 and may come out a little short: each is taken this much longer, relatively
+ON_CARD = 20_000  # the same on a GPU
+# Norms are float32 and may be slightly too small, so each is increased by this relative margin.
 ROUNDING = 2e-6
-LEAST_DEVIATION = 0.01  # of a feature: one that hardly ever differs is not blown up
-CLOSE = 1e-30  # keeps a norm of 0 from dividing
-MEASURED = 2000  # training pictures that a loss is measured on, at most
+# lower bound on a feature's standard deviation, so that nearly constant features are not amplified
+LEAST_DEVIATION = 0.01
+CLOSE = 1e-30  # avoids division by a norm of 0
+MEASURED = 2000  # maximum number of training images that a loss is measured on
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned from what. network: layers with a rule in engine.learning.vmapped. train and test (n,
-    h, w, c) or (n, features), prepare: a part of them → floats.
+    """The data, the network and the initial weights of a training task.
+
+    network: layers with a rule in engine.learning.vmapped. train and test: (n, h, w, c) or (n,
+    features). prepare: turns a part of them into floats.
     """
 
     network: nn.Sequential
@@ -51,22 +55,28 @@ class Task:
     test: Tensor
     test_labels: Tensor
     prepare: Callable[[Tensor], Tensor]
-    start: Tensor  # (n,) all parameters as they are at first
+    start: Tensor  # (n,) all parameters before training
 
     def logits(self, rows: Tensor) -> Tensor:
-        """(batch, classes) of the network itself on training pictures, for those who train it
-        alone.
+        """(batch, classes) logits of the network itself on training images.
+
+        For training the network without clients.
         """
         x = self.prepare(self.train[rows])
         return self.network(x.permute(0, 3, 1, 2) if x.dim() == 4 else x)
 
     def last_layer(self, weights: Tensor) -> tuple[Task, Tensor]:
-        """The task of learning the last layer alone, all before it fixed at `weights` (n,): what it
-        sees is computed once. Returns that and the last layer's weights.
+        """The task of training only the last layer, with all other layers fixed at `weights` (n,).
+
+        The inputs of the last layer are computed once. Returns the task and the last layer's
+        weights.
         """
         body, head = self.network[:-1], self.network[-1:]
         fixed, own = weights.split([len(weights) - len(flat(head)), len(flat(head))])
-        see = lambda inputs: outputs(body, fixed, inputs, self.prepare)
+
+        def see(inputs):
+            return outputs(body, fixed, inputs, self.prepare)
+
         return (
             replace(
                 self,
@@ -80,13 +90,14 @@ class Task:
         )
 
     def current_accuracy(self) -> float:
-        """Test accuracy of the network itself, as it is now."""
+        """Test accuracy of the network with its current weights."""
         return self.accuracy(flat(self.network))
 
     def learned(self, weights: Tensor, rows: np.ndarray) -> tuple[float, float]:
-        """Of a network with weights (n,) on the first MEASURED of these training pictures: mean
-        cross-entropy (nats), and what it knows (cautions.beyond_guessing). (0, 0) for no
-        pictures.
+        """Mean cross-entropy (nats) of a model with weights (n,), and how far it beats guessing.
+
+        Measured on the first MEASURED of these training images; the second value is
+        cautions.beyond_guessing. Returns (0, 0) if there are no images.
         """
         if not len(rows):
             return 0.0, 0.0
@@ -101,25 +112,27 @@ class Task:
         )
 
     def predictions(self, weights: Tensor) -> Tensor:
-        """(m,) what a network with weights (n,) calls the test pictures."""
+        """(m,) the predicted classes of the test images by a model with weights (n,)."""
         return named(outputs(self.network, weights, self.test, self.prepare))
 
     def accuracy(self, weights: Tensor) -> float:
-        """Share of the test pictures that are named correctly."""
+        """Test accuracy of a model with weights (n,)."""
         return float((self.predictions(weights) == self.test_labels).double().mean())
 
 
 def pixels(images: Tensor) -> Tensor:
     """(..., h, w, c) uint8 → float32 in [−1, 1].
 
-    Fixed numbers: the data's own mean and spread would leak.
+    The constants are fixed: the data's own mean and standard deviation would leak.
     """
     return images.to(torch.float32).mul_(2 / 255).sub_(1)
 
 
 def standardised(known: Tensor) -> Callable[[Tensor], Tensor]:
-    """Features (batch, d) float16 → float32 with mean 0 and deviation 1 in those `known` (k, d):
-    the company's. With none, as they are.
+    """A function that standardises features (batch, d) float16 → float32.
+
+    It makes the mean 0 and the standard deviation 1 over the features `known` (k, d), those of the
+    company. With fewer than two of these, features are only converted.
     """
     if len(known) < 2:
         return lambda x: x.to(torch.float32)
@@ -128,12 +141,10 @@ def standardised(known: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 class Phones:
-    """Participants with pictures of their own.
+    """Clients with images of their own, trained together with a leading client dimension.
 
-    All of them take their steps at once, with a leading participant dimension.
-
-    owned: the rows of each participant's pictures; none is allowed. Each trains `epochs` times over
-    its own pictures in shuffled batches by SGD.
+    owned: for each client, the rows of its images; a client may have none. Each client trains
+    `epochs` times over its own images in shuffled batches by SGD.
     """
 
     def __init__(
@@ -150,7 +161,7 @@ class Phones:
         rows = np.full((len(owned), max(1, *self.sizes)), -1, np.int64)
         for number, mine in enumerate(owned):
             rows[number, : len(mine)] = mine
-        # (people, longest), −1 where there is none
+        # (clients, longest), −1 as padding
         self.rows = torch.from_numpy(rows).to(task.train.device)
         self.batch_size, self.epochs, self.learning_rate, self.shuffling = (
             batch_size,
@@ -161,8 +172,10 @@ class Phones:
         self.shapes = [p.shape for p in task.network.parameters()]
 
     def accumulated(self, weights: Tensor, who: list[int]) -> Tensor:
-        """The sum of all gradients along each one's own training from `weights`, (n,) for all or
-        (people, n): (people, n). Zeros for one without pictures.
+        """The sum of all gradients along each client's local training: (clients, n).
+
+        Training starts from `weights`, (n,) for all or (clients, n). The sum is zero for a client
+        without images.
         """
         found = weights.new_zeros(len(who), weights.shape[-1])
         for part in self._parts(who):
@@ -173,8 +186,9 @@ class Phones:
         return found
 
     def _parts(self, who: list[int]) -> list[list[int]]:
-        """Places in `who` that train together: alike in how much they have, and so many that their
-        batches fit into a pass.
+        """Groups of positions in `who` that train together.
+
+        The clients in a group have similar numbers of images, and their batches fit in one pass.
         """
         order = sorted(range(len(who)), key=lambda i: -self.sizes[who[i]])
         count = max(
@@ -183,7 +197,7 @@ class Phones:
         return [order[i : i + count] for i in range(0, len(order), count)]
 
     def _train(self, start: Tensor, who: Tensor) -> Tensor:
-        """One part's own training: (people, n) of accumulated gradients."""
+        """Train one group locally: (clients, n) accumulated gradients."""
         most = max(self.sizes[i] for i in who.tolist())
         weights = [
             part.reshape(-1, *shape).clone().requires_grad_()
@@ -202,7 +216,7 @@ class Phones:
         return torch.cat([sum_.flatten(1) for sum_ in total], 1)
 
     def _shuffled(self, rows: Tensor) -> Tensor:
-        """(people, longest): each one's rows in a new order, what there is not at the end."""
+        """(clients, longest): each client's rows in a new order, with the padding last."""
         order = (
             torch.rand(rows.shape, generator=self.shuffling, device=rows.device)
             .masked_fill_(rows < 0, 2.0)
@@ -211,13 +225,14 @@ class Phones:
         return rows.gather(1, order)
 
     def _loss(self, weights: vmapped.Weights, rows: Tensor) -> Tensor:
-        """Sum over participants of each one's mean loss over its batch, rows (people, batch): its
-        gradients are everybody's own.
+        """The sum over clients of the mean loss over each client's batch, rows (clients, batch).
+
+        The gradient of the sum gives every client its own gradient.
         """
         there = rows >= 0
         taken = rows.clamp(min=0).flatten()
         x = self.task.prepare(self.task.train[taken])
-        # (people, batch, classes)
+        # (clients, batch, classes)
         logits = vmapped.forward(self.task.network, weights, x.unflatten(0, rows.shape))
         if len(rows) == 1 and bool(there.all()):
             return F.cross_entropy(logits[0], self.task.labels[taken])
@@ -230,7 +245,7 @@ class Phones:
 def outputs(
     network: nn.Sequential, weights: Tensor, inputs: Tensor, prepare: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """(m, classes) of one network with `weights` (n,) on inputs (m, ...)."""
+    """(m, classes) logits of one network with `weights` (n,) on inputs (m, ...)."""
     shapes = [p.shape for p in network.parameters()]
     own = [
         part.view(1, *shape)
@@ -246,20 +261,23 @@ def outputs(
 
 
 def flat(network: nn.Module) -> Tensor:
-    """(n,) all parameters in the network's order, a copy."""
+    """(n,) a copy of all parameters in the network's order."""
     return torch.cat([p.detach().flatten() for p in network.parameters()])
 
 
-# --- what is uploaded -----------------------------------------------------------------------------
+# --- uploads --------------------------------------------------------------------------------------
 
 
 def count_of(fraction: float, n: int) -> int:
-    """How many of n gradients a fraction is: rounded, one at least."""
+    """The number of gradients in a fraction of n: rounded, and at least one."""
     return min(n, max(1, round(fraction * n)))
 
 
 def public_positions(n: int, fraction: float, generator: torch.Generator) -> Tensor:
-    """(n,) bool: a random fraction, the same for server and phones, drawn from nobody's pictures."""
+    """(n,) bool: a random fraction, the same for the server and all clients.
+
+    It does not depend on any image.
+    """
     kept = torch.zeros(n, dtype=torch.bool)
     kept[torch.rand(n, generator=generator).topk(count_of(fraction, n)).indices] = True
     return kept
@@ -272,12 +290,11 @@ def selected(
     threshold: float = 0.0,
     known: Tensor | None = None,
 ) -> Tensor:
-    """(people, n) bool: which gradients each one uploads.
-
-    A number that is none (NaN) is taken for the smallest.
+    """(clients, n) bool: the gradients that each client uploads.
 
     policy "largest": the `fraction` of largest magnitude; "random": the `known` ones (n,), the same
-    for everybody; "threshold": all of magnitude above `threshold`. Raises ValueError.
+    for all clients; "threshold": all of magnitude above `threshold`. NaN counts as the smallest
+    magnitude. Raises ValueError for any other policy.
     """
     if policy == "random":
         return known.expand_as(gradients)
@@ -291,8 +308,9 @@ def selected(
 
 
 def clipped(updates: Tensor, max_grad_norm: float | None) -> Tensor:
-    """(people, n), each shortened to the clip norm where it is longer; one that holds what is no
-    number, or is endless, becomes zeros. None: nothing is shortened.
+    """Clip each row of (clients, n) to the clip norm; None means no clipping.
+
+    A row that contains NaN or infinity becomes zeros.
     """
     if max_grad_norm is None:
         return updates
@@ -301,22 +319,24 @@ def clipped(updates: Tensor, max_grad_norm: float | None) -> Tensor:
     return torch.where(factors[:, None] > 0, updates, 0.0) * factors[:, None].to(updates.dtype)
 
 
-# --- a day ----------------------------------------------------------------------------------------
+# --- rounds ---------------------------------------------------------------------------------------
 
-# what a phone has sent on a day, where it is no number of bytes
+# what a client did in a round, if not the number of bytes sent
 NOTHING, DROPPED, REFUSED, NOT_ASKED = 0, -1, -2, -3
-SHIFTS = 4  # of an asynchronous day
-LONGEST = 1e6  # an upload that is longer than this is refused, and
-TOO_LONG = 10.0  # one that is so many times as long as the median of all before it and beside it
-SPREAD = 6.0  # standard deviations that the length of a phone's own noise may be off
-HUGE = 1e9  # length of what a broken phone sends
+SHIFTS = 4  # shifts of an asynchronous round
+LONGEST = 1e6  # An upload with a larger norm than this is refused.
+# An upload is also refused if its norm is this many times the median of all earlier ones and the
+# others in its group.
+TOO_LONG = 10.0
+SPREAD = 6.0  # standard deviations by which the norm of a client's own noise may deviate
+HUGE = 1e9  # norm of what a faulty client sends
 
 
 class Federation:
-    """Phones and their server.
+    """Clients and their server.
 
-    Noise is drawn by engine.privacy.noise. `study` has the fields of studies/gradient_sharing.py; plan: its
-    noise_multiplier and clip (None: nothing is shortened).
+    `study` has the fields of GradientSharing; plan: its noise_multiplier and clip (None: no
+    clipping). Noise is drawn by engine.privacy.noise.
     """
 
     def __init__(self, study, plan: dict, phones: Phones, start: Tensor):
@@ -330,28 +350,28 @@ class Federation:
             "asynchronous": -(-self.people // SHIFTS),
         }[study.order]
         device = start.device
-        self.lengths: list[float] = []  # of accepted uploads
+        self.lengths: list[float] = []  # norms of accepted uploads
         self.coins = Coins(study.derive_seed("participation"))
         self.public = torch.Generator().manual_seed(study.derive_seed("public"))
         self.noise = GaussianNoise(study.derive_seed("noise"), device)
 
     def day(self) -> np.ndarray:
-        """Everybody once, in the study's order.
+        """One round: every client takes part once, in the study's order.
 
-        (people,) int64: bytes that each has sent, or why none.
+        Returns (clients,) int64: the bytes that each client sent, or the code for why it sent none.
         """
         said = np.full(self.people, NOTHING, np.int64)
         order = torch.randperm(self.people, generator=self.public).tolist()
         begun = self.weights
         for i in range(0, self.people, self.group):
-            # a shift begins before the last one's uploads are in
+            # an asynchronous shift begins before the previous shift's uploads have arrived
             base = begun if self.study.order == "asynchronous" else self.weights
             begun = self.weights
             self._shift(order[i : i + self.group], base, said)
         return said
 
     def _shift(self, group: list[int], base: Tensor, said: np.ndarray) -> None:
-        """A group trains on the model `base`, uploads, and the server moves its own."""
+        """A group trains from the model `base` and uploads; the server updates its own model."""
         asked = self.coins.joins(self.study.participation, len(group))
         stays = ~self.coins.joins(self.study.dropout, len(group))
         who = [i for i, a in zip(group, asked.tolist()) if a]
@@ -379,15 +399,15 @@ class Federation:
         known: Tensor | None,
         said: np.ndarray,
     ) -> dict[int, bytes]:
-        """Phone → what it sends. Notes who has dropped out, and keeps what was not sent."""
+        """The message of each client; records dropouts and keeps what was not sent."""
         study, noised = (
             self.study,
             self.study.noised_by == "phone" and self.plan["noise_multiplier"] > 0,
         )
         chosen = selected(gradients, study.policy, study.fraction, study.threshold, known)
         updates, sent = clipped(gradients * chosen, self.plan["clip"]), chosen
-        # which of them are the largest would give something away: so all of them go, unless
-        # everybody knows which ones
+        # Which gradients are the largest would reveal something, so all of them are sent, unless
+        # the positions are public.
         if noised:
             sent = chosen if known is not None else torch.ones_like(chosen)
             updates = torch.where(sent, self._noised(updates), updates)
@@ -406,7 +426,7 @@ class Federation:
         }
 
     def _broken(self, phone: int, update: Tensor) -> Tensor:
-        """The first phone's upload, where the study wants it to be broken."""
+        """The upload of the first client, made faulty if the study asks for it."""
         if phone != 0 or self.study.faulty == "none":
             return update
         return (
@@ -418,7 +438,7 @@ class Federation:
     def _received(
         self, messages: dict[int, bytes], known: Tensor | None, said: np.ndarray
     ) -> list[Tensor]:
-        """What the server reads and accepts, (n,) each; what cannot be true is refused."""
+        """The uploads that the server accepts, (n,) each; implausible ones are refused."""
         places = None if known is None else known.cpu().numpy()
         read = {
             phone: (
@@ -432,7 +452,7 @@ class Federation:
         }
         bound, accepted = self._bound(list(lengths.values())), []
         for phone, update in read.items():
-            good = lengths[phone] <= bound  # not where it is NaN
+            good = lengths[phone] <= bound  # False for NaN, too
             said[phone] = len(messages[phone]) if good else REFUSED
             if good:
                 self.lengths.append(lengths[phone])
@@ -440,10 +460,10 @@ class Federation:
         return accepted
 
     def _bound(self, lengths: list[float]) -> float:
-        """The longest upload that can be true.
+        """The largest norm of a plausible upload.
 
-        With a clip norm phones are shortened by their own hand, and whoever does not do it is
-        refused.
+        With a clip norm, clients clip their own uploads, and the server refuses an upload that is
+        not clipped.
         """
         clip, sigma = self.plan["clip"], self.plan["noise_multiplier"]
         if clip is not None:
@@ -457,19 +477,20 @@ class Federation:
         return min(LONGEST, TOO_LONG * float(usual)) if usual else LONGEST
 
     def _noised(self, sums: Tensor) -> Tensor:
-        """sums with Gaussian noise of noise_multiplier times the clip norm: float64 draws, rounded
-        once.
+        """The sums with Gaussian noise of standard deviation noise_multiplier times the clip norm.
+
+        The noise is drawn in float64 and the result is rounded once.
         """
         deviation = self.plan["noise_multiplier"] * self.plan["clip"]
         return self.noise.added_to(sums, deviation).to(sums.dtype)
 
     def _move(self, accepted: list[Tensor], known: Tensor | None, group: int) -> None:
-        """One step of the server along the mean of what it accepted.
+        """Move the model one step along the mean of the accepted uploads.
 
-        Where it is the server that adds noise, the sum is divided by how many were expected, never
-        by how many came, which is itself private; a sum of nothing is noised like any other; and
-        noise goes to every gradient that somebody could have sent, for who sent which is private
-        too.
+        If the server adds the noise, it divides the sum by the expected number of uploads, not by
+        the number received, which is itself private. It adds noise to an empty sum like to any
+        other, and to every gradient that some client could have sent, because who sent which is
+        private, too.
         """
         study, total, count = self.study, torch.zeros_like(self.weights), float(len(accepted))
         for update in accepted:

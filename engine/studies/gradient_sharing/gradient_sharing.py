@@ -1,8 +1,9 @@
-"""Study `gradient_sharing`: phones train on their own pictures and upload a part of their
-gradients, day by day (Shokri and Shmatikov 2015; report 5).
+"""Study `gradient_sharing`: clients train locally and upload a part of their gradients.
 
-One study is one arm: what the phones share, or, to compare with, nothing, each by itself, or all
-pictures in one place. Each begins with the same first model (engine/studies/gradient_sharing/initial_model.py).
+Sources: Shokri and Shmatikov 2015; report 5 (Bu, CS230; see docs/gradient_sharing.md). Clients are
+called phones, and rounds days. One study is one arm: the clients share gradients or, for
+comparison, share nothing, train alone, or send all images to one place. Every arm starts from the
+same initial model (engine/studies/gradient_sharing/initial_model.py).
 """
 
 from __future__ import annotations
@@ -30,26 +31,28 @@ ARMS = {
 }
 FRACTIONS = (0.01, 0.1, 0.2, 1.0)  # the arms of the page
 NOISES = (0.5, 1.0, 2.0, 4.0, 8.0)
-# of the phones; picked on held-out training pictures (docs/gradient_sharing.md)
+# learning rates of the clients, chosen on held-out training images (docs/gradient_sharing.md)
 RATES = {"tanh": 0.2, "relu": 0.05, "features": 0.01}
 CENTRAL_BATCH = 32
 USUAL_CLIP = 1.0
 SMALLER = "A smaller learning rate, or a smaller server's rate, helps."
 LESS = "A smaller learning rate, a smaller server's rate or less noise helps."
-ALONE = 10  # phones that are trained each by itself: what is shown is their mean
-ALONE_POINTS = 8  # times that those are measured
-SHOWN_PHONES = 20  # that the page's diagram draws
+# Number of clients that are trained alone; the page shows their mean.
+ALONE = 10
+ALONE_POINTS = 8  # number of times that these are measured
+SHOWN_PHONES = 20  # clients in the page's diagram
 MOST_PHONES = 5000
-MOST_UPLOADS = 500_000  # all days together
-MOST_BYTES = 4e9  # of all phones' gradients at once
-BYTES_EACH = 30  # of one gradient on one phone, with its copies on the way (measured)
-SHOWN_DAYS = 100  # on which what each drawn phone has sent is told live
+MOST_UPLOADS = 500_000  # limit on uploads over all rounds
+MOST_BYTES = 4e9  # limit on all clients' gradients at once
+BYTES_EACH = 30  # bytes per gradient and client, including temporary copies (measured)
+SHOWN_DAYS = 100  # number of rounds whose uploads are reported live
 LEAST_NOISE = 0.01
 
 
 class GradientSharing(Starting):
-    """Let phones learn together from gradients; say how accurate the model became, how many bytes
-    that took, and what was promised to whom.
+    """Train a model from the gradients that clients share.
+
+    Reports the model's accuracy, the bytes sent, and the guarantees.
     """
 
     NAME, VERSION = "gradient_sharing", 3
@@ -299,7 +302,10 @@ class GradientSharing(Starting):
     @model_validator(mode="before")
     @classmethod
     def _one_of_noise_and_budget(cls, values: dict) -> dict:
-        """A budget replaces the default noise; both together contradict each other."""
+        """Let a budget replace the default noise multiplier.
+
+        Raises Refused if both are given.
+        """
         if values.get("target_epsilon") is None:
             return values
         if values.get("noise_multiplier"):
@@ -325,10 +331,10 @@ class GradientSharing(Starting):
             )
         return self
 
-    # --- whose pictures ---------------------------------------------------------------------------
+    # --- the clients' images ----------------------------------------------------------------------
 
     def fitting(self, shown) -> dict:
-        """Each phone has one picture at least, and the gradients of all fit into memory."""
+        """Limit the clients: each has at least one image, and all gradients fit in memory."""
         found = super().fitting(shown)
         left = shown.train_size - round(
             found.get("company_share", self.company_share) * shown.train_size
@@ -344,7 +350,7 @@ class GradientSharing(Starting):
         )
 
     def check(self, shown) -> None:
-        """Refuse what does not fit the data set. shown: the data set's exhibits or images."""
+        """Raise Refused if the parameters do not fit the data set (shown: exhibits or images)."""
         super().check(shown)
         left = shown.train_size - round(self.company_share * shown.train_size)
         needed = self.participants * (self.pictures_each or 1)
@@ -378,7 +384,7 @@ class GradientSharing(Starting):
             self.backbone.check(shown)
 
     def gradients(self, shown) -> int:
-        """How many gradients there are, all layers together."""
+        """The number of gradients in all layers."""
         classes = len(shown.classes)
         if self.backbone:
             return (DIMENSIONS[self.network] + 1) * classes
@@ -390,7 +396,7 @@ class GradientSharing(Starting):
         )
 
     def owned(self, labels: np.ndarray) -> list[np.ndarray]:
-        """Rows of the training pictures on each phone. labels (n,)."""
+        """The rows of the training images of each client. labels (n,)."""
         _, rest = self.split(len(labels))
         rng = np.random.default_rng([self.seed, 6])
         if self.pictures_each is not None:
@@ -399,7 +405,7 @@ class GradientSharing(Starting):
             rest[rows] for rows in shares(labels[rest], self.participants, self.unevenness, rng)
         ]
 
-    # --- its arms ---------------------------------------------------------------------------------
+    # --- arms and series --------------------------------------------------------------------------
 
     def _like(self, **changes) -> GradientSharing:
         return GradientSharing(
@@ -407,8 +413,9 @@ class GradientSharing(Starting):
         )
 
     def _against(self, arm: str) -> GradientSharing:
-        """An arm to compare with: what does not matter to it is at its default, so that it is
-        trained once for all.
+        """An arm for comparison.
+
+        Parameters that have no effect on it are at their defaults, so that it is trained only once.
         """
         matters = {
             *Starting.model_fields,
@@ -423,7 +430,7 @@ class GradientSharing(Starting):
         return GradientSharing(**{name: getattr(self, name) for name in matters}, arm=arm)
 
     def arms(self) -> dict[str, GradientSharing]:
-        """All that the page compares, words → study."""
+        """All arms that the page compares: name → study."""
         policy = "largest" if self.policy == "threshold" else self.policy
         fractions = {
             percent(f): self._like(fraction=f, policy=policy)
@@ -441,12 +448,13 @@ class GradientSharing(Starting):
         )
 
     def noises(self) -> dict[str, GradientSharing]:
-        """The chosen sharing under different noise, and without; all clipped alike."""
+        """The chosen sharing at several noise multipliers and without noise, clipped alike."""
         plan = self.plan()
         clip = plan["clip"] or USUAL_CLIP
-        like = lambda noise: self._like(
-            target_epsilon=None, noise_multiplier=noise, max_grad_norm=clip
-        )
+
+        def like(noise):
+            return self._like(target_epsilon=None, noise_multiplier=noise, max_grad_norm=clip)
+
         chosen = [plan["noise_multiplier"]] if plan["noise_multiplier"] else []
         noised = {f"σ = {noise:.3g}": like(noise) for noise in sorted({*NOISES, *chosen})} | {
             f"σ = {noise:.3g}": self for noise in chosen
@@ -454,7 +462,7 @@ class GradientSharing(Starting):
         return {ARMS["none"]: self._against("none"), "clipped, no noise": like(0.0)} | noised
 
     def policies(self) -> dict[str, GradientSharing]:
-        """The same share, chosen in each way; and the rest kept."""
+        """The same fraction under each policy, with and without keeping the rest."""
         found = {
             "the largest": self._like(policy="largest", keep_rest=False),
             "the largest, the rest kept": self._like(policy="largest", keep_rest=True),
@@ -467,13 +475,13 @@ class GradientSharing(Starting):
         )
 
     def needs(self) -> tuple:
-        """The first model, and the features that a last layer learns from."""
+        """The initial model, and the features that a last layer is trained on."""
         return (self.initial(), *super().needs())
 
-    # --- time -------------------------------------------------------------------------------------
+    # --- running time -----------------------------------------------------------------------------
 
     def work(self) -> float:
-        """Pictures seen in all, in units of one of 28 × 28 pixels."""
+        """Images processed in total, in units of one image of 28 × 28 pixels."""
         shown = registry.exhibits(self.dataset)
         rest = (
             shown.train_size * (1 - self.company_share)
@@ -493,17 +501,17 @@ class GradientSharing(Starting):
         ) + (self.rounds * self.participants * 5.0 if self.arm == "shared" else 0.0)
 
     def kind(self) -> str:
-        """Runs of one kind take time in proportion to their work."""
+        """Runs of the same kind take time in proportion to their work."""
         return f"{self.NAME}:{'features' if self.backbone else 'cnn'}:{self.arm}:{self.order}"
 
     def typical(self) -> float:
-        """Seconds on two cores, without what it needs."""
+        """Seconds on two cores, without the studies it needs."""
         return 6.5e-5 * self.work()
 
     # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
-        """Yield accuracy day by day, and who sent how much; return the curves with the last model."""
+        """Yield accuracy and uploads round by round; return the curves and the final model."""
         import torch
 
         yield Phase("reading the pictures")
@@ -530,9 +538,9 @@ class GradientSharing(Starting):
         return arm.result()
 
     def plan(self) -> dict:
-        """The noise multiplier, and the clip norm (None: nothing is shortened).
+        """The noise multiplier and the clip norm (None: no clipping).
 
-        Raises Refused where a budget cannot be met.
+        Raises Refused if a budget cannot be met.
         """
         noise = self.noise_multiplier if self.target_epsilon is None else self._calibrate()
         clip = USUAL_CLIP if self.max_grad_norm is None and noise else self.max_grad_norm
@@ -540,12 +548,13 @@ class GradientSharing(Starting):
 
     @property
     def exposure(self) -> tuple[float, float]:
-        """(what a participant's data may move its upload by, in clip norms; the chance that it
-        takes part in a day): what ε is counted with.
+        """Sensitivity in clip norms, and the sample rate per round, for the privacy accounting.
 
-        The server's sums: with the participant or without, by one clip norm; who is asked stays
-        secret. A phone's own upload: its pictures replaced by others, from one end to the other;
-        the server sees who uploads.
+        The sensitivity is how far a client's data may move its upload; the sample rate is the
+        probability that the client takes part in a round. Noise by the server: the client is added
+        or removed, which moves the sum by one clip norm, and who takes part stays secret. Noise by
+        the client: its images are replaced by others, which moves its upload by up to two clip
+        norms, and the server sees who uploads.
         """
         return (1.0, self.participation) if self.noised_by == "server" else (2.0, 1.0)
 
@@ -561,8 +570,9 @@ class GradientSharing(Starting):
             ) from None
 
     def spent(self, days: int) -> float:
-        """ε after so many days, a fast upper bound (RDP) except where the exact one is as fast.
-        math.inf without noise.
+        """ε after a number of rounds; math.inf without noise.
+
+        A fast upper bound (RDP), except where the exact value is as fast.
         """
         noise, (moved, rate) = self.plan()["noise_multiplier"], self.exposure
         if days == 0:
@@ -574,7 +584,7 @@ class GradientSharing(Starting):
         return privacy.rdp_epsilon(noise / moved, rate, days, self.delta)
 
     def guarantee(self) -> Guarantee:
-        """What a participant is promised, all pictures on the phone together."""
+        """The guarantee for a client, covering all images on it together."""
         unit = "all pictures of one participant"
         noise = self.plan()["noise_multiplier"]
         if self.arm != "shared" or not noise:
@@ -681,9 +691,9 @@ class GradientSharing(Starting):
         )
 
     def warnings(self, metrics: dict[str, float], finite: bool) -> list[str]:
-        """What should be said beside the result.
+        """Warnings to show with the result.
 
-        finite: are all weights numbers, and was no honest upload refused?
+        finite: whether all weights are finite and no honest upload was refused.
         """
         noisy = self.arm == "shared" and self.plan()["noise_multiplier"]
         found = [w for w in [privacy.delta_warning(self.delta, self.participants)] if w and noisy]
@@ -699,23 +709,23 @@ class GradientSharing(Starting):
         return found
 
     def sample(self) -> bytes:
-        """PNG of the first pictures: what lies on the phones."""
+        """PNG of the first images, as an example of what is on the clients."""
         return imaging.png(
             imaging.gallery(registry.exhibits(self.dataset).train_images[:40], columns=10), 0
         )
 
     def chance(self) -> float:
-        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        """The accuracy of always predicting the most frequent test class."""
         return scores.guessing(registry.exhibits(self.dataset).test_labels)
 
 
 def percent(fraction: float) -> str:
-    """'10 %'."""
+    """A fraction in percent: '10 %'."""
     return f"{100 * fraction:.3g} %"
 
 
 def refusals(metrics: dict[str, float], faulty: str) -> str:
-    """Why the server refused uploads. faulty: what the broken phone sends, if there is one."""
+    """Why the server refused uploads. faulty: what the faulty client sends, if there is one."""
     honest, all_ = metrics["refused_honest"], metrics["refused"]
     what = {
         "nan": "it sends what is no number",
@@ -738,11 +748,12 @@ def refusals(metrics: dict[str, float], faulty: str) -> str:
 def shares(
     labels: np.ndarray, participants: int, unevenness: float | None, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Which rows each participant has, without overlap. labels (n,).
+    """Split the rows among the clients without overlap. labels (n,).
 
-    unevenness None: equally many, at random. Else each class is split in proportions drawn from a
-    Dirichlet distribution with this concentration (Yurochkin et al. 2019): the smaller, the more
-    uneven, in number too; someone may have a single class, or nothing.
+    unevenness None: equal numbers, at random. Otherwise each class is split in proportions drawn
+    from a Dirichlet distribution with this concentration (Yurochkin et al. 2019): the smaller it
+    is, the more uneven the split, also in the number of images. A client may have a single class or
+    no images.
     """
     if unevenness is None:
         return [
@@ -763,7 +774,7 @@ def shares(
 
 
 class _Arm:
-    """What every arm has: the first model, and what is measured of it day by day."""
+    """What all arms share: the initial model, and the measurements after each round."""
 
     def __init__(self, study: GradientSharing, plan: dict, task, start, images):
         self.study, self.plan, self.task, self.weights, self.images = (
@@ -774,17 +785,17 @@ class _Arm:
             images,
         )
         self.owned, self.curves = study.owned(images.train_labels), {}
-        self.start, self.known = start, []  # what is known of the first model, in sentences
+        self.start, self.known = start, []  # warnings about the initial model
         self.begin()
 
     def begin(self) -> None:
-        """Before the first day."""
+        """Prepare for the first round."""
 
     def day(self) -> None:
-        """One day."""
+        """Run one round."""
 
     def phones(self, owned: list[np.ndarray], batch_size: int):
-        """engine.studies.gradient_sharing.federation.Phones with these rows."""
+        """The engine.studies.gradient_sharing.federation.Phones with these rows."""
         import torch
 
         from engine.core.streams import derive_seed
@@ -805,25 +816,25 @@ class _Arm:
         )
 
     def points(self, day: int):
-        """What is measured after a day, into the curves and out."""
+        """Measure after a round; add the values to the curves and yield them."""
         for name, value in self.measured(day).items():
             self.curves.setdefault(name, []).append((float(day), float(value)))
             yield Point(name, float(day), float(value))
 
     def measured(self, day: int) -> dict[str, float]:
-        """Name → value after this day."""
+        """The measurements after this round: name → value."""
         return {"test_accuracy": self.task.accuracy(self.weights)}
 
     def bytes_of_pictures(self) -> int:
-        """Bytes that the phones' pictures have, uncompressed."""
+        """Total size of the clients' images in bytes, uncompressed."""
         return sum(map(len, self.owned)) * self.images.train_images[0].size
 
     def more(self) -> tuple[dict, dict, dict]:
-        """Further metrics, arrays and facts."""
+        """Additional metrics, arrays and facts."""
         return {}, {}, {}
 
     def result(self) -> Result:
-        """All of it."""
+        """The complete result."""
         study, finite = self.study, bool(self.weights.isfinite().all())
         metrics, arrays, facts = self.more()
         finite = finite and not metrics.get("refused_honest")
@@ -883,8 +894,10 @@ class _Arm:
         )
 
     def learned(self) -> tuple[float, float, float]:
-        """On the phones' pictures: mean cross-entropy (nats) before the first day, and now; what
-        the model knows of them (cautions.beyond_guessing). Of several models the mean.
+        """Loss on the clients' images before and after training, and the gain over guessing.
+
+        Losses are mean cross-entropies (nats); the last value is cautions.beyond_guessing. With
+        several models, the current values are means.
         """
         rows = np.concatenate(self.owned)
         models = self.weights if self.weights.dim() > 1 else self.weights[None]
@@ -892,7 +905,7 @@ class _Arm:
         return self.task.learned(self.start, rows)[0], float(now[0]), float(now[1])
 
     def doubts(self, tests: np.ndarray, classes: tuple[str, ...]) -> list[str]:
-        """Of too few pictures, and of the first model. tests (m,) true labels."""
+        """Warnings about too few images and about the initial model. tests (m,) true labels."""
         labels = self.images.train_labels[np.concatenate(self.owned)]
         own = [
             *cautions.too_few(labels, classes),
@@ -904,9 +917,9 @@ class _Arm:
         ]
 
     def beside(self, tests: np.ndarray) -> dict[str, float]:
-        """What guessing reaches, and balanced accuracy where classes are uneven.
+        """The accuracy of guessing, and balanced accuracy if classes are unbalanced.
 
-        tests (m,) true labels; of several models the mean.
+        tests (m,) true labels; with several models, the mean.
         """
         models = self.weights if self.weights.dim() > 1 else self.weights[None]
         found = [
@@ -916,10 +929,10 @@ class _Arm:
 
 
 class _Nothing(_Arm):
-    """The first model, and nothing more."""
+    """The initial model without updates."""
 
     def measured(self, day: int) -> dict[str, float]:
-        """As on the first day."""
+        """The accuracy before the first round."""
         return {
             "test_accuracy": (
                 self.curves["test_accuracy"][0][1]
@@ -930,39 +943,39 @@ class _Nothing(_Arm):
 
 
 class _Centralised(_Arm):
-    """All pictures, the company's and the phones', in one place."""
+    """All images, the company's and the clients', in one place."""
 
     def begin(self) -> None:
-        """One participant, who has everything."""
+        """Set up a single client that has all the images."""
         company, _ = self.study.split(len(self.images.train_images))
         self.everything = self.phones([np.concatenate([company, *self.owned])], CENTRAL_BATCH)
 
     def day(self) -> None:
-        """As many passes as a phone makes over its own."""
+        """Take as many passes as a client takes over its own images."""
         self.weights = self.weights - self.rate * self.everything.accumulated(self.weights, [0])[0]
 
     def more(self) -> tuple[dict, dict, dict]:
-        """What sending the pictures would cost."""
+        """The bytes that sending all images would take."""
         return {"bytes": self.bytes_of_pictures()}, {}, {}
 
 
 class _Alone(_Arm):
-    """Some of the phones, each with a model of its own that nobody else sees."""
+    """Some of the clients, each training a model of its own without sharing."""
 
     def begin(self) -> None:
-        """The same first model on each."""
+        """Give each of them the same initial model."""
         self.count = min(ALONE, self.study.participants)
         self.each = self.phones(self.owned[: self.count], self.study.batch_size)
         self.weights = self.weights.expand(self.count, -1).clone()
 
     def day(self) -> None:
-        """Everybody trains."""
+        """Train all of them."""
         self.weights = self.weights - self.rate * self.each.accumulated(
             self.weights, list(range(self.count))
         )
 
     def measured(self, day: int) -> dict[str, float]:
-        """The mean, the worst and the best of them, on some of the days."""
+        """The mean, worst and best accuracy, in some of the rounds."""
         if day not in np.unique(np.linspace(0, self.study.rounds, ALONE_POINTS).round()):
             return {}
         found = [
@@ -971,7 +984,7 @@ class _Alone(_Arm):
         return {"test_accuracy": float(np.mean(found)), "worst": min(found), "best": max(found)}
 
     def more(self) -> tuple[dict, dict, dict]:
-        """How many were trained, and how far apart they are."""
+        """The number of clients trained, and how far apart they are."""
         return (
             {
                 "phones_trained": self.count,
@@ -984,10 +997,10 @@ class _Alone(_Arm):
 
 
 class _Shared(_Arm):
-    """Phones and their server."""
+    """Clients that share gradients through a server."""
 
     def begin(self) -> None:
-        """Nobody has sent anything yet."""
+        """Set up the server, before any upload."""
         from engine.studies.gradient_sharing import federation
 
         self.federation = federation.Federation(
@@ -996,18 +1009,18 @@ class _Shared(_Arm):
         self.sent, self.bytes = [], 0
 
     def day(self) -> None:
-        """Everybody trains and uploads."""
+        """Let all clients train and upload."""
         self.said = self.federation.day()
         self.weights = self.federation.weights
         self.sent.append(self.said)
         self.bytes += int(self.said.clip(min=0).sum())
 
     def measured(self, day: int) -> dict[str, float]:
-        """Accuracy, bytes so far, ε so far, and what the first phones have sent."""
+        """Accuracy, bytes so far, ε so far, and what the first clients have sent."""
         found = {"test_accuracy": self.task.accuracy(self.weights), "bytes": self.bytes}
         if self.plan["noise_multiplier"]:
             found["epsilon"] = self.study.spent(day)
-        # not more events than a late visitor can catch up with
+        # limits the number of events that a viewer who joins late has to catch up with
         told = (
             day and day % max(1, self.study.rounds // SHOWN_DAYS) == 0 or day == self.study.rounds
         )
@@ -1016,12 +1029,12 @@ class _Shared(_Arm):
         )
 
     def more(self) -> tuple[dict, dict, dict]:
-        """Bytes, who sent what, and what was refused."""
+        """Bytes, uploads, and refusals."""
         from engine.studies.gradient_sharing.federation import DROPPED, NOT_ASKED, REFUSED
 
-        sent = np.array(self.sent)  # (days, people)
+        sent = np.array(self.sent)  # (rounds, clients)
         uploads = int((sent > 0).sum())
-        # by what they have learned, not because they are broken
+        # refused because of what was learned, not because the client is faulty
         honest = (sent == REFUSED)[:, 1 if self.study.faulty != "none" else 0 :]
         metrics = {
             "refused_honest": int(honest.sum()),

@@ -1,5 +1,7 @@
-"""Study `initial_model`: the first model, which a company trains on its own pictures before it
-ships it (report 5): a CNN from scratch, or a new last layer on a network from ImageNet.
+"""Study `initial_model`: the model that a company trains on its own images before it ships it.
+
+It is a CNN trained from scratch or a new last layer on a network pretrained on ImageNet (report 5:
+Bu, CS230; see docs/gradient_sharing.md).
 """
 
 from __future__ import annotations
@@ -19,20 +21,20 @@ from engine.studies.shared import BACKBONES, Backbone
 NETWORKS = {"cnn": "a small CNN, from scratch"} | {
     name: f"{words}, a new last layer" for name, words in BACKBONES.items()
 }
-# Picked on held-out training pictures (docs/gradient_sharing.md).
+# chosen on held-out training images (docs/gradient_sharing.md)
 RATES = {
     "tanh": {"sgd": 0.2, "rmsprop": 0.001, "adam": 0.002},
     "relu": {"sgd": 0.1, "rmsprop": 0.001, "adam": 0.002},
     "features": {"sgd": 0.01, "rmsprop": 0.0002, "adam": 0.0002},
 }
 OPTIMIZER_NAMES = {"sgd": "SGD", "rmsprop": "RMSProp", "adam": "Adam"}
-BATCH = 32  # pictures a step of the company's
+BATCH = 32  # batch size of the company's training
 
 
 class Starting(ImageStudy):
-    """Which pictures, what learns, and how the first model comes about.
+    """The images, the network, and the training of the initial model.
 
-    A base for the studies of page Gradient sharing.
+    Base class of the studies of page Gradient sharing.
     """
 
     dataset: str = parameters.dataset()
@@ -91,7 +93,7 @@ class Starting(ImageStudy):
     seed: int = parameters.seed()
 
     def check(self, shown) -> None:
-        """Refuse what does not fit the data set. shown: the data set's exhibits or images."""
+        """Raise Refused if the parameters do not fit the data set (shown: exhibits or images)."""
         if not self.backbone and min(shown.test_images.shape[1:3]) < 28:
             raise Refused(
                 "dataset",
@@ -107,19 +109,19 @@ class Starting(ImageStudy):
             )
 
     def fitting(self, shown) -> dict:
-        """The company has one picture at least."""
+        """Raise the company's share to at least one image."""
         n = shown.train_size
         return {"company_share": math.ceil(1e4 / n) / 1e4} if 0 < self.company_share * n < 1 else {}
 
     def split(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the company's training pictures, and of all others."""
+        """The rows of the company's training images, and those of all others."""
         order = np.random.default_rng([self.seed, 5]).permutation(n)
         count = round(self.company_share * n)
         return np.sort(order[:count]), np.sort(order[count:])
 
     @property
     def backbone(self) -> Backbone | None:
-        """What looks at the pictures first, where only a last layer is trained."""
+        """The pretrained feature extractor, if only a last layer is trained."""
         return (
             Backbone(dataset=self.dataset, network=self.network)
             if self.network in BACKBONES
@@ -128,20 +130,21 @@ class Starting(ImageStudy):
 
     @property
     def learner(self) -> str:
-        """What learns, as far as its learning rate depends on it."""
+        """The kind of network, as far as the learning rate depends on it."""
         return "features" if self.backbone else self.activation
 
     def needs(self) -> tuple:
-        """The features that a last layer learns from."""
+        """The features that a last layer is trained on."""
         return (self.backbone,) if self.backbone else ()
 
     def initial(self) -> InitialModel:
-        """The first model by itself."""
+        """The study that only trains the initial model."""
         return InitialModel(**{name: getattr(self, name) for name in Starting.model_fields})
 
     def table(self) -> dict[str, InitialModel]:
-        """The report's table: both kinds of first model under three optimizers, each at its usual
-        rate.
+        """Report 5's table: both kinds of initial model with three optimizers.
+
+        Each optimizer has its usual learning rate.
         """
         kinds = {
             "cnn": "CNN from scratch",
@@ -157,9 +160,9 @@ class Starting(ImageStudy):
         }
 
     def task(self, lab, images):
-        """engine.studies.gradient_sharing.federation.Task: what learns, from what, with its random weights.
+        """The federation.Task: the data, and the network with random weights.
 
-        Computes the backbone's features first, if need be.
+        Computes the backbone's features first if they are needed.
         """
         import torch
 
@@ -197,7 +200,7 @@ class Starting(ImageStudy):
 
 
 class InitialModel(Starting):
-    """Train on the company's pictures alone; return the weights that the phones begin with."""
+    """Train on the company's images only; return the weights that the clients start from."""
 
     NAME, VERSION = "initial_model", 3
     TITLE = "The model that an app is shipped with"
@@ -211,30 +214,30 @@ class InitialModel(Starting):
 
     @property
     def rate(self) -> float:
-        """The learning rate: the chosen one, or the usual one of optimizer and network."""
+        """The learning rate: the chosen one, or the usual one for the optimizer and network."""
         return (
             RATES[self.learner][self.optimizer] if self.initial_rate is None else self.initial_rate
         )
 
     def work(self) -> float:
-        """Pixels or features that are learned from."""
+        """Images processed, in units of 28 × 28 pixels or of feature vectors."""
         shown = registry.exhibits(self.dataset)
         return self.initial_epochs * self.company_share * shown.train_size * (
             1.0 if self.backbone else shown.test_images[0].size / 784
         ) + len(shown.test_images)
 
     def kind(self) -> str:
-        """Runs of one kind take time in proportion to their work."""
+        """Runs of the same kind take time in proportion to their work."""
         return f"{self.NAME}:{'features' if self.backbone else 'cnn'}"
 
     def typical(self) -> float:
-        """Seconds on two cores, with what it needs."""
+        """Seconds on two cores, including the studies it needs."""
         return (1e-5 if self.backbone else 5e-5) * self.work() + sum(
             need.typical() for need in self.needs()
         )
 
     def run(self, lab):
-        """Yield its test accuracy epoch by epoch; return it with its weights."""
+        """Yield test accuracy epoch by epoch; return it with the weights."""
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
         self.check(images)
@@ -279,7 +282,7 @@ class InitialModel(Starting):
         )
 
     def _train(self, task, rows: np.ndarray, curve: list):
-        """All epochs, in shuffled batches."""
+        """Train for all epochs in shuffled batches."""
         import torch
         from torch.nn import functional as F
 

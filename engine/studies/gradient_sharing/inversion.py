@@ -1,8 +1,9 @@
-"""Study `inversion`: rebuild one picture from the gradients that a phone would upload (Geiping et
-al. 2020), as the server that receives them could.
+"""Study `inversion`: reconstruct an image from the gradients that a client would upload.
 
-The phone has this picture alone and takes one step; what it uploads is chosen, clipped and noised
-as the fields say. A picture of a visitor's own travels inside the study and is never stored.
+The attack is that of Geiping et al. 2020, as the server that receives the upload could run it. The
+client has this one image and takes one step; its upload is selected, clipped and noised as the
+parameters say. An image uploaded by a visitor is part of the study's parameters and is never
+stored.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from engine.studies.fidelity import RealFeatures
 from engine.studies.gradient_sharing.initial_model import Starting
 from engine.studies.synthesis import taught
 
-STEPS = {"cnn": 2000, "features": 400}  # of one attempt
+STEPS = {"cnn": 2000, "features": 400}  # steps of one attempt
 TRIES = {"cnn": 2, "features": 1}
-# standard deviations of the noise, from which the attacker takes a gradient for sent
+# standard deviations of the noise above which the attacker takes a gradient as sent
 ABOVE_NOISE = 3.0
-WITHOUT_HINT = 10  # classes that are tried, at most, where the upload says nothing of the label
-FRAMES = 24  # of the film
-SHOWN = 252  # pixels a side of what is shown
+# Maximum number of classes tried if the upload does not reveal the label.
+WITHOUT_HINT = 10
+FRAMES = 24  # frames of the film
+SHOWN = 252  # side length in pixels of the images shown
 DEFENCES = {
     "everything": {},
     "10 %": {"leak_fraction": 0.1},
@@ -42,12 +44,12 @@ DEFENCES = {
     "noise 0.1": {"leak_clip": 1.0, "leak_noise": 0.1},
 }
 USUAL_CLIP = 1.0
-# whose warnings matter here
+# studies whose warnings are passed on, with the name used in them
 OF_NEEDS = {"classifier": "the network that judges", "initial_model": "the first model"}
 
 
 class Inversion(Starting):
-    """Attack one upload; return what came out, step by step, and how like the picture it is."""
+    """Attack one upload; return the reconstruction step by step and its similarity to the image."""
 
     NAME, VERSION = "inversion", 3
     TITLE = "A picture rebuilt from gradients"
@@ -150,25 +152,26 @@ class Inversion(Starting):
         scale="log",
         help="How much the attacker prefers smooth pictures: the weight of their total variation.",
     )
-    # a visitor's own, its pixels in base64; not for URL and command line
+    # a visitor's own image as base64-encoded pixels; not for URLs or the command line
     picture: str = Field("", max_length=100_000)
 
-    # --- which picture ----------------------------------------------------------------------------
+    # --- the image attacked -----------------------------------------------------------------------
 
     def with_picture(self, image: np.ndarray) -> Inversion:
-        """The same attack on a visitor's own picture (h, w, c) uint8, in the format of the data
-        set.
+        """The same attack on a visitor's own image.
+
+        image: (h, w, c) uint8, in the format of the data set.
         """
         return self.model_copy(
             update={"picture": base64.b64encode(image.tobytes()).decode(), "index": 0}
         )
 
     def stored(self) -> bool:
-        """Not where a visitor's own picture is in it."""
+        """False if the study contains a visitor's own image."""
         return not self.picture
 
     def fitting(self, shown) -> dict:
-        """A class and a picture that there are, besides."""
+        """Also limit the class and the index to what the data set has."""
         category = source.tested_class(shown, self.category)
         found = {
             "category": category,
@@ -179,9 +182,9 @@ class Inversion(Starting):
         }
 
     def pick(self, images) -> tuple[np.ndarray, int]:
-        """The picture (h, w, c) uint8 and its label.
+        """The image (h, w, c) uint8 and its label.
 
-        Raises Refused where the class has no such picture.
+        Raises Refused if the class has no such image.
         """
         if self.category >= len(images.classes):
             raise Refused(
@@ -215,23 +218,25 @@ class Inversion(Starting):
         return images.test_images[rows[self.index]], self.category
 
     def shown(self, images) -> bytes:
-        """PNG of the true picture."""
+        """PNG of the true image."""
         return imaging.png(self.pick(images)[0], SHOWN)
 
-    # --- what it needs ----------------------------------------------------------------------------
+    # --- needed studies ---------------------------------------------------------------------------
 
     def judge(self) -> Study:
-        """The network that says what a picture shows: trained on all training pictures, no part of
-        the attack.
+        """The network that classifies the reconstruction, trained on all training images.
+
+        It is not part of the attack.
         """
         return RealFeatures(dataset=self.dataset).classifier(
             registry.exhibits(self.dataset).train_size
         )
 
     def needs(self) -> tuple:
-        """The judge, and the first model where that is attacked.
+        """The judge, and the initial model if that is attacked.
 
-        (Of a backbone only the scale of its features, which the company's pictures give.)
+        With a backbone, only the scale of its features is used, which comes from the company's
+        images.
         """
         return (
             (self.judge(),)
@@ -240,7 +245,7 @@ class Inversion(Starting):
         )
 
     def usual(self, name: str) -> int:
-        """Steps and attempts: the chosen ones, or the usual."""
+        """The number of steps or attempts: the chosen one, or the usual one."""
         chosen = {"attack_steps": self.attack_steps, "tries": self.tries}[name]
         return (
             {"attack_steps": STEPS, "tries": TRIES}[name]["features" if self.backbone else "cnn"]
@@ -249,7 +254,7 @@ class Inversion(Starting):
         )
 
     def work(self) -> float:
-        """Steps, in pixels seen."""
+        """Steps, weighted by the pixels processed."""
         return (
             self.usual("attack_steps")
             * self.usual("tries")
@@ -257,20 +262,20 @@ class Inversion(Starting):
         )
 
     def kind(self) -> str:
-        """Runs of one kind take time in proportion to their work."""
+        """Runs of the same kind take time in proportion to their work."""
         return f"{self.NAME}:{'features' if self.backbone else 'cnn'}"
 
     def typical(self) -> float:
-        """Seconds on two cores, without what it needs."""
+        """Seconds on two cores, without the studies it needs."""
         return 3.5e-3 * self.work()
 
     @property
     def clip(self) -> float | None:
-        """max_grad_norm of the upload, None where nothing is shortened."""
+        """The clip norm (max_grad_norm) of the upload; None without clipping."""
         return USUAL_CLIP if self.leak_clip is None and self.leak_noise else self.leak_clip
 
     def defences(self) -> dict[str, Inversion]:
-        """The same picture under the usual ways to share less."""
+        """The same image under the usual ways to share less."""
         plain = {
             "leak_policy": "largest",
             "leak_fraction": 1.0,
@@ -282,20 +287,20 @@ class Inversion(Starting):
     # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
-        """Yield the picture as it takes shape; return it beside the true one."""
+        """Yield the reconstruction as it develops; return it with the true image."""
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
         self.check(images)
         image, label = self.pick(images)
-        # the network that says what is seen learned from all of them
+        # the judge was trained on all of them
         warnings = cautions.of(images)
         for need in self.needs():
             found = yield from _retold(need, lab)
             if who := OF_NEEDS.get(need.NAME):
                 said = [warning for warning in found.warnings if warning not in warnings]
                 warnings += [f"Of {who}: {warning}" for warning in said]
-        # sums in another order soon lead an attempt elsewhere: the same on machines of one kind,
-        # however many cores they have
+        # The order of sums changes where an attempt ends, so one thread is used: results are then
+        # the same on machines of the same kind, whatever their number of cores.
         alone = Lab(lab.store, threads=1)
         judge = yield from self._judge(alone, images)
         yield Phase("computing what the phone uploads")
@@ -305,7 +310,7 @@ class Inversion(Starting):
         return attack.result()
 
     def _judge(self, lab, images):
-        """(n, h, w, c) uint8 → (n, classes) probabilities, by the judge."""
+        """The judge as a function: (n, h, w, c) uint8 → (n, classes) probabilities."""
         import torch
 
         from engine.learning import supervised
@@ -322,7 +327,7 @@ class Inversion(Starting):
     def _leak(self, lab, images, image: np.ndarray, label: int):
         """What the attacker holds, and some facts about it.
 
-        The upload is noised by engine.privacy.noise.
+        Noise on the upload is drawn by engine.privacy.noise.
         """
         import torch
 
@@ -374,8 +379,9 @@ class Inversion(Starting):
         return gradient_inversion.Leak(network, shared, read * kept, kept), facts
 
     def _signal(self, read):
-        """(n,) bool: where the attacker takes a noised upload, in which all gradients come, to hold
-        more than noise: the policy is no secret.
+        """(n,) bool: gradients of a noised upload that the attacker takes to be more than noise.
+
+        Such an upload contains all gradients. The attacker applies the policy, which is public.
         """
         from engine.studies.gradient_sharing import federation
 
@@ -384,8 +390,9 @@ class Inversion(Starting):
         return kept if bool(kept.any()) else read != 0
 
     def _model(self, lab, images):
-        """The network as the attacker can run it, (1, c, h, w) in [0, 1] → logits, and the
-        parameters whose gradients are uploaded.
+        """The network as the attacker can run it, and the parameters whose gradients are uploaded.
+
+        The network maps (1, c, h, w) in [0, 1] to logits.
         """
         import torch
 
@@ -405,10 +412,10 @@ class Inversion(Starting):
             task.network.parameters()
         )
 
-    # --- what is promised -------------------------------------------------------------------------
+    # --- the guarantee ----------------------------------------------------------------------------
 
     def guarantee(self) -> Guarantee:
-        """What this one upload promises about the picture and its label."""
+        """The guarantee that this one upload gives the image and its label."""
         unit = "the one picture on the phone, with its label"
         if not self.leak_noise:
             return Guarantee(
@@ -425,7 +432,7 @@ class Inversion(Starting):
                     " fails does not mean that all do."
                 ),
             )
-        # one picture replaced by another: from one end of the clip norm to the other
+        # Replacing the image moves the clipped upload by up to two clip norms.
         sigma = self.leak_noise / 2
         epsilon = privacy.gaussian_epsilon(sigma, self.delta)
         return Guarantee(
@@ -452,8 +459,9 @@ class Inversion(Starting):
 
 
 def _retold(need: Study, lab):
-    """A needed study's Result, its phases in this page's words: its own speak of another page's
-    things.
+    """A needed study's Result, with its phases in this page's words.
+
+    Its own phases are worded for another page.
     """
     run, title = lab.need(need), type(need).TITLE
     while True:
@@ -497,14 +505,14 @@ class _Attack:
         self.best, self.loss, self.which = None, float("inf"), 0
 
     def all(self):
-        """Every attempt."""
+        """Run every attempt."""
         import torch
 
         from engine.attacks import gradient_inversion
 
         study = self.study
         steps, tries = study.usual("attack_steps"), study.usual("tries")
-        # without a hint one class after the other is tried
+        # without a hint of the label, try one class after the other
         labels = (
             [self.guessed] * tries
             if self.ranked
@@ -532,7 +540,7 @@ class _Attack:
                 self.best, self.loss, self.which = _pixels(attempt.best), attempt.loss, number
 
     def _show(self, at: int, step: int, apart: float, attempt):
-        """How it stands after a step."""
+        """Show the reconstruction after a step."""
         now = _pixels(attempt.picture.detach())
         png = imaging.png(now, SHOWN)
         self.films[-1].append((step, png))
@@ -546,16 +554,16 @@ class _Attack:
         yield Picture("rebuilt", png, f"attempt {len(self.films)}")
 
     def result(self) -> Result:
-        """The attempt that fits the upload best; the attacker knows no more than that."""
+        """The attempt that fits the upload best, which is all that the attacker can go by."""
         study, said = self.study, self.judge(np.stack([self.image, self.best]))
         true, rebuilt = (int(row.argmax()) for row in said)
-        # what a picture of one colour would reach
+        # baseline: an image of a single colour
         flat = [
             np.broadcast_to(colour, self.image.shape)
             for colour in (self.image.mean((0, 1)).round().astype(np.uint8), np.uint8(0))
         ]
         film = {f"film_{step:06d}": png for step, png in self.films[self.which]}
-        # it ends with what is measured: the step that fitted best
+        # end with the image that is measured: that of the best-fitting step
         film[max(film)] = imaging.png(self.best, SHOWN)
         numbers = {
             name: self.facts[name]

@@ -1,9 +1,8 @@
-"""What a phone really sends: a part of its gradients as bytes, and what the server reads from them.
-numpy.
+"""The message format of uploads: gradients as bytes, and back, with numpy.
 
-A message is a header (kind, number type, how many gradients there are and how many come), the
-positions, and the numbers. Positions are left out where both sides know them, written as 32-bit
-numbers where they are few, and as one bit for every gradient where that is shorter.
+A message is a header (kind, number type, total number of gradients, number sent), the positions,
+and the values. Positions are left out if both sides know them, written as 32-bit integers if they
+are few, and as one bit per gradient if that is shorter.
 """
 
 from __future__ import annotations
@@ -13,18 +12,19 @@ import struct
 import numpy as np
 
 HEADER = struct.Struct("<BBII")
-# how positions come: all of them, as numbers, as bits, not at all
+# how positions are encoded: all gradients sent, as integers, as bits, not included
 DENSE, LISTED, BITS, KNOWN = range(4)
 TYPES = (np.dtype("<f4"), np.dtype("<f8"))
 
 
 class Unreadable(ValueError):
-    """Bytes that are no message of ours."""
+    """Bytes that are not a valid message."""
 
 
 def pack(values: np.ndarray, kept: np.ndarray, known: bool = False) -> bytes:
-    """values (n,) float32 or float64 and kept (n,) bool → bytes, the shortest of our kinds. known:
-    both sides know the positions already.
+    """Encode values (n,) float32 or float64 at kept (n,) bool as the shortest message.
+
+    known: both sides know the positions already.
     """
     n, count = len(values), int(kept.sum())
     numbers = values[kept].astype(TYPES[_type(values.dtype)], copy=False).tobytes()
@@ -40,8 +40,10 @@ def pack(values: np.ndarray, kept: np.ndarray, known: bool = False) -> bytes:
 
 
 def unpack(message: bytes, n: int, known: np.ndarray | None = None) -> np.ndarray:
-    """Bytes → (n,), zeros where nothing was sent. known (n,) bool: the positions, where the message
-    leaves them out. Raises Unreadable for anything else.
+    """Decode a message into (n,), with zeros where nothing was sent.
+
+    known (n,) bool: the positions, if the message leaves them out. Raises Unreadable if the message
+    is not valid.
     """
     if len(message) < HEADER.size:
         raise Unreadable("no header")
@@ -66,7 +68,7 @@ def unpack(message: bytes, n: int, known: np.ndarray | None = None) -> np.ndarra
 
 
 def _positions(kind: int, part: bytes, n: int, known: np.ndarray | None) -> np.ndarray:
-    """Ascending positions of what was sent."""
+    """The positions of the values sent, in ascending order."""
     if kind == LISTED:
         found = np.frombuffer(part, "<u4")
         if (np.diff(found.astype(np.int64)) <= 0).any():

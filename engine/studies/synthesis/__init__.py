@@ -1,4 +1,4 @@
-"""Images made from what a network remembers, and what a student learns from them."""
+"""Images made from the statistics of a trained network, and a student that learns from them."""
 
 from engine.studies.synthesis.bn_synthesis import SPACES, BNSynthesis
 from engine.studies.synthesis.classifier import Classifier, taught

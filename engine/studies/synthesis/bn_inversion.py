@@ -1,9 +1,10 @@
-"""Pictures whose batch-norm statistics are those of the training data (report 2; Yin et al. 2020,
-"DeepInversion"). torch.
+"""Make images whose batch-norm statistics match those of the training data, with torch.
 
-A network with batch norm keeps the mean and the variance of every channel over its training
-pictures. Here pictures are changed until theirs are the same and until the network sees in each the
-class that was asked for.
+A network with batch norm records the mean and the variance of every channel over its training
+images. Here images are optimised until their own statistics match the recorded ones and the network
+assigns each image the class that was asked for.
+
+Sources: report 2 (arXiv 2210.03205, 2022) and Yin et al. 2020, "DeepInversion".
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from engine.core.streams import derive_seed
 from engine.learning.supervised import Scale
 from engine.privacy.noise import GaussianNoise
 
-CHUNK = 250  # pictures whose activations in all layers are held at once
-BLUR = 1.0  # pixels: standard deviation of the blur that smooth pictures are seen through
+CHUNK = 250  # images whose activations in all layers are held at once
+BLUR = 1.0  # standard deviation, in pixels, of the blur applied to smooth images
 # layer → mean, variance: (channels,) each, or (classes, channels)
 Statistics = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
@@ -30,9 +31,9 @@ Statistics = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
 def norm_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """The batch or group norms of a network by name, in the order of the modules.
+    """The batch-norm or group-norm layers of a network by name, in module order.
 
-    Raises ValueError where there is none.
+    Raises ValueError if there are none.
     """
     found = {
         name: layer
@@ -47,11 +48,11 @@ def norm_layers(network: nn.Module) -> dict[str, nn.Module]:
 
 
 class Watch:
-    """While open, keeps what each norm layer sees in a forward pass: `seen`, layer → (b, channels,
-    h, w).
+    """A context manager that keeps what each norm layer sees in a forward pass.
 
-    Of batch norm its input, whose statistics it records; of group norm its output, whose size is
-    bounded for every single picture.
+    `seen` maps a layer's name to a tensor (b, channels, h, w): the input of a batch norm, because
+    that is what its statistics describe; the output of a group norm, because its size is bounded
+    for every single image.
     """
 
     def __init__(self, network: nn.Module):
@@ -76,7 +77,10 @@ class Watch:
 
 
 def recorded(network: nn.Module) -> Statistics:
-    """What the batch norms of a network remember of their training data."""
+    """The statistics that the batch norms of a network recorded on their training data.
+
+    Raises ValueError if a layer is a group norm.
+    """
     layers = norm_layers(network)
     if any(not isinstance(layer, nn.BatchNorm2d) for layer in layers.values()):
         raise ValueError(
@@ -90,17 +94,18 @@ def recorded(network: nn.Module) -> Statistics:
 
 @torch.no_grad()
 def record(network: nn.Module, images: torch.Tensor, scale: Scale = Scale()) -> None:
-    """Let the batch norms forget, and record their statistics anew over images (n, h, w, c) uint8,
-    as the mean over batches.
+    """Reset the batch norms and record their statistics on images (n, h, w, c) uint8.
+
+    The recorded values are means over batches.
     """
     layers = [layer for layer in norm_layers(network).values() if isinstance(layer, nn.BatchNorm2d)]
     before = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # a cumulative mean
+        layer.momentum = None  # use a cumulative mean
     network.train()
     for part in images.split(500):
-        # a short rest would count as much as a whole batch
+        # a short last batch would count as much as a full one
         if len(part) == len(images) or len(part) > 250:
             network(scale.of(part))
     for layer, momentum in zip(layers, before):
@@ -116,8 +121,9 @@ def by_class(
     classes: int,
     scale: Scale = Scale(),
 ) -> Statistics:
-    """Mean and variance of what each norm layer sees, for each class by itself: (classes, channels)
-    each, NaN for a class without pictures.
+    """Per-class mean and variance of what each norm layer sees.
+
+    Each is (classes, channels), NaN for a class without images.
     """
     network.eval()
     sums: dict[str, torch.Tensor] = {}
@@ -133,15 +139,17 @@ def by_class(
 
 
 def moments(x: torch.Tensor) -> torch.Tensor:
-    """(b, channels, h, w) → (b, 2·channels): each picture's mean of each channel over its pixels,
-    then its mean square.
+    """Each image's channel means over its pixels, then its channel mean squares.
+
+    (b, channels, h, w) → (b, 2·channels).
     """
     return torch.cat([x.mean((2, 3)), x.square().mean((2, 3))], 1)
 
 
 def spread(found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(..., 2·channels) means and mean squares → mean and variance (..., channels), which rounding
-    or noise does not make negative.
+    """Turn means and mean squares (..., 2·channels) into mean and variance, (..., channels) each.
+
+    The variance is clamped at 0, because rounding or noise could make it negative.
     """
     mean, square = found.chunk(2, -1)
     return mean, (square - mean.square()).clamp_min(0)
@@ -159,16 +167,16 @@ def private_statistics(
     sampler: GaussianNoise,
     scale: Scale = Scale(),
 ) -> Statistics:
-    """Noised mean and variance of what each norm layer of a group-norm network gives, over images
-    (n, h, w, c) uint8.
+    """Noised mean and variance of the norm layers' outputs over images (n, h, w, c) uint8.
 
-    Each picture gives one vector: for each layer, its channels' means and mean squares over
-    √(2·layers·channels), shortened to length `clip`, and a 1 that counts it. A picture that is
-    blanked gives a vector of zeros, count and all, while the number of pictures stays fixed and
-    public (engine/privacy/neighbours.py). So one picture moves the sum by at most S = √(clip² + 1), and
-    N(0, (noise_multiplier·S)²) is added to each entry: one Gaussian release of sensitivity 1 and
-    that noise multiplier, drawn by engine.privacy.noise and rounded once. All the rest is post-processing.
-    Proof in docs/synthesis.md.
+    The network must use group norm. Each image gives one vector: for each layer, its channels'
+    means and mean squares divided by √(2·layers·channels), clipped to length `clip`, and a 1 that
+    counts the image. An image that is blanked gives a vector of zeros, including the count, while
+    the number of images stays fixed and public (engine/privacy/neighbours.py). One image therefore
+    moves the sum by at most S = √(clip² + 1), and N(0, (noise_multiplier·S)²) is added to each
+    entry. This is one Gaussian release of sensitivity 1 with that noise multiplier, drawn by
+    engine.privacy.noise and rounded once. Everything after it is post-processing. The proof is in
+    docs/synthesis.md.
     """
     total, sizes = None, {}
     network.eval()
@@ -194,8 +202,9 @@ def private_statistics(
 
 
 def weight(layers: int, channels: int) -> float:
-    """Of a layer's moments in a picture's vector: group norm's mean squares are 1 on average, so
-    the vector's length is about 1.
+    """Weight of one layer's moments in an image's vector.
+
+    Mean squares of group-norm outputs are 1 on average, so the vector's length is about 1.
     """
     return (2 * layers * channels) ** -0.5
 
@@ -205,7 +214,7 @@ def weight(layers: int, channels: int) -> float:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network that is not changed any more, what is to be matched, and how it sees pixels."""
+    """A frozen network, the statistics to match, and how the network scales pixels."""
 
     network: nn.Module
     wanted: Statistics
@@ -214,25 +223,26 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each part of the objective counts."""
+    """Weights of the terms of the objective."""
 
     statistics: float = 1.0
     labels: float = 1.0
     variation: float = 0.0
     norm: float = 0.0
-    softness: float = 0.0  # share of the wanted label that the other classes get
-    by_class: bool = False  # statistics of each class by itself
+    softness: float = 0.0  # label smoothing: the share of the target that goes to the other classes
+    by_class: bool = False  # match the statistics of each class separately
 
 
 @dataclass
 class Objective:
-    """The objective of a batch of pictures: `total` to step on, and its parts for drawing."""
+    """The objective of a batch of images: `total` to minimise, and its parts for the charts."""
 
     total: torch.Tensor
     # layer → ‖μ − μ̂‖² + ‖σ² − σ̂²‖²
     distances: dict[str, torch.Tensor] = field(default_factory=dict)
     labels: torch.Tensor | None = None
-    right: torch.Tensor | None = None  # share of the pictures that the teacher names as wanted
+    # share of the images that the teacher assigns the wanted class
+    right: torch.Tensor | None = None
 
 
 def objective(
@@ -242,11 +252,13 @@ def objective(
     weights: Weights,
     watches: list[Watch],
 ) -> Objective:
-    """Of pixels (b, c, h, w) and wanted labels (b,): the mean over teachers of statistics and
-    cross-entropy, and the pictures' own terms.
+    """The objective for pixels (b, c, h, w) and wanted labels (b,).
 
-    Statistics: Σ over layers of ‖μ − μ̂‖² + ‖σ² − σ̂²‖², with biased variances over batch and
-    pixels (report 2, equation 1).
+    It is the mean over teachers of the statistics term and the cross-entropy, plus the terms of the
+    images themselves (total variation and norm).
+
+    The statistics term is Σ over layers of ‖μ − μ̂‖² + ‖σ² − σ̂²‖², with biased variances over
+    batch and pixels (report 2, equation 1).
     """
     found = [
         _of_teacher(pixels, labels, teacher, weights, watch)
@@ -289,18 +301,20 @@ def _of_teacher(pixels, labels, teacher: Teacher, weights: Weights, watch: Watch
 
 
 class MeanAndVariance(torch.autograd.Function):
-    """(b, channels, h, w) → mean and biased variance of each channel (channels,), differentiable.
+    """Mean and biased variance of each channel, differentiable.
 
-    The gradient is linear in x, one pass over it; autograd's own takes several and cost more than
-    the convolutions (bench/synthesis_step.py).
+    (b, channels, h, w) → (channels,) each. The gradient is linear in x and takes one pass over it;
+    autograd's own takes several passes and would cost more than the convolutions
+    (bench/synthesis_step.py).
     """
 
     @staticmethod
     def forward(context, x: torch.Tensor):
-        # a view where the channels are last in memory
+        # a view if the channels are last in memory
         rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
         once = rows.new_full((1, len(rows)), 1 / len(rows))
-        mean = (once @ rows)[0]  # as products of matrices: torch.var_mean takes three times as long
+        # Matrix products, because torch.var_mean takes three times as long.
+        mean = (once @ rows)[0]
         variance = (once @ (rows - mean).square())[0]
         context.save_for_backward(x, mean)
         return mean, variance
@@ -317,26 +331,28 @@ class MeanAndVariance(torch.autograd.Function):
 def _by_label(
     x: torch.Tensor, labels: torch.Tensor, classes: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance of each class that the batch has: (present, channels) each."""
+    """Mean and variance of each class in the batch, (present, channels) each."""
     which = F.one_hot(labels, classes).to(x.dtype).T
     which = which[which.sum(1) > 0]
     return spread(which @ moments(x) / which.sum(1, keepdim=True))
 
 
 def variation(pixels: torch.Tensor) -> torch.Tensor:
-    """Total variation: the sum of squared steps between neighbouring pixels, mean over pictures
-    (Mahendran and Vedaldi 2015, β = 2).
+    """Total variation: the sum of squared differences between neighbouring pixels.
+
+    The mean over images (Mahendran and Vedaldi 2015, β = 2).
     """
     down, across = pixels[:, :, 1:] - pixels[:, :, :-1], pixels[..., 1:] - pixels[..., :-1]
     return (down.square().sum() + across.square().sum()) / len(pixels)
 
 
-# --- the pictures that are changed ----------------------------------------------------------------
+# --- the images being optimised -------------------------------------------------------------------
 
 
 def smooth(free: torch.Tensor) -> torch.Tensor:
-    """(b, c, h, w) free numbers → pixels in [0, 1]: blurred, so that neighbours move together, then
-    through a sigmoid.
+    """Free numbers (b, c, h, w) → pixels in [0, 1], by a blur and a sigmoid.
+
+    The blur makes neighbouring pixels move together.
     """
     reach = round(3 * BLUR)
     places = torch.arange(-reach, reach + 1, device=free.device, dtype=free.dtype)
@@ -359,8 +375,9 @@ def smooth(free: torch.Tensor) -> torch.Tensor:
 
 
 def free_pixels(free: torch.Tensor) -> torch.Tensor:
-    """(b, c, h, w) free numbers → pixels as the report has them: each by itself; N(0, 1) is grey
-    with spread 0.5.
+    """Free numbers (b, c, h, w) → pixels, each pixel independent, as in report 2.
+
+    N(0, 1) becomes grey with standard deviation 0.5.
     """
     return free / 2 + 0.5
 
@@ -370,9 +387,9 @@ PICTURES = {"smooth": smooth, "pixels": free_pixels}
 
 @dataclass(frozen=True)
 class Settings:
-    """How one batch of pictures is optimised."""
+    """How one batch of images is optimised."""
 
-    kind: str  # smooth or pixels
+    kind: str  # "smooth" or "pixels"
     steps: int
     rate: float
     weights: Weights
@@ -381,8 +398,10 @@ class Settings:
 
 
 class Batch:
-    """One batch of pictures on its way. `step` moves it; `pixels` are the pictures now, `best`
-    those with the least objective seen.
+    """One batch of images during its optimisation.
+
+    `step` takes one optimiser step; `pixels` are the current images; `best` are those with the
+    lowest objective so far.
     """
 
     def __init__(
@@ -407,25 +426,26 @@ class Batch:
 
     @torch.no_grad()
     def _bound(self) -> None:
-        """Free pixels stay between black and white (as DeepInversion's do), so that what is
-        released is what was optimised.
+        """Clamp free pixels between black and white, as DeepInversion does.
+
+        What is released is then what was optimised.
         """
         if self.settings.kind == "pixels":
             self.free.clamp_(-1, 1)
 
     @property
     def pixels(self) -> torch.Tensor:
-        """(b, c, h, w) in [0, 1]: the pictures as of now, in memory of their own."""
+        """The current images as a copy: (b, c, h, w) in [0, 1]."""
         return PICTURES[self.settings.kind](self.free.detach()).clamp(0, 1).clone()
 
     def view(self) -> tuple[int, int, bool]:
-        """How the teacher will see the next step: moved by so many pixels, and mirrored or not."""
+        """Draw the view of the next step: the shift (dx, dy) in pixels, and whether to mirror."""
         j = self.settings.jitter
         dx, dy = (torch.randint(-j, j + 1, (2,), generator=self.draws).tolist()) if j else (0, 0)
         return dx, dy, bool(self.settings.flip and torch.rand((), generator=self.draws) < 0.5)
 
     def step(self, watches: list[Watch]) -> Objective:
-        """Move the pictures once; the objective is that of the pictures before."""
+        """Take one optimiser step; return the objective before it."""
         view = self.view()
         pixels = PICTURES[self.settings.kind](self.free)
         found = objective(
@@ -434,7 +454,7 @@ class Batch:
         self.optimizer.zero_grad()
         found.total.backward()
         if (now := float(found.total.detach())) < self.least:
-            # a copy: the free numbers move on
+            # a copy, because the optimiser changes the free numbers in place
             self.least, self.best, self.best_view = now, pixels.detach().clone(), view
         self.optimizer.step()
         self._bound()
@@ -442,7 +462,7 @@ class Batch:
 
 
 def seen(pixels: torch.Tensor, view: tuple[int, int, bool]) -> torch.Tensor:
-    """Pictures moved and mirrored; black fills what comes free, as in the usual random crops."""
+    """Shift and mirror images; uncovered borders are black, as in the usual random crops."""
     dx, dy, mirrored = view
     most = max(abs(dx), abs(dy))
     if most:
@@ -453,7 +473,7 @@ def seen(pixels: torch.Tensor, view: tuple[int, int, bool]) -> torch.Tensor:
 
 
 def optimise(batch: Batch) -> Iterator[tuple[int, Objective]]:
-    """All steps of one batch; yields (steps done, the objective before the last of them)."""
+    """Run all steps of one batch; yields (steps done, objective before the last of them)."""
     with contextlib.ExitStack() as stack:
         watches = [stack.enter_context(Watch(teacher.network)) for teacher in batch.teachers]
         for step in range(1, batch.settings.steps + 1):

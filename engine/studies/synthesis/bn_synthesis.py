@@ -1,7 +1,8 @@
-"""Study `bn_synthesis`: pictures made from a network's batch-norm statistics (report 2), how they
-come about, and what they give away.
+"""Study `bn_synthesis`: images made from a network's batch-norm statistics (report 2).
 
-Snapshots at chosen steps come from one optimisation, so that all of them cost one run.
+Report 2 is arXiv 2210.03205, 2022. The study shows how the images emerge and measures what they
+reveal about the training data. The snapshots at the chosen steps come from one optimisation, so all
+of them together cost one run. The optimisation itself is in bn_inversion.py.
 """
 
 from __future__ import annotations
@@ -19,27 +20,24 @@ from engine.core.study import Failed, Guarantee, Phase, Picture, Point, Refused,
 from engine.datasets import imaging, registry
 from engine.studies.synthesis.classifier import PRIVATE, Teaching, taught
 
-COLUMNS = 8  # pictures of each class in the gallery
-FILM = 24  # frames from noise to the last step
-NEIGHBOURS = 3  # pictures of each class that are shown beside their nearest real ones
-HELD_OUT = 20  # pictures that nobody learned from, at least
-MOST_BYTES = 200_000_000  # of all snapshots together
-COMPARED = 2_000  # pictures whose neighbours are looked for
-REFERENCES = 20_000  # training pictures among which they are looked for, at most
-BY_SSIM = 5_000  # and by structural similarity, which is slow
-# standard deviation of the noise on the noised copies, as a share of the range of pixels
+COLUMNS = 8  # images of each class in the gallery
+FILM = 24  # frames from the initial noise to the last step
+NEIGHBOURS = 3  # images of each class that are shown beside their nearest real images
+HELD_OUT = 20  # minimum number of test images, which no network has trained on
+MOST_BYTES = 200_000_000  # size limit for all snapshots together
+COMPARED = 2_000  # synthetic images whose nearest neighbours are searched
+REFERENCES = 20_000  # maximum number of training images searched for neighbours
+BY_SSIM = 5_000  # the same for structural similarity (SSIM), which is slow
+# standard deviation of the noise on the noised copies, as a share of the pixel range
 NOISED = 0.3
-# of exact copies so large a share must be found, and their members be told so often; otherwise no
-# verdict is given
+# For exact copies, the share of copies found and the membership AUC must be at least this;
+# otherwise no verdict is given.
 ALL_FOUND = 0.9
 SPACES = {"pixels": "pixels", "ssim": "structure (SSIM)", "features": "what the teacher sees"}
 
 
 class Synthesis(Teaching):
-    """What the pictures are made of and how.
-
-    A base for the studies of page Synthesis that begin with such pictures.
-    """
+    """How the images are made; base class of the studies on page Synthesis that need them."""
 
     images: int = parameter(
         "Pictures to make",
@@ -193,12 +191,13 @@ class Synthesis(Teaching):
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """The steps after which pictures are kept."""
+        """The steps after which a snapshot of the images is kept."""
         return tuple(int(step) for step in self.snapshots.split(","))
 
     def check(self, shown) -> None:
-        """Refuse what does not fit the data set, before anything is computed. shown: its exhibits
-        or images.
+        """Raise Refused, before computing anything, if the parameters do not fit the data set.
+
+        shown: the data set's exhibits or images.
         """
         self.check_pictures(shown)
         self.check_teacher(shown)
@@ -243,8 +242,10 @@ class Synthesis(Teaching):
             )
 
     def fitting(self, shown) -> dict:
-        """A picture of each class at least, and two where classes have statistics of their own; no
-        more than fit into memory.
+        """Adjust the number of images to the data set.
+
+        At least one per class, or two where statistics are matched per class, and no more than fit
+        in memory.
         """
         found, classes = super().fitting(shown), len(shown.classes)
         most = MOST_BYTES // (len(self.kept) * shown.test_images[0].size)
@@ -255,7 +256,7 @@ class Synthesis(Teaching):
         return found
 
     def check_pictures(self, shown) -> None:
-        """Refuse a data set whose pictures no student can learn or no attacker be tried on."""
+        """Raise Refused if no student can learn this data set or no attack can be tried on it."""
         self.check_shape(shown)
         if len(shown.test_images) < HELD_OUT:
             raise Refused(
@@ -265,27 +266,26 @@ class Synthesis(Teaching):
             )
 
     def settled(self) -> dict:
-        """The teacher's parameters with those that do not matter at their defaults, so that all
-        share one result.
+        """The teacher's parameters, with those that have no effect set to their defaults.
+
+        Equivalent settings then share one result.
         """
         teacher = self.teacher()
         return {name: getattr(teacher, name) for name in Teaching.model_fields if name != "seed"}
 
     def synthesis(self) -> BNSynthesis:
-        """The making of the pictures by itself."""
+        """The study that only makes the images."""
         return BNSynthesis(
             **{name: getattr(self, name) for name in Synthesis.model_fields} | self.settled()
         )
 
     def label_of(self, classes: int) -> np.ndarray:
-        """(images,) the class that each picture is to show: in turns."""
+        """(images,) the class that each image is to show; the classes take turns."""
         return np.arange(self.images) % classes
 
 
 class BNSynthesis(Synthesis):
-    """Optimise pictures until a network's statistics are those of its training data; compare them
-    with real pictures.
-    """
+    """Optimise images to match a network's recorded statistics; compare them with real images."""
 
     NAME, VERSION = "bn_synthesis", 3
     TITLE = "Pictures from statistics"
@@ -330,8 +330,9 @@ class BNSynthesis(Synthesis):
         return tuple(self.teacher(number) for number in range(self.teachers))
 
     def work(self) -> float:
-        """Pixels times steps, and the search for neighbours, which takes as long as twenty steps of
-        all that is searched; without the teachers.
+        """Pixels times steps, plus the neighbour search, without the teachers.
+
+        The neighbour search takes as long as twenty steps on all the images searched.
         """
         shown = registry.exhibits(self.dataset)
         searched = min(REFERENCES, shown.train_size) + min(REFERENCES // 2, len(shown.test_images))
@@ -344,14 +345,15 @@ class BNSynthesis(Synthesis):
         return {"narrow": 1.3e-7, "resnet20": 3.1e-7}[self.network] * self.work()
 
     def kind(self) -> str:
-        """Runs of one kind take time in proportion to their work."""
+        """Runs of the same kind take time in proportion to their work."""
         return f"{self.NAME}:{self.network}"
 
     # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
-        """Yield the gallery and each layer's distance as the first pictures come about; return all
-        snapshots and what they give away.
+        """Yield the gallery and each layer's distance while the first images are optimised.
+
+        Returns all snapshots and the measures of what they reveal.
         """
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
@@ -365,7 +367,7 @@ class BNSynthesis(Synthesis):
         return (yield from making.result())
 
     def guarantee(self, teacher: Guarantee) -> Guarantee:
-        """What a training picture is promised: whatever its teacher promises."""
+        """The guarantee for a training image: the same as the teacher's."""
         if teacher.epsilon is None:
             return replace(
                 teacher,
@@ -390,7 +392,7 @@ class BNSynthesis(Synthesis):
 
 
 class Making:
-    """The pictures on their way."""
+    """The images during their optimisation."""
 
     def __init__(self, study: BNSynthesis, images, found: list, device):
         import torch
@@ -426,7 +428,8 @@ class Making:
         self.filmed = {
             round(step) for step in np.r_[0, np.geomspace(1, study.steps, FILM - 1)]
         } | set(study.kept)
-        # step → of each batch: pictures, distance, share that the teacher names as wanted
+        # step → for each batch: number of images, distance, share that the teacher assigns the
+        # wanted class
         self.released: dict[int, list[tuple[int, float, float]]] = {}
 
     def _teacher(self, study, result: Result):
@@ -456,16 +459,21 @@ class Making:
         if self.study.forward == "batch":
             for layer in bn_inversion.norm_layers(network).values():
                 layer.train()
-                layer.momentum = 0.0  # it looks at the batch and remembers nothing of it
+                # normalise by the batch, but do not update the recorded statistics
+                layer.momentum = 0.0
         return bn_inversion.Teacher(network.to(memory_format=torch.channels_last), wanted, scale)
 
     def all_batches(self):
-        """One batch after the other: memory holds one of them, and the snapshots as bytes."""
+        """Optimise the batches one after the other.
+
+        Memory then holds only one batch, and the snapshots as bytes.
+        """
         from engine.studies.synthesis import bn_inversion
 
         study = self.study
         parts = self.labels.split(study.together)
-        if len(parts) > 1 and len(parts[-1]) < self.classes:  # too few for statistics of their own
+        # A last batch with fewer images than classes is too small for statistics of its own.
+        if len(parts) > 1 and len(parts[-1]) < self.classes:
             parts = (*parts[:-2], self.labels[-len(parts[-2]) - len(parts[-1]) :])
         begun = 0
         for number, labels in enumerate(parts):
@@ -500,7 +508,7 @@ class Making:
             begun += len(labels)
 
     def _keep(self, step: int, batch, rows: slice) -> None:
-        """A snapshot as it is released, in bytes; and how the teacher sees just that."""
+        """Store a snapshot as the bytes that are released, and how the teacher sees those bytes."""
         import torch
 
         from engine.studies.synthesis import bn_inversion
@@ -522,8 +530,10 @@ class Making:
         )
 
     def of_released(self, step: int) -> dict[str, float]:
-        """Mean over the batches of a snapshot: distance of its statistics, and share of pictures
-        that the teacher names as wanted.
+        """Means over the batches of a snapshot.
+
+        The distance of its statistics, and the share of images that the teacher assigns the wanted
+        class.
         """
         count, distance, right = np.array(self.released[step]).T
         return {
@@ -538,7 +548,7 @@ class Making:
             yield Point(name, float(step), value)
 
     def _frame(self, step: int, batch) -> Picture:
-        """The gallery: a row for each class, the same pictures in every frame."""
+        """The gallery: one row per class, with the same images in every frame."""
         labels = batch.labels.cpu().numpy()
         rows = [np.flatnonzero(labels == c)[:COLUMNS] for c in range(min(self.classes, 10))]
         shown, blank = (
@@ -549,10 +559,10 @@ class Making:
         self.film[step] = imaging.png(imaging.gallery(np.stack(tiles), COLUMNS))
         return Picture("gallery", self.film[step], f"after {step} steps")
 
-    # --- what they give away ----------------------------------------------------------------------
+    # --- what the images reveal -------------------------------------------------------------------
 
     def result(self):
-        """Compare each snapshot with training and held-out pictures; return it all."""
+        """Compare each snapshot with training and held-out images; return the complete result."""
         from engine.core.study import Result as R
 
         neighbours = Neighbours(self)
@@ -606,8 +616,9 @@ class Making:
         )
 
     def _areas(self, teacher: Result) -> dict[str, float]:
-        """The largest area under a ROC curve that is allowed to any method with this (ε, δ), and to
-        this one. Nothing where nothing is promised.
+        """Upper bounds on the area under a ROC curve: for any (ε, δ) method, and for this one.
+
+        Empty if there is no guarantee.
         """
         promise = teacher.guarantee
         if promise.epsilon is None:
@@ -633,21 +644,23 @@ class Making:
 
 
 def doubt(controls: dict[str, dict[str, float]], compared: int) -> list[str]:
-    """Why nothing can be said of what the pictures give away: controls whose answer is known and
-    does not come out. compared: held-out pictures, and as many members, of the last control.
+    """Reasons why no verdict can be given on what the images reveal.
+
+    These are the controls with a known answer that do not give it. compared: the number of held-out
+    images, and of members, in the last control.
     """
     copies, unseen = controls["copies of training pictures"], controls["held-out pictures"]
     by = {"pixels": "by pixels", "features": "by what the teacher sees"}
+    # The comparison is written so that NaN counts as not found.
     found = [
         f"Compared {by[space]}, exact copies of training pictures are not found:"
         f" {100 * copies[f'copies_{space}']:.0f} in 100 look like copies and members are told in"
         f" {100 * copies[f'membership_{space}']:.0f} of "
-        # NaN is not
         "100 cases, where both should be 100."
         for space in by
         if not all(copies[f"{name}_{space}"] >= ALL_FOUND for name in ("copies", "membership"))
     ]
-    # four standard deviations of the area under a curve that tells nothing
+    # four standard deviations of the AUC of an uninformative score
     chance = 4 * math.sqrt((2 * compared + 1) / (12 * compared**2))
     found += [
         f"Compared {by[space]}, pictures that nobody learned from seem to give members away in"
@@ -663,8 +676,9 @@ def doubt(controls: dict[str, dict[str, float]], compared: int) -> list[str]:
 
 
 class Neighbours:
-    """Real pictures beside synthetic ones, in pixels and in what the teacher sees; held-out
-    pictures are the yardstick.
+    """Nearest real images of synthetic ones, by pixels and by the teacher's features.
+
+    Held-out images give the reference distances.
     """
 
     def __init__(self, making: Making):
@@ -680,14 +694,14 @@ class Neighbours:
         }
 
     def views(self, images: np.ndarray) -> dict:
-        """(n, h, w, c) uint8 → its pixels in [0, 1] and its features, as rows (n, d) on the device."""
+        """(n, h, w, c) uint8 → normalised pixels and features, as rows (n, d) on the device."""
         import torch
 
         from engine.learning import supervised
 
         on_device = torch.tensor(images).to(self.making.device)
         rows = on_device.flatten(1).float() / 255
-        # brightness and contrast aside: a pale copy is a copy
+        # ignore brightness and contrast: a pale copy is still a copy
         rows = rows - rows.mean(1, keepdim=True)
         rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-6)
         return {
@@ -698,8 +712,9 @@ class Neighbours:
         }
 
     def measures(self, shot: np.ndarray) -> dict[str, float]:
-        """Of one snapshot: share that looks like copies, median ratio, and what membership of a
-        real picture can be told from the snapshot.
+        """One snapshot's share that looks like copies, median ratio, and membership AUC.
+
+        The last says how well membership of a real image can be inferred from the snapshot.
         """
         return self._measures(self.views(shot[: self.compared]))
 
@@ -722,8 +737,9 @@ class Neighbours:
         return found
 
     def controls(self) -> dict[str, dict[str, float]]:
-        """The same measures for pictures of which the answer is known: copies of training pictures,
-        and half of the held-out pictures.
+        """The same measures for images whose answer is known.
+
+        These are copies of training images, and half of the held-out images.
         """
         from engine.attacks import memorization
 
@@ -755,8 +771,9 @@ class Neighbours:
         return found
 
     def sheets(self, shot: np.ndarray) -> dict[str, bytes]:
-        """PNGs, one a space: pairs of a synthetic picture and its nearest training picture, three a
-        class, two classes a row.
+        """One PNG per space: pairs of a synthetic image and its nearest training image.
+
+        Three pairs per class, two classes per row.
         """
         import torch
 
@@ -770,9 +787,10 @@ class Neighbours:
             space: memorization.nearest(seen[space], self.seen["train"][space])[0].cpu().numpy()
             for space in ("pixels", "features")
         }
-        channels_first = lambda images: (
-            torch.tensor(images).to(self.making.device).permute(0, 3, 1, 2).float() / 255
-        )
+
+        def channels_first(images):
+            return torch.tensor(images).to(self.making.device).permute(0, 3, 1, 2).float() / 255
+
         found["ssim"] = (
             memorization.nearest_by_ssim(
                 channels_first(some), channels_first(self.train[:BY_SSIM])
@@ -782,7 +800,7 @@ class Neighbours:
         )
         sheets = {}
         for space, nearest in found.items():
-            # side by side: left made, right real
+            # left: synthetic; right: real
             pairs = np.concatenate([some, self.train[nearest]], 2)
             sheets[space] = imaging.png(imaging.gallery(pairs, 2 * NEIGHBOURS, gap=4))
         return sheets

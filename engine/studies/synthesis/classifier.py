@@ -1,8 +1,8 @@
-"""Study `classifier`: a residual network that learns to name pictures; what its batch norms
-remember is what page Synthesis starts from.
+"""Study `classifier`: a residual network that classifies images, the teacher of page Synthesis.
 
-Its weights can be trained here, or read from VEIL_DATA/weights. With privacy it is trained by
-DP-SGD, and its layers' statistics are released with noise of their own.
+The statistics that its batch norms record are the starting point of the synthesis. Its weights are
+trained here or read from VEIL_DATA/weights. A private teacher is trained by DP-SGD, and its layers'
+statistics are released with additional noise.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ from engine.evaluation import cautions, scores
 from engine.privacy import neighbours
 from engine.studies.image_study import ImageStudy
 
-# mean and deviation of colours that given weights were trained with; grey ones: 0.5
+# mean and standard deviation of the colours that the given weights were trained with; 0.5 for grey
+# images
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NETWORKS = {"narrow": "narrow ResNet (8 layers)", "resnet20": "ResNet20"}
-SCORED = 10_000  # at most so many training and test pictures are scored for the membership test
-# docs/synthesis.md
+SCORED = 10_000  # maximum number of training and of test images scored by the membership test
+# settings of the private preset; see docs/synthesis.md
 PRIVATE = {"private": True, "epochs": 30, "batch_size": 250, "learning_rate": 4.0}
 SLOWER = {
     False: "A smaller learning rate for the teacher helps.",
     True: "A smaller learning rate for the teacher or a larger ε helps.",
-}  # private?
-STATISTICS_CLIP = 1.0  # length that a picture's vector of statistics is shortened to
+}  # key: is the teacher private?
+STATISTICS_CLIP = 1.0  # clip norm of an image's vector of statistics
 
 
 class Teaching(ImageStudy):
-    """What a teacher is. A base for the studies of page Synthesis, which all begin with one."""
+    """The teacher's parameters; base class of the studies on page Synthesis, which all need one."""
 
     dataset: str = parameters.dataset()
     network: str = parameter(
@@ -126,9 +127,9 @@ class Teaching(ImageStudy):
     seed: int = parameters.seed()
 
     def teacher(self, number: int = 0) -> Classifier:
-        """The teacher by its own parameters; further ones differ by their seed.
+        """The teacher with the given number; teachers differ only in their seed.
 
-        What does not matter goes back to its default.
+        Parameters that have no effect go back to their defaults.
         """
         values = {name: getattr(self, name) for name in Teaching.model_fields} | {
             "seed": (self.seed + number) % 2**31
@@ -151,17 +152,18 @@ class Teaching(ImageStudy):
         return Classifier(**{name: value for name, value in values.items() if name not in idle})
 
     def sample(self) -> bytes:
-        """PNG of the first 60 training pictures."""
+        """PNG of the first 60 training images."""
         return imaging.png(
             imaging.gallery(registry.exhibits(self.dataset).train_images, columns=10)
         )
 
     def chance(self) -> float:
-        """The accuracy of guessing: of always saying the class that most test pictures show."""
+        """The accuracy of always predicting the most frequent test class."""
         return scores.guessing(registry.exhibits(self.dataset).test_labels)
 
     def check_shape(self, shown) -> None:
-        """Refuse pictures that these networks cannot look at, or of which there is nothing to tell.
+        """Raise Refused if these networks cannot take the images or there is nothing to classify.
+
         shown: the data set's exhibits or images.
         """
         size = shown.test_images.shape[1:3]
@@ -179,8 +181,9 @@ class Teaching(ImageStudy):
             )
 
     def check_teacher(self, shown) -> None:
-        """Refuse what does not fit the data set, before anything is computed. shown: its exhibits
-        or images.
+        """Raise Refused, before computing anything, if the parameters do not fit the data set.
+
+        shown: the data set's exhibits or images.
         """
         self.check_shape(shown)
         if self.weights == "given" and self.private:
@@ -209,9 +212,7 @@ class Teaching(ImageStudy):
 
 
 class Classifier(Teaching):
-    """Train a residual network, or read its weights; say how well it names pictures, and how well
-    it keeps who was in the data.
-    """
+    """Train a residual network or read its weights; measure accuracy and membership leakage."""
 
     NAME, VERSION = "classifier", 3
     TITLE = "A network that names pictures"
@@ -231,11 +232,14 @@ class Classifier(Teaching):
     }
 
     def reads(self) -> dict[str, str]:
-        """The file of weights, where they are given."""
+        """The file of weights and its checksum, if the weights are given."""
         return {"weights": reading.digest(self.weights_file())} if self.weights == "given" else {}
 
     def weights_file(self):
-        """Where given weights lie. Raises data.Missing with what to do."""
+        """The path of the given weights.
+
+        Raises MissingFile, which says what to do, if there is no such file.
+        """
         name = f"{self.network}_{self.dataset.replace(':', '_')}.npz"
         path = settings.data_folder() / "weights" / name
         if not path.is_file():
@@ -246,7 +250,7 @@ class Classifier(Teaching):
         return path
 
     def work(self) -> float:
-        """Forward passes over pixels, a training pass being three of them, a private one six."""
+        """Forward passes over pixels; a training pass counts as three, a private one as six."""
         shown = registry.exhibits(self.dataset)
         return (
             shown.train_size
@@ -259,18 +263,19 @@ class Classifier(Teaching):
         return {"narrow": 8e-8, "resnet20": 1e-7}[self.network] * self.work()
 
     def kind(self) -> str:
-        """Runs of one kind take time in proportion to their work."""
+        """Runs of the same kind take time in proportion to their work."""
         return f"{self.NAME}:{self.network}:{self.private}"
 
     def stream_name(self) -> str:
-        """The key, where there is privacy: several private teachers may be published together."""
+        """The key, for a private teacher: several of them may be published together."""
         return super().stream_name() if self.private else ""
 
     # --- running ----------------------------------------------------------------------------------
 
     def run(self, lab):
-        """Yield accuracy over epochs; return weights, statistics, and a score for each picture's
-        membership.
+        """Yield accuracy over epochs.
+
+        Returns the weights, the statistics, and a membership score for each image.
         """
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
@@ -288,7 +293,8 @@ class Classifier(Teaching):
                 " smaller learning rate for the teacher."
             )
         pupil.record(plan)
-        if not pupil.finite():  # weights may be numbers, and the squares of what they make none
+        # The weights may be finite while the squares of the activations are not.
+        if not pupil.finite():
             raise Failed(
                 "The teacher's training diverged: its layers' statistics are not numbers any more."
                 " Take a smaller learning rate for the teacher."
@@ -298,7 +304,7 @@ class Classifier(Teaching):
         return pupil.result(plan)
 
     def recipe(self):
-        """How it learns, for engine.learning.supervised."""
+        """The training recipe for engine.learning.supervised."""
         from engine.learning.supervised import Recipe
 
         return Recipe(
@@ -313,8 +319,9 @@ class Classifier(Teaching):
         )
 
     def plan(self, n: int) -> dict:
-        """n, and for a private teacher its sample rate, steps and the noise that spends exactly the
-        budget, statistics included.
+        """The number of images and, for a private teacher, sample rate, steps, noise multiplier.
+
+        The noise multiplier spends exactly the budget, statistics included.
         """
         if not self.private:
             return {"n": n}
@@ -337,7 +344,7 @@ class Classifier(Teaching):
         return plan | {"noise_multiplier": noise}
 
     def guarantee(self, plan: dict) -> Guarantee:
-        """What a training picture is promised by the network and its recorded statistics."""
+        """The guarantee that the network and its recorded statistics give a training image."""
         unit = "one training picture with its label"
         if not self.private:
             read = (
@@ -398,7 +405,7 @@ class Classifier(Teaching):
 
 
 class _Pupil:
-    """The network while it learns."""
+    """The network during training."""
 
     def __init__(self, study: Classifier, images, device):
         import torch
@@ -426,13 +433,14 @@ class _Pupil:
         )
 
     def load(self, path) -> None:
-        """Weights from a file of plain arrays; Failed in the user's words where they are none, or
-        have other shapes.
+        """Load weights from a file of plain arrays.
+
+        Raises Failed, worded for the user, if the file holds no arrays or arrays of other shapes.
         """
         load_arrays(self.network, read_arrays(path), path.name)
 
     def learn(self, plan: dict):
-        """All epochs."""
+        """Train for all epochs."""
         from engine.learning import supervised
 
         study, recipe = self.study, self.study.recipe()
@@ -445,26 +453,28 @@ class _Pupil:
                 yield Phase(
                     "training the teacher", (epoch - 1) * fit.steps + step, fit.steps * study.epochs
                 )
-            if epoch < study.epochs:  # the last one is measured with the statistics that are kept
+            # The last epoch is measured after recording, with the statistics that are kept.
+            if epoch < study.epochs:
                 yield self.point(epoch)
 
     def point(self, epoch: int) -> Point:
-        """Test accuracy as of now, and into the curve."""
+        """Measure the current test accuracy and add it to the curve."""
         self.curves.setdefault("test_accuracy", []).append((float(epoch), self.accuracy()))
         return Point("test_accuracy", *self.curves["test_accuracy"][-1])
 
     def finite(self) -> bool:
-        """Are all weights and recorded statistics still numbers? Seen from the network alone, which
-        is released anyway.
+        """Whether all weights and recorded statistics are finite.
+
+        Only the network is read, and it is released anyway.
         """
         return all(bool(value.isfinite().all()) for value in self.network.state_dict().values())
 
     def accuracy(self) -> float:
-        """Share of the test pictures that it names correctly."""
+        """Test accuracy: the share of test images classified correctly."""
         return float((self.named_tests() == self.images.test_labels).mean())
 
     def named_tests(self) -> np.ndarray:
-        """(m,) what it calls the test pictures; -1 where an output is no number."""
+        """(m,) predicted classes of the test images; -1 where a logit is NaN."""
         from engine.learning.networks import named
 
         return named(self.logits_of_tests()).cpu().numpy()
@@ -479,7 +489,9 @@ class _Pupil:
         )
 
     def record(self, plan: dict) -> None:
-        """The statistics that pictures are made of: of all training pictures, or noised once
+        """Record the statistics that the images are made from.
+
+        They are those of all training images, or for a private teacher noised once
         (engine.privacy.noise).
         """
         from engine.privacy.noise import GaussianNoise
@@ -534,7 +546,8 @@ class _Pupil:
         loss, guessing = -float(sure[0].mean()), math.log(len(self.images.classes))
         warnings = [*([slack] if slack else []), *cautions.of(self.images)]
         agreed = (named(train) == self.labels[:SCORED]).float().mean()
-        if self.study.weights == "trained":  # those from a file may be meant for other labels
+        # Weights from a file may be meant for other labels.
+        if self.study.weights == "trained":
             learned = cautions.beyond_guessing(float(agreed), self.images.train_labels[:SCORED])
             warnings += cautions.divergence(
                 loss, guessing, learned, remedy=SLOWER[self.study.private]
@@ -567,7 +580,10 @@ class _Pupil:
 
 
 def read_arrays(path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, nothing unpickled. Raises Failed in the user's words."""
+    """The arrays of an .npz file, without unpickling.
+
+    Raises Failed, worded for the user.
+    """
     try:
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
@@ -594,7 +610,7 @@ def read_arrays(path) -> dict[str, np.ndarray]:
 def load_arrays(network, arrays: dict[str, np.ndarray], name: str) -> None:
     """Fill a network's weights.
 
-    Raises Failed where one is missing, not finite, or has another shape.
+    Raises Failed if an array is missing, not finite, or has another shape.
     """
     import torch
 
@@ -621,7 +637,7 @@ def load_arrays(network, arrays: dict[str, np.ndarray], name: str) -> None:
 
 
 def taught(study: Classifier, result: Result, channels: int, size: int, device):
-    """The trained network of a stored result, frozen, with how it sees pixels: (network, Scale)."""
+    """The trained network of a stored result, frozen, and its scale: (network, Scale)."""
     from engine.learning import networks
     from engine.learning.supervised import Scale
 

@@ -1,10 +1,12 @@
-"""Study `student`: a network that learns from synthetic pictures alone, from scratch, and is tested
-on real ones (report 2, Table 1).
+"""Study `student`: a network trained on synthetic images only and tested on real ones.
+
+It is trained from scratch, as in report 2 (arXiv 2210.03205, 2022), Table 1.
 """
 
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import numpy as np
 from pydantic import model_validator
@@ -12,12 +14,14 @@ from pydantic import model_validator
 from engine.core.parameters import parameter
 from engine.core.study import Failed, Guarantee, Phase, Point, Refused, Result
 from engine.datasets import imaging, registry
+from engine.datasets.source import Missing
 from engine.evaluation import cautions, scores
 from engine.studies.synthesis.bn_synthesis import Synthesis
 from engine.studies.synthesis.classifier import PRIVATE, taught
 
-LOOKED_AT = 2000  # test pictures while it learns; all of them at the end
-PARTS = {"synthetic": "synthetic", "real": "training"}  # what its pictures are called in a warning
+LOOKED_AT = 2000  # test images scored during training; all of them are scored at the end
+# The name of the training images in a warning.
+PARTS = {"synthetic": "synthetic", "real": "training"}
 NOT_PROMISED = Guarantee(
     unit="one training picture with its label",
     epsilon=None,
@@ -32,8 +36,9 @@ NOT_PROMISED = Guarantee(
 
 
 class Student(Synthesis):
-    """Train a network from scratch on one snapshot, or on as many real pictures, with hard or soft
-    labels.
+    """Train a network from scratch on one snapshot or on as many real images.
+
+    The labels are hard or soft.
     """
 
     NAME, VERSION = "student", 3
@@ -191,7 +196,7 @@ class Student(Synthesis):
     @model_validator(mode="before")
     @classmethod
     def _last_snapshot(cls, values: dict) -> dict:
-        """0 is the last snapshot: one student has one key."""
+        """Replace 0 by the step of the last snapshot, so that each student has only one key."""
         told = str(values.get("snapshots", cls.model_fields["snapshots"].default)).rsplit(",", 1)[
             -1
         ]
@@ -212,26 +217,27 @@ class Student(Synthesis):
         return self
 
     def needs(self) -> tuple:
-        """The pictures and their teacher."""
+        """The synthetic images and their teacher."""
         if self.source == "synthetic":
             return (self.synthesis(),)
         return (self.teacher(),) if self.soft_share else ()
 
     def on_real(self) -> Student:
-        """The same on as many real pictures.
+        """The same student on as many real images.
 
-        What makes pictures goes back to its default, so that all share one.
+        Parameters of the synthesis go back to their defaults, so that all such students share one
+        result.
         """
         kept = {"dataset", "network", "images", "seed"} | (
             set(Student.model_fields) - set(Synthesis.model_fields)
         ) - {"after", "temperature"}
         real = {name: getattr(self, name) for name in kept} | {"source": "real", "soft_share": 0.0}
-        # as many as there are
-        real["images"] = min(self.images, registry.exhibits(self.dataset).train_size)
+        with suppress(Missing):  # a series can be named before its data set is here
+            real["images"] = min(self.images, registry.exhibits(self.dataset).train_size)
         return Student(**real)
 
     def table(self) -> dict[str, Student]:
-        """All snapshots with hard and with soft labels, and real pictures with their own labels."""
+        """All snapshots with hard and with soft labels, and real images with their own labels."""
         base = (
             {name: getattr(self, name) for name in Student.model_fields}
             | self.settled()
@@ -252,15 +258,16 @@ class Student(Synthesis):
         return found | {"real pictures": self.on_real()}
 
     def fitting(self, shown) -> dict:
-        """At most all of the real pictures, where it learns from those; otherwise as what it learns
-        from.
+        """Adjust the number of images to the data set.
+
+        On real images, at most all of them; otherwise as for the synthesis.
         """
         if self.source == "synthetic":
             return super().fitting(shown)
         return {"images": shown.train_size} if self.images > shown.train_size else {}
 
     def check(self, shown) -> None:
-        """Refuse what does not fit the data set, before anything is computed."""
+        """Raise Refused, before computing anything, if the parameters do not fit the data set."""
         if self.source == "synthetic":
             return super().check(shown)
         self.check_pictures(shown)
@@ -272,7 +279,7 @@ class Student(Synthesis):
             )
 
     def work(self) -> float:
-        """Forward passes over pixels, a training pass being three of them."""
+        """Forward passes over pixels; a training pass counts as three."""
         tests = registry.exhibits(self.dataset).test_images
         return (
             3 * self.images * self.student_epochs + 20 * min(LOOKED_AT, len(tests)) + len(tests)
@@ -283,11 +290,11 @@ class Student(Synthesis):
         return {"narrow": 6e-8, "resnet20": 1e-7}[self.network] * self.work()
 
     def kind(self) -> str:
-        """Runs of one kind take time in proportion to their work."""
+        """Runs of the same kind take time in proportion to their work."""
         return f"{self.NAME}:{self.network}"
 
     def run(self, lab):
-        """Yield test accuracy over epochs; return it with predictions."""
+        """Yield test accuracy over epochs; return it with the predictions."""
         import torch
 
         yield Phase("reading the pictures")
@@ -348,8 +355,10 @@ class Student(Synthesis):
         )
 
     def _lesson(self, lab, images):
-        """What the student learns: pictures (n, h, w, c) uint8, labels (n,), the teacher's logits
-        or None; what is promised, and what to know of the pictures.
+        """What the student trains on.
+
+        Images (n, h, w, c) uint8, labels (n,), the teacher's logits or None, the guarantee, and
+        warnings about the images.
         """
         import torch
 

@@ -39,7 +39,10 @@ def reference(
     joint = (joint + joint.T) / 2 if symmetric else joint
     rows, columns = joint.sum(1, keepdims=True), joint.sum(0, keepdims=True)
     some = joint > 0
-    ln = lambda x: np.log(np.where(x > 0, x, 1))
+
+    def ln(x):
+        return np.log(np.where(x > 0, x, 1))
+
     inside = ln(joint) - weight * ln(rows) - weight * ln(columns)
     return -float((joint * inside)[some].sum())
 
@@ -105,7 +108,7 @@ EXTREME = {
     "empty clusters": lambda n, k: one_hot(n, k, max(1, k // 3)),
     "all in one": lambda n, k: one_hot(n, k, 1),
     "one-hot": lambda n, k: one_hot(n, k, k),
-    "uniform": lambda n, k: torch.zeros(n, k),
+    "uniform": torch.zeros,
     "small": lambda n, k: torch.full((n, k), -1e4),
     "one cluster": lambda n, k: torch.zeros(n, 1),
 }
@@ -150,9 +153,12 @@ def digits(n: int) -> torch.Tensor:
 )
 def test_copies_have_the_shape_asked_for_and_are_the_same_for_a_seed(shape, size):
     pictures = torch.rand(shape, generator=torch.Generator().manual_seed(1))
-    draw = lambda seed: invariant_information.transformed(
-        pictures, torch.Generator().manual_seed(seed), size
-    )
+
+    def draw(seed):
+        return invariant_information.transformed(
+            pictures, torch.Generator().manual_seed(seed), size
+        )
+
     assert draw(0).shape == (*shape[:2], size or shape[2], size or shape[3])
     assert torch.equal(draw(0), draw(0)) and not torch.equal(draw(0), draw(1))
     # each has draws of its own
@@ -228,7 +234,10 @@ def test_scattering_ignores_small_shifts_flat_light_and_gives_twice_for_twice():
     net, pictures = Scattering(), digits(50)
     features = net(pictures)
     moved = net(pictures.roll(1, -1))
-    change = lambda a, b: float(((a - b).flatten(1).norm(dim=1) / a.flatten(1).norm(dim=1)).mean())
+
+    def change(a, b):
+        return float(((a - b).flatten(1).norm(dim=1) / a.flatten(1).norm(dim=1)).mean())
+
     assert change(features, moved) < 0.6 * change(pictures, pictures.roll(1, -1))
     torch.testing.assert_close(net(2 * pictures), 2 * features)
     flat = net(torch.ones(1, 1, 60, 60))[0, 1:, 5:-5, 5:-5]

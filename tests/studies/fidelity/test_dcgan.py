@@ -15,7 +15,10 @@ from engine.studies.fidelity.dcgan import MADE, REAL, Adversaries, logistic
 
 CPU = torch.device("cpu")
 CLASSES = 3
-of = lambda batch: torch.arange(len(batch)) % CLASSES  # the labels of a batch in the tests
+
+
+def of(batch):
+    return torch.arange(len(batch)) % CLASSES  # the labels of a batch in the tests
 
 
 def adversaries(images=None, **changes):

@@ -170,12 +170,15 @@ def test_the_nearest_pictures_are_those_of_numpy(store):
     learned = permutation(4000)
     made = study.canvas(images.train_images[draws.choice(learned, 300, replace=False)])
     made = (made + draws.normal(0, 255 * 0.1, made.shape)).clip(0, 255).round().astype(np.uint8)
-    level = lambda x: (
-        lambda r: (
-            (r - r.mean(1, keepdims=True))
-            / np.linalg.norm(r - r.mean(1, keepdims=True), axis=1, keepdims=True)
-        )
-    )(x.reshape(len(x), -1) / 255)
+
+    def level(x):
+        return (
+            lambda r: (
+                (r - r.mean(1, keepdims=True))
+                / np.linalg.norm(r - r.mean(1, keepdims=True), axis=1, keepdims=True)
+            )
+        )(x.reshape(len(x), -1) / 255)
+
     a, train, held = (
         level(made)[:20],
         level(study.canvas(images.train_images)),

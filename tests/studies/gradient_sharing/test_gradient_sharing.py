@@ -58,11 +58,16 @@ def test_every_picture_is_on_one_phone_and_none_is_the_companys(unevenness):
 
 def test_a_small_alpha_is_uneven_and_a_large_one_is_not():
     labels = np.repeat(np.arange(10), 400)
-    spread = lambda alpha: [
-        np.bincount(labels[rows], minlength=10)
-        for rows in shares(labels, 20, alpha, np.random.default_rng(0))
-    ]
-    most = lambda alpha: np.mean([counts.max() / max(1, counts.sum()) for counts in spread(alpha)])
+
+    def spread(alpha):
+        return [
+            np.bincount(labels[rows], minlength=10)
+            for rows in shares(labels, 20, alpha, np.random.default_rng(0))
+        ]
+
+    def most(alpha):
+        return np.mean([counts.max() / max(1, counts.sum()) for counts in spread(alpha)])
+
     assert most(0.05) > 0.6 > 0.2 > most(1000.0) and most(None) < 0.25
     assert (
         min(counts.sum() for counts in spread(0.05))

@@ -134,9 +134,12 @@ def test_a_picture_is_rebuilt_from_all_gradients_and_not_through_noise(lab):
 )
 def test_next_to_no_noise_protects_no_better_than_none(lab, policy):
     """An attacker knows the policy: noise on what was not sent must not blind it."""
-    first = lambda **changes: ran(
-        lab, leak_fraction=0.1, attack_steps=20, **policy, **changes
-    ).curves["apart"][0][1]
+
+    def first(**changes):
+        return ran(lab, leak_fraction=0.1, attack_steps=20, **policy, **changes).curves["apart"][0][
+            1
+        ]
+
     assert first(leak_noise=1e-7, leak_clip=10.0) == pytest.approx(first(), abs=1e-3)
 
 

@@ -105,13 +105,16 @@ def test_real_pictures_have_a_smaller_distance_than_noise_and_a_planted_shift_is
     teacher = bn_inversion.Teacher(network, bn_inversion.recorded(network))
     real = digits[0].permute(0, 3, 1, 2).float() / 255
     with bn_inversion.Watch(network) as watch:
-        distance = lambda pixels: float(
-            sum(
-                bn_inversion.objective(
-                    pixels, digits[1][: len(pixels)], [teacher], bn_inversion.Weights(), [watch]
-                ).distances.values()
+
+        def distance(pixels):
+            return float(
+                sum(
+                    bn_inversion.objective(
+                        pixels, digits[1][: len(pixels)], [teacher], bn_inversion.Weights(), [watch]
+                    ).distances.values()
+                )
             )
-        )
+
         same, shifted, noise = (
             distance(real),
             distance((real + 0.1).clamp(0, 1)),
