@@ -1,17 +1,26 @@
-# make run: the dashboard on port 8501 (PORT=8600 make run for another); make test: all tests;
-# make test-full: what takes hours; make test-portable: the numeric ones as other machines compute them (EMULATIONS="one-thread unlike" for some of these machines).
+# make run            the dashboard on port 8501 (PORT=8600 make run for another)
+# make test           all tests
+# make check          format and lint
+# make test-full      the tests that take hours
+# make test-portable  the numeric tests as other machines compute them
+#                     (EMULATIONS="one-thread unlike" for some of these machines)
+# make bench          all benchmarks
 PORT ?= 8501
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-full test-portable bench clean
+.PHONY: run test check test-full test-portable bench clean
 
 run: $(VENV)/.installed
 	$(BIN)/streamlit run app.py --server.port $(PORT)
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
 
 test-full: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m full
@@ -20,7 +29,7 @@ test-portable: $(VENV)/.installed-test
 	$(BIN)/python -m tests.portable $(EMULATIONS)
 
 bench: $(VENV)/.installed-test
-	for script in bench/[a-z]*.py; do $(BIN)/python -m bench.$$(basename $$script .py) || exit 1; done
+	for script in $(filter-out bench/golden.py,$(wildcard bench/[a-z]*.py)); do $(BIN)/python -m bench.$$(basename $$script .py) || exit 1; done
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

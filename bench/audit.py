@@ -27,6 +27,7 @@ def finish(run):
 
 
 def main() -> None:
+    """Run the audits; prints a line for correct trainings and each error, and one per check."""
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--correct", type=int, default=20)
     asked.add_argument("--planted", type=int, default=10)

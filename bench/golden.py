@@ -165,7 +165,7 @@ def compute(only: str) -> dict[str, dict]:
     """
     streams = first_of("engine.core.streams", "engine.core.streams")
     named = streams.derive_seed
-    streams.derive_seed = lambda purpose, seed, name="": named(purpose, seed)
+    streams.derive_seed = lambda purpose, seed, _="": named(purpose, seed)
     lab = first_of("engine.core.lab", "engine.core.lab")
     found = {}
     for name, study in everything().items():
@@ -213,6 +213,7 @@ def differences(old: dict, new: dict, path: str = "") -> list[str]:
 
 
 def main() -> int:
+    """Run one action; returns the exit status, 1 if a result differs from the stored one."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.golden", description=__doc__.split("\n")[0]
     )

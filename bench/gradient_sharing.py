@@ -30,6 +30,7 @@ DAYS = 30
 
 
 def task() -> Task:
+    """The tutorial CNN with tanh, trained and tested on the training digits of mnist-5k."""
     images = registry.load("mnist-5k")
     network = report_cnn(1, 28, 10, 0, "tanh")
     x, y = torch.tensor(images.train_images), torch.tensor(images.train_labels)
@@ -37,6 +38,7 @@ def task() -> Task:
 
 
 def phones(learned: Task, owned: list[np.ndarray], batch: int) -> Phones:
+    """Clients that own the given rows and train for one epoch per round."""
     return Phones(
         learned,
         owned,
@@ -53,9 +55,10 @@ def by_vmap(learned: Task, owned: list[np.ndarray], batch: int):
     All clients have equally many examples.
     """
     names = [name for name, _ in learned.network.named_parameters()]
-    loss = lambda weights, x, y: F.cross_entropy(
-        functional_call(learned.network, dict(zip(names, weights)), (x,)), y
-    )
+
+    def loss(weights, x, y):
+        return F.cross_entropy(functional_call(learned.network, dict(zip(names, weights)), (x,)), y)
+
     rows = torch.from_numpy(np.stack(owned))
 
     def day():
@@ -74,6 +77,7 @@ def by_vmap(learned: Task, owned: list[np.ndarray], batch: int):
 
 
 def main() -> None:
+    """Time a round in each way and print the seconds, scaled to DAYS rounds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--phones", type=int, default=100)
     parser.add_argument("--days", type=int, default=3)

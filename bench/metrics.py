@@ -34,6 +34,7 @@ def timed(what) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Time the three implementations on the same features and print seconds, values and ratios."""
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--n", type=int, default=10_000)
     asked.add_argument("--d", type=int, default=2048)

@@ -74,6 +74,7 @@ def events(draw, steps: int, inputs: int, sigma: float, example: float) -> int:
 
 
 def main() -> None:
+    """Print the tails of every sampler, then how often the revealing event occurs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=80_000_000)
     parser.add_argument("--steps", type=int, default=3000)

@@ -128,6 +128,7 @@ def _finish() -> None:
 
 
 def main() -> None:
+    """Time the sweep, then a single training, in every way and print the seconds and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--measured", type=int, default=2)
@@ -144,7 +145,10 @@ def main() -> None:
         lambda make=make: make().to(DEVICE)
         for make in (lambda: report_cnn(1, 28, 10, seed=0), tutorial_cnn)
     )
-    each = lambda build: [build() for _ in range(MEMBERS)]
+
+    def each(build):
+        return [build() for _ in range(MEMBERS)]
+
     contenders = {
         "Veil, eight in one step": (1, threads, lambda: [in_one_step(MEMBERS, pictures, labels)])
     }

@@ -40,7 +40,7 @@ def plain(network: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor):
     optimizer = torch.optim.Adam([pictures], lr=0.1)
     layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     for layer in layers:
-        layer.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0]))
+        layer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
 
     def step():
         seen.clear()
@@ -74,6 +74,7 @@ def ours(network: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor):
 
 
 def main() -> None:
+    """Time the three kinds of step on both networks and print milliseconds and ratios."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rounds", type=int, default=8)
     options.add_argument("--steps", type=int, default=5)

@@ -200,6 +200,7 @@ class BytesDisk(diskcache.Disk):
         return isinstance(filename, str) and Placed.PATTERN.fullmatch(filename) is not None
 
     def path(self, filename: str) -> Path:
+        """Return the full path of a value's file, named relative to the store's folder."""
         return Path(self._directory) / filename
 
 
@@ -213,10 +214,12 @@ class Index(diskcache.Cache):
     COLUMNS = "SELECT rowid, key, raw, mode, filename, value, access_time FROM Cache"
 
     def find(self, key: str) -> Row | None:
+        """Return the entry of a key, or None."""
         rows = self._sql(f"{self.COLUMNS} WHERE key = ? AND raw = 1", (key,)).fetchall()
         return Row(*rows[0]) if rows else None
 
     def rows(self) -> list[Row]:
+        """Return all entries, ordered by rowid."""
         return [Row(*row) for row in self._sql(f"{self.COLUMNS} ORDER BY rowid").fetchall()]
 
     def bytes_of(self, row: Row) -> bytes:
@@ -228,6 +231,7 @@ class Index(diskcache.Cache):
         return codec.decode(self.bytes_of(row), self.disk.get(row.key, row.raw))
 
     def whole(self, row: Row) -> bool:
+        """Whether the value of an entry can be read and is intact."""
         try:
             self.content(row)
         except (FileNotFoundError, codec.Damaged):
@@ -247,6 +251,7 @@ class Index(diskcache.Cache):
         return Row(*rows[0])
 
     def note_use(self, row: Row) -> None:
+        """Set an entry's time of last use to now."""
         with self._transact() as (sql, _):
             sql("UPDATE Cache SET access_time = ? WHERE rowid = ?", (time.time(), row.rowid))
 
@@ -281,9 +286,11 @@ class Index(diskcache.Cache):
             raise sqlite3.DatabaseError(str(answer))
 
     def is_complete(self) -> bool:
+        """Whether the index is marked as holding all values on disk."""
         return self._sql("PRAGMA user_version").fetchall() == [(COMPLETE,)]
 
     def set_complete(self) -> None:
+        """Mark the index as holding all values on disk."""
         self._sql(f"PRAGMA user_version = {COMPLETE}")
 
 
@@ -407,7 +414,7 @@ class Store:
             if row is None:
                 return None
             try:
-                found = self._run(lambda index: index.content(row))
+                found = self._run(lambda index, row=row: index.content(row))
             except (FileNotFoundError, codec.Damaged):
                 self._set_aside(row)
                 continue
@@ -469,7 +476,7 @@ class Store:
         self._run(self._salvage, ALONE)
         good, damaged = [], []
         for row in self._run(Index.rows):
-            if self._run(lambda index: index.whole(row)):
+            if self._run(lambda index, row=row: index.whole(row)):
                 good.append(row.key)
             elif self._set_aside(row):
                 damaged.append(str(row.key))

@@ -104,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
 # --- list -----------------------------------------------------------------------------------------
 
 
-def list_studies(options) -> None:
+def list_studies(_) -> None:
     """Print every study with its presets, series and parameters."""
     for study in STUDIES.values():
         print(f"{study.NAME}: {study.TITLE}\n  presets: {', '.join(study.PRESETS)}")

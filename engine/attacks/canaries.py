@@ -188,6 +188,7 @@ class MarkedLinear(Auditing, LinearTraining):
             self.see_noise(total, parameter.grad)
 
     def mark_means(self) -> torch.Tensor:
+        """The released mean of each mark's column, (columns,)."""
         return self.mean[self.first :]
 
     def mark_logits(self, sign: float) -> torch.Tensor:
@@ -212,6 +213,7 @@ class MarkedLinear(Auditing, LinearTraining):
         return residual.norm(dim=2) * far[:, None]
 
     def mark_gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The released gradients of the marks (columns, classes) and of the bias (classes,)."""
         return self.weight.grad[:, self.first :].T, self.bias.grad
 
 
@@ -258,6 +260,7 @@ class MarkedCNN(Auditing, Training):
         self.see_noise(total, torch.cat(gradients))
 
     def build(self, images) -> nn.Module:
+        """The CNN for the unmarked images, with a linear layer for the marks beside it."""
         h, _, channels = self.shape
         network = networks.report_cnn(
             channels,
@@ -283,6 +286,7 @@ class MarkedCNN(Auditing, Training):
         )
 
     def mark_means(self) -> torch.Tensor:
+        """Zeros (columns,), because no mean is subtracted from the CNN's inputs."""
         return torch.zeros(self.columns_of_marks, device=self.device)
 
     @torch.no_grad()
@@ -305,6 +309,7 @@ class MarkedCNN(Auditing, Training):
         ).sqrt()
 
     def mark_gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The marks' released gradients (columns, classes), and zeros (classes,): no bias."""
         return self.network.marks.weight.grad.T, torch.zeros(self.marks.classes, device=self.device)
 
 
@@ -323,6 +328,7 @@ class Marked(nn.Module):
         nn.init.zeros_(self.marks.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, classes) of images with their marks; see the class for the input."""
         x, size = x.flatten(1), int(np.prod(self.shape))
         pictures = x[:, :size].reshape(-1, *self.shape).permute(0, 3, 1, 2)
         codes = (x[:, size:] + 1) * 127.5  # back to the byte values of CODES

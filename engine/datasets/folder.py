@@ -68,14 +68,17 @@ class Folder(Source):
 
     @property
     def title(self) -> str:
+        """The title shown to users, with the folder's name."""
         return f"Your own pictures: {self.name[7:]}"
 
     @property
     def folder(self) -> Path:
+        """The path of the folder in VEIL_DATA."""
         return settings.data_folder() / "folders" / self.name[7:]
 
     @property
     def how(self) -> str:
+        """The sentence that says which images to put where."""
         return (
             f"Put pictures (PNG, JPEG, WebP, BMP, TIFF or GIF) into {self.folder}, in a folder for"
             f" each class (2 to {MOST_CLASSES})."
@@ -411,6 +414,7 @@ class Folder(Source):
     # --- quick check ------------------------------------------------------------------------------
 
     def available(self, registry: Registry) -> Available:
+        """Check that enough images can be read; the result is kept until a file changes."""
         files = self.files()
         state = self.state(files)
         if _VERDICTS.get(self.folder, ("", ""))[0] != state:
@@ -456,6 +460,7 @@ GROUPS = (
 
 
 def own_folders() -> list[str]:
+    """List the user's own data sets as folder:NAME, without those whose names are not allowed."""
     folder = settings.data_folder() / "folders"
     try:
         return [

@@ -35,14 +35,17 @@ class Published(Source):
 
     @property
     def how(self) -> str:
+        """The sentence that says how to get the data set."""
         return f"Get it with `python -m engine data fetch {self.name}`, or {self.by_hand}."
 
     @property
     def by_hand(self) -> str:
+        """The phrase that says which files to put where by hand."""
         return f"put {self.needed} into {(settings.data_folder() / next(iter(self.files))).parent}"
 
     @property
     def needed(self) -> str:
+        """The phrase that names the files."""
         return "its files (" + ", ".join(Path(file).name for file in self.files) + ")"
 
     def find(self, file: str) -> Path:
@@ -53,11 +56,13 @@ class Published(Source):
         raise Missing(self.name, self.how)
 
     def places(self, file: str) -> list[Path]:
+        """List where a file may be: in VEIL_DATA, unpacked or as .gz, or in `elsewhere`."""
         packed = Path(file).name + ".gz"
         own = settings.data_folder() / file
         return [own, own.with_name(packed), *([self.elsewhere / packed] if self.elsewhere else [])]
 
     def digests(self) -> list[str]:
+        """Verify every file and return the published checksums."""
         for file, published in self.files.items():
             path = self.find(file)
             try:
@@ -69,6 +74,7 @@ class Published(Source):
         return list(self.files.values())
 
     def damaged(self, path: Path) -> Unusable:
+        """Return the error to raise for a file that is not the published one."""
         return Unusable(
             self.name,
             f"{path} is not the published file: it is damaged, or another set's. Delete it, "
@@ -76,6 +82,7 @@ class Published(Source):
         )
 
     def available(self, registry: Registry) -> Available:
+        """Check whether all files are here; their content is not read."""
         try:
             size = sum(self.find(file).stat().st_size for file in self.files)
         except Missing:
@@ -123,6 +130,7 @@ class Idx(Published):
     }
 
     def read(self, fingerprint: str) -> Images:
+        """Read the four files; images get a channel axis, (n, 28, 28, 1)."""
         train, train_labels, test, test_labels = (read_idx(self.find(file)) for file in self.files)
         return Images(
             self.name,

@@ -56,7 +56,13 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 
 
 @lru_cache(maxsize=256)
-def _digest(path: Path, size: int, changed: int, inode: int, algorithm: str) -> str:
+def _digest(
+    path: Path,
+    size: int,  # noqa: ARG001  part of the cache's key
+    changed: int,  # noqa: ARG001  part of the cache's key
+    inode: int,  # noqa: ARG001  part of the cache's key
+    algorithm: str,
+) -> str:
     with _opened(path) as file:
         return hashlib.file_digest(
             file, partial(hashlib.new, algorithm, usedforsecurity=False)

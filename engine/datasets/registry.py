@@ -130,17 +130,29 @@ def fetch(name: str, progress: Callable[[int, int], object] | None = None) -> No
 
 
 @lru_cache(maxsize=3)
-def _load(name: str, folder: Path, fingerprint: str) -> Images:
+def _load(
+    name: str,
+    folder: Path,  # noqa: ARG001  part of the cache's key
+    fingerprint: str,
+) -> Images:
     return _source(name).read(fingerprint)
 
 
 @lru_cache(maxsize=1)
-def _everything(name: str, folder: Path, fingerprint: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _everything(
+    name: str,
+    folder: Path,  # noqa: ARG001  part of the cache's key
+    fingerprint: str,  # noqa: ARG001  part of the cache's key
+) -> tuple[np.ndarray, tuple[str, ...]]:
     return _source(name).everything()
 
 
 @lru_cache(maxsize=6)
-def _exhibits(name: str, folder: Path, fingerprint: str) -> Images:
+def _exhibits(
+    name: str,
+    folder: Path,  # noqa: ARG001  part of the cache's key
+    fingerprint: str,
+) -> Images:
     whole = _source(name).read(fingerprint)
     return replace(
         whole,

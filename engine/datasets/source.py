@@ -123,9 +123,13 @@ def tested_class(images: Images, category: int) -> int:
 class Registry(Protocol):
     """What a source may use of engine/datasets/registry.py, which caches what was read."""
 
-    def load(self, name: str) -> Images: ...
+    def load(self, name: str) -> Images:
+        """Return a data set by name; raises Missing or Unusable."""
+        ...
 
-    def fingerprint(self, name: str) -> str: ...
+    def fingerprint(self, name: str) -> str:
+        """Return the SHA-256 (hex) of a data set's content; raises Missing or Unusable."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,7 @@ class Source:
 
     @property
     def title(self) -> str:
+        """The title shown to users."""
         return parameters.DATASETS[self.name]
 
     def digests(self) -> list[str]:
@@ -149,6 +154,7 @@ class Source:
         raise NotImplementedError
 
     def read(self, fingerprint: str) -> Images:
+        """Read all images and split them for training and testing."""
         raise NotImplementedError
 
     def available(self, registry: Registry) -> Available:
@@ -156,6 +162,7 @@ class Source:
         raise NotImplementedError
 
     def everything(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return all images without a split, and notes, for a folder; otherwise raises Unusable."""
         raise Unusable(self.name, "Only a folder of your own is taken as it is.")
 
     def examined(self, found: Available, registry: Registry) -> Available:

@@ -276,12 +276,14 @@ class Explicit:
     gradients: list[Tensor]
 
     def squared_norms(self) -> Tensor:
+        """Squared norms of the gradients over all parameters, (batch,)."""
         # In two stages, first over all but the parameter's leading dimension: this keeps float32
         # sums short and thus accurate.
         rows = [vector_norm(g.flatten(2), dim=2) if g.dim() > 2 else g for g in self.gradients]
         return vector_norm(torch.cat(rows, 1), dim=1).square()
 
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
+        """Weighted sums of the explicit gradients; see Contributions for the shapes."""
         rows = [
             _silenced(g, weights).flatten(1).unflatten(0, weights.shape) for g in self.gradients
         ]
@@ -305,6 +307,7 @@ class Product:
     bias: bool
 
     def squared_norms(self) -> Tensor:
+        """Squared norms by the identity above, (batch,), with a margin for rounding errors."""
         # (batch, T, T)
         terms = (self.inputs @ self.inputs.mT + float(self.bias)) * (self.grads @ self.grads.mT)
         # Where positions cancel, the rounding error scales with the terms, not with their sum.
@@ -313,6 +316,7 @@ class Product:
         return terms.sum((1, 2)).abs() + lost
 
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
+        """Weighted sums as one matrix product over all examples and positions."""
         grads = _silenced(self.grads, weights) * weights.flatten()[:, None, None]
         # (..., batch · T, features)
         grads, inputs = (
@@ -335,9 +339,11 @@ class Kernels:
     bias: bool
 
     def squared_norms(self) -> Tensor:
+        """Squared norms of the kernels' and the bias's gradients together, (batch,)."""
         return self.parts.squared_norms()
 
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
+        """Weighted sums with the kernels joined and in PyTorch's order of dimensions."""
         sums = self.parts.weighted_sum(weights)
         count, (fan_out, channels, height, width) = len(sums) - self.bias, self.shape
         weight = torch.cat(sums[:count], -1).reshape(

@@ -49,6 +49,7 @@ class EfficientNetLite0(nn.Module):
         self._fc = nn.Linear(FEATURES, CLASSES)  # in the weights file, but not used for features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, 3, h, w) pixels in [0, 255] → (n, 1280) features."""
         x = (x - 127) / 128
         x = self._blocks(F.relu6(self._bn0(self._conv_stem(x))))
         return F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
@@ -79,6 +80,7 @@ class Inverted(nn.Module):
         self.expands, self.shortcut = expansion > 1, stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, inputs, h, w) → (n, outputs, ⌈h/stride⌉, ⌈w/stride⌉)."""
         wide = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
         narrow = self._bn2(self._project_conv(F.relu6(self._bn1(self._depthwise_conv(wide)))))
         return x + narrow if self.shortcut else narrow
@@ -91,6 +93,7 @@ class Same(nn.Conv2d):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, inputs, h, w) → (n, outputs, ⌈h/stride⌉, ⌈w/stride⌉)."""
         pads = []
         for side, kernel, stride in zip(
             reversed(x.shape[2:]), reversed(self.kernel_size), reversed(self.stride)

@@ -135,9 +135,10 @@ class LinearTraining(Learner):
         The noise is float64, by engine.privacy.noise, and the result is rounded once.
         """
         for parameter, total in zip(self.parameters, totals):
+            noised = total
             if self.study.private:
-                total = self.noise.added_to(total, self.noise_multiplier * self.max_grad_norm)
-            parameter.grad = (total / self.study.batch_size).to(parameter.dtype)
+                noised = self.noise.added_to(total, self.noise_multiplier * self.max_grad_norm)
+            parameter.grad = (noised / self.study.batch_size).to(parameter.dtype)
 
     def logits_of(self, rows: torch.Tensor) -> torch.Tensor:
         """Logits of feature rows, (n, d) → (n, classes)."""
@@ -252,9 +253,10 @@ class LinearShadows(Learner):
     def learn(self, rows: torch.Tensor) -> None:
         """Set the gradients, each model's with its own noise from engine.privacy.noise."""
         for parameter, total in zip((self.weight, self.bias), self.gradient(rows)):
+            noised = total
             if self.study.private:
-                total = self.noise.added_to(total, self.plan["noise_multiplier"] * self.study.clip)
-            parameter.grad = (total / self.study.batch_size).to(parameter.dtype)
+                noised = self.noise.added_to(total, self.plan["noise_multiplier"] * self.study.clip)
+            parameter.grad = (noised / self.study.batch_size).to(parameter.dtype)
 
     def logits_of(self, count: int) -> torch.Tensor:
         """Logits of the first rows, (count, k, classes)."""

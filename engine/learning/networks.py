@@ -44,7 +44,7 @@ def report_cnn(
     # The meta device gives shapes only: the layers' own initialization would draw from the global
     # generator.
     with torch.device("meta"):
-        level = {"none": lambda c: [], "group": lambda c: [nn.GroupNorm(GROUPS, c, affine=False)]}[
+        level = {"none": lambda _: [], "group": lambda c: [nn.GroupNorm(GROUPS, c, affine=False)]}[
             norm
         ]
         network = nn.Sequential(
@@ -171,9 +171,11 @@ class ResNet(nn.Module):
         self.linear = nn.Linear(64, classes)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, size, size) → (batch, 64) features, averaged over positions."""
         return self.layer3(self.layer2(self.layer1(F.relu(self.bn1(self.conv1(x)))))).mean((2, 3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, size, size) → (batch, classes) logits."""
         return self.linear(self.features(x))
 
 
@@ -193,6 +195,7 @@ class Block(nn.Module):
         self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), norm(outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, inputs, h, w) → (batch, outputs, ⌈h/stride⌉, ⌈w/stride⌉)."""
         short = x[:, :, :: self.stride, :: self.stride]
         short = (
             F.pad(short, (0, 0, 0, 0, self.more // 2, self.more - self.more // 2))
@@ -284,6 +287,7 @@ class Dropout(nn.Module):
         self.p, self.generator = p, generator
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """In training, set values to 0 with probability p and divide the others by 1 − p."""
         if not self.training:
             return x
         # Drawn on the CPU, in the order of the examples: the same network and seed drop the same

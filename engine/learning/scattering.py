@@ -43,6 +43,7 @@ class Scattering(nn.Module):
 
     @torch.no_grad()
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(n, channels, h, w) → (n, channels·81, ⌈h/4⌉, ⌈w/4⌉) scattering coefficients."""
         n, channels, h, w = pictures.shape
         if min(h, w) < 8:
             raise ValueError(f"scattering needs pictures of at least 8 x 8 pixels, not {h} x {w}")

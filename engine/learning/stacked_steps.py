@@ -395,6 +395,7 @@ class OfPictures:
     def __call__(
         self, weights: Tensor, rows: Tensor, moves: Tensor
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Norms and weighted sums of per-example gradients, from one backward pass; see Pulls."""
         k, b = rows.shape
         images = self.images[rows.flatten()]
         images = shifted(images, moves) if self.copies > 1 else images
@@ -445,6 +446,7 @@ class OfRows:
     def __call__(
         self, weights: Tensor, rows: Tensor, moves: Tensor
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Norms and weighted sums of per-example gradients, from the residuals; see Pulls."""
         k, b = rows.shape
         weight, bias = weights.split([self.shape.numel(), self.shape[0]], 1)
         weight = weight.view(k, *self.shape)

@@ -118,12 +118,12 @@ def pictures(layer: nn.Module, own: Weights, x: Tensor) -> Tensor:
     return layer(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
 
-def pointwise(layer: nn.Module, own: Weights, x: Tensor) -> Tensor:
+def pointwise(layer: nn.Module, _: Weights, x: Tensor) -> Tensor:
     """Rule for element-wise layers."""
     return layer(x)
 
 
-def flatten(layer: nn.Flatten, own: Weights, x: Tensor) -> Tensor:
+def flatten(_: nn.Flatten, __: Weights, x: Tensor) -> Tensor:
     """(participants, batch, h, w, c) → (participants, batch, c·h·w), in nn.Flatten's order."""
     return x.permute(0, 1, 4, 2, 3).flatten(2)
 
@@ -148,6 +148,7 @@ class Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
+        """The convolution's output and its patches; see the class for the shapes."""
         (people, out, channels, high, wide), batch = weight.shape, x.shape[1]
         x = F.pad(x, (0, 0, padding, padding, padding, padding)) if padding else x
         windows = x.unfold(2, high, stride).unfold(3, wide, stride)  # (P, b, h', w', c, k, l)
@@ -166,6 +167,7 @@ class Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor, _: Tensor | None):
+        """Gradients for each argument of `forward`, None where there is none or none is needed."""
         patches, kernels = ctx.saved_tensors
         seen, (people, out, channels, high, wide), stride, padding, rows, columns = ctx.of
         grad = grad.reshape(people, -1, out)

@@ -43,11 +43,13 @@ def least(good: Callable[[float], bool], low: float, high: float, tolerance: flo
 
 
 def require(condition: bool, words: str, values: object) -> None:
+    """Raise ValueError with the requirement in words and the given values if a condition fails."""
     if not condition:
         raise ValueError(f"needs {words}; got {values}")
 
 
 def check_dp_sgd(noise: float, rate: float, steps: int, delta: float) -> None:
+    """Raise ValueError if a parameter of DP-SGD is out of its range."""
     require(
         noise >= 0 and 0 <= rate <= 1 and steps >= 0 and 0 < delta < 1,
         "noise multiplier ≥ 0, 0 ≤ sample rate ≤ 1, steps ≥ 0, 0 < δ < 1",

@@ -120,10 +120,12 @@ class Voice:
         self.last_phase, self.last_time = "", 0.0
 
     def __call__(self, kind: str, **fields) -> None:
+        """Send a message: its number, its kind and its fields."""
         self.number += 1
         self.worker.log_event(self.topic, {"n": self.number, "kind": kind, "fields": fields})
 
     def event(self, event: Event) -> None:
+        """Send an event; drops a phase repeated within COALESCE seconds unless it is complete."""
         if isinstance(event, Phase):
             recent = event.name == self.last_phase and time.monotonic() - self.last_time < COALESCE
             if recent and event.done < event.total:

@@ -115,19 +115,16 @@ def draw_kmeans(view: live.View) -> None:
             alt="A row for each heap: its centre, then some of its pictures; wrong ones framed",
         )
         st.caption(
-            (
-                "A row for each heap, its centre first. "
-                + (
-                    stands_for(view.result) + "Framed: of another class than that. "
-                    if view.result
-                    else ""
-                )
-                + (
-                    "These are the owners' own pictures, for you to judge; the machine saw noised"
-                    " ones."
-                    if iic.images == "noised"
-                    else ""
-                )
+            "A row for each heap, its centre first. "
+            + (
+                stands_for(view.result) + "Framed: of another class than that. "
+                if view.result
+                else ""
+            )
+            + (
+                "These are the owners' own pictures, for you to judge; the machine saw noised ones."
+                if iic.images == "noised"
+                else ""
             )
         )
     else:

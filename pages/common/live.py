@@ -59,7 +59,7 @@ def services() -> Services:
 
 
 @asynccontextmanager
-async def lifespan(app):
+async def lifespan(_):
     """Start the workers with the server and end them with it.
 
     They are then warm for the first visitor.

@@ -354,11 +354,14 @@ def panel_of_series(
         for name, member in members.items()
         if member.private and member.noise_multiplier != 0
     }
-    told = lambda name: (
-        f"{name}: ε = {rounding.epsilon(finished[name].guarantee.epsilon)}, audit and attack"
-        if name in audited
-        else f"{name}: attack"
-    )
+
+    def told(name):
+        return (
+            f"{name}: ε = {rounding.epsilon(finished[name].guarantee.epsilon)}, audit and attack"
+            if name in audited
+            else f"{name}: attack"
+        )
+
     names = list(members)
     chosen = controls.listed(
         "attacked",

@@ -150,7 +150,6 @@ def frontier(
     twins: list[float],
     known: tuple,
     chosen: float | None,
-    chance: float,
 ) -> go.Figure:
     """Accuracy over ε.
 

@@ -199,7 +199,6 @@ def draw_frontier(members: dict[str, DPTraining], finished: dict, curves: dict) 
             twins,
             charts.KNOWN.get(study.dataset, ()),
             study.target_epsilon,
-            study.chance(),
         ),
         key="frontier",
         config={"displayModeBar": False},
@@ -446,7 +445,10 @@ def draw_bars(
     members: dict, finished: dict, curves: dict, colours: dict[str, str], key: str
 ) -> None:
     """Draw one bar per setting, with all its seeds."""
-    of = lambda name: name.split(", seed ")[0]
+
+    def of(name):
+        return name.split(", seed ")[0]
+
     done: dict[str, list[float]] = {}
     for name in members:
         if name in finished:

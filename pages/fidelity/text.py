@@ -196,8 +196,13 @@ def sets(extractor: str, count: int) -> str:
 
 def measured(m: dict[str, float]) -> dict[str, str]:
     """A row of the table of all metrics."""
-    percent = lambda name: f"{100 * m[name]:.1f}" if name in m else "none"
-    number_ = lambda name: large(m[name]) if name in m else "none"
+
+    def percent(name):
+        return f"{100 * m[name]:.1f}" if name in m else "none"
+
+    def number_(name):
+        return large(m[name]) if name in m else "none"
+
     return {
         "come back, by pixels": f"{m['again_pixels']:,}",
         "come back, by features": f"{m['again_features']:,}",

@@ -119,7 +119,7 @@ export default function ({ data, parentElement }) {
 _diagram = st.components.v2.component("veil_phones", html=_HTML, css=_CSS, js=_JS)
 
 
-def diagram(
+def diagram(  # noqa: PLR0913, PLR0917  all that the component in the browser is given
     days: list[list[int]],
     phones: int,
     full: int,

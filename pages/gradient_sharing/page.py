@@ -363,7 +363,7 @@ def sent(result) -> list[tuple[float, float]]:
     ]
 
 
-def draw_noises(members: dict, found: dict, metrics: dict) -> None:
+def draw_noises(_: dict, found: dict, metrics: dict) -> None:
     """Draw accuracy against ε."""
     paths = {
         name: [
@@ -395,7 +395,7 @@ def draw_noises(members: dict, found: dict, metrics: dict) -> None:
     )
 
 
-def draw_policies(members: dict, found: dict, metrics: dict) -> None:
+def draw_policies(_: dict, found: dict, __: dict) -> None:
     """Compare the policies of choosing gradients."""
     st.plotly_chart(
         charts.by_bytes({name: sent(result) for name, result in found.items()}, {}, None, private),

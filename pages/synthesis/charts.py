@@ -63,7 +63,7 @@ def students(
 def layers(curves: dict[str, Curve]) -> go.Figure:
     """The distance of each layer's statistics over steps, from light (first layers) to dark."""
     chart = figure("Steps", "Distance of the statistics", height=320)
-    for i, (name, points) in enumerate(curves.items()):
+    for i, points in enumerate(curves.values()):
         shade = 200 - round(170 * i / max(1, len(curves) - 1))
         chart.add_scatter(
             x=[x for x, _ in points],

@@ -23,9 +23,8 @@ playwright = (
     if not os.environ.get("CI")
     else __import__("playwright.sync_api").sync_api
 )
-from tests.browser import (
-    look,
-)  # noqa: E402  after the line above, which skips these tests where there is no playwright
+# After the lines above, which skip these tests where there is no playwright.
+from tests.browser import look  # noqa: E402
 
 # Chromium without a window system starts and draws a third faster (measured: docs/architecture.md);
 # either will do.

@@ -183,7 +183,7 @@ def test_anybodys_bytes_are_refused_in_words():
     """Real files with bytes changed: decoded, or refused, and nothing else."""
     for form in ("WEBP", "BMP", "TIFF", "GIF", "PNG", "JPEG"):
         whole = np.frombuffer(saved(tones(0), form), np.uint8)
-        for trial in range(60):
+        for _ in range(60):
             raw = whole[: DRAWS.integers(8, len(whole) + 1)].copy()
             raw[DRAWS.integers(0, min(len(raw), 200), 3)] = DRAWS.integers(0, 256, 3)
             try:
@@ -236,7 +236,7 @@ def test_what_is_listed_as_present_loads_and_what_is_not_says_why(folders):
             if each.name.startswith("folder:")
         }
         assert {name: each.present for name, each in listed.items()} == usable
-        for name, each in listed.items():
+        for each in listed.values():
             if each.present:
                 assert len(registry.load(each.name).train_images) and registry.exhibits(each.name)
             else:

@@ -161,7 +161,7 @@ def test_precision_and_recall_against_every_pair_looked_at():
         inside(real, made)
     )
     # narrow: all of it real, but not all that is real
-    assert found.precision > 0.9 > 0.6 > found.recall
+    assert found.precision > 0.9 and found.recall < 0.6
     assert precision_and_recall(real, real) == Covered(1.0, 1.0)
     assert precision_and_recall(real, real + 100) == Covered(0.0, 0.0)
 

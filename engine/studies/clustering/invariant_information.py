@@ -354,6 +354,7 @@ class Heads(nn.Module):
         self.bias = nn.Parameter(torch.zeros(sub_heads * clusters, device=sample.device))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(n, inputs) → (sub_heads, n, clusters) logits."""
         return F.linear(features, self.weight, self.bias).reshape(-1, *self.shape).transpose(0, 1)
 
 

@@ -151,7 +151,7 @@ class DPMERF(Imitating):
             real,
             see,
         )
-        yield from growing.all_steps((lambda step: self.target_epsilon) if self.private else None)
+        yield from growing.all_steps((lambda _: self.target_epsilon) if self.private else None)
         # of the released sums, noise included
         root_mean_square = float(sums[:, :-1].square().mean().sqrt())
         signal = (

@@ -211,8 +211,8 @@ class Phones:
                 gradients = torch.autograd.grad(self._loss(weights, rows), weights)
                 with torch.no_grad():
                     for weight, gradient, sum_ in zip(weights, gradients, total):
-                        weight -= self.learning_rate * gradient
-                        sum_ += gradient
+                        weight.sub_(self.learning_rate * gradient)
+                        sum_.add_(gradient)
         return torch.cat([sum_.flatten(1) for sum_ in total], 1)
 
     def _shuffled(self, rows: Tensor) -> Tensor:

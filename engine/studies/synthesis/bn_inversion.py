@@ -21,6 +21,7 @@ from engine.core.streams import derive_seed
 from engine.learning.supervised import Scale
 from engine.privacy.noise import GaussianNoise
 
+USUAL = Scale()  # how a network is shown images
 CHUNK = 250  # images whose activations in all layers are held at once
 BLUR = 1.0  # standard deviation, in pixels, of the blur applied to smooth images
 # layer → mean, variance: (channels,) each, or (classes, channels)
@@ -70,7 +71,7 @@ class Watch:
             hook.remove()
 
     def _keeper(self, name: str, its_input: bool):
-        def keep(layer, inputs, output):
+        def keep(_, inputs, output):
             self.seen[name] = inputs[0] if its_input else output
 
         return keep
@@ -93,7 +94,7 @@ def recorded(network: nn.Module) -> Statistics:
 
 
 @torch.no_grad()
-def record(network: nn.Module, images: torch.Tensor, scale: Scale = Scale()) -> None:
+def record(network: nn.Module, images: torch.Tensor, scale: Scale = USUAL) -> None:
     """Reset the batch norms and record their statistics on images (n, h, w, c) uint8.
 
     The recorded values are means over batches.
@@ -119,7 +120,7 @@ def by_class(
     images: torch.Tensor,
     labels: torch.Tensor,
     classes: int,
-    scale: Scale = Scale(),
+    scale: Scale = USUAL,
 ) -> Statistics:
     """Per-class mean and variance of what each norm layer sees.
 
@@ -165,7 +166,7 @@ def private_statistics(
     noise_multiplier: float,
     clip: float,
     sampler: GaussianNoise,
-    scale: Scale = Scale(),
+    scale: Scale = USUAL,
 ) -> Statistics:
     """Noised mean and variance of the norm layers' outputs over images (n, h, w, c) uint8.
 
@@ -218,7 +219,7 @@ class Teacher:
 
     network: nn.Module
     wanted: Statistics
-    scale: Scale = Scale()
+    scale: Scale = USUAL
 
 
 @dataclass(frozen=True)
@@ -310,6 +311,7 @@ class MeanAndVariance(torch.autograd.Function):
 
     @staticmethod
     def forward(context, x: torch.Tensor):
+        """Mean and biased variance over batch and pixels, (channels,) each."""
         # a view if the channels are last in memory
         rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
         once = rows.new_full((1, len(rows)), 1 / len(rows))
@@ -321,6 +323,7 @@ class MeanAndVariance(torch.autograd.Function):
 
     @staticmethod
     def backward(context, of_mean: torch.Tensor, of_variance: torch.Tensor):
+        """The gradient of x, (b, channels, h, w), from those of mean and variance."""
         x, mean = context.saved_tensors
         count = x.numel() // x.shape[1]
         slope = 2 * of_variance / count

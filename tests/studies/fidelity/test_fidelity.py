@@ -172,12 +172,9 @@ def test_the_nearest_pictures_are_those_of_numpy(store):
     made = (made + draws.normal(0, 255 * 0.1, made.shape)).clip(0, 255).round().astype(np.uint8)
 
     def level(x):
-        return (
-            lambda r: (
-                (r - r.mean(1, keepdims=True))
-                / np.linalg.norm(r - r.mean(1, keepdims=True), axis=1, keepdims=True)
-            )
-        )(x.reshape(len(x), -1) / 255)
+        rows = x.reshape(len(x), -1) / 255
+        rows = rows - rows.mean(1, keepdims=True)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     a, train, held = (
         level(made)[:20],

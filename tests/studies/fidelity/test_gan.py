@@ -266,7 +266,7 @@ def test_side_by_side_stores_each_as_if_it_had_run_alone(store):
     members = (TINY.gan(private=False), TINY_MERF)
     events, result = finish(Lab(store).need(SideBySide(members=members)))
     assert result.guarantee == finish(Lab(store).need(TINY_MERF))[1].guarantee
-    for number, member in enumerate(members):
+    for member in members:
         stored = store.get(key(member))
         alone = finish(member.run(Lab(store)))[1]
         # a generator grows on one core, whoever asks

@@ -114,7 +114,7 @@ def test_one_phone_that_shares_everything_is_plain_sgd(make):
         )
         with torch.no_grad():
             for p, g in zip(parameters, gradients):
-                p -= 0.1 * g
+                p.sub_(0.1 * g)
     moved, most = federation.flat(network) - task.start, 1e-12 * task.start.norm()
     assert (federated.weights - task.start - moved).norm() < most
     assert (federated.weights - task.start - moved * (1 + 1e-6)).norm() > most

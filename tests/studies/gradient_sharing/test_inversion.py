@@ -39,7 +39,7 @@ def leak(seed=0, label=4):
     shared = list(network.parameters())
     picture = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
     blank = gradient_inversion.Leak(
-        lambda x: network(x * 2 - 1), shared, torch.empty(0), torch.empty(0)
+        lambda x, network=network: network(x * 2 - 1), shared, torch.empty(0), torch.empty(0)
     )
     gradient = blank.gradient(picture, torch.tensor([label])).detach()
     return (
@@ -77,7 +77,10 @@ def test_the_label_stands_in_the_upload(classes):
     for seed in range(20):
         network = report_cnn(1, 28, classes, seed, "tanh")
         held = gradient_inversion.Leak(
-            lambda x: network(x * 2 - 1), list(network.parameters()), torch.empty(0), torch.empty(0)
+            lambda x, network=network: network(x * 2 - 1),
+            list(network.parameters()),
+            torch.empty(0),
+            torch.empty(0),
         )
         label = seed % classes
         gradient = held.gradient(

@@ -264,7 +264,7 @@ def test_one_picture_moves_the_released_sum_by_no_more_than_the_sensitivity(digi
 
     def vector(images):  # the sum that is released, without noise
         total = []
-        for name, (mean, variance) in released(network, images).items():
+        for mean, variance in released(network, images).values():
             moments = torch.cat([mean, variance + mean.square()])
             total.append(moments * bn_inversion.weight(len(layers), len(mean)) * len(images))
         return torch.cat([*total, torch.tensor([float(len(images))])]).double()
