@@ -190,8 +190,8 @@ def measure_delay(browser, address: str, runner: Runner, study: DPTraining) -> N
 
 SLIDER = """
 import time
-from streamlit.testing.v1 import AppTest
-app = AppTest.from_file("pages/menu.py", default_timeout=60).switch_page("noise/page.py").run()
+from tests.drawing import drawn
+app = drawn("noise")
 marks, found = app.select_slider[0].options, []
 for i in range(100):
     app.select_slider[0].set_value(app.select_slider[0].options and

@@ -19,8 +19,9 @@ from dataclasses import asdict
 
 from cache.store import Unusable
 from engine.core import parameters, rounding, settings
+from engine.core.errors import Failed
 from engine.core.lab import Lab, load, open_store
-from engine.core.study import Failed, Phase, Point, Refused, Result, Study, key
+from engine.core.study import Phase, Point, Refused, Result, Study, key
 from engine.datasets import folder, registry, source
 from engine.runtime import dask_cluster
 from engine.studies import STUDIES

@@ -36,7 +36,7 @@ DOORS = {
     "pages": {"cache", "core", "datasets", "runtime", "studies"},
 }
 # Of `core`, what may be used by rooms that do not run studies.
-PLAIN = {"settings", "parameters", "rounding", "streams"}
+PLAIN = {"settings", "parameters", "rounding", "streams", "errors"}
 TOPICS = (
     "noise",
     "clustering",
@@ -211,11 +211,10 @@ def test_the_rule_is_able_to_fail(tmp_path):
 
 DRAW_ALL = """
 import sys
-from streamlit.testing.v1 import AppTest
+from tests.drawing import drawn
 pages = ("home", "noise", "clustering", "synthesis", "dp_training", "fidelity", "gradient_sharing")
 for page in pages:
-    test = AppTest.from_file("pages/menu.py", default_timeout=60)
-    found = test.switch_page(f"{page}/page.py").run()
+    found = drawn(page)
     assert not found.exception, (page, found.exception)
 print(sorted({"torch", "torchvision", "opacus", "mlxtend"} & set(sys.modules)))
 from pages.common.live import services

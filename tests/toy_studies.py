@@ -7,8 +7,9 @@ import signal
 import time
 from pathlib import Path
 
+from engine.core.errors import Failed
 from engine.core.parameters import parameter, seed
-from engine.core.study import Failed, Guarantee, Phase, Point, Result, Study
+from engine.core.study import Guarantee, Phase, Point, Result, Study
 
 NONE = Guarantee(
     unit="nothing",

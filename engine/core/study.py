@@ -286,10 +286,6 @@ def _canonical(value: Any) -> Any:
 # --- wrong values, reported to the user -----------------------------------------------------------
 
 
-class Failed(Exception):
-    """A study cannot finish; the message gives the reason and the remedy in the user's words."""
-
-
 class Refused(ValueError):
     """A parameter value is not allowed.
 

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from engine.core import settings
-from engine.core.study import Failed
+from engine.core.errors import Failed
 from engine.datasets import download, imaging, reading
 from engine.learning import supervised
 

@@ -13,8 +13,9 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from engine.core import settings
+from engine.core.errors import Failed
 from engine.core.lab import WAITING, Lab
-from engine.core.study import Event, Failed, Phase, Picture, Point, Refused, Result, Study, key
+from engine.core.study import Event, Phase, Picture, Point, Refused, Result, Study, key
 
 LOOK = 0.1  # seconds between two checks of what the threads have reported
 

@@ -22,8 +22,9 @@ from dataclasses import asdict, dataclass, field
 
 from cache import Store
 from engine.core import settings
+from engine.core.errors import Failed
 from engine.core.lab import Lab, open_store, save
-from engine.core.study import EVENTS, Event, Failed, Phase, Refused, Result, Study, key
+from engine.core.study import EVENTS, Event, Phase, Refused, Result, Study, key
 from engine.datasets import source
 from engine.runtime import dask_cluster
 

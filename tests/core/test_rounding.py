@@ -236,7 +236,7 @@ ATTACK = {
         ),
         (gradient_sharing_charts.by_epsilon({}, {"σ = 2": (2.99511, 0.9)}, {}), ["2.996"]),
         (
-            dp_training_charts.frontier({}, {2.0: [(2.99511, 0.9)]}, [], (), None, 0.1),
+            dp_training_charts.frontier({}, {2.0: [(2.99511, 0.9)]}, [], (), None),
             ["ε = 2.996 (σ = 2)"],
         ),
         (dp_training_charts.roc({"private": ATTACK}), ["1.24"]),

@@ -198,7 +198,7 @@ def test_every_page_shows_the_warnings_of_its_results(name):
 
 ON_PAGES = """
 import contextlib, io, json, sys
-from streamlit.testing.v1 import AppTest
+from tests.drawing import drawn
 from engine.__main__ import main
 from pages.common.live import services
 
@@ -211,11 +211,8 @@ def told(study, changes):
 
 for page, studies, changes, looks in json.loads(sys.argv[1]):
     wanted = [warning for study in studies for warning in told(study, changes[study])]
-    app = AppTest.from_file("pages/menu.py", default_timeout=120).switch_page(f"{page}/page.py")
     asked = {name: value for each in changes.values() for name, value in each.items()} | looks
-    for name, value in asked.items():
-        app.query_params[name] = str(value)
-    app.run()
+    app = drawn(page, **asked)
     assert not app.exception, (page, app.exception)
     shown = " ".join(found.value.replace("\\\\", "") for found in app.warning)
     print(page, len(wanted), [warning for warning in wanted if warning not in shown])

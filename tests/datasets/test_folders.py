@@ -254,12 +254,10 @@ def test_a_published_set_that_is_damaged_is_not_listed_as_present_by_the_command
 
 DRAW = """
 import sys
-from streamlit.testing.v1 import AppTest
+from tests.drawing import drawn
 for page in sys.argv[1].split(","):
     for name in sys.argv[2].split(","):
-        test = AppTest.from_file("pages/menu.py", default_timeout=120)
-        test.query_params["dataset"] = f"folder:{name}"
-        test = test.switch_page(f"{page}/page.py").run()
+        test = drawn(page, dataset=f"folder:{name}")
         said = [each.value for kind in (test.error, test.info, test.warning) for each in kind]
         words = " ".join(said).replace("\\\\", "").replace("\\n", " ")
         print(page, name, "raised" if test.exception else "fine", words)
@@ -291,9 +289,8 @@ def test_no_page_raises_for_any_of_them_and_each_says_what_is_wrong(folders):
 
 def test_a_page_whose_pictures_vanish_while_it_is_drawn_says_so(folders, monkeypatch):
     """Listed as present by the quick look, and gone when they are read."""
-    from streamlit.testing.v1 import AppTest
-
     from pages.common import live
+    from tests.drawing import drawn
 
     two_classes(folders / "own", 30)
     monkeypatch.setattr(
@@ -303,10 +300,8 @@ def test_a_page_whose_pictures_vanish_while_it_is_drawn_says_so(folders, monkeyp
             OSError(5, "Input/output error", "a/0.png")
         ),
     )
-    test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
-    test.query_params["dataset"] = "folder:own"
     try:
-        test = test.switch_page("clustering/page.py").run()
+        test = drawn("clustering", dataset="folder:own")
         assert not test.exception and "Input/output error" in " ".join(
             each.value for each in test.error
         )

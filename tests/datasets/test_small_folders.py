@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from cache import Store
+from engine.core.errors import Failed
 from engine.core.lab import Lab
-from engine.core.study import Failed, Refused
+from engine.core.study import Refused
 from engine.datasets import registry, source
 from engine.studies import STUDIES
 from engine.studies.clustering.iic import IIC
@@ -194,16 +195,13 @@ def test_the_command_line_fits_defaults_and_refuses_what_is_typed(folder):
 
 
 def test_a_page_fits_defaults_and_refuses_what_is_typed(folder):
-    from streamlit.testing.v1 import AppTest
-
     from pages.common import live
+    from tests.drawing import drawn
 
     make(folder, "eight", **SMALL["eight"])
     try:
         for page in ("dp_training", "clustering", "noise"):
-            test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
-            test.query_params["dataset"] = "folder:eight"
-            test = test.switch_page(f"{page}/page.py").run()
+            test = drawn(page, dataset="folder:eight")
             said = " ".join(each.value for each in test.info).replace("\\", "")
             assert (
                 not test.exception
@@ -218,9 +216,7 @@ def test_a_page_fits_defaults_and_refuses_what_is_typed(folder):
             ),
             ("noise", ""),
         ):
-            test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
-            test.query_params["dataset"] = "folder:eight"
-            test = test.switch_page(f"{page}/page.py").run()
+            test = drawn(page, dataset="folder:eight")
             said = " ".join(each.value for each in (*test.info, *test.warning)).replace("\\", "")
             assert (
                 not test.exception
@@ -232,9 +228,7 @@ def test_a_page_fits_defaults_and_refuses_what_is_typed(folder):
                 "Class: 3, the usual value, does not fit; these pictures have the classes 0 to 1."
                 " Using 1 instead." in said
             )
-        test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
-        test.query_params["dataset"], test.query_params["batch_size"] = "folder:eight", "33"
-        test = test.switch_page("dp_training/page.py").run()
+        test = drawn("dp_training", dataset="folder:eight", batch_size=33)
         assert "33 is not allowed; folder:eight has 14 training pictures" in " ".join(
             each.value for each in test.warning
         ).replace("\\", "")
@@ -246,19 +240,16 @@ def test_a_page_fits_defaults_and_refuses_what_is_typed(folder):
 def test_a_training_on_few_pictures_is_drawn_without_the_attack_that_it_is_too_small_for(
     folder, store, home
 ):
-    from streamlit.testing.v1 import AppTest
-
     from engine.core.lab import open_store
     from pages.common import live
+    from tests.drawing import drawn
 
     dataset = make(folder, "eight", **SMALL["eight"])
     study, _ = fitted(DPTraining(dataset=dataset))
     for each in (study, study.twin()):
         finish(Lab(open_store()).need(each))
     try:
-        test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
-        test.query_params["dataset"], test.query_params["shown"] = dataset, "one"
-        test = test.switch_page("dp_training/page.py").run()
+        test = drawn("dp_training", dataset=dataset, shown="one")
         assert not test.exception and not test.error
         assert "The attack cannot run: Pictures: folder:eight is not allowed" in " ".join(
             each.value for each in test.info

@@ -10,8 +10,9 @@ from PIL import Image
 
 from cache import Store
 from engine.__main__ import main
+from engine.core.errors import Failed
 from engine.core.lab import Lab
-from engine.core.study import Failed, Refused
+from engine.core.study import Refused
 from engine.evaluation import cautions
 from engine.learning import networks, supervised
 from engine.learning.trainer import median_loss

@@ -11,7 +11,7 @@ import torch
 from engine import privacy
 from engine.attacks import lira, memorization
 from engine.attacks.auditing import Marks, Witness
-from engine.core.study import Failed
+from engine.core.errors import Failed
 from engine.evaluation import metrics
 from engine.learning import networks
 from engine.privacy import renyi

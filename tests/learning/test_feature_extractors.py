@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.core.study import Failed
+from engine.core.errors import Failed
 from engine.datasets import imaging, reading
 from engine.datasets.vision import torchvision  # noqa: F401  before torch-fidelity
 from engine.learning import efficientnet, feature_extractors

@@ -11,8 +11,9 @@ from opacus.optimizers import DPOptimizer
 from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from engine.core.errors import Failed
 from engine.core.lab import Lab, load
-from engine.core.study import Failed, Phase, key
+from engine.core.study import Phase, key
 from engine.datasets import registry
 from engine.learning import stacked_steps
 from engine.learning.linear import LinearTraining

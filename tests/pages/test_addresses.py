@@ -11,17 +11,12 @@ from tests.conftest import ROOT
 
 SHOWN = """
 import json, sys
-from streamlit.testing.v1 import AppTest
+from tests.drawing import drawn
 from pages.common.live import services
 
 found = []
 for page, query in json.loads(sys.argv[1]):
-    app = AppTest.from_file("pages/menu.py", default_timeout=120)
-    if page != "home":
-        app.switch_page(f"{page}/page.py")
-    for name, value in query.items():
-        app.query_params[name] = value
-    app.run()
+    app = drawn(page, **query)
     assert not app.exception, (page, app.exception)
     found.append([[each.value.replace("\\\\", "") for each in app.warning], dict(app.query_params)])
 print(json.dumps(found))

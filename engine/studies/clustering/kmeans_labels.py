@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from engine.core.errors import Failed
 from engine.core.parameters import parameter
-from engine.core.study import Failed, Phase, Picture, Point, Refused, Result
+from engine.core.study import Phase, Picture, Point, Refused, Result
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions, scores
 from engine.studies.clustering import cluster_matching

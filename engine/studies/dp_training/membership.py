@@ -14,9 +14,10 @@ from typing import ClassVar
 import numpy as np
 
 from engine import privacy
+from engine.core.errors import Failed
 from engine.core.parameters import parameter
 from engine.core.streams import derive_seed
-from engine.core.study import Failed, Guarantee, Phase, Refused, Result, key
+from engine.core.study import Guarantee, Phase, Refused, Result, key
 from engine.datasets import imaging, registry
 from engine.studies.dp_training.dp_training import DPTraining
 

@@ -11,8 +11,9 @@ import math
 import numpy as np
 
 from engine.core import parameters
+from engine.core.errors import Failed
 from engine.core.parameters import parameter
-from engine.core.study import Failed, Phase, Picture, Point, Refused, Result
+from engine.core.study import Phase, Picture, Point, Refused, Result
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions
 from engine.studies.fidelity.real_features import RealFeatures, Seeing, permutation

@@ -551,10 +551,10 @@ class GradientSharing(Starting):
         """Sensitivity in clip norms, and the sample rate per round, for the privacy accounting.
 
         The sensitivity is how far a client's data may move its upload; the sample rate is the
-        probability that the client takes part in a round. Noise by the server: the client is added
-        or removed, which moves the sum by one clip norm, and who takes part stays secret. Noise by
-        the client: its images are replaced by others, which moves its upload by up to two clip
-        norms, and the server sees who uploads.
+        probability that the client takes part in a round. Noise by the server: the client is
+        blanked, which moves the sum by one clip norm, and who takes part stays secret. Noise by the
+        client: its images are replaced by others, which moves its upload by up to two clip norms,
+        and the server sees who uploads.
         """
         return (1.0, self.participation) if self.noised_by == "server" else (2.0, 1.0)
 

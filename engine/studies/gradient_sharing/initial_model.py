@@ -251,7 +251,7 @@ class InitialModel(Starting):
 
         weights = federation.flat(task.network)
         if not bool(weights.isfinite().all()):
-            from engine.core.study import Failed
+            from engine.core.errors import Failed
 
             raise Failed(
                 "The first model's training diverged: its weights are not numbers any more. Take a"

@@ -15,10 +15,11 @@ from pydantic import Field
 
 from engine import privacy
 from engine.core import parameters
+from engine.core.errors import Failed
 from engine.core.lab import Lab
 from engine.core.parameters import parameter
 from engine.core.streams import derive_seed
-from engine.core.study import Failed, Guarantee, Phase, Picture, Point, Refused, Result, Study
+from engine.core.study import Guarantee, Phase, Picture, Point, Refused, Result, Study
 from engine.datasets import imaging, registry, source
 from engine.evaluation import cautions
 from engine.studies.fidelity import RealFeatures

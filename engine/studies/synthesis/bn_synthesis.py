@@ -15,8 +15,9 @@ import numpy as np
 from pydantic import model_validator
 
 from engine import privacy
+from engine.core.errors import Failed
 from engine.core.parameters import parameter
-from engine.core.study import Failed, Guarantee, Phase, Picture, Point, Refused, Result
+from engine.core.study import Guarantee, Phase, Picture, Point, Refused, Result
 from engine.datasets import imaging, registry
 from engine.studies.synthesis.classifier import PRIVATE, Teaching, taught
 

@@ -16,9 +16,10 @@ import numpy as np
 
 from engine import privacy
 from engine.core import parameters, rounding, settings
+from engine.core.errors import Failed
 from engine.core.parameters import parameter
 from engine.core.streams import derive_seed
-from engine.core.study import Failed, Guarantee, Phase, Point, Refused, Result
+from engine.core.study import Guarantee, Phase, Point, Refused, Result
 from engine.datasets import imaging, reading, registry, source
 from engine.evaluation import cautions, scores
 from engine.privacy import neighbours

@@ -11,8 +11,9 @@ from contextlib import suppress
 import numpy as np
 from pydantic import model_validator
 
+from engine.core.errors import Failed
 from engine.core.parameters import parameter
-from engine.core.study import Failed, Guarantee, Phase, Point, Refused, Result
+from engine.core.study import Guarantee, Phase, Point, Refused, Result
 from engine.datasets import imaging, registry
 from engine.datasets.source import Missing
 from engine.evaluation import cautions, scores

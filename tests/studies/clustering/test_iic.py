@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from engine import privacy
+from engine.core.errors import Failed
 from engine.core.lab import Lab
-from engine.core.study import Failed, Picture, Point, Refused
+from engine.core.study import Picture, Point, Refused
 from engine.datasets import registry
 from engine.learning.scattering import MAPS, Scattering, blurred, modulus, strided_blur, wavelets
 from engine.studies.clustering import cluster_matching, invariant_information

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from engine import privacy
+from engine.core.errors import Failed
 from engine.core.lab import Lab, load
-from engine.core.study import Failed, Phase, Point, Refused, key
+from engine.core.study import Phase, Point, Refused, key
 from engine.studies.dp_training.dp_training import DPTraining
 from engine.studies.dp_training.sweep import Sweep, together
 from tests.core.test_contract import finish

@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from cache import Store
 from engine import privacy
+from engine.core.errors import Failed
 from engine.core.lab import Lab
 from engine.core.streams import derive_seed
-from engine.core.study import Failed, Picture, Point, Refused, key
+from engine.core.study import Picture, Point, Refused, key
 from engine.datasets import registry
 from engine.studies.fidelity.dp_merf import DPMERF
 from engine.studies.fidelity.drawing import Growing

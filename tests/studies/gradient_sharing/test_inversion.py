@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from scipy import stats
 
 from engine.attacks import gradient_inversion
+from engine.core.errors import Failed
 from engine.core.lab import Lab
-from engine.core.study import Failed, Refused, key
+from engine.core.study import Refused, key
 from engine.datasets import registry
 from engine.learning.networks import report_cnn
 from engine.studies.gradient_sharing import wire

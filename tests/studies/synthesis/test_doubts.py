@@ -170,21 +170,16 @@ def test_chance_alone_raises_no_doubt_and_a_planted_leak_does():
 
 @pytest.mark.parametrize("blind", [True, False])
 def test_the_page_gives_no_verdict_and_says_why(blind, request):
-    from streamlit.testing.v1 import AppTest
-
     from engine.core.lab import open_store
     from pages.common import live
-    from tests.conftest import ROOT
+    from tests.drawing import drawn
 
     values = BNSynthesis.PRESETS["tiny"] | {
         "dataset": request.getfixturevalue("twice") if blind else "mnist-5k"
     }
     finish(Lab(open_store()).need(BNSynthesis(**values)))
     try:
-        test = AppTest.from_file(str(ROOT / "pages/menu.py"), default_timeout=120)
-        for name, value in values.items():
-            test.query_params[name] = str(value)
-        test = test.switch_page("synthesis/page.py").run()
+        test = drawn("synthesis", **values)
         assert (
             not test.exception
             and any(

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from engine.core.errors import Failed
 from engine.core.lab import Lab
 from engine.core.streams import derive_seed
-from engine.core.study import Failed, Refused, key
+from engine.core.study import Refused, key
 from engine.datasets import registry
 from engine.learning import networks, supervised
 from engine.privacy.noise import GaussianNoise
