@@ -5,12 +5,13 @@
 # make test-portable  the numeric tests as other machines compute them
 #                     (EMULATIONS="one-thread unlike" for some of these machines)
 # make bench          all benchmarks
+# make docs           the documents as a site, in .veil/site
 PORT ?= 8501
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check test-full test-portable bench clean
+.PHONY: run test check test-full test-portable bench docs clean
 
 run: $(VENV)/.installed
 	$(BIN)/streamlit run app.py --server.port $(PORT)
@@ -31,6 +32,9 @@ test-portable: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	for script in $(filter-out bench/golden.py,$(wildcard bench/[a-z]*.py)); do $(BIN)/python -m bench.$$(basename $$script .py) || exit 1; done
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -40,6 +44,10 @@ $(VENV)/.installed: requirements.txt constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-test: requirements-test.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt -c constraints.txt
+	touch $@
+
+$(VENV)/.installed-docs: requirements-docs.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
 	touch $@
 
 clean:
