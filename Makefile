@@ -1,6 +1,6 @@
 # make run            the dashboard on port 8501 (PORT=8600 make run for another)
 # make test           all tests
-# make check          format and lint
+# make check          format, lint and types
 # make test-full      the tests that take hours
 # make test-portable  the numeric tests as other machines compute them
 #                     (EMULATIONS="one-thread unlike" for some of these machines)
@@ -22,6 +22,7 @@ test: $(VENV)/.installed-test
 check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 test-full: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m full

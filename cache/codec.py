@@ -30,7 +30,7 @@ class Damaged(ValueError):
     """The bytes are not, or no longer, what encode returned."""
 
 
-def encode(plain: dict, arrays: dict[str, np.ndarray], key: str = "") -> bytes:
+def encode(plain: dict[str, Any], arrays: dict[str, np.ndarray], key: str = "") -> bytes:
     """Encode a JSON-able dict and named numpy arrays as bytes.
 
     NaN and infinities survive; tuples come back as lists.
@@ -48,7 +48,7 @@ def encode(plain: dict, arrays: dict[str, np.ndarray], key: str = "") -> bytes:
     return MAGIC + hashlib.sha256(body).digest() + body
 
 
-def decode(raw: bytes, key: str | None = None) -> tuple[dict, dict[str, np.ndarray]]:
+def decode(raw: bytes, key: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Decode a value into (plain, arrays): the inverse of encode.
 
     Raises Damaged, also if the value was stored under another key.
@@ -93,7 +93,7 @@ def _ends(raw: bytes, size: int) -> tuple[int, int]:
     return HEADER + lengths[0], HEADER + lengths[0] + lengths[1]
 
 
-def _parse(text: bytes, packed: bytes) -> tuple[dict, dict[str, np.ndarray]]:
+def _parse(text: bytes, packed: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     content = json.loads(text)
     with np.load(io.BytesIO(packed), allow_pickle=False) as stored:
         members = [stored[f"arr_{i}"] for i in range(len(stored.files))]

@@ -26,8 +26,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 import diskcache
 import numpy as np
@@ -42,6 +43,7 @@ USED_AFTER = 60.0
 PATIENCE = 60.0  # seconds to wait for another process that is writing
 # Modes of the guard lock: users share it, a process that rebuilds the index holds it exclusively.
 SHARED, ALONE = fcntl.LOCK_SH, fcntl.LOCK_EX
+Answer = TypeVar("Answer")
 COMPLETE = 1  # SQLite's user_version of an index that holds all values on disk
 
 # The journal file is persistent: its blocks exist already when the disk is full, so reading,
@@ -87,12 +89,16 @@ class Full(OSError):
     Values stored before stay readable.
     """
 
+    strerror: str
+
     def __str__(self) -> str:
         return self.strerror
 
 
 class Unusable(OSError):
     """The store's folder cannot be used; the message is written for the user."""
+
+    strerror: str
 
     def __str__(self) -> str:
         return self.strerror
@@ -136,22 +142,22 @@ class Placed(str):
     PATTERN = re.compile(r"values/[0-9a-f]{2}/[0-9a-f]{30}\.val")
 
 
-class BytesDisk(diskcache.Disk):
+class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
     """Text keys, and values that are files; refuses everything else on writing and on reading."""
 
-    def put(self, key):
+    def put(self, key: Any) -> tuple[str, bool]:
         """Convert a key to a column; raises TypeError for a key that is not text."""
         if type(key) is not str:
             raise TypeError("keys are text")
         return key, True
 
-    def get(self, key, raw):
+    def get(self, key: Any, raw: Any) -> str:
         """Convert a column to a key; raises codec.Damaged where diskcache would have unpickled."""
         if type(key) is not str or raw != 1:
             raise codec.Damaged("the key is not text")
         return key
 
-    def store(self, value, read, key=UNKNOWN):
+    def store(self, value: Any, read: bool, key: Any = UNKNOWN) -> tuple[int, int, str, None]:
         """Convert a placed file to columns (size, mode, filename, value).
 
         Raises TypeError for anything else.
@@ -160,7 +166,7 @@ class BytesDisk(diskcache.Disk):
             raise TypeError("values are files in their place")
         return os.path.getsize(self.path(value)), MODE_BINARY, str(value), None
 
-    def fetch(self, mode, filename, value, read):
+    def fetch(self, mode: Any, filename: Any, value: Any, read: bool) -> bytes:
         """Convert columns to the file's bytes.
 
         Raises FileNotFoundError, and codec.Damaged for any other mode or place.
@@ -172,7 +178,7 @@ class BytesDisk(diskcache.Disk):
         except (IsADirectoryError, PermissionError) as error:
             raise codec.Damaged(f"the file cannot be read ({error.strerror})") from error
 
-    def remove(self, file_path):
+    def remove(self, file_path: Any) -> None:
         """Delete a value's file; anything else that the table may name is left alone."""
         if self.owns(file_path):
             with suppress(OSError):
@@ -195,7 +201,7 @@ class BytesDisk(diskcache.Disk):
             raise
         return placed
 
-    def owns(self, filename) -> bool:
+    def owns(self, filename: Any) -> TypeGuard[str]:
         """Whether this class created the file name in the table (unlike, say, ../../etc/passwd)."""
         return isinstance(filename, str) and Placed.PATTERN.fullmatch(filename) is not None
 
@@ -204,13 +210,14 @@ class BytesDisk(diskcache.Disk):
         return Path(self._directory) / filename
 
 
-class Index(diskcache.Cache):
+class Index(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
     """diskcache's table and transactions, with read-only lookups and a safe eviction.
 
     Eviction never removes the newest value. Never call its methods with retry=True: on a full disk
     they would loop forever.
     """
 
+    disk: BytesDisk
     COLUMNS = "SELECT rowid, key, raw, mode, filename, value, access_time FROM Cache"
 
     def find(self, key: str) -> Row | None:
@@ -226,7 +233,7 @@ class Index(diskcache.Cache):
         """Return the bytes of an entry; raises FileNotFoundError and codec.Damaged."""
         return self.disk.fetch(row.mode, row.filename, row.value, False)
 
-    def content(self, row: Row) -> tuple[dict, dict[str, np.ndarray]]:
+    def content(self, row: Row) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return (plain, arrays) of an entry; raises FileNotFoundError and codec.Damaged."""
         return codec.decode(self.bytes_of(row), self.disk.get(row.key, row.raw))
 
@@ -257,7 +264,9 @@ class Index(diskcache.Cache):
 
     def total(self) -> tuple[int, int]:
         """Return (number of entries, total bytes of their values)."""
-        return self._sql("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM Cache").fetchall()[0]
+        totals = self._sql("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM Cache").fetchall()
+        entries_and_bytes: tuple[int, int] = totals[0]
+        return entries_and_bytes
 
     def evict(self, limit: int, spared: str) -> None:
         """Delete the least recently used values until at most `limit` bytes are kept.
@@ -287,7 +296,8 @@ class Index(diskcache.Cache):
 
     def is_complete(self) -> bool:
         """Whether the index is marked as holding all values on disk."""
-        return self._sql("PRAGMA user_version").fetchall() == [(COMPLETE,)]
+        rows: list[tuple[int]] = self._sql("PRAGMA user_version").fetchall()
+        return rows == [(COMPLETE,)]
 
     def set_complete(self) -> None:
         """Mark the index as holding all values on disk."""
@@ -323,7 +333,8 @@ class Turn:
     """
 
     def __init__(self, path: Path):
-        self.acquired, self._path, self._file = False, path, None
+        self.acquired, self._path = False, path
+        self._file: int | None = None  # open while the turn is ours
         self.poll(0)
 
     def poll(self, seconds: float = 0.2) -> bool:
@@ -399,10 +410,10 @@ class Store:
         self._lock = threading.RLock()
         self._index, self._inode = self._open()
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[Store], tuple[Path, int]]:
         return Store, (self.folder, self.limit)
 
-    def get(self, key: str) -> tuple[dict, dict[str, np.ndarray]] | None:
+    def get(self, key: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
         """Return (plain, arrays), or None.
 
         A damaged value counts as a miss: it is set aside, and the others stay.
@@ -414,7 +425,7 @@ class Store:
             if row is None:
                 return None
             try:
-                found = self._run(lambda index, row=row: index.content(row))
+                found = self._run(partial(Index.content, row=row))
             except (FileNotFoundError, codec.Damaged):
                 self._set_aside(row)
                 continue
@@ -422,7 +433,7 @@ class Store:
             return found
         return None
 
-    def put(self, key: str, plain: dict, arrays: dict[str, np.ndarray]) -> None:
+    def put(self, key: str, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Store a value, replacing an older one.
 
         Evicts the least recently used values once the limit is exceeded.
@@ -443,7 +454,8 @@ class Store:
     def delete(self, key: str) -> bool:
         """Delete a value; returns False if there was none."""
         _check_key(key)
-        return self._run(lambda index: index.delete(key))
+        deleted: bool = self._run(lambda index: index.delete(key))
+        return deleted
 
     def __contains__(self, key: str) -> bool:
         row = self._run(lambda index: index.find(_check_key(key)))
@@ -461,7 +473,8 @@ class Store:
         """Delete everything, including damaged values; returns how many values there were."""
         for path in self._damaged():
             path.unlink(missing_ok=True)
-        return self._run(lambda index: index.clear())
+        count: int = self._run(lambda index: index.clear())
+        return count
 
     def stats(self) -> Stats:
         """Return how much is stored, and the limit."""
@@ -476,7 +489,7 @@ class Store:
         self._run(self._salvage, ALONE)
         good, damaged = [], []
         for row in self._run(Index.rows):
-            if self._run(lambda index, row=row: index.whole(row)):
+            if self._run(partial(Index.whole, row=row)):
                 good.append(row.key)
             elif self._set_aside(row):
                 damaged.append(str(row.key))
@@ -502,7 +515,7 @@ class Store:
 
     # --- the index, and what to do when it is broken ----------------------------------------------
 
-    def _run(self, action: Callable[[Index], Any], guard: int = SHARED) -> Any:
+    def _run(self, action: Callable[[Index], Answer], guard: int = SHARED) -> Answer:
         """Return action(index), run under the guard.
 
         If the index turns out to be broken, it is rebuilt and the action is tried again.
@@ -594,9 +607,10 @@ class Store:
 
     def _inode_now(self) -> int | None:
         try:
-            return (self.folder / DBNAME).stat().st_ino
+            inode: int = (self.folder / DBNAME).stat().st_ino
         except OSError:
             return None
+        return inode
 
     @contextmanager
     def _guard(self, kind: int) -> Iterator[None]:
@@ -657,6 +671,7 @@ class Store:
                 return _check_key(codec.key_of(beginning, os.fstat(file.fileno()).st_size))
         except (OSError, ValueError):
             self._move_aside(path)
+            return None
 
     # --- damaged values ---------------------------------------------------------------------------
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 import platform
 import shlex
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sized
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cache import Store
 from engine.core import parameters, settings
 from engine.core.study import Event, Phase, Result, Study, key
+
+if TYPE_CHECKING:
+    import torch
 
 WAITING = "waiting: the same study is running elsewhere"
 SHORT = 3.0  # seconds; a shorter run is mostly start-up and reading
@@ -26,19 +30,27 @@ VERSIONS_OF = ("torch", "torchvision", "opacus", "dp-accounting", "numpy", "scik
 _REMEMBERED: dict[str, Result] = {}
 
 
+class Group(Protocol):
+    """What a lab knows of an engine.learning.stacked_steps.Group: which trainings are in it."""
+
+    @property
+    def learners(self) -> Sized:
+        """The trainings that take their steps together."""
+
+
 class Lab:
     """Runs studies on one device with one store.
 
     A study calls `need` to get another study's result.
     """
 
-    def __init__(self, store: Store, threads: int | None = None, group=None):
+    def __init__(self, store: Store, threads: int | None = None, group: Group | None = None):
         # group: an engine.learning.stacked_steps.Group, with which trainings here share their steps
         self.store, self.group = store, group
         self.threads = threads or settings.cores()
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
         """The torch device to train on: the first visible GPU, else the CPU."""
         import torch
 
@@ -79,7 +91,7 @@ class Lab:
         return result
 
 
-def made(study: Study, name: str, seconds: float) -> dict:
+def made(study: Study, name: str, seconds: float) -> dict[str, Any]:
     """Describe how a result was made, with enough detail to reproduce it."""
     versions = {"python": platform.python_version()} | {p: _version(p) for p in VERSIONS_OF}
     return {
@@ -122,7 +134,8 @@ def device_name() -> str:
 
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+        gpu: str = torch.cuda.get_device_name()
+        return gpu
     return f"CPU, {settings.cores()} cores ({platform.machine()})"
 
 

@@ -11,7 +11,7 @@ import re
 import types
 import typing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, Field
 
@@ -116,20 +116,25 @@ def parameter(  # noqa: PLR0913  one argument for each thing that is said of a f
     title: str,
     default: Any,
     *,
-    low=None,
-    high=None,
-    choices=None,
-    unit="",
-    help="",
-    scale="linear",
-    ends=("", ""),
-    pattern=None,
+    low: float | None = None,
+    high: float | None = None,
+    choices: dict[str, str] | None = None,
+    unit: str = "",
+    help: str = "",
+    scale: str = "linear",
+    ends: tuple[str, str] = ("", ""),
+    pattern: str | None = None,
 ) -> Any:
     """Declare one field of a study.
 
     `choices` maps each allowed value, as text, to the words a visitor sees.
     """
-    extra = {"unit": unit, "scale": scale, "ends": list(ends), "choices": choices or {}}
+    extra: dict[str, Any] = {
+        "unit": unit,
+        "scale": scale,
+        "ends": list(ends),
+        "choices": choices or {},
+    }
     return Field(
         default,
         title=title,
@@ -145,12 +150,13 @@ def parameter(  # noqa: PLR0913  one argument for each thing that is said of a f
 def spec(study: type[BaseModel], name: str) -> Spec:
     """Read a parameter's Spec from the study class that declares it."""
     info = study.model_fields[name]
-    extra, bounds = info.json_schema_extra, {type(m).__name__: m for m in info.metadata}
+    extra = cast("dict[str, Any]", info.json_schema_extra)  # as `parameter` made it
+    bounds = {type(m).__name__: m for m in info.metadata}
     members = typing.get_args(info.annotation) if _is_union(info.annotation) else (info.annotation,)
     inner = next(m for m in members if m is not type(None))
     return Spec(
         name=name,
-        title=info.title,
+        title=cast("str", info.title),  # `parameter` always gives one
         kind=_kind(inner, extra["choices"]),
         default=info.default,
         low=getattr(bounds.get("Ge"), "ge", None),
@@ -174,11 +180,11 @@ def specs(study: type[BaseModel]) -> dict[str, Spec]:
     }
 
 
-def _is_union(annotation) -> bool:
+def _is_union(annotation: Any) -> bool:
     return typing.get_origin(annotation) in (typing.Union, types.UnionType)
 
 
-def _kind(inner: type, choices: dict) -> str:
+def _kind(inner: type, choices: dict[str, str]) -> str:
     if choices:
         return "choice"
     return {bool: "switch", int: "int", float: "float"}.get(inner, "text")

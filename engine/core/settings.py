@@ -6,6 +6,7 @@ one line instead of causing a failure later.
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.core import parameters
@@ -90,7 +91,7 @@ def _few(text: str) -> bool:
     return all(int(part) <= MOST_CORES for part in text.split(","))
 
 
-def _check_folder(name: str, folder, access: int, what: str) -> None:
+def _check_folder(name: str, folder: Callable[[], Path], access: int, what: str) -> None:
     """Raise Wrong unless the path is a folder, or can become one, with the access that we need."""
     try:
         path = folder()

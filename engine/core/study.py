@@ -12,12 +12,15 @@ import hashlib
 import json
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from engine.core import parameters, streams
+
+if TYPE_CHECKING:
+    from engine.core.lab import Lab
 
 # --- what a study yields while it runs, and returns at the end ------------------------------------
 
@@ -50,7 +53,7 @@ class Phase:
 
 
 Event = Point | Picture | Phase
-EVENTS = {kind.__name__: kind for kind in (Point, Picture, Phase)}
+EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in (Point, Picture, Phase)}
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class Result:
         """What to know before trusting the numbers; pages and command line show all of it."""
         return list(self.facts.get("warnings", []))
 
-    def parts(self) -> tuple[dict, dict[str, np.ndarray]]:
+    def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Split into a JSON-able dict and arrays, which is what the codec stores."""
         plain = {
             f.name: getattr(self, f.name)
@@ -118,7 +121,7 @@ class Result:
         }
 
     @classmethod
-    def from_parts(cls, plain: dict, arrays: dict[str, np.ndarray]) -> Result:
+    def from_parts(cls, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> Result:
         """Rebuild a Result: the inverse of parts."""
         kept = {name[6:]: a for name, a in arrays.items() if name.startswith("array:")}
         pictures = {name[4:]: a.tobytes() for name, a in arrays.items() if name.startswith("png:")}
@@ -130,6 +133,17 @@ class Result:
 
 
 # --- the study itself -----------------------------------------------------------------------------
+
+
+class Seeded(Protocol):
+    """A study with a seed among its fields."""
+
+    @property
+    def seed(self) -> int:
+        """The seed that fixes every random draw of a run."""
+
+    def stream_name(self) -> str:
+        """Return the name of the random streams, as Study does."""
 
 
 class Study(BaseModel):
@@ -148,7 +162,7 @@ class Study(BaseModel):
     TITLE: ClassVar[str] = ""
     # numpy only and under two seconds: starts without a button, in the web process
     INSTANT: ClassVar[bool] = False
-    PRESETS: ClassVar[dict[str, dict]] = {"quick": {}}
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"quick": {}}
     # Fields that replace each other: setting one drops the preset's values of the others.
     EXCLUSIVE: ClassVar[tuple[str, ...]] = ()
     # For a large Result that many studies need: a training process keeps the last one in memory.
@@ -183,7 +197,7 @@ class Study(BaseModel):
             cls, {k: v for k, v in cls.PRESETS[name].items() if k not in dropped} | changes
         )
 
-    def run(self, lab) -> Generator[Event, None, Result]:
+    def run(self, lab: Lab) -> Generator[Event, None, Result]:
         """Yield Events and return the Result."""
         raise TypeError(f"{type(self).__name__} does not say how it runs")
 
@@ -235,7 +249,7 @@ class Study(BaseModel):
         """
         return key(self)
 
-    def derive_seed(self, purpose: str) -> int:
+    def derive_seed(self: Seeded, purpose: str) -> int:
         """Derive the seed of one random stream of this study.
 
         All randomness that protects must come from such a stream.
@@ -260,14 +274,14 @@ def key(study: Study) -> str:
     ).hexdigest()
 
 
-def canonical(study: Study) -> dict:
+def canonical(study: Study) -> dict[str, Any]:
     """Return what the key covers, as JSON values.
 
     That is the name, version, fields (nested studies in canonical form), the data set's
     fingerprint, the files it reads and the studies it needs.
     """
     values = {name: _canonical(getattr(study, name)) for name in type(study).model_fields}
-    prints = study.content()
+    prints: dict[str, Any] = study.content()
     prints |= {"reads": study.reads()} if study.reads() else {}
     needs = {"needs": [canonical(other) for other in study.needs()]} if study.needs() else {}
     return {"study": study.NAME, "version": study.VERSION, "fields": values} | prints | needs

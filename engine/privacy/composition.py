@@ -11,6 +11,7 @@ from engine.privacy.dp_sgd import (
     COARSE,
     INTERVAL,
     WIDEST,
+    PrivacyLoss,
     composed_pld,
     dp_sgd_epsilon,
     interval_for,
@@ -78,7 +79,7 @@ def _odds_of_all(runs: tuple[Run, ...]) -> float:
     )
 
 
-def _composed_of_all(runs: tuple[Run, ...], interval: float):
+def _composed_of_all(runs: tuple[Run, ...], interval: float) -> PrivacyLoss:
     """Compose the privacy loss distributions of independent runs."""
     return functools.reduce(
         lambda one, other: one.compose(other),
@@ -107,7 +108,7 @@ def odds_pair(sigma: float, sensitivity: float, label_epsilon: float, k: int) ->
     """
     response = randomized_response(label_epsilon, k)
 
-    def stick(epsilon):
+    def stick(epsilon: float) -> float:
         return gaussian_hockey_stick(epsilon, sigma, sensitivity)
 
     own = response.keep * stick(-label_epsilon)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Protocol, Self, overload
 
 import numpy as np
 
@@ -33,6 +34,24 @@ POINTS = 2e7  # 1.5 GB at the peak
 
 # dp_accounting raises an integer to the power of the steps, which takes a minute at 10^7 steps
 BLOCK = 200_000
+
+
+class PrivacyLoss(Protocol):
+    """dp_accounting's PrivacyLossDistribution, whose package has no types."""
+
+    def compose(self, other: Self, /) -> Self:
+        """Return the distribution of both releases together."""
+
+    def self_compose(self, times: int, /) -> Self:
+        """Return the distribution of a number of such releases together."""
+
+    def get_epsilon_for_delta(self, delta: float, /) -> float:
+        """Return the least ε at δ."""
+
+    @overload
+    def get_delta_for_epsilon(self, epsilon: float, /) -> float: ...
+    @overload
+    def get_delta_for_epsilon(self, epsilon: np.ndarray, /) -> np.ndarray: ...
 
 
 @lru_cache(maxsize=4096)
@@ -105,7 +124,7 @@ def _bounds(
 
 def composed_pld(
     noise: float, rate: float, steps: int, interval: float, release: float | None = None
-):
+) -> PrivacyLoss:
     """Return dp_accounting's privacy loss distribution of all steps together.
 
     It includes the additional Gaussian release, if there is one.
@@ -116,7 +135,7 @@ def composed_pld(
         return composed_pld(noise, rate, steps, interval).compose(
             pld.from_gaussian_mechanism(release, value_discretization_interval=interval)
         )
-    one = pld.from_gaussian_mechanism(
+    one: PrivacyLoss = pld.from_gaussian_mechanism(
         noise, sampling_prob=rate, value_discretization_interval=interval
     )
     if steps <= BLOCK:
@@ -126,7 +145,7 @@ def composed_pld(
     return composed.compose(one.self_compose(rest)) if rest else composed
 
 
-def _epsilon_of(composed, delta: float, bound: float) -> float:
+def _epsilon_of(composed: PrivacyLoss, delta: float, bound: float) -> float:
     """Return the ε of a privacy loss distribution at δ.
 
     For ε from 709 to about 820, dp_accounting overflows to infinity; bisection below a known bound

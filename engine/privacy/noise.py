@@ -107,7 +107,7 @@ def summed(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """Return float64 N(0, 1) draws on the generator's device: half the sum of four draws each."""
     import torch
 
-    def draw():
+    def draw() -> torch.Tensor:
         return torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float64)
 
     return draw().add_(draw()).add_(draw()).add_(draw()).div_(2)

@@ -90,7 +90,8 @@ def tradeoff_gaussian(alpha: np.ndarray, mu: float) -> np.ndarray:
 
     Φ(Φ⁻¹(1 − α) − μ) with μ = Δ/σ (Dong et al. 2019); `alpha` has any shape.
     """
-    return special.ndtr(-special.ndtri(alpha) - mu)
+    missed: np.ndarray = special.ndtr(-special.ndtri(alpha) - mu)
+    return missed
 
 
 def tradeoff_any(alpha: np.ndarray, epsilon: float, delta: float) -> np.ndarray:
@@ -99,7 +100,9 @@ def tradeoff_any(alpha: np.ndarray, epsilon: float, delta: float) -> np.ndarray:
     max(0, 1 − δ − e^ε·α, e^−ε(1 − δ − α)) (Wasserman and Zhou 2010).
     """
     steep = 1 - delta - np.exp(np.minimum(0.0, epsilon + np.log(np.maximum(alpha, 1e-300))))
-    return np.maximum(0.0, np.maximum(steep, math.exp(-epsilon) * (1 - delta - np.asarray(alpha))))
+    flat = math.exp(-epsilon) * (1 - delta - np.asarray(alpha))
+    missed: np.ndarray = np.maximum(0.0, np.maximum(steep, flat))
+    return missed
 
 
 def tradeoff_dp_sgd(
@@ -138,10 +141,11 @@ def tradeoff_dp_sgd(
     )
     epsilons = np.linspace(0, highest, 200)
     deltas = [float(delta) + spare for delta in composed.get_delta_for_epsilon(epsilons)]
-    return np.max(
+    missed: np.ndarray = np.max(
         [tradeoff_any(alpha, epsilon, min(1.0, delta)) for epsilon, delta in zip(epsilons, deltas)],
         axis=0,
     )
+    return missed
 
 
 def area_any(epsilon: float, delta: float) -> float:

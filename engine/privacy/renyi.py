@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import special
 
 from engine.privacy.bounds import ROUND_UP, check_dp_sgd
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FRACTIONAL = 1 + np.geomspace(0.002, 10, 80)  # (80,) Rényi orders
 
@@ -19,7 +23,7 @@ FRACTIONAL = 1 + np.geomspace(0.002, 10, 80)  # (80,) Rényi orders
 INTEGER = np.unique(np.geomspace(2, 2**14, 90).astype(int))  # large orders for small ε
 
 
-ORDERS = np.concatenate([FRACTIONAL, INTEGER])
+ORDERS: NDArray[np.float64] = np.concatenate([FRACTIONAL, INTEGER])
 
 
 # below this the quadrature needs too many nodes, and convexity alone is nearly tight
@@ -103,7 +107,8 @@ def _quadrature(noise: float, rate: float) -> np.ndarray:
     density = -(z**2) / (2 * noise**2) + math.log(step / noise / math.sqrt(2 * math.pi))
     u, beta = _log_mixed((2 * z - 1) / (2 * noise**2), rate), FRACTIONAL - 1
     beyond = np.logaddexp(np.log(beta) + _log_rest(-u), _log_rest(beta * u))
-    return np.logaddexp(0.0, special.logsumexp(density + u + beyond, axis=0))
+    moments: np.ndarray = np.logaddexp(0.0, special.logsumexp(density + u + beyond, axis=0))
+    return moments
 
 
 def _log_mixed(t: np.ndarray, rate: float) -> np.ndarray:

@@ -16,8 +16,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from engine.core import settings
+
+if TYPE_CHECKING:
+    from dask.typing import Key
+    from distributed import Client, Scheduler
 
 ROOT = Path(__file__).resolve().parents[2]
 CREDENTIALS = (
@@ -78,7 +83,7 @@ def gpus() -> list[str]:
     return [str(i) for i, line in enumerate(listing.stdout.splitlines()) if line.startswith("GPU ")]
 
 
-def worker_specs() -> dict:
+def worker_specs() -> dict[int, dict[str, Any]]:
     """Specify one nanny per GPU, or a single one for the CPU.
 
     CUDA_VISIBLE_DEVICES is set in the nanny's environment, before torch loads.
@@ -111,7 +116,7 @@ def environment() -> dict[str, str]:
     )
 
 
-def start() -> tuple[subprocess.Popen, dict]:
+def start() -> tuple[subprocess.Popen[str], dict[str, Any]]:
     """Start the cluster process; returns it and its introduction {address, credentials}."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "DASK_LOGGING__DISTRIBUTED": "warning"}
     process = subprocess.Popen(
@@ -122,13 +127,14 @@ def start() -> tuple[subprocess.Popen, dict]:
         cwd=Path.cwd(),
         text=True,
     )
+    assert process.stdout is not None  # a pipe, see above
     line = process.stdout.readline()
     if not line:
         raise RuntimeError(f"The worker processes did not start (exit code {process.wait()}).")
     return process, json.loads(line)
 
 
-def connect(introduction: dict):
+def connect(introduction: dict[str, Any]) -> Client:
     """Connect a client to our own cluster, given its introduction."""
     from distributed import Client, Security
 
@@ -136,7 +142,7 @@ def connect(introduction: dict):
     return Client(introduction["address"], security=security, set_as_default=False, timeout=20)
 
 
-def join(address: str, timeout: float = PATIENCE):
+def join(address: str, timeout: float = PATIENCE) -> Client:
     """Connect a client to an external cluster (VEIL_SCHEDULER).
 
     Raises Unreachable, with the reason, if no scheduler answers within `timeout` seconds. This
@@ -159,14 +165,16 @@ def join(address: str, timeout: float = PATIENCE):
 def _trouble(address: str, timeout: float) -> str:
     """Return why no scheduler answers at an address, or an empty string."""
     try:
-        host, port = settings.ADDRESS.fullmatch(address).group(3, 4)
+        if (found := settings.ADDRESS.fullmatch(address)) is None:
+            return STRANGER
+        host, port = found.group(3, 4)
         socket.getaddrinfo(host.strip("[]"), int(port))
         return asyncio.run(asyncio.wait_for(_greet(address, timeout), timeout))
     except Exception as error:  # anything may answer at that address
         return _words(error)
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException | None) -> str:
     """Describe an error at an address in the user's words.
 
     The outermost known cause is reported.
@@ -216,13 +224,13 @@ async def _greet(address: str, timeout: float) -> str:
 # --- run on the scheduler's own event loop, one at a time, so each is atomic ----------------------
 
 
-def claim(key: str, proposal: str, dask_scheduler=None) -> str:
+def claim(key: str, proposal: str, dask_scheduler: Scheduler) -> str:
     """Return the attempt that computes `key`: the live one, or else `proposal`, now made live."""
     import time
 
-    claims = dask_scheduler.extensions.setdefault("veil-claims", {})
+    claims: dict[str, tuple[str, float]] = dask_scheduler.extensions.setdefault("veil-claims", {})
     attempt, since = claims.get(key, (None, 0.0))
-    task = dask_scheduler.tasks.get(attempt)
+    task = None if attempt is None else dask_scheduler.tasks.get(attempt)
     live = (
         task.state in ("waiting", "processing", "queued", "no-worker")
         if task
@@ -233,31 +241,31 @@ def claim(key: str, proposal: str, dask_scheduler=None) -> str:
     return attempt
 
 
-def unclaim(key: str, attempt: str, dask_scheduler=None) -> None:
+def unclaim(key: str, attempt: str, dask_scheduler: Scheduler) -> None:
     """Release the claim of a cancelled attempt, so that the key's next attempt is a new one."""
     claims = dask_scheduler.extensions.get("veil-claims", {})
     if claims.get(key, (None,))[0] == attempt:
         del claims[key]
 
 
-def busy(attempt: str, worker: str, dask_scheduler=None) -> bool:
+def busy(attempt: str, worker: str, dask_scheduler: Scheduler) -> bool:
     """Whether the worker is still busy with this attempt: started, and no end reported."""
     said = [message["kind"] for _, message in dask_scheduler.get_events(attempt)]
     return worker in dask_scheduler.workers and "started" in said and "ended" not in said
 
 
-def waiting(dask_scheduler=None) -> list[str]:
+def waiting(dask_scheduler: Scheduler) -> list[Key]:
     """Return attempts that have not reported anything yet, in queue order."""
     silent = [
         t
         for t in dask_scheduler.tasks.values()
         if t.state in ("processing", "queued", "waiting", "no-worker")
-        and not dask_scheduler.get_events(t.key)
+        and not dask_scheduler.get_events(cast("str", t.key))  # a run's topic is its task's key
     ]
-    return [t.key for t in sorted(silent, key=lambda t: t.priority)]
+    return [t.key for t in sorted(silent, key=lambda t: t.priority or ())]
 
 
-def forget(attempt: str, dask_scheduler=None) -> None:
+def forget(attempt: str, dask_scheduler: Scheduler) -> None:
     """Free the events of an ended attempt; its Result holds all of them."""
     dask_scheduler._broker.truncate(attempt)
 

@@ -9,18 +9,22 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Hashable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, cast
 
 from engine.core import settings
 from engine.core.errors import Failed
 from engine.core.lab import WAITING, Lab
 from engine.core.study import Event, Phase, Picture, Point, Refused, Result, Study, key
 
+if TYPE_CHECKING:
+    from engine.learning.stacked_steps import Group
+
 LOOK = 0.1  # seconds between two checks of what the threads have reported
 
 
-def needed(members: tuple[Study, ...], lab: Lab):
+def needed(members: tuple[Study, ...], lab: Lab) -> Generator[Event, None, float]:
     """Compute what the members need, once for all of them and with all cores.
 
     Yields the events and returns the estimated seconds that it takes, for Crew's `before`.
@@ -50,7 +54,7 @@ class Crew:
     results: dict[int, Result] = field(default_factory=dict)
     failed: dict[int, Exception] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.done = {number: 0.0 for number in range(len(self.members))}
         # remaining work of each member
         self.seconds = {
@@ -59,7 +63,7 @@ class Crew:
         }
         self.at_once = 1
 
-    def all(self):
+    def all(self) -> Generator[Event, None, list[Result]]:
         """Yield the members' events; return their Results in order.
 
         If a member failed, raises Failed after all others are done.
@@ -76,7 +80,7 @@ class Crew:
             ) from error
         return [self.results[number] for number in range(len(self.members))]
 
-    def events(self):
+    def events(self) -> Iterator[Event]:
         """Yield the members' events as they come, with the overall progress."""
         raise NotImplementedError
 
@@ -84,7 +88,7 @@ class Crew:
         """Stop all members at their next event."""
         raise NotImplementedError
 
-    def _told(self, number: int, event: Event):
+    def _told(self, number: int, event: Event) -> Iterator[Event]:
         """Relabel one member's event for the whole ensemble."""
         if isinstance(event, Point):
             yield Point(f"{number}:{event.curve}", event.x, event.y)
@@ -118,10 +122,10 @@ class Threads(Crew):
     Numerical code releases Python's global interpreter lock, so two cores train two members.
     """
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
-        self.heard: queue.SimpleQueue = queue.SimpleQueue()
-        self.waiting: queue.SimpleQueue = queue.SimpleQueue()
+        self.heard: queue.SimpleQueue[tuple[int, Event]] = queue.SimpleQueue()
+        self.waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.stopping = threading.Event()
         for number in self.done:
             self.waiting.put(number)
@@ -134,7 +138,7 @@ class Threads(Crew):
             for i in range(self.at_once)
         ]
 
-    def events(self):
+    def events(self) -> Iterator[Event]:
         """Yield the members' events as they come, with the overall progress."""
         for thread in self.threads:
             thread.start()
@@ -174,6 +178,13 @@ class Threads(Crew):
             self.heard.put((number, event))
 
 
+class Stackable(Protocol):
+    """A training that may take its steps together with others."""
+
+    def alike(self) -> tuple[Hashable, ...]:
+        """Return what must be equal for that."""
+
+
 class Lockstep(Crew):
     """Trainings that take their steps together in one thread (engine/learning/stacked_steps.py).
 
@@ -185,13 +196,14 @@ class Lockstep(Crew):
     of the groups that have ended.
     """
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         from engine.learning.stacked_steps import MOST
 
         super().__post_init__()
-        alike: dict[tuple, list[int]] = {}
+        alike: dict[tuple[Hashable, ...], list[int]] = {}
         for number, member in enumerate(self.members):
-            alike.setdefault(member.alike(), []).append(number)
+            # who chooses Lockstep gives it trainings
+            alike.setdefault(cast("Stackable", member).alike(), []).append(number)
         self.groups = [
             numbers[start : start + MOST]
             for numbers in alike.values()
@@ -199,7 +211,7 @@ class Lockstep(Crew):
         ]
         self.running: dict[int, Generator[Event, None, Result]] = {}
 
-    def events(self):
+    def events(self) -> Iterator[Event]:
         """Yield the members' events as they come, with the overall progress."""
         from engine.learning.stacked_steps import Group
 
@@ -208,7 +220,9 @@ class Lockstep(Crew):
             for number in alone:
                 yield from self._together([number], None)
 
-    def _together(self, numbers: list[int], group) -> Generator[Event, None, list[int]]:
+    def _together(
+        self, numbers: list[int], group: Group | None
+    ) -> Generator[Event, None, list[int]]:
         """Run members to their ends, each up to its next step before any continues.
 
         Returns those that must run alone, because another process is computing them.

@@ -17,8 +17,10 @@ import subprocess
 import threading
 import time
 import uuid
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
 from cache import Store
 from engine.core import settings
@@ -27,6 +29,12 @@ from engine.core.lab import Lab, open_store, save
 from engine.core.study import EVENTS, Event, Phase, Refused, Result, Study, key
 from engine.datasets import source
 from engine.runtime import dask_cluster
+
+if TYPE_CHECKING:
+    import numpy as np
+    from distributed import Client, Future, Worker
+
+    Parts = tuple[dict[str, Any], dict[str, np.ndarray]]  # of a Result
 
 log = logging.getLogger("veil.runner")
 # seconds a worker has to stop at its next event before it is restarted (about 4 s more)
@@ -60,7 +68,7 @@ class Run:
     ended: float | None = None
     result: Result | None = None
     cancelling: bool = False
-    future: object = None
+    future: Future[Parts] | None = None
     # numbers of the messages received: history and live feed may overlap
     numbers: set[int] = field(default_factory=set)
     order: list[int] = field(default_factory=list)  # the number of each event, ascending
@@ -73,7 +81,7 @@ class Stopped(Exception):
     """The run was cancelled and has stopped at an event."""
 
 
-def work(study: Study, attempt: str) -> tuple[dict, dict]:
+def work(study: Study, attempt: str) -> Parts:
     """Compute a study in a worker process, reporting each event; returns Result.parts()."""
     from distributed import get_worker
 
@@ -91,7 +99,7 @@ def work(study: Study, attempt: str) -> tuple[dict, dict]:
         say("ended")
 
 
-def drive(run, say, stopped) -> Result:
+def drive(run: Generator[Event, None, Result], say: Voice, stopped: Callable[[], bool]) -> Result:
     """Run a study's generator to its Result, reporting events and checking for cancellation."""
     while True:
         if stopped():
@@ -100,11 +108,12 @@ def drive(run, say, stopped) -> Result:
         try:
             event = next(run)
         except StopIteration as end:
-            return end.value
+            result: Result = end.value
+            return result
         say.event(event)
 
 
-def _cancelled(worker, attempt: str) -> bool:
+def _cancelled(worker: Worker, attempt: str) -> bool:
     """Whether the scheduler has taken the task back.
 
     Reads local state only, without a round trip. (Cancelling a task does not stop its thread.)
@@ -116,11 +125,11 @@ def _cancelled(worker, attempt: str) -> bool:
 class Voice:
     """Sends numbered messages under the attempt's topic; coalesces rapidly repeated phases."""
 
-    def __init__(self, worker, topic: str):
+    def __init__(self, worker: Worker, topic: str):
         self.worker, self.topic, self.number = worker, topic, 0
         self.last_phase, self.last_time = "", 0.0
 
-    def __call__(self, kind: str, **fields) -> None:
+    def __call__(self, kind: str, **fields: Any) -> None:
         """Send a message: its number, its kind and its fields."""
         self.number += 1
         self.worker.log_event(self.topic, {"n": self.number, "kind": kind, "fields": fields})
@@ -144,12 +153,19 @@ class Runner:
     The cluster is our own, started in the background at once, or the one at VEIL_SCHEDULER.
     """
 
-    def __init__(self, store: Store, address: str | None = None, introduction: dict | None = None):
+    def __init__(
+        self,
+        store: Store,
+        address: str | None = None,
+        introduction: dict[str, Any] | None = None,
+    ):
         self.store, self.introduction = store, introduction
         self.address = address or settings.scheduler()
         self.lock = threading.RLock()
         self.runs: dict[str, Run] = {}  # key → latest attempt
-        self.process = self.client = self.trouble = None
+        self.process: subprocess.Popen[str] | None = None
+        self.client: Client | None = None
+        self.trouble: str | None = None
         # set if no scheduler answers at VEIL_SCHEDULER
         self.unreachable: dask_cluster.Unreachable | None = None
         self.ready, self.starting = threading.Event(), threading.Lock()
@@ -178,6 +194,14 @@ class Runner:
             log.exception("no workers")
             self.trouble = f"The workers could not be reached ({type(error).__name__}: {error})."
         self.ready.set()
+
+    @property
+    def _connected(self) -> Client:
+        """The client, for what is asked about runs that were submitted with it.
+
+        While dead workers are being replaced it is None: then its use fails, as with no scheduler.
+        """
+        return cast("Client", self.client)
 
     def find(self, name: str) -> Run | None:
         """Return the latest attempt at a key that this process has submitted, or None."""
@@ -252,7 +276,7 @@ class Runner:
     def _catch_up(self, run: Run) -> None:
         """Fetch the messages sent so far."""
         try:
-            for _, message in self.client.get_events(run.attempt):
+            for _, message in self._connected.get_events(run.attempt):
                 self._hear(run, message)
         except Exception as error:  # the scheduler is gone; the run's future reports that
             log.warning("events of %s: %s", run.attempt, error)
@@ -266,7 +290,7 @@ class Runner:
                 self.introduction = self.client = self.process = None
                 self._start()
 
-    def _hear(self, run: Run, message: dict) -> None:
+    def _hear(self, run: Run, message: dict[str, Any]) -> None:
         """Handle one message from the worker, from the history or live; duplicates are ignored."""
         with self.lock:
             if message["n"] in run.numbers or run.state in ENDED:
@@ -286,56 +310,42 @@ class Runner:
             elif message["kind"] == "ended" and run.cancelling:
                 self._end(run, "cancelled", "Stopped.")
 
-    def _finish(self, run: Run, future) -> None:
+    def _finish(self, run: Run, future: Future[Parts]) -> None:
         """Handle the end of the future; if anything goes wrong here, the run ends too."""
         try:
             if run.state in ENDED or run.cancelling:
                 return
             if future.status == "cancelled":
                 return self._lost(run)
-            run.result = Result.from_parts(*future.result())
+            run.result = result = Result.from_parts(*future.result())
         except Exception as error:
             return self._failed(run, error)
-        self._keep(run)
+        self._keep(run, result)
         self._end(run, "done")
 
     def _lost(self, run: Run) -> None:
         """Handle a task that was taken away by another client, or whose scheduler is gone."""
-        if self.process is not None and self._dies():
+        if (process := self.process) is not None and _dies(process):
             return self._end(
                 run, "failed", "The worker processes died. Press Run to start them again."
             )
         self._end(run, "cancelled", "Stopped by somebody else.")
 
-    def _dies(self) -> bool:
-        """Whether our own cluster's process has ended, or ends within DYING seconds.
-
-        Its sockets close before the system reports its end.
-        """
-        try:
-            self.process.wait(DYING)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def _keep(self, run: Run) -> None:
+    def _keep(self, run: Run, result: Result) -> None:
         """Store the Result here too, since a worker on another machine has another disk."""
         try:
-            if (
-                run.study.stored()
-                and run.key not in self.store
-                and "not_stored" not in run.result.made
-            ):
-                save(self.store, run.key, run.result)
+            if run.study.stored() and run.key not in self.store and "not_stored" not in result.made:
+                save(self.store, run.key, result)
         except OSError as error:  # the Result is still shown, with this message beside it
-            run.result.made["not_stored"] = str(error)
+            result.made["not_stored"] = str(error)
 
     def _failed(self, run: Run, error: Exception) -> None:
         from distributed import KilledWorker
 
         if isinstance(error, KilledWorker) and run.began is None and run.tries < TRIES:
             run.tries += 1  # its worker died because of another run, before this one began
-            return self.launches.submit(self._launch, run)
+            self.launches.submit(self._launch, run)
+            return
         self._end(run, "failed", explain(error))
 
     def _end(self, run: Run, state: str, message: str = "") -> None:
@@ -349,8 +359,8 @@ class Runner:
     def _clean_up(self, run: Run) -> None:
         """Free what scheduler and client hold of an ended attempt."""
         try:
-            self.client.unsubscribe_topic(run.attempt)
-            self.client.run_on_scheduler(dask_cluster.forget, run.attempt)
+            self._connected.unsubscribe_topic(run.attempt)
+            self._connected.run_on_scheduler(dask_cluster.forget, run.attempt)
             run.future = None
         except Exception:
             log.warning("clean-up of %s", run.attempt, exc_info=True)
@@ -374,7 +384,7 @@ class Runner:
             return  # not submitted yet: _launch checks run.cancelling
         try:
             run.future.cancel(force=True)
-            self.client.run_on_scheduler(dask_cluster.unclaim, run.key, run.attempt)
+            self._connected.run_on_scheduler(dask_cluster.unclaim, run.key, run.attempt)
         except Exception as error:  # the scheduler is gone, and the run with it
             log.warning("cancel", exc_info=True)
             return self._end(
@@ -393,8 +403,8 @@ class Runner:
     def _force(self, run: Run) -> None:
         """Restart the unresponsive worker, if it is still busy with this run."""
         try:
-            if self.client.run_on_scheduler(dask_cluster.busy, run.attempt, run.worker):
-                self.client.restart_workers([run.worker], timeout=30)
+            if self._connected.run_on_scheduler(dask_cluster.busy, run.attempt, run.worker):
+                self._connected.restart_workers([run.worker], timeout=30)
             self._end(run, "cancelled", "Stopped by restarting its worker.")
         except Exception as error:
             log.exception("restart")
@@ -415,13 +425,13 @@ class Runner:
         threading.Thread(target=self._ask_places, daemon=True).start()
 
     def _ask_places(self) -> None:
-        waiting = self.client.run_on_scheduler(dask_cluster.waiting)
+        waiting = self._connected.run_on_scheduler(dask_cluster.waiting)
         busy = any(run.state == "running" for run in self.runs.values())
         for run in list(self.runs.values()):
             if run.state == "queued" and run.attempt in waiting:
                 run.place = waiting.index(run.attempt) + busy
 
-    def following(self, name: str, seconds: float = 60.0):
+    def following(self, name: str, seconds: float = 60.0) -> Iterator[Event]:
         """Iterate over a run's events until it ends; for the command line and for tests."""
         seen, deadline = 0, time.monotonic() + seconds
         while (run := self.runs[name]).state not in ENDED or seen < len(run.events):
@@ -438,8 +448,21 @@ class Runner:
         if self.client is not None:
             self.client.close(timeout=5)
         if self.process is not None:
+            assert self.process.stdin is not None  # a pipe
             self.process.stdin.close()
             self.process.wait(20)
+
+
+def _dies(process: subprocess.Popen[str]) -> bool:
+    """Whether our own cluster's process has ended, or ends within DYING seconds.
+
+    Its sockets close before the system reports its end.
+    """
+    try:
+        process.wait(DYING)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _warm_up() -> None:
