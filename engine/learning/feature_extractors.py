@@ -126,6 +126,9 @@ def inception(device: torch.device, features: int = 2048) -> Extractor:
 
     Its weights are downloaded on first use; raises Failed if that is not possible.
     """
+    # First, or the others cannot import it where its operators are missing.
+    from engine.datasets.vision import torchvision  # noqa: F401
+
     path = inception_weights()
     from torchmetrics.image.fid import NoTrainInceptionV3
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+# Plotly looks for pandas in sys.modules, where a second thread would find it half imported.
+import pandas  # noqa: F401
 import plotly.graph_objects as go
 
 COLOURS = {

@@ -2,6 +2,9 @@
 where weights cannot be had or are not weights.
 """
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from engine.core.errors import Failed
 from engine.datasets import imaging, reading
 from engine.datasets.vision import torchvision  # noqa: F401  before torch-fidelity
 from engine.learning import efficientnet, feature_extractors
+from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 
@@ -237,3 +241,23 @@ def test_a_backbones_features_are_computed_once_for_all_who_learn_from_them(tmp_
         and seen["test"].shape == (8, 1280)
         and seen["train"].dtype == np.float16
     )
+
+
+ALONE = """
+from pathlib import Path
+from engine.core.errors import Failed
+from engine.learning import feature_extractors
+feature_extractors.fetched = lambda *_: Path("no such file")
+try:
+    feature_extractors.inception("cpu")
+except Failed as failed:
+    print(failed)
+"""
+
+
+def test_inception_finds_its_packages_where_nothing_else_has_imported_them():
+    """torch-fidelity and torchmetrics import torchvision, whose operators may be missing."""
+    found = subprocess.run(
+        [sys.executable, "-c", ALONE], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert "is not what it should be" in found.stdout
