@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import engine  # noqa: F401  it sets how threads wait, before any test loads torch
 from cache import Store
 
 ROOT = Path(__file__).resolve().parent.parent
