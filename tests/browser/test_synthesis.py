@@ -29,7 +29,7 @@ def test_pictures_come_about_live_and_the_film_is_dragged_without_the_server(vis
     assert [len(points) for name, points in curves.items() if name and "labels" in name] == [2, 2]
     last = film(page).get_attribute("src")
     asked = []
-    page.on("websocket", asked.append)
+    page.on("websocket", lambda socket: asked.append(socket))  # noqa: PLW0108  needs a function
     page.on("request", lambda request: asked.append(request.url))
     slider = page.get_by_role("slider", name="Steps of making the pictures")
     slider.focus()
