@@ -3,6 +3,7 @@ wavelets, privacy for the charge.
 """
 
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -271,15 +272,12 @@ def test_whitened_features_have_unit_variance_and_are_the_strongest_ones():
 # --- the study ------------------------------------------------------------------------------------
 
 
-class OneSet(Lab):
-    """A lab whose only data set is given: sets that no file could hold, such as one class only."""
-
-    def __init__(self, store, images):
-        super().__init__(store)
-        self.only = images
-
-    def images(self, name):
-        return self.only
+@contextmanager
+def only(images):
+    """The only data set is this one: sets that no file could hold, such as one class only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "load", lambda _: images)
+        yield
 
 
 def small(
@@ -312,7 +310,8 @@ TINY = {"epochs": 2, "views": 2, "sub_heads": 2, "over_clusters": 8, "batch_size
 
 
 def run(store, shown, **changes):
-    return finish(IIC(**(TINY | changes)).run(OneSet(store, shown)))
+    with only(shown):
+        return finish(IIC(**(TINY | changes)).run(Lab(store)))
 
 
 @pytest.fixture(scope="module")
@@ -411,7 +410,8 @@ def watched(store, **changes):
     """A study, its result and its releases."""
     RELEASED.clear()
     study = Watched(**(TINY | changes))
-    return study, finish(study.run(OneSet(store, small(n=120))))[1], list(RELEASED)
+    with only(small(n=120)):
+        return study, finish(study.run(Lab(store)))[1], list(RELEASED)
 
 
 @pytest.mark.parametrize("network, releases", [("scattering", 3), ("conv", 6)])

@@ -177,7 +177,12 @@ def uploaded(lab, monkeypatch, **changes):
     """What leaves the phone, as bytes, read again: (values (n,) float64, which were sent (n,)
     bool).
     """
-    study, images, seen, pack = Inversion(**QUICK, **changes), lab.images("mnist-5k"), [], wire.pack
+    study, images, seen, pack = (
+        Inversion(**QUICK, **changes),
+        registry.load("mnist-5k"),
+        [],
+        wire.pack,
+    )
 
     def watched(values, sent, known):
         seen.append((pack(values, sent, known), sent.copy(), sent if known else None))
