@@ -89,7 +89,8 @@ def test_a_cheat_is_planted_and_found(trained, cheat, words):
 
 def test_without_noise_nothing_is_called_private(visit):
     visitor = visit(
-        "dp_training?shown=one&epochs=2&batch_size=500&noise_multiplier=0&target_epsilon=none&shadows=8"
+        "dp_training?shown=one&epochs=2&batch_size=500&noise_multiplier=0"
+        "&target_epsilon=none&shadows=8"
     )
     page, main = visitor.page, visitor.page.get_by_test_id("stMain")
     look.trained(page)

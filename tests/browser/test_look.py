@@ -13,13 +13,17 @@ PAGES = {
     "noise": "noise",
     "dp_training": "dp_training?shown=one&epochs=2&batch_size=500",
     "clustering": (
-        "clustering?images=raw&epochs=12&batch_size=200&views=2&sub_heads=2&over_clusters=20&learning_rate=0.003&starts=1&seed=5"
+        "clustering?images=raw&epochs=12&batch_size=200&views=2&sub_heads=2"
+        "&over_clusters=20&learning_rate=0.003&starts=1&seed=5"
     ),
     "synthesis": (
-        "synthesis?epochs=1&batch_size=200&images=40&together=20&steps=6&snapshots=2,6&student_epochs=2"
+        "synthesis?epochs=1&batch_size=200&images=40&together=20&steps=6&snapshots=2,6"
+        "&student_epochs=2"
     ),
     "fidelity": (
-        "fidelity?width=4&judge_width=4&batch_size=20&discriminator_steps=2&steps=3&samples=40&latent=8&frequencies=50&imitator_width=4&imitator_steps=3&imitator_batch=20"
+        "fidelity?width=4&judge_width=4&batch_size=20&discriminator_steps=2&steps=3"
+        "&samples=40&latent=8&frequencies=50&imitator_width=4&imitator_steps=3"
+        "&imitator_batch=20"
     ),
     "gradient_sharing": (
         "gradient_sharing?participants=4&pictures_each=50&rounds=3&initial_epochs=3&seed=5"

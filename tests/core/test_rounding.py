@@ -140,7 +140,8 @@ SOURCES = [
     ROOT / "engine" / "__main__.py",
 ]
 BOUND = re.compile(
-    r"epsilon|odds|area_any|area_mechanism|floor|ceiling|delta|spent|budget|sigma|noise_multiplier|mean_noise",
+    r"epsilon|odds|area_any|area_mechanism|floor|ceiling|delta|spent|budget|sigma"
+    r"|noise_multiplier|mean_noise",
     re.IGNORECASE,
 )
 OTHERS = re.compile(
