@@ -167,11 +167,25 @@ def _trouble(address: str, timeout: float) -> str:
     try:
         if (found := settings.ADDRESS.fullmatch(address)) is None:
             return STRANGER
+        if address.startswith(("tls://", "wss://")) and not _certificates():
+            return (
+                "for an encrypted connection dask needs certificates, which its own settings name"
+                " (distributed.comm.tls)"
+            )
         host, port = found.group(3, 4)
-        socket.getaddrinfo(host.strip("[]"), int(port))
+        # Dask retries a refused connection until its time is up and then reports the last attempt,
+        # which may have been cut short: ask the system first, which says at once what is wrong.
+        socket.create_connection((host.strip("[]"), int(port)), timeout).close()
         return asyncio.run(asyncio.wait_for(_greet(address, timeout), timeout))
     except Exception as error:  # anything may answer at that address
         return _words(error)
+
+
+def _certificates() -> bool:
+    """Whether dask's own settings name certificates for a client."""
+    from distributed import Security
+
+    return bool(Security().get_connection_args("client").get("ssl_context"))
 
 
 def _words(error: BaseException | None) -> str:
@@ -201,13 +215,6 @@ async def _greet(address: str, timeout: float) -> str:
     from distributed import Security
     from distributed.core import connect
 
-    if address.startswith(("tls://", "wss://")) and not Security().get_connection_args(
-        "client"
-    ).get("ssl_context"):
-        return (
-            "for an encrypted connection dask needs certificates, which its own settings name"
-            " (distributed.comm.tls)"
-        )
     comm = await connect(address, timeout=0.7 * timeout, **Security().get_connection_args("client"))
     try:
         await comm.write({"op": "identity", "reply": True})
