@@ -92,7 +92,7 @@ def main() -> None:
         phones(learned, owned, 16),
         {batch: phones(learned, [everything], batch) for batch in (16, 32, 256)},
     )
-    federated = Federation(study, study.plan(), together, learned.start)
+    federated = Federation(study.plan(), together, learned.start)
     ways = {
         "Veil, 10 % shared, server and bytes included": federated.day,
         "Veil, the phones' own training alone": lambda: together.accumulated(

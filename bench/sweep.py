@@ -96,9 +96,7 @@ def in_one_step(count: int, pictures, labels):
     def epoch():
         if not made:
             made.append(
-                Stacked(
-                    [Training(study, study.plan(len(labels)), images, DEVICE) for study in studies]
-                )
+                Stacked([Training(study.plan(len(labels)), images, DEVICE) for study in studies])
             )
         for _ in range(STEPS):
             made[0].step()

@@ -25,9 +25,8 @@ from engine.core.study import Phase, Point, Refused, Result, Study, key
 from engine.datasets import folder, registry, source
 from engine.runtime import dask_cluster
 from engine.studies import STUDIES
-from engine.studies.dp_training import DPTraining, Sweep
-from engine.studies.fidelity import Fidelity, SideBySide
-from engine.studies.gradient_sharing import Arms, GradientSharing
+from engine.studies.ensemble import Ensemble
+from engine.studies.fidelity import Fidelity
 from engine.studies.image_study import fitted
 
 
@@ -196,15 +195,10 @@ def at_once(base: Study, studies: dict[str, Study]) -> Study | None:
 
     Returns None where that is no faster than running them one after the other.
     """
-    if all(isinstance(study, DPTraining) for study in studies.values()):
-        return Sweep(members=tuple(studies.values()))
-    if all(isinstance(study, GradientSharing) for study in studies.values()):
-        return Arms(members=tuple(studies.values()))
-    return (
-        SideBySide(members=tuple(base.generators().values()))
-        if isinstance(base, Fidelity)
-        else None
-    )
+    members = base.generators() if isinstance(base, Fidelity) else studies
+    if all(hasattr(study, "charged") for study in members.values()):
+        return Ensemble(members=tuple(members.values()))
+    return None
 
 
 def chosen_study(name: str, preset: str, changes: list[str]) -> Study:
@@ -275,7 +269,7 @@ def described(study: Study, result: Result, seconds: float, cached: bool) -> dic
     found = {
         "study": study.NAME,
         "key": key(study),
-        "params": study.model_dump(mode="json"),
+        "params": study.values(),
         "metrics": result.metrics,
         "guarantee": asdict(result.guarantee),
         "warnings": result.warnings,

@@ -32,11 +32,11 @@ def spent_by(study: DPTraining, n: int) -> float:
     """The ε that a training on n pictures spends."""
     plan = study.plan(n)
     return privacy.dp_sgd_epsilon(
-        plan["noise_multiplier"],
-        plan["sample_rate"],
-        plan["steps"],
+        plan.mechanism.noise_multiplier,
+        plan.mechanism.sample_rate,
+        plan.steps,
         study.delta,
-        release_noise=plan["mean_noise"],
+        release_noise=plan.mechanism.release_noise,
     ).epsilon
 
 
@@ -114,7 +114,12 @@ def test_the_epsilons_of_the_frontier_and_of_all_of_it():
         study = DPTraining.preset("mnist", noise_multiplier=float(noise))
         plan = study.plan(60_000)
         runs.append(
-            (plan["noise_multiplier"], plan["sample_rate"], plan["steps"], plan["mean_noise"])
+            (
+                plan.mechanism.noise_multiplier,
+                plan.mechanism.sample_rate,
+                plan.steps,
+                plan.mechanism.release_noise,
+            )
         )
         assert honest(epsilon, spent_by(study, 60_000)), noise
     together = re.search(r"published or picked from: ε = ([\d.]+?)\. ", text("dp_training"))[1]
@@ -135,9 +140,9 @@ def test_the_epsilons_that_were_spent(preset, n, begins):
 
 def test_the_epsilon_of_both_private_generators():
     plan = GAN().plan(4000)
-    steps = plan["steps"] * plan["discriminator_steps"]
+    steps = plan.steps * plan.discriminator_steps
     runs = (
-        (plan["noise_multiplier"], plan["sample_rate"], steps, None),
+        (plan.mechanism.noise_multiplier, plan.mechanism.sample_rate, steps, None),
         (DPMERF().noise_multiplier(), 1.0, 1, None),
     )
     both = re.search(r"Both private ones published: ε = ([\d.]+?)\. ", text("fidelity"))[1]

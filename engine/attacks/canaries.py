@@ -19,6 +19,7 @@ from engine.attacks.auditing import FLOAT32, Marks, Seen, Witness
 from engine.learning import networks
 from engine.learning.features import longest
 from engine.learning.linear import LinearTraining
+from engine.learning.plan import TrainingPlan
 from engine.learning.trainer import Training
 from engine.privacy.noise import GaussianNoise
 
@@ -49,20 +50,23 @@ class Auditing:
 
         cheat: the error, as named by the study, that the accountant does not know of.
         """
-        study, plan = self.study, self.plan
+        mechanism, streams = self.plan.mechanism, self.plan.streams
         self.marks = marks
         self.witness = Witness(
-            marks, plan["noise_multiplier"], plan["sample_rate"], plan["steps_per_epoch"]
+            marks,
+            mechanism.noise_multiplier,
+            mechanism.sample_rate,
+            self.plan.steps_per_epoch,
         )
         if cheat == "no clipping":
-            self.bind(study.clip * FAR, plan["noise_multiplier"] / FAR)
+            self.bind(mechanism.max_grad_norm * FAR, mechanism.noise_multiplier / FAR)
         elif cheat == "half the noise":
-            self.bind(study.clip, plan["noise_multiplier"] / 2)
+            self.bind(mechanism.max_grad_norm, mechanism.noise_multiplier / 2)
         elif cheat == "float32 noise":
-            self.use(Float32Noise(study.derive_seed("noise"), self.device))
+            self.use(Float32Noise(streams.derive_seed("noise"), self.device))
         elif cheat == "shuffled batches":
             self.shuffling = torch.Generator(self.device).manual_seed(
-                study.derive_seed("shuffling")
+                streams.derive_seed("shuffling")
             )
             self.waiting: list[torch.Tensor] = []
             self.draw = self._next_of_shuffled
@@ -73,10 +77,10 @@ class Auditing:
         Only the trainer has that sum. Released values are rounded to float32, which blurs the
         noise.
         """
-        unit = self.plan["noise_multiplier"] * self.study.clip
+        unit = self.plan.mechanism.noise_std
         sums, noised = (
             found.detach().double().flatten().cpu().numpy() / unit
-            for found in (total, released.double() * self.study.batch_size)
+            for found in (total, released.double() * self.plan.batch_size)
         )
         noise = noised - sums
         error = FLOAT32 / np.sqrt(3) * (np.abs(sums) + 2 * np.abs(noise))  # √3: uniform error
@@ -86,7 +90,7 @@ class Auditing:
         """The next batch of a shuffled epoch, as in ordinary training."""
         if not self.waiting:
             order = torch.randperm(len(self.labels), generator=self.shuffling, device=self.device)
-            self.waiting = list(order.tensor_split(self.plan["steps_per_epoch"]))
+            self.waiting = list(order.tensor_split(self.plan.steps_per_epoch))
         return self.waiting.pop()
 
     def step(self) -> None:
@@ -98,9 +102,8 @@ class Auditing:
     def seen(self) -> Seen:
         """What the gradients reveal about the marks' columns, in units of the clip norm."""
         m, each = len(self.marks.included), torch.arange(len(self.marks.included))
-        weight, bias = (
-            one * (self.study.batch_size / self.study.clip) for one in self.mark_gradients()
-        )
+        unit = self.plan.batch_size / self.plan.mechanism.max_grad_norm
+        weight, bias = (one * unit for one in self.mark_gradients())
         (up, reach), (down, _), labels = (
             self._pulls(1.0),
             self._pulls(-1.0),
@@ -126,11 +129,16 @@ class Auditing:
             self.marks.classes, device=self.device
         )
         # (columns, labels)
-        factors = (self.study.clip / self.mark_lengths(sign, residual).clamp_min(1e-200)).clamp(
-            max=1
-        )
-        whole = sign * LIGHT / self.study.clip * residual
+        clip = self.plan.mechanism.max_grad_norm
+        factors = (clip / self.mark_lengths(sign, residual).clamp_min(1e-200)).clamp(max=1)
+        whole = sign * LIGHT / clip * residual
         return factors[:, :, None] * whole, whole.norm(dim=2)
+
+
+def _released_with_half_the_noise(plan: TrainingPlan) -> TrainingPlan:
+    """The same plan, with half of the noise on the mean."""
+    half = replace(plan.mechanism, release_noise=plan.mechanism.release_noise / 2)
+    return replace(plan, mechanism=half)
 
 
 class MarkedLinear(Auditing, LinearTraining):
@@ -142,8 +150,7 @@ class MarkedLinear(Auditing, LinearTraining):
 
     def __init__(
         self,
-        study,
-        plan: dict,
+        plan: TrainingPlan,
         images,
         device: torch.device,
         train: np.ndarray,
@@ -159,10 +166,8 @@ class MarkedLinear(Auditing, LinearTraining):
         )
         rows[:n, :d], rows[n:, :d], tests[:, :d] = train, base, test
         rows[np.arange(n, len(rows)), d + columns] = LIGHT * signs
-        done = plan | {"mean_noise": plan["mean_noise"] / 2} if cheat == "half the noise" else plan
         super().__init__(
-            study,
-            done,
+            _released_with_half_the_noise(plan) if cheat == "half the noise" else plan,
             replace(images, train_labels=np.r_[images.train_labels, labels]),
             device,
             rows,
@@ -173,8 +178,8 @@ class MarkedLinear(Auditing, LinearTraining):
         self.base[:d] = torch.from_numpy(base).to(device)
         self.first = d
         self.prepare(marks, cheat)
-        if plan["mean_noise"] is not None:
-            m, noise = len(marks.included), plan["mean_noise"] * longest(rows.shape[1]) / LIGHT
+        if (release := plan.mechanism.release_noise) is not None:
+            m, noise = len(marks.included), release * longest(rows.shape[1]) / LIGHT
             self.witness.release(self.mark_means()[:m].double().cpu().numpy() * n / LIGHT, noise)
 
     def use(self, noise: GaussianNoise) -> None:
@@ -220,7 +225,7 @@ class MarkedLinear(Auditing, LinearTraining):
 class MarkedCNN(Auditing, Training):
     """The CNN of report 3 (Boulif and Durand 2021) with an additional input for every mark."""
 
-    def __init__(self, study, plan: dict, images, device: torch.device, marks: Marks, cheat: str):
+    def __init__(self, plan: TrainingPlan, images, device: torch.device, marks: Marks, cheat: str):
         self.shape = images.train_images.shape[1:]
         columns, labels, signs = marks.rows()
         n, size = len(images.train_images), int(np.prod(self.shape))
@@ -231,7 +236,6 @@ class MarkedCNN(Auditing, Training):
         test[:, 0, 0, :size] = images.test_images.reshape(len(test), -1)
         self.columns_of_marks = marks.columns
         super().__init__(
-            study,
             plan,
             replace(
                 images,
@@ -266,9 +270,9 @@ class MarkedCNN(Auditing, Training):
             channels,
             h,
             len(images.classes),
-            self.study.derive_seed("init"),
-            self.study.activation,
-            self.study.norm,
+            self.plan.streams.derive_seed("init"),
+            self.plan.activation,
+            self.plan.norm,
         )
         return Marked(network, self.shape, self.columns_of_marks, len(images.classes))
 
@@ -280,7 +284,7 @@ class MarkedCNN(Auditing, Training):
         return torch.cat(
             [
                 moved.reshape(len(moved), 1, 1, size),
-                codes.repeat_interleave(self.study.augmentations, 0),
+                codes.repeat_interleave(self.plan.augmentations, 0),
             ],
             3,
         )

@@ -97,7 +97,7 @@ def made(study: Study, name: str, seconds: float) -> dict[str, Any]:
     return {
         "key": name,
         "study": study.NAME,
-        "params": study.model_dump(mode="json"),
+        "params": study.values(),
         "seconds": seconds,
         "device": device_name(),
         "versions": versions,

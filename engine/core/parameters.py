@@ -6,17 +6,21 @@ validation all read the same `Spec` with `spec(StudyClass, name)`.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import types
 import typing
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, cast
 
 from pydantic import BaseModel, Field
 
 _GROUPED = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 1,925 as the pages write it
 _COMMA = re.compile(r"\d+,\d+(e[+-]?\d+)?", re.IGNORECASE)  # decimal comma: 0,5
+# Earlier names of parameters, which addresses, --set and the commands of stored results may hold.
+ALIASES: dict[str, str] = {}
 # No parameter needs longer text, so a URL with 10,000 characters is refused before it is parsed.
 MAX_TEXT = 80
 
@@ -147,7 +151,7 @@ def parameter(  # noqa: PLR0913  one argument for each thing that is said of a f
     )
 
 
-def spec(study: type[BaseModel], name: str) -> Spec:
+def _spec(study: type[BaseModel], name: str) -> Spec:
     """Read a parameter's Spec from the study class that declares it."""
     info = study.model_fields[name]
     extra = cast("dict[str, Any]", info.json_schema_extra)  # as `parameter` made it
@@ -171,13 +175,82 @@ def spec(study: type[BaseModel], name: str) -> Spec:
     )
 
 
+def spec(study: type[BaseModel], name: str) -> Spec:
+    """Return a parameter of a study or of a study that it holds."""
+    return specs(study)[name]
+
+
 def specs(study: type[BaseModel]) -> dict[str, Spec]:
-    """Return all parameters of a study, in declaration order."""
+    """Return all parameters of a study and of the studies that it holds, in declaration order.
+
+    A name stands for one parameter only, wherever it is held.
+    """
+    return {name: _spec(owner, name) for name, (owner, _) in _places(study).items()}
+
+
+def paths(study: type[BaseModel]) -> dict[str, str]:
+    """Return where each parameter is held: its name → a path such as `training.epochs`."""
+    return {name: ".".join((*way, name)) for name, (_, way) in _places(study).items()}
+
+
+def held(study: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """Return the fields of a study that are studies themselves, and their classes."""
     return {
-        name: spec(study, name)
+        name: info.annotation
         for name, info in study.model_fields.items()
-        if info.json_schema_extra
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
     }
+
+
+def known_as(study: type[BaseModel], name: str) -> str:
+    """Return the present name of a parameter: itself, for a path its last part, or by ALIASES.
+
+    What stands for no parameter of the study is returned as it is.
+    """
+    known = _places(study)
+    if name in known:
+        return name
+    if name in (places := {path: last for last, path in paths(study).items()}):
+        return places[name]
+    return ALIASES[name] if ALIASES.get(name) in known else name
+
+
+def nested(study: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
+    """Hand parameters of held studies on to them: {"epochs": 3} → {"training": {"epochs": 3}}.
+
+    A held study that is given as a whole keeps its other values.
+    """
+    found = dict(values)
+    for name, kind in held(study).items():
+        known = _places(kind)
+        given = {n: found.pop(n) for n in values if n in known}
+        if given:
+            whole = found.get(name, {})
+            found[name] = (values_of(whole) if isinstance(whole, BaseModel) else whole) | given
+    return found
+
+
+def values_of(study: BaseModel) -> dict[str, Any]:
+    """Return the values of all parameters of a study and of the studies that it holds."""
+    return {name: attrgetter(path)(study) for name, path in paths(type(study)).items()}
+
+
+@functools.cache
+def _places(study: type[BaseModel]) -> dict[str, tuple[type[BaseModel], tuple[str, ...]]]:
+    """Name of a parameter → the class that declares it, and the fields that lead to it."""
+    found: dict[str, tuple[type[BaseModel], tuple[str, ...]]] = {}
+    for name, info in study.model_fields.items():
+        new = (
+            {n: (owner, (name, *way)) for n, (owner, way) in _places(held(study)[name]).items()}
+            if name in held(study)
+            else {name: (study, ())}
+            if info.json_schema_extra
+            else {}
+        )
+        if twice := found.keys() & new.keys():
+            raise TypeError(f"{study.__name__} has two parameters called {', '.join(twice)}")
+        found |= new
+    return found
 
 
 def _is_union(annotation: Any) -> bool:

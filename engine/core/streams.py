@@ -12,6 +12,7 @@ other settings start identically.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 
 def derive_seed(purpose: str, seed: int, name: str = "") -> int:
@@ -21,3 +22,18 @@ def derive_seed(purpose: str, seed: int, name: str = "") -> int:
     """
     text = f"{purpose} {seed} {name}" if name else f"{purpose} {seed}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The random streams of one computation: its seed, and the name that they share.
+
+    What draws takes this value, and asks it for one seed per purpose.
+    """
+
+    seed: int
+    name: str = ""
+
+    def derive_seed(self, purpose: str) -> int:
+        """Derive the seed of the stream for this purpose."""
+        return derive_seed(purpose, self.seed, self.name)

@@ -12,12 +12,13 @@ import hashlib
 import json
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from engine.core import parameters, streams
+from engine.core import parameters
+from engine.core.streams import Streams
 
 if TYPE_CHECKING:
     from engine.core.lab import Lab
@@ -142,6 +143,9 @@ class Seeded(Protocol):
     def seed(self) -> int:
         """The seed that fixes every random draw of a run."""
 
+    def streams(self) -> Streams:
+        """Return its random streams, as Study does."""
+
     def stream_name(self) -> str:
         """Return the name of the random streams, as Study does."""
 
@@ -167,18 +171,33 @@ class Study(BaseModel):
     EXCLUSIVE: ClassVar[tuple[str, ...]] = ()
     # For a large Result that many studies need: a training process keeps the last one in memory.
     REMEMBERED: ClassVar[bool] = False
+    # In an ensemble: what a finished member is called, the phase in which it spends its time, and
+    # whether its images are shown while it runs.
+    DONE: ClassVar[str] = "computed"
+    PHASE: ClassVar[str] = ""
+    SHOWS: ClassVar[bool] = False
     # Methods that return several studies of this kind (label → study), and what each series shows.
     SERIES: ClassVar[dict[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _plain_numbers(cls, values: Any) -> Any:
-        """Convert numpy scalars: np.float64(1), np.int64(1) and 1 are the same value."""
-        return (
-            {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
-            if isinstance(values, dict)
-            else values
-        )
+        """Convert numpy scalars: np.float64(1), np.int64(1) and 1 are the same value.
+
+        Parameters of held studies may be given by their names alone.
+        """
+        if not isinstance(values, dict):
+            return values
+        plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
+        return parameters.nested(cls, plain)
+
+    def values(self) -> dict[str, Any]:
+        """Return the values of all parameters, by name, those of held studies included."""
+        return parameters.values_of(self)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return the same study with some parameters changed, validated."""
+        return type(self)(**self.values() | changes)
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Study:
@@ -200,6 +219,20 @@ class Study(BaseModel):
     def run(self, lab: Lab) -> Generator[Event, None, Result]:
         """Yield Events and return the Result."""
         raise TypeError(f"{type(self).__name__} does not say how it runs")
+
+    def check(self, shown: Any) -> None:
+        """Raise Refused, before anything is computed, if the settings do not fit the data set.
+
+        shown: a preview of the data set.
+        """
+
+    def sample(self) -> bytes | None:
+        """Return a PNG of what it learns from, to show before the first result."""
+        return None
+
+    def chance(self) -> float | None:
+        """Return the accuracy of always predicting the most frequent class, if it classifies."""
+        return None
 
     def work(self) -> float:
         """Return the amount of computation, in any unit proportional to its seconds.
@@ -226,6 +259,20 @@ class Study(BaseModel):
         """
         return ()
 
+    def idle(self) -> frozenset[str]:
+        """Return the parameters that have no effect, given the values of the others.
+
+        They do not enter the key, so equivalent settings share one result.
+        """
+        held = (getattr(self, name) for name in parameters.held(type(self)))
+        return frozenset(name for study in held for name in study.idle())
+
+    def settled(self) -> Self:
+        """Return the same study with parameters that have no effect at their defaults."""
+        known, values = parameters.specs(type(self)), self.values()
+        changes = {n: known[n].default for n in self.idle() if values[n] != known[n].default}
+        return self.replace(**changes) if changes else self
+
     def reads(self) -> dict[str, str]:
         """Return fingerprints of the files that `run` reads in addition to its data.
 
@@ -249,19 +296,21 @@ class Study(BaseModel):
         """
         return key(self)
 
-    def derive_seed(self: Seeded, purpose: str) -> int:
-        """Derive the seed of one random stream of this study.
+    def streams(self: Seeded) -> Streams:
+        """Return this study's random streams.
 
-        All randomness that protects must come from such a stream.
+        All randomness that protects must come from one of them.
         """
-        return streams.derive_seed(purpose, self.seed, self.stream_name())
+        return Streams(self.seed, self.stream_name())
+
+    def derive_seed(self: Seeded, purpose: str) -> int:
+        """Derive the seed of one random stream of this study."""
+        return self.streams().derive_seed(purpose)
 
     def changed(self) -> dict[str, str]:
         """Return the non-default fields as text, for a URL or for --set."""
-        known = parameters.specs(type(self))
-        return {
-            n: s.format(getattr(self, n)) for n, s in known.items() if getattr(self, n) != s.default
-        }
+        known, values = parameters.specs(type(self)), self.values()
+        return {n: s.format(values[n]) for n, s in known.items() if values[n] != s.default}
 
 
 def key(study: Study) -> str:
@@ -280,10 +329,13 @@ def canonical(study: Study) -> dict[str, Any]:
     That is the name, version, fields (nested studies in canonical form), the data set's
     fingerprint, the files it reads and the studies it needs.
     """
+    study = study.settled()
     values = {name: _canonical(getattr(study, name)) for name in type(study).model_fields}
     prints: dict[str, Any] = study.content()
     prints |= {"reads": study.reads()} if study.reads() else {}
-    needs = {"needs": [canonical(other) for other in study.needs()]} if study.needs() else {}
+    held = [getattr(study, name) for name in parameters.held(type(study))]
+    others = [canonical(other) for other in study.needs() if other not in held]
+    needs = {"needs": others} if others else {}
     return {"study": study.NAME, "version": study.VERSION, "fields": values} | prints | needs
 
 
@@ -320,7 +372,8 @@ def build(study: type[Study], values: dict[str, Any]) -> Study:
     Text values are parsed first, as from a URL or --set.
     """
     known, parsed = parameters.specs(study), {}
-    for name, value in values.items():
+    for given, value in values.items():
+        name = parameters.known_as(study, given)
         if name not in known:
             raise Refused(
                 _short(name),
@@ -351,10 +404,12 @@ def refusal(spec: parameters.Spec, value: Any) -> Refused:
 
 def _refused(study: type[Study], error: ValidationError) -> Refused:
     first = error.errors()[0]
-    if first["loc"]:
-        return refusal(parameters.spec(study, str(first["loc"][0])), first["input"])
     cause = first.get("ctx", {}).get("error")
-    return cause if isinstance(cause, Refused) else Refused("", first["msg"])
+    if isinstance(cause, Refused):
+        return cause
+    name = str(first["loc"][-1]) if first["loc"] else ""
+    known = parameters.specs(study)
+    return refusal(known[name], first["input"]) if name in known else Refused("", first["msg"])
 
 
 def _short(value: Any) -> str:

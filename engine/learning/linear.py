@@ -20,6 +20,7 @@ import torch
 
 from engine.learning import dp_sgd
 from engine.learning.features import longest
+from engine.learning.plan import TrainingPlan
 from engine.learning.trainer import Learner
 from engine.privacy.noise import GaussianNoise
 
@@ -32,9 +33,14 @@ class LinearTraining(Learner):
     """Softmax regression on features (n, d) float16, with the interface of trainer.Training."""
 
     def __init__(
-        self, study, plan: dict, images, device: torch.device, train: np.ndarray, test: np.ndarray
+        self,
+        plan: TrainingPlan,
+        images,
+        device: torch.device,
+        train: np.ndarray,
+        test: np.ndarray,
     ):
-        super().__init__(study, plan, images, device)
+        super().__init__(plan, images, device)
         self.shown = min(self.shown, SHOWN)
         self.rows, self.test_rows = (torch.from_numpy(found).to(device) for found in (train, test))
         classes, d = len(images.classes), train.shape[1]
@@ -48,7 +54,7 @@ class LinearTraining(Learner):
             torch.zeros(classes, d, device=device),
             torch.zeros(classes, device=device),
         )
-        self.bind(study.clip, plan["noise_multiplier"])
+        self.bind(plan.mechanism.max_grad_norm, plan.mechanism.noise_multiplier)
         self.mean = self._mean()
         self.lengths = self._lengths()
         self.begin([self.weight, self.bias])
@@ -82,8 +88,8 @@ class LinearTraining(Learner):
     def _mean(self) -> torch.Tensor:
         """The mean of all training rows, (d,).
 
-        Under privacy it carries noise of mean_noise times the longest row, by engine.privacy.noise,
-        which the plan accounts for.
+        Under privacy it carries noise of release_noise times the longest row, by
+        engine.privacy.noise, which the mechanism accounts for.
         """
         total = torch.zeros(self.rows.shape[1], dtype=torch.float64, device=self.device)
         most = longest(self.rows.shape[1])
@@ -94,10 +100,11 @@ class LinearTraining(Learner):
                 .double()
                 .sum(0)
             )
-        if self.study.private and self.plan["noise_multiplier"] > 0:
-            noise = GaussianNoise(self.study.derive_seed("noise on the mean"), self.device)
-            total = noise.added_to(total, self.plan["mean_noise"] * most)
-        return (total / self.plan["n"]).float()
+        if self.plan.mechanism.private:
+            seed = self.plan.streams.derive_seed("noise on the mean")
+            noise = GaussianNoise(seed, self.device)
+            total = noise.added_to(total, self.plan.mechanism.release_noise * most)
+        return (total / self.plan.examples).float()
 
     def _lengths(self) -> torch.Tensor:
         """√(‖x − m‖² + 1) of each row, (n,); never too small, since clipping relies on it."""
@@ -105,7 +112,7 @@ class LinearTraining(Learner):
         return (torch.cat(squares) + 1).sqrt() * (1 + dp_sgd.ROUNDING)
 
     def gradient(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum the rows' gradients, each clipped if the study is private.
+        """Sum the rows' gradients, each clipped if the mechanism clips.
 
         Returns (classes, d) for the weights and (classes,) for the bias.
         """
@@ -115,7 +122,7 @@ class LinearTraining(Learner):
             x = self._taken(part)  # (r, d)
             residual = ((self.weight @ x.T).T + offset).softmax(1)  # (r, classes)
             residual[torch.arange(len(part), device=self.device), self.labels[part]] -= 1
-            if self.study.private:
+            if self.plan.mechanism.clips:
                 norms = residual.norm(dim=1) * (1 + dp_sgd.ROUNDING) * self.lengths[part]
                 # a NaN contributes nothing
                 residual = (
@@ -136,9 +143,9 @@ class LinearTraining(Learner):
         """
         for parameter, total in zip(self.parameters, totals):
             noised = total
-            if self.study.private:
+            if self.plan.mechanism.clips:
                 noised = self.noise.added_to(total, self.noise_multiplier * self.max_grad_norm)
-            parameter.grad = (noised / self.study.batch_size).to(parameter.dtype)
+            parameter.grad = (noised / self.plan.batch_size).to(parameter.dtype)
 
     def logits_of(self, rows: torch.Tensor) -> torch.Tensor:
         """Logits of feature rows, (n, d) → (n, classes)."""
@@ -184,15 +191,14 @@ class LinearShadows(Learner):
 
     def __init__(
         self,
-        study,
-        plan: dict,
+        plan: TrainingPlan,
         images,
         device: torch.device,
         rows: np.ndarray,
         labels: np.ndarray,
         members: np.ndarray,
     ):
-        super().__init__(study, plan, replace(images, train_labels=labels), device)
+        super().__init__(plan, replace(images, train_labels=labels), device)
         self.rows, self.members = (
             torch.from_numpy(rows).to(device),
             torch.from_numpy(members).to(device).float(),
@@ -216,9 +222,10 @@ class LinearShadows(Learner):
         The noise comes from engine.privacy.noise.
         """
         total = sum(self.members[place].T @ x for place, x in self._parts())
-        if self.study.private and self.plan["noise_multiplier"] > 0:
-            total = self.noise.added_to(total, self.plan["mean_noise"] * longest(total.shape[1]))
-        self.means = (total / self.plan["n"]).float()
+        if self.plan.mechanism.private:
+            most = longest(total.shape[1])
+            total = self.noise.added_to(total, self.plan.mechanism.release_noise * most)
+        self.means = (total / self.plan.examples).float()
         squares = [x.square().sum(1, keepdim=True) - 2 * x @ self.means.T for _, x in self._parts()]
         self.lengths = (torch.cat(squares) + self.means.square().sum(1) + 1).clamp_min(1).sqrt() * (
             1 + dp_sgd.ROUNDING
@@ -242,9 +249,9 @@ class LinearShadows(Learner):
             ).softmax(2)
             residual[torch.arange(len(part), device=self.device), :, self.labels[part]] -= 1
             weights = self.members[part]  # (r, k)
-            if self.study.private:
+            if self.plan.mechanism.clips:
                 norms = residual.norm(dim=2) * (1 + dp_sgd.ROUNDING) * self.lengths[part]
-                weights = weights * dp_sgd.clip_factors(norms, self.study.clip)
+                weights = weights * dp_sgd.clip_factors(norms, self.plan.mechanism.max_grad_norm)
             residual = (residual * weights[:, :, None]).nan_to_num(nan=0.0)
             weight.addmm_(residual.flatten(1).T, x)
             bias += residual.sum(0)
@@ -254,9 +261,9 @@ class LinearShadows(Learner):
         """Set the gradients, each model's with its own noise from engine.privacy.noise."""
         for parameter, total in zip((self.weight, self.bias), self.gradient(rows)):
             noised = total
-            if self.study.private:
-                noised = self.noise.added_to(total, self.plan["noise_multiplier"] * self.study.clip)
-            parameter.grad = (noised / self.study.batch_size).to(parameter.dtype)
+            if self.plan.mechanism.clips:
+                noised = self.noise.added_to(total, self.plan.mechanism.noise_std)
+            parameter.grad = (noised / self.plan.batch_size).to(parameter.dtype)
 
     def logits_of(self, count: int) -> torch.Tensor:
         """Logits of the first rows, (count, k, classes)."""

@@ -108,9 +108,9 @@ class Group:
 def _common(learner: Learner) -> tuple:
     return (
         learner.fingerprint,
-        learner.plan["n"],
-        learner.plan["sample_rate"],
-        learner.plan["steps"],
+        learner.plan.examples,
+        learner.plan.mechanism.sample_rate,
+        learner.plan.steps,
     )
 
 
@@ -127,35 +127,22 @@ class Stacked:
         self.device, self.n, rate = (
             one.device,
             max(learner.count for learner in learners),
-            one.plan["sample_rate"],
+            one.plan.mechanism.sample_rate,
         )
 
         # (members, 1)
         def column(values, dtype=torch.float32):
             return torch.tensor(list(values), dtype=dtype, device=self.device)[:, None]
 
-        studies, plans = (
-            [learner.study for learner in learners],
-            [learner.plan for learner in learners],
-        )
-        self.private = column(study.private for study in studies) > 0
-        self.clip, self.rate = (
-            column(study.clip for study in studies),
-            column(plan["learning_rate"] for plan in plans),
-        )
-        self.scale = column(
-            (
-                plan["noise_multiplier"] * study.clip if study.private else 0.0
-                for study, plan in zip(studies, plans)
-            ),
-            torch.float64,
-        )
-        self.momentum, self.begun = (
-            column(study.momentum for study in studies),
-            [round((1 - study.averaging) * plan["steps"]) for study, plan in zip(studies, plans)],
-        )
-        self.expected, self.average_from = float(studies[0].batch_size), column(self.begun)
-        self.copies = studies[0].augmentations if isinstance(one, Training) else 1
+        plans = [learner.plan for learner in learners]
+        self.clips = column(plan.mechanism.clips for plan in plans) > 0
+        self.clip = column(plan.mechanism.max_grad_norm for plan in plans)
+        self.rate = column(plan.learning_rate for plan in plans)
+        self.scale = column((plan.mechanism.noise_std for plan in plans), torch.float64)
+        self.momentum = column(plan.momentum for plan in plans)
+        self.begun = [plan.average_from for plan in plans]
+        self.expected, self.average_from = float(one.plan.batch_size), column(self.begun)
+        self.copies = one.plan.augmentations if isinstance(one, Training) else 1
         self.pulls: Pulls = OF[type(one)](learners)
 
         self.weights = torch.stack(
@@ -185,7 +172,7 @@ class Stacked:
         self.counted = torch.zeros(k, self.room, device=self.device)
         self.moves = torch.full((2, k * self.room, self.copies), SHIFT, device=self.device)
         self.at, self.parts = 0, []
-        self.optimizer, self.graphs = studies[0].optimizer, None
+        self.optimizer, self.graphs = one.plan.optimizer, None
         if self.device.type == "cuda":
             self._record()
 
@@ -235,7 +222,7 @@ class Stacked:
         """
         k, ahead = (
             len(self.learners),
-            max(1, min(self.ahead, self.learners[0].plan["steps"] - self.learners[0].steps)),
+            max(1, min(self.ahead, self.learners[0].plan.steps - self.learners[0].steps)),
         )
         found = [self._batches(learner, ahead) for learner in self.learners]
         # (ahead,), of the member with the largest batch
@@ -269,7 +256,7 @@ class Stacked:
         Returns, for each row that joined a step: its step, its place in the batch and its index;
         and the sizes of the batches (steps,).
         """
-        joins = learner.sampling.joins(learner.plan["sample_rate"], steps, learner.count)
+        joins = learner.sampling.joins(learner.plan.mechanism.sample_rate, steps, learner.count)
         step, row = joins.nonzero(as_tuple=True)
         row = row if learner.among is None else learner.among[row]
         sizes = torch.bincount(step, minlength=steps)
@@ -287,7 +274,7 @@ class Stacked:
         norms, summed = self.pulls(self.weights, self.rows, self.moves)
         factors = dp_sgd.clip_factors(norms, self.clip)
         # a plain 1 would be sent to the device at every step
-        factors = torch.where(self.private, factors, torch.ones_like(factors)) * self.counted
+        factors = torch.where(self.clips, factors, torch.ones_like(factors)) * self.counted
         self.total.add_(summed(factors))
 
     @torch.no_grad()
@@ -386,7 +373,7 @@ class OfPictures:
             one.images,
             one.labels,
             one.network,
-            one.study.augmentations,
+            one.plan.augmentations,
         )
         self.sizes, self.shapes = (
             [of(p) for p in one.parameters] for of in (torch.numel, torch.Tensor.size)

@@ -15,11 +15,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from engine.core.streams import derive_seed
+from engine.core.streams import Streams, derive_seed
 from engine.evaluation import cautions
 from engine.learning import dp_sgd
 from engine.learning.networks import named
 from engine.learning.trainer import EVALUATE, LATEST, OPTIMIZERS, median_loss
+from engine.privacy.mechanism import Mechanism
 from engine.privacy.noise import Coins, GaussianNoise
 
 BLACK = -1.0  # as Scale() maps it
@@ -206,23 +207,24 @@ class PrivateFit:
     def __init__(
         self,
         network: nn.Module,
-        recipe: Recipe,
         images: torch.Tensor,
         labels: torch.Tensor,
-        study,
-        plan: dict,
+        mechanism: Mechanism,
+        *,
+        learning_rate: float,
+        streams: Streams,
     ):
         self.network, self.images, self.labels = network, images, labels
-        self.rate = plan["sample_rate"]
+        self.rate = mechanism.sample_rate
         self.steps, self.loss = round(1 / self.rate), float("nan")
-        self.sampling = Coins(study.derive_seed("sampling"), images.device)
-        self.optimizer = torch.optim.SGD(network.parameters(), lr=recipe.learning_rate)
+        self.sampling = Coins(streams.derive_seed("sampling"), images.device)
+        self.optimizer = torch.optim.SGD(network.parameters(), lr=learning_rate)
         self.gradient = dp_sgd.PrivateGradient(
             network,
             expected_batch=self.rate * len(images),
-            max_grad_norm=study.max_grad_norm,
-            noise_multiplier=plan["noise_multiplier"],
-            noise=GaussianNoise(study.derive_seed("noise"), images.device),
+            max_grad_norm=mechanism.max_grad_norm,
+            noise_multiplier=mechanism.noise_multiplier,
+            noise=GaussianNoise(streams.derive_seed("noise"), images.device),
         )
 
     def epoch(self) -> Iterator[int]:

@@ -19,6 +19,7 @@ from engine.core.streams import derive_seed
 from engine.datasets import imaging
 from engine.evaluation import cautions
 from engine.learning import dp_sgd, networks
+from engine.learning.plan import TrainingPlan
 from engine.privacy.noise import Coins, GaussianNoise
 
 EVALUATE = 2000  # images per forward pass during evaluation
@@ -74,16 +75,16 @@ class Learner:
     steps are taken together with those of other learners.
     """
 
-    def __init__(self, study, plan: dict, images, device: torch.device):
-        self.study, self.plan, self.device = study, plan, device
+    def __init__(self, plan: TrainingPlan, images, device: torch.device):
+        self.plan, self.device = plan, device
         self.labels = torch.tensor(images.train_labels).to(device)
         self.test_pictures, self.test_labels = (
             images.test_images,
             torch.tensor(images.test_labels).to(device),
         )
         self.shown = min(SHOWN_ROWS, len(self.labels))
-        self.sampling = Coins(study.derive_seed("sampling"), device)
-        self.noise = GaussianNoise(study.derive_seed("noise"), device)
+        self.sampling = Coins(plan.streams.derive_seed("sampling"), device)
+        self.noise = GaussianNoise(plan.streams.derive_seed("noise"), device)
         self.fingerprint = images.fingerprint
         self.lost, self.steps, self.averaged, self.group, self.asked = False, 0, None, None, 0
         self.divergence: list[str] = []  # warnings of the latest measurement
@@ -92,9 +93,9 @@ class Learner:
     def begin(self, parameters: list[torch.Tensor]) -> None:
         """Set the trained parameters and create their optimizer."""
         self.parameters = parameters
-        more = {"momentum": self.study.momentum} if self.study.optimizer == "sgd" else {}
-        self.optimizer = OPTIMIZERS[self.study.optimizer](
-            parameters, lr=self.plan["learning_rate"], **more
+        more = {"momentum": self.plan.momentum} if self.plan.optimizer == "sgd" else {}
+        self.optimizer = OPTIMIZERS[self.plan.optimizer](
+            parameters, lr=self.plan.learning_rate, **more
         )
 
     def step(self) -> None:
@@ -111,7 +112,7 @@ class Learner:
 
     def draw(self) -> torch.Tensor:
         """Draw the rows of the next batch."""
-        rows = dp_sgd.poisson_batch(self.count, self.plan["sample_rate"], self.sampling)
+        rows = dp_sgd.poisson_batch(self.count, self.plan.mechanism.sample_rate, self.sampling)
         return rows if self.among is None else self.among[rows]
 
     @property
@@ -131,7 +132,7 @@ class Learner:
         These are a fixed fraction of all steps. Averaging is post-processing of what was released
         at every step.
         """
-        begun = round((1 - self.study.averaging) * self.plan["steps"])
+        begun = self.plan.average_from
         if self.steps <= begun:
             return
         if self.averaged is None:
@@ -183,7 +184,7 @@ class Learner:
             float((networks.named(train) == labels).double().mean()),
         )
         learned = cautions.beyond_guessing(right, labels.cpu().numpy())
-        remedy = cautions.CALMER if self.plan["noise_multiplier"] else cautions.SMALLER
+        remedy = cautions.CALMER if self.plan.mechanism.noise_multiplier else cautions.SMALLER
         self.divergence = cautions.divergence(
             math.nan if self.lost else loss, math.log(train.shape[1]), learned, remedy=remedy
         )
@@ -206,21 +207,22 @@ class Training(Learner):
     The images are one uint8 tensor on the device.
     """
 
-    def __init__(self, study, plan: dict, images, device: torch.device):
-        super().__init__(study, plan, images, device)
+    def __init__(self, plan: TrainingPlan, images, device: torch.device):
+        super().__init__(plan, images, device)
         self.images, self.test_images = (
             torch.tensor(found).to(device) for found in (images.train_images, images.test_images)
         )
         self.network = self.build(images).to(device)
-        self.private_gradient = dp_sgd.PrivateGradient(
-            self.network,
-            expected_batch=study.batch_size,
-            max_grad_norm=study.clip,
-            noise_multiplier=plan["noise_multiplier"],
-            copies=study.augmentations,
-            noise=self.noise,
-        )
-        self.shifts = torch.Generator(device).manual_seed(study.derive_seed("augmentations"))
+        if plan.mechanism.clips:
+            self.private_gradient = dp_sgd.PrivateGradient(
+                self.network,
+                expected_batch=plan.batch_size,
+                max_grad_norm=plan.mechanism.max_grad_norm,
+                noise_multiplier=plan.mechanism.noise_multiplier,
+                copies=plan.augmentations,
+                noise=self.noise,
+            )
+        self.shifts = torch.Generator(device).manual_seed(plan.streams.derive_seed("augmentations"))
         self.begin(list(self.network.parameters()))
 
     def build(self, images) -> torch.nn.Module:
@@ -230,9 +232,9 @@ class Training(Learner):
             channels,
             h,
             len(images.classes),
-            derive_seed("init", self.study.seed),
-            self.study.activation,
-            self.study.norm,
+            derive_seed("init", self.plan.streams.seed),
+            self.plan.activation,
+            self.plan.norm,
         )
 
     def share(self, other: Training) -> None:
@@ -259,23 +261,23 @@ class Training(Learner):
 
         Those of the non-private baseline are neither clipped nor noised.
         """
-        copies = self.study.augmentations
+        copies = self.plan.augmentations
         images, labels = (
             self._copies(self.images[rows]),
             self.labels[rows].repeat_interleave(copies),
         )
-        if self.study.private:
+        if self.plan.mechanism.clips:
             self.private_gradient(scaled(images), labels)
         else:
             self.optimizer.zero_grad()
-            expected = self.study.batch_size * copies
+            expected = self.plan.batch_size * copies
             (
                 F.cross_entropy(self.network(scaled(images)), labels, reduction="sum") / expected
             ).backward()
 
     def _copies(self, images: torch.Tensor) -> torch.Tensor:
         """Add the augmented copies, (b, h, w, c) → (b·copies, h, w, c)."""
-        copies = self.study.augmentations
+        copies = self.plan.augmentations
         return shifted(images, shifts(len(images), copies, self.shifts)) if copies > 1 else images
 
     @torch.no_grad()

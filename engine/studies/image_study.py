@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 from engine.core import parameters
-from engine.core.study import Study
+from engine.core.study import Refused, Study
 from engine.datasets import registry
 
 
@@ -34,6 +34,47 @@ class ImageStudy(Study):
         )
 
 
+class Holder(ImageStudy):
+    """An image study that holds another one, whose data set and seed are its own."""
+
+    @property
+    def inner(self) -> ImageStudy:
+        """The study that it holds."""
+        return getattr(self, next(iter(parameters.held(type(self)))))
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data set."""
+        return self.inner.dataset
+
+    @property
+    def seed(self) -> int:
+        """The seed that fixes every random draw."""
+        return self.inner.seed
+
+    def content(self) -> dict[str, str]:
+        """Nothing further: the key of the held study covers the data set."""
+        return {}
+
+    def fitting(self, shown) -> dict[str, Any]:
+        """Replacements for the held study's defaults that do not fit the data set."""
+        return self.inner.fitting(shown)
+
+    def check(self, shown) -> None:
+        """Raise Refused, before computing anything, if the held study does not fit the data."""
+        self.inner.check(shown)
+
+
+def check_batch(study: ImageStudy, n: int) -> None:
+    """Raise Refused if a batch is larger than the n training images."""
+    if study.batch_size > n:
+        raise Refused(
+            "batch_size",
+            f"batch_size: {study.batch_size} is not allowed; {study.dataset} has {n} training"
+            " pictures",
+        )
+
+
 def fitted(study: ImageStudy, given: Collection[str] = ()) -> tuple[ImageStudy, list[str]]:
     """The study with defaults that fit its data set, and a sentence for each replaced value.
 
@@ -45,10 +86,10 @@ def fitted(study: ImageStudy, given: Collection[str] = ()) -> tuple[ImageStudy, 
         for name, value in study.fitting(registry.exhibits(study.dataset)).items()
         if name not in given
     }
-    spec = parameters.specs(type(study))
+    spec, usual = parameters.specs(type(study)), study.values()
     said = [
-        f"{name}: {spec[name].format(getattr(study, name))}, the usual value, does not fit"
+        f"{name}: {spec[name].format(usual[name])}, the usual value, does not fit"
         f" {study.dataset}; {spec[name].format(value)} is taken"
         for name, value in changes.items()
     ]
-    return study.model_copy(update=changes), said
+    return study.replace(**changes), said

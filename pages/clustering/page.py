@@ -69,9 +69,7 @@ with st.expander(
 
 studies = {name: controls.ready(study) for name, study in METHODS.items()}
 images = registry.exhibits(controls.value("dataset"))
-controls.checked(
-    lambda: [study.check(images.train_size, len(images.classes)) for study in studies.values()]
-)
+controls.checked(lambda: [study.check(images) for study in studies.values()])
 live.run_button(studies)
 iic = studies["IIC"]
 # figure 4 of report 1

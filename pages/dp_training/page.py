@@ -11,7 +11,8 @@ from engine.core import rounding
 from engine.core.lab import settings_of
 from engine.core.study import Refused
 from engine.datasets import imaging, registry
-from engine.studies.dp_training import Audit, DPTraining, Membership, Sweep
+from engine.studies.dp_training import Audit, DPTraining, Membership
+from engine.studies.ensemble import Ensemble
 from pages.common import figures, live, panels, sentences
 from pages.common.controls import Asked, Controls, Look
 from pages.dp_training import attacks, charts, text
@@ -123,7 +124,7 @@ def show_sweep() -> None:
     """Run a series of trainings; its chart fills while they run."""
     count = int(controls.look("seeds", "Each", SEEDS, required=True)[0])
     members = getattr(study, shown)(count)
-    sweep = {"all of them": Sweep(members=tuple(members.values()))}
+    sweep = {"all of them": Ensemble(members=tuple(members.values()))}
     live.run_button(sweep)
     live.follow(sweep, lambda views: draw_sweep(members, views["all of them"]))
     if live.look(sweep["all of them"]).state == "done":

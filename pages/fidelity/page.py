@@ -10,7 +10,8 @@ import streamlit as st
 from engine.core import rounding
 from engine.core.lab import settings_of
 from engine.datasets import registry
-from engine.studies.fidelity import CONTROLS, EXTRACTORS, GENERATORS, Fidelity, SideBySide
+from engine.studies.ensemble import Ensemble
+from engine.studies.fidelity import CONTROLS, EXTRACTORS, GENERATORS, Fidelity
 from pages.common import live, panels, sentences
 from pages.common.controls import Controls, Look
 from pages.common.scrubber import scrubber
@@ -113,7 +114,7 @@ study = controls.ready()
 shown = registry.exhibits(study.dataset)
 controls.checked(lambda: study.check(shown))
 generators, sets = study.generators(), study.table()
-together = SideBySide(members=tuple(generators.values()))
+together = Ensemble(members=tuple(generators.values()))
 studies = {"the generators": together} | {f"measuring: {name}": each for name, each in sets.items()}
 named = EXTRACTORS[study.extractor].split(",")[0]
 live.run_button(studies, unknown="")

@@ -8,7 +8,8 @@ import streamlit as st
 
 from engine.core.lab import settings_of
 from engine.datasets import registry, source, uploads
-from engine.studies.gradient_sharing import ARMS, SHOWN_PHONES, Arms, GradientSharing, Inversion
+from engine.studies.ensemble import Ensemble
+from engine.studies.gradient_sharing import ARMS, SHOWN_PHONES, GradientSharing, Inversion
 from pages.common import figures, live, panels, sentences
 from pages.common.controls import Controls, Look
 from pages.common.scrubber import scrubber
@@ -173,7 +174,7 @@ private = promise.epsilon is not None
 def show_together() -> None:
     """Run a series of arms; chart and diagram fill while they run."""
     members = controls.checked(getattr(study, shown), "series")
-    together = {"all arms": Arms(members=tuple(members.values()))}
+    together = {"all arms": Ensemble(members=tuple(members.values()))}
     live.run_button(together, unknown="")
     live.follow(together, lambda views: draw_together(members, views["all arms"]))
     found = finished(members)
@@ -546,8 +547,8 @@ def as_above() -> None:
         leak_fraction=study.fraction,
         leak_policy=study.policy,
         leak_threshold=study.threshold,
-        leak_noise=plan["noise_multiplier"] if study.noised_by == "phone" else 0.0,
-        leak_clip=plan["clip"],
+        leak_noise=plan.noise_multiplier if study.noised_by == "phone" else 0.0,
+        leak_clip=plan.max_grad_norm,
         layers=study.trained,
         model="initial",
     )

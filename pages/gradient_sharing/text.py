@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.core import rounding
 from engine.core.rounding import epsilon
 from engine.core.study import Guarantee
+from engine.studies.gradient_sharing import SharingPlan
 from pages.common.sentences import (
     _and,
     balanced,
@@ -190,7 +191,9 @@ def sharing(m: dict[str, float], people: int) -> dict[str, str]:
     }
 
 
-def user_level(promise: Guarantee, plan: dict, rounds: int, people: int, by_phone: bool) -> str:
+def user_level(
+    promise: Guarantee, plan: SharingPlan, rounds: int, people: int, by_phone: bool
+) -> str:
     """The line below the noise slider."""
     if promise.epsilon is None:
         return "No noise: **nothing is promised to anyone**, however small the share is."
@@ -200,10 +203,10 @@ def user_level(promise: Guarantee, plan: dict, rounds: int, people: int, by_phon
         else "whether you took part"
     )
     return (
-        f"Noise multiplier σ = {rounding.described(plan['noise_multiplier'])}, clip norm"
-        f" {plan['clip']:g}, {rounds} days: **ε = {epsilon(promise.epsilon)}** for all pictures of"
-        f" one participant, one of {people:,} ({promise.accountant.split(' (')[0]}). Attackers who"
-        f" guess {asked} {how_often(promise.odds_mechanism)}."
+        f"Noise multiplier σ = {rounding.described(plan.noise_multiplier)}, clip norm"
+        f" {plan.max_grad_norm:g}, {rounds} days: **ε = {epsilon(promise.epsilon)}** for all"
+        f" pictures of one participant, one of {people:,} ({promise.accountant.split(' (')[0]})."
+        f" Attackers who guess {asked} {how_often(promise.odds_mechanism)}."
     )
 
 

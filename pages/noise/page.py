@@ -279,9 +279,7 @@ with st.expander(
         for name in ("division", "normalisation", "label_noise", "matching"):
             controls.choice(name)
 base = controls.ready(NoisyTraining)
-controls.checked(
-    lambda: [base.arm(arm).check(images.train_size, len(images.classes)) for arm in chosen]
-)
+controls.checked(lambda: [base.arm(arm).check(images) for arm in chosen])
 if not chosen:
     st.info("Choose at least one kind of pictures and labels above.", icon=":material/touch_app:")
 arms = {

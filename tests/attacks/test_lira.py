@@ -266,10 +266,10 @@ def test_shadows_learn_as_single_trainings_do(lab, private):
     alone.
     """
     rows = finish(lab.need(Features()))[1].arrays
-    study = Membership(noise_multiplier=0, max_grad_norm=0.07, batch_size=400, private=private)
+    study = DPTraining(noise_multiplier=0, max_grad_norm=0.07, batch_size=400, private=private)
     images, plan = registry.load("mnist-5k"), study.plan(4000)
     members = np.random.default_rng(0).random((4000, 3)) < 0.5
-    together = LinearShadows(study, plan, images, CPU, rows["train"], images.train_labels, members)
+    together = LinearShadows(plan, images, CPU, rows["train"], images.train_labels, members)
     weight = 0.02 * torch.randn(30, 3969, generator=torch.Generator().manual_seed(0))
     together.weight.copy_(weight), together.bias.normal_(generator=torch.Generator().manual_seed(1))
     batch = torch.arange(500, 900)
@@ -279,7 +279,6 @@ def test_shadows_learn_as_single_trainings_do(lab, private):
 
         inside = np.flatnonzero(members[:, k])
         alone = LinearTraining(
-            study,
             plan,
             replace(images, train_labels=images.train_labels[inside]),
             CPU,
@@ -305,11 +304,11 @@ def test_shadows_learn_as_single_trainings_do(lab, private):
 
 def test_shadows_hold_the_noise_that_is_charged(lab):
     rows = finish(lab.need(Features()))[1].arrays
-    study = Membership(noise_multiplier=3.0, max_grad_norm=0.1, batch_size=400)
+    study = DPTraining(noise_multiplier=3.0, max_grad_norm=0.1, batch_size=400)
     images, plan = registry.load("mnist-5k"), study.plan(4000)
     # nobody is in: noise alone
     together = LinearShadows(
-        study, plan, images, CPU, rows["train"], images.train_labels, np.zeros((4000, 4), bool)
+        plan, images, CPU, rows["train"], images.train_labels, np.zeros((4000, 4), bool)
     )
     together.learn(together.draw())
     found = together.weight.grad.view(4, 10, -1) + (together.bias.grad[:, :, None] * 0)
@@ -319,7 +318,7 @@ def test_shadows_hold_the_noise_that_is_charged(lab):
     from engine.learning.features import longest
 
     assert float(together.means.std()) == pytest.approx(
-        plan["mean_noise"] * longest(3969) / 4000, rel=0.02
+        plan.mechanism.release_noise * longest(3969) / 4000, rel=0.02
     )
 
 
@@ -411,11 +410,11 @@ def test_a_shadow_learns_from_its_own_pictures_alone_and_as_alone():
 
     from engine.learning.trainer import Training
 
-    study = Membership(network="cnn", batch_size=200, epochs=1, noise_multiplier=1.0)
+    study = DPTraining(network="cnn", batch_size=200, epochs=1, noise_multiplier=1.0)
     images, plan = registry.load("mnist-5k"), study.plan(4000)
     inside = np.flatnonzero(np.random.default_rng(0).random(4000) < 0.5)
     among, alone = (
-        Training(study, plan, found, CPU)
+        Training(plan, found, CPU)
         for found in (
             images,
             replace(
@@ -439,9 +438,9 @@ def test_a_shadow_learns_from_its_own_pictures_alone_and_as_alone():
 def test_the_target_is_what_was_published_not_a_mean_of_the_last_shadow():
     from engine.learning.trainer import Training
 
-    study = Membership(network="cnn", batch_size=400, epochs=1, noise_multiplier=1.0, averaging=1.0)
+    study = DPTraining(network="cnn", batch_size=400, epochs=1, noise_multiplier=1.0, averaging=1.0)
     images = registry.load("mnist-5k")
-    training, published = (Training(study, study.plan(4000), images, CPU) for _ in range(2))
+    training, published = (Training(study.plan(4000), images, CPU) for _ in range(2))
     for each, steps in ((training, 4), (published, 2)):
         for _ in range(steps):
             each.step()
@@ -456,14 +455,14 @@ def test_shadows_in_one_step_are_the_shadows(store):
     from engine.learning.stacked_steps import Group
     from engine.learning.trainer import Training
 
-    study = Membership(network="cnn", batch_size=400, epochs=1, noise_multiplier=1.0)
+    study = DPTraining(network="cnn", batch_size=400, epochs=1, noise_multiplier=1.0)
     images, plan, group = registry.load("mnist-5k"), study.plan(4000), Group(3)
     shadows, insides = (
         [],
         [np.flatnonzero(np.random.default_rng(k).random(4000) < 0.5) for k in range(3)],
     )
     for k, inside in enumerate(insides):
-        training = Training(study.model_copy(update={"seed": k}), plan, images, CPU)
+        training = Training(plan.of_seed(k), images, CPU)
         training.among = torch.from_numpy(inside)
         group.join(training)
         shadows.append(training)

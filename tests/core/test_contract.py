@@ -107,7 +107,7 @@ def test_the_same_seed_gives_the_same_result_and_another_seed_another(study, sto
     first = results.get(study.NAME) or finish(study.run(Lab(store)))[1]
     second = finish(study.run(Lab(store)))[1]
     assert alike(first, second) and first.guarantee == second.guarantee
-    other = finish(study.model_copy(update={"seed": 12345}).run(Lab(store)))[1]
+    other = finish(study.replace(seed=12345).run(Lab(store)))[1]
     assert not alike(first, other)
 
 

@@ -67,7 +67,7 @@ def world(kept=slice(None), blank=()):
     members = np.ones((len(rows), 1), bool)
     members[list(blank)] = False
     plan = STUDY.plan(len(rows))
-    return LinearShadows(STUDY, plan, images, torch.device("cpu"), rows, labels, members)
+    return LinearShadows(plan, images, torch.device("cpu"), rows, labels, members)
 
 
 @pytest.fixture
@@ -78,9 +78,9 @@ def worlds():
 
 def test_a_blank_leaves_the_plan_and_the_draws_as_they_were_and_a_missing_picture_does_not(worlds):
     there, blank, missing = worlds
-    assert there.plan == blank.plan and there.plan["n"] == PICTURES
-    assert missing.plan["n"] == PICTURES - 1
-    assert missing.plan["sample_rate"] != there.plan["sample_rate"]
+    assert there.plan == blank.plan and there.plan.examples == PICTURES
+    assert missing.plan.examples == PICTURES - 1
+    assert missing.plan.mechanism.sample_rate != there.plan.mechanism.sample_rate
     draws = [[one.draw().tolist() for _ in range(5)] for one in worlds]
     assert draws[0] == draws[1] != draws[2]
     assert any(BLANK in rows for rows in draws[1])  # its place stays: it is drawn as before

@@ -5,6 +5,7 @@ step goes unseen. Every check also rejects a rate 1.05 times as large, and batch
 """
 
 import ast
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,8 +24,7 @@ from engine.studies.gradient_sharing.federation import NOT_ASKED, Federation
 from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
 from engine.studies.synthesis.classifier import Classifier
 from tests.conftest import ROOT
-from tests.studies.gradient_sharing.test_federation import phones, small_task
-from tests.studies.gradient_sharing.test_federation import study as federated
+from tests.studies.gradient_sharing.test_federation import phones, plan_of, small_task
 
 CPU, LEVEL, WRONG = torch.device("cpu"), 1e-4, 1.05
 N = 4000  # pictures
@@ -109,26 +109,27 @@ def table(batches, n):
 
 
 def faster(plan, wrong):
-    return plan | {"sample_rate": plan["sample_rate"] * wrong}
+    rate = plan.mechanism.sample_rate * wrong
+    return replace(plan, mechanism=replace(plan.mechanism, sample_rate=rate))
 
 
 def private_teacher(wrong):
     """Labels that are the rows' own numbers say which rows reach the gradient."""
     study, seen = Classifier(private=True, batch_size=400, epochs=1), []
-    plan = study.plan(N)
+    mechanism = study.mechanism(N)
     fit = PrivateFit(
         torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)),
-        study.recipe(),
         torch.zeros(N, 2, 2, 1, dtype=torch.uint8),
         torch.arange(N),
-        study,
-        faster(plan, wrong),
+        replace(mechanism, sample_rate=mechanism.sample_rate * wrong),
+        learning_rate=1.0,
+        streams=study.streams(),
     )
     fit.gradient = lambda pictures, labels: seen.append(labels)
     while len(seen) < 150:
         steps = list(fit.epoch())
-    assert wrong > 1 or len(steps) == plan["steps"] // study.epochs
-    return table(seen, N), study.guarantee(plan).sample_rate
+    assert wrong > 1 or len(steps) == mechanism.steps // study.epochs
+    return table(seen, N), study.guarantee(mechanism).sample_rate
 
 
 def watched(training, steps=150):
@@ -143,7 +144,7 @@ def watched(training, steps=150):
 def cnn(wrong, among=None, seed=0):
     study = DPTraining(network="cnn", seed=seed, **DPT)
     plan = study.plan(N)
-    training = Training(study, faster(plan, wrong), registry.load("mnist-5k"), CPU)
+    training = Training(faster(plan, wrong), registry.load("mnist-5k"), CPU)
     training.among = among
     return training, study.guarantee(plan).sample_rate
 
@@ -165,9 +166,7 @@ def training_of_some(wrong):
 def linear(wrong):
     study, rows = DPTraining(**DPT), np.zeros((N, 6), np.float16)
     plan = study.plan(N)
-    found = LinearTraining(
-        study, faster(plan, wrong), registry.load("mnist-5k"), CPU, rows, rows[:9]
-    )
+    found = LinearTraining(faster(plan, wrong), registry.load("mnist-5k"), CPU, rows, rows[:9])
     return table(watched(found), N), study.guarantee(plan).sample_rate
 
 
@@ -175,7 +174,7 @@ def linear_shadows(wrong):
     study, rows, images = DPTraining(**DPT), np.zeros((N, 6), np.float16), registry.load("mnist-5k")
     plan = study.plan(N)
     found = LinearShadows(
-        study, faster(plan, wrong), images, CPU, rows, images.train_labels, np.ones((N, 1), bool)
+        faster(plan, wrong), images, CPU, rows, images.train_labels, np.ones((N, 1), bool)
     )
     return table(watched(found), N), study.guarantee(plan).sample_rate
 
@@ -184,16 +183,16 @@ def discriminator(wrong):
     """Labels that are the rows' own numbers, as the judge is shown them."""
     study, seen = GAN(), []
     plan = study.plan(N)
-    small = faster(plan, wrong) | {"width": 8, "judge_width": 8}
-    game = Adversaries(study, small, np.zeros((N, 32, 32, 1), np.uint8), np.arange(N), 1, CPU)
+    small = replace(faster(plan, wrong), width=8, judge_width=8)
+    game = Adversaries(small, np.zeros((N, 32, 32, 1), np.uint8), np.arange(N), 1, CPU)
     game.make, game.forge = (lambda count: (None, None)), lambda: None
     game.judge = lambda real, labels, *made: seen.append(labels)
     rounds = 0
     while sum(map(len, seen)) < 50_000:
         game.step()
         rounds += 1
-    assert len(seen) == rounds * plan["discriminator_steps"]
-    return table(seen, N), study.guarantee(plan).sample_rate
+    assert len(seen) == rounds * plan.discriminator_steps
+    return table(seen, N), study.guarantee(plan.mechanism).sample_rate
 
 
 def stacked(wrong, among=None, steps=80):
@@ -233,8 +232,7 @@ def asked(wrong, order="together"):
     told = GradientSharing(participation=0.3, noise_multiplier=2.0, rounds=150)
     task, people = small_task(), 400
     server = Federation(
-        federated(participation=0.3 * wrong, order=order),
-        {"noise_multiplier": 2.0, "clip": 0.3},
+        plan_of(noise_multiplier=2.0, max_grad_norm=0.3, participation=0.3 * wrong, order=order),
         phones(task, [[]] * people),
         task.start,
     )

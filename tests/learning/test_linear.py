@@ -45,7 +45,7 @@ def learner(rows, kind=LinearTraining, **changes):
         | changes
     )
     images = registry.load("mnist-5k")
-    return kind(study, study.plan(len(images.train_images)), images, CPU, *rows)
+    return kind(study.plan(len(images.train_images)), images, CPU, *rows)
 
 
 # --- features -------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def violations(training) -> list[str]:
     study, plan, sizes, noise, along = training.study, training.plan, [], [], []
     for _ in range(25):
         twin = copy.deepcopy(training.sampling)
-        batch = dp_sgd.poisson_batch(len(training.labels), plan["sample_rate"], twin)
+        batch = dp_sgd.poisson_batch(len(training.labels), plan.mechanism.sample_rate, twin)
         before = torch.cat([p.flatten() for p in training.parameters]).double()
         expected = None
         if getattr(training, "error", "") != "shuffled batches":
@@ -199,12 +199,12 @@ def violations(training) -> list[str]:
         expected = clipped_at(training, before, training.drawn) if expected is None else expected
         noise.append(
             ((before - after) * study.batch_size - expected)
-            / (plan["noise_multiplier"] * study.clip)
+            / (plan.mechanism.noise_multiplier * study.clip)
         )
         # N(0, 1) unless the sum itself is another
         along.append(float(noise[-1] @ expected / expected.norm()))
-    rate = plan["sample_rate"]
-    spread = (len(sizes) - 1) * np.var(sizes, ddof=1) / (plan["n"] * rate * (1 - rate))
+    rate = plan.mechanism.sample_rate
+    spread = (len(sizes) - 1) * np.var(sizes, ddof=1) / (plan.examples * rate * (1 - rate))
     low, high = stats.chi2.ppf([1e-5, 1 - 1e-5], len(sizes) - 1)
     fine = (
         abs(float(torch.cat(noise).std()) - 1) < 0.004
@@ -264,16 +264,26 @@ def test_the_mean_takes_its_share_of_the_budget_and_is_in_epsilon():
     study = DPTraining(target_epsilon=2.0)
     plan = study.plan(4000)
     with_mean = privacy.dp_sgd_epsilon(
-        plan["noise_multiplier"], 0.25, plan["steps"], 1e-5, release_noise=plan["mean_noise"]
+        plan.mechanism.noise_multiplier,
+        0.25,
+        plan.steps,
+        1e-5,
+        release_noise=plan.mechanism.release_noise,
     ).epsilon
-    without = privacy.dp_sgd_epsilon(plan["noise_multiplier"], 0.25, plan["steps"], 1e-5).epsilon
+    without = privacy.dp_sgd_epsilon(
+        plan.mechanism.noise_multiplier, 0.25, plan.steps, 1e-5
+    ).epsilon
     assert 1.98 <= with_mean <= 2.0 and 0.97 < without / with_mean < 0.999
     assert study.guarantee(plan).epsilon == with_mean
     mu = 1 / privacy.gaussian_sigma(2.0, 1e-5)
-    assert plan["mean_noise"] ** -2 == pytest.approx(MEAN_SHARE * mu**2)
-    by_noise = DPTraining(noise_multiplier=plan["noise_multiplier"]).plan(4000)["mean_noise"]
+    assert plan.mechanism.release_noise**-2 == pytest.approx(MEAN_SHARE * mu**2)
+    by_noise = (
+        DPTraining(noise_multiplier=plan.mechanism.noise_multiplier)
+        .plan(4000)
+        .mechanism.release_noise
+    )
     # the same share, found from the other side
-    assert by_noise == pytest.approx(plan["mean_noise"], rel=0.1)
+    assert by_noise == pytest.approx(plan.mechanism.release_noise, rel=0.1)
 
 
 # --- what it reaches ------------------------------------------------------------------------------

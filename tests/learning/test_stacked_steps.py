@@ -43,9 +43,9 @@ def rows(tmp_path_factory):
 def learner(study, images, rows=None):
     plan = study.plan(len(images.train_images))
     return (
-        Training(study, plan, images, CPU)
+        Training(plan, images, CPU)
         if study.network == "cnn"
-        else LinearTraining(study, plan, images, CPU, rows["train"], rows["test"])
+        else LinearTraining(plan, images, CPU, rows["train"], rows["test"])
     )
 
 
@@ -520,8 +520,7 @@ def test_a_replayed_step_is_the_step(optimizer, images):
         DPTraining(**CNN, optimizer=optimizer, noise_multiplier=noise) for noise in (1.0, 3.0)
     ]
     replayed, plain = (
-        Stacked([Training(study, study.plan(4000), images, gpu) for study in studies])
-        for _ in range(2)
+        Stacked([Training(study.plan(4000), images, gpu) for study in studies]) for _ in range(2)
     )
     assert replayed.graphs
     plain.graphs = None
@@ -540,7 +539,7 @@ def test_where_recording_fails_the_step_is_computed_all_the_same(images, monkeyp
 
     monkeypatch.setattr(stacked_steps, "_graph", refused)
     study = DPTraining(**CNN, noise_multiplier=1.0)
-    stack = Stacked([Training(study, study.plan(4000), images, torch.device("cuda"))])
+    stack = Stacked([Training(study.plan(4000), images, torch.device("cuda"))])
     start = stack.weights.clone()
     assert not stack.graphs and float(stack.count) == 0
     stack.step()

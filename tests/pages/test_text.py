@@ -10,10 +10,12 @@ from sklearn.metrics import roc_auc_score
 
 from engine import privacy
 from engine.core import parameters, rounding
+from engine.core.streams import Streams
 from engine.core.study import Guarantee
 from engine.studies import STUDIES
 from engine.studies.dp_training.audit import verdicts
 from engine.studies.dp_training.dp_training import DPTraining
+from engine.studies.gradient_sharing import SharingPlan
 from engine.studies.gradient_sharing.gradient_sharing import refusals
 from pages.common import figures, sentences
 from pages.dp_training import charts as dp_training_charts
@@ -238,7 +240,7 @@ def test_no_promise_of_a_training_contradicts_its_own_luck(fields):
     study = DPTraining(**fields)
     found = study.guarantee(study.plan(4000))
     assert found.odds_mechanism <= found.odds_undrawn
-    if study.plan(4000)["mean_noise"]:
+    if study.plan(4000).mechanism.release_noise:
         assert found.odds_undrawn > 1 - (1 - found.sample_rate) ** found.steps / 2
 
 
@@ -554,13 +556,13 @@ def test_a_day_tells_who_sent_and_who_did_not():
 def test_whose_promise_it_is_decides_what_is_guessed():
     server, phone = (
         gradient_sharing_text.user_level(
-            promise(0.7), {"noise_multiplier": 2.0, "clip": 1.0}, 30, 100, by_phone
+            promise(0.7), SharingPlan(Streams(0), 2.0, 1.0), 30, 100, by_phone
         )
         for by_phone in (False, True)
     )
     assert "whether you took part" in server and "two sets of pictures" in phone
     assert "nothing is promised to anyone" in gradient_sharing_text.user_level(
-        promise(None, None), {}, 30, 100, False
+        promise(None, None), SharingPlan(Streams(0)), 30, 100, False
     )
 
 

@@ -299,7 +299,7 @@ def phones(noise):
     """Of the uploads of a federation, or their sum."""
     from engine.studies.gradient_sharing.federation import Federation
 
-    server = SimpleNamespace(noise=noise, plan={"noise_multiplier": 2.0, "clip": 0.3})
+    server = SimpleNamespace(noise=noise, plan=SimpleNamespace(noise_std=0.6))
     return Federation._noised(server, torch.rand(5, 7)), noise.noised.float()
 
 
@@ -328,18 +328,19 @@ def private_mean(noise):
     """
     from engine.learning.features import longest
     from engine.learning.linear import CHUNK, LinearTraining
+    from engine.privacy.mechanism import Mechanism
 
     rng = np.random.default_rng(0)
     # too fine for float32
     rows = rng.uniform(0, 1, (5000, 7)) * 10 ** rng.uniform(-4, 0, (5000, 7))
     rows = torch.from_numpy(rows.astype(np.float16))
-    study = SimpleNamespace(private=True, derive_seed=lambda purpose: SEED)
+    streams = SimpleNamespace(derive_seed=lambda purpose: SEED)
+    mechanism = Mechanism(1.0, 1.0, 0.1, 10, release_noise=0.3)
     training = SimpleNamespace(
         rows=rows,
         device="cpu",
-        study=study,
         full=torch.empty(CHUNK, 7),
-        plan={"n": 5000, "noise_multiplier": 1.0, "mean_noise": 0.3},
+        plan=SimpleNamespace(examples=5000, mechanism=mechanism, streams=streams),
     )
     training._parts = lambda found: LinearTraining._parts(training, found)
     with drawn_by(noise, "engine.learning.linear.GaussianNoise"):
@@ -395,7 +396,7 @@ def test_stacked_steps_add_in_float64_and_round_once():
     study = DPTraining(
         network="cnn", batch_size=200, epochs=1, noise_multiplier=1.0, learning_rate=1.0
     )
-    learner = Training(study, study.plan(4000), registry.load("mnist-5k"), torch.device("cpu"))
+    learner = Training(study.plan(4000), registry.load("mnist-5k"), torch.device("cpu"))
     Group(1).join(learner)
     stack = Stacked([learner])
     before, size = stack.weights.clone(), stack.weights.shape[1]

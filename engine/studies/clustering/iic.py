@@ -17,6 +17,7 @@ from engine.core.study import Phase, Picture, Point, Refused, Result
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions, scores
 from engine.studies.clustering import cluster_matching
+from engine.studies.image_study import check_batch
 from engine.studies.local_noise import LocalNoise, error
 
 SHOWN = 150  # images whose moves between clusters are shown
@@ -167,20 +168,15 @@ class IIC(LocalNoise):
             return 1
         return (1 + self.views) * (1 if self.network == "scattering" else self.epochs)
 
-    def check(self, n: int, classes: int) -> None:
-        """Refuse settings that do not fit n training images, before any computation."""
-        count = self.clusters_for(classes)
+    def check(self, shown) -> None:
+        """Refuse settings that do not fit the data set, before any computation."""
+        n, count = shown.train_size, self.clusters_for(len(shown.classes))
         if count > n:
             raise Refused(
                 "clusters",
                 f"clusters: {count} is not allowed; {self.dataset} has {n} training pictures",
             )
-        if self.batch_size > n:
-            raise Refused(
-                "batch_size",
-                f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {n} training"
-                " pictures",
-            )
+        check_batch(self, n)
         if self.batch_size < 2:
             raise Refused(
                 "batch_size",
@@ -254,7 +250,7 @@ class IIC(LocalNoise):
         """
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
-        self.check(len(images.train_images), len(images.classes))
+        self.check(images)
         yield Phase("noising the pictures" if self.images == "noised" else "preparing the pictures")
         run = Run(self, images, lab.device)
         yield from run.prepare()

@@ -57,15 +57,15 @@ class KMeansLabels(LocalNoise):
         ),
     )
 
-    def check(self, n: int, classes: int) -> int:
-        """The number of clusters; refuses more clusters than images."""
-        count = self.clusters or classes
-        if count > n:
+    def check(self, shown) -> None:
+        """Refuse more clusters than training images."""
+        count = self.clusters or len(shown.classes)
+        if count > shown.train_size:
             raise Refused(
                 "clusters",
-                f"clusters: {count} is not allowed; {self.dataset} has {n} training pictures",
+                f"clusters: {count} is not allowed; {self.dataset} has {shown.train_size} training"
+                " pictures",
             )
-        return count
 
     def fitting(self, shown) -> dict:
         """Limit the number of clusters to the number of training images."""
@@ -84,7 +84,8 @@ class KMeansLabels(LocalNoise):
         """Yield centers and inertia as they settle; return clusters, matching and metrics."""
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
-        count = self.check(len(images.train_images), len(images.classes))
+        self.check(images)
+        count = self.clusters or len(images.classes)
         yield Phase("noising the pictures")
         train = self.released(images.train_images, "train").reshape(len(images.train_images), -1)
         if not train.any():

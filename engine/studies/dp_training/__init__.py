@@ -3,6 +3,5 @@
 from engine.studies.dp_training.audit import Audit
 from engine.studies.dp_training.dp_training import DPTraining
 from engine.studies.dp_training.membership import SHADOWS, Membership
-from engine.studies.dp_training.sweep import Sweep
 
-__all__ = ["Audit", "DPTraining", "Membership", "SHADOWS", "Sweep"]
+__all__ = ["Audit", "DPTraining", "Membership", "SHADOWS"]

@@ -9,17 +9,19 @@ bound means that the training is wrong. Errors can be planted to see the auditor
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import replace
 
 import numpy as np
 
-from engine import privacy
 from engine.core.parameters import parameter
 from engine.core.study import Guarantee, Phase, Point, Refused, Result
 from engine.datasets import registry
-from engine.studies.dp_training.dp_training import DPTraining
+from engine.learning.plan import TrainingPlan
+from engine.studies import guarantees
+from engine.studies.dp_training.on_training import OnTraining
 from engine.studies.shared import MAPS, MOST_BYTES
 
+FEWER = (10_000, 5000, 3000, 2000, 1000, 500, 200, 100, 50, 20)  # canaries to suggest instead
 MARKERS, GROUPS = 1500, 2  # rows that are always included, and the columns that they share
 CHEATS = {
     "none": "nobody cheats",
@@ -30,14 +32,12 @@ CHEATS = {
 }
 
 
-class Audit(DPTraining):
+class Audit(OnTraining):
     """DP-SGD with canaries: a lower bound on ε by correct guesses, and checks of promises."""
 
-    # a change of the training changes its audit as well
-    NAME, VERSION = "audit", 100 * DPTraining.VERSION + 3
+    NAME, VERSION = "audit", 4
     TITLE = "An audit of training under differential privacy"
-    PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 3, "canaries": 300, "noise_multiplier": 1.0}}
-    SERIES: ClassVar[dict[str, str]] = {}
+    PRESETS = OnTraining.PRESETS | {"tiny": {"epochs": 3, "canaries": 300, "noise_multiplier": 1.0}}
 
     canaries: int = parameter(
         "Canaries",
@@ -61,38 +61,16 @@ class Audit(DPTraining):
     def check(self, shown) -> None:
         """Refuse as the training does, and without noise to audit or memory for canaries."""
         super().check(shown)
-        if not self.private or self.noise_multiplier == 0:
+        if not self.training.private or self.training.noise_multiplier == 0:
             raise Refused(
                 "private", "private: False is not allowed; without noise there is no ε to audit"
             )
-        h, w, channels = shown.test_images.shape[1:]
-        entry = 1 if self.network == "cnn" else 2  # bytes
-        size, rows = (
-            entry
-            * (
-                h * w * channels
-                if self.network == "cnn"
-                else MAPS * channels * -(-h // 4) * -(-w // 4)
-            ),
-            shown.train_size + len(shown.test_images) + MARKERS,
-        )
-
-        def need(canaries):
-            return (rows + canaries / 2) * (size + entry * (canaries + GROUPS))
-
-        if need(self.canaries) > MOST_BYTES:
-            most = next(
-                (
-                    count
-                    for count in (10_000, 5000, 3000, 2000, 1000, 500, 200, 100, 50, 20)
-                    if need(count) <= MOST_BYTES
-                ),
-                0,
-            )
+        if (size := self.memory(shown, self.canaries)) > MOST_BYTES:
+            most = next((c for c in FEWER if self.memory(shown, c) <= MOST_BYTES), 0)
             raise Refused(
                 "canaries",
                 f"canaries: {self.canaries} is not allowed; with so many on {self.dataset} the"
-                f" training would take {need(self.canaries) / 1e9:.1f} GB of memory; allowed: "
+                f" training would take {size / 1e9:.1f} GB of memory; allowed: "
                 + (
                     f"at most {most}, which fits into {MOST_BYTES / 1e9:.1f} GB"
                     if most
@@ -100,35 +78,53 @@ class Audit(DPTraining):
                 ),
             )
 
+    def memory(self, shown, canaries: int) -> float:
+        """The bytes that images or features take with so many canaries among them."""
+        h, w, channels = shown.test_images.shape[1:]
+        cnn = self.training.network == "cnn"
+        entry = 1 if cnn else 2  # bytes
+        values = h * w * channels if cnn else MAPS * channels * -(-h // 4) * -(-w // 4)
+        rows = shown.train_size + len(shown.test_images) + MARKERS + canaries / 2
+        return rows * entry * (values + canaries + GROUPS)
+
     def work(self) -> float:
         """The work of the training, with more and longer rows."""
         n = registry.exhibits(self.dataset).train_size
-        return super().work() * (1 + (self.canaries / 2 + MARKERS) / n) * (1 + self.canaries / 4000)
+        longer = 1 + self.canaries / 4000
+        return self.training.work() * (1 + (self.canaries / 2 + MARKERS) / n) * longer
 
     def kind(self) -> str:
         """The kind of the training, marked as an audit."""
-        return f"audit of {super().kind()}"
+        return f"audit of {self.training.kind()}"
+
+    def typical(self) -> float:
+        """Typical seconds, including the linear model's features."""
+        return self.training.features_seconds() + self.training.seconds_for(self.work())
 
     def run(self, lab):
         """Yield the lower and the upper bound per epoch; return the auditor's findings."""
-        images, plan, training = yield from self.prepared(lab)
+        yield Phase("reading the pictures")
+        images = registry.load(self.dataset)
+        self.check(registry.exhibits(self.dataset))
+        yield Phase("finding the noise for this ε")
+        plan = replace(self.training.plan(len(images.train_images)), streams=self.streams())
+        training = yield from self.watched(lab, images, plan)
         curves = yield from self._watch(training, plan)
         yield Phase("adding up the exact ε")
-        promise = self.guarantee(plan)
+        promise = self.training.guarantee(plan)
         return self._found(images, training, plan, promise, curves)
 
-    def training(self, lab, images, plan: dict):
+    def watched(self, lab, images, plan: TrainingPlan):
         """The training with canaries among its images, ready for its first step."""
         from engine.attacks.auditing import Marks
         from engine.attacks.canaries import MarkedCNN, MarkedLinear
 
         rng = np.random.default_rng(self.derive_seed("canaries"))
         marks = Marks.drawn(self.canaries, MARKERS, GROUPS, len(images.classes), rng)
-        if self.network == "cnn":
-            return MarkedCNN(self, plan, images, lab.device, marks, self.cheat)
-        found = yield from lab.need(self.features())
+        if self.training.network == "cnn":
+            return MarkedCNN(plan, images, lab.device, marks, self.cheat)
+        found = yield from lab.need(self.training.features())
         return MarkedLinear(
-            self,
             plan,
             images,
             lab.device,
@@ -138,38 +134,35 @@ class Audit(DPTraining):
             self.cheat,
         )
 
-    def _watch(self, training, plan: dict):
+    def _watch(self, training, plan: TrainingPlan):
         """Train, and compute both bounds after each epoch."""
         curves: dict[str, list[tuple[float, float]]] = {"floor": [], "ceiling": []}
-        for epoch in range(1, self.epochs + 1):
-            for step in range(plan["steps_per_epoch"]):
+        for epoch in range(1, plan.epochs + 1):
+            for step in range(plan.steps_per_epoch):
                 training.step()
                 yield Phase(
                     "training with canaries",
-                    (epoch - 1) * plan["steps_per_epoch"] + step + 1,
-                    plan["steps"],
+                    (epoch - 1) * plan.steps_per_epoch + step + 1,
+                    plan.steps,
                 )
-            ceiling = privacy.rdp_epsilon(
-                plan["noise_multiplier"],
-                plan["sample_rate"],
-                epoch * plan["steps_per_epoch"],
-                self.delta,
-                plan["mean_noise"],
-            )
+            delta, done = self.training.delta, epoch * plan.steps_per_epoch
             for name, value in (
-                ("floor", training.witness.floor(self.delta).epsilon),
-                ("ceiling", ceiling),
+                ("floor", training.witness.floor(delta).epsilon),
+                ("ceiling", plan.mechanism.epsilon_after(done, delta)),
             ):
                 curves[name].append((float(epoch), value))
                 yield Point(name, float(epoch), value)
         return curves
 
-    def _found(self, images, training, plan: dict, promise: Guarantee, curves: dict) -> Result:
+    def _found(
+        self, images, training, plan: TrainingPlan, promise: Guarantee, curves: dict
+    ) -> Result:
         from engine.attacks.auditing import ALARM, CONFIDENCE, FALSE_ALARM, SEEN, floor
 
         witness, marks, ceiling = training.witness, training.marks, promise.epsilon
-        found, checks = witness.floor(self.delta), witness.checks()
-        beyond = floor(witness.loss, marks.included, self.delta, ALARM).epsilon > ceiling
+        delta, checks = self.training.delta, witness.checks()
+        found = witness.floor(delta)
+        beyond = floor(witness.loss, marks.included, delta, ALARM).epsilon > ceiling
         facts = {
             "confidence": CONFIDENCE,
             "alarm": ALARM,
@@ -196,7 +189,7 @@ class Audit(DPTraining):
                 "beyond": float(beyond),
                 "violated": float(beyond or not all(c.kept for c in checks)),
                 "test_accuracy": training.measure()["test_accuracy"],
-                "noise_multiplier": plan["noise_multiplier"],
+                "noise_multiplier": plan.mechanism.noise_multiplier,
                 "canaries_in": float(marks.included.sum()),
             },
             guarantee=self._attack_promise(promise),
@@ -205,7 +198,7 @@ class Audit(DPTraining):
             facts=facts
             | {
                 "warnings": (
-                    self._warnings(plan, training.divergence, images)
+                    self.training.warnings(plan, training.divergence, images)
                     + verdicts(facts["checks"], beyond)
                 )
             },
@@ -213,20 +206,16 @@ class Audit(DPTraining):
 
     def _attack_promise(self, promise: Guarantee) -> Guarantee:
         """No guarantee: the network with canaries must not be released."""
-        return Guarantee(
+        return guarantees.nothing(
+            "an audit, made by one who holds all pictures and the coins",
+            "What an audit finds is about the way of training, watched once with canaries"
+            " inside. The floor is wrong for at most 5 in 100 audits of a correct training;"
+            " whoever runs many and picks one has less to go by.",
             unit=promise.unit,
-            epsilon=None,
-            delta=None,
-            mechanism="none: an audit, made by one who holds all pictures and the coins",
             accountant=promise.accountant,
             sampling=promise.sampling,
             sample_rate=promise.sample_rate,
             steps=promise.steps,
-            note=(
-                "What an audit finds is about the way of training, watched once with canaries"
-                " inside. The floor is wrong for at most 5 in 100 audits of a correct training;"
-                " whoever runs many and picks one has less to go by."
-            ),
         )
 
 

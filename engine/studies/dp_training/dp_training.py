@@ -22,8 +22,10 @@ from engine.core.parameters import parameter
 from engine.core.study import Event, Guarantee, Phase, Picture, Point, Refused, Result, build
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions, scores
-from engine.privacy import neighbours
-from engine.studies.image_study import ImageStudy
+from engine.learning.plan import TrainingPlan
+from engine.privacy.mechanism import Mechanism
+from engine.studies import guarantees
+from engine.studies.image_study import ImageStudy, check_batch
 from engine.studies.shared import Features
 
 # Tuned on held-out training images, never on test images (docs/dp_training.md). Clipped gradients
@@ -60,6 +62,17 @@ SHOWN = 10  # correctly and wrongly classified images on the page
 LEAST_NOISE = 0.01  # smallest nonzero noise: less hides nothing, and no accountant can handle it
 # half an hour to an hour on two cores: the most that one user may ask of the shared worker
 MOST_STEPS = 100_000
+# fields that the trainer takes as they are
+HANDED_ON = (
+    "batch_size",
+    "epochs",
+    "optimizer",
+    "momentum",
+    "averaging",
+    "augmentations",
+    "activation",
+    "norm",
+)
 
 
 class DPTraining(ImageStudy):
@@ -109,6 +122,7 @@ class DPTraining(ImageStudy):
     BEST: ClassVar[dict[str, dict]] = {"mnist-5k": {}, "mnist": DIGITS, "fashion-mnist": CLOTHES}
 
     EXCLUSIVE = ("noise_multiplier", "target_epsilon")
+    DONE, PHASE, SHOWS = "trained", "training", False
 
     dataset: str = parameters.dataset()
     network: str = parameter(
@@ -264,12 +278,7 @@ class DPTraining(ImageStudy):
                 f" those of {self.dataset} have {shown.test_images.shape[1]} x"
                 f" {shown.test_images.shape[2]}",
             )
-        if self.batch_size > n:
-            raise Refused(
-                "batch_size",
-                f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {n} training"
-                " pictures",
-            )
+        check_batch(self, n)
         steps = self.epochs * math.ceil(n / self.batch_size)
         if steps > MOST_STEPS:
             raise Refused(
@@ -320,24 +329,14 @@ class DPTraining(ImageStudy):
 
     def _like(self, seed: int = 0, **changes) -> DPTraining:
         """The same private training with some fields changed, its seed offset by `seed`."""
-        values = (
-            {name: getattr(self, name) for name in DPTraining.model_fields}
-            | {"private": True, "seed": (self.seed + seed) % 2**31}
-            | changes
-        )
-        return DPTraining(**values)
+        return self.replace(private=True, seed=(self.seed + seed) % 2**31, **changes)
 
     def _seeded(self, members: dict[str, DPTraining], seeds: int) -> dict[str, DPTraining]:
         """Each member at several seeds; all members at the first seed come first."""
-
-        def again(member, k):
-            return DPTraining(
-                **{name: getattr(member, name) for name in DPTraining.model_fields}
-                | {"seed": (member.seed + k) % 2**31}
-            )
-
         return {
-            name if k == 0 else f"{name}, seed {self.seed + k}": again(member, k)
+            name if k == 0 else f"{name}, seed {self.seed + k}": member.replace(
+                seed=(member.seed + k) % 2**31
+            )
             for k in range(seeds)
             for name, member in members.items()
         }
@@ -400,21 +399,18 @@ class DPTraining(ImageStudy):
         Returns noise_multiplier, mean_noise, steps and epsilon; takes a few seconds. Raises
         Refused.
         """
-        values = {name: getattr(self, name) for name in DPTraining.model_fields} | {
+        values = self.values() | {
             "private": True,
             "target_epsilon": epsilon,
             "noise_multiplier": None,
         }
-        plan = build(DPTraining, values).plan(registry.exhibits(self.dataset).train_size)
-        spent = privacy.dp_sgd_epsilon(
-            plan["noise_multiplier"],
-            plan["sample_rate"],
-            plan["steps"],
-            self.delta,
-            release_noise=plan["mean_noise"],
-        )
-        return {name: plan[name] for name in ("noise_multiplier", "mean_noise", "steps")} | {
-            "epsilon": spent.epsilon
+        study = build(DPTraining, values)
+        found = study.plan(registry.exhibits(self.dataset).train_size).mechanism
+        return {
+            "noise_multiplier": found.noise_multiplier,
+            "mean_noise": found.release_noise,
+            "steps": found.steps,
+            "epsilon": found.spent(self.delta).epsilon,
         }
 
     def spending(self) -> dict[float, list[tuple[float, float]]]:
@@ -430,13 +426,7 @@ class DPTraining(ImageStudy):
             found[noise] = [
                 (
                     float(e),
-                    privacy.rdp_epsilon(
-                        noise,
-                        plan["sample_rate"],
-                        e * plan["steps_per_epoch"],
-                        self.delta,
-                        plan["mean_noise"],
-                    ),
+                    plan.mechanism.epsilon_after(e * plan.steps_per_epoch, self.delta),
                 )
                 for e in marks
             ]
@@ -459,12 +449,12 @@ class DPTraining(ImageStudy):
         """The clip norm: max_grad_norm, or the model's default."""
         return USUAL_CLIP[self.network] if self.max_grad_norm is None else self.max_grad_norm
 
-    def rate(self, plan: dict) -> float:
+    def rate(self, noise_multiplier: float, steps: int) -> float:
         """The learning rate: the chosen one, or the default for optimizer and network.
 
         For the linear model under DP-SGD, the noise of all steps together, √T steps of rate·σC/B
         each, must move a weight no further than WANDER, so more noise means a smaller rate. It
-        depends on the plan alone, which is not secret.
+        depends on the noise and the number of steps alone, which are not secret.
         """
         if self.learning_rate is not None:
             return self.learning_rate
@@ -474,12 +464,7 @@ class DPTraining(ImageStudy):
             return LINEAR_RATE[self.private][self.optimizer]
         if not self.private:
             return (1 - self.momentum) * LINEAR_RATE[False]["sgd"]
-        noise = (
-            max(plan["noise_multiplier"], 0.3)
-            * self.clip
-            * math.sqrt(plan["steps"])
-            / self.batch_size
-        )
+        noise = max(noise_multiplier, 0.3) * self.clip * math.sqrt(steps) / self.batch_size
         return (1 - self.momentum) * WANDER / noise
 
     def work(self) -> float:
@@ -501,14 +486,20 @@ class DPTraining(ImageStudy):
 
         Measured on MNIST, its 5,000 digits and the report's network.
         """
-        return self.training_seconds() + sum(
-            need.typical() for need in self.needs() if isinstance(need, Features)
-        )
+        return self.features_seconds() + self.seconds_alone()
 
-    def training_seconds(self) -> float:
-        """Typical seconds of the training alone, without the studies it needs."""
+    def seconds_alone(self) -> float:
+        """Typical seconds without the linear model's features."""
+        return self.seconds_for(self.work())
+
+    def features_seconds(self) -> float:
+        """Typical seconds of the linear model's features; 0 for the CNN."""
+        return sum(need.typical() for need in self.needs())
+
+    def seconds_for(self, work: float) -> float:
+        """Typical seconds that steps of this training take for so much work."""
         pixels = registry.exhibits(self.dataset).test_images[0].size / 784
-        return pixels * self.work() * (6e-5 if self.network == "cnn" else 7e-6)
+        return pixels * work * (6e-5 if self.network == "cnn" else 7e-6)
 
     def sample(self) -> bytes:
         """PNG of the first 60 training images."""
@@ -524,7 +515,12 @@ class DPTraining(ImageStudy):
 
     def run(self, lab):
         """Yield accuracy, loss and spent ε per epoch; return the finished model's figures."""
-        images, plan, training = yield from self.prepared(lab)
+        yield Phase("reading the pictures")
+        images = registry.load(self.dataset)
+        self.check(registry.exhibits(self.dataset))
+        yield Phase("finding the noise for this ε")
+        plan = self.plan(len(images.train_images))
+        training = yield from self.training(lab, images, plan)
         own = None
         # On a GPU, steps are recorded as CUDA graphs, also for a single training.
         if lab.group or lab.device.type != "cpu":
@@ -539,52 +535,35 @@ class DPTraining(ImageStudy):
         guarantee = self.guarantee(plan)
         return self._result(images, training, curves, guarantee, plan)
 
-    def prepared(self, lab):
-        """The images, the plan, and the learner, ready for its first step."""
-        yield Phase("reading the pictures")
-        images = registry.load(self.dataset)
-        self.check(registry.exhibits(self.dataset))
-        yield Phase("finding the noise for this ε")
-        plan = self.plan(len(images.train_images))
-        return images, plan, (yield from self.training(lab, images, plan))
+    def plan(self, n: int) -> TrainingPlan:
+        """How it is trained: the mechanism, the steps and the optimizer. n: training images.
 
-    def plan(self, n: int) -> dict:
-        """What the accountant needs: sample_rate, steps, steps per epoch and the noise multiplier.
-
-        n: number of training images.
+        Raises Refused if no noise meets the privacy budget.
         """
-        steps_per_epoch = math.ceil(n / self.batch_size)
-        plan = {
-            "n": n,
-            "sample_rate": self.batch_size / n,
-            "steps_per_epoch": steps_per_epoch,
-            "steps": steps_per_epoch * self.epochs,
-            "noise_multiplier": self.noise_multiplier or 0.0,
-            "mean_noise": None,
-        }
-        if self.network == "scattering" and self.private and self.noise_multiplier != 0:
-            plan["mean_noise"] = self.mean_noise or self._mean_noise(plan)
-        if self.private and self.noise_multiplier is None:
-            plan["noise_multiplier"] = self._calibrate(plan)
-        return plan | {"learning_rate": self.rate(plan)}
+        mechanism = self.mechanism(n)
+        return TrainingPlan(
+            mechanism=mechanism,
+            streams=self.streams(),
+            examples=n,
+            steps_per_epoch=math.ceil(n / self.batch_size),
+            learning_rate=self.rate(mechanism.noise_multiplier, mechanism.steps),
+            **{name: getattr(self, name) for name in HANDED_ON},
+        )
 
-    def _calibrate(self, plan: dict) -> float:
-        try:
-            return privacy.dp_sgd_noise(
-                self.target_epsilon,
-                plan["sample_rate"],
-                plan["steps"],
-                self.delta,
-                release_noise=plan["mean_noise"],
-            )
-        except privacy.Unreachable as error:
-            raise Refused(
-                "target_epsilon",
-                f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached:"
-                f" {error}",
-            ) from None
+    def mechanism(self, n: int) -> Mechanism:
+        """What the accountant counts. n: number of training images. Raises Refused."""
+        rate, steps = self.batch_size / n, math.ceil(n / self.batch_size) * self.epochs
+        if not self.private:
+            return Mechanism(0.0, math.inf, rate, steps)
+        release = None
+        if self.network == "scattering" and self.noise_multiplier != 0:
+            release = self.mean_noise or self._mean_noise(rate, steps)
+        noise = self.noise_multiplier
+        if noise is None:
+            noise = guarantees.noise_for(self.target_epsilon, rate, steps, self.delta, release)
+        return Mechanism(noise, self.clip, rate, steps, release)
 
-    def _mean_noise(self, plan: dict) -> float:
+    def _mean_noise(self, rate: float, steps: int) -> float:
         """Noise multiplier with which the mean takes about MEAN_SHARE of the privacy.
 
         Privacy is measured as μ² in Gaussian differential privacy (Dong, Roth and Su 2019).
@@ -592,32 +571,28 @@ class DPTraining(ImageStudy):
         if self.noise_multiplier is None:
             mu = 1 / privacy.gaussian_sigma(self.target_epsilon, self.delta)
         else:
-            mu = privacy.dp_sgd_mu(self.noise_multiplier, plan["sample_rate"], plan["steps"])
+            mu = privacy.dp_sgd_mu(self.noise_multiplier, rate, steps)
         return max(LEAST_MEAN_NOISE, 1 / (math.sqrt(MEAN_SHARE) * mu))
 
-    def training(self, lab, images, plan: dict):
+    def training(self, lab, images, plan: TrainingPlan):
         """The learner, ready for its first step."""
         if self.network == "cnn":
             from engine.learning.trainer import Training
 
-            return Training(self, plan, images, lab.device)
+            return Training(plan, images, lab.device)
         from engine.learning.linear import LinearTraining
 
         found = yield from lab.need(self.features())
-        return LinearTraining(
-            self, plan, images, lab.device, found.arrays["train"], found.arrays["test"]
-        )
+        return LinearTraining(plan, images, lab.device, found.arrays["train"], found.arrays["test"])
 
-    def _train(self, training, plan: dict):
+    def _train(self, training, plan: TrainingPlan):
         """Run the training loop; returns the curves."""
         curves: dict[str, list[tuple[float, float]]] = {}
         for epoch in range(1, self.epochs + 1):
             begun = time.perf_counter()
-            for step in range(plan["steps_per_epoch"]):
+            for step in range(plan.steps_per_epoch):
                 training.step()
-                yield Phase(
-                    "training", (epoch - 1) * plan["steps_per_epoch"] + step + 1, plan["steps"]
-                )
+                yield Phase("training", (epoch - 1) * plan.steps_per_epoch + step + 1, plan.steps)
             yield from self._epoch_points(
                 training, plan, epoch, time.perf_counter() - begun, curves
             )
@@ -627,20 +602,15 @@ class DPTraining(ImageStudy):
         return curves
 
     def _epoch_points(
-        self, training, plan, epoch: int, seconds: float, curves: dict
+        self, training, plan: TrainingPlan, epoch: int, seconds: float, curves: dict
     ) -> Iterator[Event]:
         points = training.measure() | {
-            "pictures_per_second": plan["steps_per_epoch"] * self.batch_size / max(seconds, 1e-9)
+            "pictures_per_second": plan.steps_per_epoch * self.batch_size / max(seconds, 1e-9)
         }
-        if self.private and plan["noise_multiplier"] > 0:
-            spent = privacy.rdp_epsilon(
-                plan["noise_multiplier"],
-                plan["sample_rate"],
-                epoch * plan["steps_per_epoch"],
-                self.delta,
-                plan["mean_noise"],
+        if plan.mechanism.private:
+            points["epsilon"] = plan.mechanism.epsilon_after(
+                epoch * plan.steps_per_epoch, self.delta
             )
-            points["epsilon"] = spent
         for name, value in points.items():
             curves.setdefault(name, []).append((float(epoch), float(value)))
             yield Point(name, float(epoch), float(value))
@@ -655,13 +625,16 @@ class DPTraining(ImageStudy):
             if (images.test_labels == i).any()
         }
         metrics |= scores.beside(images.test_labels, predictions)
-        warnings = self._warnings(plan, training.divergence, images) + scores.warnings(
+        warnings = self.warnings(plan, training.divergence, images) + scores.warnings(
             images.test_labels, images.classes
         )
         return Result(
             metrics=metrics
-            | {"noise_multiplier": plan["noise_multiplier"], "learning_rate": plan["learning_rate"]}
-            | ({"mean_noise": plan["mean_noise"]} if plan["mean_noise"] else {}),
+            | {
+                "noise_multiplier": plan.mechanism.noise_multiplier,
+                "learning_rate": plan.learning_rate,
+            }
+            | ({"mean_noise": release} if (release := plan.mechanism.release_noise) else {}),
             guarantee=guarantee,
             curves=curves,
             arrays={"predictions": predictions.astype(np.int16), "weights": training.weights()},
@@ -699,46 +672,32 @@ class DPTraining(ImageStudy):
 
     # --- guarantee --------------------------------------------------------------------------------
 
-    def _warnings(self, plan: dict, divergence: list[str], images) -> list[str]:
+    def warnings(self, plan: TrainingPlan, divergence: list[str], images) -> list[str]:
         """Warnings that qualify the guarantee or the figures."""
-        found = [privacy.delta_warning(self.delta, plan["n"])] if self.private else []
-        if self.private and plan["noise_multiplier"] == 0:
+        found = [privacy.delta_warning(self.delta, plan.examples)] if self.private else []
+        if self.private and not plan.mechanism.private:
             found.append("The noise multiplier is 0: nothing is hidden, ε is infinite.")
         return [w for w in found if w] + divergence + cautions.of(images)
 
-    def guarantee(self, plan: dict) -> Guarantee:
+    def guarantee(self, plan: TrainingPlan) -> Guarantee:
         """The (ε, δ) guarantee of this training, if it has one."""
-        if not self.private or plan["noise_multiplier"] == 0:
+        mechanism = plan.mechanism
+        if not mechanism.private:
             return self._no_guarantee(plan)
-        sigma, q, steps = plan["noise_multiplier"], plan["sample_rate"], plan["steps"]
-        spent = privacy.dp_sgd_epsilon(
-            sigma, q, steps, self.delta, release_noise=plan["mean_noise"]
-        )
         mean = (
             "; before that the mean of all pictures' features, once, under noise of"
-            f" {rounding.described(plan['mean_noise'])} times the longest"
-            if plan["mean_noise"]
+            f" {rounding.described(mechanism.release_noise)} times the longest"
+            if mechanism.release_noise
             else ""
         )
-        return Guarantee(
-            unit="one training picture with its label",
-            epsilon=spent.epsilon,
-            delta=self.delta,
-            mechanism=(
+        return guarantees.subsampled_gaussian(
+            mechanism,
+            self.delta,
+            words=(
                 f"{self.optimizer_name}: each picture's gradient clipped to {self.clip:g}, Gaussian"
-                f" noise of {rounding.described(sigma)} times that added to their sum, {steps}"
-                f" times{mean}"
+                f" noise of {rounding.described(mechanism.noise_multiplier)} times that added to"
+                f" their sum, {mechanism.steps} times{mean}"
             ),
-            accountant=spent.accountant,
-            sampling="Poisson",
-            sample_rate=q,
-            steps=steps,
-            note=(
-                "A simulation: the seed is known, so a real release would draw its noise from a"
-                " secret source. Settings tried before this run on the same pictures are not"
-                " counted in ε. ε counts all planned steps."
-            ),
-            neighbours=neighbours.ONE_PICTURE,
             against=(
                 "anyone who gets the trained network, or every step of its training, whatever else"
                 " they know"
@@ -748,32 +707,49 @@ class DPTraining(ImageStudy):
                 " the training pictures directly; they are not covered by ε and would not be"
                 " published. The test pictures are not protected"
             ),
-            odds_any=privacy.odds_any(spent.epsilon, self.delta),
-            odds_mechanism=privacy.odds_dp_sgd(
-                sigma, q, steps, release_noise=plan["mean_noise"], delta=self.delta
+            note=(
+                "A simulation: the seed is known, so a real release would draw its noise from a"
+                " secret source. Settings tried before this run on the same pictures are not"
+                " counted in ε. ε counts all planned steps."
             ),
-            odds_undrawn=privacy.odds_dp_sgd(0.0, q, steps, release_noise=plan["mean_noise"]),
         )
 
-    def _no_guarantee(self, plan: dict) -> Guarantee:
-        why = (
-            "trained without clipping and noise"
-            if not self.private
-            else "the noise multiplier is 0"
+    def charged(self, result: Result) -> Mechanism | None:
+        """What publishing this training's result is charged for; None without privacy."""
+        if not self.private:
+            return None
+        found, promise = result.metrics, result.guarantee
+        return Mechanism(
+            found["noise_multiplier"],
+            self.clip,
+            promise.sample_rate,
+            promise.steps,
+            found.get("mean_noise"),
         )
-        return Guarantee(
-            unit="one training picture with its label",
-            epsilon=None,
-            delta=None,
-            mechanism=f"none: {why}",
-            accountant="none",
-            sampling="Poisson",
-            sample_rate=plan["sample_rate"],
-            steps=plan["steps"],
-            note=(
-                "Nothing is promised to anyone in the data: the network may have memorised any of"
-                " the training pictures."
+
+    def jointly(self, promises: list[Guarantee]) -> dict[str, str]:
+        """The words of the guarantee of several published trainings."""
+        return {
+            "mechanism": (
+                f"{len(promises)} trainings by"
+                f" {' and '.join(sorted({one.mechanism.split(':')[0] for one in promises}))} on the"
+                " same pictures, each with draws of its own, all published"
             ),
+            "note": (
+                "Picking the best of several trainings spends what all of them spend, unless the"
+                " picking is private too. A network without privacy, where one was trained beside"
+                f" them for comparison, must not be published. {promises[0].note}"
+            ),
+        }
+
+    def _no_guarantee(self, plan: TrainingPlan) -> Guarantee:
+        return guarantees.nothing(
+            "the noise multiplier is 0" if self.private else "trained without clipping and noise",
+            "Nothing is promised to anyone in the data: the network may have memorised any of"
+            " the training pictures.",
+            sampling="Poisson",
+            sample_rate=plan.mechanism.sample_rate,
+            steps=plan.steps,
         )
 
     @property

@@ -9,7 +9,6 @@ training images except the candidates are known.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
 
 import numpy as np
 
@@ -19,7 +18,9 @@ from engine.core.parameters import parameter
 from engine.core.streams import derive_seed
 from engine.core.study import Guarantee, Phase, Refused, Result, key
 from engine.datasets import imaging, registry
-from engine.studies.dp_training.dp_training import DPTraining
+from engine.learning.plan import TrainingPlan
+from engine.studies import guarantees
+from engine.studies.dp_training.on_training import OnTraining
 
 CANDIDATES = 2500  # members, and as many non-members
 # of either; with fewer, a shadow might contain all of them or none, and no distribution could be
@@ -33,14 +34,12 @@ GROUPS = 4  # least groups of linear shadows; shadows of one group do not help a
 SHOWN = 10  # images on the page
 
 
-class Membership(DPTraining):
+class Membership(OnTraining):
     """Attack the finished training with the same settings, private or not."""
 
-    # a change of the training changes the attack as well
-    NAME, VERSION = "membership", 100 * DPTraining.VERSION + 5
+    NAME, VERSION = "membership", 6
     TITLE = "Who was in the data? An attack on a finished training"
-    PRESETS = DPTraining.PRESETS | {"tiny": {"epochs": 2, "shadows": 8}}
-    SERIES: ClassVar[dict[str, str]] = {}
+    PRESETS = OnTraining.PRESETS | {"tiny": {"epochs": 2, "shadows": 8}}
 
     shadows: int | None = parameter(
         "Shadow networks",
@@ -57,16 +56,12 @@ class Membership(DPTraining):
     @property
     def count(self) -> int:
         """The number of shadow networks: as chosen, or the default."""
-        return self.shadows or SHADOWS[self.network]
+        return self.shadows or SHADOWS[self.training.network]
 
     @property
     def at_once(self) -> int:
         """The number of shadows in one group."""
-        return TOGETHER if self.network == "cnn" else min(TOGETHER, self.count // GROUPS)
-
-    def trained(self) -> DPTraining:
-        """The training that is attacked."""
-        return DPTraining(**{name: getattr(self, name) for name in DPTraining.model_fields})
+        return TOGETHER if self.training.network == "cnn" else min(TOGETHER, self.count // GROUPS)
 
     def check(self, shown) -> None:
         """Refuse as the training does, or if there are too few candidate images."""
@@ -86,7 +81,7 @@ class Membership(DPTraining):
 
     def needs(self) -> tuple:
         """The attacked training, and what it needs."""
-        return (self.trained(), *super().needs())
+        return (self.training, *super().needs())
 
     def stream_name(self) -> str:
         """The attacker's own random streams, which share no draw with the training.
@@ -97,11 +92,11 @@ class Membership(DPTraining):
 
     def work(self) -> float:
         """The work of all shadows."""
-        return super().work() * self.count
+        return self.training.work() * self.count
 
     def kind(self) -> str:
         """The kind of the training, marked as an attack on it."""
-        return f"membership of {super().kind()}"
+        return f"membership of {self.training.kind()}"
 
     def typical(self) -> float:
         """Typical seconds.
@@ -109,14 +104,13 @@ class Membership(DPTraining):
         A linear shadow takes a quarter of the time of a single training, since several train
         together.
         """
-        return self.trained().typical() + self.count * self.trained().training_seconds() * (
-            0.7 if self.network == "cnn" else 0.25
-        )
+        share = 0.7 if self.training.network == "cnn" else 0.25
+        return self.training.typical() + share * self.training.seconds_for(self.work())
 
     def run(self, lab):
         """Train the shadows and attack the target; return the results."""
         self.check(registry.exhibits(self.dataset))
-        target = yield from lab.need(self.trained())
+        target = yield from lab.need(self.training)
         images = registry.load(self.dataset)
         rng = np.random.default_rng(int(self.seed))
         members, others = self._candidates(images, rng)
@@ -147,14 +141,14 @@ class Membership(DPTraining):
         The shapes are (candidates, shadows) and (candidates,).
         """
         members, others, rest = rows
-        plan = self.plan(len(images.train_labels))
+        plan = replace(self.training.plan(len(images.train_labels)), streams=self.streams())
 
         def pool(train, test):
             return np.concatenate([train[members], test[others], train[rest]])
 
         inside = np.concatenate([coins, np.ones((len(rest), self.count), bool)])
         everybody = pool(images.train_labels, images.test_labels)
-        if self.network == "cnn":
+        if self.training.network == "cnn":
             return (
                 yield from self._networks(
                     lab,
@@ -167,7 +161,7 @@ class Membership(DPTraining):
                     weights,
                 )
             )
-        found = yield from lab.need(self.features())
+        found = yield from lab.need(self.training.features())
         return (
             yield from self._linear(
                 lab,
@@ -185,7 +179,7 @@ class Membership(DPTraining):
         self,
         lab,
         images,
-        plan: dict,
+        plan: TrainingPlan,
         pool: np.ndarray,
         everybody: np.ndarray,
         inside: np.ndarray,
@@ -198,18 +192,16 @@ class Membership(DPTraining):
 
         found = []
         for begun in range(0, self.count, self.at_once):
-            study, group = (
-                self.model_copy(
-                    update={"seed": derive_seed(f"shadows from {begun}", self.seed) % 2**31}
-                ),
-                inside[:, begun : begun + self.at_once],
+            seed = derive_seed(f"shadows from {begun}", self.seed) % 2**31
+            group = inside[:, begun : begun + self.at_once]
+            training = linear.LinearShadows(
+                plan.of_seed(seed), images, lab.device, pool, everybody, group
             )
-            training = linear.LinearShadows(study, plan, images, lab.device, pool, everybody, group)
-            for step in range(plan["steps"]):
+            for step in range(plan.steps):
                 training.step()
                 yield Phase(
                     f"training {self.count} shadow networks, {group.shape[1]} at a time",
-                    begun + (step + 1) / plan["steps"] * group.shape[1],
+                    begun + (step + 1) / plan.steps * group.shape[1],
                     self.count,
                 )
             logits = training.logits_of(len(labels)).cpu().numpy()
@@ -222,7 +214,7 @@ class Membership(DPTraining):
         self,
         lab,
         images,
-        plan: dict,
+        plan: TrainingPlan,
         pool: np.ndarray,
         everybody: np.ndarray,
         inside: np.ndarray,
@@ -244,12 +236,8 @@ class Membership(DPTraining):
         for begun in range(0, self.count, self.at_once):
             shadows, group = [], Group(min(self.at_once, self.count - begun))
             for k in range(begun, begun + group.size):
-                study = self.model_copy(
-                    update={"seed": derive_seed(f"shadow {k}", self.seed) % 2**31}
-                )
                 training = Training(
-                    study,
-                    plan,
+                    plan.of_seed(derive_seed(f"shadow {k}", self.seed) % 2**31),
                     replace(images, train_images=pool, train_labels=everybody),
                     lab.device,
                 )
@@ -258,12 +246,12 @@ class Membership(DPTraining):
                 if lab.device.type != "cpu":
                     group.join(training)
                 shadows.append(training)
-            for step in range(plan["steps"]):
+            for step in range(plan.steps):
                 for training in shadows:
                     training.step()
                 yield Phase(
                     f"training {self.count} shadow networks, {len(shadows)} at a time",
-                    begun + (step + 1) / plan["steps"] * len(shadows),
+                    begun + (step + 1) / plan.steps * len(shadows),
                     self.count,
                 )
             found += [sure(training) for training in shadows]
@@ -284,7 +272,8 @@ class Membership(DPTraining):
         from engine.attacks import lira
 
         truth = np.arange(len(labels)) < len(members)
-        groups = np.arange(self.count) // (self.at_once if self.network == "scattering" else 1)
+        linear = self.training.network == "scattering"  # whose groups share their batches
+        groups = np.arange(self.count) // (self.at_once if linear else 1)
         score, among = (
             lira.likelihood_ratio(sure, shadows, coins),
             lira.each_against_the_others(shadows, coins, groups),
@@ -331,29 +320,18 @@ class Membership(DPTraining):
         """
         if promise.epsilon is None:
             return {}
-        plan = self.plan(registry.exhibits(self.dataset).train_size)
-        mechanism = privacy.tradeoff_dp_sgd(
-            alarms, plan["noise_multiplier"], plan["sample_rate"], plan["steps"], plan["mean_noise"]
-        )
+        mechanism = self.training.mechanism(registry.exhibits(self.dataset).train_size)
         return {
             "bound_any": 1 - privacy.tradeoff_any(alarms, promise.epsilon, promise.delta),
-            "bound_mechanism": 1 - mechanism,
+            "bound_mechanism": 1 - mechanism.tradeoff(alarms),
         }
 
     def _none(self) -> Guarantee:
-        return Guarantee(
-            unit="one training picture with its label",
-            epsilon=None,
-            delta=None,
-            mechanism="none: an attack, made by one who holds all pictures",
-            accountant="none",
+        return guarantees.nothing(
+            "an attack, made by one who holds all pictures",
+            "That one attack finds little is no promise: another may find more. Only ε bounds"
+            " them all.",
             sampling="Poisson",
-            sample_rate=None,
-            steps=None,
-            note=(
-                "That one attack finds little is no promise: another may find more. Only ε bounds"
-                " them all."
-            ),
         )
 
 

@@ -4,7 +4,6 @@ from engine.studies.fidelity.dp_merf import DPMERF
 from engine.studies.fidelity.fidelity import CONTROLS, GENERATORS, Fidelity, doubt
 from engine.studies.fidelity.gan import GAN
 from engine.studies.fidelity.real_features import EXTRACTORS, RealFeatures
-from engine.studies.fidelity.side_by_side import SideBySide
 
 __all__ = [
     "CONTROLS",
@@ -14,6 +13,5 @@ __all__ = [
     "GAN",
     "GENERATORS",
     "RealFeatures",
-    "SideBySide",
     "doubt",
 ]

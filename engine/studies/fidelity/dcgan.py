@@ -24,6 +24,7 @@ from engine.core.streams import derive_seed
 from engine.learning import dp_sgd, networks
 from engine.learning.trainer import scaled
 from engine.privacy.noise import Coins, GaussianNoise
+from engine.studies.fidelity.gan import AdversarialPlan
 from engine.studies.fidelity.generator import Artist
 
 BETAS = (0.5, 0.999)  # Adam's β₁ and β₂ (Radford et al. 2016)
@@ -40,57 +41,60 @@ class Adversaries(Artist):
 
     def __init__(
         self,
-        study,
-        plan: dict,
+        plan: AdversarialPlan,
         images: np.ndarray,
         labels: np.ndarray,
         classes: int,
         device: torch.device,
     ):
-        latents = torch.Generator(device).manual_seed(study.derive_seed("latents"))
-        super().__init__(study.latent, classes, study.averaging, latents, device)
-        self.study, self.plan, self.images = study, plan, torch.tensor(images).to(device)
-        self.sampling = Coins(study.derive_seed("sampling"), device)
+        streams = plan.streams
+        latents = torch.Generator(device).manual_seed(streams.derive_seed("latents"))
+        super().__init__(plan.latent, classes, plan.averaging, latents, device)
+        self.plan, self.images = plan, torch.tensor(images).to(device)
+        self.sampling = Coins(streams.derive_seed("sampling"), device)
         self.labels = torch.tensor(labels).long().to(device)
         told = classes if classes > 1 else 0
         generator, discriminator = networks.dcgan(
-            plan["width"],
-            plan["judge_width"],
+            plan.width,
+            plan.judge_width,
             images.shape[3],
             images.shape[1],
-            study.latent + told,
+            plan.latent + told,
             1 + told,
-            derive_seed("init", study.seed),
+            derive_seed("init", streams.seed),
         )
         self.begin(generator)
         self.discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
-        self.noised = dp_sgd.PrivateGradient(
-            self.discriminator,
-            expected_batch=plan["batch_size"],
-            max_grad_norm=study.max_grad_norm,
-            noise_multiplier=plan["noise_multiplier"],
-            noise=GaussianNoise(study.derive_seed("noise"), device),
-            loss=partial(logistic, sign=REAL),
-        )
+        if plan.mechanism.clips:
+            self.noised = dp_sgd.PrivateGradient(
+                self.discriminator,
+                expected_batch=plan.batch_size,
+                max_grad_norm=plan.mechanism.max_grad_norm,
+                noise_multiplier=plan.mechanism.noise_multiplier,
+                noise=GaussianNoise(streams.derive_seed("noise"), device),
+                loss=partial(logistic, sign=REAL),
+            )
         self.layers = dp_sgd.trainable_layers(self.discriminator)
         self.learns = {
-            who: torch.optim.Adam(who.parameters(), lr=plan[rate], betas=BETAS)
+            who: torch.optim.Adam(who.parameters(), lr=rate, betas=BETAS)
             for who, rate in (
-                (self.generator, "generator_rate"),
-                (self.discriminator, "discriminator_rate"),
+                (self.generator, plan.generator_rate),
+                (self.discriminator, plan.discriminator_rate),
             )
         }
 
     def step(self) -> None:
         """Take the discriminator's steps, then one step of the generator."""
-        for _ in range(self.plan["discriminator_steps"]):
-            self.judge(*self.draw(), *self.make(self.plan["batch_size"]))
+        for _ in range(self.plan.discriminator_steps):
+            self.judge(*self.draw(), *self.make(self.plan.batch_size))
         self.forge()
         self.average()
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
         """A Poisson sample of real images (b, c, size, size) in [−1, 1], and their labels (b,)."""
-        rows = dp_sgd.poisson_batch(len(self.images), self.plan["sample_rate"], self.sampling)
+        rows = dp_sgd.poisson_batch(
+            len(self.images), self.plan.mechanism.sample_rate, self.sampling
+        )
         return scaled(self.images[rows]), self.labels[rows]
 
     @torch.no_grad()
@@ -110,17 +114,17 @@ class Adversaries(Artist):
         made_labels: torch.Tensor,
     ) -> None:
         """Take one step of the discriminator."""
-        if self.study.private:
+        if self.plan.mechanism.clips:
             self.noised(real, real_labels)
             for p, more in self._of_made(made, made_labels).items():
-                p.grad = p.grad + more / self.plan["batch_size"]
+                p.grad = p.grad + more / self.plan.batch_size
         else:
             self.discriminator.zero_grad()
             loss = (
                 logistic(self.discriminator(real), real_labels, REAL).sum()
                 + logistic(self.discriminator(made), made_labels, MADE).sum()
             )
-            (loss / self.plan["batch_size"]).backward()
+            (loss / self.plan.batch_size).backward()
         self.learns[self.discriminator].step()
 
     def _of_made(
@@ -135,7 +139,7 @@ class Adversaries(Artist):
             self.discriminator, self.layers, partial(logistic, sign=MADE), made, labels
         )
         norms = torch.stack([part.squared_norms() for part in parts.values()]).sum(0).sqrt()
-        factors = dp_sgd.clip_factors(norms, self.study.max_grad_norm)
+        factors = dp_sgd.clip_factors(norms, self.plan.mechanism.max_grad_norm)
         return {
             p: total
             for layer, part in parts.items()
@@ -144,7 +148,7 @@ class Adversaries(Artist):
 
     def forge(self) -> None:
         """Take one step of the generator, towards images that the discriminator takes for real."""
-        latent, labels = self.latent(self.plan["batch_size"])
+        latent, labels = self.latent(self.plan.batch_size)
         loss = logistic(self.discriminator(self.generator(latent)), labels, REAL).mean()
         weights = list(self.generator.parameters())
         for p, grad in zip(weights, torch.autograd.grad(loss, weights)):

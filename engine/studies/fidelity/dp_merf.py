@@ -11,6 +11,8 @@ from engine.core.parameters import parameter
 from engine.core.study import Guarantee, Phase, Result
 from engine.datasets import registry
 from engine.privacy import neighbours
+from engine.privacy.mechanism import Mechanism
+from engine.studies import guarantees
 from engine.studies.fidelity.drawing import Drawing, Growing, one_core
 from engine.studies.fidelity.gan import NOT_COVERED
 
@@ -108,9 +110,13 @@ class DPMERF(Imitating):
             * (self.imitator_width + self.frequencies / 50)
         )
 
-    def typical(self) -> float:
-        """Seconds on two cores."""
-        return 5e-9 * self.work() + 8.0 + sum(need.typical() for need in self.needs())
+    def seconds_alone(self) -> float:
+        """Seconds on two cores, without the features of the real images."""
+        return 5e-9 * self.work() + 8.0
+
+    def charged(self, result: Result) -> Mechanism | None:
+        """What publishing the generator is charged for: one step at sample rate 1, or None."""
+        return Mechanism(self.noise_multiplier(), 1.0, 1.0, 1) if self.private else None
 
     def noise_multiplier(self) -> float:
         """The noise multiplier σ of the single release; 0 without privacy."""
@@ -174,34 +180,18 @@ class DPMERF(Imitating):
             },
         )
 
-    def _warnings(self, n: int) -> list[str]:
-        return (
-            [found for found in [privacy.delta_warning(self.delta, n)] if found]
-            if self.private
-            else []
-        )
-
     def guarantee(self) -> Guarantee:
         """The guarantee that the noised mean, and anything made from it, gives a training image."""
-        unit = "one training picture with its label"
         if not self.private:
-            return Guarantee(
-                unit=unit,
-                epsilon=None,
-                delta=None,
-                mechanism="none: the mean is taken without noise",
-                accountant="none",
+            return guarantees.nothing(
+                "the mean is taken without noise",
+                "Nothing is promised to anyone in the data. A mean of many hides each of them a"
+                " little, which no number here vouches for.",
                 sampling="none: all pictures, once",
-                sample_rate=None,
-                steps=None,
-                note=(
-                    "Nothing is promised to anyone in the data. A mean of many hides each of them a"
-                    " little, which no number here vouches for."
-                ),
             )
         sigma = self.noise_multiplier()
         return Guarantee(
-            unit=unit,
+            unit=guarantees.ONE_IMAGE,
             epsilon=privacy.gaussian_epsilon(sigma, self.delta),
             delta=self.delta,
             mechanism=(

@@ -10,10 +10,11 @@ import math
 
 import numpy as np
 
+from engine import privacy
 from engine.core import parameters
 from engine.core.errors import Failed
 from engine.core.parameters import parameter
-from engine.core.study import Phase, Picture, Point, Refused, Result
+from engine.core.study import Guarantee, Phase, Picture, Point, Refused, Result
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions
 from engine.studies.fidelity.real_features import RealFeatures, Seeing, permutation
@@ -75,6 +76,24 @@ class Drawing(Seeing):
     )
     seed: int = parameters.seed()
 
+    DONE, PHASE, SHOWS = "grown", "growing", True
+
+    def jointly(self, promises: list[Guarantee]) -> dict[str, str]:
+        """The words of the guarantee of several published generators."""
+        return {
+            "mechanism": "; and ".join(one.mechanism for one in promises),
+            "sampling": "Poisson for the GAN; all pictures, once, for DP-MERF",
+            "against": "anyone who gets both private generators and all pictures made by them",
+            "note": (
+                "Publishing both, or the better one of them, spends what both spend. What stands"
+                f" beside them without privacy must not be published. {promises[0].note}"
+            ),
+        }
+
+    def typical(self) -> float:
+        """Seconds on two cores, including the features of the real images."""
+        return self.seconds_alone() + sum(need.typical() for need in self.needs())
+
     def check(self, shown) -> None:
         """Raise Refused, before computing anything, if the parameters do not fit the data set.
 
@@ -102,6 +121,11 @@ class Drawing(Seeing):
     def learned(self, images) -> np.ndarray:
         """(n,) indices of the training images used: the first of the permutation."""
         return permutation(len(images.train_images))[: self.count(images)]
+
+    def _warnings(self, n: int) -> list[str]:
+        """What qualifies the guarantee. n: number of training images."""
+        slack = privacy.delta_warning(self.delta, n) if self.private else None
+        return [slack] if slack else []
 
     def stream_name(self) -> str:
         """The key, for a private generator: several of them may be published together."""

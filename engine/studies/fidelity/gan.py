@@ -7,12 +7,16 @@ do not suit the other (docs/fidelity.md).
 
 from __future__ import annotations
 
-from engine import privacy
+import math
+from dataclasses import dataclass
+
 from engine.core import parameters, rounding
 from engine.core.parameters import parameter
+from engine.core.streams import Streams
 from engine.core.study import Guarantee, Phase, Refused, Result
 from engine.datasets import registry
-from engine.privacy import neighbours
+from engine.privacy.mechanism import Mechanism
+from engine.studies import guarantees
 from engine.studies.fidelity.drawing import Drawing, Growing, one_core
 
 # private? → the usual values, chosen on mnist-5k (docs/fidelity.md)
@@ -52,6 +56,27 @@ REPORT = {
     "latent": 100,
     "averaging": 0.0,
 }
+
+
+@dataclass(frozen=True)
+class AdversarialPlan:
+    """How a GAN is trained: all that its trainer needs beside the images.
+
+    steps: of the generator, each after `discriminator_steps` steps of the discriminator, which are
+    those of the mechanism.
+    """
+
+    mechanism: Mechanism
+    streams: Streams
+    width: int
+    judge_width: int
+    batch_size: int
+    steps: int
+    discriminator_steps: int
+    generator_rate: float
+    discriminator_rate: float
+    latent: int
+    averaging: float
 
 
 class Forging(Drawing):
@@ -213,39 +238,40 @@ class GAN(Forging):
         """Runs of the same kind take time in proportion to their work."""
         return f"{self.NAME}:{self.private}"
 
-    def typical(self) -> float:
-        """Seconds on two cores."""
-        return (
-            (4.6e-9 if self.private else 9e-9) * self.work()
-            + 8.0
-            + sum(need.typical() for need in self.needs())
+    def seconds_alone(self) -> float:
+        """Seconds on two cores, without the features of the real images."""
+        return (4.6e-9 if self.private else 9e-9) * self.work() + 8.0
+
+    def charged(self, result: Result) -> Mechanism | None:
+        """What publishing the generator is charged for; None without privacy."""
+        if not self.private:
+            return None
+        noise, promise = result.metrics["noise_multiplier"], result.guarantee
+        return Mechanism(noise, self.max_grad_norm, promise.sample_rate, promise.steps)
+
+    def plan(self, n: int) -> AdversarialPlan:
+        """How both networks are trained, with the usual values filled in. n: training images.
+
+        Raises Refused if no noise meets the privacy budget.
+        """
+        usual = {name: self.usual(name) for name in USUAL[True]}
+        usual["batch_size"] = min(usual["batch_size"], n)
+        return AdversarialPlan(
+            **usual,
+            mechanism=self.mechanism(n),
+            streams=self.streams(),
+            latent=self.latent,
+            averaging=self.averaging,
         )
 
-    def plan(self, n: int) -> dict:
-        """All parameters with the usual values filled in, the sample rate and the noise multiplier.
-
-        The noise multiplier spends exactly the budget. n: number of training images.
-        """
-        plan = {name: self.usual(name) for name in USUAL[True]}
-        plan["batch_size"] = min(plan["batch_size"], n)
-        plan |= {"n": n, "sample_rate": plan["batch_size"] / n, "noise_multiplier": 0.0}
+    def mechanism(self, n: int) -> Mechanism:
+        """What the accountant counts: the steps of the discriminator. n: training images."""
+        rate = min(self.usual("batch_size"), n) / n
+        steps = self.usual("steps") * self.usual("discriminator_steps")
         if not self.private:
-            return plan
-        try:
-            return plan | {
-                "noise_multiplier": privacy.dp_sgd_noise(
-                    self.target_epsilon,
-                    plan["sample_rate"],
-                    plan["steps"] * plan["discriminator_steps"],
-                    self.delta,
-                )
-            }
-        except privacy.Unreachable as error:
-            raise Refused(
-                "target_epsilon",
-                f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached:"
-                f" {error}",
-            ) from None
+            return Mechanism(0.0, math.inf, rate, steps)
+        noise = guarantees.noise_for(self.target_epsilon, rate, steps, self.delta)
+        return Mechanism(noise, self.max_grad_norm, rate, steps)
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -258,91 +284,58 @@ class GAN(Forging):
         real = yield from lab.need(self.real())
         see = yield from self.eyes(lab)
         growing = Growing(
-            self, self._adversaries(images, plan, one_core(lab)), plan["steps"], real, see
+            self, self._adversaries(images, plan, one_core(lab)), plan.steps, real, see
         )
 
         def spent(step):
-            return (
-                privacy.rdp_epsilon(
-                    plan["noise_multiplier"],
-                    plan["sample_rate"],
-                    step * plan["discriminator_steps"],
-                    self.delta,
-                )
-                if step
-                else 0.0
-            )
+            done = step * plan.discriminator_steps
+            return plan.mechanism.epsilon_after(done, self.delta) if step else 0.0
 
         yield from growing.all_steps(spent if self.private else None)
         yield Phase("adding up the exact ε")
         return Result(
-            metrics=growing.metrics() | {"noise_multiplier": plan["noise_multiplier"]},
-            guarantee=self.guarantee(plan),
+            metrics=growing.metrics() | {"noise_multiplier": plan.mechanism.noise_multiplier},
+            guarantee=self.guarantee(plan.mechanism),
             **growing.parts(),
             facts={
-                "plan": plan,
                 "extractor": self.extractor,
                 "compared": min(self.samples, 1000),
-                "warnings": self._warnings(plan) + growing.warnings(images),
+                "warnings": self._warnings(self.count(images)) + growing.warnings(images),
             },
         )
 
-    def _adversaries(self, images, plan: dict, device):
+    def _adversaries(self, images, plan: AdversarialPlan, device):
         from engine.studies.fidelity.dcgan import Adversaries
 
         rows = self.learned(images)
         labels, classes = (
             (images.train_labels[rows], len(images.classes)) if self.labelled else (0 * rows, 1)
         )
-        return Adversaries(
-            self, plan, self.canvas(images.train_images[rows]), labels, classes, device
-        )
+        return Adversaries(plan, self.canvas(images.train_images[rows]), labels, classes, device)
 
-    def _warnings(self, plan: dict) -> list[str]:
-        return (
-            [found for found in [privacy.delta_warning(self.delta, plan["n"])] if found]
-            if self.private
-            else []
-        )
-
-    def guarantee(self, plan: dict) -> Guarantee:
+    def guarantee(self, mechanism: Mechanism) -> Guarantee:
         """The guarantee that the generator and its images give a training image."""
-        unit, steps = (
-            "one training picture" + (" with its label" if self.labelled else ""),
-            plan["steps"] * plan["discriminator_steps"],
-        )
+        unit = "one training picture" + (" with its label" if self.labelled else "")
         if not self.private:
-            return Guarantee(
+            return guarantees.nothing(
+                "trained without clipping and noise",
+                "Nothing is promised to anyone in the data: the generator may have memorised"
+                " any of the training pictures.",
                 unit=unit,
-                epsilon=None,
-                delta=None,
-                mechanism="none: trained without clipping and noise",
-                accountant="none",
                 sampling="Poisson",
-                sample_rate=plan["sample_rate"],
-                steps=steps,
-                note=(
-                    "Nothing is promised to anyone in the data: the generator may have memorised"
-                    " any of the training pictures."
-                ),
+                sample_rate=mechanism.sample_rate,
+                steps=mechanism.steps,
             )
-        sigma, rate = plan["noise_multiplier"], plan["sample_rate"]
-        spent = privacy.dp_sgd_epsilon(sigma, rate, steps, self.delta)
-        return Guarantee(
+        return guarantees.subsampled_gaussian(
+            mechanism,
+            self.delta,
             unit=unit,
-            epsilon=spent.epsilon,
-            delta=self.delta,
-            mechanism=(
+            words=(
                 "DP-Adam on the discriminator: each real picture's gradient clipped to"
-                f" {self.max_grad_norm:g}, Gaussian noise of {rounding.described(sigma)} times that"
-                f" added to their sum, {steps:,} times; the generator learns from the discriminator"
-                " alone"
+                f" {self.max_grad_norm:g}, Gaussian noise of"
+                f" {rounding.described(mechanism.noise_multiplier)} times that added to their sum,"
+                f" {mechanism.steps:,} times; the generator learns from the discriminator alone"
             ),
-            accountant=spent.accountant,
-            sampling="Poisson",
-            sample_rate=rate,
-            steps=steps,
-            neighbours=neighbours.ONE_PICTURE,
             against=(
                 "anyone who gets the generator, the discriminator, every step of both, and all"
                 " pictures made"
@@ -353,9 +346,6 @@ class GAN(Forging):
                 " pictures, the usual ones included, are not counted in ε. ε counts all planned"
                 " steps."
             ),
-            odds_any=privacy.odds_any(spent.epsilon, self.delta),
-            odds_mechanism=privacy.odds_dp_sgd(sigma, rate, steps, delta=self.delta),
-            odds_undrawn=privacy.odds_dp_sgd(0.0, rate, steps),
         )
 
 

@@ -4,7 +4,7 @@ The protocol is that of Shokri and Shmatikov 2015. Clients are called phones her
 called a day.
 
     phones = Phones(task, owned, batch_size=16, epochs=1, learning_rate=0.1, shuffling=generator)
-    federation = Federation(study, plan, phones, task.start)
+    federation = Federation(plan, phones, task.start)
     day = federation.day()  # all clients train and upload, and the server takes a step
 
 `study` has the fields of GradientSharing (gradient_sharing.py). A client's upload is the sum of the
@@ -29,6 +29,7 @@ from engine.learning.networks import named
 from engine.learning.trainer import EVALUATE
 from engine.privacy.noise import Coins, GaussianNoise
 from engine.studies.gradient_sharing import wire
+from engine.studies.gradient_sharing.plan import SharingPlan
 
 # examples in one pass over many clients; more do not fit in a processor's caches
 AT_ONCE = 1000
@@ -335,25 +336,24 @@ HUGE = 1e9  # norm of what a faulty client sends
 class Federation:
     """Clients and their server.
 
-    `study` has the fields of GradientSharing; plan: its noise_multiplier and clip (None: no
-    clipping). Noise is drawn by engine.privacy.noise.
+    Noise is drawn by engine.privacy.noise.
     """
 
-    def __init__(self, study, plan: dict, phones: Phones, start: Tensor):
-        self.study, self.plan, self.phones = study, plan, phones
+    def __init__(self, plan: SharingPlan, phones: Phones, start: Tensor):
+        self.plan, self.phones = plan, phones
         self.weights, self.people = start.clone(), len(phones.sizes)
         # what has not been sent yet
-        self.rest = start.new_zeros(self.people, len(start)) if study.keep_rest else None
+        self.rest = start.new_zeros(self.people, len(start)) if plan.keep_rest else None
         self.group = {
             "together": self.people,
             "turns": 1,
             "asynchronous": -(-self.people // SHIFTS),
-        }[study.order]
+        }[plan.order]
         device = start.device
         self.lengths: list[float] = []  # norms of accepted uploads
-        self.coins = Coins(study.derive_seed("participation"))
-        self.public = torch.Generator().manual_seed(study.derive_seed("public"))
-        self.noise = GaussianNoise(study.derive_seed("noise"), device)
+        self.coins = Coins(plan.streams.derive_seed("participation"))
+        self.public = torch.Generator().manual_seed(plan.streams.derive_seed("public"))
+        self.noise = GaussianNoise(plan.streams.derive_seed("noise"), device)
 
     def day(self) -> np.ndarray:
         """One round: every client takes part once, in the study's order.
@@ -365,15 +365,15 @@ class Federation:
         begun = self.weights
         for i in range(0, self.people, self.group):
             # an asynchronous shift begins before the previous shift's uploads have arrived
-            base = begun if self.study.order == "asynchronous" else self.weights
+            base = begun if self.plan.order == "asynchronous" else self.weights
             begun = self.weights
             self._shift(order[i : i + self.group], base, said)
         return said
 
     def _shift(self, group: list[int], base: Tensor, said: np.ndarray) -> None:
         """A group trains from the model `base` and uploads; the server updates its own model."""
-        asked = self.coins.joins(self.study.participation, len(group))
-        stays = ~self.coins.joins(self.study.dropout, len(group))
+        asked = self.coins.joins(self.plan.participation, len(group))
+        stays = ~self.coins.joins(self.plan.dropout, len(group))
         who = [i for i, a in zip(group, asked.tolist()) if a]
         said[[i for i, a in zip(group, asked.tolist()) if not a]] = NOT_ASKED
         gradients = self.phones.accumulated(base, who)
@@ -381,8 +381,8 @@ class Federation:
             gradients = gradients + self.rest[who]
         there = [stay for stay, a in zip(stays.tolist(), asked.tolist()) if a]
         known = (
-            public_positions(len(base), self.study.fraction, self.public).to(base.device)
-            if self.study.policy == "random"
+            public_positions(len(base), self.plan.fraction, self.public).to(base.device)
+            if self.plan.policy == "random"
             else None
         )
         self._move(
@@ -400,15 +400,12 @@ class Federation:
         said: np.ndarray,
     ) -> dict[int, bytes]:
         """The message of each client; records dropouts and keeps what was not sent."""
-        study, noised = (
-            self.study,
-            self.study.noised_by == "phone" and self.plan["noise_multiplier"] > 0,
-        )
-        chosen = selected(gradients, study.policy, study.fraction, study.threshold, known)
-        updates, sent = clipped(gradients * chosen, self.plan["clip"]), chosen
+        plan = self.plan
+        chosen = selected(gradients, plan.policy, plan.fraction, plan.threshold, known)
+        updates, sent = clipped(gradients * chosen, plan.max_grad_norm), chosen
         # Which gradients are the largest would reveal something, so all of them are sent, unless
         # the positions are public.
-        if noised:
+        if plan.noised_by_client:
             sent = chosen if known is not None else torch.ones_like(chosen)
             updates = torch.where(sent, self._noised(updates), updates)
         if self.rest is not None:
@@ -422,16 +419,16 @@ class Federation:
                 known is not None,
             )
             for i, phone in enumerate(who)
-            if there[i] and (self.phones.sizes[phone] or noised)
+            if there[i] and (self.phones.sizes[phone] or plan.noised_by_client)
         }
 
     def _broken(self, phone: int, update: Tensor) -> Tensor:
         """The upload of the first client, made faulty if the study asks for it."""
-        if phone != 0 or self.study.faulty == "none":
+        if phone != 0 or self.plan.faulty == "none":
             return update
         return (
             torch.full_like(update, float("nan"))
-            if self.study.faulty == "nan"
+            if self.plan.faulty == "nan"
             else torch.full_like(update, HUGE / len(update) ** 0.5)
         )
 
@@ -465,14 +462,9 @@ class Federation:
         With a clip norm, clients clip their own uploads, and the server refuses an upload that is
         not clipped.
         """
-        clip, sigma = self.plan["clip"], self.plan["noise_multiplier"]
-        if clip is not None:
-            own = (
-                sigma * (len(self.weights) ** 0.5 + SPREAD)
-                if self.study.noised_by == "phone"
-                else 0.0
-            )
-            return clip * (1 + own)
+        if (clip := self.plan.max_grad_norm) is not None:
+            own = self.plan.noise_std if self.plan.noised_by_client else 0.0
+            return clip + own * (len(self.weights) ** 0.5 + SPREAD)
         usual = np.median([x for x in (*self.lengths[-1000:], *lengths) if np.isfinite(x)] or [0.0])
         return min(LONGEST, TOO_LONG * float(usual)) if usual else LONGEST
 
@@ -481,8 +473,7 @@ class Federation:
 
         The noise is drawn in float64 and the result is rounded once.
         """
-        deviation = self.plan["noise_multiplier"] * self.plan["clip"]
-        return self.noise.added_to(sums, deviation).to(sums.dtype)
+        return self.noise.added_to(sums, self.plan.noise_std).to(sums.dtype)
 
     def _move(self, accepted: list[Tensor], known: Tensor | None, group: int) -> None:
         """Move the model one step along the mean of the accepted uploads.
@@ -492,13 +483,12 @@ class Federation:
         other, and to every gradient that some client could have sent, because who sent which is
         private, too.
         """
-        study, total, count = self.study, torch.zeros_like(self.weights), float(len(accepted))
+        total, count = torch.zeros_like(self.weights), float(len(accepted))
         for update in accepted:
             total += update
-        if study.noised_by == "server" and self.plan["noise_multiplier"] > 0:
-            count, noised = group * study.participation, self._noised(total)
+        if self.plan.noised_by_server:
+            count, noised = group * self.plan.participation, self._noised(total)
             total = noised if known is None else torch.where(known, noised, total)
         if count:
-            self.weights = self.weights - self.phones.learning_rate * study.server_rate * (
-                total / count
-            )
+            rate = self.phones.learning_rate * self.plan.server_rate
+            self.weights = self.weights - rate * (total / count)

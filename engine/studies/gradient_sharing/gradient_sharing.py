@@ -20,7 +20,10 @@ from engine.core.study import Guarantee, Phase, Point, Refused, Result
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions, scores
 from engine.privacy import neighbours
+from engine.privacy.mechanism import Mechanism
+from engine.studies import guarantees
 from engine.studies.gradient_sharing.initial_model import Starting
+from engine.studies.gradient_sharing.plan import SharingPlan
 from engine.studies.shared import DIMENSIONS
 
 ARMS = {
@@ -35,6 +38,19 @@ NOISES = (0.5, 1.0, 2.0, 4.0, 8.0)
 RATES = {"tanh": 0.2, "relu": 0.05, "features": 0.01}
 CENTRAL_BATCH = 32
 USUAL_CLIP = 1.0
+# fields that clients and server take as they are
+HANDED_ON = (
+    "noised_by",
+    "policy",
+    "fraction",
+    "threshold",
+    "keep_rest",
+    "order",
+    "participation",
+    "dropout",
+    "faulty",
+    "server_rate",
+)
 SMALLER = "A smaller learning rate, or a smaller server's rate, helps."
 LESS = "A smaller learning rate, a smaller server's rate or less noise helps."
 # Number of clients that are trained alone; the page shows their mean.
@@ -48,6 +64,44 @@ BYTES_EACH = 30  # bytes per gradient and client, including temporary copies (me
 SHOWN_DAYS = 100  # number of rounds whose uploads are reported live
 LEAST_NOISE = 0.01
 
+# --- words of the guarantees ----------------------------------------------------------------------
+
+ONE_CLIENT = "all pictures of one participant"
+OTHER_IMAGES = "all pictures of one participant replaced by any others"
+# arm that shares nothing → why it promises nothing, and what that means
+NOT_SHARED = {
+    "none": (
+        "the phones send nothing",
+        "Nothing leaves a phone, so nothing is learned from it either. The company's own pictures"
+        " are not protected: the first model was trained on them without privacy.",
+    ),
+    "alone": (
+        "each phone keeps its model to itself",
+        "Nothing leaves a phone. What it learns helps nobody else.",
+    ),
+    "centralised": (
+        "the pictures themselves are sent",
+        "Whoever runs the server has all the pictures.",
+    ),
+}
+AGAINST = {  # by who adds the noise
+    "server": (
+        "anyone who gets all the models that the server hands out, but not the server,"
+        " which sees each upload as it is"
+    ),
+    "phone": "everyone, the server included, which sees each noised upload",
+}
+_SHOWN = (
+    "test accuracies. This simulation also shows what a real server must keep to"
+    " itself, and what ε does not cover: "
+)
+_LABELS = "how many pictures of each class lie on each phone, and the model's loss on them"
+ALSO_RELEASED = {
+    "server": f"{_SHOWN}who was asked, who dropped out and how many bytes each phone has sent; and"
+    f" {_LABELS}",
+    "phone": _SHOWN + _LABELS,
+}
+
 
 class GradientSharing(Starting):
     """Train a model from the gradients that clients share.
@@ -56,6 +110,7 @@ class GradientSharing(Starting):
     """
 
     NAME, VERSION = "gradient_sharing", 3
+    DONE, PHASE, SHOWS = "trained", "training", False
     TITLE = "Sharing gradients instead of pictures"
     PRESETS = {
         "quick": {},
@@ -450,12 +505,12 @@ class GradientSharing(Starting):
     def noises(self) -> dict[str, GradientSharing]:
         """The chosen sharing at several noise multipliers and without noise, clipped alike."""
         plan = self.plan()
-        clip = plan["clip"] or USUAL_CLIP
+        clip = plan.max_grad_norm or USUAL_CLIP
 
         def like(noise):
             return self._like(target_epsilon=None, noise_multiplier=noise, max_grad_norm=clip)
 
-        chosen = [plan["noise_multiplier"]] if plan["noise_multiplier"] else []
+        chosen = [plan.noise_multiplier] if plan.noise_multiplier else []
         noised = {f"σ = {noise:.3g}": like(noise) for noise in sorted({*NOISES, *chosen})} | {
             f"σ = {noise:.3g}": self for noise in chosen
         }
@@ -506,7 +561,30 @@ class GradientSharing(Starting):
 
     def typical(self) -> float:
         """Seconds on two cores, without the studies it needs."""
+        return self.seconds_alone()
+
+    def seconds_alone(self) -> float:
+        """Seconds on two cores, without the studies it needs."""
         return 6.5e-5 * self.work()
+
+    def charged(self, result: Result) -> Mechanism | None:
+        """What publishing this arm's model is charged for; None without noise."""
+        if result.guarantee.epsilon is None:
+            return None
+        return self.mechanism()
+
+    def jointly(self, promises: list[Guarantee]) -> dict[str, str]:
+        """The words of the guarantee of several published arms."""
+        return {
+            "mechanism": (
+                f"{len(promises)} arms with noise on the same phones, each with draws of its own,"
+                " all published"
+            ),
+            "note": (
+                "Picking the best of several arms spends what all of them spend. Arms without"
+                f" noise, beside them for comparison, must not be published. {promises[0].note}"
+            ),
+        }
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -537,14 +615,27 @@ class GradientSharing(Starting):
             yield Phase("training", day, self.rounds)
         return arm.result()
 
-    def plan(self) -> dict:
-        """The noise multiplier and the clip norm (None: no clipping).
+    def plan(self) -> SharingPlan:
+        """What clients upload and what the server makes of it.
 
         Raises Refused if a budget cannot be met.
         """
-        noise = self.noise_multiplier if self.target_epsilon is None else self._calibrate()
+        noise, (moved, rate) = self.noise_multiplier, self.exposure
+        if self.target_epsilon is not None:
+            noise = moved * guarantees.noise_for(self.target_epsilon, rate, self.rounds, self.delta)
         clip = USUAL_CLIP if self.max_grad_norm is None and noise else self.max_grad_norm
-        return {"noise_multiplier": noise, "clip": clip}
+        return SharingPlan(
+            streams=self.streams(),
+            noise_multiplier=noise,
+            max_grad_norm=clip,
+            **{name: getattr(self, name) for name in HANDED_ON},
+        )
+
+    def mechanism(self) -> Mechanism:
+        """What the accountant counts; its noise multiplier is in units of the sensitivity."""
+        plan, (moved, rate) = self.plan(), self.exposure
+        clip = math.inf if plan.max_grad_norm is None else plan.max_grad_norm
+        return Mechanism(plan.noise_multiplier / moved, moved * clip, rate, self.rounds)
 
     @property
     def exposure(self) -> tuple[float, float]:
@@ -558,136 +649,79 @@ class GradientSharing(Starting):
         """
         return (1.0, self.participation) if self.noised_by == "server" else (2.0, 1.0)
 
-    def _calibrate(self) -> float:
-        moved, rate = self.exposure
-        try:
-            return moved * privacy.dp_sgd_noise(self.target_epsilon, rate, self.rounds, self.delta)
-        except privacy.Unreachable as error:
-            raise Refused(
-                "target_epsilon",
-                f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached:"
-                f" {error}",
-            ) from None
-
     def spent(self, days: int) -> float:
         """ε after a number of rounds; math.inf without noise.
 
         A fast upper bound (RDP), except where the exact value is as fast.
         """
-        noise, (moved, rate) = self.plan()["noise_multiplier"], self.exposure
+        mechanism = self.mechanism()
         if days == 0:
             return 0.0
-        if not noise:
+        if not mechanism.private:
             return math.inf
-        if rate == 1:
-            return privacy.gaussian_epsilon(noise / moved, self.delta, math.sqrt(days))
-        return privacy.rdp_epsilon(noise / moved, rate, days, self.delta)
+        if mechanism.sample_rate == 1:
+            sigma = mechanism.noise_multiplier
+            return privacy.gaussian_epsilon(sigma, self.delta, math.sqrt(days))
+        return mechanism.epsilon_after(days, self.delta)
 
     def guarantee(self) -> Guarantee:
         """The guarantee for a client, covering all images on it together."""
-        unit = "all pictures of one participant"
-        noise = self.plan()["noise_multiplier"]
-        if self.arm != "shared" or not noise:
-            clip = self.plan()["clip"]
-            why = {
-                "shared": (
-                    (
-                        "the gradients above a threshold"
-                        if self.policy == "threshold"
-                        else f"{percent(self.fraction)} of the gradients"
-                    )
-                    + (
-                        ", as they are"
-                        if clip is None
-                        else f", shortened to {clip:g} and not noised"
-                    )
-                ),
-                "none": "the phones send nothing",
-                "alone": "each phone keeps its model to itself",
-                "centralised": "the pictures themselves are sent",
-            }[self.arm]
-            return Guarantee(
-                unit=unit,
-                epsilon=None,
-                delta=None,
-                mechanism=f"none: {why}",
-                accountant="none",
-                sampling="none",
-                sample_rate=None,
-                steps=self.rounds if self.arm == "shared" else None,
-                note={
-                    "shared": (
-                        "A fraction of the gradients promises nothing to anyone, however small it"
-                        " is: pictures can be rebuilt from it. Clipping alone promises nothing"
-                        " either: without noise, whoever knows all other uploads knows this one."
-                    ),
-                    "none": (
-                        "Nothing leaves a phone, so nothing is learned from it either. The"
-                        " company's own pictures are not protected: the first model was trained on"
-                        " them without privacy."
-                    ),
-                    "alone": "Nothing leaves a phone. What it learns helps nobody else.",
-                    "centralised": "Whoever runs the server has all the pictures.",
-                }[self.arm],
-            )
-        (moved, rate), clip = self.exposure, self.plan()["clip"]
-        spent = privacy.dp_sgd_epsilon(noise / moved, rate, self.rounds, self.delta)
+        plan = self.plan()
+        if self.arm != "shared" or not plan.noise_multiplier:
+            return self._no_guarantee(plan.max_grad_norm)
         server = self.noised_by == "server"
         noised = (
             "each upload, before it leaves the phone"
             if not server
-            else (
-                "the sum of a day's uploads"
-                if self.order == "together"
-                else "each sum of uploads that the server adds"
-            )
+            else "the sum of a day's uploads"
+            if self.order == "together"
+            else "each sum of uploads that the server adds"
         )
-        return Guarantee(
-            unit=unit,
-            epsilon=spent.epsilon,
-            delta=self.delta,
-            mechanism=(
-                f"each upload shortened to {clip:g}; Gaussian noise of {rounding.described(noise)}"
-                f" times that on {noised}, {self.rounds} times"
+        return guarantees.subsampled_gaussian(
+            self.mechanism(),
+            self.delta,
+            unit=ONE_CLIENT,
+            words=(
+                f"each upload shortened to {plan.max_grad_norm:g}; Gaussian noise of"
+                f" {rounding.described(plan.noise_multiplier)} times that on {noised},"
+                f" {self.rounds} times"
             ),
-            accountant=spent.accountant,
             sampling=(
                 "Poisson, by each phone's own coin"
-                if server and rate < 1
+                if server and self.exposure[1] < 1
                 else "none: every phone on every day"
             ),
-            sample_rate=rate,
-            steps=self.rounds,
-            neighbours=(
-                neighbours.ONE_PARTICIPANT
-                if server
-                else "all pictures of one participant replaced by any others"
-            ),
-            against=(
-                "anyone who gets all the models that the server hands out, but not the server,"
-                " which sees each upload as it is"
-                if server
-                else "everyone, the server included, which sees each noised upload"
-            ),
-            also_released=(
-                "test accuracies. This simulation also shows what a real server must keep to"
-                " itself, and what ε does not cover: "
-            )
-            + (
-                "who was asked, who dropped out and how many bytes each phone has sent; and "
-                if server
-                else ""
-            )
-            + "how many pictures of each class lie on each phone, and the model's loss on them",
+            neighbours=neighbours.ONE_PARTICIPANT if server else OTHER_IMAGES,
+            against=AGAINST[self.noised_by],
+            also_released=ALSO_RELEASED[self.noised_by],
             note=(
                 "A simulation: the seed is known, so a real system would draw its noise from a"
                 " secret source. The first model's own pictures are not protected. Settings tried"
                 " before on the same phones are not counted. ε does not shrink because only a"
                 " fraction is sent."
             ),
-            odds_any=privacy.odds_any(spent.epsilon, self.delta),
-            odds_mechanism=privacy.odds_dp_sgd(noise / moved, rate, self.rounds, delta=self.delta),
-            odds_undrawn=privacy.odds_dp_sgd(0.0, rate, self.rounds),
+        )
+
+    def _no_guarantee(self, clip: float | None) -> Guarantee:
+        """Why this arm promises nothing. clip: what uploads are clipped to, or None."""
+        sent = (
+            "the gradients above a threshold"
+            if self.policy == "threshold"
+            else f"{percent(self.fraction)} of the gradients"
+        )
+        how = ", as they are" if clip is None else f", shortened to {clip:g} and not noised"
+        shared = self.arm == "shared"
+        return guarantees.nothing(
+            sent + how if shared else NOT_SHARED[self.arm][0],
+            (
+                "A fraction of the gradients promises nothing to anyone, however small it"
+                " is: pictures can be rebuilt from it. Clipping alone promises nothing"
+                " either: without noise, whoever knows all other uploads knows this one."
+                if shared
+                else NOT_SHARED[self.arm][1]
+            ),
+            unit=ONE_CLIENT,
+            steps=self.rounds if shared else None,
         )
 
     def warnings(self, metrics: dict[str, float], finite: bool) -> list[str]:
@@ -695,7 +729,7 @@ class GradientSharing(Starting):
 
         finite: whether all weights are finite and no honest upload was refused.
         """
-        noisy = self.arm == "shared" and self.plan()["noise_multiplier"]
+        noisy = self.arm == "shared" and self.plan().noise_multiplier
         found = [w for w in [privacy.delta_warning(self.delta, self.participants)] if w and noisy]
         if not finite:
             found.append(f"It diverged: weights or uploads ran away. {SMALLER}")
@@ -776,7 +810,7 @@ def shares(
 class _Arm:
     """What all arms share: the initial model, and the measurements after each round."""
 
-    def __init__(self, study: GradientSharing, plan: dict, task, start, images):
+    def __init__(self, study: GradientSharing, plan: SharingPlan, task, start, images):
         self.study, self.plan, self.task, self.weights, self.images = (
             study,
             plan,
@@ -855,7 +889,7 @@ class _Arm:
         )
         sizes = [len(rows) for rows in self.owned]
         metrics |= {"phones_without_pictures": sizes.count(0)} | beside
-        remedy = LESS if self.plan["noise_multiplier"] and study.arm == "shared" else SMALLER
+        remedy = LESS if self.plan.noise_multiplier and study.arm == "shared" else SMALLER
         runaway = (
             cautions.divergence(loss, math.log(len(classes)), learned, start, remedy)
             if finite
@@ -1004,7 +1038,7 @@ class _Shared(_Arm):
         from engine.studies.gradient_sharing import federation
 
         self.federation = federation.Federation(
-            self.study, self.plan, self.phones(self.owned, self.study.batch_size), self.weights
+            self.plan, self.phones(self.owned, self.study.batch_size), self.weights
         )
         self.sent, self.bytes = [], 0
 
@@ -1018,7 +1052,7 @@ class _Shared(_Arm):
     def measured(self, day: int) -> dict[str, float]:
         """Accuracy, bytes so far, ε so far, and what the first clients have sent."""
         found = {"test_accuracy": self.task.accuracy(self.weights), "bytes": self.bytes}
-        if self.plan["noise_multiplier"]:
+        if self.plan.noise_multiplier:
             found["epsilon"] = self.study.spent(day)
         # limits the number of events that a viewer who joins late has to catch up with
         told = (
@@ -1045,7 +1079,7 @@ class _Shared(_Arm):
             "refused": int((sent == REFUSED).sum()),
             "dropped": int((sent == DROPPED).sum()),
             "not_asked": int((sent == NOT_ASKED).sum()),
-            "noise_multiplier": self.plan["noise_multiplier"],
-            "clip": self.plan["clip"] or 0.0,
+            "noise_multiplier": self.plan.noise_multiplier,
+            "clip": self.plan.max_grad_norm or 0.0,
         }
         return metrics, {"sent": sent}, {}

@@ -20,7 +20,7 @@ from engine.core.study import Guarantee, Phase, Picture, Point, Refused, Result,
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions, scores
 from engine.studies.clustering import IIC, KMeansLabels
-from engine.studies.image_study import fitted
+from engine.studies.image_study import check_batch, fitted
 from engine.studies.local_noise import LocalNoise, error
 
 SHOWN = 40  # test images shown with the network's predictions
@@ -161,9 +161,9 @@ class NoisyTraining(LocalNoise):
         found = self.clustering()
         return (found,) if found else ()
 
-    def check(self, n: int, classes: int) -> None:
-        """Refuse settings that do not fit n training images and the classes, before computing."""
-        if self.labels == "randomised" and classes < 2:
+    def check(self, shown) -> None:
+        """Refuse settings that do not fit the data set, before computing."""
+        if self.labels == "randomised" and len(shown.classes) < 2:
             raise Refused(
                 "labels",
                 "labels: randomised is not allowed; a coin needs at least two classes to choose"
@@ -171,18 +171,13 @@ class NoisyTraining(LocalNoise):
             )
         if (clustering := self.clustering()) is not None:
             try:
-                clustering.check(n, classes)
+                clustering.check(shown)
             except Refused as refused:
                 raise Refused(
                     "labels",
                     f"labels: {self.labels} is not allowed here; the clustering says: {refused}",
                 ) from None
-        if self.batch_size > n:
-            raise Refused(
-                "batch_size",
-                f"batch_size: {self.batch_size} is not allowed; {self.dataset} has {n} training"
-                " pictures",
-            )
+        check_batch(self, shown.train_size)
 
     def work(self) -> float:
         """Images processed in total, weighted by the network's size."""
@@ -345,7 +340,7 @@ class NoisyTraining(LocalNoise):
         """Yield accuracies per epoch; return them with the predictions for every test image."""
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
-        self.check(len(images.train_images), len(images.classes))
+        self.check(images)
         classes = len(images.classes)
         if (clustering := self.clustering()) is None:
             labels, standing_for = self.told(images.train_labels, classes), np.arange(classes)

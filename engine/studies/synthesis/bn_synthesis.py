@@ -12,14 +12,15 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from engine import privacy
 from engine.core.errors import Failed
 from engine.core.parameters import parameter
 from engine.core.study import Guarantee, Phase, Picture, Point, Refused, Result
 from engine.datasets import imaging, registry
-from engine.studies.synthesis.classifier import PRIVATE, Teaching, taught
+from engine.studies.image_study import Holder
+from engine.studies.synthesis.classifier import PRIVATE, Classifier, taught
 
 COLUMNS = 8  # images of each class in the gallery
 FILM = 24  # frames from the initial noise to the last step
@@ -37,9 +38,48 @@ ALL_FOUND = 0.9
 SPACES = {"pixels": "pixels", "ssim": "structure (SSIM)", "features": "what the teacher sees"}
 
 
-class Synthesis(Teaching):
-    """How the images are made; base class of the studies on page Synthesis that need them."""
+class BNSynthesis(Holder):
+    """Optimise images to match a network's recorded statistics; compare them with real images."""
 
+    NAME, VERSION = "bn_synthesis", 3
+    TITLE = "Pictures from statistics"
+    PRESETS = {
+        "quick": {},
+        "tiny": {
+            "epochs": 1,
+            "batch_size": 200,
+            "images": 40,
+            "together": 20,
+            "steps": 6,
+            "snapshots": "2,6",
+        },
+        "private": PRIVATE,
+        "fashion": {"dataset": "fashion-mnist", "epochs": 2},
+        "report": {
+            "dataset": "cifar10",
+            "network": "resnet20",
+            "weights": "given",
+            "images": 20_000,
+            "steps": 500,
+            "snapshots": "100,250,500",
+            "pixels": "pixels",
+            "rate": 0.1,
+            "jitter": 0,
+        },
+        "best": {
+            "dataset": "cifar10",
+            "network": "resnet20",
+            "weights": "given",
+            "images": 50_000,
+            "steps": 1000,
+            "snapshots": "1000",
+            "rate": 0.1,
+            "statistics_weight": 1.0,
+            "flip": True,
+        },
+    }
+
+    teacher: Classifier = Field(default_factory=Classifier)
     images: int = parameter(
         "Pictures to make",
         1000,
@@ -168,7 +208,7 @@ class Synthesis(Teaching):
     )
 
     @model_validator(mode="after")
-    def _snapshots_fit(self) -> Synthesis:
+    def _snapshots_fit(self) -> BNSynthesis:
         kept = self.kept
         if list(kept) != sorted(set(kept)):
             raise Refused(
@@ -201,7 +241,7 @@ class Synthesis(Teaching):
         shown: the data set's exhibits or images.
         """
         self.check_pictures(shown)
-        self.check_teacher(shown)
+        self.teacher.check(shown)
         size = self.images * len(self.kept) * shown.test_images[0].size
         if size > MOST_BYTES:
             raise Refused(
@@ -223,19 +263,19 @@ class Synthesis(Teaching):
                 f"together: {self.together} is not allowed with statistics of each class; allowed:"
                 f" at least {2 * len(shown.classes)}",
             )
-        if self.weights == "given" and self.teachers > 1:
+        if self.teacher.weights == "given" and self.teachers > 1:
             raise Refused(
                 "teachers",
                 f"teachers: {self.teachers} is not allowed with given weights; there is one file",
             )
-        if self.private and (self.teachers > 1 or self.class_wise):
+        if self.teacher.private and (self.teachers > 1 or self.class_wise):
             name = "teachers" if self.teachers > 1 else "class_wise"
             raise Refused(
                 name,
                 f"{name}: {str(getattr(self, name)).lower()} is not allowed with a private teacher;"
                 " only one release of its statistics is paid for",
             )
-        if self.private and self.forward == "batch":
+        if self.teacher.private and self.forward == "batch":
             raise Refused(
                 "forward",
                 "forward: batch is not allowed with a private teacher; group norm always divides by"
@@ -258,7 +298,7 @@ class Synthesis(Teaching):
 
     def check_pictures(self, shown) -> None:
         """Raise Refused if no student can learn this data set or no attack can be tried on it."""
-        self.check_shape(shown)
+        self.teacher.check_shape(shown)
         if len(shown.test_images) < HELD_OUT:
             raise Refused(
                 "dataset",
@@ -266,69 +306,16 @@ class Synthesis(Teaching):
                 f" pictures, and fewer than {HELD_OUT} say nothing of what is given away",
             )
 
-    def settled(self) -> dict:
-        """The teacher's parameters, with those that have no effect set to their defaults.
-
-        Equivalent settings then share one result.
-        """
-        teacher = self.teacher()
-        return {name: getattr(teacher, name) for name in Teaching.model_fields if name != "seed"}
-
-    def synthesis(self) -> BNSynthesis:
-        """The study that only makes the images."""
-        return BNSynthesis(
-            **{name: getattr(self, name) for name in Synthesis.model_fields} | self.settled()
-        )
-
     def label_of(self, classes: int) -> np.ndarray:
         """(images,) the class that each image is to show; the classes take turns."""
         return np.arange(self.images) % classes
 
-
-class BNSynthesis(Synthesis):
-    """Optimise images to match a network's recorded statistics; compare them with real images."""
-
-    NAME, VERSION = "bn_synthesis", 3
-    TITLE = "Pictures from statistics"
-    PRESETS = {
-        "quick": {},
-        "tiny": {
-            "epochs": 1,
-            "batch_size": 200,
-            "images": 40,
-            "together": 20,
-            "steps": 6,
-            "snapshots": "2,6",
-        },
-        "private": PRIVATE,
-        "fashion": {"dataset": "fashion-mnist", "epochs": 2},
-        "report": {
-            "dataset": "cifar10",
-            "network": "resnet20",
-            "weights": "given",
-            "images": 20_000,
-            "steps": 500,
-            "snapshots": "100,250,500",
-            "pixels": "pixels",
-            "rate": 0.1,
-            "jitter": 0,
-        },
-        "best": {
-            "dataset": "cifar10",
-            "network": "resnet20",
-            "weights": "given",
-            "images": 50_000,
-            "steps": 1000,
-            "snapshots": "1000",
-            "rate": 0.1,
-            "statistics_weight": 1.0,
-            "flip": True,
-        },
-    }
-
     def needs(self) -> tuple:
-        """The teachers."""
-        return tuple(self.teacher(number) for number in range(self.teachers))
+        """The teachers, which differ only in their seeds."""
+        return tuple(
+            self.teacher.replace(seed=(self.seed + number) % 2**31)
+            for number in range(self.teachers)
+        )
 
     def work(self) -> float:
         """Pixels times steps, plus the neighbour search, without the teachers.
@@ -343,11 +330,11 @@ class BNSynthesis(Synthesis):
 
     def typical(self) -> float:
         """Seconds on two cores (docs/synthesis.md)."""
-        return {"narrow": 1.3e-7, "resnet20": 3.1e-7}[self.network] * self.work()
+        return {"narrow": 1.3e-7, "resnet20": 3.1e-7}[self.teacher.network] * self.work()
 
     def kind(self) -> str:
         """Runs of the same kind take time in proportion to their work."""
-        return f"{self.NAME}:{self.network}"
+        return f"{self.NAME}:{self.teacher.network}"
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -625,7 +612,7 @@ class Making:
         if promise.epsilon is None:
             return {}
         any_ = privacy.area_any(promise.epsilon, promise.delta)
-        noise, release = teacher.metrics["noise_multiplier"], self.study.statistics_noise
+        noise, release = teacher.metrics["noise_multiplier"], self.study.teacher.statistics_noise
         mine = privacy.area_dp_sgd(noise, promise.sample_rate, promise.steps, release)
         return {"area_any": any_, "area_mechanism": min(any_, mine)}
 

@@ -22,8 +22,9 @@ from engine.core.streams import derive_seed
 from engine.core.study import Guarantee, Phase, Point, Refused, Result
 from engine.datasets import imaging, reading, registry, source
 from engine.evaluation import cautions, scores
-from engine.privacy import neighbours
-from engine.studies.image_study import ImageStudy
+from engine.privacy.mechanism import Mechanism
+from engine.studies import guarantees
+from engine.studies.image_study import ImageStudy, check_batch
 
 # mean and standard deviation of the colours that the given weights were trained with; 0.5 for grey
 # images
@@ -39,8 +40,25 @@ SLOWER = {
 STATISTICS_CLIP = 1.0  # clip norm of an image's vector of statistics
 
 
-class Teaching(ImageStudy):
-    """The teacher's parameters; base class of the studies on page Synthesis, which all need one."""
+class Classifier(ImageStudy):
+    """Train a residual network or read its weights; measure accuracy and membership leakage."""
+
+    NAME, VERSION = "classifier", 3
+    TITLE = "A network that names pictures"
+    PRESETS = {
+        "quick": {},
+        "tiny": {"epochs": 1, "batch_size": 200},
+        "private": PRIVATE,
+        "report": {"dataset": "cifar10", "network": "resnet20", "weights": "given"},
+        "best": {
+            "dataset": "cifar10",
+            "network": "resnet20",
+            "epochs": 200,
+            "batch_size": 128,
+            "pixel_noise": 0.0,
+            "crop": "mirrored",
+        },
+    }
 
     dataset: str = parameters.dataset()
     network: str = parameter(
@@ -127,30 +145,13 @@ class Teaching(ImageStudy):
     )
     seed: int = parameters.seed()
 
-    def teacher(self, number: int = 0) -> Classifier:
-        """The teacher with the given number; teachers differ only in their seed.
-
-        Parameters that have no effect go back to their defaults.
-        """
-        values = {name: getattr(self, name) for name in Teaching.model_fields} | {
-            "seed": (self.seed + number) % 2**31
-        }
-        idle = (
-            () if self.private else ("target_epsilon", "delta", "max_grad_norm", "statistics_noise")
-        )
+    def idle(self) -> frozenset[str]:
+        """Parameters without effect: of privacy without it, and of training with given weights."""
+        privacy = {"target_epsilon", "delta", "max_grad_norm", "statistics_noise"}
+        trained = {"epochs", "batch_size", "learning_rate", "pixel_noise", "crop", "seed"}
         if self.weights == "given":
-            idle += (
-                "epochs",
-                "batch_size",
-                "learning_rate",
-                "pixel_noise",
-                "crop",
-                "seed",
-                "private",
-            )
-        elif self.private:
-            idle += ("pixel_noise", "crop")
-        return Classifier(**{name: value for name, value in values.items() if name not in idle})
+            return frozenset(trained | privacy | {"private"})
+        return frozenset({"pixel_noise", "crop"} if self.private else privacy)
 
     def sample(self) -> bytes:
         """PNG of the first 60 training images."""
@@ -181,7 +182,7 @@ class Teaching(ImageStudy):
                 " nothing to tell apart",
             )
 
-    def check_teacher(self, shown) -> None:
+    def check(self, shown) -> None:
         """Raise Refused, before computing anything, if the parameters do not fit the data set.
 
         shown: the data set's exhibits or images.
@@ -204,33 +205,8 @@ class Teaching(ImageStudy):
                 f" statistics alone spend {rounding.epsilon(spent)} of it, and the training must"
                 " spend some too; take a larger ε, or more noise on the statistics",
             )
-        if self.weights == "trained" and self.batch_size > shown.train_size:
-            raise Refused(
-                "batch_size",
-                f"batch_size: {self.batch_size} is not allowed; {self.dataset} has"
-                f" {shown.train_size} training pictures",
-            )
-
-
-class Classifier(Teaching):
-    """Train a residual network or read its weights; measure accuracy and membership leakage."""
-
-    NAME, VERSION = "classifier", 3
-    TITLE = "A network that names pictures"
-    PRESETS = {
-        "quick": {},
-        "tiny": {"epochs": 1, "batch_size": 200},
-        "private": PRIVATE,
-        "report": {"dataset": "cifar10", "network": "resnet20", "weights": "given"},
-        "best": {
-            "dataset": "cifar10",
-            "network": "resnet20",
-            "epochs": 200,
-            "batch_size": 128,
-            "pixel_noise": 0.0,
-            "crop": "mirrored",
-        },
-    }
+        if self.weights == "trained":
+            check_batch(self, shown.train_size)
 
     def reads(self) -> dict[str, str]:
         """The file of weights and its checksum, if the weights are given."""
@@ -280,20 +256,20 @@ class Classifier(Teaching):
         """
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
-        self.check_teacher(images)
-        plan = self.plan(len(images.train_images))
+        self.check(images)
+        mechanism = self.mechanism(len(images.train_images))
         pupil = _Pupil(self, images, lab.device)
         if self.weights == "given":
             pupil.load(self.weights_file())
         else:
-            yield from pupil.learn(plan)
+            yield from pupil.learn(mechanism)
         yield Phase("recording the statistics")
         if not pupil.finite():
             raise Failed(
                 "The teacher's training diverged: its weights are not numbers any more. Take a"
                 " smaller learning rate for the teacher."
             )
-        pupil.record(plan)
+        pupil.record()
         # The weights may be finite while the squares of the activations are not.
         if not pupil.finite():
             raise Failed(
@@ -302,7 +278,7 @@ class Classifier(Teaching):
             )
         if self.weights == "trained":
             yield pupil.point(self.epochs)
-        return pupil.result(plan)
+        return pupil.result(mechanism)
 
     def recipe(self):
         """The training recipe for engine.learning.supervised."""
@@ -319,73 +295,41 @@ class Classifier(Teaching):
             flip=self.crop == "mirrored",
         )
 
-    def plan(self, n: int) -> dict:
-        """The number of images and, for a private teacher, sample rate, steps, noise multiplier.
+    def mechanism(self, n: int) -> Mechanism:
+        """What the accountant counts; it spends exactly the budget, statistics included.
 
-        The noise multiplier spends exactly the budget, statistics included.
+        n: number of training images. Raises Refused.
         """
-        if not self.private:
-            return {"n": n}
         steps_per_epoch = math.ceil(n / self.batch_size)
-        plan = {"n": n, "sample_rate": 1 / steps_per_epoch, "steps": steps_per_epoch * self.epochs}
-        try:
-            noise = privacy.dp_sgd_noise(
-                self.target_epsilon,
-                plan["sample_rate"],
-                plan["steps"],
-                self.delta,
-                release_noise=self.statistics_noise,
-            )
-        except privacy.Unreachable as error:
-            raise Refused(
-                "target_epsilon",
-                f"target_epsilon: {parameters.number(self.target_epsilon)} cannot be reached:"
-                f" {error}",
-            ) from None
-        return plan | {"noise_multiplier": noise}
-
-    def guarantee(self, plan: dict) -> Guarantee:
-        """The guarantee that the network and its recorded statistics give a training image."""
-        unit = "one training picture with its label"
+        rate, steps = 1 / steps_per_epoch, steps_per_epoch * self.epochs
         if not self.private:
-            read = (
+            return Mechanism(0.0, math.inf, rate, steps)
+        noise = guarantees.noise_for(
+            self.target_epsilon, rate, steps, self.delta, self.statistics_noise
+        )
+        return Mechanism(noise, self.max_grad_norm, rate, steps, self.statistics_noise)
+
+    def guarantee(self, mechanism: Mechanism) -> Guarantee:
+        """The guarantee that the network and its recorded statistics give a training image."""
+        if not self.private:
+            return guarantees.nothing(
                 "its weights were read from a file"
                 if self.weights == "given"
-                else "trained without clipping and noise"
-            )
-            return Guarantee(
-                unit=unit,
-                epsilon=None,
-                delta=None,
-                mechanism=f"none: {read}",
-                accountant="none",
+                else "trained without clipping and noise",
+                "Nothing is promised to anyone in the data: weights and statistics come from"
+                " the pictures themselves.",
                 sampling="none: shuffled batches",
-                sample_rate=None,
-                steps=None,
-                note=(
-                    "Nothing is promised to anyone in the data: weights and statistics come from"
-                    " the pictures themselves."
-                ),
             )
-        sigma, rate, steps = plan["noise_multiplier"], plan["sample_rate"], plan["steps"]
-        spent = privacy.dp_sgd_epsilon(
-            sigma, rate, steps, self.delta, release_noise=self.statistics_noise
-        )
-        return Guarantee(
-            unit=unit,
-            epsilon=spent.epsilon,
-            delta=self.delta,
-            mechanism=(
+        return guarantees.subsampled_gaussian(
+            mechanism,
+            self.delta,
+            words=(
                 f"DP-SGD: gradients clipped to {self.max_grad_norm:g}, noise of"
-                f" {rounding.described(sigma)} times that on their sum, {steps} times; and one"
-                " Gaussian release of the layers' statistics, noise multiplier"
-                f" {self.statistics_noise:g}"
+                f" {rounding.described(mechanism.noise_multiplier)} times that on their sum,"
+                f" {mechanism.steps} times; and one Gaussian release of the layers' statistics,"
+                f" noise multiplier {self.statistics_noise:g}"
             ),
-            accountant=f"{spent.accountant}, DP-SGD and statistics composed",
-            sampling="Poisson",
-            sample_rate=rate,
-            steps=steps,
-            neighbours=neighbours.ONE_PICTURE,
+            accounted=", DP-SGD and statistics composed",
             against="anyone who gets the network, its statistics, and whatever is made of them",
             also_released=(
                 "accuracies, the loss, membership and distance figures, the real pictures beside"
@@ -397,11 +341,6 @@ class Classifier(Teaching):
                 " docs/synthesis.md). A simulation: the seed is known. Settings tried before this"
                 " run on the same pictures, those of the preset included, are not counted in ε."
             ),
-            odds_any=privacy.odds_any(spent.epsilon, self.delta),
-            odds_mechanism=privacy.odds_dp_sgd(
-                sigma, rate, steps, release_noise=self.statistics_noise, delta=self.delta
-            ),
-            odds_undrawn=privacy.odds_dp_sgd(0.0, rate, steps, release_noise=self.statistics_noise),
         )
 
 
@@ -440,13 +379,20 @@ class _Pupil:
         """
         load_arrays(self.network, read_arrays(path), path.name)
 
-    def learn(self, plan: dict):
+    def learn(self, mechanism: Mechanism):
         """Train for all epochs."""
         from engine.learning import supervised
 
         study, recipe = self.study, self.study.recipe()
         if study.private:
-            fit = supervised.PrivateFit(self.network, recipe, self.seen, self.labels, study, plan)
+            fit = supervised.PrivateFit(
+                self.network,
+                self.seen,
+                self.labels,
+                mechanism,
+                learning_rate=study.learning_rate,
+                streams=study.streams(),
+            )
         else:
             fit = supervised.Fit(self.network, recipe, self.seen, self.labels, study.seed)
         for epoch in range(1, study.epochs + 1):
@@ -489,7 +435,7 @@ class _Pupil:
             self.network, torch.tensor(self.images.test_images).to(self.device), self.scale
         )
 
-    def record(self, plan: dict) -> None:
+    def record(self) -> None:
         """Record the statistics that the images are made from.
 
         They are those of all training images, or for a private teacher noised once
@@ -513,7 +459,7 @@ class _Pupil:
             self.network, self.seen, self.labels, classes, self.scale
         )
 
-    def result(self, plan: dict) -> Result:
+    def result(self, mechanism: Mechanism) -> Result:
         """Weights, statistics and membership scores as arrays."""
         from torch.nn import functional as F
 
@@ -543,7 +489,8 @@ class _Pupil:
                 }
         said, tests = self.named_tests(), self.images.test_labels
         right, beside = said == tests, scores.beside(tests, said)
-        slack = privacy.delta_warning(self.study.delta, plan["n"]) if self.study.private else None
+        n = len(self.images.train_images)
+        slack = privacy.delta_warning(self.study.delta, n) if self.study.private else None
         loss, guessing = -float(sure[0].mean()), math.log(len(self.images.classes))
         warnings = [*([slack] if slack else []), *cautions.of(self.images)]
         agreed = (named(train) == self.labels[:SCORED]).float().mean()
@@ -563,8 +510,8 @@ class _Pupil:
                 "parameters": sum(p.numel() for p in self.network.parameters()),
             }
             | beside
-            | ({"noise_multiplier": plan["noise_multiplier"]} if self.study.private else {}),
-            guarantee=self.study.guarantee(plan),
+            | ({"noise_multiplier": mechanism.noise_multiplier} if self.study.private else {}),
+            guarantee=self.study.guarantee(mechanism),
             curves=self.curves,
             arrays=arrays,
             pictures={"answers": imaging.answers(self.images.test_images, right)},

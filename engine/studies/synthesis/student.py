@@ -9,34 +9,33 @@ import math
 from contextlib import suppress
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
+from engine.core import parameters
 from engine.core.errors import Failed
 from engine.core.parameters import parameter
-from engine.core.study import Guarantee, Phase, Point, Refused, Result
+from engine.core.study import Phase, Point, Refused, Result
 from engine.datasets import imaging, registry
 from engine.datasets.source import Missing
 from engine.evaluation import cautions, scores
-from engine.studies.synthesis.bn_synthesis import Synthesis
-from engine.studies.synthesis.classifier import PRIVATE, taught
+from engine.studies import guarantees
+from engine.studies.image_study import Holder
+from engine.studies.synthesis.bn_synthesis import BNSynthesis
+from engine.studies.synthesis.classifier import PRIVATE, Classifier, taught
 
+# what a student on real images with their own labels takes from the teacher's settings
+ON_REAL = ("dataset", "network", "seed")
 LOOKED_AT = 2000  # test images scored during training; all of them are scored at the end
 # The name of the training images in a warning.
 PARTS = {"synthetic": "synthetic", "real": "training"}
-NOT_PROMISED = Guarantee(
-    unit="one training picture with its label",
-    epsilon=None,
-    delta=None,
-    mechanism="none: trained on the pictures themselves, without clipping and noise",
-    accountant="none",
+NOT_PROMISED = guarantees.nothing(
+    "trained on the pictures themselves, without clipping and noise",
+    "Nothing is promised to anyone in the data.",
     sampling="none: shuffled batches",
-    sample_rate=None,
-    steps=None,
-    note="Nothing is promised to anyone in the data.",
 )
 
 
-class Student(Synthesis):
+class Student(Holder):
     """Train a network from scratch on one snapshot or on as many real images.
 
     The labels are hard or soft.
@@ -97,6 +96,7 @@ class Student(Synthesis):
         "table": "student accuracy over the snapshots, hard and soft labels, and real pictures"
     }
 
+    synthesis: BNSynthesis = Field(default_factory=BNSynthesis)
     after: int = parameter(
         "Learns from the pictures after",
         0,
@@ -198,64 +198,57 @@ class Student(Synthesis):
     @classmethod
     def _last_snapshot(cls, values: dict) -> dict:
         """Replace 0 by the step of the last snapshot, so that each student has only one key."""
-        told = str(values.get("snapshots", cls.model_fields["snapshots"].default)).rsplit(",", 1)[
-            -1
-        ]
+        values = parameters.nested(cls, values)  # this runs before Study's own validator
+        given = values.get("synthesis", {})
+        usual = BNSynthesis.model_fields["snapshots"].default
+        told = given.get("snapshots", usual) if isinstance(given, dict) else given.snapshots
+        last = str(told).rsplit(",", 1)[-1]
         return (
-            values | {"after": int(told)}
-            if values.get("after", 0) == 0 and told.isdecimal()
+            values | {"after": int(last)}
+            if values.get("after", 0) == 0 and last.isdecimal()
             else values
         )
 
     @model_validator(mode="after")
     def _after_is_kept(self) -> Student:
-        if self.source == "synthetic" and self.after not in self.kept:
+        if self.source == "synthetic" and self.after not in self.synthesis.kept:
             raise Refused(
                 "after",
                 f"after: {self.after} is not allowed; there are snapshots after"
-                f" {self.snapshots.replace(',', ', ')} steps",
+                f" {self.synthesis.snapshots.replace(',', ', ')} steps",
             )
         return self
 
     def needs(self) -> tuple:
         """The synthetic images and their teacher."""
         if self.source == "synthetic":
-            return (self.synthesis(),)
-        return (self.teacher(),) if self.soft_share else ()
+            return (self.synthesis,)
+        return (self.synthesis.teacher,) if self.soft_share else ()
+
+    def idle(self) -> frozenset[str]:
+        """Parameters without effect: of the synthesis on real images, of soft labels without."""
+        found = super().idle() if self.soft_share else super().idle() | {"temperature"}
+        if self.source == "synthetic":
+            return found
+        used = {"images"} | set(Classifier.model_fields if self.soft_share else ON_REAL)
+        return found | {"after"} | (set(parameters.specs(BNSynthesis)) - used)
 
     def on_real(self) -> Student:
-        """The same student on as many real images.
-
-        Parameters of the synthesis go back to their defaults, so that all such students share one
-        result.
-        """
-        kept = {"dataset", "network", "images", "seed"} | (
-            set(Student.model_fields) - set(Synthesis.model_fields)
-        ) - {"after", "temperature"}
-        real = {name: getattr(self, name) for name in kept} | {"source": "real", "soft_share": 0.0}
+        """The same student on as many real images, with their own labels."""
+        images = self.synthesis.images
         with suppress(Missing):  # a series can be named before its data set is here
-            real["images"] = min(self.images, registry.exhibits(self.dataset).train_size)
-        return Student(**real)
+            images = min(images, registry.exhibits(self.dataset).train_size)
+        return self.replace(source="real", soft_share=0.0, images=images)
 
     def table(self) -> dict[str, Student]:
         """All snapshots with hard and with soft labels, and real images with their own labels."""
-        base = (
-            {name: getattr(self, name) for name in Student.model_fields}
-            | self.settled()
-            | {"source": "synthetic"}
-        )
-        found = {}
-        for name, changes in (
-            (
-                "hard",
-                {"soft_share": 0.0, "temperature": Student.model_fields["temperature"].default},
-            ),
-            ("soft", {"soft_share": 1.0}),
-        ):
-            found |= {
-                f"{name} labels, {step} steps": Student(**base | changes | {"after": step})
-                for step in self.kept
-            }
+        found = {
+            f"{name} labels, {step} steps": self.replace(
+                source="synthetic", soft_share=share, after=step
+            )
+            for name, share in (("hard", 0.0), ("soft", 1.0))
+            for step in self.synthesis.kept
+        }
         return found | {"real pictures": self.on_real()}
 
     def fitting(self, shown) -> dict:
@@ -265,34 +258,33 @@ class Student(Synthesis):
         """
         if self.source == "synthetic":
             return super().fitting(shown)
-        return {"images": shown.train_size} if self.images > shown.train_size else {}
+        return {"images": shown.train_size} if self.synthesis.images > shown.train_size else {}
 
     def check(self, shown) -> None:
         """Raise Refused, before computing anything, if the parameters do not fit the data set."""
         if self.source == "synthetic":
             return super().check(shown)
-        self.check_pictures(shown)
-        if self.images > shown.train_size:
+        self.synthesis.check_pictures(shown)
+        if self.synthesis.images > shown.train_size:
             raise Refused(
                 "images",
-                f"images: {self.images} is not allowed for a comparison with real pictures;"
-                f" {self.dataset} has {shown.train_size} training pictures",
+                f"images: {self.synthesis.images} is not allowed for a comparison with real"
+                f" pictures; {self.dataset} has {shown.train_size} training pictures",
             )
 
     def work(self) -> float:
         """Forward passes over pixels; a training pass counts as three."""
         tests = registry.exhibits(self.dataset).test_images
-        return (
-            3 * self.images * self.student_epochs + 20 * min(LOOKED_AT, len(tests)) + len(tests)
-        ) * tests[0].size
+        learned = 3 * self.synthesis.images * self.student_epochs
+        return (learned + 20 * min(LOOKED_AT, len(tests)) + len(tests)) * tests[0].size
 
     def typical(self) -> float:
         """Seconds on two cores (docs/synthesis.md)."""
-        return {"narrow": 6e-8, "resnet20": 1e-7}[self.network] * self.work()
+        return {"narrow": 6e-8, "resnet20": 1e-7}[self.synthesis.teacher.network] * self.work()
 
     def kind(self) -> str:
         """Runs of the same kind take time in proportion to their work."""
-        return f"{self.NAME}:{self.network}"
+        return f"{self.NAME}:{self.synthesis.teacher.network}"
 
     def run(self, lab):
         """Yield test accuracy over epochs; return it with the predictions."""
@@ -370,11 +362,11 @@ class Student(Synthesis):
         if self.source == "real":
             rows = np.random.default_rng(derive_seed("real pictures", self.seed)).permutation(
                 len(images.train_images)
-            )[: self.images]
+            )[: self.synthesis.images]
             seen, labels = images.train_images[rows], images.train_labels[rows]
             promise, warnings = NOT_PROMISED, []
         else:
-            made = yield from lab.need(self.synthesis())
+            made = yield from lab.need(self.synthesis)
             seen, labels, promise = (
                 made.arrays[f"pictures_{self.after}"],
                 made.arrays["labels"].astype(np.int64),
@@ -384,8 +376,8 @@ class Student(Synthesis):
         logits = None
         if self.soft_share:
             heard = []
-            for number in range(self.teachers if self.source == "synthetic" else 1):
-                teacher = self.teacher(number)
+            teachers = self.synthesis.needs()
+            for teacher in teachers if self.source == "synthetic" else teachers[:1]:
                 network, scale = taught(
                     teacher, (yield from lab.need(teacher)), channels, h, lab.device
                 )
@@ -399,7 +391,7 @@ class Student(Synthesis):
 
         h, _, channels = images.train_images.shape[1:]
         network = networks.resnet(
-            self.network,
+            self.synthesis.teacher.network,
             self.student_norm,
             channels,
             h,

@@ -2,6 +2,8 @@
 and each planted error found.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -37,13 +39,11 @@ def marked(lab, cheat="none", **changes):
         **{"noise_multiplier": 1e-9 + 0.01, "batch_size": 40, "epochs": 1, "canaries": 50} | changes
     )
     images, marks = registry.load("mnist-5k"), Marks.drawn(50, 80, 2, 10, np.random.default_rng(0))
-    plan = study.plan(4000)
-    if study.network == "cnn":
-        return MarkedCNN(study, plan, images, CPU, marks, cheat)
+    plan = replace(study.training.plan(4000), streams=study.streams())
+    if study.training.network == "cnn":
+        return MarkedCNN(plan, images, CPU, marks, cheat)
     rows = finish(lab.need(Features()))[1]
-    return MarkedLinear(
-        study, plan, images, CPU, rows.arrays["train"], rows.arrays["test"], marks, cheat
-    )
+    return MarkedLinear(plan, images, CPU, rows.arrays["train"], rows.arrays["test"], marks, cheat)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_a_row_should_add_is_what_it_adds(lab, changes):
     it, sign, label, clipping and all.
     """
     training = marked(lab, **changes)
-    training.bind(training.study.clip, 0.0)
+    training.bind(training.plan.mechanism.max_grad_norm, 0.0)
     weights = (
         training.network.marks.weight
         if "network" in changes
@@ -96,7 +96,6 @@ def test_the_pictures_among_marks_learn_as_they_do_alone(lab):
     """
     training, rows = marked(lab), finish(lab.need(Features()))[1]
     plain = LinearTraining(
-        training.study,
         training.plan,
         registry.load("mnist-5k"),
         CPU,

@@ -114,8 +114,8 @@ def violations(make) -> list[str]:
     found = []
     if abs(float(draws.std()) - 1) > 0.01:
         found.append("noise or clipping")
-    rate = plan["sample_rate"]
-    spread = (len(sizes) - 1) * np.var(sizes, ddof=1) / (plan["n"] * rate * (1 - rate))
+    rate = plan.mechanism.sample_rate
+    spread = (len(sizes) - 1) * np.var(sizes, ddof=1) / (plan.examples * rate * (1 - rate))
     low, high = stats.chi2.ppf([1e-5, 1 - 1e-5], len(sizes) - 1)
     if not low < spread < high or abs(np.mean(sizes) - study.batch_size) > 4:
         found.append("sampling")
@@ -130,7 +130,7 @@ def watch(training) -> dict:
         shuffled if getattr(training, "error", "") == "shuffled batches" else dp_sgd.poisson_batch
     )
     twin = copy.deepcopy(training.sampling)
-    return {"rows": drawn(len(training.labels), training.plan["sample_rate"], twin)}
+    return {"rows": drawn(len(training.labels), training.plan.mechanism.sample_rate, twin)}
 
 
 def shuffled(n, rate, coins):
@@ -286,7 +286,7 @@ def test_train_and_test_pictures_are_different_ones():
 def test_copies_are_the_picture_itself_and_shifted_ones():
     images = registry.load("mnist-5k")
     study = cnn(epochs=1, noise_multiplier=1.0, augmentations=4)
-    training = Training(study, study.plan(4000), images, torch.device("cpu"))
+    training = Training(study.plan(4000), images, torch.device("cpu"))
     some = torch.tensor(images.train_images[:20])
     copies = training._copies(some).view(20, 4, 28, 28, 1)
     assert torch.equal(copies[:, 0], some) and not torch.equal(copies[:, 1], some)
@@ -303,7 +303,7 @@ def test_the_published_network_is_the_mean_of_the_last_ones():
     images = registry.load("mnist-5k")
     # five steps: those after the second are averaged
     study = cnn(epochs=1, noise_multiplier=1.0, averaging=0.5, batch_size=800)
-    training, seen = Training(study, study.plan(4000), images, torch.device("cpu")), []
+    training, seen = Training(study.plan(4000), images, torch.device("cpu")), []
     for _ in range(5):
         training.step()
         seen.append([p.detach().clone() for p in training.network.parameters()])

@@ -2,6 +2,7 @@
 that the generator never meets a real picture.
 """
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from engine.core.streams import derive_seed
+from engine.core.streams import Streams
 from engine.learning import networks
+from engine.privacy.mechanism import Mechanism
 from engine.studies.fidelity.dcgan import MADE, REAL, Adversaries, logistic
+from engine.studies.fidelity.gan import AdversarialPlan
 
 CPU = torch.device("cpu")
 CLASSES = 3
@@ -21,39 +24,25 @@ def of(batch):
     return torch.arange(len(batch)) % CLASSES  # the labels of a batch in the tests
 
 
-def adversaries(images=None, **changes):
+def adversaries(images=None, private=True, max_grad_norm=0.5, sigma=0.0, seed=0):
     """Two small networks over random pictures, before their first step."""
-    settings = {
-        "private": True,
-        "latent": 16,
-        "max_grad_norm": 0.5,
-        "averaging": 0.9,
-        "seed": 0,
-    } | changes
-    study = SimpleNamespace(
-        **settings, derive_seed=lambda purpose: derive_seed(purpose, settings["seed"])
+    if images is None:
+        images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 1), dtype=np.uint8)
+    clip = max_grad_norm if private else math.inf
+    plan = AdversarialPlan(
+        mechanism=Mechanism(sigma, clip, 10 / len(images), 100),
+        streams=Streams(seed),
+        width=8,
+        judge_width=8,
+        batch_size=10,
+        steps=50,
+        discriminator_steps=2,
+        generator_rate=1e-3,
+        discriminator_rate=1e-3,
+        latent=16,
+        averaging=0.9,
     )
-    images = (
-        np.random.default_rng(0).integers(0, 256, (60, 32, 32, 1), dtype=np.uint8)
-        if images is None
-        else images
-    )
-    plan = {
-        "width": 8,
-        "judge_width": 8,
-        "batch_size": 10,
-        "discriminator_steps": 2,
-        "generator_rate": 1e-3,
-        "discriminator_rate": 1e-3,
-    }
-    return Adversaries(
-        study,
-        plan | {"noise_multiplier": settings.get("sigma", 0.0), "sample_rate": 10 / len(images)},
-        images,
-        np.arange(len(images)) % CLASSES,
-        CLASSES,
-        CPU,
-    )
+    return Adversaries(plan, images, np.arange(len(images)) % CLASSES, CLASSES, CPU)
 
 
 @pytest.mark.parametrize(("size", "channels"), [(32, 1), (64, 3)])

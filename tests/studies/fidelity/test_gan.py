@@ -18,11 +18,11 @@ from engine.core.lab import Lab
 from engine.core.streams import derive_seed
 from engine.core.study import Picture, Point, Refused, key
 from engine.datasets import registry
+from engine.studies.ensemble import Ensemble, composed
 from engine.studies.fidelity.dp_merf import DPMERF
 from engine.studies.fidelity.drawing import Growing
 from engine.studies.fidelity.fidelity import Fidelity
 from engine.studies.fidelity.gan import GAN, USUAL
-from engine.studies.fidelity.side_by_side import SideBySide, together
 from tests.core.test_contract import finish
 
 TINY, TINY_MERF = GAN.preset("tiny"), DPMERF.preset("tiny")
@@ -49,27 +49,27 @@ def store(tmp_path_factory):
 def test_the_gans_epsilon_is_what_dp_accounting_says_of_its_plan(changes):
     study = GAN(**changes)
     plan = study.plan(study.examples or 4000)
-    promise = study.guarantee(plan)
-    steps = plan["steps"] * plan["discriminator_steps"]
+    promise = study.guarantee(plan.mechanism)
+    steps = plan.steps * plan.discriminator_steps
     event = dp_event.SelfComposedDpEvent(
         dp_event.PoissonSampledDpEvent(
-            plan["sample_rate"], dp_event.GaussianDpEvent(plan["noise_multiplier"])
+            plan.mechanism.sample_rate, dp_event.GaussianDpEvent(plan.mechanism.noise_multiplier)
         ),
         steps,
     )
     exact = PLDAccountant().compose(event).get_epsilon(study.delta)
     assert exact <= promise.epsilon * (1 + 1e-4) and promise.epsilon <= 1.01 * exact
     assert promise.epsilon <= study.target_epsilon and promise.epsilon > 0.97 * study.target_epsilon
-    assert promise.steps == steps and promise.sample_rate == plan["sample_rate"]
+    assert promise.steps == steps and promise.sample_rate == plan.mechanism.sample_rate
 
 
 def test_charging_the_generators_steps_alone_would_be_far_too_little():
     study = GAN()
     plan = study.plan(4000)
     cheated = privacy.dp_sgd_epsilon(
-        plan["noise_multiplier"], plan["sample_rate"], plan["steps"], study.delta
+        plan.mechanism.noise_multiplier, plan.mechanism.sample_rate, plan.steps, study.delta
     ).epsilon
-    assert cheated < 0.6 * study.guarantee(plan).epsilon
+    assert cheated < 0.6 * study.guarantee(plan.mechanism).epsilon
 
 
 def test_dp_merfs_epsilon_is_that_of_one_gaussian_release():
@@ -83,7 +83,7 @@ def test_dp_merfs_epsilon_is_that_of_one_gaussian_release():
 def test_two_private_generators_together_spend_more_than_each_and_less_than_the_sum(store):
     members = (TINY.gan(private=False), TINY, TINY_MERF)
     results = [finish(Lab(store).need(member))[1] for member in members]
-    both = together(members, results)
+    both = composed(members, results)
     assert (
         max(results[1].guarantee.epsilon, results[2].guarantee.epsilon)
         < both.epsilon
@@ -104,13 +104,13 @@ def test_two_private_generators_together_spend_more_than_each_and_less_than_the_
         .get_epsilon(1e-5)
     )
     assert exact <= both.epsilon * (1 + 1e-4) and both.epsilon <= 1.02 * exact
-    assert together(members[:1], results[:1]).epsilon is None
-    assert together(members[:2], results[:2]) == results[1].guarantee
+    assert composed(members[:1], results[:1]).epsilon is None
+    assert composed(members[:2], results[:2]) == results[1].guarantee
 
 
 def test_without_privacy_nothing_is_promised():
     for promise in (
-        GAN(private=False).guarantee(GAN(private=False).plan(4000)),
+        GAN(private=False).guarantee(GAN(private=False).mechanism(4000)),
         DPMERF(private=False).guarantee(),
     ):
         assert (
@@ -158,9 +158,9 @@ def test_the_reports_settings_are_its_own():
         plan["judge_width"],
         plan["batch_size"],
         plan["generator_rate"],
-        plan["discriminator_steps"],
+        plan.discriminator_steps,
     ) == (32, 32, 128, 5e-5, 1)
-    assert plan["steps"] == math.ceil(5 * 182_637 / 128)
+    assert plan.steps == math.ceil(5 * 182_637 / 128)
 
 
 @pytest.mark.parametrize(
@@ -265,20 +265,20 @@ def test_dp_merf_learns_digits_under_privacy(store):
 
 def test_side_by_side_stores_each_as_if_it_had_run_alone(store):
     members = (TINY.gan(private=False), TINY_MERF)
-    events, result = finish(Lab(store).need(SideBySide(members=members)))
+    events, result = finish(Lab(store).need(Ensemble(members=members)))
     assert result.guarantee == finish(Lab(store).need(TINY_MERF))[1].guarantee
     for member in members:
         stored = store.get(key(member))
         alone = finish(member.run(Lab(store)))[1]
         # a generator grows on one core, whoever asks
         assert np.array_equal(stored[1]["array:pictures"], alone.arrays["pictures"])
-    with pytest.raises(ValidationError, match="at least one generator"):
-        SideBySide(members=())
+    with pytest.raises(ValidationError, match="at least one must be"):
+        Ensemble(members=())
 
 
 def test_members_tell_whose_picture_it_is(store):
     members = (TINY_MERF.dp_merf(seed=5), TINY.gan(private=False, seed=5))
-    events, _ = finish(SideBySide(members=members).run(Lab(store)))
+    events, _ = finish(Ensemble(members=members).run(Lab(store)))
     assert {e.name for e in events if isinstance(e, Picture)} == {"0:gallery", "1:gallery"}
     assert {"0:frechet_distance", "1:frechet_distance", "0:epsilon"} == {
         e.curve for e in events if isinstance(e, Point)

@@ -2,8 +2,6 @@
 than the clip norm, noise as charged. Each statistical check also sees a planted error.
 """
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,7 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import nn
 
-from engine.core.streams import derive_seed
+from engine.core.streams import Streams, derive_seed
 from engine.learning.networks import initialised, report_cnn
 from engine.studies.gradient_sharing import federation, wire
 from engine.studies.gradient_sharing.federation import (
@@ -23,21 +21,9 @@ from engine.studies.gradient_sharing.federation import (
     Phones,
     Task,
 )
+from engine.studies.gradient_sharing.plan import SharingPlan
 
-PLAIN = {
-    "policy": "largest",
-    "fraction": 1.0,
-    "threshold": 0.0,
-    "keep_rest": False,
-    "order": "together",
-    "participation": 1.0,
-    "dropout": 0.0,
-    "faulty": "none",
-    "noised_by": "server",
-    "server_rate": 1.0,
-    "seed": 0,
-}
-QUIET = {"noise_multiplier": 0.0, "clip": None}
+QUIET = {"noise_multiplier": 0.0, "max_grad_norm": None}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -48,11 +34,8 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def study(**changes):
-    fields = PLAIN | changes
-    return SimpleNamespace(
-        **fields, derive_seed=lambda purpose: derive_seed(purpose, fields["seed"])
-    )
+def plan_of(seed=0, **changes):
+    return SharingPlan(streams=Streams(seed), **changes)
 
 
 def small_task(n=60, d=12, classes=4, dtype=torch.float64):
@@ -92,7 +75,7 @@ def thirds(n=60, count=6):
 
 
 def run(task, owned, days=1, plan=QUIET, batch_size=100, **changes):
-    federated = Federation(study(**changes), plan, phones(task, owned, batch_size), task.start)
+    federated = Federation(plan_of(**plan, **changes), phones(task, owned, batch_size), task.start)
     return federated, [federated.day() for _ in range(days)]
 
 
@@ -287,7 +270,7 @@ def test_bytes_are_those_of_the_messages():
 
 @pytest.mark.parametrize("faulty", ["nan", "huge"])
 @pytest.mark.parametrize(
-    "plan", [QUIET, {"noise_multiplier": 0.0, "clip": 0.5}], ids=["unclipped", "clipped"]
+    "plan", [QUIET, {"noise_multiplier": 0.0, "max_grad_norm": 0.5}], ids=["unclipped", "clipped"]
 )
 @pytest.mark.parametrize("order", ["together", "turns"])
 def test_a_broken_phone_is_refused_and_does_no_harm(faulty, plan, order):
@@ -317,7 +300,7 @@ def test_one_participant_moves_a_days_sum_by_at_most_the_clip_norm(policy, order
     """The first to come is taken out, so that all others begin where they did; noise is there and
     the same.
     """
-    task, plan = small_task(), {"noise_multiplier": 1e-9, "clip": 0.05}
+    task, plan = small_task(), {"noise_multiplier": 1e-9, "max_grad_norm": 0.05}
     settings = {"plan": plan, "policy": policy, "fraction": 0.5, "order": order}
     first = torch.randperm(
         6, generator=torch.Generator().manual_seed(derive_seed("public", 0))
@@ -332,7 +315,7 @@ def test_one_participant_moves_a_days_sum_by_at_most_the_clip_norm(policy, order
     group = {"together": 6, "turns": 1, "asynchronous": 2}[order]
     assert 0.99 * 0.05 < far * group / 0.1 <= 0.05 * (1 + 1e-6)
     # a planted error: as if nothing were clipped
-    loose = {**settings, "plan": {"noise_multiplier": 1e-9, "clip": 10.0}}
+    loose = {**settings, "plan": {"noise_multiplier": 1e-9, "max_grad_norm": 10.0}}
     assert (
         float(
             (
@@ -348,12 +331,12 @@ def test_one_participant_moves_a_days_sum_by_at_most_the_clip_norm(policy, order
 def noises(plan, days=400, **changes):
     """What the server added over many days on which nobody has anything to say."""
     task = small_task(d=30)
-    federated = Federation(study(**changes), plan, phones(task, [[]] * 5), task.start)
+    federated = Federation(plan_of(**plan, **changes), phones(task, [[]] * 5), task.start)
     found = []
     for _ in range(days):
         before = federated.weights
         federated.day()
-        found.append((before - federated.weights) / 0.1 * 5 * federated.study.participation)
+        found.append((before - federated.weights) / 0.1 * 5 * federated.plan.participation)
     return torch.stack(found)
 
 
@@ -365,26 +348,26 @@ def spread_is(values, sigma) -> bool:
 
 
 def test_the_server_adds_the_noise_that_is_charged_even_to_nothing():
-    found = noises({"noise_multiplier": 2.0, "clip": 0.5})
+    found = noises({"noise_multiplier": 2.0, "max_grad_norm": 0.5})
     assert spread_is(found, 1.0) and not spread_is(0.9 * found, 1.0)
     assert abs(float(torch.corrcoef(found[:2])[0, 1])) < 0.5 and not torch.equal(found[0], found[1])
 
 
 def test_who_is_asked_rarely_makes_no_less_noise():
     # on most days nobody is asked
-    found = noises({"noise_multiplier": 2.0, "clip": 0.5}, participation=0.01)
+    found = noises({"noise_multiplier": 2.0, "max_grad_norm": 0.5}, participation=0.01)
     assert spread_is(found, 1.0)
 
 
 def test_random_positions_get_noise_and_only_those():
-    found = noises({"noise_multiplier": 2.0, "clip": 0.5}, policy="random", fraction=0.25)
+    found = noises({"noise_multiplier": 2.0, "max_grad_norm": 0.5}, policy="random", fraction=0.25)
     assert ((found != 0).sum(1) == federation.count_of(0.25, found.shape[1])).all() and spread_is(
         found[found != 0], 1.0
     )
 
 
 def test_each_phone_adds_the_noise_that_is_charged_and_sends_all_of_it():
-    plan = {"noise_multiplier": 2.0, "clip": 0.5}
+    plan = {"noise_multiplier": 2.0, "max_grad_norm": 0.5}
     found = noises(plan, noised_by="phone", fraction=0.1)  # the mean of five phones, times five
     assert spread_is(found, 1.0 * 5**0.5) and not spread_is(found, 0.9 * 5**0.5)
     task = small_task()

@@ -14,7 +14,7 @@ from engine.core.lab import Lab
 from engine.core.study import Refused, build, key
 from engine.datasets import registry
 from engine.learning.networks import report_cnn
-from engine.studies.gradient_sharing.arms import Arms
+from engine.studies.ensemble import Ensemble
 from engine.studies.gradient_sharing.gradient_sharing import ALONE, GradientSharing, shares
 from engine.studies.gradient_sharing.initial_model import InitialModel
 from tests.core.test_contract import finish
@@ -138,7 +138,7 @@ def test_arms_are_what_they_say(lab):
 
 def test_together_they_are_the_results_that_each_would_be_alone(lab):
     members = tuple(tiny(seed=5, fraction=f) for f in (0.1, 1.0))
-    events, result = finish(lab.need(Arms(members=members)))
+    events, result = finish(lab.need(Ensemble(members=members)))
     assert {e.curve for e in events if hasattr(e, "curve")} >= {
         "0:test_accuracy",
         "1:test_accuracy",
@@ -213,7 +213,7 @@ def test_the_chosen_arm_is_among_those_of_every_series():
             members = getattr(study, series)()
             assert study in members.values(), (study, series)
     assert all(
-        member.plan()["clip"] == 1.0
+        member.plan().max_grad_norm == 1.0
         for member in GradientSharing(target_epsilon=3.0).noises().values()
         if member.arm == "shared"
     )
@@ -317,7 +317,7 @@ def test_the_curve_of_epsilon_ends_at_or_above_what_is_promised(lab):
 
 def test_arms_with_noise_together_spend_more_than_each(lab):
     members = tuple(tiny(noise_multiplier=2.0, fraction=f) for f in (0.1, 1.0))
-    promise = ran(lab, Arms(members=members)).guarantee
+    promise = ran(lab, Ensemble(members=members)).guarantee
     each = members[0].guarantee().epsilon
     assert each < promise.epsilon <= 2 * each and promise.epsilon >= oracle(
         2.0 / math.sqrt(2), 1.0, 3, 1e-5

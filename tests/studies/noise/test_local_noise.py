@@ -3,6 +3,7 @@ it.
 """
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -408,9 +409,11 @@ def test_what_the_clustering_refuses_is_refused_before_anything_is_trained():
     with pytest.raises(
         Refused, match="labels: iic is not allowed here; the clustering says: batch_size"
     ):
-        NoisyTraining(labels="iic", batch_size=100).check(300, 2)
+        NoisyTraining(labels="iic", batch_size=100).check(
+            SimpleNamespace(train_size=300, classes=("a", "b"))
+        )
     with pytest.raises(Refused, match="at least two classes"):
-        NoisyTraining(labels="randomised").check(4000, 1)
+        NoisyTraining(labels="randomised").check(SimpleNamespace(train_size=4000, classes=("a",)))
 
 
 def test_the_shown_sample_is_noised_as_strongly_as_what_is_trained_on(digits):

@@ -3,7 +3,6 @@ release really bounded.
 """
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +10,11 @@ import torch
 
 from engine.core.errors import Failed
 from engine.core.lab import Lab
-from engine.core.streams import derive_seed
+from engine.core.streams import Streams
 from engine.core.study import Refused, key
 from engine.datasets import registry
 from engine.learning import networks, supervised
+from engine.privacy.mechanism import Mechanism
 from engine.privacy.noise import GaussianNoise
 from engine.studies.synthesis import bn_inversion
 from engine.studies.synthesis.bn_synthesis import BNSynthesis, as_bytes
@@ -327,11 +327,10 @@ def test_private_training_takes_the_steps_and_adds_the_noise_that_are_charged(di
     def moved(noise):
         network = networks.resnet("narrow", "plain group", 1, 28, 10, 3)
         before = torch.cat([p.detach().flatten().clone() for p in network.parameters()])
-        study = SimpleNamespace(
-            max_grad_norm=1e-3, derive_seed=lambda purpose: derive_seed(purpose, 0)
+        mechanism = Mechanism(noise, 1e-3, 1 / 4, 8)
+        fit = supervised.PrivateFit(
+            network, *digits, mechanism, learning_rate=1.0, streams=Streams(0)
         )
-        plan = {"sample_rate": 1 / 4, "noise_multiplier": noise}
-        fit = supervised.PrivateFit(network, supervised.Recipe(2, 150, 1.0), *digits, study, plan)
         steps = sum(1 for _ in range(2) for _ in fit.epoch())
         return steps, float(
             (torch.cat([p.detach().flatten() for p in network.parameters()]) - before).std()
@@ -399,7 +398,7 @@ def test_noise_shift_flip_and_mixup_change_pictures_and_repeat_with_the_seed():
 def test_snapshots_are_those_of_one_run_that_was_stopped_earlier(store):
     """The pictures after 2 of 6 steps are the same as those of a run of 2 steps."""
     _, long = finish(TINY.run(Lab(store)))
-    short = TINY.model_copy(update={"steps": 2, "snapshots": "2"})
+    short = TINY.replace(**{"steps": 2, "snapshots": "2"})
     _, other = finish(short.run(Lab(store)))
     assert np.array_equal(long.arrays["pictures_2"], other.arrays["pictures_2"])
     assert not np.array_equal(long.arrays["pictures_2"], long.arrays["pictures_6"])
@@ -428,7 +427,7 @@ def test_controls_score_as_they_must(store):
 
 
 def test_a_private_teacher_keeps_its_budget_with_the_statistics_counted(store):
-    study = TINY.model_copy(update={"private": True, "target_epsilon": 4.0})
+    study = TINY.replace(**{"private": True, "target_epsilon": 4.0})
     _, result = finish(study.run(Lab(store)))
     assert 3.9 < result.guarantee.epsilon <= 4.0 and "post-processing" in result.guarantee.note
     teacher = study.teacher()
@@ -436,7 +435,7 @@ def test_a_private_teacher_keeps_its_budget_with_the_statistics_counted(store):
     from engine import privacy
 
     alone = privacy.dp_sgd_epsilon(
-        plan["noise_multiplier"], plan["sample_rate"], plan["steps"], teacher.delta
+        plan.mechanism.noise_multiplier, plan.mechanism.sample_rate, plan.steps, teacher.delta
     ).epsilon
     assert alone < result.guarantee.epsilon - 0.05  # the statistics are not free
     promise, area = result.guarantee, result.metrics["area_mechanism"]
@@ -464,7 +463,7 @@ def test_a_table_of_students_shares_teacher_and_pictures(store):
     )
     # how pictures are made is all the same to it
     assert key(table["real pictures"]) == key(
-        student.model_copy(update={"steps": 50, "rate": 0.1}).on_real()
+        student.replace(**{"steps": 50, "rate": 0.1}).on_real()
     )
 
 
@@ -487,7 +486,7 @@ def test_the_last_snapshot_can_be_the_best_and_is_stored_as_it_was(store, rate):
         ending="best",
     )
     _, best = finish(study.run(Lab(store)))
-    _, last = finish(study.model_copy(update={"ending": "last"}).run(Lab(store)))
+    _, last = finish(study.replace(**{"ending": "last"}).run(Lab(store)))
     parts = [points for name, points in last.curves.items() if name.startswith("distance:")]
     objective = [
         study.statistics_weight * sum(points[step][1] for points in parts)
@@ -541,7 +540,7 @@ def test_agreement_is_that_of_the_released_bytes(store):
 )
 def test_every_option_of_the_making_runs_and_changes_the_pictures(store, options):
     plain, other = (
-        finish(study.run(Lab(store)))[1] for study in (TINY, TINY.model_copy(update=options))
+        finish(study.run(Lab(store)))[1] for study in (TINY, TINY.replace(**options))
     )
     assert not np.array_equal(plain.arrays["pictures_6"], other.arrays["pictures_6"])
 
@@ -589,7 +588,7 @@ def test_what_does_not_matter_shares_results():
 def test_a_step_size_beyond_reason_ends_in_words_or_in_numbers(store):
     for study in (
         Classifier.preset("tiny", learning_rate=100.0),
-        TINY.model_copy(update={"statistics_weight": 1000.0, "rate": 10.0}),
+        TINY.replace(**{"statistics_weight": 1000.0, "rate": 10.0}),
         Student.preset("tiny", student_rate=10.0, student_optimizer="sgd"),
     ):
         try:

@@ -13,7 +13,7 @@ from engine.core.errors import Failed
 from engine.core.lab import Lab, load
 from engine.core.study import Phase, Point, Refused, key
 from engine.studies.dp_training.dp_training import DPTraining
-from engine.studies.dp_training.sweep import Sweep, together
+from engine.studies.ensemble import Ensemble, composed
 from tests.core.test_contract import finish
 
 MEMBERS = tuple(DPTraining(noise_multiplier=sigma, epochs=3) for sigma in (1.0, 2.0, 4.0, 8.0))
@@ -22,7 +22,7 @@ MEMBERS = tuple(DPTraining(noise_multiplier=sigma, epochs=3) for sigma in (1.0, 
 def test_members_are_stored_under_their_own_keys_as_if_they_had_run_alone(store, tmp_path):
     from cache import Store
 
-    events, _ = finish(Lab(store).need(Sweep(members=MEMBERS)))
+    events, _ = finish(Lab(store).need(Ensemble(members=MEMBERS)))
     alone = Lab(Store(tmp_path / "alone"))
     for number, member in enumerate(MEMBERS):
         found, expected = load(store, key(member)), finish(alone.need(member))[1]
@@ -44,7 +44,7 @@ def test_members_are_stored_under_their_own_keys_as_if_they_had_run_alone(store,
 
 def test_members_draw_their_own_batches_and_noise(store):
     twins = tuple(DPTraining(noise_multiplier=4.0, epochs=2, seed=seed) for seed in range(4))
-    finish(Lab(store).need(Sweep(members=twins)))
+    finish(Lab(store).need(Ensemble(members=twins)))
     losses = {load(store, key(member)).metrics["train_loss"] for member in twins}
     assert len(losses) == 4
 
@@ -53,7 +53,7 @@ def test_a_sweep_that_is_stopped_at_half_goes_on_where_it_was(store):
     members = tuple(
         DPTraining(noise_multiplier=sigma, epochs=12, seed=7) for sigma in np.geomspace(1, 10, 8)
     )
-    run = Sweep(members=members).run(Lab(store))
+    run = Ensemble(members=members).run(Lab(store))
     while sum(key(member) in store for member in members) < 3:
         next(run)
     run.close()
@@ -63,7 +63,7 @@ def test_a_sweep_that_is_stopped_at_half_goes_on_where_it_was(store):
         if key(member) in store
     }
     assert 3 <= len(kept) < 8
-    events, _ = finish(Sweep(members=members).run(Lab(store)))
+    events, _ = finish(Ensemble(members=members).run(Lab(store)))
     trained = {int(e.curve.split(":")[0]) for e in events if isinstance(e, Point)}
     assert trained == {i for i, member in enumerate(members) if member.noise_multiplier not in kept}
     assert all(
@@ -78,13 +78,13 @@ def test_one_that_fails_costs_none_of_the_others(store):
     with pytest.raises(
         Failed, match="1 of 3 could not be trained; the others are kept. batch_size: 9000"
     ):
-        finish(Lab(store).need(Sweep(members=members)))
+        finish(Lab(store).need(Ensemble(members=members)))
     assert key(MEMBERS[0]) in store and key(MEMBERS[1]) in store
 
 
 def test_a_sweep_of_nothing_is_refused():
-    with pytest.raises((Refused, ValueError), match="at least one training"):
-        Sweep(members=())
+    with pytest.raises((Refused, ValueError), match="at least one must be"):
+        Ensemble(members=())
 
 
 class Careless(DPTraining):
@@ -117,11 +117,11 @@ def test_one_member_less_another_still_holds_noise(kind, store):
     plans = [member.plan(4000) for member in (few, many)]
     means = [
         LinearTraining(
-            member, plan, images, torch.device("cpu"), rows.arrays["train"], rows.arrays["test"]
+            plan, images, torch.device("cpu"), rows.arrays["train"], rows.arrays["test"]
         ).mean.double()
         for member, plan in zip((few, many), plans)
     ]
-    a, b = (plan["mean_noise"] for plan in plans)
+    a, b = (plan.mechanism.release_noise for plan in plans)
     truth = torch.tensor(rows.arrays["train"].astype(np.float64).mean(0))
     off = float(((b * means[0] - a * means[1]) / (b - a) - truth).norm()) * 4000
     alone = a * longest(3969) * 3969**0.5  # how far the less noised one is off by itself
@@ -136,7 +136,7 @@ def test_the_promise_of_all_is_at_the_visitors_delta(store):
         DPTraining(noise_multiplier=8.0, epochs=3, delta=1e-7),
         DPTraining(noise_multiplier=6.0, epochs=3, delta=1e-7),
     )
-    _, result = finish(Lab(store).need(Sweep(members=members)))
+    _, result = finish(Lab(store).need(Ensemble(members=members)))
     assert result.guarantee.delta == 1e-7
     assert result.guarantee.epsilon > max(
         load(store, key(member)).guarantee.epsilon for member in members[1:]
@@ -187,6 +187,6 @@ def test_one_without_noise_leaves_no_promise(store):
         == math.inf
     )
     results = [finish(Lab(store).need(member))[1] for member in MEMBERS[:2]]
-    assert together(MEMBERS[:2], results).epsilon > results[0].guarantee.epsilon
+    assert composed(MEMBERS[:2], results).epsilon > results[0].guarantee.epsilon
     lost = replace(results[0], guarantee=replace(results[0].guarantee, epsilon=None))
-    assert together(MEMBERS[:2], [lost, results[1]]).epsilon is None
+    assert composed(MEMBERS[:2], [lost, results[1]]).epsilon is None

@@ -1,0 +1,83 @@
+"""Guarantees built from the mechanism that was run, and noise that meets a privacy budget.
+
+The figures come from engine.privacy alone; a study adds the words.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine import privacy
+from engine.core import parameters
+from engine.core.study import Guarantee, Refused
+from engine.privacy import neighbours
+from engine.privacy.mechanism import Mechanism
+
+ONE_IMAGE = "one training picture with its label"
+
+
+def nothing(why: str, note: str, *, unit: str = ONE_IMAGE, **more: Any) -> Guarantee:
+    """A result that guarantees nothing, and why. more: further fields of Guarantee."""
+    known = {"accountant": "none", "sampling": "none", "sample_rate": None, "steps": None} | more
+    return Guarantee(
+        unit=unit, epsilon=None, delta=None, mechanism=f"none: {why}", note=note, **known
+    )
+
+
+def subsampled_gaussian(  # noqa: PLR0913  each argument is one thing that the guarantee says
+    mechanism: Mechanism,
+    delta: float,
+    *,
+    words: str,
+    against: str,
+    also_released: str,
+    note: str,
+    unit: str = ONE_IMAGE,
+    sampling: str = "Poisson",
+    neighbours: str = neighbours.ONE_PICTURE,
+    accounted: str = "",
+) -> Guarantee:
+    """The guarantee of a private mechanism at this δ.
+
+    words: what was clipped and noised; accounted: what to add to the accountant's name.
+    """
+    spent = mechanism.spent(delta)
+    return Guarantee(
+        unit=unit,
+        epsilon=spent.epsilon,
+        delta=delta,
+        mechanism=words,
+        accountant=spent.accountant + accounted,
+        sampling=sampling,
+        sample_rate=mechanism.sample_rate,
+        steps=mechanism.steps,
+        neighbours=neighbours,
+        against=against,
+        also_released=also_released,
+        note=note,
+        odds_any=privacy.odds_any(spent.epsilon, delta),
+        odds_mechanism=mechanism.odds(delta),
+        odds_undrawn=mechanism.odds_undrawn(),
+    )
+
+
+def noise_for(
+    target_epsilon: float,
+    sample_rate: float,
+    steps: int,
+    delta: float,
+    release_noise: float | None = None,
+) -> float:
+    """The least noise multiplier that meets the budget.
+
+    Raises Refused, in the user's words, if none does.
+    """
+    try:
+        return privacy.dp_sgd_noise(
+            target_epsilon, sample_rate, steps, delta, release_noise=release_noise
+        )
+    except privacy.Unreachable as error:
+        raise Refused(
+            "target_epsilon",
+            f"target_epsilon: {parameters.number(target_epsilon)} cannot be reached: {error}",
+        ) from None
