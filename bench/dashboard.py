@@ -350,7 +350,7 @@ def main() -> None:
             measure_pages(browser, address)
             measure_delay(browser, address, runner, DPTraining(**CNN | {"epochs": 30}, seed=1))
             stored = DPTraining.preset("cnn")
-            for run in (runner.submit(stored), runner.submit(stored.twin())):
+            for run in (runner.submit(stored), runner.submit(stored.baseline())):
                 list(runner.following(run.key, 300))
             measure_cached(browser, address)
             press_run(browser, address, long := DPTraining(**CNN | {"epochs": 100}, seed=2))

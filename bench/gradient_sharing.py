@@ -87,7 +87,7 @@ def main() -> None:
     learned, each = task(), 3800 // options.phones
     owned = [np.arange(i * each, (i + 1) * each) for i in range(options.phones)]
     everything = np.arange(options.phones * each)
-    study = GradientSharing(participants=options.phones)
+    study = GradientSharing(clients=options.phones)
     together, central = (
         phones(learned, owned, 16),
         {batch: phones(learned, [everything], batch) for batch in (16, 32, 256)},

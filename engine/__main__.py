@@ -182,7 +182,7 @@ def fit(study: Study, changes: list[str]) -> Study:
 
     Prints on stderr which defaults changed, and the notes about a folder of the user's own.
     """
-    for note in registry.exhibits(study.dataset).notes:
+    for note in registry.preview(study.dataset).notes:
         print(f"{study.dataset}: {note}", file=sys.stderr)
     study, said = fitted(study, {change.partition("=")[0] for change in changes})
     for sentence in said:
@@ -285,7 +285,7 @@ def notes(study: Study) -> list[str]:
 
     The pages show the same notes.
     """
-    return list(registry.exhibits(study.dataset).notes)
+    return list(registry.preview(study.dataset).notes)
 
 
 def strict(value):

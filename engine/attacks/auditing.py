@@ -105,7 +105,7 @@ def floor(
 
 
 @dataclass(frozen=True)
-class Marks:
+class Canaries:
     """Canaries and markers: artificial rows, each nonzero in a single input column.
 
     Each canary has its own column and is included or not by a coin flip. Markers are always
@@ -122,7 +122,7 @@ class Marks:
     @classmethod
     def drawn(
         cls, canaries: int, markers: int, groups: int, classes: int, rng: np.random.Generator
-    ) -> Marks:
+    ) -> Canaries:
         """Draw m canaries with coin flips and random labels, and markers spread over a few columns.
 
         Every column has at least one marker of each kind.
@@ -289,7 +289,7 @@ class Tails:
         )
 
 
-class Witness:
+class MechanismAuditor:
     """Accumulates what the steps of a training reveal about the marks, in float64.
 
     noise_multiplier σ, sample_rate q and steps_per_epoch are those that the accountant assumes; the
@@ -297,15 +297,15 @@ class Witness:
     """
 
     def __init__(
-        self, marks: Marks, noise_multiplier: float, sample_rate: float, steps_per_epoch: int
+        self, canaries: Canaries, noise_multiplier: float, sample_rate: float, steps_per_epoch: int
     ):
-        self.marks, self.noise, self.q, self.steps_per_epoch = (
-            marks,
+        self.canaries, self.noise, self.q, self.steps_per_epoch = (
+            canaries,
             noise_multiplier,
             sample_rate,
             steps_per_epoch,
         )
-        m = len(marks.included)
+        m = len(canaries.included)
         self.loss = np.zeros(m)  # log likelihood ratio of "in" to "out" given all observations
         self.steps, self.squares, self.entries = 0, 0.0, 0
         # In standard deviations: the largest contribution beyond the clip norm, and the largest
@@ -321,7 +321,7 @@ class Witness:
         # For a Gaussian release: the sum of squares of entries that hold only noise, and their
         # number.
         self.released: tuple[float, int] | None = None
-        self.counts = marks.counts()
+        self.counts = canaries.counts()
         self._new_epoch()
 
     def _new_epoch(self) -> None:
@@ -337,7 +337,7 @@ class Witness:
         scores (m,); noise: the standard deviation in the same units.
         """
         self.loss += (scores - 0.5) / noise**2
-        out = scores[~self.marks.included] / noise
+        out = scores[~self.canaries.included] / noise
         self.released = (float((out**2).sum()), len(out))
 
     def see(self, seen: Seen) -> None:
@@ -352,7 +352,7 @@ class Witness:
         This must not use the coin flips: the lower bound requires guesses based only on what is
         published.
         """
-        m = len(self.marks.included)
+        m = len(self.canaries.included)
         pull, means = np.linalg.norm(seen.pulls, axis=1), seen.means[:m]
         # Remove other rows' contributions through the mean, as far as the noised bias reveals them.
         sums = seen.sums[:m] + means[:, None] * seen.bias
@@ -366,7 +366,7 @@ class Witness:
 
     def _compare(self, seen: Seen) -> None:
         """Update the checks of the mechanism, which may use the coin flips."""
-        inside, m = self.marks.included, len(self.marks.included)
+        inside, m = self.canaries.included, len(self.canaries.included)
         sums, spread = self._without_the_others(seen, ~inside)
         pull = np.linalg.norm(seen.pulls, axis=1)
         along = (sums[:m] * seen.pulls).sum(1) / np.maximum(pull, 1e-200)  # (m,)
@@ -397,7 +397,7 @@ class Witness:
         rows = np.concatenate([seen.sums[: len(out)][out], seen.bias[None]])
         total = means @ rows / (means @ means)  # (classes,)
         self.squares += float((((rows - means[:, None] * total) / self.noise) ** 2).sum())
-        self.entries += (len(rows) - 1) * self.marks.classes
+        self.entries += (len(rows) - 1) * self.canaries.classes
         return seen.sums + seen.means[:, None] * total, self.noise * np.sqrt(
             1 + seen.means**2 / (means @ means)
         )
@@ -424,7 +424,7 @@ class Witness:
 
     def floor(self, delta: float) -> Floor:
         """The lower bound on ε from all observations so far."""
-        return floor(self.loss, self.marks.included, delta)
+        return floor(self.loss, self.canaries.included, delta)
 
     def checks(self) -> list[Check]:
         """The checks of the mechanism's promises."""

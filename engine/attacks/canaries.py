@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, jacrev
 
-from engine.attacks.auditing import FLOAT32, Marks, Seen, Witness
+from engine.attacks.auditing import FLOAT32, Canaries, MechanismAuditor, Seen
 from engine.learning import networks
 from engine.learning.features import longest
 from engine.learning.linear import LinearTraining
@@ -45,15 +45,15 @@ class Float32Noise(GaussianNoise):
 class Auditing:
     """The common part of both trainings with marks."""
 
-    def prepare(self, marks: Marks, cheat: str) -> None:
+    def prepare(self, canaries: Canaries, cheat: str) -> None:
         """Create the witness and plant the error; call this right before the first step.
 
         cheat: the error, as named by the study, that the accountant does not know of.
         """
         mechanism, streams = self.plan.mechanism, self.plan.streams
-        self.marks = marks
-        self.witness = Witness(
-            marks,
+        self.canaries = canaries
+        self.auditor = MechanismAuditor(
+            canaries,
             mechanism.noise_multiplier,
             mechanism.sample_rate,
             self.plan.steps_per_epoch,
@@ -84,7 +84,7 @@ class Auditing:
         )
         noise = noised - sums
         error = FLOAT32 / np.sqrt(3) * (np.abs(sums) + 2 * np.abs(noise))  # √3: uniform error
-        self.witness.tails.see(noise, error)
+        self.auditor.tails.see(noise, error)
 
     def _next_of_shuffled(self) -> torch.Tensor:
         """The next batch of a shuffled epoch, as in ordinary training."""
@@ -96,41 +96,41 @@ class Auditing:
     def step(self) -> None:
         """Take one training step and observe it."""
         self.learn(self.draw())
-        self.witness.see(self.seen())
+        self.auditor.see(self.seen())
         self.advance()
 
     def seen(self) -> Seen:
         """What the gradients reveal about the marks' columns, in units of the clip norm."""
-        m, each = len(self.marks.included), torch.arange(len(self.marks.included))
+        m, each = len(self.canaries.included), torch.arange(len(self.canaries.included))
         unit = self.plan.batch_size / self.plan.mechanism.max_grad_norm
-        weight, bias = (one * unit for one in self.mark_gradients())
+        weight, bias = (one * unit for one in self.canary_gradients())
         (up, reach), (down, _), labels = (
-            self._pulls(1.0),
-            self._pulls(-1.0),
-            torch.from_numpy(self.marks.labels),
+            self._contributions(1.0),
+            self._contributions(-1.0),
+            torch.from_numpy(self.canaries.labels),
         )
         found = (
             weight,
             bias,
-            self.mark_means(),
+            self.canary_means(),
             up[each, labels],
             torch.cat([up[m:], down[m:]], 1),
             reach[each, labels],
         )
         return Seen(*(one.detach().double().cpu().numpy() for one in found))
 
-    def _pulls(self, sign: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def _contributions(self, sign: float) -> tuple[torch.Tensor, torch.Tensor]:
         """The contributions of a row with an entry of this sign to its column's sum.
 
         Returns the clipped contributions (columns, labels, classes) and their norms without
         clipping, (columns, labels).
         """
-        residual = self.mark_logits(sign).double().softmax(1)[:, None] - torch.eye(
-            self.marks.classes, device=self.device
+        residual = self.canary_logits(sign).double().softmax(1)[:, None] - torch.eye(
+            self.canaries.classes, device=self.device
         )
         # (columns, labels)
         clip = self.plan.mechanism.max_grad_norm
-        factors = (clip / self.mark_lengths(sign, residual).clamp_min(1e-200)).clamp(max=1)
+        factors = (clip / self.canary_norms(sign, residual).clamp_min(1e-200)).clamp(max=1)
         whole = sign * LIGHT / clip * residual
         return factors[:, :, None] * whole, whole.norm(dim=2)
 
@@ -141,7 +141,7 @@ def _released_with_half_the_noise(plan: TrainingPlan) -> TrainingPlan:
     return replace(plan, mechanism=half)
 
 
-class MarkedLinear(Auditing, LinearTraining):
+class AuditedLinear(Auditing, LinearTraining):
     """The linear model with an additional column for every mark.
 
     A mark's row is the mean of the test images' rows, of which little remains once the released
@@ -155,14 +155,14 @@ class MarkedLinear(Auditing, LinearTraining):
         device: torch.device,
         train: np.ndarray,
         test: np.ndarray,
-        marks: Marks,
+        canaries: Canaries,
         cheat: str,
     ):
-        (n, d), (columns, labels, signs) = train.shape, marks.rows()
+        (n, d), (columns, labels, signs) = train.shape, canaries.rows()
         base = test.mean(0, dtype=np.float64).astype(np.float16)
         rows, tests = (
-            np.zeros((n + len(columns), d + marks.columns), np.float16),
-            np.zeros((len(test), d + marks.columns), np.float16),
+            np.zeros((n + len(columns), d + canaries.columns), np.float16),
+            np.zeros((len(test), d + canaries.columns), np.float16),
         )
         rows[:n, :d], rows[n:, :d], tests[:, :d] = train, base, test
         rows[np.arange(n, len(rows)), d + columns] = LIGHT * signs
@@ -174,13 +174,13 @@ class MarkedLinear(Auditing, LinearTraining):
             tests,
         )
         self.plan = plan  # what the accountant assumes
-        self.base = torch.zeros(d + marks.columns, device=device)
+        self.base = torch.zeros(d + canaries.columns, device=device)
         self.base[:d] = torch.from_numpy(base).to(device)
         self.first = d
-        self.prepare(marks, cheat)
+        self.prepare(canaries, cheat)
         if (release := plan.mechanism.release_noise) is not None:
-            m, noise = len(marks.included), release * longest(rows.shape[1]) / LIGHT
-            self.witness.release(self.mark_means()[:m].double().cpu().numpy() * n / LIGHT, noise)
+            m, noise = len(canaries.included), release * longest(rows.shape[1]) / LIGHT
+            self.auditor.release(self.canary_means()[:m].double().cpu().numpy() * n / LIGHT, noise)
 
     def use(self, noise: GaussianNoise) -> None:
         """Draw noise from this source from now on."""
@@ -192,11 +192,11 @@ class MarkedLinear(Auditing, LinearTraining):
         for parameter, total in zip(self.parameters, totals):
             self.see_noise(total, parameter.grad)
 
-    def mark_means(self) -> torch.Tensor:
+    def canary_means(self) -> torch.Tensor:
         """The released mean of each mark's column, (columns,)."""
         return self.mean[self.first :]
 
-    def mark_logits(self, sign: float) -> torch.Tensor:
+    def canary_logits(self, sign: float) -> torch.Tensor:
         """The model's logits of each mark, (columns, classes)."""
         return (
             sign * LIGHT * self.weight[:, self.first :].T
@@ -204,7 +204,7 @@ class MarkedLinear(Auditing, LinearTraining):
             + self.bias
         )
 
-    def mark_lengths(self, sign: float, residual: torch.Tensor) -> torch.Tensor:
+    def canary_norms(self, sign: float, residual: torch.Tensor) -> torch.Tensor:
         """Norms (columns, labels) of each row's whole gradient before clipping.
 
         residual: (columns, labels, classes).
@@ -212,29 +212,31 @@ class MarkedLinear(Auditing, LinearTraining):
         far = (
             (self.base - self.mean).square().sum()
             + 1
-            - 2 * sign * LIGHT * self.mark_means()
+            - 2 * sign * LIGHT * self.canary_means()
             + LIGHT**2
         ).sqrt()
         return residual.norm(dim=2) * far[:, None]
 
-    def mark_gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def canary_gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The released gradients of the marks (columns, classes) and of the bias (classes,)."""
         return self.weight.grad[:, self.first :].T, self.bias.grad
 
 
-class MarkedCNN(Auditing, Training):
+class AuditedCNN(Auditing, Training):
     """The CNN of report 3 (Boulif and Durand 2021) with an additional input for every mark."""
 
-    def __init__(self, plan: TrainingPlan, images, device: torch.device, marks: Marks, cheat: str):
+    def __init__(
+        self, plan: TrainingPlan, images, device: torch.device, canaries: Canaries, cheat: str
+    ):
         self.shape = images.train_images.shape[1:]
-        columns, labels, signs = marks.rows()
+        columns, labels, signs = canaries.rows()
         n, size = len(images.train_images), int(np.prod(self.shape))
-        train = np.zeros((n + len(columns), 1, 1, size + marks.columns), np.uint8)
+        train = np.zeros((n + len(columns), 1, 1, size + canaries.columns), np.uint8)
         train[:n, 0, 0, :size] = images.train_images.reshape(n, -1)
         train[np.arange(n, len(train)), 0, 0, size + columns] = np.where(signs > 0, *CODES)
         test = np.zeros((len(images.test_images), 1, 1, train.shape[3]), np.uint8)
         test[:, 0, 0, :size] = images.test_images.reshape(len(test), -1)
-        self.columns_of_marks = marks.columns
+        self.canary_columns = canaries.columns
         super().__init__(
             plan,
             replace(
@@ -246,7 +248,7 @@ class MarkedCNN(Auditing, Training):
             device,
         )
         self.black = torch.full((1, self.shape[2], *self.shape[:2]), -1.0, device=device)
-        self.prepare(marks, cheat)
+        self.prepare(canaries, cheat)
         self.release, self.private_gradient.release = (
             self.private_gradient.release,
             self._watched_release,
@@ -274,7 +276,7 @@ class MarkedCNN(Auditing, Training):
             self.plan.activation,
             self.plan.norm,
         )
-        return Marked(network, self.shape, self.columns_of_marks, len(images.classes))
+        return WithCanaries(network, self.shape, self.canary_columns, len(images.classes))
 
     def _copies(self, images: torch.Tensor) -> torch.Tensor:
         """Shift only the image, not the marks."""
@@ -289,16 +291,16 @@ class MarkedCNN(Auditing, Training):
             3,
         )
 
-    def mark_means(self) -> torch.Tensor:
+    def canary_means(self) -> torch.Tensor:
         """Zeros (columns,), because no mean is subtracted from the CNN's inputs."""
-        return torch.zeros(self.columns_of_marks, device=self.device)
+        return torch.zeros(self.canary_columns, device=self.device)
 
     @torch.no_grad()
-    def mark_logits(self, sign: float) -> torch.Tensor:
+    def canary_logits(self, sign: float) -> torch.Tensor:
         """The network's logits of a black image with each mark, (columns, classes)."""
-        return self.network.pictures(self.black) + sign * LIGHT * self.network.marks.weight.T
+        return self.network.pictures(self.black) + sign * LIGHT * self.network.canaries.weight.T
 
-    def mark_lengths(self, sign: float, residual: torch.Tensor) -> torch.Tensor:
+    def canary_norms(self, sign: float, residual: torch.Tensor) -> torch.Tensor:
         """Norms (columns, labels) of each row's whole gradient before clipping.
 
         The gradient combines that of the black image and that of its mark.
@@ -312,12 +314,14 @@ class MarkedCNN(Auditing, Training):
             (residual @ (each @ each.T) * residual).sum(2) + residual.square().sum(2) * LIGHT**2
         ).sqrt()
 
-    def mark_gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def canary_gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The marks' released gradients (columns, classes), and zeros (classes,): no bias."""
-        return self.network.marks.weight.grad.T, torch.zeros(self.marks.classes, device=self.device)
+        return self.network.canaries.weight.grad.T, torch.zeros(
+            self.canaries.classes, device=self.device
+        )
 
 
-class Marked(nn.Module):
+class WithCanaries(nn.Module):
     """The sum of a network for images and a linear layer for marks.
 
     (batch, h·w·c + columns, 1, 1) scaled to [−1, 1] → (batch, classes).
@@ -328,8 +332,8 @@ class Marked(nn.Module):
     ):
         super().__init__()
         self.pictures, self.shape = pictures, shape
-        self.marks = nn.Linear(columns, classes, bias=False)
-        nn.init.zeros_(self.marks.weight)
+        self.canaries = nn.Linear(columns, classes, bias=False)
+        nn.init.zeros_(self.canaries.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (batch, classes) of images with their marks; see the class for the input."""
@@ -337,6 +341,6 @@ class Marked(nn.Module):
         pictures = x[:, :size].reshape(-1, *self.shape).permute(0, 3, 1, 2)
         codes = (x[:, size:] + 1) * 127.5  # back to the byte values of CODES
         middle = sum(CODES) / 2
-        return self.pictures(pictures) + LIGHT * self.marks(
+        return self.pictures(pictures) + LIGHT * self.canaries(
             (codes > middle).float() - ((codes > CODES[1] / 2) & (codes <= middle)).float()
         )

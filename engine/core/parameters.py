@@ -20,7 +20,26 @@ from pydantic import BaseModel, Field
 _GROUPED = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 1,925 as the pages write it
 _COMMA = re.compile(r"\d+,\d+(e[+-]?\d+)?", re.IGNORECASE)  # decimal comma: 0,5
 # Earlier names of parameters, which addresses, --set and the commands of stored results may hold.
-ALIASES: dict[str, str] = {}
+ALIASES: dict[str, str] = {
+    "together": "synthesis_batch_size",
+    "rate": "synthesis_learning_rate",
+    "student_batch": "student_batch_size",
+    "student_rate": "student_learning_rate",
+    "width": "generator_width",
+    "judge_width": "discriminator_width",
+    "generator_rate": "generator_learning_rate",
+    "discriminator_rate": "discriminator_learning_rate",
+    "imitator_width": "merf_width",
+    "imitator_steps": "merf_steps",
+    "imitator_batch": "merf_batch_size",
+    "imitator_rate": "merf_learning_rate",
+    "participants": "clients",
+    "pictures_each": "images_per_client",
+    "participation": "client_sampling_rate",
+    "server_rate": "server_learning_rate",
+    "initial_rate": "initial_learning_rate",
+    "tries": "restarts",
+}
 # No parameter needs longer text, so a URL with 10,000 characters is refused before it is parsed.
 MAX_TEXT = 80
 

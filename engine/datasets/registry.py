@@ -1,6 +1,6 @@
 """The data sets by name: a name states exactly which data were used.
 
-Other modules need only `load`, `everything`, `exhibits` and `fingerprint`; `fetch` downloads a
+Other modules need only `load`, `everything`, `preview` and `fingerprint`; `fetch` downloads a
 published data set.
 """
 
@@ -65,14 +65,14 @@ def everything(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
         return _everything(name, settings.data_folder(), fingerprint(name))
 
 
-def exhibits(name: str) -> Images:
+def preview(name: str) -> Images:
     """Return the test images and only the first EXHIBITED training images.
 
     This is what the web process keeps of a data set. Raises as load does.
     """
     _source(name)
     with _LOADING.setdefault(name, threading.RLock()), _told(name):
-        return _exhibits(name, settings.data_folder(), fingerprint(name))
+        return _preview(name, settings.data_folder(), fingerprint(name))
 
 
 def fingerprint(name: str) -> str:
@@ -148,7 +148,7 @@ def _everything(
 
 
 @lru_cache(maxsize=6)
-def _exhibits(
+def _preview(
     name: str,
     folder: Path,  # noqa: ARG001  part of the cache's key
     fingerprint: str,

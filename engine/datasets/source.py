@@ -36,7 +36,7 @@ class Images:
     classes: the word for each label.
     fingerprint: see registry.fingerprint.
     skipped: number of image files of a folder that are not used.
-    train_size: number of training images in the whole set (registry.exhibits keeps fewer).
+    train_size: number of training images in the whole set (registry.preview keeps fewer).
     notes: what to know about a folder, in sentences: skipped files with the reason, and duplicates.
     """
 

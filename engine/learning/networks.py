@@ -206,22 +206,28 @@ class Block(nn.Module):
 
 
 def dcgan(
-    width: int, judge_width: int, channels: int, size: int, latent: int, logits: int, seed: int
+    width: int,
+    discriminator_width: int,
+    channels: int,
+    size: int,
+    latent: int,
+    logits: int,
+    seed: int,
 ) -> tuple[nn.Sequential, nn.Sequential]:
     """A DCGAN (Radford et al. 2016): its generator and its discriminator.
 
     Generator (batch, latent) → (batch, channels, size, size) in [−1, 1]; discriminator back to
-    (batch, logits). size: 32 or 64. width and judge_width: the smallest number of channels of the
-    generator and of the discriminator. Group norm replaces the paper's batch norm, which mixes the
-    examples of a batch and so rules out privacy; the discriminator's has no learned weights and
-    thus needs no DP-SGD rule. Weights are drawn from N(0, 0.02²), as in the paper. Raises
-    ValueError for another size.
+    (batch, logits). size: 32 or 64. width and discriminator_width: the smallest number of channels
+    of the generator and of the discriminator. Group norm replaces the paper's batch norm, which
+    mixes the examples of a batch and so rules out privacy; the discriminator's has no learned
+    weights and thus needs no DP-SGD rule. Weights are drawn from N(0, 0.02²), as in the paper.
+    Raises ValueError for another size.
     """
     if size not in (32, 64):
         raise ValueError(f"dcgan makes pictures of 32 or 64 pixels, not {size}")
     # from the image inwards: three stages for size 32, four for 64
     stages, judged = (
-        [w * 2**i for i in range(size.bit_length() - 3)] for w in (width, judge_width)
+        [w * 2**i for i in range(size.bit_length() - 3)] for w in (width, discriminator_width)
     )
     with torch.device("meta"):
         grow = [

@@ -143,7 +143,7 @@ class Stacked:
         self.begun = [plan.average_from for plan in plans]
         self.expected, self.average_from = float(one.plan.batch_size), column(self.begun)
         self.copies = one.plan.augmentations if isinstance(one, Training) else 1
-        self.pulls: Pulls = OF[type(one)](learners)
+        self.gradients: PerExampleGradients = OF[type(one)](learners)
 
         self.weights = torch.stack(
             [torch.cat([p.detach().flatten() for p in learner.parameters]) for learner in learners]
@@ -271,7 +271,7 @@ class Stacked:
 
     @torch.no_grad()
     def _accumulate(self) -> None:
-        norms, summed = self.pulls(self.weights, self.rows, self.moves)
+        norms, summed = self.gradients(self.weights, self.rows, self.moves)
         factors = dp_sgd.clip_factors(norms, self.clip)
         # a plain 1 would be sent to the device at every step
         factors = torch.where(self.clips, factors, torch.ones_like(factors)) * self.counted
@@ -348,7 +348,7 @@ def _graph(work: Callable[[], None]) -> torch.cuda.CUDAGraph:
 # --- per-example gradients of each member, by kind of learner -------------------------------------
 
 
-class Pulls(Protocol):
+class PerExampleGradients(Protocol):
     """The per-example gradients of the rows, for each member."""
 
     def __call__(
@@ -361,7 +361,7 @@ class Pulls(Protocol):
         """
 
 
-class OfPictures:
+class OfImages:
     """Per-example gradients of a network of layers with a rule in engine.learning.vmapped.
 
     With copies, a row's gradient is the mean over its shifted copies.
@@ -453,4 +453,7 @@ class OfRows:
         return norms, summed
 
 
-OF: dict[type[Learner], Callable[[list], Pulls]] = {Training: OfPictures, LinearTraining: OfRows}
+OF: dict[type[Learner], Callable[[list], PerExampleGradients]] = {
+    Training: OfImages,
+    LinearTraining: OfRows,
+}

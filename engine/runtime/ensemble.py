@@ -39,7 +39,7 @@ def needed(members: tuple[Study, ...], lab: Lab) -> Generator[Event, None, float
 
 
 @dataclass
-class Crew:
+class ParallelRun:
     """Base class: an ensemble whose members are computed at once, with their events passed on.
 
     A subclass defines how they are computed, in `events` and `stop`.
@@ -116,7 +116,7 @@ class Crew:
         )
 
 
-class Threads(Crew):
+class Threads(ParallelRun):
     """Threads that each take a member, train it to the end and take the next.
 
     Numerical code releases Python's global interpreter lock, so two cores train two members.
@@ -185,7 +185,7 @@ class Stackable(Protocol):
         """Return what must be equal for that."""
 
 
-class Lockstep(Crew):
+class Lockstep(ParallelRun):
     """Trainings that take their steps together in one thread (engine/learning/stacked_steps.py).
 
     Up to eight (MOST) trainings with equal `alike()` form a group. Made for a GPU, where a step of

@@ -21,7 +21,7 @@ class ImageStudy(Study):
         return {"data": registry.fingerprint(self.dataset)}
 
     def fitting(self, shown) -> dict[str, Any]:
-        """Replacements for default values that do not fit the data set. shown: its exhibits.
+        """Replacements for default values that do not fit the data set. shown: its preview.
 
         A batch has at most as many images as the training set. tests/core/test_fitting.py checks
         every preset of every study.
@@ -83,7 +83,7 @@ def fitted(study: ImageStudy, given: Collection[str] = ()) -> tuple[ImageStudy, 
     """
     changes = {
         name: value
-        for name, value in study.fitting(registry.exhibits(study.dataset)).items()
+        for name, value in study.fitting(registry.preview(study.dataset)).items()
         if name not in given
     }
     spec, usual = parameters.specs(type(study)), study.values()

@@ -177,7 +177,7 @@ class LocalNoise(Gaussian):
         If 700 images share a length, these are repeated to make 700: a different release, with its
         own noise.
         """
-        first = registry.exhibits(self.dataset).train_images
+        first = registry.preview(self.dataset).train_images
         # as many as share a length in the mode as_published
         many = np.resize(first, (REPORT_BATCH, *first.shape[1:]))
         shown = (

@@ -68,7 +68,7 @@ with st.expander(
             controls.number(name)
 
 studies = {name: controls.ready(study) for name, study in METHODS.items()}
-images = registry.exhibits(controls.value("dataset"))
+images = registry.preview(controls.value("dataset"))
 controls.checked(lambda: [study.check(images) for study in studies.values()])
 live.run_button(studies)
 iic = studies["IIC"]

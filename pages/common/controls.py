@@ -151,16 +151,15 @@ class Controls:
         self._forget_messages()
         for name in set(self.looks) & set(texts):
             self._read_look(name, texts.pop(name))
+        texts = {self._known_as(name): text for name, text in texts.items()}
         known = {name: text for name, text in texts.items() if name in self.specs}
         self._tell_unknown({name: text for name, text in texts.items() if name not in known})
         allowed = {name: text for name, text in known.items() if self._allows(name, text)}
         for each in reversed(self.studies):
             try:
-                mine = {name: text for name, text in allowed.items() if name in each.model_fields}
-                study = build(each, mine)
-                self.set(
-                    **{name: getattr(study, name) for name in mine}, **self._follows(study, mine)
-                )
+                mine = {n: text for n, text in allowed.items() if n in parameters.specs(each)}
+                values = build(each, mine).values()
+                self.set(**{n: values[n] for n in (*mine, *self._follows(each, mine))})
             except Refused as refused:
                 st.session_state[self.slot("", "!")] = f"{refused}. Using the defaults instead."
 
@@ -185,9 +184,14 @@ class Controls:
         except Refused as refused:
             st.session_state[self.slot(name, "!")] = f"{refused}. Using the default instead."
 
-    def _follows(self, study: Study, given: dict) -> dict:
+    def _follows(self, study: type[Study], given: dict) -> list[str]:
         """Fields replaced by another one: a noise multiplier clears the default budget."""
-        return {n: getattr(study, n) for n in study.EXCLUSIVE if n not in given}
+        return [n for n in study.EXCLUSIVE if n not in given]
+
+    def _known_as(self, name: str) -> str:
+        """The present name of a parameter in the URL, which may be an earlier name or a path."""
+        found = (parameters.known_as(each, name) for each in self.studies)
+        return next((now for now in found if now in self.specs), name)
 
     def _allows(self, name: str, text: str) -> bool:
         """Whether this text is a valid value of this field; if not, set its message.
@@ -195,7 +199,8 @@ class Controls:
         (How it combines with other fields is checked by `checked`.)
         """
         try:
-            build(next(each for each in self.studies if name in each.model_fields), {name: text})
+            owner = next(each for each in self.studies if name in parameters.specs(each))
+            build(owner, {name: text})
             return True
         except Refused as refused:
             if refused.field in self.specs and refused.field != name:
@@ -276,8 +281,7 @@ class Controls:
         study = self.checked(
             lambda: build(
                 which,
-                {name: self.value(name) for name in self.specs if name in which.model_fields}
-                | fixed,
+                {n: self.value(n) for n in self.specs if n in parameters.specs(which)} | fixed,
             ),
             which.NAME,
         )
@@ -325,7 +329,7 @@ class Controls:
         if study.dataset in self.told:
             return
         try:
-            notes = registry.exhibits(study.dataset).notes
+            notes = registry.preview(study.dataset).notes
         except source.Missing as missing:
             st.error(sentences.plain(str(missing)), icon=":material/folder_off:")
             st.stop()
@@ -398,12 +402,8 @@ class Controls:
         """All values of a preset; a field that studies share has the value of the first."""
         values = {}
         for each in reversed(self.studies):
-            study = each.preset(preset if preset in each.PRESETS else "quick")
-            values |= {
-                name: getattr(study, name)
-                for name in self.specs
-                if name in each.model_fields and name not in self.aside
-            }
+            found = each.preset(preset if preset in each.PRESETS else "quick").values()
+            values |= {n: found[n] for n in self.specs if n in found and n not in self.aside}
         return values
 
     def _is_at(self, preset: str) -> bool:

@@ -148,13 +148,13 @@ def made(
         else:
             st.markdown("Your own picture was not stored, so nobody can make this again.")
         parameters, versions = st.columns(2)
-        fields = [
-            f
-            for f in type(study).model_fields
-            if again or f not in ("dataset", "category", "index")
-        ]
+        values = {
+            name: str(value)
+            for name, value in study.values().items()
+            if again or name not in ("dataset", "category", "index")
+        }
         parameters.dataframe(
-            {"parameter": fields, "value": [str(getattr(study, f)) for f in fields]},
+            {"parameter": list(values), "value": list(values.values())},
             hide_index=True,
             height=260,
         )
@@ -192,7 +192,7 @@ def export(study: Study, result: Result, more: dict[str, tuple[Study, Result]]) 
     others = {
         name: {
             "study": other.NAME,
-            "params": other.model_dump(mode="json"),
+            "params": other.values(),
             "metrics": found.metrics,
             "guarantee": asdict(found.guarantee),
             "facts": found.facts,
@@ -204,7 +204,7 @@ def export(study: Study, result: Result, more: dict[str, tuple[Study, Result]]) 
         for name, (other, found) in more.items()
     }
     return json.dumps(
-        {"study": result.made.get("study", study.NAME), "params": study.model_dump(mode="json")}
+        {"study": result.made.get("study", study.NAME), "params": study.values()}
         | plain
         | {"arrays": small}
         | ({"more": others} if others else {}),

@@ -45,7 +45,7 @@ def panel(
     settings(controls, member, audited, attacked=True)
     studies = {AUDIT: audit_of(controls, member)} if audited else {}
     studies |= {ATTACK: attack_on(controls, member)} | (
-        {TWIN: attack_on(controls, member.twin())} if twin and member.private else {}
+        {TWIN: attack_on(controls, member.baseline())} if twin and member.private else {}
     )
     studies = possible(studies)
     check(controls, studies)
@@ -62,7 +62,7 @@ def possible(studies: dict[str, Study]) -> dict[str, Study]:
     found = {}
     for who, study in studies.items():
         try:
-            study.check(registry.exhibits(study.dataset))
+            study.check(registry.preview(study.dataset))
         except Refused as refused:
             if refused.field == "dataset":
                 st.info(
@@ -81,7 +81,7 @@ def check(controls: Controls, studies: dict[str, Study]) -> None:
     """Stop the page if a study does not fit the data set, with the message at its field."""
     for study in studies.values():
         controls.checked(
-            lambda study=study: study.check(registry.exhibits(study.dataset)), study.NAME
+            lambda study=study: study.check(registry.preview(study.dataset)), study.NAME
         )
 
 
@@ -111,25 +111,20 @@ def settings(controls: Controls, member: DPTraining, audited: bool, attacked: bo
 def audit_of(controls: Controls, member: DPTraining) -> Audit:
     """The audit of a training with the page's settings."""
     return Audit(
-        **fields(member), canaries=controls.value("canaries"), cheat=controls.value("cheat")
+        training=member, canaries=controls.value("canaries"), cheat=controls.value("cheat")
     )
 
 
 def attack_on(controls: Controls, member: DPTraining) -> Membership:
     """The attack on a training with the page's settings."""
-    return Membership(**fields(member), shadows=controls.value("shadows"))
-
-
-def fields(member: DPTraining) -> dict:
-    """All parameters that the training depends on."""
-    return {name: getattr(member, name) for name in DPTraining.model_fields}
+    return Membership(training=member, shadows=controls.value("shadows"))
 
 
 def draw(views: dict[str, live.View], promise: Guarantee) -> None:
     """Draw the audit and the attack as far as they have run."""
     live.progress(views)
     attacks = {
-        who_of(view.study): view.result
+        who_of(view.study.training): view.result
         for who, view in views.items()
         if who != AUDIT and view.result is not None
     }
@@ -192,7 +187,9 @@ def draw_audit(view: live.View) -> None:
             f" {rounding.epsilon(found.metrics['ceiling'])} promised"
         ),
     )
-    st.markdown(text.audited(found.metrics, found.facts, view.study.cheat, view.study.delta))
+    st.markdown(
+        text.audited(found.metrics, found.facts, view.study.cheat, view.study.training.delta)
+    )
     panels.warnings({"": found})
     st.markdown(
         "Each promise of the method, tested by itself:\n"
@@ -278,7 +275,7 @@ def draw_exact(views: dict[str, live.View]) -> None:
                 (
                     view.study.TITLE
                     if isinstance(view.study, Audit)
-                    else f"Membership, {text.WHO[who_of(view.study)]}"
+                    else f"Membership, {text.WHO[who_of(view.study.training)]}"
                 ),
             )
             st.markdown(f"**{name}**")
@@ -288,8 +285,8 @@ def draw_exact(views: dict[str, live.View]) -> None:
                         "": "floor on ε (95 %)",
                         "value": rounding.at_least(metrics["floor"]),
                         "how": (
-                            f"δ = {rounding.chosen(view.study.delta)}, {metrics['right']:.0f} of"
-                            f" {metrics['guesses']:.0f} guesses right"
+                            f"δ = {rounding.chosen(view.study.training.delta)},"
+                            f" {metrics['right']:.0f} of {metrics['guesses']:.0f} guesses right"
                         ),
                     },
                     {

@@ -113,7 +113,7 @@ with st.expander(
 shown = controls.look("shown", "Show", SHOWN, required=True)[0]
 
 study = controls.ready()
-controls.checked(lambda: study.check(registry.exhibits(study.dataset)))
+controls.checked(lambda: study.check(registry.preview(study.dataset)))
 WHO = attacks.who_of(study)  # 'private', or 'no noise' without noise
 
 
@@ -255,13 +255,13 @@ def draw_strengths(members: dict[str, DPTraining], finished: dict) -> None:
             " about them."
         )
         return
-    exhibited = registry.exhibits(study.dataset)
-    right = {name: finished[name].arrays["predictions"] == exhibited.test_labels for name in names}
+    previewed = registry.preview(study.dataset)
+    right = {name: finished[name].arrays["predictions"] == previewed.test_labels for name in names}
     # images that at least one network gets wrong; on others they look alike
     hard = np.flatnonzero(~np.all(list(right.values()), axis=0))
     # keep the images fixed while networks are still training
     hard = hard if len(hard) >= HARD and len(finished) == len(members) else np.array([], int)
-    shown_pictures = exhibited.test_images[hard] if len(hard) else exhibited.test_images
+    shown_pictures = previewed.test_images[hard] if len(hard) else previewed.test_images
     right = {name: found[hard] if len(hard) else found for name, found in right.items()}
     for column, name in zip(st.columns(4), names):
         promise = finished[name].guarantee
@@ -393,7 +393,7 @@ def draw_solved(ends: dict[float, list[tuple[float, float]]], twins: list[float]
                     sentences.plain(sentences.named(str(refused), controls.specs)),
                     icon=":material/edit:",
                 )
-    tested = len(registry.exhibits(study.dataset).test_labels)
+    tested = len(registry.preview(study.dataset).test_labels)
     st.caption(
         f"Measured on {tested:,} test pictures: give or take"
         f" {sentences.give_or_take(sentences.margin(means[-1][1], tested))} points, and another"
@@ -525,7 +525,7 @@ def show_one() -> None:
         "Its twin: the same pictures, nothing clipped, nothing noised, at the learning rate that"
         " its optimizer usually has without privacy.",
     )
-    studies = {WHO: study} | ({"not private": study.twin()} if compare else {})
+    studies = {WHO: study} | ({"not private": study.baseline()} if compare else {})
     if study.noise_multiplier == 0 and live.look(study).result is None:
         st.warning(
             "The noise multiplier is 0: pictures are clipped, but nothing is hidden. ε is infinite,"
@@ -540,7 +540,7 @@ def show_one() -> None:
         draw_deeper(
             finished,
             (
-                {"not private": (study.twin(), finished["not private"])} | found_by(offered)
+                {"not private": (study.baseline(), finished["not private"])} | found_by(offered)
                 if compare
                 else found_by(offered)
             ),

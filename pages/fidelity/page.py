@@ -92,9 +92,9 @@ with st.expander(
             "discriminator_steps",
             "batch_size",
             "width",
-            "judge_width",
-            "generator_rate",
-            "discriminator_rate",
+            "discriminator_width",
+            "generator_learning_rate",
+            "discriminator_learning_rate",
         ):
             controls.number(name, "the usual")
         controls.number("max_grad_norm")
@@ -103,15 +103,15 @@ with st.expander(
         for name in (
             "frequencies",
             "length",
-            "imitator_steps",
-            "imitator_batch",
-            "imitator_width",
-            "imitator_rate",
+            "merf_steps",
+            "merf_batch_size",
+            "merf_width",
+            "merf_learning_rate",
         ):
             controls.number(name)
 
 study = controls.ready()
-shown = registry.exhibits(study.dataset)
+shown = registry.preview(study.dataset)
 controls.checked(lambda: study.check(shown))
 generators, sets = study.generators(), study.table()
 together = Ensemble(members=tuple(generators.values()))
@@ -168,7 +168,7 @@ def draw_growing(views: dict[str, live.View]) -> None:
 def members_steps(number: int) -> int:
     """The total number of steps of a generator."""
     member = list(generators.values())[number]
-    return member.imitator_steps if member.NAME == "dp_merf" else member.usual("steps")
+    return member.merf_steps if member.NAME == "dp_merf" else member.usual("steps")
 
 
 def draw_distances(curves: dict[str, dict]) -> None:

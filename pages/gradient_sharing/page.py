@@ -61,7 +61,7 @@ def switch_dial() -> None:
 def lacking(name: str) -> str:
     """Why nothing can run, shown in place of the Run button."""
     try:
-        registry.exhibits(name)
+        registry.preview(name)
     except source.Missing as missing:
         return (
             f"{missing} How to build a folder of your own: docs/gradient_sharing.md. The preset"
@@ -102,20 +102,20 @@ with st.expander(
         for name in ("network", "activation", "optimizer"):
             controls.choice(name)
         controls.number("initial_epochs")
-        controls.number("initial_rate", "the usual")
+        controls.number("initial_learning_rate", "the usual")
         controls.number("company_share")
         controls.number("seed")
     with second:
         st.markdown("**Phones**")
         for name, usual in (
-            ("participants", ""),
-            ("pictures_each", "all that there are"),
+            ("clients", ""),
+            ("images_per_client", "all that there are"),
             ("unevenness", "even"),
             ("rounds", ""),
             ("local_epochs", ""),
             ("batch_size", ""),
             ("learning_rate", "the usual"),
-            ("participation", ""),
+            ("client_sampling_rate", ""),
             ("dropout", ""),
         ):
             controls.number(name, usual)
@@ -130,7 +130,7 @@ with st.expander(
             controls.choice(name)
         controls.number("max_grad_norm", "as it is; 1 with noise")
         controls.number("delta")
-        controls.number("server_rate")
+        controls.number("server_learning_rate")
 with st.expander(
     "Noise, and a promise",
     icon=":material/grain:",
@@ -157,13 +157,11 @@ shown = controls.look("shown", "Show", SHOWN, required=True)[0]
 if controls.missing:
     st.info(sentences.plain(lacking(controls.value("dataset"))), icon=":material/download:")
 study = controls.ready()
-exhibited = registry.exhibits(study.dataset)
-controls.checked(lambda: study.check(exhibited))
+previewed = registry.preview(study.dataset)
+controls.checked(lambda: study.check(previewed))
 promise = controls.checked(study.guarantee, "promise")
 told.markdown(
-    text.user_level(
-        promise, study.plan(), study.rounds, study.participants, study.noised_by == "phone"
-    )
+    text.user_level(promise, study.plan(), study.rounds, study.clients, study.noised_by == "phone")
 )
 private = promise.epsilon is not None
 
@@ -231,7 +229,7 @@ def draw_phones(members: dict, found: dict, curves: dict, running: bool) -> None
     """Draw clients and server of the sharing arm with the chosen settings."""
     name = chosen(members)
     curve = curves[name]
-    count = min(study.participants, SHOWN_PHONES)
+    count = min(study.clients, SHOWN_PHONES)
     codes = [dict(curve.get(f"phone {i}", [])) for i in range(count)]
     days = sorted(codes[-1])  # with many rounds, only some are reported
     sent = [[int(each[day]) for each in codes] for day in days]
@@ -240,7 +238,7 @@ def draw_phones(members: dict, found: dict, curves: dict, running: bool) -> None
         f"{text.per_hundred(accuracy[day])} of 100" if day in accuracy else "" for day in (0, *days)
     ]
     told_ = [
-        text.day(int(day), study.rounds, codes_, accuracy.get(day), study.participants)
+        text.day(int(day), study.rounds, codes_, accuracy.get(day), study.clients)
         for day, codes_ in zip((0, *days), ([0] * count, *sent))
     ]
     sizes = {
@@ -259,12 +257,12 @@ def draw_phones(members: dict, found: dict, curves: dict, running: bool) -> None
     diagram(
         sent,
         count,
-        4 * study.gradients(exhibited),
+        4 * study.gradients(previewed),
         named,
         told_,
         sizes,
         live=running and len(days) > 0,
-        alt=f"{study.participants} phones around a server",
+        alt=f"{study.clients} phones around a server",
         key=f"phones {shown}",
         had=pictures_on(found[name]) if name in found else [],
     )
@@ -296,24 +294,24 @@ def draw_found(members: dict, found: dict) -> None:
     )
     with st.expander("All numbers", icon=":material/table_chart:"):
         st.dataframe(
-            [{"": name, **text.sharing(m, study.participants)} for name, m in metrics.items()],
+            [{"": name, **text.sharing(m, study.clients)} for name, m in metrics.items()],
             hide_index=True,
         )
         st.caption(
             f"{metrics[chosen(members)]['gradients']:,} gradients;"
             f" {metrics[chosen(members)]['pictures_on_phones']:,} pictures on"
-            f" {study.participants:,} phones. Bytes are those of the messages that the server has"
+            f" {study.clients:,} phones. Bytes are those of the messages that the server has"
             " accepted, positions included. "
             + (
                 f"*{ALONE}*: the mean of {found[ALONE].metrics['phones_trained']:.0f} phones. "
                 if ALONE in found
                 else ""
             )
-            + f"With {len(exhibited.test_labels):,} test pictures, an accuracy is known to within"
+            + f"With {len(previewed.test_labels):,} test pictures, an accuracy is known to within"
             f""" {
                 sentences.give_or_take(
                     sentences.margin(
-                        metrics[chosen(members)]["test_accuracy"], len(exhibited.test_labels)
+                        metrics[chosen(members)]["test_accuracy"], len(previewed.test_labels)
                     )
                 )
             }"""
@@ -326,11 +324,11 @@ def draw_arms(members: dict, found: dict, metrics: dict) -> None:
     """Draw accuracy against bytes, the question of report 5."""
     st.markdown(
         text.shared(
-            metrics, chosen(members), study.participants, study.rounds, len(exhibited.test_labels)
+            metrics, chosen(members), study.clients, study.rounds, len(previewed.test_labels)
         )
     )
     shared = {name: sent(result) for name, result in found.items() if members[name].arm == "shared"}
-    central = (metrics[CENTRAL]["bytes"] / study.participants, metrics[CENTRAL]["test_accuracy"])
+    central = (metrics[CENTRAL]["bytes"] / study.clients, metrics[CENTRAL]["test_accuracy"])
     st.plotly_chart(
         charts.by_bytes(
             shared,
@@ -358,7 +356,7 @@ def sent(result) -> list[tuple[float, float]]:
     """(bytes per client so far, accuracy) for each round."""
     accuracy = dict(result.curves["test_accuracy"])
     return [
-        (total / study.participants, accuracy[day])
+        (total / study.clients, accuracy[day])
         for day, total in result.curves["bytes"]
         if day in accuracy
     ]
@@ -390,7 +388,7 @@ def draw_noises(_: dict, found: dict, metrics: dict) -> None:
     )
     st.caption(
         "Each thin line is one arm on its way, day by day; its thick point is its end, counted"
-        f" exactly. What is hidden is a whole participant, one of {study.participants:,}: the more"
+        f" exactly. What is hidden is a whole participant, one of {study.clients:,}: the more"
         " take part, the less the same noise hurts. With few phones, a promise worth its name"
         " leaves nothing to learn."
     )
@@ -484,7 +482,7 @@ def draw_table(views: dict[str, live.View]) -> None:
         st.image(study.sample(), width=420, alt="Some of the pictures")
     st.caption(
         "What the company has before any phone takes part: models trained on its own"
-        f" {round(study.company_share * exhibited.train_size):,} pictures, from scratch or as a new"
+        f" {round(study.company_share * previewed.train_size):,} pictures, from scratch or as a new"
         " last layer on a network that has learned from ImageNet's photographs."
     )
 
@@ -517,7 +515,7 @@ own = st.segmented_control(
 )
 one, two, three = st.columns(3)
 with one:
-    controls.category("category", exhibited.classes)
+    controls.category("category", previewed.classes)
 raw = None
 with two:
     if own == "mine":
@@ -530,7 +528,7 @@ with two:
     else:
         controls.below(
             "index",
-            int((exhibited.test_labels == controls.value("category")).sum()),
+            int((previewed.test_labels == controls.value("category")).sum()),
             "this class has the pictures",
         )
         controls.number("index")
@@ -563,7 +561,7 @@ with st.expander(
         "leak_clip",
         "layers",
         "attack_steps",
-        "tries",
+        "restarts",
         "smoothness",
     ),
 ):
@@ -585,7 +583,7 @@ with st.expander(
         )
     with right:
         controls.number("attack_steps", "the usual")
-        controls.number("tries", "the usual")
+        controls.number("restarts", "the usual")
         controls.number("smoothness")
 attack = controls.ready(Inversion)
 if own == "mine" and raw is None:
@@ -595,7 +593,7 @@ if own == "mine" and raw is None:
     )
     st.stop()
 if raw is not None:
-    shape = exhibited.test_images.shape[1:]
+    shape = previewed.test_images.shape[1:]
     try:
         attack = attack.with_picture(
             uploads.decode(raw.getvalue(), size=shape[0], channels=shape[2], invert=shape[2] == 1)
@@ -603,7 +601,7 @@ if raw is not None:
     except uploads.Refused as refused:
         st.error(sentences.plain(str(refused)), icon=":material/broken_image:")
         st.stop()
-controls.checked(lambda: attack.pick(exhibited), "picture")
+controls.checked(lambda: attack.pick(previewed), "picture")
 live.run_button({"the attack": attack}, "Rebuild", unknown="")
 
 
@@ -613,7 +611,7 @@ def draw_attack(views: dict[str, live.View]) -> None:
     view = views["the attack"]
     true, now, chart = st.columns([1, 1, 1.6])
     true.image(
-        attack.shown(exhibited), width="stretch", caption="On the phone", alt="The true picture"
+        attack.shown(previewed), width="stretch", caption="On the phone", alt="The true picture"
     )
     if view.result is None:
         if "rebuilt" in view.pictures:
@@ -645,7 +643,7 @@ def draw_attack(views: dict[str, live.View]) -> None:
             alt="Likeness over the attacker's steps",
         )
         chart.caption(
-            f"{attack.usual('tries')} attempt{'s' if attack.usual('tries') > 1 else ''} from"
+            f"{attack.usual('restarts')} attempt{'s' if attack.usual('restarts') > 1 else ''} from"
             " different noise, one after the other. Which one counts is decided by how well it"
             " fits the upload: the attacker does not know the true picture."
         )

@@ -36,7 +36,7 @@ with st.container(border=True):
             help="The privacy budget ε: smaller means more noise and less to find out.",
         )
         example = Noise(epsilon=budget)
-        images = registry.exhibits(example.dataset)
+        images = registry.preview(example.dataset)
         release = example.release(*example.pick(images), images.classes)
         odds = sentences.how_often(release.metrics["odds_picture"])
         st.markdown(

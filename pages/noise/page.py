@@ -72,7 +72,7 @@ with st.expander(
         controls.dataset()
     if controls.missing:
         st.stop()
-    images = registry.exhibits(controls.value("dataset"))
+    images = registry.preview(controls.value("dataset"))
     with middle:
         controls.category("category", images.classes)
     with right:

@@ -75,10 +75,10 @@ with st.expander(
             controls.switch(name)
         for name in (
             "images",
-            "together",
+            "synthesis_batch_size",
             "steps",
             "snapshots",
-            "rate",
+            "synthesis_learning_rate",
             "statistics_weight",
             "labels_weight",
             "variation",
@@ -95,8 +95,8 @@ with st.expander(
         controls.switch("student_flip")
         for name in (
             "student_epochs",
-            "student_batch",
-            "student_rate",
+            "student_batch_size",
+            "student_learning_rate",
             "temperature",
             "shift",
             "mixup",
@@ -104,15 +104,16 @@ with st.expander(
             controls.number(name)
 
 student = controls.ready()
-shown = registry.exhibits(student.dataset)
+shown = registry.preview(student.dataset)
 controls.checked(lambda: student.check(shown))
+synthesis = student.synthesis
 teachers = {
-    f"teacher {i + 1}" if i else "teacher": student.teacher(i) for i in range(student.teachers)
+    f"teacher {i + 1}" if i else "teacher": each for i, each in enumerate(synthesis.needs())
 }
-pupils = student.table()
-if student.images > shown.train_size:
-    del pupils["real pictures"]  # there are not as many real images to compare with
-studies = teachers | {"pictures": student.synthesis()} | pupils
+students = student.table()
+if synthesis.images > shown.train_size:
+    del students["real pictures"]  # there are not as many real images to compare with
+studies = teachers | {"pictures": synthesis} | students
 try:
     made = live.look(studies["pictures"])
 # A missing file of weights.
@@ -154,7 +155,7 @@ def draw_film(result) -> None:
     st.caption(
         "Pictures that nobody took, a row for each of:"
         f" {sentences.plain(', '.join(result.facts['classes'][:10]))}. Drag to go from noise to"
-        f" step {student.steps}."
+        f" step {synthesis.steps}."
     )
 
 
@@ -206,7 +207,7 @@ def draw_students(views: dict[str, live.View]) -> None:
     """Draw the students' accuracy, with the teacher and a student on real images."""
     now = {
         name: views[name].curves["test_accuracy"][-1][1]
-        for name in pupils
+        for name in students
         if views[name].curves.get("test_accuracy")
     }
     done = {name: value for name, value in now.items() if views[name].result}
@@ -214,7 +215,7 @@ def draw_students(views: dict[str, live.View]) -> None:
         {
             kind: [
                 (step, those[name])
-                for step in student.kept
+                for step in synthesis.kept
                 if (name := f"{kind} labels, {step} steps") in those
             ]
             for kind in ("hard", "soft")
@@ -232,15 +233,15 @@ def draw_students(views: dict[str, live.View]) -> None:
         else {}
     )
     if "real pictures" in done:
-        levels |= {f"a student of {student.images:,} real pictures": done["real pictures"]}
-    if len(done) == len(pupils):
+        levels |= {f"a student of {synthesis.images:,} real pictures": done["real pictures"]}
+    if len(done) == len(students):
         draw_answer(done)
         if told := sentences.balanced(
-            views[f"hard labels, {student.kept[-1]} steps"].result.metrics
+            views[f"hard labels, {synthesis.kept[-1]} steps"].result.metrics
         ):
             st.caption(f"The one with hard labels{told}.")
     st.plotly_chart(
-        charts.students(found, learning, levels, student.chance(), student.kept[-1]),
+        charts.students(found, learning, levels, student.chance(), synthesis.kept[-1]),
         key="students",
         config={"displayModeBar": False},
         alt=(
@@ -253,7 +254,7 @@ def draw_students(views: dict[str, live.View]) -> None:
         " told the class that was wanted. *Soft* labels: told all that the teacher sees in the"
         " picture, doubts included. Circles: still learning."
     )
-    if student.private:
+    if synthesis.teacher.private:
         st.caption(
             "Few steps teach more here than with the preset *Start*. That is not privacy's doing:"
             " this teacher has another norm (group norm), so its pictures come about differently."
@@ -265,7 +266,7 @@ def draw_answer(accuracy: dict[str, float]) -> None:
     """Draw the answer to the page's question in a sentence."""
     of_hundred = {name: f"{100 * value:.0f}" for name, value in accuracy.items()}
     hard, soft = (
-        of_hundred[f"{kind} labels, {student.kept[-1]} steps"] for kind in ("hard", "soft")
+        of_hundred[f"{kind} labels, {synthesis.kept[-1]} steps"] for kind in ("hard", "soft")
     )
     real = (
         f" As many real pictures teach **{of_hundred['real pictures']}**."
@@ -290,10 +291,10 @@ def draw_given_away(result) -> None:
         )[0]
         step = (
             st.select_slider(
-                "After steps", student.kept, value=student.kept[-1], key="synthesis.shown"
+                "After steps", synthesis.kept, value=synthesis.kept[-1], key="synthesis.shown"
             )
-            if len(student.kept) > 1
-            else student.kept[0]
+            if len(synthesis.kept) > 1
+            else synthesis.kept[0]
         )
         st.image(
             result.pictures[f"nearest_{space}_{step}"],
@@ -305,10 +306,10 @@ def draw_given_away(result) -> None:
         curves, controls_ = result.curves, result.facts["controls"]
         learned = {
             name: found.metrics["test_accuracy"]
-            for name in pupils
-            if (found := live.look(pupils[name], remembered=True).result)
+            for name in students
+            if (found := live.look(students[name], remembered=True).result)
         }
-        accuracy = {s: learned.get(f"hard labels, {s} steps", math.nan) for s in student.kept}
+        accuracy = {s: learned.get(f"hard labels, {s} steps", math.nan) for s in synthesis.kept}
         points = [(int(s), accuracy[int(s)], value) for s, value in curves["membership_features"]]
         levels = {"chance": 0.5} | {
             name: controls_[name]["membership_features"]
@@ -336,7 +337,7 @@ def draw_given_away(result) -> None:
             "Released": f"made-up pictures, {s} steps",
             **_row({n: dict(curves[n])[s] for n in controls_["held-out pictures"]}),
         }
-        for s in student.kept
+        for s in synthesis.kept
     ]
     rows += [{"Released": name, **_row(found)} for name, found in controls_.items()]
     st.dataframe(rows, hide_index=True)
@@ -371,7 +372,7 @@ def draw_finished(result) -> None:
     """Draw the guarantee, the details, and how the results were made."""
     pupils_done = {
         name: found
-        for name, study in pupils.items()
+        for name, study in students.items()
         if (found := live.look(study, remembered=True).result)
     }
     panels.warnings({"the pictures": result} | pupils_done, said=result.facts["doubts"])
@@ -394,7 +395,7 @@ def draw_finished(result) -> None:
     )
     also = {
         name: (study, found)
-        for name, study in (teachers | pupils).items()
+        for name, study in (teachers | students).items()
         if (found := live.look(study, remembered=True).result)
     }
     changed = settings_of(student, without=("after", "source", "soft_share"))
@@ -409,7 +410,7 @@ def draw_finished(result) -> None:
 def draw_report() -> None:
     """Draw Table 1 of report 2 beside our results."""
     st.markdown(text.SYNTHESIS_REPORT)
-    last = {name: live.look(study, remembered=True).result for name, study in pupils.items()}
+    last = {name: live.look(study, remembered=True).result for name, study in students.items()}
     ours = [
         {
             "Student learned from": name,

@@ -12,10 +12,10 @@ from scipy import stats
 from engine.attacks.auditing import (
     FLOAT32,
     LEVEL,
-    Marks,
+    Canaries,
+    MechanismAuditor,
     Seen,
     Tails,
-    Witness,
     circles,
     floor,
     least_epsilon,
@@ -86,19 +86,19 @@ def test_scores_that_say_nothing_show_nothing():
 
 
 def test_marks_are_balanced_and_rows_say_who_is_in():
-    marks = Marks.drawn(500, 400, 2, CLASSES, np.random.default_rng(0))
-    assert (marks.counts() == 10).all() and marks.columns == 502
-    columns, labels, signs = marks.rows()
-    m = marks.included.sum()
+    canaries = Canaries.drawn(500, 400, 2, CLASSES, np.random.default_rng(0))
+    assert (canaries.counts() == 10).all() and canaries.columns == 502
+    columns, labels, signs = canaries.rows()
+    m = canaries.included.sum()
     assert 200 < m < 300 and len(columns) == m + 400
     assert (
-        (np.flatnonzero(marks.included) == columns[:m]).all()
-        and (marks.labels[columns[:m]] == labels[:m]).all()
+        (np.flatnonzero(canaries.included) == columns[:m]).all()
+        and (canaries.labels[columns[:m]] == labels[:m]).all()
         and (signs[:m] == 1).all()
     )
     assert signs[m:].sum() == 0 and columns[m:].min() == 500
     # never fewer than one of each kind
-    assert (Marks.drawn(10, 3, 2, CLASSES, np.random.default_rng(0)).counts() == 1).all()
+    assert (Canaries.drawn(10, 3, 2, CLASSES, np.random.default_rng(0)).counts() == 1).all()
 
 
 # --- a witness of simulated steps -----------------------------------------------------------------
@@ -120,45 +120,45 @@ def watched(
     as planted.
     """
     rng, per_epoch = np.random.default_rng(seed), round(1 / q)
-    marks = Marks.drawn(m, 1000, 2, CLASSES, rng)
-    witness = Witness(marks, sigma, q, per_epoch)
-    columns, _, signs = marks.rows()
-    labels = np.r_[marks.labels[marks.included], marks.marker_kinds % CLASSES]
+    canaries = Canaries.drawn(m, 1000, 2, CLASSES, rng)
+    auditor = MechanismAuditor(canaries, sigma, q, per_epoch)
+    columns, _, signs = canaries.rows()
+    labels = np.r_[canaries.labels[canaries.included], canaries.marker_kinds % CLASSES]
     pulls = (
         0.9 * (0.1 - np.eye(CLASSES)) / np.linalg.norm(0.1 - np.eye(CLASSES), axis=1, keepdims=True)
     )
-    means = np.full(marks.columns, means)
+    means = np.full(canaries.columns, means)
     marker = np.concatenate([pulls, -pulls])[None].repeat(2, 0)
     for _ in range(epochs):
         order = rng.permutation(len(columns)) % per_epoch
         for step in range(per_epoch):
             drawn = order == step if shuffled else rng.random(len(columns)) < q * rate
-            sums = np.zeros((marks.columns, CLASSES))
+            sums = np.zeros((canaries.columns, CLASSES))
             np.add.at(sums, columns[drawn], reach * signs[drawn, None] * pulls[labels[drawn]])
             others = 20 * rng.normal(size=CLASSES)  # what all rows together add to the bias
             sums += noise * sigma * rng.normal(size=sums.shape) - means[:, None] * others
-            witness.see(
+            auditor.see(
                 Seen(
                     sums,
                     others + noise * sigma * rng.normal(size=CLASSES),
                     means,
-                    pulls[marks.labels],
+                    pulls[canaries.labels],
                     marker,
                     np.full(m, 9.0),
                 )
             )
-    return witness
+    return auditor
 
 
-def broken(witness):
-    return [check.name.split()[1] for check in witness.checks() if not check.kept]
+def broken(auditor):
+    return [check.name.split()[1] for check in auditor.checks() if not check.kept]
 
 
 @pytest.mark.parametrize("means", [0.0, 0.2])
 def test_what_is_right_passes_and_its_p_values_are_even(means):
     found = [watched(seed, means=means, m=200, epochs=10) for seed in range(60)]
-    assert sum(bool(broken(witness)) for witness in found) <= 2
-    by_check = np.array([[check.p for check in witness.checks()] for witness in found])
+    assert sum(bool(broken(auditor)) for auditor in found) <= 2
+    by_check = np.array([[check.p for check in auditor.checks()] for auditor in found])
     for i in (0, 3):  # the others' p are bounds and larger
         assert stats.kstest(by_check[:, i], "uniform").pvalue > 1e-3, found[0].checks()[i].name
 
@@ -180,18 +180,18 @@ def test_each_planted_error_is_found_by_the_check_that_is_for_it(planted, name):
 def test_the_mean_release_is_checked_too():
     rng = np.random.default_rng(0)
     for noise, kept in ((10.0, True), (8.0, False)):
-        witness = watched(0, epochs=1)
-        witness.release(witness.marks.included + noise * rng.normal(size=400), 10.0)
-        check = next(c for c in witness.checks() if "mean" in c.name)
+        auditor = watched(0, epochs=1)
+        auditor.release(auditor.canaries.included + noise * rng.normal(size=400), 10.0)
+        check = next(c for c in auditor.checks() if "mean" in c.name)
         assert check.kept == kept
-        assert len(witness.checks()) == 5
+        assert len(auditor.checks()) == 5
 
 
 def test_at_rate_one_the_score_is_that_of_the_gaussian_mechanism():
-    witness = watched(3, sigma=2.0, q=1.0, epochs=5, m=50)
-    assert witness.checks()[3].p == 1.0 and witness.checks()[3].power == 0.0  # nothing to shuffle
-    witness = watched(0, sigma=2.0, q=1.0, epochs=5, m=400)
-    scores, inside = witness.loss, witness.marks.included
+    auditor = watched(3, sigma=2.0, q=1.0, epochs=5, m=50)
+    assert auditor.checks()[3].p == 1.0 and auditor.checks()[3].power == 0.0  # nothing to shuffle
+    auditor = watched(0, sigma=2.0, q=1.0, epochs=5, m=400)
+    scores, inside = auditor.loss, auditor.canaries.included
     mu = math.sqrt(5) * 0.9 / 2.0  # distance of the two hypotheses
     assert scores[inside].mean() == pytest.approx(mu**2 / 2, abs=0.3) and scores[
         ~inside
@@ -210,7 +210,7 @@ def test_guesses_do_not_look_at_the_coins():
         np.ones(400),
     )
     before = one.loss.copy()
-    object.__setattr__(other.marks, "included", ~other.marks.included)
+    object.__setattr__(other.canaries, "included", ~other.canaries.included)
     one.see(seen), other.see(seen)
     assert np.array_equal(one.loss - before, other.loss - before)
 
@@ -221,12 +221,12 @@ def test_sums_that_hold_no_canary_show_nothing_by_way_of_the_mean():
     """
     rng, areas = np.random.default_rng(0), []
     for _ in range(20):
-        marks = Marks.drawn(100, 20, 1, CLASSES, rng)
-        witness, means = Witness(marks, 0.8, 0.01, 100), 0.6 * rng.normal(size=101)
+        canaries = Canaries.drawn(100, 20, 1, CLASSES, rng)
+        auditor, means = MechanismAuditor(canaries, 0.8, 0.01, 100), 0.6 * rng.normal(size=101)
         for _ in range(300):
             others = rng.normal(size=CLASSES)
             noise = 0.8 * rng.normal(size=(102, CLASSES))
-            witness.see(
+            auditor.see(
                 Seen(
                     noise[:101] - means[:, None] * others,
                     others + noise[101],
@@ -237,8 +237,8 @@ def test_sums_that_hold_no_canary_show_nothing_by_way_of_the_mean():
                 )
             )
         areas.append(
-            stats.rankdata(witness.loss)[marks.included].mean()
-            - stats.rankdata(witness.loss)[~marks.included].mean()
+            stats.rankdata(auditor.loss)[canaries.included].mean()
+            - stats.rankdata(auditor.loss)[~canaries.included].mean()
         )
     assert abs(np.mean(areas)) < 3 * np.std(areas) / 20**0.5 + 1e-9
 
@@ -249,14 +249,14 @@ def test_the_rate_check_stands_where_nearly_everybody_is_drawn():
     """
     rng, wrong = np.random.default_rng(0), 0
     for _ in range(300):
-        marks = Marks.drawn(20, 20, 1, CLASSES, rng)
-        witness = Witness(marks, 0.01, 0.99, 1)
+        canaries = Canaries.drawn(20, 20, 1, CLASSES, rng)
+        auditor = MechanismAuditor(canaries, 0.01, 0.99, 1)
         pulls = np.zeros((20, CLASSES))
         pulls[:, 0] = 1.0
         for _ in range(2):
             sums = np.zeros((21, CLASSES))
-            sums[:20, 0] = marks.included & (rng.random(20) < 0.99)
-            witness.see(
+            sums[:20, 0] = canaries.included & (rng.random(20) < 0.99)
+            auditor.see(
                 Seen(
                     sums + 0.01 * rng.normal(size=sums.shape),
                     0.01 * rng.normal(size=CLASSES),
@@ -266,7 +266,7 @@ def test_the_rate_check_stands_where_nearly_everybody_is_drawn():
                     np.full(20, 50.0),
                 )
             )
-        wrong += "are" in broken(witness)
+        wrong += "are" in broken(auditor)
     assert wrong <= 3
 
 

@@ -10,12 +10,12 @@ from playwright.sync_api import expect
 from tests.browser import look
 
 SMALL = (
-    "fidelity?width=4&judge_width=4&batch_size=20&discriminator_steps=2&steps=3&samples=40"
-    "&latent=8&frequencies=50&imitator_width=4&imitator_steps=3&imitator_batch=20"
+    "fidelity?width=4&discriminator_width=4&batch_size=20&discriminator_steps=2&steps=3&samples=40"
+    "&latent=8&frequencies=50&merf_width=4&merf_steps=3&merf_batch_size=20"
 )
 BY_HEART = (
-    "fidelity?examples=20&steps=700&batch_size=20&discriminator_steps=1&width=16&judge_width=16"
-    "&generator_rate=0.0005&discriminator_rate=0.0005&samples=200&imitator_steps=20"
+    "fidelity?examples=20&steps=700&batch_size=20&discriminator_steps=1&width=16&discriminator_width=16"
+    "&generator_learning_rate=0.0005&discriminator_learning_rate=0.0005&samples=200&merf_steps=20"
 )
 
 

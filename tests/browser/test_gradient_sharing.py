@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from tests.browser import look
 
-SMALL = "gradient_sharing?participants=4&pictures_each=50&rounds=3&initial_epochs=3"
+SMALL = "gradient_sharing?participants=4&images_per_client=50&rounds=3&initial_epochs=3"
 ATTACK = "&attack_steps=60&tries=1"
 
 
@@ -149,7 +149,7 @@ def test_two_panels_run_at_the_same_time(visit):
         ("fraction=0", "Share of the gradients: 0 is not allowed"),
         ("fraction=1.5", "1.5 is not allowed; allowed: a number from 0.0001 to 1"),
         ("participants=4500", "3800 pictures of mnist-5k are not the company's"),
-        ("pictures_each=1000", "20 phones would need 20000"),
+        ("images_per_client=1000", "20 phones would need 20000"),
         ("noise_multiplier=1&target_epsilon=3", "one follows from the other"),
         (
             "target_epsilon=0.1&delta=1e-12&rounds=1000&noised_by=phone&participants=4",

@@ -21,12 +21,12 @@ PAGES = {
         "&student_epochs=2"
     ),
     "fidelity": (
-        "fidelity?width=4&judge_width=4&batch_size=20&discriminator_steps=2&steps=3"
-        "&samples=40&latent=8&frequencies=50&imitator_width=4&imitator_steps=3"
-        "&imitator_batch=20"
+        "fidelity?width=4&discriminator_width=4&batch_size=20&discriminator_steps=2&steps=3"
+        "&samples=40&latent=8&frequencies=50&merf_width=4&merf_steps=3"
+        "&merf_batch_size=20"
     ),
     "gradient_sharing": (
-        "gradient_sharing?participants=4&pictures_each=50&rounds=3&initial_epochs=3&seed=5"
+        "gradient_sharing?participants=4&images_per_client=50&rounds=3&initial_epochs=3&seed=5"
     ),
 }
 PHONE = {

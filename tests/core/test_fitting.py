@@ -42,7 +42,7 @@ def checked(study, shown):
 def test_no_default_of_any_preset_is_refused(study, preset, name, folders, monkeypatch):
     monkeypatch.setenv("VEIL_DATA", str(folders))
     chosen, said = fitted(study.preset(preset, dataset=f"folder:{name}"))
-    shown = registry.exhibits(f"folder:{name}")
+    shown = registry.preview(f"folder:{name}")
     try:
         checked(chosen, shown)
     except Refused as refused:
@@ -55,7 +55,7 @@ def test_no_default_of_any_preset_is_refused(study, preset, name, folders, monke
     ("name", "field", "value"),
     [
         ("kmeans_labels", "clusters", 4),
-        ("gradient_sharing", "participants", 20),
+        ("gradient_sharing", "clients", 20),
         ("fidelity", "examples", 50),
         ("student", "images", 40),
     ],
@@ -67,12 +67,12 @@ def test_what_is_typed_is_refused_all_the_same(name, field, value, folders, monk
     chosen, _ = fitted(study, given=(field,))
     assert chosen.values()[field] == value
     with pytest.raises(Refused, match=f"{field}: {value} is not allowed"):
-        checked(chosen, registry.exhibits(f"folder:{where}"))
+        checked(chosen, registry.preview(f"folder:{where}"))
 
 
 def test_series_of_fitted_studies_are_not_refused_either(folders, monkeypatch):
     monkeypatch.setenv("VEIL_DATA", str(folders))
-    shown = registry.exhibits("folder:hundreds")
+    shown = registry.preview("folder:hundreds")
     for study in STUDIES.values():
         base, _ = fitted(study.preset("quick", dataset="folder:hundreds"))
         for series in study.SERIES:

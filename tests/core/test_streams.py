@@ -253,7 +253,7 @@ def coins_of(study, monkeypatch, days=60):
 def test_two_federations_ask_by_other_coins(kind, monkeypatch):
     """Else who knows that he was asked in one knows it of the other, and sampling hides nobody."""
     asked = [
-        coins_of(kind(participation=0.5, noise_multiplier=noise), monkeypatch)
+        coins_of(kind(client_sampling_rate=0.5, noise_multiplier=noise), monkeypatch)
         for noise in (2.0, 3.0)
     ]
     alike = np.mean(asked[0] == asked[1])

@@ -195,12 +195,12 @@ def test_noise_or_budget_but_not_both():
 
 
 def test_one_twin_serves_every_amount_of_privacy():
-    twins = {
-        key(DPTraining(target_epsilon=e, max_grad_norm=c, delta=d).twin())
+    baselines = {
+        key(DPTraining(target_epsilon=e, max_grad_norm=c, delta=d).baseline())
         for e, c, d in ((1, 1, 1e-5), (8, 4, 1e-6), (3, 0.1, 1e-4))
     }
-    assert len(twins) == 1 and not DPTraining().twin().private
-    assert key(DPTraining(epochs=3).twin()) not in twins
+    assert len(baselines) == 1 and not DPTraining().baseline().private
+    assert key(DPTraining(epochs=3).baseline()) not in baselines
 
 
 def test_a_result_survives_its_parts_exactly():

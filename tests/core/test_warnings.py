@@ -55,11 +55,11 @@ HERE = {"dataset": "folder:lopsided"}
 SMALL = HERE | {"delta": 0.01}
 LINEAR = FOLDER | {"delta": 0.01, "straighten": "false"}
 PRIVATE = FOLDER | {"private": "true", "delta": 0.01}
-TEACHER = PRIVATE | {"images": 6, "together": 6}
+TEACHER = PRIVATE | {"images": 6, "synthesis_batch_size": 6}
 RUNAWAY = {"activation": "relu", "learning_rate": 10}
 PHONES = {
-    "participants": 20,
-    "pictures_each": 5,
+    "clients": 20,
+    "images_per_client": 5,
     "noise_multiplier": 1,
     "delta": 0.1,
     "faulty": "nan",

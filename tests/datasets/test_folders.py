@@ -238,7 +238,7 @@ def test_what_is_listed_as_present_loads_and_what_is_not_says_why(folders):
         assert {name: each.present for name, each in listed.items()} == usable
         for each in listed.values():
             if each.present:
-                assert len(registry.load(each.name).train_images) and registry.exhibits(each.name)
+                assert len(registry.load(each.name).train_images) and registry.preview(each.name)
             else:
                 with pytest.raises(source.Unusable) as refused:
                     registry.load(each.name)
@@ -325,7 +325,7 @@ def test_skipped_files_are_counted_with_their_reasons(folders):
     )
     assert (
         found("folder:own", thorough=True).count == 20
-        and registry.exhibits("folder:own").notes == images.notes
+        and registry.preview("folder:own").notes == images.notes
     )
 
 

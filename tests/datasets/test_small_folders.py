@@ -141,9 +141,9 @@ def test_a_first_model_and_one_phone_share_two_pictures(folder):
     """One picture is the company's, and twenty phones were asked for: one is taken."""
     dataset = make(folder, "two", **SMALL["two"])
     phones, said = fitted(GradientSharing(dataset=dataset))
-    phones.check(registry.exhibits(dataset))
-    assert phones.participants == 1 and any(
-        "participants: 20, the usual value, does not fit folder:two; 1 is taken" in sentence
+    phones.check(registry.preview(dataset))
+    assert phones.clients == 1 and any(
+        "clients: 20, the usual value, does not fit folder:two; 1 is taken" in sentence
         for sentence in said
     )
 
@@ -151,10 +151,10 @@ def test_a_first_model_and_one_phone_share_two_pictures(folder):
 def test_other_defaults_that_count_pictures_fit_too(folder):
     dataset = make(folder, "eight", **SMALL["eight"])
     phones, _ = fitted(GradientSharing(dataset=dataset))
-    phones.check(registry.exhibits(dataset))
-    assert phones.participants == 13 and phones.company_share * 14 >= 1
+    phones.check(registry.preview(dataset))
+    assert phones.clients == 13 and phones.company_share * 14 >= 1
     noise, _ = fitted(Noise(dataset=dataset))
-    assert noise.pick(registry.exhibits(dataset))[1] == 1
+    assert noise.pick(registry.preview(dataset))[1] == 1
     assert fitted(IIC(dataset=dataset))[0].batch_size == 14
 
 
@@ -246,7 +246,7 @@ def test_a_training_on_few_pictures_is_drawn_without_the_attack_that_it_is_too_s
 
     dataset = make(folder, "eight", **SMALL["eight"])
     study, _ = fitted(DPTraining(dataset=dataset))
-    for each in (study, study.twin()):
+    for each in (study, study.baseline()):
         finish(Lab(open_store()).need(each))
     try:
         test = drawn("dp_training", dataset=dataset, shown="one")

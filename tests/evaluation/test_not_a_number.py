@@ -10,7 +10,7 @@ import torch
 
 from engine import privacy
 from engine.attacks import lira, memorization
-from engine.attacks.auditing import Marks, Witness
+from engine.attacks.auditing import Canaries, MechanismAuditor
 from engine.core.errors import Failed
 from engine.evaluation import metrics
 from engine.learning import networks
@@ -112,7 +112,7 @@ def test_a_sub_head_whose_loss_is_no_number_is_never_chosen():
 
 def test_an_audit_of_numbers_that_broke_ends_in_no_clean_verdict():
     """A variance without end left a p of e^min(0, NaN) = 1, 'kept', or a division by zero."""
-    watch = Witness(Marks.drawn(50, 10, 1, 2, np.random.default_rng(0)), 1.0, 0.1, 10)
+    watch = MechanismAuditor(Canaries.drawn(50, 10, 1, 2, np.random.default_rng(0)), 1.0, 0.1, 10)
     watch.excess, watch.expected, watch.by_draws, watch.by_noise = 1.0, 1.0, 1.0, math.inf
     assert watch._rate().p == 0 and not watch._rate().kept
     for name in ("excess", "expected", "by_noise"):

@@ -18,7 +18,7 @@ from engine.learning.stacked_steps import Group, Stacked
 from engine.learning.supervised import PrivateFit
 from engine.learning.trainer import Training
 from engine.studies.dp_training.dp_training import DPTraining
-from engine.studies.fidelity.dcgan import Adversaries
+from engine.studies.fidelity.dcgan import GANTrainer
 from engine.studies.fidelity.gan import GAN
 from engine.studies.gradient_sharing.federation import NOT_ASKED, Federation
 from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
@@ -183,8 +183,8 @@ def discriminator(wrong):
     """Labels that are the rows' own numbers, as the judge is shown them."""
     study, seen = GAN(), []
     plan = study.plan(N)
-    small = replace(faster(plan, wrong), width=8, judge_width=8)
-    game = Adversaries(small, np.zeros((N, 32, 32, 1), np.uint8), np.arange(N), 1, CPU)
+    small = replace(faster(plan, wrong), generator_width=8, discriminator_width=8)
+    game = GANTrainer(small, np.zeros((N, 32, 32, 1), np.uint8), np.arange(N), 1, CPU)
     game.make, game.forge = (lambda count: (None, None)), lambda: None
     game.judge = lambda real, labels, *made: seen.append(labels)
     rounds = 0
@@ -229,10 +229,12 @@ def sweep_of_some(wrong):
 
 def asked(wrong, order="together"):
     """Phones that are asked on each of many days; nobody has anything to say."""
-    told = GradientSharing(participation=0.3, noise_multiplier=2.0, rounds=150)
+    told = GradientSharing(client_sampling_rate=0.3, noise_multiplier=2.0, rounds=150)
     task, people = small_task(), 400
     server = Federation(
-        plan_of(noise_multiplier=2.0, max_grad_norm=0.3, participation=0.3 * wrong, order=order),
+        plan_of(
+            noise_multiplier=2.0, max_grad_norm=0.3, client_sampling_rate=0.3 * wrong, order=order
+        ),
         phones(task, [[]] * people),
         task.start,
     )

@@ -228,7 +228,7 @@ def test_what_is_no_number_counts_nothing_where_there_is_privacy(images, rows):
     """
     study = DPTraining(epochs=1, batch_size=500, noise_multiplier=1.0)
     stack = stacked(
-        [study, DPTraining(epochs=1, batch_size=500, noise_multiplier=2.0), study.twin()],
+        [study, DPTraining(epochs=1, batch_size=500, noise_multiplier=2.0), study.baseline()],
         images,
         rows,
     )
@@ -454,7 +454,7 @@ def on_no_device(stack):
     """The stack with all of its tensors on torch's meta device, which has shapes and no numbers:
     whoever asks for a number, or for as many as the numbers want, or mixes devices, is refused.
     """
-    for thing in (stack, stack.pulls):
+    for thing in (stack, stack.gradients):
         for name, value in vars(thing).items():
             if isinstance(value, torch.Tensor):
                 setattr(thing, name, value.to("meta"))
@@ -478,7 +478,7 @@ def test_the_step_is_the_same_program_whatever_was_drawn(optimizer, changes, ima
         )
         for seed, noise in enumerate((1.0, 3.0))
     ]
-    stack = stacked([*studies, studies[0].twin()], images, rows)
+    stack = stacked([*studies, studies[0].baseline()], images, rows)
     found = []
     for _ in range(3):
         stack.step()
@@ -494,7 +494,7 @@ def test_the_step_is_the_same_program_whatever_was_drawn(optimizer, changes, ima
 )
 def test_in_the_step_nobody_waits_for_a_number_or_sends_one(optimizer, changes, images, rows):
     study = DPTraining(**(CNN | changes), optimizer=optimizer, noise_multiplier=1.0, averaging=0.99)
-    stack = on_no_device(stacked([study, study.twin()], images, rows))
+    stack = on_no_device(stacked([study, study.baseline()], images, rows))
     seen = program(lambda: (stack._accumulate(), stack._release()))
     where = {
         described[4] for _, *all_ in seen for described in all_ if isinstance(described, tuple)
@@ -558,7 +558,7 @@ def test_members_are_stored_under_their_own_keys_and_others_may_be_there_already
         DPTraining(noise_multiplier=noise, epochs=2, batch_size=500) for noise in (1.0, 2.0, 4.0)
     ]
     earlier = finish(Lab(store).need(members[1]))[1]
-    crew = lockstep([*members, members[0].twin(), members[0]], store)  # one stored, one twice
+    crew = lockstep([*members, members[0].baseline(), members[0]], store)  # one stored, one twice
     events, results = finish(crew.all())
     assert [len(numbers) for numbers in crew.groups] == [5]
     assert (
@@ -579,7 +579,7 @@ def test_members_that_are_not_alike_form_groups_of_their_own(store):
         DPTraining(noise_multiplier=2.0, epochs=1, batch_size=500, optimizer=optimizer)
         for optimizer in ("sgd", "adam", "adagrad")
     ]
-    members += [member.twin() for member in members] + [
+    members += [member.baseline() for member in members] + [
         DPTraining(noise_multiplier=2.0, epochs=1, batch_size=500, seed=seed)
         for seed in range(1, 9)
     ]

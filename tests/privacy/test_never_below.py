@@ -435,7 +435,7 @@ def test_phones_and_server_are_never_below_the_truth():
             delta=10 ** rng.uniform(-12, -2),
         )
         days, noise = phones.rounds, phones.noise_multiplier
-        step = (noise, phones.participation) if server else (noise / 2, 1.0)
+        step = (noise, phones.client_sampling_rate) if server else (noise / 2, 1.0)
         truth = [(*step, days, None)]
         refuted += too_small(phones.spent(days), phones.delta, truth)
         refuted += too_small(phones.spent(1), phones.delta, [(*step, 1, None)])

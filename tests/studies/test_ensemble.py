@@ -43,9 +43,9 @@ def test_members_are_stored_under_their_own_keys_as_if_they_had_run_alone(store,
 
 
 def test_members_draw_their_own_batches_and_noise(store):
-    twins = tuple(DPTraining(noise_multiplier=4.0, epochs=2, seed=seed) for seed in range(4))
-    finish(Lab(store).need(Ensemble(members=twins)))
-    losses = {load(store, key(member)).metrics["train_loss"] for member in twins}
+    baselines = tuple(DPTraining(noise_multiplier=4.0, epochs=2, seed=seed) for seed in range(4))
+    finish(Lab(store).need(Ensemble(members=baselines)))
+    losses = {load(store, key(member)).metrics["train_loss"] for member in baselines}
     assert len(losses) == 4
 
 
@@ -132,7 +132,7 @@ def test_one_member_less_another_still_holds_noise(kind, store):
 
 def test_the_promise_of_all_is_at_the_visitors_delta(store):
     members = (
-        MEMBERS[0].twin(),
+        MEMBERS[0].baseline(),
         DPTraining(noise_multiplier=8.0, epochs=3, delta=1e-7),
         DPTraining(noise_multiplier=6.0, epochs=3, delta=1e-7),
     )

@@ -210,7 +210,7 @@ class IIC(LocalNoise):
 
     def work(self) -> float:
         """Images processed; with wavelets each view once, and then thirty times as fast."""
-        n = registry.exhibits(self.dataset).train_size
+        n = registry.preview(self.dataset).train_size
         if self.network == "scattering":
             return n * (1 + self.views + self.epochs * self.passes * (2 + self.sub_heads) / 30)
         return n * (1 + self.views) * self.epochs * self.passes
@@ -221,7 +221,7 @@ class IIC(LocalNoise):
 
     def chance(self) -> float:
         """The accuracy of always predicting the most frequent class."""
-        return scores.guessing(registry.exhibits(self.dataset).test_labels)
+        return scores.guessing(registry.preview(self.dataset).test_labels)
 
     def guarantee(self):
         """The guarantee for the owner of a training image, over all its releases."""

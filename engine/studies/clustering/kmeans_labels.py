@@ -73,7 +73,7 @@ class KMeansLabels(LocalNoise):
 
     def work(self) -> float:
         """Starts times images times clusters."""
-        shown = registry.exhibits(self.dataset)
+        shown = registry.preview(self.dataset)
         return self.starts * shown.train_size * (self.clusters or len(shown.classes))
 
     def kind(self) -> str:

@@ -22,7 +22,7 @@ from engine.studies.dp_training.on_training import OnTraining
 from engine.studies.shared import MAPS, MOST_BYTES
 
 FEWER = (10_000, 5000, 3000, 2000, 1000, 500, 200, 100, 50, 20)  # canaries to suggest instead
-MARKERS, GROUPS = 1500, 2  # rows that are always included, and the columns that they share
+SHARED_ROWS, GROUPS = 1500, 2  # rows that are always included, and the columns that they share
 CHEATS = {
     "none": "nobody cheats",
     "no clipping": "clipping is left out",
@@ -84,14 +84,14 @@ class Audit(OnTraining):
         cnn = self.training.network == "cnn"
         entry = 1 if cnn else 2  # bytes
         values = h * w * channels if cnn else MAPS * channels * -(-h // 4) * -(-w // 4)
-        rows = shown.train_size + len(shown.test_images) + MARKERS + canaries / 2
+        rows = shown.train_size + len(shown.test_images) + SHARED_ROWS + canaries / 2
         return rows * entry * (values + canaries + GROUPS)
 
     def work(self) -> float:
         """The work of the training, with more and longer rows."""
-        n = registry.exhibits(self.dataset).train_size
+        n = registry.preview(self.dataset).train_size
         longer = 1 + self.canaries / 4000
-        return self.training.work() * (1 + (self.canaries / 2 + MARKERS) / n) * longer
+        return self.training.work() * (1 + (self.canaries / 2 + SHARED_ROWS) / n) * longer
 
     def kind(self) -> str:
         """The kind of the training, marked as an audit."""
@@ -105,7 +105,7 @@ class Audit(OnTraining):
         """Yield the lower and the upper bound per epoch; return the auditor's findings."""
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
-        self.check(registry.exhibits(self.dataset))
+        self.check(registry.preview(self.dataset))
         yield Phase("finding the noise for this ε")
         plan = replace(self.training.plan(len(images.train_images)), streams=self.streams())
         training = yield from self.watched(lab, images, plan)
@@ -116,21 +116,21 @@ class Audit(OnTraining):
 
     def watched(self, lab, images, plan: TrainingPlan):
         """The training with canaries among its images, ready for its first step."""
-        from engine.attacks.auditing import Marks
-        from engine.attacks.canaries import MarkedCNN, MarkedLinear
+        from engine.attacks.auditing import Canaries
+        from engine.attacks.canaries import AuditedCNN, AuditedLinear
 
         rng = np.random.default_rng(self.derive_seed("canaries"))
-        marks = Marks.drawn(self.canaries, MARKERS, GROUPS, len(images.classes), rng)
+        canaries = Canaries.drawn(self.canaries, SHARED_ROWS, GROUPS, len(images.classes), rng)
         if self.training.network == "cnn":
-            return MarkedCNN(plan, images, lab.device, marks, self.cheat)
+            return AuditedCNN(plan, images, lab.device, canaries, self.cheat)
         found = yield from lab.need(self.training.features())
-        return MarkedLinear(
+        return AuditedLinear(
             plan,
             images,
             lab.device,
             found.arrays["train"],
             found.arrays["test"],
-            marks,
+            canaries,
             self.cheat,
         )
 
@@ -147,7 +147,7 @@ class Audit(OnTraining):
                 )
             delta, done = self.training.delta, epoch * plan.steps_per_epoch
             for name, value in (
-                ("floor", training.witness.floor(delta).epsilon),
+                ("floor", training.auditor.floor(delta).epsilon),
                 ("ceiling", plan.mechanism.epsilon_after(done, delta)),
             ):
                 curves[name].append((float(epoch), value))
@@ -159,10 +159,10 @@ class Audit(OnTraining):
     ) -> Result:
         from engine.attacks.auditing import ALARM, CONFIDENCE, FALSE_ALARM, SEEN, floor
 
-        witness, marks, ceiling = training.witness, training.marks, promise.epsilon
-        delta, checks = self.training.delta, witness.checks()
-        found = witness.floor(delta)
-        beyond = floor(witness.loss, marks.included, delta, ALARM).epsilon > ceiling
+        auditor, canaries, ceiling = training.auditor, training.canaries, promise.epsilon
+        delta, checks = self.training.delta, auditor.checks()
+        found = auditor.floor(delta)
+        beyond = floor(auditor.loss, canaries.included, delta, ALARM).epsilon > ceiling
         facts = {
             "confidence": CONFIDENCE,
             "alarm": ALARM,
@@ -190,11 +190,11 @@ class Audit(OnTraining):
                 "violated": float(beyond or not all(c.kept for c in checks)),
                 "test_accuracy": training.measure()["test_accuracy"],
                 "noise_multiplier": plan.mechanism.noise_multiplier,
-                "canaries_in": float(marks.included.sum()),
+                "canaries_in": float(canaries.included.sum()),
             },
             guarantee=self._attack_promise(promise),
             curves=curves,
-            arrays={"scores": witness.loss.astype(np.float32), "included": marks.included},
+            arrays={"scores": auditor.loss.astype(np.float32), "included": canaries.included},
             facts=facts
             | {
                 "warnings": (

@@ -41,7 +41,7 @@ LINEAR_RATE = {
 USUAL_CLIP = {"cnn": 1.0, "scattering": 0.1}
 # how far the noise of all steps together may move each weight of the linear model; this sets its
 # learning rate
-WANDER = 0.07
+RANDOM_WALK_SCALE = 0.07
 CLOTHES = {
     "dataset": "fashion-mnist",
     "straighten": False,
@@ -78,7 +78,7 @@ HANDED_ON = (
 class DPTraining(ImageStudy):
     """Train a model under DP-SGD, DP-Adam or DP-Adagrad; report its accuracy and the ε spent."""
 
-    NAME, VERSION = "dp_training", 7
+    NAME, VERSION = "dp_training", 8
     TITLE = "Training under differential privacy"
     PRESETS = {
         "quick": {},
@@ -267,7 +267,7 @@ class DPTraining(ImageStudy):
         return build(cls, {k: v for k, v in recipe.items() if k not in dropped} | changes)
 
     def check(self, shown) -> None:
-        """Refuse settings that do not fit the data set, before computing. shown: its exhibits."""
+        """Refuse settings that do not fit the data set, before computing. shown: its preview."""
         n = shown.train_size
         if self.network == "scattering":
             self.features().check(shown)
@@ -304,7 +304,7 @@ class DPTraining(ImageStudy):
             self.epochs,
         )
 
-    def twin(self) -> DPTraining:
+    def baseline(self) -> DPTraining:
         """The non-private baseline: the same training without privacy.
 
         Fields that only private training uses keep their defaults, so all share one baseline.
@@ -343,7 +343,7 @@ class DPTraining(ImageStudy):
 
     def noises(self) -> tuple[float, ...]:
         """Eight round noise multipliers for ε from about 16 to 0.3."""
-        n = registry.exhibits(self.dataset).train_size
+        n = registry.preview(self.dataset).train_size
         steps = self.epochs * math.ceil(n / self.batch_size)
         return tuple(
             dict.fromkeys(
@@ -358,7 +358,7 @@ class DPTraining(ImageStudy):
             f"σ = {noise:g}": self._like(noise_multiplier=noise, target_epsilon=None)
             for noise in self.noises()
         }
-        return self._seeded({"not private": self.twin()} | members, seeds)
+        return self._seeded({"not private": self.baseline()} | members, seeds)
 
     def clips(self, seeds: int = 1) -> dict[str, DPTraining]:
         """The influence of the clip norm, and the non-private baseline.
@@ -373,7 +373,7 @@ class DPTraining(ImageStudy):
 
         return self._seeded(
             {f"C = {clip:g}": self._like(max_grad_norm=usual(clip)) for clip in CLIPS[self.network]}
-            | {"not private": self.twin()},
+            | {"not private": self.baseline()},
             seeds,
         )
 
@@ -389,7 +389,7 @@ class DPTraining(ImageStudy):
             )
             members |= {
                 f"{OPTIMIZER_NAMES[name]}, private": member,
-                f"{OPTIMIZER_NAMES[name]}, not private": member.twin(),
+                f"{OPTIMIZER_NAMES[name]}, not private": member.baseline(),
             }
         return self._seeded(members, seeds)
 
@@ -405,7 +405,7 @@ class DPTraining(ImageStudy):
             "noise_multiplier": None,
         }
         study = build(DPTraining, values)
-        found = study.plan(registry.exhibits(self.dataset).train_size).mechanism
+        found = study.plan(registry.preview(self.dataset).train_size).mechanism
         return {
             "noise_multiplier": found.noise_multiplier,
             "mean_noise": found.release_noise,
@@ -419,7 +419,7 @@ class DPTraining(ImageStudy):
         This is figure 6 of report 3; it needs no training. Noise multiplier → list of (epoch, ε
         spent by then, an upper bound by RDP).
         """
-        found, n = {}, registry.exhibits(self.dataset).train_size
+        found, n = {}, registry.preview(self.dataset).train_size
         marks = sorted({round(e) for e in np.geomspace(1, self.epochs, min(12, self.epochs))})
         for noise in self.noises():
             plan = self._like(noise_multiplier=noise, target_epsilon=None).plan(n)
@@ -465,11 +465,11 @@ class DPTraining(ImageStudy):
         if not self.private:
             return (1 - self.momentum) * LINEAR_RATE[False]["sgd"]
         noise = max(noise_multiplier, 0.3) * self.clip * math.sqrt(steps) / self.batch_size
-        return (1 - self.momentum) * WANDER / noise
+        return (1 - self.momentum) * RANDOM_WALK_SCALE / noise
 
     def work(self) -> float:
         """Images processed in total; the overhead of a step equals about fifty images."""
-        n = registry.exhibits(self.dataset).train_size
+        n = registry.preview(self.dataset).train_size
         return (
             self.augmentations
             * self.epochs
@@ -498,18 +498,16 @@ class DPTraining(ImageStudy):
 
     def seconds_for(self, work: float) -> float:
         """Typical seconds that steps of this training take for so much work."""
-        pixels = registry.exhibits(self.dataset).test_images[0].size / 784
+        pixels = registry.preview(self.dataset).test_images[0].size / 784
         return pixels * work * (6e-5 if self.network == "cnn" else 7e-6)
 
     def sample(self) -> bytes:
         """PNG of the first 60 training images."""
-        return imaging.png(
-            imaging.gallery(registry.exhibits(self.dataset).train_images, columns=10)
-        )
+        return imaging.png(imaging.gallery(registry.preview(self.dataset).train_images, columns=10))
 
     def chance(self) -> float:
         """The test accuracy of always predicting the most frequent class."""
-        return scores.guessing(registry.exhibits(self.dataset).test_labels)
+        return scores.guessing(registry.preview(self.dataset).test_labels)
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -517,7 +515,7 @@ class DPTraining(ImageStudy):
         """Yield accuracy, loss and spent ε per epoch; return the finished model's figures."""
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
-        self.check(registry.exhibits(self.dataset))
+        self.check(registry.preview(self.dataset))
         yield Phase("finding the noise for this ε")
         plan = self.plan(len(images.train_images))
         training = yield from self.training(lab, images, plan)

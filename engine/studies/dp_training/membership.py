@@ -109,7 +109,7 @@ class Membership(OnTraining):
 
     def run(self, lab):
         """Train the shadows and attack the target; return the results."""
-        self.check(registry.exhibits(self.dataset))
+        self.check(registry.preview(self.dataset))
         target = yield from lab.need(self.training)
         images = registry.load(self.dataset)
         rng = np.random.default_rng(int(self.seed))
@@ -320,7 +320,7 @@ class Membership(OnTraining):
         """
         if promise.epsilon is None:
             return {}
-        mechanism = self.training.mechanism(registry.exhibits(self.dataset).train_size)
+        mechanism = self.training.mechanism(registry.preview(self.dataset).train_size)
         return {
             "bound_any": 1 - privacy.tradeoff_any(alarms, promise.epsilon, promise.delta),
             "bound_mechanism": 1 - mechanism.tradeoff(alarms),

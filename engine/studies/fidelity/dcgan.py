@@ -25,13 +25,13 @@ from engine.learning import dp_sgd, networks
 from engine.learning.trainer import scaled
 from engine.privacy.noise import Coins, GaussianNoise
 from engine.studies.fidelity.gan import AdversarialPlan
-from engine.studies.fidelity.generator import Artist
+from engine.studies.fidelity.generator import GeneratorTrainer
 
 BETAS = (0.5, 0.999)  # Adam's β₁ and β₂ (Radford et al. 2016)
 REAL, MADE = -1.0, 1.0  # signs in softplus(sign · logit)
 
 
-class Adversaries(Artist):
+class GANTrainer(GeneratorTrainer):
     """Generator and discriminator of a study, trained by `step`.
 
     images (n, size, size, c) uint8; labels (n,) in [0, classes). With one class, all labels are 0
@@ -55,8 +55,8 @@ class Adversaries(Artist):
         self.labels = torch.tensor(labels).long().to(device)
         told = classes if classes > 1 else 0
         generator, discriminator = networks.dcgan(
-            plan.width,
-            plan.judge_width,
+            plan.generator_width,
+            plan.discriminator_width,
             images.shape[3],
             images.shape[1],
             plan.latent + told,
@@ -78,8 +78,8 @@ class Adversaries(Artist):
         self.learns = {
             who: torch.optim.Adam(who.parameters(), lr=rate, betas=BETAS)
             for who, rate in (
-                (self.generator, plan.generator_rate),
-                (self.discriminator, plan.discriminator_rate),
+                (self.generator, plan.generator_learning_rate),
+                (self.discriminator, plan.discriminator_learning_rate),
             )
         }
 

@@ -13,11 +13,11 @@ from engine.datasets import registry
 from engine.privacy import neighbours
 from engine.privacy.mechanism import Mechanism
 from engine.studies import guarantees
-from engine.studies.fidelity.drawing import Drawing, Growing, one_core
+from engine.studies.fidelity.drawing import GeneratorRun, GeneratorStudy, one_core
 from engine.studies.fidelity.gan import NOT_COVERED
 
 
-class Imitating(Drawing):
+class MERFSettings(GeneratorStudy):
     """The parameters of DP-MERF; base class of the studies that include it."""
 
     frequencies: int = parameter(
@@ -42,7 +42,7 @@ class Imitating(Drawing):
             " from 0 to 1 (the width of the kernel)."
         ),
     )
-    imitator_width: int = parameter(
+    merf_width: int = parameter(
         "Width of DP-MERF's generator",
         16,
         low=4,
@@ -50,7 +50,7 @@ class Imitating(Drawing):
         scale="log",
         help="Channels of its widest pictures.",
     )
-    imitator_steps: int = parameter(
+    merf_steps: int = parameter(
         "DP-MERF's steps",
         600,
         low=1,
@@ -58,7 +58,7 @@ class Imitating(Drawing):
         scale="log",
         help="How long the generator learns. Costs no privacy.",
     )
-    imitator_batch: int = parameter(
+    merf_batch_size: int = parameter(
         "DP-MERF's batch size",
         200,
         low=2,
@@ -67,7 +67,7 @@ class Imitating(Drawing):
         unit="pictures",
         help="Pictures whose mean is compared with the released one, at each step.",
     )
-    imitator_rate: float = parameter(
+    merf_learning_rate: float = parameter(
         "DP-MERF's learning rate",
         2e-3,
         low=1e-6,
@@ -78,23 +78,23 @@ class Imitating(Drawing):
 
     def dp_merf(self, **changes) -> DPMERF:
         """The training only, with parameters that have no effect at their defaults."""
-        values = {name: getattr(self, name) for name in Imitating.model_fields} | changes
+        values = {name: getattr(self, name) for name in MERFSettings.model_fields} | changes
         idle = ("extractor",) + (() if values["private"] else ("target_epsilon", "delta"))
         return DPMERF(**{name: value for name, value in values.items() if name not in idle})
 
 
-class DPMERF(Imitating):
+class DPMERF(MERFSettings):
     """Release the noised mean embedding once, then train without limits; keep what `gan` keeps."""
 
-    NAME, VERSION = "dp_merf", 3
+    NAME, VERSION = "dp_merf", 4
     TITLE = "A generator that has one noised mean"
     PRESETS = {
         "quick": {},
         "tiny": {
             "frequencies": 50,
-            "imitator_width": 4,
-            "imitator_steps": 3,
-            "imitator_batch": 20,
+            "merf_width": 4,
+            "merf_steps": 3,
+            "merf_batch_size": 20,
             "samples": 40,
             "latent": 8,
         },
@@ -104,10 +104,10 @@ class DPMERF(Imitating):
         """Pixels generated, times the sum of the width and the features."""
         pixels = self.side**2 * (1 if self.colour == "grey" else 3)
         return (
-            self.imitator_steps
-            * self.imitator_batch
+            self.merf_steps
+            * self.merf_batch_size
             * pixels
-            * (self.imitator_width + self.frequencies / 50)
+            * (self.merf_width + self.frequencies / 50)
         )
 
     def seconds_alone(self) -> float:
@@ -150,10 +150,10 @@ class DPMERF(Imitating):
         )
         noise = GaussianNoise(self.derive_seed("noise"), device)
         sums = merf.released(exact, self.noise_multiplier(), noise)
-        growing = Growing(
+        growing = GeneratorRun(
             self,
-            merf.Imitator(self, sums, len(rows), features, self.side, seen.shape[3], device),
-            self.imitator_steps,
+            merf.MERFTrainer(self, sums, len(rows), features, self.side, seen.shape[3], device),
+            self.merf_steps,
             real,
             see,
         )

@@ -17,7 +17,7 @@ from engine.core.parameters import parameter
 from engine.core.study import Guarantee, Phase, Picture, Point, Refused, Result
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions
-from engine.studies.fidelity.real_features import RealFeatures, Seeing, permutation
+from engine.studies.fidelity.real_features import FeatureSettings, RealFeatures, permutation
 
 # rows and columns of the gallery; each row interpolates between two latent points
 ROWS, COLUMNS = 8, 8
@@ -30,7 +30,7 @@ DIVERGED = (
 )
 
 
-class Drawing(Seeing):
+class GeneratorStudy(FeatureSettings):
     """The number of training images and the privacy parameters of a generator."""
 
     examples: int | None = parameter(
@@ -97,7 +97,7 @@ class Drawing(Seeing):
     def check(self, shown) -> None:
         """Raise Refused, before computing anything, if the parameters do not fit the data set.
 
-        shown: the data set's exhibits or images.
+        shown: the data set's preview or images.
         """
         self.check_seen(shown)
         if self.examples is not None and self.examples > shown.train_size:
@@ -133,7 +133,9 @@ class Drawing(Seeing):
 
     def real(self, **changes) -> RealFeatures:
         """The features of the real images for comparison, by this study's extractor by default."""
-        return RealFeatures(**{name: getattr(self, name) for name in Seeing.model_fields} | changes)
+        return RealFeatures(
+            **{name: getattr(self, name) for name in FeatureSettings.model_fields} | changes
+        )
 
     def needs(self) -> tuple:
         """The features of the real images, for the measurements during training."""
@@ -141,7 +143,7 @@ class Drawing(Seeing):
 
     def sample(self) -> bytes:
         """PNG of some real images, in full rows."""
-        shown = registry.exhibits(self.dataset).train_images[: ROWS * COLUMNS]
+        shown = registry.preview(self.dataset).train_images[: ROWS * COLUMNS]
         return imaging.png(
             imaging.gallery(self.canvas(shown[: max(1, len(shown) // COLUMNS) * COLUMNS]), COLUMNS)
         )
@@ -160,10 +162,10 @@ def one_core(lab):
     return device
 
 
-class Growing:
+class GeneratorRun:
     """A generator in training: its frames, its measurements, and what is kept."""
 
-    def __init__(self, study: Drawing, artist, steps: int, real: Result, see):
+    def __init__(self, study: GeneratorStudy, artist, steps: int, real: Result, see):
         import torch
 
         from engine.evaluation import metrics

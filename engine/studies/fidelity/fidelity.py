@@ -17,9 +17,9 @@ from engine.core.parameters import parameter
 from engine.core.study import Guarantee, Phase, Refused, Result, Study
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions
-from engine.studies.fidelity.dp_merf import DPMERF, Imitating
-from engine.studies.fidelity.drawing import Drawing
-from engine.studies.fidelity.gan import GAN, NOT_COVERED, Forging
+from engine.studies.fidelity.dp_merf import DPMERF, MERFSettings
+from engine.studies.fidelity.drawing import GeneratorStudy
+from engine.studies.fidelity.gan import GAN, NOT_COVERED, GANSettings
 from engine.studies.fidelity.real_features import SECONDS
 
 # name shown → source, private
@@ -55,7 +55,7 @@ FOUND = 12  # images in the memorization finder
 LEAST_HELD_OUT = 20
 
 
-class Comparing(Forging, Imitating):
+class FidelitySettings(GANSettings, MERFSettings):
     """The parameters of all sets of images on page Fidelity."""
 
     source: str = parameter(
@@ -78,7 +78,7 @@ class Comparing(Forging, Imitating):
                 f" pictures, and fewer than {LEAST_HELD_OUT} are no yardstick for copies",
             )
 
-    def generator(self) -> Drawing:
+    def generator(self) -> GeneratorStudy:
         """The training that makes these images."""
         return self.gan() if self.source == "gan" else self.dp_merf()
 
@@ -88,7 +88,7 @@ class Comparing(Forging, Imitating):
         Parameters that have no effect go back to their defaults, so that a set is measured only
         once.
         """
-        values = {name: getattr(self, name) for name in Comparing.model_fields} | {
+        values = {name: getattr(self, name) for name in FidelitySettings.model_fields} | {
             "source": source,
             "private": private,
         }
@@ -97,7 +97,7 @@ class Comparing(Forging, Imitating):
             matters = {name: getattr(trained, name) for name in type(trained).model_fields}
         else:
             used = ("dataset", "size", "colour", "examples", "samples", "seed") + (
-                ("latent", "width", "labelled") if source == "untrained" else ()
+                ("latent", "generator_width", "labelled") if source == "untrained" else ()
             )
             matters = {name: values[name] for name in used}
         return Fidelity(**matters | {"source": source, "extractor": self.extractor})
@@ -108,15 +108,15 @@ class Comparing(Forging, Imitating):
             words: self.of(name) for name, words in CONTROLS.items()
         }
 
-    def generators(self) -> dict[str, Drawing]:
+    def generators(self) -> dict[str, GeneratorStudy]:
         """The trainings of the generators in the table."""
         return {words: self.of(*made).generator() for words, made in GENERATORS.items()}
 
 
-class Fidelity(Comparing):
+class Fidelity(FidelitySettings):
     """Measure one set of images against the real ones."""
 
-    NAME, VERSION = "fidelity", 6
+    NAME, VERSION = "fidelity", 7
     TITLE = "How far pictures are from real ones, and whether they copy"
     PRESETS = {
         "quick": {},
@@ -145,7 +145,7 @@ class Fidelity(Comparing):
         The images that the extractor sees (the set, and both sides of report 4's faulty
         computation), and the search for copies.
         """
-        shown = registry.exhibits(self.dataset)
+        shown = registry.preview(self.dataset)
         searched = (
             min(SEARCHED, self.count(shown))
             * (self.samples + min(MOST_YARDSTICK, len(shown.test_images)))
@@ -262,8 +262,8 @@ class Fidelity(Comparing):
         channels = 1 if self.colour == "grey" else images.test_images.shape[3]
         told = len(images.classes) if self.labelled else 0
         generator, _ = networks.dcgan(
-            self.usual("width"),
-            self.usual("width"),
+            self.usual("generator_width"),
+            self.usual("generator_width"),
             channels,
             self.side,
             self.latent + told,

@@ -17,40 +17,40 @@ from engine.core.study import Guarantee, Phase, Refused, Result
 from engine.datasets import registry
 from engine.privacy.mechanism import Mechanism
 from engine.studies import guarantees
-from engine.studies.fidelity.drawing import Drawing, Growing, one_core
+from engine.studies.fidelity.drawing import GeneratorRun, GeneratorStudy, one_core
 
 # private? → the usual values, chosen on mnist-5k (docs/fidelity.md)
 USUAL = {
     True: {
-        "width": 16,
-        "judge_width": 8,
+        "generator_width": 16,
+        "discriminator_width": 8,
         "batch_size": 200,
         "discriminator_steps": 10,
         "steps": 200,
-        "generator_rate": 1e-3,
-        "discriminator_rate": 2e-3,
+        "generator_learning_rate": 1e-3,
+        "discriminator_learning_rate": 2e-3,
     },
     False: {
-        "width": 16,
-        "judge_width": 16,
+        "generator_width": 16,
+        "discriminator_width": 16,
         "batch_size": 50,
         "discriminator_steps": 1,
         "steps": 1200,
-        "generator_rate": 5e-4,
-        "discriminator_rate": 5e-4,
+        "generator_learning_rate": 5e-4,
+        "discriminator_learning_rate": 5e-4,
     },
 }
 MOST_STEPS = 1_000_000  # limit on the steps of the discriminator
 REPORT = {
     "dataset": "celeba",
     "size": "64",
-    "width": 32,
-    "judge_width": 32,
+    "generator_width": 32,
+    "discriminator_width": 32,
     "batch_size": 128,
     "discriminator_steps": 1,
     "steps": 7135,  # 5 epochs of 182,637 images
-    "generator_rate": 5e-5,
-    "discriminator_rate": 5e-5,
+    "generator_learning_rate": 5e-5,
+    "discriminator_learning_rate": 5e-5,
     "target_epsilon": 5.0,
     "delta": 1e-6,
     "latent": 100,
@@ -68,22 +68,22 @@ class AdversarialPlan:
 
     mechanism: Mechanism
     streams: Streams
-    width: int
-    judge_width: int
+    generator_width: int
+    discriminator_width: int
     batch_size: int
     steps: int
     discriminator_steps: int
-    generator_rate: float
-    discriminator_rate: float
+    generator_learning_rate: float
+    discriminator_learning_rate: float
     latent: int
     averaging: float
 
 
-class Forging(Drawing):
+class GANSettings(GeneratorStudy):
     """The parameters of the GAN; base class of the studies that include one."""
 
     max_grad_norm: float = parameters.max_grad_norm(1.0)
-    width: int | None = parameter(
+    generator_width: int | None = parameter(
         "Width of the generator",
         None,
         low=4,
@@ -91,7 +91,7 @@ class Forging(Drawing):
         scale="log",
         help="Channels of its widest pictures (ngf). Empty: the usual.",
     )
-    judge_width: int | None = parameter(
+    discriminator_width: int | None = parameter(
         "Width of the discriminator",
         None,
         low=4,
@@ -132,7 +132,7 @@ class Forging(Drawing):
         scale="log",
         help="How long both learn. Empty: the usual.",
     )
-    generator_rate: float | None = parameter(
+    generator_learning_rate: float | None = parameter(
         "Generator's learning rate",
         None,
         low=1e-6,
@@ -140,7 +140,7 @@ class Forging(Drawing):
         scale="log",
         help="Of Adam. Empty: the usual.",
     )
-    discriminator_rate: float | None = parameter(
+    discriminator_learning_rate: float | None = parameter(
         "Discriminator's learning rate",
         None,
         low=1e-6,
@@ -189,27 +189,27 @@ class Forging(Drawing):
 
     def gan(self, **changes) -> GAN:
         """The training only, with parameters that have no effect at their defaults."""
-        values = {name: getattr(self, name) for name in Forging.model_fields} | changes
+        values = {name: getattr(self, name) for name in GANSettings.model_fields} | changes
         idle = ("extractor",) + (
             () if values["private"] else ("target_epsilon", "delta", "max_grad_norm")
         )
         return GAN(**{name: value for name, value in values.items() if name not in idle})
 
 
-class GAN(Forging):
+class GAN(GANSettings):
     """Train generator and discriminator against each other.
 
     Keeps a film, the distance from real images during training, and the images generated at the
     end.
     """
 
-    NAME, VERSION = "gan", 3
+    NAME, VERSION = "gan", 4
     TITLE = "A generator and its judge"
     PRESETS = {
         "quick": {},
         "tiny": {
-            "width": 4,
-            "judge_width": 4,
+            "generator_width": 4,
+            "discriminator_width": 4,
             "batch_size": 20,
             "discriminator_steps": 2,
             "steps": 3,
@@ -230,7 +230,7 @@ class GAN(Forging):
             * self.usual("steps")
             * (self.usual("discriminator_steps") + 2)
             * self.usual("batch_size")
-            * (self.usual("judge_width") + 8)
+            * (self.usual("discriminator_width") + 8)
             * (2 if self.private else 1)
         )
 
@@ -283,7 +283,7 @@ class GAN(Forging):
         plan = self.plan(self.count(images))
         real = yield from lab.need(self.real())
         see = yield from self.eyes(lab)
-        growing = Growing(
+        growing = GeneratorRun(
             self, self._adversaries(images, plan, one_core(lab)), plan.steps, real, see
         )
 
@@ -305,13 +305,13 @@ class GAN(Forging):
         )
 
     def _adversaries(self, images, plan: AdversarialPlan, device):
-        from engine.studies.fidelity.dcgan import Adversaries
+        from engine.studies.fidelity.dcgan import GANTrainer
 
         rows = self.learned(images)
         labels, classes = (
             (images.train_labels[rows], len(images.classes)) if self.labelled else (0 * rows, 1)
         )
-        return Adversaries(plan, self.canvas(images.train_images[rows]), labels, classes, device)
+        return GANTrainer(plan, self.canvas(images.train_images[rows]), labels, classes, device)
 
     def guarantee(self, mechanism: Mechanism) -> Guarantee:
         """The guarantee that the generator and its images give a training image."""

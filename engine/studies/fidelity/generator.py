@@ -16,7 +16,7 @@ CHUNK = 500  # images processed at a time
 SETTLING = 10  # steps over which the moving average starts with a short memory
 
 
-class Artist:
+class GeneratorTrainer:
     """A generator that is trained by calling `step`.
 
     latent: the length of the noise vector that an image is generated from. With several classes the

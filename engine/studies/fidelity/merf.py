@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from engine.core.streams import derive_seed
 from engine.learning import networks
 from engine.privacy.noise import GaussianNoise
-from engine.studies.fidelity.generator import Artist
+from engine.studies.fidelity.generator import GeneratorTrainer
 
 # What an image adds to its class's size: a larger value would add noise to the embedding, a smaller
 # one would be lost in the noise.
@@ -72,7 +72,7 @@ def released(sums: torch.Tensor, noise_multiplier: float, noise: GaussianNoise) 
     return noise.added_to(sums, noise_multiplier * SENSITIVITY).float().double()
 
 
-class Imitator(Artist):
+class MERFTrainer(GeneratorTrainer):
     """A generator trained to match the released mean, which is post-processing.
 
     sums: from `released`; n: the number of images summed, which is public.
@@ -100,8 +100,8 @@ class Imitator(Artist):
         told = classes if classes > 1 else 0
         self.begin(
             networks.dcgan(
-                study.imitator_width,
-                study.imitator_width,
+                study.merf_width,
+                study.merf_width,
                 channels,
                 size,
                 study.latent + told,
@@ -112,14 +112,12 @@ class Imitator(Artist):
         self.wanted = (sums[:, :-1] / n).float()  # (classes, 2·count)
         # (classes,) shares of the generated images
         self.shares = (sums[:, -1] / COUNTED / n).clamp_min(LEAST_SHARE).float()
-        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=study.imitator_rate)
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            self.optimizer, study.imitator_steps
-        )
+        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=study.merf_learning_rate)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, study.merf_steps)
 
     def step(self) -> None:
         """Take one step towards the released mean."""
-        latent, labels = self.latent(self.study.imitator_batch, self.shares)
+        latent, labels = self.latent(self.study.merf_batch_size, self.shares)
         made = self.features((self.generator(latent) + 1) / 2)
         mean = F.one_hot(labels, self.classes).float().T @ made / len(made)  # (classes, 2·count)
         self.distance = (mean - self.wanted).square().sum()

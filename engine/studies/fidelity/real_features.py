@@ -37,7 +37,7 @@ CHUNK = 500  # images between two progress reports
 SIZES = {"32": "32 x 32", "64": "64 x 64"}
 
 
-class Seeing(ImageStudy):
+class FeatureSettings(ImageStudy):
     """The real images, their format, and the feature extractor.
 
     Base class of the studies of page Fidelity.
@@ -84,7 +84,7 @@ class Seeing(ImageStudy):
         return imaging.canvas(images, self.side, self.colour == "grey")
 
     def check_seen(self, shown) -> None:
-        """Raise Refused if the images cannot be compared. shown: the exhibits or images."""
+        """Raise Refused if the images cannot be compared. shown: the preview or images."""
         self.classifier(shown.train_size).check_shape(shown)
         if len(shown.test_images) < 2:
             raise Refused(
@@ -116,14 +116,14 @@ class Seeing(ImageStudy):
             if self.extractor == "efficientnet_lite0":
                 return feature_extractors.efficientnet_lite0(lab.device)
             return feature_extractors.inception(lab.device, DIMENSIONS[self.extractor])
-        shown = registry.exhibits(self.dataset)
+        shown = registry.preview(self.dataset)
         h, _, channels = shown.test_images.shape[1:]
         study = self.classifier(shown.train_size)
         network, scale = taught(study, (yield from lab.need(study)), channels, h, lab.device)
         return feature_extractors.of_classifier(network, scale, h, channels, lab.device)
 
 
-class RealFeatures(Seeing):
+class RealFeatures(FeatureSettings):
     """Features of training and held-out images, and the order in which they were taken."""
 
     NAME = "real_features"
@@ -132,14 +132,14 @@ class RealFeatures(Seeing):
     def needs(self) -> tuple:
         """Our own network, if it is the extractor."""
         return (
-            (self.classifier(registry.exhibits(self.dataset).train_size),)
+            (self.classifier(registry.preview(self.dataset).train_size),)
             if self.extractor == "classifier"
             else ()
         )
 
     def work(self) -> float:
         """The number of images."""
-        shown = registry.exhibits(self.dataset)
+        shown = registry.preview(self.dataset)
         return min(shown.train_size, self.most()) + len(shown.test_images)
 
     def kind(self) -> str:

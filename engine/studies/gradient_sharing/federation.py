@@ -372,7 +372,7 @@ class Federation:
 
     def _shift(self, group: list[int], base: Tensor, said: np.ndarray) -> None:
         """A group trains from the model `base` and uploads; the server updates its own model."""
-        asked = self.coins.joins(self.plan.participation, len(group))
+        asked = self.coins.joins(self.plan.client_sampling_rate, len(group))
         stays = ~self.coins.joins(self.plan.dropout, len(group))
         who = [i for i, a in zip(group, asked.tolist()) if a]
         said[[i for i, a in zip(group, asked.tolist()) if not a]] = NOT_ASKED
@@ -487,8 +487,8 @@ class Federation:
         for update in accepted:
             total += update
         if self.plan.noised_by_server:
-            count, noised = group * self.plan.participation, self._noised(total)
+            count, noised = group * self.plan.client_sampling_rate, self._noised(total)
             total = noised if known is None else torch.where(known, noised, total)
         if count:
-            rate = self.phones.learning_rate * self.plan.server_rate
+            rate = self.phones.learning_rate * self.plan.server_learning_rate
             self.weights = self.weights - rate * (total / count)

@@ -22,7 +22,7 @@ from engine.evaluation import cautions, scores
 from engine.privacy import neighbours
 from engine.privacy.mechanism import Mechanism
 from engine.studies import guarantees
-from engine.studies.gradient_sharing.initial_model import Starting
+from engine.studies.gradient_sharing.initial_model import InitialModelSettings
 from engine.studies.gradient_sharing.plan import SharingPlan
 from engine.studies.shared import DIMENSIONS
 
@@ -46,10 +46,10 @@ HANDED_ON = (
     "threshold",
     "keep_rest",
     "order",
-    "participation",
+    "client_sampling_rate",
     "dropout",
     "faulty",
-    "server_rate",
+    "server_learning_rate",
 )
 SMALLER = "A smaller learning rate, or a smaller server's rate, helps."
 LESS = "A smaller learning rate, a smaller server's rate or less noise helps."
@@ -103,33 +103,33 @@ ALSO_RELEASED = {
 }
 
 
-class GradientSharing(Starting):
+class GradientSharing(InitialModelSettings):
     """Train a model from the gradients that clients share.
 
     Reports the model's accuracy, the bytes sent, and the guarantees.
     """
 
-    NAME, VERSION = "gradient_sharing", 3
+    NAME, VERSION = "gradient_sharing", 4
     DONE, PHASE, SHOWS = "trained", "training", False
     TITLE = "Sharing gradients instead of pictures"
     PRESETS = {
         "quick": {},
-        "tiny": {"participants": 4, "pictures_each": 40, "rounds": 2, "initial_epochs": 2},
+        "tiny": {"clients": 4, "images_per_client": 40, "rounds": 2, "initial_epochs": 2},
         "private": {
             "company_share": 0.01,
-            "participants": 1000,
-            "pictures_each": 20,
+            "clients": 1000,
+            "images_per_client": 20,
             "dataset": "mnist",
             "noise_multiplier": 8.0,
             "fraction": 1.0,
-            "server_rate": 4.0,
+            "server_learning_rate": 4.0,
         },
         "uneven": {"unevenness": 0.3},
         "shokri": {
             "dataset": "mnist",
             "company_share": 0.0,
-            "participants": 100,
-            "pictures_each": 600,
+            "clients": 100,
+            "images_per_client": 600,
             "order": "asynchronous",
             "rounds": 40,
             "keep_rest": True,
@@ -138,7 +138,7 @@ class GradientSharing(Starting):
             "dataset": "folder:people-and-pets",
             "company_share": 0.5,
             "network": "efficientnet_lite0",
-            "participants": 20,
+            "clients": 20,
         },
     }
     SERIES = {
@@ -150,7 +150,7 @@ class GradientSharing(Starting):
     }
     EXCLUSIVE = ("noise_multiplier", "target_epsilon")
 
-    participants: int = parameter(
+    clients: int = parameter(
         "Phones",
         20,
         low=1,
@@ -158,7 +158,7 @@ class GradientSharing(Starting):
         scale="log",
         help="How many take part, each with pictures of its own.",
     )
-    pictures_each: int | None = parameter(
+    images_per_client: int | None = parameter(
         "Pictures on each phone",
         None,
         low=1,
@@ -198,7 +198,7 @@ class GradientSharing(Starting):
         16, "How many of its own pictures a step of a phone looks at."
     )
     learning_rate: float | None = parameters.learning_rate()
-    server_rate: float = parameter(
+    server_learning_rate: float = parameter(
         "Server's rate",
         1.0,
         low=0.01,
@@ -271,7 +271,7 @@ class GradientSharing(Starting):
             " before the last one's uploads are in."
         ),
     )
-    participation: float = parameter(
+    client_sampling_rate: float = parameter(
         "Asked each day",
         1.0,
         low=0.001,
@@ -395,43 +395,43 @@ class GradientSharing(Starting):
             found.get("company_share", self.company_share) * shown.train_size
         )
         most = min(left, int(MOST_BYTES / BYTES_EACH / self.gradients(shown)))
-        if 1 <= most < self.participants:
-            found["participants"] = most
-        each = left // found.get("participants", self.participants)
+        if 1 <= most < self.clients:
+            found["clients"] = most
+        each = left // found.get("clients", self.clients)
         return found | (
-            {"pictures_each": each}
-            if self.pictures_each is not None and 1 <= each < self.pictures_each
+            {"images_per_client": each}
+            if self.images_per_client is not None and 1 <= each < self.images_per_client
             else {}
         )
 
     def check(self, shown) -> None:
-        """Raise Refused if the parameters do not fit the data set (shown: exhibits or images)."""
+        """Raise Refused if the parameters do not fit the data set (shown: preview or images)."""
         super().check(shown)
         left = shown.train_size - round(self.company_share * shown.train_size)
-        needed = self.participants * (self.pictures_each or 1)
-        if self.participants > left:
+        needed = self.clients * (self.images_per_client or 1)
+        if self.clients > left:
             raise Refused(
-                "participants",
-                f"participants: {self.participants} is not allowed; {left} pictures of"
+                "clients",
+                f"clients: {self.clients} is not allowed; {left} pictures of"
                 f" {self.dataset} are not the company's, fewer than one a phone",
             )
         if needed > left:
             raise Refused(
-                "pictures_each",
-                f"pictures_each: {self.pictures_each} is not allowed; {self.participants} phones"
+                "images_per_client",
+                f"images_per_client: {self.images_per_client} is not allowed; {self.clients} phones"
                 f" would need {needed}, and {left} pictures of {self.dataset} are not the"
                 " company's",
             )
-        if self.participants * self.rounds > MOST_UPLOADS:
+        if self.clients * self.rounds > MOST_UPLOADS:
             raise Refused(
                 "rounds",
-                f"rounds: {self.rounds} is not allowed with {self.participants} phones; allowed: at"
-                f" most {MOST_UPLOADS:,} uploads, that is {MOST_UPLOADS // self.participants} days",
+                f"rounds: {self.rounds} is not allowed with {self.clients} phones; allowed: at"
+                f" most {MOST_UPLOADS:,} uploads, that is {MOST_UPLOADS // self.clients} days",
             )
-        if (size := self.participants * self.gradients(shown) * BYTES_EACH) > MOST_BYTES:
+        if (size := self.clients * self.gradients(shown) * BYTES_EACH) > MOST_BYTES:
             raise Refused(
-                "participants",
-                f"participants: {self.participants} is not allowed; their gradients would take"
+                "clients",
+                f"clients: {self.clients} is not allowed; their gradients would take"
                 f" {size / 1e9:.0f} GB of memory, and {MOST_BYTES / 1e9:.0f} GB are allowed; take"
                 " fewer phones",
             )
@@ -454,11 +454,9 @@ class GradientSharing(Starting):
         """The rows of the training images of each client. labels (n,)."""
         _, rest = self.split(len(labels))
         rng = np.random.default_rng([self.seed, 6])
-        if self.pictures_each is not None:
-            rest = np.sort(rng.permutation(rest)[: self.participants * self.pictures_each])
-        return [
-            rest[rows] for rows in shares(labels[rest], self.participants, self.unevenness, rng)
-        ]
+        if self.images_per_client is not None:
+            rest = np.sort(rng.permutation(rest)[: self.clients * self.images_per_client])
+        return [rest[rows] for rows in shares(labels[rest], self.clients, self.unevenness, rng)]
 
     # --- arms and series --------------------------------------------------------------------------
 
@@ -473,9 +471,9 @@ class GradientSharing(Starting):
         Parameters that have no effect on it are at their defaults, so that it is trained only once.
         """
         matters = {
-            *Starting.model_fields,
-            "participants",
-            "pictures_each",
+            *InitialModelSettings.model_fields,
+            "clients",
+            "images_per_client",
             "unevenness",
             "rounds",
             "local_epochs",
@@ -537,23 +535,23 @@ class GradientSharing(Starting):
 
     def work(self) -> float:
         """Images processed in total, in units of one image of 28 × 28 pixels."""
-        shown = registry.exhibits(self.dataset)
+        shown = registry.preview(self.dataset)
         rest = (
             shown.train_size * (1 - self.company_share)
-            if self.pictures_each is None
-            else self.participants * self.pictures_each
+            if self.images_per_client is None
+            else self.clients * self.images_per_client
         )
         seen = {
             "none": 0.0,
             "shared": rest,
-            "alone": rest * min(1.0, ALONE / self.participants),
+            "alone": rest * min(1.0, ALONE / self.clients),
             "centralised": rest + self.company_share * shown.train_size,
         }[self.arm]
         size = 0.3 if self.backbone else shown.test_images[0].size / 784
         return size * (
             self.rounds * self.local_epochs * seen * (2.0 if self.order == "turns" else 1.0)
             + len(shown.test_images) * (1 + self.rounds / 3)
-        ) + (self.rounds * self.participants * 5.0 if self.arm == "shared" else 0.0)
+        ) + (self.rounds * self.clients * 5.0 if self.arm == "shared" else 0.0)
 
     def kind(self) -> str:
         """Runs of the same kind take time in proportion to their work."""
@@ -647,7 +645,7 @@ class GradientSharing(Starting):
         client: its images are replaced by others, which moves its upload by up to two clip norms,
         and the server sees who uploads.
         """
-        return (1.0, self.participation) if self.noised_by == "server" else (2.0, 1.0)
+        return (1.0, self.client_sampling_rate) if self.noised_by == "server" else (2.0, 1.0)
 
     def spent(self, days: int) -> float:
         """ε after a number of rounds; math.inf without noise.
@@ -730,27 +728,26 @@ class GradientSharing(Starting):
         finite: whether all weights are finite and no honest upload was refused.
         """
         noisy = self.arm == "shared" and self.plan().noise_multiplier
-        found = [w for w in [privacy.delta_warning(self.delta, self.participants)] if w and noisy]
+        found = [w for w in [privacy.delta_warning(self.delta, self.clients)] if w and noisy]
         if not finite:
             found.append(f"It diverged: weights or uploads ran away. {SMALLER}")
         if metrics.get("refused"):
             found.append(refusals(metrics, self.faulty))
         if (empty := metrics["phones_without_pictures"]) and self.arm in ("shared", "alone"):
             found.append(
-                f"{empty} of {self.participants} phones have no pictures: "
-                "they have nothing to send."
+                f"{empty} of {self.clients} phones have no pictures: they have nothing to send."
             )
         return found
 
     def sample(self) -> bytes:
         """PNG of the first images, as an example of what is on the clients."""
         return imaging.png(
-            imaging.gallery(registry.exhibits(self.dataset).train_images[:40], columns=10), 0
+            imaging.gallery(registry.preview(self.dataset).train_images[:40], columns=10), 0
         )
 
     def chance(self) -> float:
         """The accuracy of always predicting the most frequent test class."""
-        return scores.guessing(registry.exhibits(self.dataset).test_labels)
+        return scores.guessing(registry.preview(self.dataset).test_labels)
 
 
 def percent(fraction: float) -> str:
@@ -780,7 +777,7 @@ def refusals(metrics: dict[str, float], faulty: str) -> str:
 
 
 def shares(
-    labels: np.ndarray, participants: int, unevenness: float | None, rng: np.random.Generator
+    labels: np.ndarray, clients: int, unevenness: float | None, rng: np.random.Generator
 ) -> list[np.ndarray]:
     """Split the rows among the clients without overlap. labels (n,).
 
@@ -790,15 +787,13 @@ def shares(
     no images.
     """
     if unevenness is None:
-        return [
-            np.sort(part) for part in np.array_split(rng.permutation(len(labels)), participants)
-        ]
-    owned: list[list[np.ndarray]] = [[] for _ in range(participants)]
+        return [np.sort(part) for part in np.array_split(rng.permutation(len(labels)), clients)]
+    owned: list[list[np.ndarray]] = [[] for _ in range(clients)]
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
-        ends = np.round(
-            np.cumsum(rng.dirichlet(np.full(participants, unevenness))) * len(rows)
-        ).astype(int)
+        ends = np.round(np.cumsum(rng.dirichlet(np.full(clients, unevenness))) * len(rows)).astype(
+            int
+        )
         for mine, part in zip(owned, np.split(rows, ends[:-1])):
             mine.append(part)
     return [np.sort(np.concatenate(mine)) for mine in owned]
@@ -998,7 +993,7 @@ class _Alone(_Arm):
 
     def begin(self) -> None:
         """Give each of them the same initial model."""
-        self.count = min(ALONE, self.study.participants)
+        self.count = min(ALONE, self.study.clients)
         self.each = self.phones(self.owned[: self.count], self.study.batch_size)
         self.weights = self.weights.expand(self.count, -1).clone()
 

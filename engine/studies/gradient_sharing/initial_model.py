@@ -31,7 +31,7 @@ OPTIMIZER_NAMES = {"sgd": "SGD", "rmsprop": "RMSProp", "adam": "Adam"}
 BATCH = 32  # batch size of the company's training
 
 
-class Starting(ImageStudy):
+class InitialModelSettings(ImageStudy):
     """The images, the network, and the training of the initial model.
 
     Base class of the studies of page Gradient sharing.
@@ -82,7 +82,7 @@ class Starting(ImageStudy):
         unit="passes over the company's pictures",
         help="How long the company trains.",
     )
-    initial_rate: float | None = parameter(
+    initial_learning_rate: float | None = parameter(
         "First model's learning rate",
         None,
         low=1e-6,
@@ -93,7 +93,7 @@ class Starting(ImageStudy):
     seed: int = parameters.seed()
 
     def check(self, shown) -> None:
-        """Raise Refused if the parameters do not fit the data set (shown: exhibits or images)."""
+        """Raise Refused if the parameters do not fit the data set (shown: preview or images)."""
         if not self.backbone and min(shown.test_images.shape[1:3]) < 28:
             raise Refused(
                 "dataset",
@@ -139,7 +139,9 @@ class Starting(ImageStudy):
 
     def initial(self) -> InitialModel:
         """The study that only trains the initial model."""
-        return InitialModel(**{name: getattr(self, name) for name in Starting.model_fields})
+        return InitialModel(
+            **{name: getattr(self, name) for name in InitialModelSettings.model_fields}
+        )
 
     def table(self) -> dict[str, InitialModel]:
         """Report 5's table: both kinds of initial model with three optimizers.
@@ -153,7 +155,7 @@ class Starting(ImageStudy):
         model = self.initial()
         return {
             f"{words}, {OPTIMIZER_NAMES[optimizer]}": model.model_copy(
-                update={"network": network, "optimizer": optimizer, "initial_rate": None}
+                update={"network": network, "optimizer": optimizer, "initial_learning_rate": None}
             )
             for network, words in kinds.items()
             for optimizer in OPTIMIZER_NAMES
@@ -199,10 +201,10 @@ class Starting(ImageStudy):
         )
 
 
-class InitialModel(Starting):
+class InitialModel(InitialModelSettings):
     """Train on the company's images only; return the weights that the clients start from."""
 
-    NAME, VERSION = "initial_model", 3
+    NAME, VERSION = "initial_model", 4
     TITLE = "The model that an app is shipped with"
     PRESETS = {"quick": {}, "tiny": {"initial_epochs": 2}}
     SERIES = {
@@ -216,12 +218,14 @@ class InitialModel(Starting):
     def rate(self) -> float:
         """The learning rate: the chosen one, or the usual one for the optimizer and network."""
         return (
-            RATES[self.learner][self.optimizer] if self.initial_rate is None else self.initial_rate
+            RATES[self.learner][self.optimizer]
+            if self.initial_learning_rate is None
+            else self.initial_learning_rate
         )
 
     def work(self) -> float:
         """Images processed, in units of 28 × 28 pixels or of feature vectors."""
-        shown = registry.exhibits(self.dataset)
+        shown = registry.preview(self.dataset)
         return self.initial_epochs * self.company_share * shown.train_size * (
             1.0 if self.backbone else shown.test_images[0].size / 784
         ) + len(shown.test_images)

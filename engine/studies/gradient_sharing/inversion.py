@@ -23,7 +23,7 @@ from engine.core.study import Guarantee, Phase, Picture, Point, Refused, Result,
 from engine.datasets import imaging, registry, source
 from engine.evaluation import cautions
 from engine.studies.fidelity import RealFeatures
-from engine.studies.gradient_sharing.initial_model import Starting
+from engine.studies.gradient_sharing.initial_model import InitialModelSettings
 from engine.studies.synthesis import taught
 
 STEPS = {"cnn": 2000, "features": 400}  # steps of one attempt
@@ -49,12 +49,12 @@ USUAL_CLIP = 1.0
 OF_NEEDS = {"classifier": "the network that judges", "initial_model": "the first model"}
 
 
-class Inversion(Starting):
+class Inversion(InitialModelSettings):
     """Attack one upload; return the reconstruction step by step and its similarity to the image."""
 
-    NAME, VERSION = "inversion", 3
+    NAME, VERSION = "inversion", 4
     TITLE = "A picture rebuilt from gradients"
-    PRESETS = {"quick": {}, "tiny": {"attack_steps": 60, "tries": 1, "company_share": 0.0}}
+    PRESETS = {"quick": {}, "tiny": {"attack_steps": 60, "restarts": 1, "company_share": 0.0}}
     SERIES = {"defences": "the same picture under the usual ways to share less"}
 
     category: int = parameter(
@@ -138,7 +138,7 @@ class Inversion(Starting):
         scale="log",
         help="Of each attempt. Empty: the usual.",
     )
-    tries: int | None = parameter(
+    restarts: int | None = parameter(
         "Attacker's attempts",
         None,
         low=1,
@@ -230,7 +230,7 @@ class Inversion(Starting):
         It is not part of the attack.
         """
         return RealFeatures(dataset=self.dataset).classifier(
-            registry.exhibits(self.dataset).train_size
+            registry.preview(self.dataset).train_size
         )
 
     def needs(self) -> tuple:
@@ -247,9 +247,9 @@ class Inversion(Starting):
 
     def usual(self, name: str) -> int:
         """The number of steps or attempts: the chosen one, or the usual one."""
-        chosen = {"attack_steps": self.attack_steps, "tries": self.tries}[name]
+        chosen = {"attack_steps": self.attack_steps, "restarts": self.restarts}[name]
         return (
-            {"attack_steps": STEPS, "tries": TRIES}[name]["features" if self.backbone else "cnn"]
+            {"attack_steps": STEPS, "restarts": TRIES}[name]["features" if self.backbone else "cnn"]
             if chosen is None
             else chosen
         )
@@ -258,8 +258,8 @@ class Inversion(Starting):
         """Steps, weighted by the pixels processed."""
         return (
             self.usual("attack_steps")
-            * self.usual("tries")
-            * (20.0 if self.backbone else registry.exhibits(self.dataset).test_images[0].size / 784)
+            * self.usual("restarts")
+            * (20.0 if self.backbone else registry.preview(self.dataset).test_images[0].size / 784)
         )
 
     def kind(self) -> str:
@@ -512,14 +512,14 @@ class _Attack:
         from engine.attacks import gradient_inversion
 
         study = self.study
-        steps, tries = study.usual("attack_steps"), study.usual("tries")
+        steps, restarts = study.usual("attack_steps"), study.usual("restarts")
         # without a hint of the label, try one class after the other
         labels = (
-            [self.guessed] * tries
+            [self.guessed] * restarts
             if self.ranked
             else list(range(min(WITHOUT_HINT, len(self.classes))))
         )
-        tries = len(labels)
+        restarts = len(labels)
         for number, label in enumerate(labels):
             draws = torch.Generator().manual_seed(derive_seed(f"attempt {number}", study.seed))
             attempt = gradient_inversion.Attempt(
@@ -536,7 +536,7 @@ class _Attack:
                 apart = attempt.step()
                 if step in frames:
                     yield from self._show(number * steps + step, step, apart, attempt)
-                yield Phase("rebuilding", number * steps + step, tries * steps)
+                yield Phase("rebuilding", number * steps + step, restarts * steps)
             if self.best is None or attempt.loss < self.loss:
                 self.best, self.loss, self.which = _pixels(attempt.best), attempt.loss, number
 
@@ -585,7 +585,7 @@ class _Attack:
                 "psnr_flat": max(imaging.psnr(self.image, each) for each in flat),
                 "ssim_flat": max(imaging.ssim(self.image, each) for each in flat),
                 "loss": self.loss,
-                "tries": len(self.films),
+                "restarts": len(self.films),
                 "steps": study.usual("attack_steps"),
                 "label_found": float(self.guessed == study.category),
                 "named_the_same": float(true == rebuilt),

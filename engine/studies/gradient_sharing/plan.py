@@ -24,10 +24,10 @@ class SharingPlan:
     threshold: float = 0.0
     keep_rest: bool = False
     order: str = "together"
-    participation: float = 1.0
+    client_sampling_rate: float = 1.0
     dropout: float = 0.0
     faulty: str = "none"
-    server_rate: float = 1.0
+    server_learning_rate: float = 1.0
 
     @property
     def noise_std(self) -> float:

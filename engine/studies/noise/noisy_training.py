@@ -183,7 +183,7 @@ class NoisyTraining(LocalNoise):
         """Images processed in total, weighted by the network's size."""
         return (
             self.epochs
-            * registry.exhibits(self.dataset).train_size
+            * registry.preview(self.dataset).train_size
             * self.width**2
             * {"shallow": 1.0, "deep": 1.2, "deeper": 1.6}[self.network]
         )
@@ -194,7 +194,7 @@ class NoisyTraining(LocalNoise):
 
     def chance(self) -> float:
         """The test accuracy of always predicting the most frequent class."""
-        return scores.guessing(registry.exhibits(self.dataset).test_labels)
+        return scores.guessing(registry.preview(self.dataset).test_labels)
 
     # --- series of trainings ----------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ class Backbone(ImageStudy):
     )
 
     def check(self, shown) -> None:
-        """Refuse what would not fit into memory. shown: the data set's exhibits or images."""
+        """Refuse what would not fit into memory. shown: the data set's preview or images."""
         size = 2 * (shown.train_size + len(shown.test_images)) * DIMENSIONS[self.network]
         if size > MOST_BYTES:
             raise Refused(
@@ -52,7 +52,7 @@ class Backbone(ImageStudy):
 
     def work(self) -> float:
         """The number of images."""
-        shown = registry.exhibits(self.dataset)
+        shown = registry.preview(self.dataset)
         return shown.train_size + len(shown.test_images)
 
     def kind(self) -> str:

@@ -30,7 +30,7 @@ class Features(ImageStudy):
     )
 
     def check(self, shown) -> None:
-        """Refuse what would not fit into memory. shown: the data set's exhibits or images."""
+        """Refuse what would not fit into memory. shown: the data set's preview or images."""
         h, w, channels = shown.test_images.shape[1:]
         if min(h, w) < 8:
             raise Refused(
@@ -55,7 +55,7 @@ class Features(ImageStudy):
 
     def work(self) -> float:
         """The number of pixels."""
-        shown = registry.exhibits(self.dataset)
+        shown = registry.preview(self.dataset)
         return (shown.train_size + len(shown.test_images)) * float(shown.test_images[0].size)
 
     def typical(self) -> float:

@@ -41,7 +41,7 @@ SPACES = {"pixels": "pixels", "ssim": "structure (SSIM)", "features": "what the 
 class BNSynthesis(Holder):
     """Optimise images to match a network's recorded statistics; compare them with real images."""
 
-    NAME, VERSION = "bn_synthesis", 3
+    NAME, VERSION = "bn_synthesis", 4
     TITLE = "Pictures from statistics"
     PRESETS = {
         "quick": {},
@@ -49,7 +49,7 @@ class BNSynthesis(Holder):
             "epochs": 1,
             "batch_size": 200,
             "images": 40,
-            "together": 20,
+            "synthesis_batch_size": 20,
             "steps": 6,
             "snapshots": "2,6",
         },
@@ -63,7 +63,7 @@ class BNSynthesis(Holder):
             "steps": 500,
             "snapshots": "100,250,500",
             "pixels": "pixels",
-            "rate": 0.1,
+            "synthesis_learning_rate": 0.1,
             "jitter": 0,
         },
         "best": {
@@ -73,7 +73,7 @@ class BNSynthesis(Holder):
             "images": 50_000,
             "steps": 1000,
             "snapshots": "1000",
-            "rate": 0.1,
+            "synthesis_learning_rate": 0.1,
             "statistics_weight": 1.0,
             "flip": True,
         },
@@ -116,7 +116,7 @@ class BNSynthesis(Holder):
             " please the network with patterns that mean nothing."
         ),
     )
-    together: int = parameter(
+    synthesis_batch_size: int = parameter(
         "Pictures at a time",
         250,
         low=2,
@@ -124,7 +124,7 @@ class BNSynthesis(Holder):
         scale="log",
         help="How many pictures share their statistics; the report took 250.",
     )
-    rate: float = parameter(
+    synthesis_learning_rate: float = parameter(
         "Step size",
         0.5,
         low=1e-4,
@@ -238,7 +238,7 @@ class BNSynthesis(Holder):
     def check(self, shown) -> None:
         """Raise Refused, before computing anything, if the parameters do not fit the data set.
 
-        shown: the data set's exhibits or images.
+        shown: the data set's preview or images.
         """
         self.check_pictures(shown)
         self.teacher.check(shown)
@@ -257,11 +257,11 @@ class BNSynthesis(Holder):
                 f"images: {self.images} is not allowed; there are {len(shown.classes)} classes, and"
                 " each needs a picture",
             )
-        if self.together < 2 * len(shown.classes) and self.class_wise:
+        if self.synthesis_batch_size < 2 * len(shown.classes) and self.class_wise:
             raise Refused(
-                "together",
-                f"together: {self.together} is not allowed with statistics of each class; allowed:"
-                f" at least {2 * len(shown.classes)}",
+                "synthesis_batch_size",
+                f"synthesis_batch_size: {self.synthesis_batch_size} is not allowed with statistics"
+                f" of each class; allowed: at least {2 * len(shown.classes)}",
             )
         if self.teacher.weights == "given" and self.teachers > 1:
             raise Refused(
@@ -292,8 +292,8 @@ class BNSynthesis(Holder):
         most = MOST_BYTES // (len(self.kept) * shown.test_images[0].size)
         if not classes <= self.images <= most:
             found["images"] = classes if self.images < classes else most
-        if self.class_wise and self.together < 2 * classes:
-            found["together"] = 2 * classes
+        if self.class_wise and self.synthesis_batch_size < 2 * classes:
+            found["synthesis_batch_size"] = 2 * classes
         return found
 
     def check_pictures(self, shown) -> None:
@@ -322,7 +322,7 @@ class BNSynthesis(Holder):
 
         The neighbour search takes as long as twenty steps on all the images searched.
         """
-        shown = registry.exhibits(self.dataset)
+        shown = registry.preview(self.dataset)
         searched = min(REFERENCES, shown.train_size) + min(REFERENCES // 2, len(shown.test_images))
         return (self.images * self.steps * self.teachers + 20 * searched) * shown.test_images[
             0
@@ -349,7 +349,7 @@ class BNSynthesis(Holder):
         found = []
         for each in self.needs():
             found.append((each, (yield from lab.need(each))))
-        making = Making(self, images, found, lab.device)
+        making = Synthesizer(self, images, found, lab.device)
         yield from making.all_batches()
         yield Phase("looking for their nearest real pictures")
         return (yield from making.result())
@@ -379,7 +379,7 @@ class BNSynthesis(Holder):
         )
 
 
-class Making:
+class Synthesizer:
     """The images during their optimisation."""
 
     def __init__(self, study: BNSynthesis, images, found: list, device):
@@ -399,7 +399,7 @@ class Making:
         self.settings = bn_inversion.Settings(
             study.pixels,
             study.steps,
-            study.rate,
+            study.synthesis_learning_rate,
             jitter=study.jitter,
             flip=study.flip,
             weights=bn_inversion.Weights(
@@ -459,7 +459,7 @@ class Making:
         from engine.studies.synthesis import bn_inversion
 
         study = self.study
-        parts = self.labels.split(study.together)
+        parts = self.labels.split(study.synthesis_batch_size)
         # A last batch with fewer images than classes is too small for statistics of its own.
         if len(parts) > 1 and len(parts[-1]) < self.classes:
             parts = (*parts[:-2], self.labels[-len(parts[-2]) - len(parts[-1]) :])
@@ -623,10 +623,10 @@ class Making:
                 "The teacher sees the wanted class in fewer than half of the pictures: take more"
                 " steps, or let the labels count more."
             )
-        if self.study.together < self.classes:
+        if self.study.synthesis_batch_size < self.classes:
             found.append(
-                f"Only {self.study.together} pictures share their statistics: too few for"
-                f" {self.classes} classes."
+                f"Only {self.study.synthesis_batch_size} pictures share their statistics: too few"
+                f" for {self.classes} classes."
             )
         return found + [f"Of the teacher: {warning}" for warning in self.found[0][1].warnings]
 
@@ -669,7 +669,7 @@ class Neighbours:
     Held-out images give the reference distances.
     """
 
-    def __init__(self, making: Making):
+    def __init__(self, making: Synthesizer):
         self.making, self.teacher = making, making.teachers[0]
         self.train = making.images.train_images[:REFERENCES]
         self.held = making.images.test_images[: REFERENCES // 2]

@@ -43,7 +43,7 @@ STATISTICS_CLIP = 1.0  # clip norm of an image's vector of statistics
 class Classifier(ImageStudy):
     """Train a residual network or read its weights; measure accuracy and membership leakage."""
 
-    NAME, VERSION = "classifier", 3
+    NAME, VERSION = "classifier", 4
     TITLE = "A network that names pictures"
     PRESETS = {
         "quick": {},
@@ -155,18 +155,16 @@ class Classifier(ImageStudy):
 
     def sample(self) -> bytes:
         """PNG of the first 60 training images."""
-        return imaging.png(
-            imaging.gallery(registry.exhibits(self.dataset).train_images, columns=10)
-        )
+        return imaging.png(imaging.gallery(registry.preview(self.dataset).train_images, columns=10))
 
     def chance(self) -> float:
         """The accuracy of always predicting the most frequent test class."""
-        return scores.guessing(registry.exhibits(self.dataset).test_labels)
+        return scores.guessing(registry.preview(self.dataset).test_labels)
 
     def check_shape(self, shown) -> None:
         """Raise Refused if these networks cannot take the images or there is nothing to classify.
 
-        shown: the data set's exhibits or images.
+        shown: the data set's preview or images.
         """
         size = shown.test_images.shape[1:3]
         if min(size) < 16 or max(size) > 64 or size[0] != size[1]:
@@ -185,7 +183,7 @@ class Classifier(ImageStudy):
     def check(self, shown) -> None:
         """Raise Refused, before computing anything, if the parameters do not fit the data set.
 
-        shown: the data set's exhibits or images.
+        shown: the data set's preview or images.
         """
         self.check_shape(shown)
         if self.weights == "given" and self.private:
@@ -228,7 +226,7 @@ class Classifier(ImageStudy):
 
     def work(self) -> float:
         """Forward passes over pixels; a training pass counts as three, a private one as six."""
-        shown = registry.exhibits(self.dataset)
+        shown = registry.preview(self.dataset)
         return (
             shown.train_size
             * shown.test_images[0].size
@@ -258,27 +256,27 @@ class Classifier(ImageStudy):
         images = registry.load(self.dataset)
         self.check(images)
         mechanism = self.mechanism(len(images.train_images))
-        pupil = _Pupil(self, images, lab.device)
+        trainer = ClassifierTrainer(self, images, lab.device)
         if self.weights == "given":
-            pupil.load(self.weights_file())
+            trainer.load(self.weights_file())
         else:
-            yield from pupil.learn(mechanism)
+            yield from trainer.learn(mechanism)
         yield Phase("recording the statistics")
-        if not pupil.finite():
+        if not trainer.finite():
             raise Failed(
                 "The teacher's training diverged: its weights are not numbers any more. Take a"
                 " smaller learning rate for the teacher."
             )
-        pupil.record()
+        trainer.record()
         # The weights may be finite while the squares of the activations are not.
-        if not pupil.finite():
+        if not trainer.finite():
             raise Failed(
                 "The teacher's training diverged: its layers' statistics are not numbers any more."
                 " Take a smaller learning rate for the teacher."
             )
         if self.weights == "trained":
-            yield pupil.point(self.epochs)
-        return pupil.result(mechanism)
+            yield trainer.point(self.epochs)
+        return trainer.result(mechanism)
 
     def recipe(self):
         """The training recipe for engine.learning.supervised."""
@@ -344,7 +342,7 @@ class Classifier(ImageStudy):
         )
 
 
-class _Pupil:
+class ClassifierTrainer:
     """The network during training."""
 
     def __init__(self, study: Classifier, images, device):
@@ -427,6 +425,7 @@ class _Pupil:
         return named(self.logits_of_tests()).cpu().numpy()
 
     def logits_of_tests(self):
+        """(m, classes) logits of the test images."""
         import torch
 
         from engine.learning import supervised

@@ -41,7 +41,7 @@ class Student(Holder):
     The labels are hard or soft.
     """
 
-    NAME, VERSION = "student", 3
+    NAME, VERSION = "student", 4
     TITLE = "A network that learns from synthetic pictures"
     PRESETS = {
         "quick": {},
@@ -49,7 +49,7 @@ class Student(Holder):
             "epochs": 1,
             "batch_size": 200,
             "images": 40,
-            "together": 20,
+            "synthesis_batch_size": 20,
             "steps": 6,
             "snapshots": "2,6",
             "student_epochs": 2,
@@ -64,11 +64,11 @@ class Student(Holder):
             "steps": 500,
             "snapshots": "100,250,500",
             "pixels": "pixels",
-            "rate": 0.1,
+            "synthesis_learning_rate": 0.1,
             "jitter": 0,
             "student_epochs": 200,
-            "student_batch": 128,
-            "student_rate": 0.1,
+            "student_batch_size": 128,
+            "student_learning_rate": 0.1,
             "student_optimizer": "sgd",
             "student_norm": "batch",
             "shift": 0,
@@ -80,12 +80,12 @@ class Student(Holder):
             "images": 50_000,
             "steps": 1000,
             "snapshots": "1000",
-            "rate": 0.1,
+            "synthesis_learning_rate": 0.1,
             "flip": True,
             "soft_share": 1.0,
             "student_epochs": 200,
-            "student_batch": 128,
-            "student_rate": 0.1,
+            "student_batch_size": 128,
+            "student_learning_rate": 0.1,
             "student_optimizer": "sgd",
             "shift": 4,
             "student_flip": True,
@@ -139,7 +139,7 @@ class Student(Holder):
         unit="passes over the pictures",
         help="How often each picture is learned.",
     )
-    student_batch: int = parameter(
+    student_batch_size: int = parameter(
         "Student's batch size",
         50,
         low=1,
@@ -148,7 +148,7 @@ class Student(Holder):
         unit="pictures",
         help="How many pictures a step looks at.",
     )
-    student_rate: float = parameter(
+    student_learning_rate: float = parameter(
         "Student's learning rate",
         0.002,
         low=1e-5,
@@ -237,7 +237,7 @@ class Student(Holder):
         """The same student on as many real images, with their own labels."""
         images = self.synthesis.images
         with suppress(Missing):  # a series can be named before its data set is here
-            images = min(images, registry.exhibits(self.dataset).train_size)
+            images = min(images, registry.preview(self.dataset).train_size)
         return self.replace(source="real", soft_share=0.0, images=images)
 
     def table(self) -> dict[str, Student]:
@@ -274,7 +274,7 @@ class Student(Holder):
 
     def work(self) -> float:
         """Forward passes over pixels; a training pass counts as three."""
-        tests = registry.exhibits(self.dataset).test_images
+        tests = registry.preview(self.dataset).test_images
         learned = 3 * self.synthesis.images * self.student_epochs
         return (learned + 20 * min(LOOKED_AT, len(tests)) + len(tests)) * tests[0].size
 
@@ -400,8 +400,8 @@ class Student(Holder):
         ).to(seen.device)
         recipe = supervised.Recipe(
             self.student_epochs,
-            self.student_batch,
-            self.student_rate,
+            self.student_batch_size,
+            self.student_learning_rate,
             self.student_optimizer,
             5e-4 if self.student_optimizer == "sgd" else 0.0,
             shift=self.shift,

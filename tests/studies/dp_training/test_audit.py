@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.attacks.auditing import Marks
-from engine.attacks.canaries import MarkedCNN, MarkedLinear
+from engine.attacks.auditing import Canaries
+from engine.attacks.canaries import AuditedCNN, AuditedLinear
 from engine.core.lab import Lab
 from engine.core.study import Refused, build, key
 from engine.datasets import registry
@@ -38,12 +38,17 @@ def marked(lab, cheat="none", **changes):
     study = Audit(
         **{"noise_multiplier": 1e-9 + 0.01, "batch_size": 40, "epochs": 1, "canaries": 50} | changes
     )
-    images, marks = registry.load("mnist-5k"), Marks.drawn(50, 80, 2, 10, np.random.default_rng(0))
+    images, canaries = (
+        registry.load("mnist-5k"),
+        Canaries.drawn(50, 80, 2, 10, np.random.default_rng(0)),
+    )
     plan = replace(study.training.plan(4000), streams=study.streams())
     if study.training.network == "cnn":
-        return MarkedCNN(plan, images, CPU, marks, cheat)
+        return AuditedCNN(plan, images, CPU, canaries, cheat)
     rows = finish(lab.need(Features()))[1]
-    return MarkedLinear(plan, images, CPU, rows.arrays["train"], rows.arrays["test"], marks, cheat)
+    return AuditedLinear(
+        plan, images, CPU, rows.arrays["train"], rows.arrays["test"], canaries, cheat
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,14 +68,14 @@ def test_what_a_row_should_add_is_what_it_adds(lab, changes):
     training = marked(lab, **changes)
     training.bind(training.plan.mechanism.max_grad_norm, 0.0)
     weights = (
-        training.network.marks.weight
+        training.network.canaries.weight
         if "network" in changes
         else training.weight[:, training.first :]
     )
     with torch.no_grad():
         weights.normal_(0, 0.03, generator=torch.Generator().manual_seed(1))
-    columns, labels, signs = training.marks.rows()
-    inside = int(training.marks.included.sum())
+    columns, labels, signs = training.canaries.rows()
+    inside = int(training.canaries.included.sum())
     for row in (0, 5, inside - 1, inside, inside + 13, len(columns) - 1):
         training.learn(torch.tensor([4000 + row]))
         seen, column = training.seen(), columns[row]

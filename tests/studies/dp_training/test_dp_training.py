@@ -200,7 +200,7 @@ def test_no_two_private_trainings_share_batches_or_noise():
     ]
     for purpose in ("sampling", "noise", "noise on the mean"):
         assert len({study.derive_seed(purpose) for study in (base, *others)}) == 6
-    assert base.twin().derive_seed("sampling") == derive_seed("sampling", 0)  # never published
+    assert base.baseline().derive_seed("sampling") == derive_seed("sampling", 0)  # never published
 
 
 def test_right_and_wrong_pictures_and_classes_agree_with_the_predictions(quick):
@@ -217,7 +217,7 @@ def test_right_and_wrong_pictures_and_classes_agree_with_the_predictions(quick):
 
 
 def test_without_privacy_nothing_is_promised(store):
-    _, result = finish(Lab(store).need(DPTraining(epochs=1).twin()))
+    _, result = finish(Lab(store).need(DPTraining(epochs=1).baseline()))
     assert result.guarantee.epsilon is None and "epsilon" not in result.curves
     assert result.guarantee.odds_mechanism is None
 

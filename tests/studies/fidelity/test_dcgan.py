@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from engine.core.streams import Streams
 from engine.learning import networks
 from engine.privacy.mechanism import Mechanism
-from engine.studies.fidelity.dcgan import MADE, REAL, Adversaries, logistic
+from engine.studies.fidelity.dcgan import MADE, REAL, GANTrainer, logistic
 from engine.studies.fidelity.gan import AdversarialPlan
 
 CPU = torch.device("cpu")
@@ -32,17 +32,17 @@ def adversaries(images=None, private=True, max_grad_norm=0.5, sigma=0.0, seed=0)
     plan = AdversarialPlan(
         mechanism=Mechanism(sigma, clip, 10 / len(images), 100),
         streams=Streams(seed),
-        width=8,
-        judge_width=8,
+        generator_width=8,
+        discriminator_width=8,
         batch_size=10,
         steps=50,
         discriminator_steps=2,
-        generator_rate=1e-3,
-        discriminator_rate=1e-3,
+        generator_learning_rate=1e-3,
+        discriminator_learning_rate=1e-3,
         latent=16,
         averaging=0.9,
     )
-    return Adversaries(plan, images, np.arange(len(images)) % CLASSES, CLASSES, CPU)
+    return GANTrainer(plan, images, np.arange(len(images)) % CLASSES, CLASSES, CPU)
 
 
 @pytest.mark.parametrize(("size", "channels"), [(32, 1), (64, 3)])
@@ -60,7 +60,7 @@ def test_shapes_and_range(size, channels):
         networks.dcgan(8, 4, 1, 28, 16, 3, seed=1)
 
 
-def released(game: Adversaries, real: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+def released(game: GANTrainer, real: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
     """What a step publishes: the discriminator's gradient, over all parameters, as a sum."""
     before = [p.detach().clone() for p in game.discriminator.parameters()]
     game.learns[game.discriminator] = SimpleNamespace(step=lambda: None)

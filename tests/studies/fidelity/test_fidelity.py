@@ -132,9 +132,10 @@ def test_unseen_real_pictures_do_not_come_back_even_of_one_class_and_a_handful_o
     # 4 in 100: a share would not tell
     assert again(torch.cat([noise, train[:40]]), train, test) == 40
     # a data set whose held-out part holds five of its training pictures
-    twins = torch.cat([test, train[100:105]])
+    baselines = torch.cat([test, train[100:105]])
     assert (
-        again(torch.cat([noise, train[:40]]), train, twins) == 40 and again(test, train, twins) == 0
+        again(torch.cat([noise, train[:40]]), train, baselines) == 40
+        and again(test, train, baselines) == 0
     )
 
 
@@ -277,7 +278,7 @@ def test_colours_and_grey_are_not_compared(own, store):
 def test_too_few_held_out_pictures_are_no_yardstick(own):
     study = Fidelity(dataset=folder({"a": noise(12, (32, 32)), "b": noise(12, (32, 32), 1)}))
     with pytest.raises(Refused, match="no yardstick"):
-        study.check(registry.exhibits(study.dataset))
+        study.check(registry.preview(study.dataset))
 
 
 def test_a_folder_that_is_not_there_is_told(own):
@@ -300,7 +301,7 @@ def test_controls_are_measured_once_whatever_the_generators_are():
         assert key(one.of(name)) == key(other.of(name))
     # the one without privacy takes more steps
     with pytest.raises(Refused, match="1,200,000 in all"):
-        Fidelity(discriminator_steps=1000).check(registry.exhibits("mnist-5k"))
+        Fidelity(discriminator_steps=1000).check(registry.preview("mnist-5k"))
     assert key(one.of("gan")) != key(other.of("gan")) and key(one.of("gan", False)) == key(
         Fidelity(target_epsilon=2.0, frequencies=7).of("gan", False)
     )

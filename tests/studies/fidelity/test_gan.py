@@ -20,7 +20,7 @@ from engine.core.study import Picture, Point, Refused, key
 from engine.datasets import registry
 from engine.studies.ensemble import Ensemble, composed
 from engine.studies.fidelity.dp_merf import DPMERF
-from engine.studies.fidelity.drawing import Growing
+from engine.studies.fidelity.drawing import GeneratorRun
 from engine.studies.fidelity.fidelity import Fidelity
 from engine.studies.fidelity.gan import GAN, USUAL
 from tests.core.test_contract import finish
@@ -154,10 +154,10 @@ def test_the_reports_settings_are_its_own():
         report.max_grad_norm,
     ) == ("celeba", 64, "grey", 5.0, 1e-6, 1.0)
     assert (
-        plan["width"],
-        plan["judge_width"],
+        plan["generator_width"],
+        plan["discriminator_width"],
         plan["batch_size"],
-        plan["generator_rate"],
+        plan["generator_learning_rate"],
         plan.discriminator_steps,
     ) == (32, 32, 128, 5e-5, 1)
     assert plan.steps == math.ceil(5 * 182_637 / 128)
@@ -174,7 +174,7 @@ def test_the_reports_settings_are_its_own():
 )
 def test_what_does_not_fit_is_refused_in_words(changes, field, words):
     with pytest.raises(Refused, match=words) as refused:
-        GAN(**changes).check(registry.exhibits("mnist-5k"))
+        GAN(**changes).check(registry.preview("mnist-5k"))
     assert refused.value.field == field
 
 
@@ -240,11 +240,11 @@ def test_a_training_that_runs_away_ends_with_a_reason(store):
     with torch.no_grad():
         next(artist.generator.parameters()).fill_(float("nan"))
     with pytest.raises(Failed, match="diverged.*smaller learning rates"):
-        finish(Growing(TINY, artist, 3, real, see).all_steps(None))
+        finish(GeneratorRun(TINY, artist, 3, real, see).all_steps(None))
 
 
 def test_every_width_that_is_allowed_works(store):
-    result = finish(TINY.gan(width=5, judge_width=7, steps=1).run(Lab(store)))[1]
+    result = finish(TINY.gan(generator_width=5, discriminator_width=7, steps=1).run(Lab(store)))[1]
     assert result.arrays["pictures"].shape == (40, 32, 32, 1)
 
 
@@ -255,7 +255,7 @@ def test_without_privacy_the_gan_learns_digits_in_a_few_steps(store):
 
 
 def test_dp_merf_learns_digits_under_privacy(store):
-    _, result = finish(Lab(store).need(DPMERF(imitator_steps=150, samples=400)))
+    _, result = finish(Lab(store).need(DPMERF(merf_steps=150, samples=400)))
     assert (
         result.metrics["frechet_distance"] < 0.3 * result.metrics["untrained_frechet_distance"]
         and result.guarantee.epsilon <= 10.0

@@ -16,10 +16,10 @@ SETTINGS = {
     "latent": 8,
     "averaging": 0.0,
     "seed": 0,
-    "imitator_width": 4,
-    "imitator_rate": 0.01,
-    "imitator_steps": 40,
-    "imitator_batch": 30,
+    "merf_width": 4,
+    "merf_learning_rate": 0.01,
+    "merf_steps": 40,
+    "merf_batch_size": 30,
 }
 
 
@@ -90,8 +90,8 @@ def test_noise_is_as_large_as_charged():
     assert torch.equal(merf.released(sums + 1, 0.0, draws), sums + 1)
 
 
-def imitator(sums: torch.Tensor, phi: merf.Features, n: int = 60) -> merf.Imitator:
-    return merf.Imitator(SimpleNamespace(**SETTINGS), sums, n, phi, 32, 1, CPU)
+def imitator(sums: torch.Tensor, phi: merf.Features, n: int = 60) -> merf.MERFTrainer:
+    return merf.MERFTrainer(SimpleNamespace(**SETTINGS), sums, n, phi, 32, 1, CPU)
 
 
 def test_the_generator_comes_nearer_to_the_released_mean_and_sees_nothing_else():

@@ -149,7 +149,7 @@ def test_shuffling_keeps_everybodys_own_pictures():
 
 def test_the_server_goes_along_the_mean():
     task = small_task()
-    federated, _ = run(task, thirds(), server_rate=2.0)
+    federated, _ = run(task, thirds(), server_learning_rate=2.0)
     mean = torch.stack(
         [alone(task, rows, 100, 1, 0.1, [torch.arange(len(rows))]) for rows in thirds()]
     ).mean(0)
@@ -336,7 +336,7 @@ def noises(plan, days=400, **changes):
     for _ in range(days):
         before = federated.weights
         federated.day()
-        found.append((before - federated.weights) / 0.1 * 5 * federated.plan.participation)
+        found.append((before - federated.weights) / 0.1 * 5 * federated.plan.client_sampling_rate)
     return torch.stack(found)
 
 
@@ -355,7 +355,7 @@ def test_the_server_adds_the_noise_that_is_charged_even_to_nothing():
 
 def test_who_is_asked_rarely_makes_no_less_noise():
     # on most days nobody is asked
-    found = noises({"noise_multiplier": 2.0, "max_grad_norm": 0.5}, participation=0.01)
+    found = noises({"noise_multiplier": 2.0, "max_grad_norm": 0.5}, client_sampling_rate=0.01)
     assert spread_is(found, 1.0)
 
 
@@ -378,7 +378,7 @@ def test_each_phone_adds_the_noise_that_is_charged_and_sends_all_of_it():
 
 def test_participants_are_asked_by_independent_coins():
     task = small_task()
-    _, days = run(task, [[]] * 6, days=500, participation=0.3)
+    _, days = run(task, [[]] * 6, days=500, client_sampling_rate=0.3)
     asked = np.array(days) != NOT_ASKED  # (days, people)
     assert stats.binomtest(int(asked.sum()), asked.size, 0.3).pvalue > 1e-4
     assert len({tuple(day) for day in asked.tolist()}) > 20  # not always so many at a time

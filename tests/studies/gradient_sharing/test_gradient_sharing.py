@@ -19,7 +19,7 @@ from engine.studies.gradient_sharing.gradient_sharing import ALONE, GradientShar
 from engine.studies.gradient_sharing.initial_model import InitialModel
 from tests.core.test_contract import finish
 
-TINY = {"participants": 4, "pictures_each": 60, "rounds": 3, "initial_epochs": 3}
+TINY = {"clients": 4, "images_per_client": 60, "rounds": 3, "initial_epochs": 3}
 
 
 def tiny(**changes):
@@ -161,10 +161,10 @@ def test_together_they_are_the_results_that_each_would_be_alone(lab):
         {"order": "asynchronous"},
         {"keep_rest": True},
         {"company_share": 0.0},
-        {"pictures_each": None, "unevenness": 0.02, "participants": 30},
-        {"noise_multiplier": 1.0, "participation": 0.5, "dropout": 0.3},
+        {"images_per_client": None, "unevenness": 0.02, "clients": 30},
+        {"noise_multiplier": 1.0, "client_sampling_rate": 0.5, "dropout": 0.3},
         {"noise_multiplier": 1.0, "noised_by": "phone"},
-        {"participants": 1},
+        {"clients": 1},
     ],
     ids=str,
 )
@@ -173,7 +173,7 @@ def test_every_way_to_share_runs(changes, lab):
     assert (
         not result.facts["diverged"]
         and 0 <= result.metrics["test_accuracy"] <= 1
-        and result.arrays["sent"].shape == (3, changes.get("participants", 4))
+        and result.arrays["sent"].shape == (3, changes.get("clients", 4))
     )
     if changes.get("unevenness"):
         assert (
@@ -248,7 +248,9 @@ def oracle(sigma: float, rate: float, days: int, delta: float) -> float:
     "sigma,rate,days", [(1.0, 1.0, 30), (4.0, 1.0, 30), (0.7, 0.1, 100), (2.0, 0.01, 300)]
 )
 def test_epsilon_is_dp_accountings_for_the_same_days_and_sampling(sigma, rate, days):
-    promise = GradientSharing(noise_multiplier=sigma, participation=rate, rounds=days).guarantee()
+    promise = GradientSharing(
+        noise_multiplier=sigma, client_sampling_rate=rate, rounds=days
+    ).guarantee()
     wanted = oracle(sigma, rate, days, 1e-5)
     assert wanted * (1 - 1e-6) <= promise.epsilon <= 1.01 * wanted
     assert promise.sample_rate == rate and promise.steps == days and "participant" in promise.unit
@@ -257,7 +259,7 @@ def test_epsilon_is_dp_accountings_for_the_same_days_and_sampling(sigma, rate, d
 @pytest.mark.parametrize("sigma,days", [(2.0, 10), (8.0, 30)])
 def test_a_phone_that_noises_by_itself_is_charged_twice_the_clip_norm_and_no_sampling(sigma, days):
     promise = GradientSharing(
-        noise_multiplier=sigma, participation=0.1, rounds=days, noised_by="phone"
+        noise_multiplier=sigma, client_sampling_rate=0.1, rounds=days, noised_by="phone"
     ).guarantee()
     wanted = oracle(sigma / 2, 1.0, days, 1e-5)
     assert wanted * (1 - 1e-6) <= promise.epsilon <= 1.01 * wanted
@@ -276,7 +278,7 @@ def test_fractions_clipping_and_dropouts_earn_no_epsilon():
         GradientSharing(fraction=0.001),
         GradientSharing(max_grad_norm=0.01),
         GradientSharing(dropout=0.9),
-        GradientSharing(participation=0.01),
+        GradientSharing(client_sampling_rate=0.01),
         *GradientSharing(noise_multiplier=3.0)._like(noise_multiplier=0.0).arms().values(),
     ]
     assert all(study.guarantee().epsilon is None for study in bare)
@@ -303,7 +305,7 @@ def test_fractions_clipping_and_dropouts_earn_no_epsilon():
 
 
 def test_the_curve_of_epsilon_ends_at_or_above_what_is_promised(lab):
-    for changes in ({"participation": 0.5}, {}, {"noised_by": "phone"}):
+    for changes in ({"client_sampling_rate": 0.5}, {}, {"noised_by": "phone"}):
         study = tiny(noise_multiplier=2.0, **changes)
         result = ran(lab, study)
         spent = [e for _, e in result.curves["epsilon"]]
@@ -339,7 +341,7 @@ def test_two_arms_with_noise_do_not_share_their_draws():
     [
         ({"fraction": "0"}, "fraction: 0 is not allowed; allowed: a number from 0.0001 to 1"),
         ({"fraction": "1.5"}, "1.5 is not allowed"),
-        ({"participants": "0"}, "from 1 to 5000"),
+        ({"clients": "0"}, "from 1 to 5000"),
         ({"noise_multiplier": "0.001"}, "allowed: 0 .no promise., or a number from 0.01 to 2000"),
         ({"noise_multiplier": "1", "target_epsilon": "3"}, "not both"),
         ({"noise_multiplier": "none"}, "without target_epsilon"),
@@ -358,22 +360,22 @@ def test_a_wrong_value_is_refused_in_words(values, words):
 @pytest.mark.parametrize(
     "changes,words",
     [
-        ({"participants": 4000}, "3800 pictures of mnist-5k are not the company's"),
-        ({"pictures_each": 500}, "20 phones would need 10000"),
-        ({"participants": 3000, "rounds": 1000}, "500,000 uploads"),
+        ({"clients": 4000}, "3800 pictures of mnist-5k are not the company's"),
+        ({"images_per_client": 500}, "20 phones would need 10000"),
+        ({"clients": 3000, "rounds": 1000}, "500,000 uploads"),
         ({"company_share": 1e-5}, "not even one"),
     ],
     ids=str,
 )
 def test_what_does_not_fit_the_data_is_refused_in_words(changes, words):
     with pytest.raises(Refused, match=words):
-        GradientSharing(**changes).check(registry.exhibits("mnist-5k"))
+        GradientSharing(**changes).check(registry.preview("mnist-5k"))
 
 
 def test_a_budget_that_cannot_be_met_is_refused_in_words():
     with pytest.raises(Refused, match="cannot be reached"):
         GradientSharing(
-            target_epsilon=0.1, delta=1e-12, rounds=1000, noised_by="phone", participants=4
+            target_epsilon=0.1, delta=1e-12, rounds=1000, noised_by="phone", clients=4
         ).plan()
 
 
@@ -398,7 +400,7 @@ def test_without_a_company_there_is_no_first_model(lab):
 
 def test_the_number_of_gradients_is_that_of_the_network(lab):
     assert (
-        GradientSharing().gradients(registry.exhibits("mnist-5k"))
+        GradientSharing().gradients(registry.preview("mnist-5k"))
         == ran(lab, InitialModel()).metrics["parameters"]
     )
     for size, channels, classes in ((28, 1, 10), (32, 3, 10), (64, 3, 4), (45, 3, 300)):

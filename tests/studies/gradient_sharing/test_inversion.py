@@ -21,7 +21,7 @@ from engine.studies.gradient_sharing.inversion import DEFENCES, Inversion
 from tests.core.test_contract import finish
 from tests.studies.gradient_sharing.test_gradient_sharing import oracle
 
-QUICK = {"company_share": 0.0, "tries": 1}
+QUICK = {"company_share": 0.0, "restarts": 1}
 
 
 @pytest.fixture(scope="module")
@@ -298,7 +298,7 @@ def test_a_visitors_own_picture_is_never_stored(lab):
 
 def test_a_picture_of_another_format_is_refused():
     with pytest.raises(Refused, match="another format"):
-        Inversion().with_picture(np.zeros((5, 5, 1), np.uint8)).pick(registry.exhibits("mnist-5k"))
+        Inversion().with_picture(np.zeros((5, 5, 1), np.uint8)).pick(registry.preview("mnist-5k"))
 
 
 def test_what_is_not_there_is_said(lab):

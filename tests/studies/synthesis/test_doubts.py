@@ -213,10 +213,10 @@ def test_a_folder_of_twins_gives_no_verdict_from_the_command_line_either(
             for again in ("", "again"):
                 picture.save(folder / f"{number}{again}.png")
     monkeypatch.setenv("VEIL_DATA", str(tmp_path))
-    _, twins = finish(
+    _, baselines = finish(
         Lab(store).need(Fidelity.preset("tiny", dataset="folder:twins", samples=20, batch_size=10))
     )
-    assert twins.metrics["threshold_pixels"] > 1e6
-    assert any("no verdict on copies is given" in said for said in twins.warnings)
+    assert baselines.metrics["threshold_pixels"] > 1e6
+    assert any("no verdict on copies is given" in said for said in baselines.warnings)
     _, plain = finish(Lab(store).need(Fidelity.preset("tiny", samples=40)))
     assert not any("no verdict on copies is given" in said for said in plain.warnings)

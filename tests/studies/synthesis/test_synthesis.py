@@ -539,9 +539,7 @@ def test_agreement_is_that_of_the_released_bytes(store):
     ids=str,
 )
 def test_every_option_of_the_making_runs_and_changes_the_pictures(store, options):
-    plain, other = (
-        finish(study.run(Lab(store)))[1] for study in (TINY, TINY.replace(**options))
-    )
+    plain, other = (finish(study.run(Lab(store)))[1] for study in (TINY, TINY.replace(**options)))
     assert not np.array_equal(plain.arrays["pictures_6"], other.arrays["pictures_6"])
 
 
@@ -564,7 +562,7 @@ def test_presets_and_their_tables_fit_their_data_sets():
         student = Student.preset(preset)
         n, size, channels = sizes[student.dataset]
         stand_in = replace(
-            registry.exhibits("mnist-5k"),
+            registry.preview("mnist-5k"),
             train_size=n,
             test_images=np.zeros((1000, size, size, channels), np.uint8),
         )
@@ -589,7 +587,7 @@ def test_a_step_size_beyond_reason_ends_in_words_or_in_numbers(store):
     for study in (
         Classifier.preset("tiny", learning_rate=100.0),
         TINY.replace(**{"statistics_weight": 1000.0, "rate": 10.0}),
-        Student.preset("tiny", student_rate=10.0, student_optimizer="sgd"),
+        Student.preset("tiny", student_learning_rate=10.0, student_optimizer="sgd"),
     ):
         try:
             _, result = finish(study.run(Lab(store)))
@@ -608,7 +606,7 @@ BAD = [
     ({"images": 50_000, "snapshots": "1,2,3,4,5,6"}, "MB; allowed"),
     ({"weights": "given", "private": True}, "not allowed for a private teacher"),
     ({"private": True, "class_wise": True}, "class_wise: true"),
-    ({"class_wise": True, "together": 10}, "at least 20"),
+    ({"class_wise": True, "synthesis_batch_size": 10}, "at least 20"),
     ({"weights": "given", "teachers": 2}, "there is one file"),
     ({"batch_size": 9000}, "4000 training pictures"),
     ({"private": True, "forward": "batch"}, "forward: batch"),
@@ -620,7 +618,7 @@ def test_what_does_not_fit_is_refused_in_words(changes, words):
     from engine.datasets import registry
 
     with pytest.raises(Refused) as refused:
-        BNSynthesis.preset("quick", **changes).check(registry.exhibits("mnist-5k"))
+        BNSynthesis.preset("quick", **changes).check(registry.preview("mnist-5k"))
     assert words in str(refused.value)
 
 
@@ -748,7 +746,7 @@ def test_a_budget_that_the_statistics_alone_would_spend_is_refused_beforehand():
     with pytest.raises(
         Refused, match="target_epsilon: 0.9 is not allowed; the noised statistics alone spend 0.927"
     ):
-        study.check(registry.exhibits("mnist-5k"))
+        study.check(registry.preview("mnist-5k"))
     BNSynthesis(private=True, target_epsilon=0.9, statistics_noise=8.0).check(
-        registry.exhibits("mnist-5k")
+        registry.preview("mnist-5k")
     )
