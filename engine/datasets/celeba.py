@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.core import settings
-from engine.datasets.published import Published
+from engine.datasets.published import Fetch, Published
 from engine.datasets.reading import decode_all, tree_digest
 from engine.datasets.source import SIZE, Available, Images, Missing, Registry, Unusable
 
@@ -52,8 +52,11 @@ class CelebA(Published):
             )
         return found
 
-    def download(self, datasets, folder: Path) -> None:
-        """Download all parts with torchvision, which checks the MD5 of each file."""
+    def download(self, datasets, folder: Path, fetch: Fetch) -> None:
+        """Download all parts with torchvision's loader, which knows Google Drive.
+
+        It checks the MD5 of each file and shows its own progress.
+        """
         datasets.CelebA(str(folder), split="all", download=True)
 
     def read(self, fingerprint: str) -> Images:

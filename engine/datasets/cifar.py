@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from pathlib import Path
 
 import numpy as np
 from numpy._core.multiarray import _reconstruct
 
-from engine.datasets.published import Published
+from engine.datasets.published import Fetch, Published
 from engine.datasets.source import Images
 
 
@@ -33,6 +34,15 @@ class Cifar(Published):
         "ship",
         "truck",
     )
+
+    def download(self, datasets, folder: Path, fetch: Fetch) -> None:
+        """Download the archive and unpack it beside itself."""
+        import pooch
+
+        published = datasets.CIFAR10
+        path = folder / published.filename
+        fetch([published.url], path, f"md5:{published.tgz_md5}")
+        pooch.Untar(extract_dir=".")(str(path), "download", None)
 
     def read(self, fingerprint: str) -> Images:
         """Read the five training batches and the test batch."""
