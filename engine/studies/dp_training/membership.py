@@ -59,6 +59,10 @@ class Membership(DPTraining):
         """The number of shadow networks: as chosen, or the default."""
         return self.shadows or SHADOWS[self.network]
 
+    def derived(self) -> dict:
+        """Also the number of shadow networks."""
+        return super().derived() | {"shadows": self.count}
+
     @property
     def at_once(self) -> int:
         """The number of shadows in one group."""

@@ -221,6 +221,12 @@ class GAN(Forging):
             + sum(need.typical() for need in self.needs())
         )
 
+    def derived(self) -> dict:
+        """The usual values, with or without privacy."""
+        images = self.count(registry.exhibits(self.dataset))
+        usual = {name: self.usual(name) for name in USUAL[True]}
+        return usual | {"batch_size": min(usual["batch_size"], images)}
+
     def plan(self, n: int) -> dict:
         """All parameters with the usual values filled in, the sample rate and the noise multiplier.
 

@@ -546,6 +546,11 @@ class GradientSharing(Starting):
         clip = USUAL_CLIP if self.max_grad_norm is None and noise else self.max_grad_norm
         return {"noise_multiplier": noise, "clip": clip}
 
+    def derived(self) -> dict:
+        """Also the clip norm, and the learning rate of the clients."""
+        rate = {"learning_rate": RATES[self.learner]} if self.arm in ("alone", "shared") else {}
+        return super().derived() | rate | {"max_grad_norm": self.plan()["clip"]}
+
     @property
     def exposure(self) -> tuple[float, float]:
         """Sensitivity in clip norms, and the sample rate per round, for the privacy accounting.

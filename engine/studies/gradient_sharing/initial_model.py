@@ -141,6 +141,10 @@ class Starting(ImageStudy):
         """The study that only trains the initial model."""
         return InitialModel(**{name: getattr(self, name) for name in Starting.model_fields})
 
+    def derived(self) -> dict:
+        """The learning rate of the initial model."""
+        return {"initial_rate": self.initial().rate}
+
     def table(self) -> dict[str, InitialModel]:
         """Report 5's table: both kinds of initial model with three optimizers.
 
