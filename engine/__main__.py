@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
@@ -384,12 +385,18 @@ def manage_cache(options: argparse.Namespace) -> None:
 
 def serve_dashboard(options: argparse.Namespace) -> None:
     """Become Streamlit's server, with the settings beside app.py, whatever the working folder."""
-    above = Path(__file__).resolve().parents[1]
-    app = next(path for path in (above / "app.py", above / "veil" / "app.py") if path.is_file())
-    serve = ["-m", "streamlit", "run", str(app)]
+    serve = ["-m", "streamlit", "run", str(app())]
     where = [f"--server.port={options.port}", f"--server.address={options.address}"]
     # -P: a folder of the user's that is called engine or pages is not taken for ours
     os.execv(sys.executable, [sys.executable, "-P", *serve, *where])
+
+
+def app() -> Path:
+    """Return where app.py is: in the project's folder, or where pip has put it."""
+    beside = Path(__file__).resolve().parents[1] / "app.py"
+    if beside.is_file():
+        return beside
+    return next(Path(file.locate()) for file in files("veil") if file.name == "app.py").resolve()
 
 
 # --- the table of commands ------------------------------------------------------------------------
