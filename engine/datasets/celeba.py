@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class CelebA(Published):
             )
         return found
 
-    def download(self, datasets, folder: Path, fetch: Fetch) -> None:
+    def download(self, datasets: ModuleType, folder: Path, fetch: Fetch) -> None:
         """Download all parts with torchvision's loader, which knows Google Drive.
 
         It checks the MD5 of each file and shows its own progress.
@@ -142,7 +143,8 @@ class CelebA(Published):
                 ) from error
             finally:
                 draft.unlink(missing_ok=True)
-        return np.load(path, mmap_mode="r")
+        mapped: np.ndarray = np.load(path, mmap_mode="r")
+        return mapped
 
     def _decode_into(self, draft: Path, paths: list[Path]) -> None:
         # Write real blocks: writing to a map of a sparse file crashes when the disk is full.

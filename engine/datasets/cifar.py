@@ -6,6 +6,8 @@ import hashlib
 import io
 import pickle
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy._core.multiarray import _reconstruct
@@ -35,7 +37,7 @@ class Cifar(Published):
         "truck",
     )
 
-    def download(self, datasets, folder: Path, fetch: Fetch) -> None:
+    def download(self, datasets: ModuleType, folder: Path, fetch: Fetch) -> None:
         """Download the archive and unpack it beside itself."""
         import pooch
 
@@ -80,7 +82,7 @@ class OnlyArrays(pickle.Unpickler):
         ("numpy", "dtype"): np.dtype,
     }
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> Any:
         """Return an allowed callable; raises pickle.UnpicklingError for any other name."""
         if (module, name) not in self.ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name} has no business in a data set")

@@ -42,7 +42,7 @@ def download(
             source.download(torchvision.datasets, settings.data_folder(), fetch)
             verify()
     except _Ended as ended:
-        raise ended.__cause__ from None
+        raise ended.error from None
 
 
 def fetch_file(
@@ -61,7 +61,7 @@ def fetch_file(
         progressbar=bar or False, chunk_size=CHUNK, timeout=NO_ANSWER, headers=AS_IT_IS
     )
 
-    def checked(url: str, draft: str, _) -> None:
+    def checked(url: str, draft: str, _: object) -> None:
         read(url, draft, None)
         if ":" not in checksum and not pooch.file_hash(draft).startswith(checksum):
             raise ValueError(f"the checksum of {path.name} is wrong")
@@ -101,6 +101,10 @@ class _Ended(BaseException):
     A BaseException, so that it is not taken for a failed download.
     """
 
+    def __init__(self, error: BaseException):
+        super().__init__(error)
+        self.error = error
+
 
 class _Bar:
     """What pooch reports to while it downloads the files of one data set.
@@ -122,7 +126,7 @@ class _Bar:
         try:
             self.progress(done, max(done, self.expected))
         except BaseException as error:
-            raise _Ended from error
+            raise _Ended(error) from error
 
     def reset(self) -> None:
         """Forget the rounded bytes; their exact number follows."""

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -95,7 +96,7 @@ class Published(Source):
             )
         return Available(self.name, self.title, True, self.count, size, "")
 
-    def download(self, datasets, folder: Path, fetch: Fetch) -> None:
+    def download(self, datasets: ModuleType, folder: Path, fetch: Fetch) -> None:
         """Download and unpack the files.
 
         datasets: torchvision's, which knows addresses and checksums; folder: VEIL_DATA; fetch:
@@ -136,7 +137,7 @@ class Idx(Published):
         ),
     }
 
-    def download(self, datasets, folder: Path, fetch: Fetch) -> None:
+    def download(self, datasets: ModuleType, folder: Path, fetch: Fetch) -> None:
         """Download the four files and unpack each beside its archive."""
         import pooch
 
