@@ -121,8 +121,8 @@ def veil(wheel, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(veil, tmp_path):
-    """Runs `veil` in an empty folder, without any variable of ours."""
+def elsewhere(tmp_path) -> dict:
+    """For subprocess: an empty folder to work in, and no variable of ours."""
     (tmp_path / "empty").mkdir()
     ours = ("VEIL_", "STREAMLIT_", "PYTHONPATH")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
@@ -139,30 +139,30 @@ def test_the_wheel_holds_every_module_and_the_settings(wheel):
     assert rest == {"app.py", "config.toml"}
 
 
-def test_veil_runs_a_study_from_an_empty_folder(veil, run):
-    listed = subprocess.run([veil, "list"], check=True, capture_output=True, text=True, **run)
+def test_veil_runs_a_study_from_an_empty_folder(veil, elsewhere):
+    listed = subprocess.run([veil, "list"], check=True, capture_output=True, text=True, **elsewhere)
     assert "dp_training:" in listed.stdout
     told = subprocess.run(
-        [veil, "run", "noise", "--json"], check=True, capture_output=True, text=True, **run
+        [veil, "run", "noise", "--json"], check=True, capture_output=True, text=True, **elsewhere
     )
     assert json.loads(told.stdout)["study"] == "noise"
-    assert os.listdir(run["cwd"]) == [".veil"]  # results lie where it was called
+    assert os.listdir(elsewhere["cwd"]) == [".veil"]  # results lie where it was called
     wrong = subprocess.run(
-        [veil, "dashboard", "--port", "0"], check=False, capture_output=True, text=True, **run
+        [veil, "dashboard", "--port", "0"], check=False, capture_output=True, text=True, **elsewhere
     )
     assert wrong.returncode == 2 and wrong.stderr.startswith("veil dashboard: argument --port: 0 ")
 
 
 @contextmanager
-def dashboard(veil, run):
+def dashboard(veil, elsewhere):
     """The port on which a dashboard answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = run["cwd"].parent / "log"
+    log = elsewhere["cwd"].parent / "log"
     with log.open("w") as out:
         serving = subprocess.Popen(
-            [veil, "dashboard", "--port", str(port)], stdout=out, stderr=out, **run
+            [veil, "dashboard", "--port", str(port)], stdout=out, stderr=out, **elsewhere
         )
     try:
         while not healthy(port):
@@ -199,12 +199,12 @@ def first_visit(port: int) -> list[ForwardMsg]:
     return found
 
 
-def test_veil_dashboard_shows_its_pages_with_its_settings_from_an_empty_folder(veil, run):
-    with dashboard(veil, run) as port:
+def test_veil_dashboard_shows_its_pages_with_its_settings_from_an_empty_folder(veil, elsewhere):
+    with dashboard(veil, elsewhere) as port:
         messages = first_visit(port)
-        with socket.socket() as elsewhere:  # it listens at one address only
-            elsewhere.settimeout(10)
-            assert elsewhere.connect_ex(("127.0.0.2", port)) != 0
+        with socket.socket() as asking:  # it listens at one address only
+            asking.settimeout(10)
+            assert asking.connect_ex(("127.0.0.2", port)) != 0
     sent = {kind: m for m in messages if (kind := m.WhichOneof("type"))}
     theme = sent["new_session"].new_session.custom_theme
     assert list(theme.chart_categorical_colors) == SETTINGS["theme"]["chartCategoricalColors"]
