@@ -11,6 +11,7 @@ from pathlib import Path
 
 import streamlit as st
 
+import pages
 from cache.store import Unusable
 from engine.core import settings
 from engine.core.lab import open_store
@@ -19,7 +20,8 @@ from pages.common.live import lifespan
 # Streamlit puts the served script's folder first in sys.path while a script runs and removes it
 # afterwards, in every visitor's thread, so imports in another thread sometimes fail. Streamlit
 # leaves entries that are already in sys.path alone.
-sys.path.append(str(Path(__file__).resolve().parent / "pages"))
+PAGES = Path(pages.__file__).resolve().parent  # not beside this file, where Veil is installed
+sys.path.append(str(PAGES))
 
 try:
     settings.check()
@@ -28,4 +30,4 @@ except (settings.Wrong, Unusable) as wrong:  # one line, as on the command line;
     print(wrong, file=sys.stderr)
     sys.exit(2)
 
-app = st.App("pages/menu.py", lifespan=lifespan)
+app = st.App(str(PAGES / "menu.py"), lifespan=lifespan)

@@ -1,6 +1,7 @@
 """Command line: runs the same studies as the pages, without a browser.
 
-`python -m engine --help` lists the commands.
+`python -m engine --help` lists the commands; COMMANDS, at the end of this file, is their table.
+Where Veil is installed, `veil` is the same program.
 
 Exit codes: 0 success, 1 the run failed, 2 a wrong value (one line names the field or environment
 variable, the value and what is allowed), 130 interrupted.
@@ -13,9 +14,14 @@ import inspect
 import json
 import logging
 import math
+import os
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import files
+from pathlib import Path
+from typing import Any
 
 from cache.store import Unusable
 from engine.core import parameters, rounding, settings
@@ -29,20 +35,16 @@ from engine.studies.ensemble import Ensemble
 from engine.studies.fidelity import Fidelity
 from engine.studies.image_study import fitted
 
+WRONG = (Refused, source.Missing, settings.Wrong, Unusable, dask_cluster.Unreachable)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the arguments and run the command; an expected error becomes one line on stderr."""
     options = parser().parse_args(arguments)
     try:
         settings.check()
-        return options.command(options) or 0
-    except (
-        Refused,
-        source.Missing,
-        settings.Wrong,
-        Unusable,
-        dask_cluster.Unreachable,
-    ) as refused:
+        options.run(options)
+    except WRONG as refused:
         print(refused, file=sys.stderr)
         return 2
     except (Failed, source.FetchFailed, OSError) as failed:
@@ -51,62 +53,36 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; nothing was stored", file=sys.stderr)
         return 130
+    return 0
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the parser with all commands and their options."""
-    root = argparse.ArgumentParser(
-        prog="python -m engine", description="Veil's studies without a browser."
-    )
+    """Build the parser from the table of commands."""
+    name = "veil" if Path(sys.argv[0]).name == "veil" else "python -m engine"
+    root = Parser(prog=name, description="Veil's studies without a browser.")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser("list", help="the studies, their presets and parameters").set_defaults(
-        command=list_studies
-    )
-    run = commands.add_parser("run", help="compute a study, or take it from the cache")
-    run.set_defaults(command=run_study)
-    series = commands.add_parser(
-        "series", help="compute several of a study, such as a sweep: a line each"
-    )
-    series.set_defaults(command=run_series)
-    for command in (run, series):
-        command.add_argument("study")
-        if command is series:
-            command.add_argument("series", help="which one; `list` names them")
-            command.add_argument(
-                "--seeds",
-                type=int,
-                choices=range(1, 10),
-                default=1,
-                metavar="N",
-                help="each at so many seeds, where the series has it: 1 to 9",
-            )
-        command.add_argument(
-            "--preset", default="quick", help="quick, report or best, where the study has it"
-        )
-        command.add_argument(
-            "--set", action="append", default=[], metavar="FIELD=VALUE", dest="changes"
-        )
-        command.add_argument(
-            "--json",
-            action="store_true",
-            help="exactly one JSON object on stdout" + (" a line" if command is series else ""),
-        )
-    sets = commands.add_parser("data", help="which data sets are here, and how to get the rest")
-    sets.add_argument("action", nargs="?", choices=["fetch"])
-    sets.add_argument("name", nargs="?")
-    sets.set_defaults(command=show_data)
-    cache = commands.add_parser("cache", help="the stored results")
-    cache.add_argument("action", nargs="?", choices=["stats", "clear", "verify"], default="stats")
-    cache.set_defaults(command=manage_cache)
+    for command in COMMANDS:
+        added = commands.add_parser(command.name, help=command.help, description=command.help)
+        added.set_defaults(run=command.run)
+        for names, how in command.arguments:
+            added.add_argument(*names, **how)
     return root
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that reports an error in one line, as all other wrong values are reported."""
+
+    def error(self, message: str):
+        """Print the error and how to get help, and exit with 2."""
+        self.exit(2, f"{self.prog}: {message} (`{self.prog} --help` says what there is)\n")
 
 
 # --- list -----------------------------------------------------------------------------------------
 
 
-def list_studies(_) -> None:
-    """Print every study with its presets, series and parameters."""
-    for study in STUDIES.values():
+def list_studies(options: argparse.Namespace) -> None:
+    """Print the studies with their presets, series and parameters."""
+    for study in studies_of(options.name):
         print(f"{study.NAME}: {study.TITLE}\n  presets: {', '.join(study.PRESETS)}")
         for name, shows in study.SERIES.items():
             print(f"  series {name}: {shows}")
@@ -118,87 +94,60 @@ def list_studies(_) -> None:
             )
 
 
+def studies_of(name: str | None) -> list[type[Study]]:
+    """Return all studies, those of a topic, or the one of that name; raises Refused for others.
+
+    Some topics are named like one of their studies: the name stands for the topic.
+    """
+    topics = list(dict.fromkeys(map(topic, STUDIES.values())))
+    if name is None:
+        return list(STUDIES.values())
+    if name in topics:
+        return [study for study in STUDIES.values() if topic(study) == name]
+    if name in STUDIES:
+        return [STUDIES[name]]
+    raise Refused(
+        "name",
+        f"name: {name[:40]!r} is not known; allowed: a topic ({', '.join(topics)}) or a study"
+        f" ({', '.join(STUDIES)})",
+    )
+
+
+def topic(study: type[Study]) -> str:
+    """Return the topic of a study: the folder of engine/studies that it is in."""
+    return study.__module__.split(".")[2]
+
+
 # --- run ------------------------------------------------------------------------------------------
 
 
-def run_study(options) -> None:
+def run_study(options: argparse.Namespace) -> None:
     """Run one study and print its result."""
-    study = fit(chosen_study(options.study, options.preset, options.changes), options.changes)
-    store, begun = open_store(), time.perf_counter()
-    cached = load(store, key(study)) is not None
-    result = compute(study, store)
-    seconds = time.perf_counter() - begun
-    (print_json if options.json else print_words)(study, result, seconds, cached)
-    if "not_stored" in result.made:
-        print(result.made["not_stored"], file=sys.stderr)
+    run = run_timed(chosen_and_fitted(options), open_store())
+    (print_json if options.json else print_words)(run)
 
 
-def run_series(options) -> None:
+def run_series(options: argparse.Namespace) -> None:
     """Run all studies of a series, together where possible; stored results are not recomputed."""
-    base = fit(chosen_study(options.study, options.preset, options.changes), options.changes)
-    if options.series not in base.SERIES:
-        raise Refused(
-            "series",
-            f"series: {options.series[:40]!r} is not known; {base.NAME} has"
-            f" {', '.join(base.SERIES) or 'none'}",
-        )
-    make = getattr(base, options.series)
-    if options.seeds > 1 and "seeds" not in inspect.signature(make).parameters:
-        raise Refused(
-            "seeds",
-            f"seeds: {options.seeds} is not allowed; {options.series} of {base.NAME} has one",
-        )
-    store, studies = open_store(), make(seeds=options.seeds) if options.seeds > 1 else make()
+    base, store = chosen_and_fitted(options), open_store()
+    studies = members(base, options.series, options.seeds)
     if ahead := at_once(base, studies):
         try:
             compute(ahead, store)  # computes several at once; each is read from the store below
         except Failed as failed:  # the loop prints those that finished, then raises this again
             print(failed, file=sys.stderr)
-    for words, study in studies.items():
-        begun, cached = time.perf_counter(), load(store, key(study)) is not None
-        result = compute(study, store)
-        seconds = time.perf_counter() - begun
-        if "not_stored" in result.made:
-            print(result.made["not_stored"], file=sys.stderr)
+    for step, study in studies.items():
+        run = run_timed(study, store)
         if options.json:
-            print(
-                json.dumps({"step": words} | described(study, result, seconds, cached)), flush=True
-            )
+            print_json(run, step=step)
         else:
-            print(f"{words:40} {in_a_line(result)}  ({seconds:.1f} s)")
-            print_warnings(result)
+            print(f"{step:40} {in_a_line(run.result)}  ({run.seconds:.1f} s)")
+            print_warnings(run.result)
 
 
-def in_a_line(result: Result) -> str:
-    """Format one line of a series: the guarantee (ε rounded up), then the metrics."""
-    promise = result.guarantee
-    slack = "" if promise.epsilon is None else f" at delta {rounding.chosen(promise.delta)}"
-    found = (f"{name} {rounding.told(name, value)}" for name, value in result.metrics.items())
-    return "  ".join([f"epsilon {rounding.epsilon(promise.epsilon)}{slack}", *found])
-
-
-def fit(study: Study, changes: list[str]) -> Study:
-    """Adjust a study's defaults to its images.
-
-    Prints on stderr which defaults changed, and the notes about a folder of the user's own.
-    """
-    for note in registry.preview(study.dataset).notes:
-        print(f"{study.dataset}: {note}", file=sys.stderr)
-    study, said = fitted(study, {change.partition("=")[0] for change in changes})
-    for sentence in said:
-        print(f"{sentence}.", file=sys.stderr)
-    return study
-
-
-def at_once(base: Study, studies: dict[str, Study]) -> Study | None:
-    """Combine a series into one study that computes its members together.
-
-    Returns None where that is no faster than running them one after the other.
-    """
-    members = base.generators() if isinstance(base, Fidelity) else studies
-    if all(hasattr(study, "charged") for study in members.values()):
-        return Ensemble(members=tuple(members.values()))
-    return None
+def chosen_and_fitted(options: argparse.Namespace) -> Study:
+    """Build the study that the options describe, with defaults that fit its images."""
+    return fit(chosen_study(options.study, options.preset, options.changes), options.changes)
 
 
 def chosen_study(name: str, preset: str, changes: list[str]) -> Study:
@@ -212,6 +161,66 @@ def chosen_study(name: str, preset: str, changes: list[str]) -> Study:
             raise Refused("--set", f"--set: {change[:40]!r} is not FIELD=VALUE")
         pairs[field] = value
     return STUDIES[name].preset(preset, **pairs)
+
+
+def fit(study: Study, changes: list[str]) -> Study:
+    """Adjust a study's defaults to its images.
+
+    Prints on stderr which defaults changed, and the notes about a folder of the user's own.
+    """
+    for note in notes(study):
+        print(f"{study.dataset}: {note}", file=sys.stderr)
+    study, said = fitted(study, {change.partition("=")[0] for change in changes})
+    for sentence in said:
+        print(f"{sentence}.", file=sys.stderr)
+    return study
+
+
+def members(base: Study, series: str, seeds: int) -> dict[str, Study]:
+    """Return the studies of a series, by label; raises Refused if the study has no such series."""
+    if series not in base.SERIES:
+        raise Refused(
+            "series",
+            f"series: {series[:40]!r} is not known; {base.NAME} has"
+            f" {', '.join(base.SERIES) or 'none'}",
+        )
+    make = getattr(base, series)
+    if seeds == 1:
+        return make()
+    if "seeds" not in inspect.signature(make).parameters:
+        raise Refused("seeds", f"seeds: {seeds} is not allowed; {series} of {base.NAME} has one")
+    return make(seeds=seeds)
+
+
+def at_once(base: Study, studies: dict[str, Study]) -> Study | None:
+    """Combine a series into one study that computes its members together.
+
+    Returns None where that is no faster than running them one after the other.
+    """
+    members = base.generators() if isinstance(base, Fidelity) else studies
+    if all(hasattr(study, "charged") for study in members.values()):
+        return Ensemble(members=tuple(members.values()))
+    return None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A study that has run here or was taken from the store (cached), and the seconds it took."""
+
+    study: Study
+    result: Result
+    seconds: float
+    cached: bool
+
+
+def run_timed(study: Study, store) -> Run:
+    """Run a study; says on stderr why its result could not be stored, if it could not."""
+    begun, cached = time.perf_counter(), load(store, key(study)) is not None
+    result = compute(study, store)
+    seconds = time.perf_counter() - begun
+    if "not_stored" in result.made:
+        print(result.made["not_stored"], file=sys.stderr)
+    return Run(study, result, seconds, cached)
 
 
 def compute(study: Study, store) -> Result:
@@ -233,7 +242,10 @@ def compute(study: Study, store) -> Result:
         runner.close()
 
 
-def show_progress(run) -> Result:
+# --- what is printed ------------------------------------------------------------------------------
+
+
+def show_progress(run: Iterator) -> Result:
     """Run a generator to its Result, with a progress line on stderr."""
     while True:
         try:
@@ -248,34 +260,31 @@ def show(event) -> None:
     """Print a progress bar for phases (terminals only) and a line per point of test accuracy."""
     if isinstance(event, Phase) and sys.stderr.isatty():
         filled = int(30 * event.done / event.total) if event.total else 0
-        print(
-            f"\r\033[K{event.name} [{'#' * filled}{'.' * (30 - filled)}]",
-            end="",
-            file=sys.stderr,
-            flush=True,
-        )
+        bar = f"{'#' * filled}{'.' * (30 - filled)}"
+        print(f"\r\033[K{event.name} [{bar}]", end="", file=sys.stderr, flush=True)
     elif isinstance(event, Point) and event.curve == "test_accuracy":
         start = "\r\033[K" if sys.stderr.isatty() else ""
         print(f"{start}epoch {event.x:g}: {event.curve} {event.y:.4f}", file=sys.stderr)
 
 
-def print_json(study: Study, result: Result, seconds: float, cached: bool) -> None:
-    """Print exactly one JSON object."""
-    print(json.dumps(described(study, result, seconds, cached)))
+def print_json(run: Run, **more: str) -> None:
+    """Print exactly one JSON object, on one line."""
+    print(json.dumps(more | described(run)), flush=True)
 
 
-def described(study: Study, result: Result, seconds: float, cached: bool) -> dict:
-    """Describe a study and its result as JSON values, without images and arrays."""
+def described(run: Run) -> dict[str, Any]:
+    """Describe a run as JSON values, without images and arrays."""
     found = {
-        "study": study.NAME,
-        "key": key(study),
-        "params": study.values(),
-        "metrics": result.metrics,
-        "guarantee": asdict(result.guarantee),
-        "warnings": result.warnings,
-        "notes": notes(study),
-        "seconds": seconds,
-        "cached": cached,
+        "study": run.study.NAME,
+        "key": key(run.study),
+        "params": run.study.values(),
+        "used": run.study.used(run.result),
+        "metrics": run.result.metrics,
+        "guarantee": asdict(run.result.guarantee),
+        "warnings": run.result.warnings,
+        "notes": notes(run.study),
+        "seconds": run.seconds,
+        "cached": run.cached,
     }
     return strict(found)
 
@@ -297,14 +306,23 @@ def strict(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_words(study: Study, result: Result, seconds: float, cached: bool) -> None:
+def print_words(run: Run) -> None:
     """Print metrics and guarantee as text."""
-    print(f"{study.NAME}  {key(study)[:16]}  {seconds:.2f} s{'  (cached)' if cached else ''}")
-    for name, value in result.metrics.items():
+    cached = "  (cached)" if run.cached else ""
+    print(f"{run.study.NAME}  {key(run.study)[:16]}  {run.seconds:.2f} s{cached}")
+    for name, value in run.result.metrics.items():
         print(f"  {name:28} {rounding.told(name, value)}")
-    for name, value in asdict(result.guarantee).items():
+    for name, value in asdict(run.result.guarantee).items():
         print(f"  guarantee.{name:18} {value}")
-    print_warnings(result)
+    print_warnings(run.result)
+
+
+def in_a_line(result: Result) -> str:
+    """Format one line of a series: the guarantee (ε rounded up), then the metrics."""
+    promise = result.guarantee
+    slack = "" if promise.epsilon is None else f" at delta {rounding.chosen(promise.delta)}"
+    found = (f"{name} {rounding.told(name, value)}" for name, value in result.metrics.items())
+    return "  ".join([f"epsilon {rounding.epsilon(promise.epsilon)}{slack}", *found])
 
 
 def print_warnings(result: Result) -> None:
@@ -313,10 +331,10 @@ def print_warnings(result: Result) -> None:
         print(f"  warning: {warning}", flush=True)
 
 
-# --- data and cache -------------------------------------------------------------------------------
+# --- data, cache and dashboard --------------------------------------------------------------------
 
 
-def show_data(options) -> None:
+def show_data(options: argparse.Namespace) -> None:
     """List the data sets, their sizes and how to get missing ones; or fetch one."""
     if options.action == "fetch":
         return fetch(options.name)
@@ -338,16 +356,15 @@ def fetch(name: str | None) -> None:
     """Download a data set, showing progress; its checksum is verified."""
     if not name:
         raise Refused("name", f"name: missing; allowed: one of {', '.join(parameters.DATASETS)}")
-    registry.fetch(
-        name,
-        lambda done, total: print(
-            f"\r{done / 1e6:.1f} of {total / 1e6:.1f} MB", end="", file=sys.stderr
-        ),
-    )
+
+    def told(done: int, total: int) -> None:
+        print(f"\r{done / 1e6:.1f} of {total / 1e6:.1f} MB", end="", file=sys.stderr)
+
+    registry.fetch(name, told)
     print(f"\n{name} is here.", file=sys.stderr)
 
 
-def manage_cache(options) -> None:
+def manage_cache(options: argparse.Namespace) -> None:
     """Show, clear or verify the store."""
     store = open_store()
     if options.action == "clear":
@@ -358,6 +375,126 @@ def manage_cache(options) -> None:
     else:
         for name, value in asdict(store.stats()).items():
             print(f"  {name:10} {value}")
+
+
+def serve_dashboard(options: argparse.Namespace) -> None:
+    """Become Streamlit's server, with the settings beside app.py, whatever the working folder."""
+    serve = ["-m", "streamlit", "run", str(app())]
+    where = [f"--server.port={options.port}", f"--server.address={options.address}"]
+    # -P: a folder of the user's that is called engine or pages is not taken for ours
+    os.execv(sys.executable, [sys.executable, "-P", *serve, *where])
+
+
+def app() -> Path:
+    """Return where app.py is: in the project's folder, or where pip has put it."""
+    beside = Path(__file__).resolve().parents[1] / "app.py"
+    if beside.is_file():
+        return beside
+    return next(Path(file.locate()) for file in files("veil") if file.name == "app.py").resolve()
+
+
+# --- the table of commands ------------------------------------------------------------------------
+
+Argument = tuple[tuple[str, ...], dict[str, Any]]
+
+
+def argument(*names: str, **how: Any) -> Argument:
+    """Describe one argument, in the terms of argparse's add_argument."""
+    return names, how
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers in a range, for an argument's `type`."""
+
+    def parse(text: str) -> int:
+        if not (text.isdecimal() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(
+                f"{text[:40]} is not allowed; allowed: a whole number from {low} to {high}"
+            )
+        return int(text)
+
+    return parse
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its name, what it is for, the function that runs it, and its arguments."""
+
+    name: str
+    help: str
+    run: Callable[[argparse.Namespace], None]
+    arguments: tuple[Argument, ...] = ()
+
+
+STUDY = argument("study", help="a study, as `list` names it")
+OPTIONS = (
+    argument("--preset", default="quick", help="one of the study's presets (default: quick)"),
+    argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        dest="changes",
+        help="a parameter and its value; may be given several times",
+    ),
+    argument("--json", action="store_true", help="print a JSON object on one line"),
+)
+COMMANDS = (
+    Command(
+        "list",
+        "List the studies with their presets and parameters.",
+        list_studies,
+        (argument("name", nargs="?", help="only this topic, or only this study"),),
+    ),
+    Command("run", "Run a study, or take its result from the cache.", run_study, (STUDY, *OPTIONS)),
+    Command(
+        "series",
+        "Run several variants of a study, such as a sweep, and print one line for each.",
+        run_series,
+        (
+            STUDY,
+            argument("series", help="a series of the study, as `list` names it"),
+            *OPTIONS,
+            argument(
+                "--seeds",
+                type=whole(1, 9),
+                default=1,
+                metavar="N",
+                help="how many seeds to run each variant with, 1 to 9, if the series allows it",
+            ),
+        ),
+    ),
+    Command(
+        "data",
+        "List the data sets and how to get those that are missing, or fetch one.",
+        show_data,
+        (
+            argument("action", nargs="?", choices=["fetch"], help="download a data set"),
+            argument("name", nargs="?", help="the data set to download"),
+        ),
+    ),
+    Command(
+        "cache",
+        "Show how much is stored, check the stored results, or remove them.",
+        manage_cache,
+        (argument("action", nargs="?", choices=["stats", "clear", "verify"], default="stats"),),
+    ),
+    Command(
+        "dashboard",
+        "Start the web dashboard.",
+        serve_dashboard,
+        (
+            argument(
+                "--port", type=whole(1, 65535), default=8501, metavar="N", help="default: 8501"
+            ),
+            argument(
+                "--address",
+                default="127.0.0.1",
+                help="where to listen (default: 127.0.0.1, only this machine; 0.0.0.0: everywhere)",
+            ),
+        ),
+    ),
+)
 
 
 if __name__ == "__main__":

@@ -307,6 +307,20 @@ class Study(BaseModel):
         """Derive the seed of one random stream of this study."""
         return self.streams().derive_seed(purpose)
 
+    def derived(self) -> dict[str, Any]:
+        """Return the values that stand for fields left empty, by field, where the study has any."""
+        return {}
+
+    def used(self, result: Result) -> dict[str, Any]:
+        """Return what a run used where fields were left empty (None), if it used anything.
+
+        The values are those of `derived`, and of metrics with a field's name. Never part of the
+        key.
+        """
+        known = self.derived() | result.metrics
+        empty = [name for name, value in self.values().items() if value is None]
+        return {name: known[name] for name in empty if known.get(name) is not None}
+
     def changed(self) -> dict[str, str]:
         """Return the non-default fields as text, for a URL or for --set."""
         known, values = parameters.specs(type(self)), self.values()

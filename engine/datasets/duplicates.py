@@ -76,9 +76,9 @@ def _pairs(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
     pairs = np.column_stack([places, found.ravel()[np.isfinite(near.ravel())]])
     pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], 1), axis=0)
     pairs = pairs[((fine[pairs[:, 0]] - fine[pairs[:, 1]]) ** 2).mean((1, 2)) <= TONES**2]
-    return (
-        pairs[[_alike(pixels[rows[a]], pixels[rows[b]]) for a, b in pairs]] if len(pairs) else pairs
-    )
+    alike = [_alike(pixels[rows[a]], pixels[rows[b]]) for a, b in pairs]
+    found_alike: np.ndarray = pairs[np.array(alike, bool)]
+    return found_alike
 
 
 def _tones(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -104,4 +104,5 @@ def _joined(n: int, pairs: np.ndarray) -> np.ndarray:
     from scipy.sparse.csgraph import connected_components
 
     links = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (n, n))
-    return connected_components(links, directed=False)[1]
+    numbers: np.ndarray = connected_components(links, directed=False)[1]
+    return numbers

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.core import settings
+from engine.datasets import duplicates
 from engine.datasets.partition import Own, distinct, enough, mixed, split_classes
 from engine.datasets.reading import decode, decode_all, tree_digest
 from engine.datasets.source import (
@@ -190,8 +191,6 @@ class Folder(Source):
 
         Duplicates (engine/datasets/duplicates.py) always go into the same part.
         """
-        from engine.datasets import duplicates
-
         files, pixels, kept, why = self._decoded()
         self._check_classes(kept, len(files))
         found = duplicates.find(pixels)
@@ -388,7 +387,7 @@ class Folder(Source):
             " and test, what is wrong."
         ]
 
-    def _of_copies(self, kept: list[Own], found, used: np.ndarray) -> list[str]:
+    def _of_copies(self, kept: list[Own], found: duplicates.Twins, used: np.ndarray) -> list[str]:
         """Report which images are duplicates of others, and what that means for the guarantee."""
         group, exact = found.group[used], found.exact[used]
         numbers, count = np.unique(group, return_counts=True)
@@ -484,7 +483,7 @@ def unnamed() -> list[str]:
         return []
 
 
-def entries(folder: Path | os.DirEntry) -> list[os.DirEntry]:
+def entries(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
     """List the entries of a folder, sorted by name, without hidden files and broken links.
 
     Circular links count as broken.

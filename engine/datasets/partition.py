@@ -84,7 +84,8 @@ class _Parts:
 
     def __init__(self, labels: np.ndarray):
         self.labels, self.is_test = labels, np.zeros(len(labels), bool)
-        self.left, self.tested = Counter(labels.tolist()), Counter()  # number per class
+        self.left: Counter[int] = Counter(labels.tolist())  # number per class
+        self.tested: Counter[int] = Counter()
 
     def fill(self, label: int, units: list[list[int]]) -> None:
         """Move a fifth of a class to the test part, taking its units in order."""
@@ -113,7 +114,7 @@ class _Parts:
         self.left.subtract(self.of(unit))
         self.tested.update(self.of(unit))
 
-    def of(self, unit: list[int]) -> Counter:
+    def of(self, unit: list[int]) -> Counter[int]:
         """Count how many images of a unit belong to each class."""
         return Counter(self.labels[unit].tolist())
 

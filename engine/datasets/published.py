@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -16,12 +18,15 @@ from engine.core import settings
 from engine.datasets.reading import digest, read_idx
 from engine.datasets.source import DIGITS, Available, Images, Missing, Registry, Source, Unusable
 
+# Downloads one file, which is at each of the addresses: (addresses, path, "md5:" and checksum).
+Fetch = Callable[[Sequence[str], Path, str], None]
+
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
 @dataclass(frozen=True)
 class Published(Source):
-    """A data set that torchvision can download.
+    """A data set that torchvision knows.
 
     files: path below VEIL_DATA → published checksum of its content.
     """
@@ -91,13 +96,16 @@ class Published(Source):
             )
         return Available(self.name, self.title, True, self.count, size, "")
 
-    def download(self, datasets, folder: Path) -> None:
-        """Download with torchvision, which checks the MD5 of each file."""
-        folder.mkdir(parents=True, exist_ok=True)
-        getattr(datasets, self.torchvision_name)(str(folder), download=True)
+    def download(self, datasets: ModuleType, folder: Path, fetch: Fetch) -> None:
+        """Download and unpack the files.
+
+        datasets: torchvision's, which knows addresses and checksums; folder: VEIL_DATA; fetch:
+        downloads one file.
+        """
+        raise NotImplementedError
 
     def discard_broken(self) -> None:
-        """Delete incomplete downloads, because torchvision takes any existing file for complete."""
+        """Delete files that are not the published ones, such as half unpacked ones."""
         for file, published in self.files.items():
             for path in self.places(file)[:2]:
                 try:
@@ -128,6 +136,16 @@ class Idx(Published):
             "Ankle boot",
         ),
     }
+
+    def download(self, datasets: ModuleType, folder: Path, fetch: Fetch) -> None:
+        """Download the four files and unpack each beside its archive."""
+        import pooch
+
+        published = getattr(datasets, self.torchvision_name)
+        for name, md5 in published.resources:
+            path = (folder / next(iter(self.files))).with_name(name)
+            fetch([mirror + name for mirror in published.mirrors], path, f"md5:{md5}")
+            pooch.Decompress(name=path.stem)(str(path), "download", None)
 
     def read(self, fingerprint: str) -> Images:
         """Read the four files; images get a channel axis, (n, 28, 28, 1)."""

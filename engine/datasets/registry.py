@@ -113,12 +113,12 @@ def _available(name: str, thorough: bool) -> Available:
 
 
 def fetch(name: str, progress: Callable[[int, int], object] | None = None) -> None:
-    """Download a data set into VEIL_DATA through torchvision and verify it.
+    """Download a data set into VEIL_DATA and verify it.
 
     Does nothing if it is already here and intact.
 
-    progress(done bytes, total bytes) is called repeatedly and may raise to end the download;
-    without it, torchvision shows a bar on stderr. Raises FetchFailed.
+    progress(done bytes, total bytes) is called repeatedly and may raise to end the download. Raises
+    FetchFailed.
     """
     source = _source(name)
     try:

@@ -51,7 +51,7 @@ class Images:
     train_size: int = 0
     notes: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "train_size", self.train_size or len(self.train_images))
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             array.flags.writeable = False

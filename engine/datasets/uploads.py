@@ -13,7 +13,7 @@ import struct
 import warnings
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 FORMATS = ("PNG", "JPEG")  # allowed in uploads
 OWN_FORMATS = (*FORMATS, "WEBP", "BMP", "TIFF", "GIF")  # allowed in the user's own folders
@@ -97,7 +97,7 @@ def _open(raw: bytes, formats: tuple[str, ...]) -> Image.Image:
         raise Refused("This is an animation; send a single picture.")
     if image.format in ("JPEG", "MPO") and raw.count(b"\xff\xda") > MAX_SCANS:
         raise Refused("This JPEG is built up in too many steps; save it again as an ordinary one.")
-    if image.format == "TIFF":
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
         _check_size(*(_number(image.tag_v2.get(tag)) for tag in TILE_SIDES))
     return image
 
@@ -122,7 +122,7 @@ def _too_large() -> Refused:
     )
 
 
-def _number(value) -> int:
+def _number(value: object) -> int:
     """Return a TIFF tag's integer value, or 0 if there is none."""
     return value if isinstance(value, int) else 0
 
@@ -177,7 +177,7 @@ def _eight_bits(image: Image.Image, raw: bytes) -> Image.Image:
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def _of_sixteen(values: np.ndarray, see_through) -> Image.Image:
+def _of_sixteen(values: np.ndarray, see_through: object) -> Image.Image:
     """Convert (h, w) grey values of 16 or 12 bits to L, according to their actual range.
 
     Returns RGBA if one of the values is transparent. Raises Refused.
@@ -231,6 +231,6 @@ def _on_paper(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, or 1 (upright) if there is none or it cannot be read."""
     try:
-        return image.getexif().get(ORIENTATION, 1)
+        return int(image.getexif().get(ORIENTATION, 1))
     except Exception:
         return 1

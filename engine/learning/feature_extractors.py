@@ -10,7 +10,6 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -176,23 +175,14 @@ def fetched(url: str, name: str, checksum: str, words: str, other: str) -> Path:
             )
         return path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with download.patience():
-            # the file gets its final name only once it is complete
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=checksum, progress=False)
-    except (URLError, OSError, RuntimeError) as error:
+        download.fetch_file([url], path, checksum)
+    except (OSError, ValueError) as error:
         raise Failed(
             f"The weights of {words} could not be downloaded; is there a network?"
-            f" ({_reason(error)}) Choose another {other}, or put the file into the data folder as"
-            f" weights/{name}."
+            f" ({download.reason(error)}) Choose another {other}, or put the file into the data"
+            f" folder as weights/{name}."
         ) from error
     return path
-
-
-def _reason(error: Exception) -> str:
-    """The system's message for an error, without its error number."""
-    reason = getattr(error, "reason", error)
-    return getattr(reason, "strerror", None) or str(reason)
 
 
 @torch.no_grad()

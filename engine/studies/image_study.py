@@ -60,6 +60,10 @@ class Holder(ImageStudy):
         """Replacements for the held study's defaults that do not fit the data set."""
         return self.inner.fitting(shown)
 
+    def derived(self) -> dict[str, Any]:
+        """The values that stand for the held study's empty fields."""
+        return self.inner.derived()
+
     def check(self, shown) -> None:
         """Raise Refused, before computing anything, if the held study does not fit the data."""
         self.inner.check(shown)

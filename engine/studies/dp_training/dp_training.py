@@ -449,6 +449,10 @@ class DPTraining(ImageStudy):
         """The clip norm: max_grad_norm, or the model's default."""
         return USUAL_CLIP[self.network] if self.max_grad_norm is None else self.max_grad_norm
 
+    def derived(self) -> dict:
+        """The clip norm, which no metric tells."""
+        return {"max_grad_norm": self.clip} if self.private else {}
+
     def rate(self, noise_multiplier: float, steps: int) -> float:
         """The learning rate: the chosen one, or the default for optimizer and network.
 

@@ -58,6 +58,10 @@ class Membership(OnTraining):
         """The number of shadow networks: as chosen, or the default."""
         return self.shadows or SHADOWS[self.training.network]
 
+    def derived(self) -> dict:
+        """Also the number of shadow networks."""
+        return super().derived() | {"shadows": self.count}
+
     @property
     def at_once(self) -> int:
         """The number of shadows in one group."""

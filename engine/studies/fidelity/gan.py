@@ -264,6 +264,12 @@ class GAN(GANSettings):
             averaging=self.averaging,
         )
 
+    def derived(self) -> dict:
+        """The usual values, with or without privacy."""
+        images = self.count(registry.preview(self.dataset))
+        usual = {name: self.usual(name) for name in USUAL[True]}
+        return usual | {"batch_size": min(usual["batch_size"], images)}
+
     def mechanism(self, n: int) -> Mechanism:
         """What the accountant counts: the steps of the discriminator. n: training images."""
         rate = min(self.usual("batch_size"), n) / n

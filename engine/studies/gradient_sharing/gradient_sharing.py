@@ -635,6 +635,11 @@ class GradientSharing(InitialModelSettings):
         clip = math.inf if plan.max_grad_norm is None else plan.max_grad_norm
         return Mechanism(plan.noise_multiplier / moved, moved * clip, rate, self.rounds)
 
+    def derived(self) -> dict:
+        """Also the clip norm, and the learning rate of the clients."""
+        rate = {"learning_rate": RATES[self.learner]} if self.arm in ("alone", "shared") else {}
+        return super().derived() | rate | {"max_grad_norm": self.plan().max_grad_norm}
+
     @property
     def exposure(self) -> tuple[float, float]:
         """Sensitivity in clip norms, and the sample rate per round, for the privacy accounting.

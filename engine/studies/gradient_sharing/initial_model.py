@@ -143,6 +143,10 @@ class InitialModelSettings(ImageStudy):
             **{name: getattr(self, name) for name in InitialModelSettings.model_fields}
         )
 
+    def derived(self) -> dict:
+        """The learning rate of the initial model."""
+        return {"initial_learning_rate": self.initial().rate}
+
     def table(self) -> dict[str, InitialModel]:
         """Report 5's table: both kinds of initial model with three optimizers.
 

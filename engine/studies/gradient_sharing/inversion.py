@@ -275,6 +275,12 @@ class Inversion(InitialModelSettings):
         """The clip norm (max_grad_norm) of the upload; None without clipping."""
         return USUAL_CLIP if self.leak_clip is None and self.leak_noise else self.leak_clip
 
+    def derived(self) -> dict:
+        """The clip norm, the attacker's effort, and the rate of the attacked model if trained."""
+        trained = super().derived() if self.model == "initial" else {}
+        efforts = {name: self.usual(name) for name in ("attack_steps", "restarts")}
+        return trained | efforts | {"leak_clip": self.clip}
+
     def defences(self) -> dict[str, Inversion]:
         """The same image under the usual ways to share less."""
         plain = {
