@@ -199,7 +199,7 @@ def test_what_stands_for_an_empty_field_is_told_and_may_be_typed_instead(study):
     """Given these values by name, a study derives the same ones."""
     derived = study.derived()
     assert set(derived) == DERIVED[study] and None not in derived.values()
-    assert all(getattr(study, name) is None for name in derived)
+    assert all(study.values()[name] is None for name in derived)
     typed = build(type(study), study.changed() | derived)
     assert typed.derived() == derived
 

@@ -60,6 +60,14 @@ class Holder(ImageStudy):
         """Replacements for the held study's defaults that do not fit the data set."""
         return self.inner.fitting(shown)
 
+    def sample(self) -> bytes | None:
+        """PNG of what the held study learns from."""
+        return self.inner.sample()
+
+    def chance(self) -> float | None:
+        """The accuracy of always predicting the most frequent test class."""
+        return self.inner.chance()
+
     def derived(self) -> dict[str, Any]:
         """The values that stand for the held study's empty fields."""
         return self.inner.derived()

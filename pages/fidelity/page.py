@@ -91,7 +91,7 @@ with st.expander(
             "steps",
             "discriminator_steps",
             "batch_size",
-            "width",
+            "generator_width",
             "discriminator_width",
             "generator_learning_rate",
             "discriminator_learning_rate",
