@@ -384,9 +384,8 @@ class Store:
     def _compare(self, index: Index) -> None:
         """Raise sqlite3.DatabaseError unless the index has exactly the values on disk."""
         files = self._files()
-        if index.totals() != (len(files), sum(files.values())) or files.keys() != {
-            self._path(key) for key in index
-        }:
+        entries = {self._path(key): index.get(key) for key in index}
+        if entries != files or index.totals() != (len(files), sum(files.values())):
             raise sqlite3.DatabaseError("the index does not agree with the values")
 
     def _fill(self, index: Index) -> None:

@@ -624,6 +624,21 @@ def test_an_index_truncated_anywhere_never_stops_the_start(folder):
         store._index.close()
 
 
+def test_an_index_with_any_page_garbled_keeps_no_wrong_entry(folder):
+    filled(folder, 12)
+    path = folder / INDEX
+    whole, garbage = path.read_bytes(), np.random.default_rng(5).bytes(4096)
+    for start in range(0, len(whole), 4096):
+        path.write_bytes(whole[:start] + garbage + whole[start + 4096 :])
+        store = Store(folder)
+        store.put("k3", {"i": 3}, ARRAYS)
+        store.put("k3", {"i": 3}, ARRAYS)
+        assert sorted(store.keys()) == sorted(f"k{i}" for i in range(12)), start
+        sizes = [p.stat().st_size for p in folder.glob("values/*/*")]
+        assert (store.stats().entries, store.stats().bytes) == (12, sum(sizes)), start
+        store._index.close()
+
+
 @pytest.mark.parametrize(
     "statement",
     [
