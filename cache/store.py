@@ -135,7 +135,7 @@ class Store:
         self.folder = Path(folder).absolute()
         self.limit = DEFAULT_BYTES if size_limit_bytes is None else int(size_limit_bytes)
         self._index: Index | None = None
-        self._inode = 0  # of the index's file
+        self._inode = 0  # of the index's file; 0 for none
         self._run(len)
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path, int]]:
@@ -330,8 +330,7 @@ class Store:
             return action(self._opened())
         except BaseException:
             if self._index is not None:
-                self._index.close()  # rolls back what had begun
-            self._index = None
+                self._index.close()  # rolls back what had begun; the next action connects again
             raise
 
     def _lock(self, name: str) -> filelock.BaseFileLock:
@@ -369,16 +368,20 @@ class Store:
         database = self.folder / "index" / FILE
         is_new = not database.exists()
         if is_new:
-            for name in ("values", "damaged", "index"):
+            for name in ("values", "damaged", "locks", "index"):
                 _private(self.folder / name)
             database.touch(0o600)  # SQLite gives its journal the same mode
         inode = database.stat().st_ino
         if is_new or self._index is None or inode != self._inode:
-            self._index, self._inode = Index(database.parent), inode
+            self._index, self._inode = (
+                Index(database.parent),
+                0,
+            )  # not to be used until it is filled
             if is_new:
                 self._fill(self._index)
             else:
                 self._compare(self._index)
+            self._inode = inode
         return self._index
 
     def _compare(self, index: Index) -> None:

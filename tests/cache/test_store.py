@@ -683,6 +683,30 @@ def test_an_index_that_breaks_while_it_is_open(folder):
     assert same(two.get("new")) and len(one.keys()) == len(two.keys()) == 13
 
 
+def test_an_index_deleted_or_built_anew_by_another_is_noticed(folder):
+    filled(folder, 3)
+    one, two = Store(folder), Store(folder)
+    for i, (first, second) in enumerate([(one, two), (two, one)]):
+        shutil.rmtree(folder / "index")
+        first.put(f"new{i}", PLAIN, ARRAYS)
+        assert f"new{i}" in second.keys() and second.stats() == first.stats()
+        assert second.stats().entries == 4 + i
+
+
+def test_an_index_that_could_not_be_filled_is_not_used(folder):
+    """A file is in the way of the folder for a value that is to be renamed."""
+    store = Store(folder)
+    unnamed(folder, codec.encode(PLAIN, ARRAYS, "k"))
+    shutil.rmtree(folder / "index")
+    in_the_way = value_file(folder, "k").parent
+    in_the_way.write_text("x")
+    for _ in range(2):
+        with pytest.raises(Unusable, match="VEIL_HOME"):
+            store.keys()
+    in_the_way.unlink()
+    assert store.keys() == ["k"] and same(store.get("k"))
+
+
 def test_the_folder_deleted_while_the_store_is_open(store, folder):
     store.put("k", PLAIN, ARRAYS)
     shutil.rmtree(folder)
@@ -695,6 +719,7 @@ def test_salvage_sets_aside_what_is_no_value_and_keeps_the_newest(folder):
     filled(folder, 2)
     newest = unnamed(folder, codec.encode({"i": "newest"}, {}, "k0"))
     os.utime(newest, (time.time() + 10,) * 2)
+    os.utime(unnamed(folder, codec.encode({"i": "older"}, {}, "k0")), (time.time() + 5,) * 2)
     for raw in (b"junk", RAW[:-1], codec.encode({}, {}, "bad\nkey"), codec.encode({}, {}, "")):
         unnamed(folder, raw)
     (folder / INDEX).write_bytes(b"junk")
@@ -814,6 +839,7 @@ def test_the_kernel_refuses_to_write_the_index(folder):
                 store.put(f"k{i}", {"i": i}, {})
         except Full as full:
             print(full)
+        assert len(store.keys()) >= 100 and store.stats().bytes > 0
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         assert store.get("k5") == ({"i": 5}, {}) and len(store.keys()) >= 100
         store.put("again", {}, {})
@@ -857,7 +883,7 @@ FILLED_UP = """
 """
 
 
-@pytest.mark.skipif(
+mounts = pytest.mark.skipif(
     (
         subprocess.run(["unshare", "-Urm", "true"], check=False, capture_output=True).returncode
         != 0
@@ -866,12 +892,40 @@ FILLED_UP = """
     ),
     reason="needs to mount a small disk of its own",
 )
+
+
+def on_a_small_disk(code: str, folder: Path, options: str) -> list[str]:
+    mount = f'mount -t tmpfs -o {options} none {folder} && exec "$@"'
+    prefix = ["unshare", "-Urm", "sh", "-c", mount, "sh"]
+    return output(python(code, folder, prefix=prefix)).splitlines()
+
+
+@mounts
 def test_a_disk_that_is_really_full(tmp_path):
-    mount = f'mount -t tmpfs -o size=3m none {tmp_path} && exec "$@"'
-    said = output(
-        python(FILLED_UP, tmp_path, prefix=["unshare", "-Urm", "sh", "-c", mount, "sh"])
-    ).splitlines()
+    said = on_a_small_disk(FILLED_UP, tmp_path, "size=3m")
     assert said[0].startswith("The disk is full: ") and said[1:] == ["all read"]
+
+
+@mounts
+def test_a_disk_without_room_for_another_file_still_gives_turns(tmp_path):
+    code = """
+        import sys
+        from pathlib import Path
+        from cache import Store
+        folder = Path(sys.argv[1])
+        store = Store(folder / "store")
+        store.put("k", {"i": 1}, {})
+        try:
+            for i in range(1000):
+                (folder / str(i)).touch()
+        except OSError as error:
+            assert error.errno == 28
+        with store.computing("new") as turn:
+            assert turn.acquired and store.get("k") == ({"i": 1}, {}) and store.get("new") is None
+        assert store.verify() == (["k"], []) and Store(folder / "store").keys() == ["k"]
+        print("done")
+    """
+    assert on_a_small_disk(code, tmp_path, "size=3m,nr_inodes=100") == ["done"]
 
 
 def test_a_folder_that_cannot_be_used_is_a_clear_error(tmp_path):
@@ -1006,6 +1060,34 @@ def test_a_turn_file_that_its_owner_deletes_gives_no_second_turn(store, monkeypa
         with store.computing("k") as third:
             assert third.acquired and not second.poll(0)
         assert second.poll(0)
+
+
+def test_a_turn_taken_while_its_owner_lets_go_is_the_only_one(store, monkeypatch):
+    """Another takes the turn as soon as the owner's lock is gone: its file must stay."""
+    real, waiting = fcntl.flock, []
+
+    def flock(file, kind):
+        real(file, kind)
+        if kind == fcntl.LOCK_UN and waiting:
+            assert waiting.pop().poll(0)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with store.computing("k") as first, store.computing("k") as second:
+        waiting.append(second)
+        first.release()
+        with store.computing("k") as third:
+            assert second.acquired and not third.acquired
+
+
+def test_a_turn_may_end_in_another_thread(store):
+    """A run's generator is closed wherever its last reference is dropped."""
+    turn = store.computing("k")
+    thread = threading.Thread(target=turn.__enter__)
+    thread.start()
+    thread.join()
+    turn.__exit__(None, None, None)
+    with store.computing("k") as again:
+        assert again.acquired
 
 
 def test_threads_take_turns_too(store):
