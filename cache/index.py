@@ -52,7 +52,7 @@ class KeysAndSizes(diskcache.Disk):  # type: ignore[misc]  # diskcache has no ty
 
     def get(self, key: Any, raw: Any) -> str:
         """Convert a column to a key, where diskcache would unpickle it."""
-        if raw != 1 or not is_key(key):
+        if not is_key(key):
             raise sqlite3.DatabaseError("a key in the index is not text")
         return str(key)
 

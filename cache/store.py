@@ -135,7 +135,7 @@ class Store:
         self.folder = Path(folder).absolute()
         self.limit = DEFAULT_BYTES if size_limit_bytes is None else int(size_limit_bytes)
         self._index: Index | None = None
-        self._inode = 0  # of the index's file; 0 for none
+        self._inode = 0  # of the index's file
         self._run(len)
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path, int]]:
@@ -318,20 +318,12 @@ class Store:
         """
         with self._explained(), self._lock("store.lock"):
             try:
-                return self._attempt(action)
+                return action(self._opened())
             except BROKEN as error:
                 if is_full(error):
                     raise
                 _remove(self.folder / "index")
-            return self._attempt(action)
-
-    def _attempt(self, action: Callable[[Index], Answer]) -> Answer:
-        try:
             return action(self._opened())
-        except BaseException:
-            if self._index is not None:
-                self._index.close()  # rolls back what had begun; the next action connects again
-            raise
 
     def _lock(self, name: str) -> filelock.BaseFileLock:
         _private(self.folder)
@@ -373,10 +365,8 @@ class Store:
             database.touch(0o600)  # SQLite gives its journal the same mode
         inode = database.stat().st_ino
         if is_new or self._index is None or inode != self._inode:
-            self._index, self._inode = (
-                Index(database.parent),
-                0,
-            )  # not to be used until it is filled
+            self._inode = 0  # of none: this index is not used before it is complete
+            self._index = Index(database.parent)
             if is_new:
                 self._fill(self._index)
             else:

@@ -1081,13 +1081,14 @@ def test_a_turn_taken_while_its_owner_lets_go_is_the_only_one(store, monkeypatch
 
 def test_a_turn_may_end_in_another_thread(store):
     """A run's generator is closed wherever its last reference is dropped."""
-    turn = store.computing("k")
-    thread = threading.Thread(target=turn.__enter__)
+    run, turns = store.computing("k"), []
+    thread = threading.Thread(target=lambda: turns.append(run.__enter__()))
     thread.start()
     thread.join()
-    turn.__exit__(None, None, None)
+    assert turns[0].acquired
+    run.__exit__(None, None, None)
     with store.computing("k") as again:
-        assert again.acquired
+        assert again.acquired and not turns[0].acquired
 
 
 def test_threads_take_turns_too(store):
