@@ -4,8 +4,11 @@ runs or stays.
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import pickle
+import shutil
 import signal
 import sqlite3
 import stat
@@ -18,6 +21,8 @@ import threading
 import time
 from pathlib import Path
 
+import diskcache
+import filelock
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,7 +31,8 @@ from hypothesis.extra import numpy as hnp
 
 from cache import Store, codec
 from cache import store as store_module
-from cache.store import BytesDisk, Full, Index, Unusable
+from cache.index import Index
+from cache.store import Full, Unusable
 from tests.conftest import ROOT
 
 PLAIN = {"metrics": {"accuracy": 0.5}, "curves": {"loss": [[0, 1.5], [1, 0.5]]}, "note": "Größe ε"}
@@ -64,8 +70,11 @@ def output(process: subprocess.Popen, seconds: float = 40) -> str:
     return out
 
 
+INDEX = Path("index/cache.db")
+
+
 def database(folder: Path, statement: str, *values) -> list:
-    connection = sqlite3.connect(folder / "cache.db", isolation_level=None)
+    connection = sqlite3.connect(folder / INDEX, isolation_level=None)
     try:
         return connection.execute(statement, values).fetchall()
     finally:
@@ -73,7 +82,8 @@ def database(folder: Path, statement: str, *values) -> list:
 
 
 def value_file(folder: Path, key: str) -> Path:
-    return folder / database(folder, "SELECT filename FROM Cache WHERE key = ?", key)[0][0]
+    name = hashlib.sha256(key.encode()).hexdigest()
+    return folder / "values" / name[:2] / f"{name[2:]}.val"
 
 
 def same(found, plain=PLAIN, arrays=ARRAYS) -> bool:
@@ -216,8 +226,6 @@ def test_other_formats_are_damage(raw):
 
 def sealed(text: bytes, packed: bytes) -> bytes:
     """A value with a right checksum and any content."""
-    import hashlib
-
     body = codec.LENGTHS.pack(0, len(text), len(packed)) + text + packed
     return codec.MAGIC + hashlib.sha256(body).digest() + body
 
@@ -342,8 +350,7 @@ def blob(kilobytes: int) -> dict:
     return {"x": np.random.default_rng(kilobytes).integers(0, 256, kilobytes * 1000, np.uint8)}
 
 
-def test_the_limit_evicts_what_was_unused_for_longest(folder, monkeypatch):
-    monkeypatch.setattr(store_module, "USED_AFTER", 0)
+def test_the_limit_evicts_what_was_unused_for_longest(folder):
     store = Store(folder, 1_000_000)
     for i in range(9):
         store.put(f"k{i}", {}, blob(100))
@@ -362,7 +369,8 @@ def test_the_value_just_stored_is_spared_even_when_the_clock_was_set_back(folder
     store = Store(folder, 1_000_000)
     for i in range(9):
         store.put(f"k{i}", {}, blob(100))
-    database(folder, "UPDATE Cache SET access_time = ?", time.time() + 3600)
+    for path in folder.glob("values/*/*"):
+        os.utime(path, (time.time() + 3600,) * 2)
     store.put("new", {}, blob(200))
     assert len(store.keys()) == 8 and store.get("new") is not None
 
@@ -472,23 +480,28 @@ def no_unpickling(monkeypatch):
     monkeypatch.setattr(diskcache.core, "pickle", NoPickle())
 
 
-@pytest.mark.parametrize("inline", [True, False])
-def test_mode_flipped_to_pickle_does_not_run_the_value(store, folder, trap, inline):
+def test_a_pickle_in_place_of_a_value_does_not_run(store, folder, trap):
     for key in ("bad", "good"):
         store.put(key, PLAIN, ARRAYS)
     payload = pickle.dumps(Malicious(trap))
-    if inline:
-        database(
-            folder,
-            "UPDATE Cache SET mode = 4, value = ?, filename = NULL WHERE key = 'bad'",
-            payload,
-        )
-    else:
-        value_file(folder, "bad").write_bytes(payload)
-        database(folder, "UPDATE Cache SET mode = 4 WHERE key = 'bad'")
+    value_file(folder, "bad").write_bytes(payload)
+    database(folder, "UPDATE Cache SET mode = 4 WHERE key = 'bad'")
     assert store.get("bad") is None and store.keys() == ["good"] and same(store.get("good"))
     assert not trap.exists() and store.stats().damaged == 1
     assert next((folder / "damaged").iterdir()).read_bytes() == payload
+
+
+def test_a_pickle_in_the_table_does_not_run(folder, trap):
+    """Eviction reads sizes from the table; one that is none costs the table, not the values."""
+    store = Store(folder, 250_000)
+    for key in ("bad", "good"):
+        store.put(key, {}, blob(100))
+    payload = pickle.dumps(Malicious(trap))
+    database(folder, "UPDATE Cache SET mode = 4, value = ? WHERE key = 'bad'", payload)
+    assert store.get("bad") is not None and store.keys() == ["bad", "good"]
+    store.put("new", {}, blob(100))
+    assert sorted(store.keys()) == ["bad", "new"] and store.get("bad") is not None
+    assert not trap.exists() and store.verify()[1] == []
 
 
 def test_a_pickled_key_does_not_run(store, folder, trap):
@@ -497,41 +510,42 @@ def test_a_pickled_key_does_not_run(store, folder, trap):
     database(
         folder, "UPDATE Cache SET key = ?, raw = 0 WHERE key = 'bad'", pickle.dumps(Malicious(trap))
     )
-    assert store.keys() == ["good"] and store.get("bad") is None and store.stats().entries == 2
-    with pytest.raises(codec.Damaged):  # diskcache's own iteration is closed too
-        list(Index(str(folder), disk=BytesDisk))
-    good, damaged = store.verify()
-    assert good == ["good"] and len(damaged) == 1 and not trap.exists()
-    assert store.stats().entries == 1
+    index = Index(folder / "index")
+    with pytest.raises(sqlite3.DatabaseError):  # diskcache's own iteration is closed too
+        list(index)
+    index.close()
+    assert store.keys() == ["bad", "good"] and store.stats().entries == 2
+    assert same(store.get("bad")) and store.verify() == (["bad", "good"], [])
+    assert not trap.exists()
 
 
 def test_diskcaches_own_get_is_closed_too(store, folder, trap):
     store.put("k", PLAIN, ARRAYS)
-    database(
-        folder,
-        "UPDATE Cache SET mode = 4, value = ?, filename = NULL",
-        pickle.dumps(Malicious(trap)),
-    )
-    index = Index(str(folder), disk=BytesDisk)
-    for read in (lambda: index.get("k"), lambda: index["k"], index.peekitem):
-        with pytest.raises(codec.Damaged):
-            read()
-    for wrong in ({"a": 1}, "text", 3, b"bytes"):
+    payload = pickle.dumps(Malicious(trap))
+    (folder / "index" / "evil").write_bytes(payload)
+    index = Index(folder / "index")
+    for value, filename in ((payload, None), (None, "evil")):
+        database(folder, "UPDATE Cache SET mode = 4, value = ?, filename = ?", value, filename)
+        for read in (lambda: index.get("k"), lambda: index["k"], index.peekitem):
+            with pytest.raises(sqlite3.DatabaseError):
+                read()
+    for wrong in ({"a": 1}, "text", 1.5, True, b"bytes", None):
         with pytest.raises(TypeError):
             index.set("k", wrong)
     with pytest.raises(TypeError):
-        index.set(("a", 1), store_module.Placed("x"))
+        index.set(("a", 1), 3)
     assert not trap.exists()
 
 
 @pytest.mark.parametrize("mode", [0, 1, 3, 5, None, "2", -1])
-def test_any_other_mode_is_a_miss(store, folder, mode):
-    store.put("k", PLAIN, ARRAYS)
+def test_the_mode_in_the_table_says_nothing(folder, mode):
+    store = Store(folder, 250_000)
+    for key in ("old", "k"):
+        store.put(key, {}, blob(100))
     database(folder, "UPDATE Cache SET mode = ?", mode)
-    if mode == "2":  # the column is an integer: SQLite makes it 2 again
-        assert same(store.get("k"))
-    else:
-        assert store.get("k") is None and store.stats().damaged == 1
+    assert store.get("old") is not None and store.verify() == (["old", "k"], [])
+    store.put("new", {}, blob(100))
+    assert store.keys() == ["old", "new"] and store.stats().damaged == 0
 
 
 @pytest.mark.parametrize(
@@ -542,12 +556,16 @@ def test_a_file_name_from_the_table_never_leads_outside(store, folder, tmp_path,
     secret.write_bytes(codec.encode({"secret": 1}, {}, "k"))
     store.put("k", PLAIN, ARRAYS)
     database(folder, "UPDATE Cache SET filename = ?", name)
-    assert store.get("k") is None and secret.exists() and (folder / "cache.db").exists()
+    assert same(store.get("k")) and secret.exists() and (folder / INDEX).exists()
     store.put("k", PLAIN, ARRAYS)
     database(folder, "UPDATE Cache SET filename = ?", name)
-    store.put("k", PLAIN, ARRAYS)  # deletes the older value's file
+    store.put("k", PLAIN, ARRAYS)  # where diskcache would delete the older value's file
+    database(folder, "UPDATE Cache SET filename = ?", name)
+    assert store.delete("k")
+    store.put("k", PLAIN, ARRAYS)
+    database(folder, "UPDATE Cache SET filename = ?", name)
     store.clear()
-    assert secret.exists() and (folder / "cache.db").exists()
+    assert secret.exists() and (folder / INDEX).exists()
 
 
 # --- a broken index -------------------------------------------------------------------------------
@@ -558,6 +576,15 @@ def filled(folder: Path, count: int = 40) -> None:
     for i in range(count):
         store.put(f"k{i}", {"i": i}, ARRAYS)
     store._index.close()
+
+
+def unnamed(folder: Path, raw: bytes) -> Path:
+    """A file among the values under a name that is not its key's."""
+    name = os.urandom(16).hex()
+    path = folder / "values" / name[:2] / f"{name[2:]}.val"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(raw)
+    return path
 
 
 BREAK = {
@@ -577,7 +604,7 @@ BREAK = {
 @pytest.mark.parametrize("damage", BREAK.values(), ids=BREAK)
 def test_a_broken_index_is_built_anew_from_the_values(folder, damage):
     filled(folder)
-    path = folder / "cache.db"
+    path = folder / INDEX
     path.write_bytes(damage(path.read_bytes()))
     store = Store(folder)
     assert sorted(store.keys()) == sorted(f"k{i}" for i in range(40))
@@ -588,12 +615,27 @@ def test_a_broken_index_is_built_anew_from_the_values(folder, damage):
 
 def test_an_index_truncated_anywhere_never_stops_the_start(folder):
     filled(folder, 12)
-    path = folder / "cache.db"
+    path = folder / INDEX
     whole = path.read_bytes()
     for length in range(0, len(whole), 2500):
         path.write_bytes(whole[:length])
         store = Store(folder)
         assert len(store.keys()) == 12 and store.get("k3")[0] == {"i": 3}, length
+        store._index.close()
+
+
+def test_an_index_with_any_page_garbled_keeps_no_wrong_entry(folder):
+    filled(folder, 12)
+    path = folder / INDEX
+    whole, garbage = path.read_bytes(), np.random.default_rng(5).bytes(4096)
+    for start in range(0, len(whole), 4096):
+        path.write_bytes(whole[:start] + garbage + whole[start + 4096 :])
+        store = Store(folder)
+        store.put("k3", {"i": 3}, ARRAYS)
+        store.put("k3", {"i": 3}, ARRAYS)
+        assert sorted(store.keys()) == sorted(f"k{i}" for i in range(12)), start
+        sizes = [p.stat().st_size for p in folder.glob("values/*/*")]
+        assert (store.stats().entries, store.stats().bytes) == (12, sum(sizes)), start
         store._index.close()
 
 
@@ -623,10 +665,10 @@ def test_a_table_that_was_tampered_with_never_stops_the_start(folder, statement)
 
 def test_an_index_that_is_a_folder_or_is_deleted(folder):
     filled(folder, 3)
-    (folder / "cache.db").unlink()
+    (folder / INDEX).unlink()
     assert len(Store(folder).keys()) == 3
-    (folder / "cache.db").unlink()
-    (folder / "cache.db").mkdir()
+    (folder / INDEX).unlink()
+    (folder / INDEX).mkdir()
     assert len(Store(folder).keys()) == 3
 
 
@@ -634,16 +676,38 @@ def test_an_index_that_breaks_while_it_is_open(folder):
     """Two open stores: both go on, and see each other's values."""
     filled(folder, 12)
     one, two = Store(folder), Store(folder)
-    path = folder / "cache.db"
+    path = folder / INDEX
     with open(path, "r+b") as file:  # in place: the inode stays
         file.write(os.urandom(path.stat().st_size))
     one.put("new", PLAIN, ARRAYS)
     assert same(two.get("new")) and len(one.keys()) == len(two.keys()) == 13
 
 
-def test_the_folder_deleted_while_the_store_is_open(store, folder):
-    import shutil
+def test_an_index_deleted_or_built_anew_by_another_is_noticed(folder):
+    filled(folder, 3)
+    one, two = Store(folder), Store(folder)
+    for i, (first, second) in enumerate([(one, two), (two, one)]):
+        shutil.rmtree(folder / "index")
+        first.put(f"new{i}", PLAIN, ARRAYS)
+        assert f"new{i}" in second.keys() and second.stats() == first.stats()
+        assert second.stats().entries == 4 + i
 
+
+def test_an_index_that_could_not_be_filled_is_not_used(folder):
+    """A file is in the way of the folder for a value that is to be renamed."""
+    store = Store(folder)
+    unnamed(folder, codec.encode(PLAIN, ARRAYS, "k"))
+    shutil.rmtree(folder / "index")
+    in_the_way = value_file(folder, "k").parent
+    in_the_way.write_text("x")
+    for _ in range(2):
+        with pytest.raises(Unusable, match="VEIL_HOME"):
+            store.keys()
+    in_the_way.unlink()
+    assert store.keys() == ["k"] and same(store.get("k"))
+
+
+def test_the_folder_deleted_while_the_store_is_open(store, folder):
     store.put("k", PLAIN, ARRAYS)
     shutil.rmtree(folder)
     assert store.get("k") is None
@@ -653,15 +717,81 @@ def test_the_folder_deleted_while_the_store_is_open(store, folder):
 
 def test_salvage_sets_aside_what_is_no_value_and_keeps_the_newest(folder):
     filled(folder, 2)
-    disk = Store(folder)._index.disk
-    newest = disk.path(disk.write(codec.encode({"i": "newest"}, {}, "k0")))
+    newest = unnamed(folder, codec.encode({"i": "newest"}, {}, "k0"))
     os.utime(newest, (time.time() + 10,) * 2)
+    os.utime(unnamed(folder, codec.encode({"i": "older"}, {}, "k0")), (time.time() + 5,) * 2)
     for raw in (b"junk", RAW[:-1], codec.encode({}, {}, "bad\nkey"), codec.encode({}, {}, "")):
-        disk.write(raw)
-    (folder / "cache.db").write_bytes(b"junk")
+        unnamed(folder, raw)
+    (folder / INDEX).write_bytes(b"junk")
     store = Store(folder)
     assert sorted(store.keys()) == ["k0", "k1"] and store.get("k0")[0] == {"i": "newest"}
-    assert len(list(folder.glob("values/*/*.val"))) == 2
+    assert len(list(folder.glob("values/*/*.val"))) == 2 and store.stats().damaged == 4
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE Settings SET value = 1 WHERE key = 'size'",
+        "UPDATE Settings SET value = 1 WHERE key = 'count'",
+        "UPDATE Cache SET size = 1",
+        "UPDATE Cache SET key = 'other' WHERE key = 'k1'",
+        "UPDATE Cache SET key = '' WHERE key = 'k1'",
+        "INSERT INTO Cache (key, raw, size, value, mode) VALUES ('none', 1, 1, 1, 1)",
+    ],
+)
+def test_an_index_that_differs_from_the_values_is_built_anew(folder, statement):
+    filled(folder, 3)
+    before = Store(folder).stats()
+    assert (before.entries, before.damaged) == (3, 0)
+    database(folder, statement)
+    store = Store(folder)
+    assert store.stats() == before and store.keys() == ["k0", "k1", "k2"]
+
+
+def test_an_index_built_anew_still_knows_what_was_unused_for_longest(folder):
+    store = Store(folder, 350_000)
+    for key in ("a", "b", "c"):
+        store.put(key, {}, blob(100))
+    assert store.get("a") is not None
+    store._index.close()
+    shutil.rmtree(folder / "index")
+    store = Store(folder, 350_000)
+    store.put("d", {}, blob(100))
+    assert sorted(store.keys()) == ["a", "c", "d"]
+
+
+# --- a store of an older version ------------------------------------------------------------------
+
+
+def older(folder: Path, count: int) -> None:
+    """What an older version left: values under random names, and an index that lists them."""
+    for i in range(count):
+        path = unnamed(folder, codec.encode({"i": i}, blob(100), f"k{i}"))
+        os.utime(path, (time.time() - 1000 + i,) * 2)
+    diskcache.Cache(str(folder), sqlite_journal_mode="persist").close()
+    for name in ("guard.lock", "gate.lock"):
+        (folder / name).touch()
+    (folder / "locks").mkdir()
+    assert (folder / "cache.db").exists() and (folder / "cache.db-journal").exists()
+
+
+def test_the_values_of_an_older_version_are_kept_and_its_other_files_deleted(folder):
+    older(folder, 3)
+    store = Store(folder)
+    assert store.keys() == ["k0", "k1", "k2"] and store.verify() == (["k0", "k1", "k2"], [])
+    assert all(store.get(f"k{i}")[0] == {"i": i} for i in range(3))
+    assert sorted(folder.glob("values/*/*")) == sorted(value_file(folder, k) for k in store.keys())
+    kept = {"values", "damaged", "locks", "index", "store.lock"}
+    assert {path.name for path in folder.iterdir()} == kept
+
+
+def test_the_values_of_an_older_version_count_and_are_evicted(folder):
+    older(folder, 5)
+    store = Store(folder, 350_000)
+    assert store.stats().bytes > 500_000
+    store.put("new", {}, blob(100))
+    assert store.keys() == ["k3", "k4", "new"] and store.stats().bytes <= 350_000
+    assert len(list(folder.glob("values/*/*"))) == 3
 
 
 # --- full disk, unusable folders ------------------------------------------------------------------
@@ -709,6 +839,7 @@ def test_the_kernel_refuses_to_write_the_index(folder):
                 store.put(f"k{i}", {"i": i}, {})
         except Full as full:
             print(full)
+        assert len(store.keys()) >= 100 and store.stats().bytes > 0
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         assert store.get("k5") == ({"i": 5}, {}) and len(store.keys()) >= 100
         store.put("again", {}, {})
@@ -752,7 +883,7 @@ FILLED_UP = """
 """
 
 
-@pytest.mark.skipif(
+mounts = pytest.mark.skipif(
     (
         subprocess.run(["unshare", "-Urm", "true"], check=False, capture_output=True).returncode
         != 0
@@ -761,12 +892,40 @@ FILLED_UP = """
     ),
     reason="needs to mount a small disk of its own",
 )
+
+
+def on_a_small_disk(code: str, folder: Path, options: str) -> list[str]:
+    mount = f'mount -t tmpfs -o {options} none {folder} && exec "$@"'
+    prefix = ["unshare", "-Urm", "sh", "-c", mount, "sh"]
+    return output(python(code, folder, prefix=prefix)).splitlines()
+
+
+@mounts
 def test_a_disk_that_is_really_full(tmp_path):
-    mount = f'mount -t tmpfs -o size=3m none {tmp_path} && exec "$@"'
-    said = output(
-        python(FILLED_UP, tmp_path, prefix=["unshare", "-Urm", "sh", "-c", mount, "sh"])
-    ).splitlines()
+    said = on_a_small_disk(FILLED_UP, tmp_path, "size=3m")
     assert said[0].startswith("The disk is full: ") and said[1:] == ["all read"]
+
+
+@mounts
+def test_a_disk_without_room_for_another_file_still_gives_turns(tmp_path):
+    code = """
+        import sys
+        from pathlib import Path
+        from cache import Store
+        folder = Path(sys.argv[1])
+        store = Store(folder / "store")
+        store.put("k", {"i": 1}, {})
+        try:
+            for i in range(1000):
+                (folder / str(i)).touch()
+        except OSError as error:
+            assert error.errno == 28
+        with store.computing("new") as turn:
+            assert turn.acquired and store.get("k") == ({"i": 1}, {}) and store.get("new") is None
+        assert store.verify() == (["k"], []) and Store(folder / "store").keys() == ["k"]
+        print("done")
+    """
+    assert on_a_small_disk(code, tmp_path, "size=3m,nr_inodes=100") == ["done"]
 
 
 def test_a_folder_that_cannot_be_used_is_a_clear_error(tmp_path):
@@ -886,14 +1045,14 @@ def test_a_turn_file_that_its_owner_deletes_gives_no_second_turn(store, monkeypa
     """The owner lets go between another's opening of the file and its lock: that file is nobody's
     any more.
     """
-    real, late = store_module._flock, []
+    real, late = fcntl.flock, []
 
     def flock(file, kind):
         if late:
             late.pop().release()
         return real(file, kind)
 
-    monkeypatch.setattr(store_module, "_flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with store.computing("k") as first, store.computing("k") as second:
         assert first.acquired and not second.acquired
         late.append(first)
@@ -901,6 +1060,35 @@ def test_a_turn_file_that_its_owner_deletes_gives_no_second_turn(store, monkeypa
         with store.computing("k") as third:
             assert third.acquired and not second.poll(0)
         assert second.poll(0)
+
+
+def test_a_turn_taken_while_its_owner_lets_go_is_the_only_one(store, monkeypatch):
+    """Another takes the turn as soon as the owner's lock is gone: its file must stay."""
+    real, waiting = fcntl.flock, []
+
+    def flock(file, kind):
+        real(file, kind)
+        if kind == fcntl.LOCK_UN and waiting:
+            assert waiting.pop().poll(0)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with store.computing("k") as first, store.computing("k") as second:
+        waiting.append(second)
+        first.release()
+        with store.computing("k") as third:
+            assert second.acquired and not third.acquired
+
+
+def test_a_turn_may_end_in_another_thread(store):
+    """A run's generator is closed wherever its last reference is dropped."""
+    run, turns = store.computing("k"), []
+    thread = threading.Thread(target=lambda: turns.append(run.__enter__()))
+    thread.start()
+    thread.join()
+    assert turns[0].acquired
+    run.__exit__(None, None, None)
+    with store.computing("k") as again:
+        assert again.acquired and not turns[0].acquired
 
 
 def test_threads_take_turns_too(store):
@@ -986,6 +1174,71 @@ def test_a_writer_that_is_killed_leaves_a_store_that_works(folder):
         store = Store(folder)
         assert store.verify()[1] == [] and store.get("k3")[0]["i"] % 50 == 3
     assert store.stats().damaged <= 4  # a file that was being written
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    import numpy as np
+    from cache import Store
+
+    def die(*arguments, **named):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    store = Store(sys.argv[1])
+    setattr({"os": os, "Path": Path}[sys.argv[2]], sys.argv[3], die)
+    store.put(sys.argv[4], {"i": "late"}, {"x": np.zeros(50_000)})
+"""
+
+
+@pytest.mark.parametrize("key", ["k0", "new"])
+@pytest.mark.parametrize("moment", [("os", "fsync"), ("os", "utime"), ("Path", "replace")])
+def test_a_writer_killed_at_any_moment_leaves_the_value_of_before(folder, moment, key):
+    filled(folder, 3)
+    before = Store(folder).stats()
+    writer = python(KILLED, folder, *moment, key)
+    writer.communicate(timeout=40)
+    assert writer.returncode == -signal.SIGKILL and (folder / "new").exists()
+    store = Store(folder)
+    assert store.stats() == before and store.verify() == (["k0", "k1", "k2"], [])
+    assert store.get("k0")[0] == {"i": 0} and store.get("new") is None
+    store.put("new", PLAIN, ARRAYS)
+    assert same(store.get("new")) and not (folder / "new").exists()
+
+
+def test_reading_needs_no_lock(store, folder):
+    """Nobody waits for a process that writes a large value or builds the index."""
+    store.put("k", PLAIN, ARRAYS)
+    with filelock.FileLock(folder / "store.lock"), filelock.FileLock(folder / "new.lock"):
+        assert same(store.get("k")) and "k" in store and "other" not in store
+
+
+def test_a_lock_that_is_never_given_up_is_a_clear_error(store, folder, monkeypatch):
+    monkeypatch.setattr(store_module, "PATIENCE", 0.05)
+    for lock in ("store.lock", "new.lock"):
+        with filelock.FileLock(folder / lock), pytest.raises(Unusable, match="Another process"):
+            store.put("k", PLAIN, ARRAYS)
+    assert store.get("k") is None and store.keys() == [] and not (folder / "new").exists()
+    store.put("k", PLAIN, ARRAYS)
+    assert same(store.get("k"))
+
+
+def test_a_forked_child_and_its_parent_share_an_open_store(folder):
+    code = """
+        import os, sys
+        from cache import Store
+        store = Store(sys.argv[1])
+        store.put("before", {}, {})
+        child = os.fork()
+        me = "parent" if child else "child"
+        for i in range(20):
+            store.put(f"{me} {i}", {"i": i}, {})
+            assert store.get(f"{me} {i}") == ({"i": i}, {}) and "before" in store.keys()
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+            assert len(store.keys()) == 41 and store.verify()[1] == []
+    """
+    output(python(code, folder))
 
 
 def test_the_lengths_in_the_header_are_big_endian():
