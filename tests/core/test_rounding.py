@@ -154,7 +154,6 @@ SIGNS = re.compile(r"(ε|δ|at most|at least)[^%]*$", re.IGNORECASE)
 SUGGESTED = "math.exp(_central_limit(epsilon, sample_rate, steps, delta))"
 ALLOWED = {
     ("engine/privacy/calibration.py", SUGGESTED): "a suggestion, never promised",
-    ("pages/synthesis/charts.py", "100 * odds"): "how often attacks were right: measured",
 }
 
 

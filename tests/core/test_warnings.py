@@ -65,7 +65,10 @@ PHONES = {
     "faulty": "nan",
     "unevenness": 0.02,
 }
-FORMULA, HEAPS = "This formula names ε = 1,925", ["4 clusters for 3 classes", "training pictures"]
+FORMULA, HEAPS = (
+    "With this formula, ε = 1,925 is only nominal",
+    ["4 clusters for 3 classes", "training pictures"],
+)
 BROKEN = "A promise of the method is broken: no picture pulls harder than the clip norm"
 RUNS = [
     ("noise", {"calibration": "textbook"}, [FORMULA]),
@@ -181,19 +184,19 @@ def test_no_page_keeps_a_warning_to_itself(path):
 
 
 SHOWS = {
-    "dp_training/page.py": 2,
-    "noise/page.py": 2,
-    "clustering/page.py": 1,
-    "synthesis/page.py": 1,
-    "fidelity/page.py": 1,
-    "gradient_sharing/page.py": 2,
-    "dp_training/attacks.py": 2,
+    "noise": 2,
+    "clustering": 1,
+    "synthesis": 1,
+    "dp_training": 4,
+    "fidelity": 1,
+    "gradient_sharing": 2,
 }
 
 
-@pytest.mark.parametrize("name", SHOWS)
-def test_every_page_shows_the_warnings_of_its_results(name):
-    assert (ROOT / "pages" / name).read_text().count("panels.warnings(") >= SHOWS[name]
+@pytest.mark.parametrize("topic", SHOWS)
+def test_every_page_shows_the_warnings_of_its_results(topic):
+    sources = [path.read_text() for path in (ROOT / "pages" / topic).rglob("*.py")]
+    assert sum(source.count("panels.warnings(") for source in sources) >= SHOWS[topic]
 
 
 ON_PAGES = """

@@ -20,7 +20,7 @@ from pages.dp_training import charts as dp_training_charts
 from pages.dp_training import text as dp_training_text
 from pages.gradient_sharing import charts as gradient_sharing_charts
 from pages.gradient_sharing import text as gradient_sharing_text
-from pages.noise import charts as noise_charts
+from pages.noise import series_charts as noise_charts
 from pages.synthesis import text as synthesis_text
 
 PROMISE = dict(
@@ -248,7 +248,7 @@ def test_an_area_is_compared_with_the_bound_on_areas():
     told = synthesis_text.told_apart(found, replace(promise(0.77, 7.988), accountant="PLD"))
     assert "**80** times in 100" in told and "above **86** in 100" in told
     assert "none above 100." in told and "77" not in told
-    assert "Nothing is promised" in synthesis_text.told_apart(
+    assert "Nothing is guaranteed" in synthesis_text.told_apart(
         found, replace(promise(None), epsilon=None)
     )
 

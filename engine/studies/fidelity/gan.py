@@ -64,7 +64,7 @@ class Forging(Drawing):
         low=4,
         high=128,
         scale="log",
-        help="Channels of its widest pictures (ngf). Empty: the usual.",
+        help="Channels of its last hidden layer (ngf). Empty: the default.",
     )
     judge_width: int | None = parameter(
         "Width of the discriminator",
@@ -73,8 +73,8 @@ class Forging(Drawing):
         high=128,
         scale="log",
         help=(
-            "Channels of its first layer (ndf). Under noise a small one learns more. Empty: the"
-            " usual."
+            "Channels of its first layer (ndf). With noise, a small one learns more. Empty: the"
+            " default."
         ),
     )
     batch_size: int | None = parameter(
@@ -82,11 +82,9 @@ class Forging(Drawing):
         None,
         low=1,
         high=16384,
-        unit="pictures",
+        unit="images",
         scale="log",
-        help=(
-            "Real pictures that a step of the discriminator looks at, on average. Empty: the usual."
-        ),
+        help=("Real images in each step of the discriminator, on average. Empty: the default."),
     )
     discriminator_steps: int | None = parameter(
         "Discriminator's steps",
@@ -95,8 +93,8 @@ class Forging(Drawing):
         high=1000,
         scale="log",
         help=(
-            "To each step of the generator. Under noise the discriminator needs many (Bie et al."
-            " 2023). Empty: the usual."
+            "For each step of the generator. With noise, the discriminator needs many (Bie et al."
+            " 2023). Empty: the default."
         ),
     )
     steps: int | None = parameter(
@@ -105,7 +103,7 @@ class Forging(Drawing):
         low=1,
         high=100_000,
         scale="log",
-        help="How long both learn. Empty: the usual.",
+        help="How long both learn. Empty: the default.",
     )
     generator_rate: float | None = parameter(
         "Generator's learning rate",
@@ -113,7 +111,7 @@ class Forging(Drawing):
         low=1e-6,
         high=1.0,
         scale="log",
-        help="Of Adam. Empty: the usual.",
+        help="Of Adam. Empty: the default.",
     )
     discriminator_rate: float | None = parameter(
         "Discriminator's learning rate",
@@ -121,15 +119,15 @@ class Forging(Drawing):
         low=1e-6,
         high=1.0,
         scale="log",
-        help="Of Adam. Empty: the usual.",
+        help="Of Adam. Empty: the default.",
     )
 
     labelled: bool = parameter(
-        "The GAN is told classes",
+        "Class-conditional GAN",
         True,
         help=(
-            "The generator is told which class to show, and the discriminator judges each class"
-            " apart."
+            "The generator is given the class to show, and the discriminator has an output for each"
+            " class."
         ),
     )
 

@@ -1,0 +1,42 @@
+"""The studies of page Fidelity: three generators, and a measurement of each set of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.core.study import Result, Study
+from engine.studies.fidelity import Fidelity, SideBySide
+from pages.common import live
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What one press of Run computes, by name."""
+
+    study: Fidelity  # all settings of the page
+    generators: dict[str, Study]
+    sets: dict[str, Study]  # measurements of the generators' images and of the controls
+    together: SideBySide  # trains all generators
+
+    @classmethod
+    def of(cls, study: Fidelity) -> Runs:
+        """All studies of these settings."""
+        generators = study.generators()
+        together = SideBySide(members=tuple(generators.values()))
+        return cls(study, generators, study.table(), together)
+
+    def all(self) -> dict[str, Study]:
+        """Every study under its name."""
+        measuring = {f"measuring: {name}": each for name, each in self.sets.items()}
+        return {"the generators": self.together} | measuring
+
+    def steps(self, name: str) -> int:
+        """The total number of steps of a generator."""
+        generator = self.generators[name]
+        return generator.imitator_steps if generator.NAME == "dp_merf" else generator.usual("steps")
+
+
+def finished(studies: dict[str, Study]) -> dict[str, Result]:
+    """The results of those studies that have one, by name."""
+    found = {name: live.look(study, remembered=True).result for name, study in studies.items()}
+    return {name: result for name, result in found.items() if result is not None}
