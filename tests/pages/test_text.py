@@ -66,6 +66,15 @@ def test_text_from_elsewhere_is_never_markup_and_numbers_stay_numbers():
     )
 
 
+def test_a_command_in_a_notice_is_shown_as_code_and_the_rest_as_it_is():
+    told = sentences.notice("Get it with `python -m engine data fetch mnist`, or *by hand*.")
+    assert told == "Get it with `python -m engine data fetch mnist`, or \\*by hand\\*."
+    for bad in ("one ` alone <b>", "``**b**", "`a\n\n**b**`"):
+        assert "**b" not in sentences.notice(bad) and "<b" not in sentences.notice(bad).replace(
+            "\\<b", ""
+        )
+
+
 def test_odds_are_never_rounded_in_our_favour():
     assert [rounding.of_hundred(p) for p in (0.5, 0.5500001, 0.558, 0.75, 0.9899, 1.0)] == [
         50,
@@ -78,7 +87,7 @@ def test_odds_are_never_rounded_in_our_favour():
     assert "at most **56 times in 100**" in sentences.odds(promise(0.558), "Blind", "Seeing")
     assert "more than **99 times" in sentences.odds(promise(0.9901), "Blind", "Seeing")
     assert "all but certain" in sentences.odds(promise(1.0), "Blind", "Seeing")
-    assert "nothing is promised" in sentences.odds(promise(None, None), "Blind", "Seeing")
+    assert "nothing is guaranteed" in sentences.odds(promise(None, None), "Blind", "Seeing")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +195,7 @@ def test_the_luck_of_not_being_drawn_is_told():
     lucky = replace(promise(0.82), sample_rate=1 / 16, steps=16, odds_undrawn=drawn)
     told = sentences.odds_detail(lucky)
     assert (
-        "35 in 100 pictures were never drawn at all: that alone keeps the attacker to at most 83"
+        "35 in 100 images were never drawn at all: that alone limits the attacker to at most 83"
         " in 100" in told
     )
     assert "never drawn" not in sentences.odds_detail(replace(lucky, steps=320))
@@ -199,7 +208,7 @@ def test_luck_that_hardly_anybody_has_blames_no_other_release():
     told = sentences.odds_detail(
         replace(promise(0.82), sample_rate=rate, steps=steps, odds_undrawn=drawn)
     )
-    assert "1 in 100 pictures were never drawn" in told and "released of all" not in told
+    assert "1 in 100 images were never drawn" in told and "released about all" not in told
     whom = replace(
         promise(0.82),
         sample_rate=rate,
@@ -221,10 +230,10 @@ def test_luck_that_a_release_of_all_takes_away_is_not_promised():
         told = sentences.odds_detail(released)
         assert odds <= bound and bound > 1 - (15 / 16) ** 16 / 2
         if release == 0.2:
-            assert "this luck alone protects nobody" in told and "at most 83" not in told
+            assert "this chance protects nobody" in told and "at most 83" not in told
         else:
             most = rounding.of_hundred(bound)
-            assert f"released of all besides, keeps the attacker to at most {most} in 100" in told
+            assert f"released about all, limits the attacker to at most {most} in 100" in told
 
 
 @pytest.mark.parametrize(
