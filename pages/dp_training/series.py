@@ -92,7 +92,7 @@ def row(name: str, member: DPTraining, found: Result) -> dict[str, str]:
         "": name + (" (diverged)" if found.facts["diverged"] else ""),
         "accuracy, %": f"{100 * found.metrics['test_accuracy']:.2f}",
         **sentences.balanced_column(found.metrics),
-        "ε of this one": rounding.epsilon(found.guarantee.epsilon) if member.private else "none",
+        "ε alone": rounding.epsilon(found.guarantee.epsilon) if member.private else "none",
         "σ": rounding.described(found.metrics["noise_multiplier"]),
         "learning rate": f"{found.metrics['learning_rate']:.3g}",
         "seconds": f"{found.made.get('seconds', 0):.1f}",

@@ -61,11 +61,7 @@ def draw(attack: Inversion, exhibited, view: live.View) -> None:
                 key="rebuilding",
                 alt="Similarity over the attacker's steps",
             )
-            tries = attack.usual("tries")
-            st.caption(
-                f"{tries} attempt{'s' if tries > 1 else ''} from different noise. The one that fits"
-                " the upload best counts, since the attacker does not know the true image."
-            )
+            st.caption(text.attempts(attack.usual("tries")))
 
 
 def draw_reconstruction(view: live.View) -> None:

@@ -54,9 +54,7 @@ def test_floor_ceiling_and_curve_stand_beside_what_is_promised(trained):
     promised = dict(bounds["upper bound from ε and δ"])
     tight = dict(bounds["upper bound for this noise"])
     assert all(tight[x] <= promised[x] + 1e-6 for x in tight)
-    told = main.get_by_text(
-        re.compile("Right guesses in 100 whether an image was used")
-    ).inner_text()
+    told = main.get_by_text(re.compile("Of 100 guesses whether an image was used")).inner_text()
     coin, most, private, _ = (
         float(number) for number in re.findall(r"(\d+(?:\.\d)?)(?=[;.]| ?$)", told)[-4:]
     )

@@ -536,7 +536,7 @@ def test_bytes_are_compared_with_the_pictures_they_stand_for():
     metrics["each phone alone"]["test_accuracy"] = 0.7
     metrics["10 %"]["test_accuracy"] = 0.7
     assert (
-        "worse than no update" in gradient_sharing_text.shared(metrics, "10 %", 20, 30, 1000)
+        "sharing made it worse" in gradient_sharing_text.shared(metrics, "10 %", 20, 30, 1000)
         and "worse" not in said
     )
     assert (

@@ -11,7 +11,7 @@ from engine.core.parameters import Spec
 from engine.core.study import parse
 from pages.common.controls.url import Url
 
-MOST_LETTERS = 40  # total length of choices that fit side by side in a third of the page
+MOST_LETTERS = 38  # total length of choices that fit side by side in a third of the page
 
 
 class Fields(Url):

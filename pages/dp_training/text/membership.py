@@ -26,8 +26,8 @@ def tied(promise: Guarantee, found: Found, cheat: str = "none") -> str:
     ]
     whose = "" if cheat == "none" else "**The attack is on the training without the bug.** "
     return (
-        f"{whose}Right guesses in 100 whether an image was used for training: by chance **50**;"
-        f" {'; '.join(parts)}."
+        f"{whose}Of 100 guesses whether an image was used for training, the number right is: by"
+        f" chance **50**; {'; '.join(parts)}."
     )
 
 

@@ -5,7 +5,7 @@
 - background: report 5, and the formulas
 """
 
-from pages.gradient_sharing.text.attack import NOTHING, defended, quality, rebuilt
+from pages.gradient_sharing.text.attack import NOTHING, attempts, defended, quality, rebuilt
 from pages.gradient_sharing.text.background import FORMULAS, REPORT
 from pages.gradient_sharing.text.sharing import (
     cheap,
@@ -21,6 +21,7 @@ __all__ = [
     "FORMULAS",
     "NOTHING",
     "REPORT",
+    "attempts",
     "cheap",
     "defended",
     "dip",

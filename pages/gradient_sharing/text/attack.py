@@ -69,6 +69,16 @@ def quality(metrics: dict[str, float]) -> str:
     return "recognisable" if psnr >= 13 or ssim >= 0.4 else "a trace of the image"
 
 
+def attempts(count: int) -> str:
+    """Which of the attempts counts."""
+    if count == 1:
+        return "One attempt, starting from noise."
+    return (
+        f"{count} attempts, each from different noise. The one that fits the upload best counts,"
+        " because the attacker does not know the true image."
+    )
+
+
 def defended(m: dict[str, float], promise: Guarantee) -> str:
     """The caption of a reconstruction under a defence."""
     return f": {m['psnr_db']:.1f} dB, {size(m['bytes'])}, " + (

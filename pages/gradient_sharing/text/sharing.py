@@ -35,7 +35,7 @@ def shared(metrics: dict[str, Metrics], name: str, people: int, rounds: int, tes
     )
     accuracy, first = mine["test_accuracy"], none["test_accuracy"]
     chance = margin(everything["test_accuracy"], tested)
-    worse = " **This is worse than no update.**" if accuracy < first - chance else ""
+    worse = ": **sharing made it worse**" if accuracy < first - chance else ""
     forgets = (
         ", because it forgets what the initial model knew" if alone["test_accuracy"] < first else ""
     )
@@ -43,7 +43,7 @@ def shared(metrics: dict[str, Metrics], name: str, people: int, rounds: int, tes
         f"Sharing **{name}** reaches **{per_cent(accuracy)} %** accuracy{balanced(mine)},"
         f" {_beside(accuracy - everything['test_accuracy'], chance)} training on all images in one"
         f" place ({per_cent(everything['test_accuracy'])} %). The initial model alone reaches"
-        f" {per_cent(first)} %.{worse} A phone that trains alone reaches"
+        f" {per_cent(first)} %{worse}. A phone that trains alone reaches"
         f" {per_cent(alone['test_accuracy'])} %{forgets}. {_sent(mine, people, rounds)}"
     )
 
