@@ -22,7 +22,7 @@ def query(page) -> dict[str, list[str]]:
 
 
 def exact_field(page):
-    return page.get_by_role("textbox", name="exactly").first
+    return page.get_by_role("textbox", name="Exact value").first
 
 
 def sigma(page) -> float:
