@@ -8,7 +8,7 @@ from engine.core import rounding
 from engine.core.study import Study
 from engine.studies.clustering import IIC
 from pages.clustering import charts, text
-from pages.common import live
+from pages.common import live, panels
 
 # ε → matched error at the end of its curve, read off report 1's figure 4; on raw images 0.055
 REPORT_ERRORS = {150.0: 0.89, 2000.0: 0.89, 3000.0: 0.29, 5000.0: 0.30, 200_000.0: 0.05}
@@ -27,10 +27,9 @@ def draw(iic: IIC, views: dict[str, live.View]) -> None:
     """Draw matched error over epochs, one curve per budget, and final errors beside report 1's."""
     st.subheader(TITLE, anchor=False)
     curves = {name: curve(view) for name, view in views.items()}
-    st.plotly_chart(
+    panels.chart(
         charts.budgets(curves, iic.epochs),
         key="budgets",
-        config={"displayModeBar": False},
         alt="Matched error over epochs for each of the five budgets",
     )
     st.dataframe([row(iic, view) for view in views.values()], hide_index=True)

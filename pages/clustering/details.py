@@ -51,17 +51,19 @@ def draw_confusion(done: dict[str, Result]) -> None:
     for name, result in done.items():
         st.markdown(f"**{name}**")
         for column, matched in zip(st.columns(2), (False, True)):
-            column.plotly_chart(
-                charts.confusion(
-                    result.arrays["confusion"],
-                    result.arrays["matching"],
-                    result.facts["classes"],
-                    matched,
-                ),
-                key=f"confusion {name} {matched}",
-                config={"displayModeBar": False},
-                alt=f"Confusion matrix of {name}, {'after' if matched else 'before'} matching",
+            chart = charts.confusion(
+                result.arrays["confusion"],
+                result.arrays["matching"],
+                result.facts["classes"],
+                matched,
             )
+            when = "after" if matched else "before"
+            with column:
+                panels.chart(
+                    chart,
+                    key=f"confusion {name} {matched}",
+                    alt=f"Confusion matrix of {name}, {when} matching",
+                )
 
 
 def draw_releases(iic: IIC) -> None:

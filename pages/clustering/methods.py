@@ -7,7 +7,7 @@ import streamlit as st
 from engine.core.study import Result
 from engine.studies.clustering import IIC
 from pages.clustering import charts, text
-from pages.common import live
+from pages.common import live, panels
 
 
 def draw(iic: IIC, views: dict[str, live.View]) -> None:
@@ -69,16 +69,14 @@ def draw_sub_heads(view: live.View) -> None:
     if not any(name.startswith("loss_head") for name in view.curves):
         return
     chosen = view.result.facts["chosen_head"] if view.result else None
-    st.plotly_chart(
+    panels.chart(
         charts.heads(view.curves, "error_head_", "Matched error, %", chosen, 100.0),
         key="errors",
-        config={"displayModeBar": False},
         alt="Matched error of each sub-head over epochs",
     )
-    st.plotly_chart(
+    panels.chart(
         charts.heads(view.curves, "loss_head_", "Loss (nats)", chosen),
         key="losses",
-        config={"displayModeBar": False},
         alt="Loss of each sub-head over epochs",
     )
     st.caption(text.SUB_HEADS)

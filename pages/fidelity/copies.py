@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.common import live
+from pages.common import live, panels
 from pages.common.controls import Controls
 from pages.fidelity import charts, text
 from pages.fidelity.runs import Runs
@@ -33,7 +33,7 @@ def draw(controls: Controls, runs: Runs) -> None:
         )
         st.caption(text.TRIPLES)
     with right:
-        st.plotly_chart(
+        panels.chart(
             charts.ratios(
                 result.arrays[f"ratios_{space}"],
                 result.arrays[f"yardstick_{space}"],
@@ -41,7 +41,6 @@ def draw(controls: Controls, runs: Runs) -> None:
                 name,
             ),
             key="ratios",
-            config={"displayModeBar": False},
             alt="How often each distance ratio occurs, in this set and among held-out images",
         )
         st.caption(text.RATIOS)

@@ -11,7 +11,7 @@ from engine.core.study import Result
 from pages.common import live, panels
 from pages.common.controls import Controls
 from pages.fidelity import background, measures
-from pages.fidelity.runs import Runs, finished
+from pages.fidelity.runs import Runs
 
 RELEASED = {
     "private GAN": "the private GAN",
@@ -48,7 +48,7 @@ def draw(controls: Controls, runs: Runs, trained: dict[str, Result]) -> None:
 
 def draw_made(runs: Runs, trained: dict[str, Result]) -> None:
     """Draw how the results were made, and offer all of them as a download."""
-    measured = finished(runs.sets)
+    measured = live.finished(runs.sets)
     more = {name: (runs.sets[name], result) for name, result in measured.items()}
     first = more.pop("private GAN")
     more |= {

@@ -6,10 +6,10 @@ import streamlit as st
 
 from engine.core import rounding
 from engine.core.study import Result
-from pages.common import live, sentences
+from pages.common import live, panels, sentences
 from pages.common.scrubber import scrubber
 from pages.fidelity import charts, text
-from pages.fidelity.runs import Runs, finished
+from pages.fidelity.runs import Runs
 
 
 def draw_training(runs: Runs, views: dict[str, live.View]) -> None:
@@ -19,11 +19,12 @@ def draw_training(runs: Runs, views: dict[str, live.View]) -> None:
     if running.result is not None:
         # From now on the galleries are films, which are not sent again at every tick.
         st.rerun()
-    curves, galleries = {}, {}
-    for number, (name, study) in enumerate(runs.generators.items()):
-        view = live.look(study, remembered=True)
-        curves[name] = view.curves if view.result else live.of_member(running, number)
-        galleries[name] = view.pictures.get("gallery") or running.pictures.get(f"{number}:gallery")
+    curves = live.Series.of(runs.generators, running).curves
+    galleries = {
+        name: live.look(study, remembered=True).pictures.get("gallery")
+        or running.pictures.get(f"{number}:gallery")
+        for number, (name, study) in enumerate(runs.generators.items())
+    }
     if not any(galleries.values()):
         draw_real(runs)
         return
@@ -60,12 +61,11 @@ def draw_distances(runs: Runs, curves: dict[str, dict]) -> None:
     }
     if not any(lines.values()):
         return
-    done = next(iter(finished(runs.generators).values()), None)
+    done = next(iter(live.finished(runs.generators).values()), None)
     real = done.metrics.get("real_frechet_distance") if done else None
-    st.plotly_chart(
+    panels.chart(
         charts.growth(lines, real),
         key="growth",
-        config={"displayModeBar": False},
         alt="Fréchet distance from the real images over the training, one line for each generator",
     )
     st.caption(text.distances(min(1000, runs.study.samples), unseen=bool(real)))

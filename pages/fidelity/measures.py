@@ -9,8 +9,8 @@ import streamlit as st
 from engine.core.study import Result
 from engine.studies.fidelity import EXTRACTORS
 from pages.common import live, panels
-from pages.fidelity import background, charts, text, verdict
-from pages.fidelity.runs import Runs, finished
+from pages.fidelity import background, charts, tables, text, verdict
+from pages.fidelity.runs import Runs
 
 # Report 4's table: Fréchet distance and MiFID by torchmetrics on 64 features of Inception-v3, 1,000
 # images of CelebA with negative pixels wrapped around.
@@ -48,12 +48,12 @@ def draw_sets(runs: Runs, metrics: dict[str, dict[str, float]]) -> None:
         (names[:2], names[2:]),
         ("Fréchet distance and share of copies", "Two kinds of MiFID"),
     ):
-        column.plotly_chart(
-            charts.sets(metrics, some, runs.study.extractor),
-            key=f"sets {some[0]}",
-            config={"displayModeBar": False},
-            alt=f"{alt} for each set of images",
-        )
+        with column:
+            panels.chart(
+                charts.sets(metrics, some, runs.study.extractor),
+                key=f"sets {some[0]}",
+                alt=f"{alt} for each set of images",
+            )
     st.caption(text.SETS)
     st.expander("Details").markdown(text.sets_details(runs.study.extractor, runs.study.samples))
 
@@ -62,10 +62,10 @@ def draw_numbers(runs: Runs, found: dict[str, Result]) -> None:
     """Draw all metrics of all sets as a table."""
     with st.expander("All numbers", icon=":material/table_chart:"):
         st.dataframe(
-            [{"Images": name, **text.measured(result.metrics)} for name, result in found.items()],
+            [{"Images": name, **tables.measured(result.metrics)} for name, result in found.items()],
             hide_index=True,
         )
-        st.markdown(text.numbers(extractor(runs)))
+        st.markdown(tables.numbers(extractor(runs)))
 
 
 def extractor(runs: Runs) -> str:
@@ -84,7 +84,7 @@ def draw_report(runs: Runs) -> None:
         }
         for name, (distance, mifid) in REPORT.items()
     ]
-    for name, result in finished(runs.sets).items():
+    for name, result in live.finished(runs.sets).items():
         m = result.metrics
         rows.append(
             {
@@ -97,4 +97,4 @@ def draw_report(runs: Runs) -> None:
             }
         )
     st.dataframe(rows, hide_index=True)
-    st.markdown(text.report_columns(extractor(runs), runs.study.dataset))
+    st.markdown(tables.report_columns(extractor(runs), runs.study.dataset))

@@ -14,7 +14,7 @@ from engine.studies.fidelity import CONTROLS, GENERATORS, Fidelity
 from pages.common import live
 from pages.common.controls import Controls, Look
 from pages.fidelity import copies, details, grid, measures, text
-from pages.fidelity.runs import Runs, finished
+from pages.fidelity.runs import Runs
 
 LOOKS = {
     "set": Look(tuple(GENERATORS) + tuple(CONTROLS.values()), ("GAN without privacy",)),
@@ -76,8 +76,8 @@ def draw_trained(controls: Controls, runs: Runs, learned: int) -> None:
 
     learned: how many images they learned from.
     """
-    trained = finished(runs.generators)
-    measured = len(finished(runs.sets)) == len(runs.sets)
+    trained = live.finished(runs.generators)
+    measured = len(live.finished(runs.sets)) == len(runs.sets)
     draw_measures = partial(measures.draw, runs)
     if not measured:  # keep the progress, and errors, next to the button
         live.follow(runs.all(), draw_measures)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.core.study import Result, Study
+from engine.core.study import Study
 from engine.studies.fidelity import Fidelity, SideBySide
-from pages.common import live
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,3 @@ class Runs:
         """The total number of steps of a generator."""
         generator = self.generators[name]
         return generator.imitator_steps if generator.NAME == "dp_merf" else generator.usual("steps")
-
-
-def finished(studies: dict[str, Study]) -> dict[str, Result]:
-    """The results of those studies that have one, by name."""
-    found = {name: live.look(study, remembered=True).result for name, study in studies.items()}
-    return {name: result for name, result in found.items() if result is not None}

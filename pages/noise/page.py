@@ -7,22 +7,20 @@ at once; `training` and `series` run and draw networks. Report 1 is Green, Hodso
 import time
 from dataclasses import replace
 
-import numpy as np
 import streamlit as st
 
 from engine.core.lab import made
 from engine.core.study import Result, key
-from engine.datasets import registry, source, uploads
+from engine.datasets import registry, source
 from engine.studies.noise import Noise, NoisyTraining
-from pages.common import sentences
-from pages.common.controls import Controls
+from pages.common.controls import Controls, uploads
 from pages.noise import release, text, training
 
 OWN_SIZE = 64  # side in pixels of a visitor's own image
 
 
-def choose_image(controls: Controls) -> tuple[source.Images, bytes | None]:
-    """The data set, and the bytes of the visitor's own image if there is one."""
+def choose_image(controls: Controls) -> tuple:
+    """The data set, and the file of the visitor's own image if there is one."""
     with st.expander(
         "Choose an image",
         icon=":material/image:",
@@ -43,8 +41,8 @@ def choose_image(controls: Controls) -> tuple[source.Images, bytes | None]:
         return images, own_image()
 
 
-def own_image() -> bytes | None:
-    """The file that the visitor uploads or photographs, if any."""
+def own_image():
+    """The file that the visitor uploads or photographs; None if there is none."""
     where = st.segmented_control(
         "Or an image of your own, which is never stored",
         ["no", "upload", "webcam"],
@@ -52,14 +50,9 @@ def own_image() -> bytes | None:
         required=True,
         key="noise.source",
     )
-    file = None
     if where == "upload":
-        file = st.file_uploader(
-            "One PNG or JPEG, at most 5 MB", type=["png", "jpg", "jpeg"], max_upload_size=5
-        )
-    elif where == "webcam":
-        file = st.camera_input("Take a photo")
-    return None if file is None else file.getvalue()
+        return uploads.choose("noise.upload")
+    return st.camera_input("Take a photo") if where == "webcam" else None
 
 
 def more_settings(controls: Controls) -> None:
@@ -78,26 +71,16 @@ def more_settings(controls: Controls) -> None:
             controls.number("seed")
 
 
-def decoded(raw: bytes) -> np.ndarray:
-    """The visitor's own image, (OWN_SIZE, OWN_SIZE, 3) uint8; stops the page if it is none."""
-    try:
-        image = uploads.decode(raw, size=OWN_SIZE, channels=3)
-    except uploads.Refused as refused:
-        st.error(sentences.plain(str(refused)), icon=":material/broken_image:")
-        st.stop()
-    st.caption(text.OWN_IMAGE)
-    return image
-
-
-def released(controls: Controls, study: Noise, images: source.Images, raw: bytes | None) -> Result:
-    """The release of the chosen image, or of the visitor's own."""
+def released(controls: Controls, study: Noise, images: source.Images, own) -> Result:
+    """The release of the chosen image, or of the visitor's own. own: its file, or None."""
     image, label = controls.checked(lambda: study.pick(images), "image")
-    if raw is not None:
-        image = decoded(raw)
+    if own is not None:
+        image = uploads.decoded(own, OWN_SIZE, channels=3)
+        st.caption(text.OWN_IMAGE)
     begun = time.perf_counter()
     result = study.release(image, label, images.classes)
     # A visitor's own image has no key and no command, because it is not kept.
-    if raw is not None:
+    if own is not None:
         return result
     return replace(result, made=made(study, key(study), time.perf_counter() - begun))
 
@@ -113,11 +96,11 @@ def main() -> None:
     controls.complain()
     controls.dial("epsilon")
     controls.presets({"quick": "Start", "report": "As in report 1"})
-    images, raw = choose_image(controls)
+    images, own = choose_image(controls)
     more_settings(controls)
     study = controls.ready()
-    result = released(controls, study, images, raw)
-    release.draw(controls, study, result, list(images.classes), own=raw is not None)
+    result = released(controls, study, images, own)
+    release.draw(controls, study, result, list(images.classes), own=own is not None)
     training.draw(controls, images)
 
 

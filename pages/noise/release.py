@@ -112,12 +112,12 @@ def draw_label(result: Result, classes: list[str], own: bool) -> None:
             own,
         )
     )
-    chart.plotly_chart(
-        charts.label_odds(classes, metrics["label_keep_probability"], facts["label"]),
-        key="label odds",
-        alt="Bars: the probability of each reported label",
-        config={"displayModeBar": False},
-    )
+    with chart:
+        panels.chart(
+            charts.label_odds(classes, metrics["label_keep_probability"], facts["label"]),
+            key="label odds",
+            alt="Bars: the probability of each reported label",
+        )
 
 
 def draw_guarantee(study: Noise, result: Result) -> None:

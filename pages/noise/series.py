@@ -11,7 +11,7 @@ from engine.core import rounding
 from engine.core.study import Study
 from engine.datasets import imaging, source
 from engine.studies.noise import BUDGETS, DEPTHS, WIDTHS, NoisyTraining, least_budgets
-from pages.common import live
+from pages.common import live, panels
 from pages.common.controls import Controls
 from pages.noise import series_charts, text
 
@@ -65,10 +65,9 @@ def draw_walk(arm: NoisyTraining, views: dict[str, live.View]) -> None:
         for name, kind in arm.kinds().items()
     }
     published = AS_PUBLISHED.get(arm.labels)
-    st.plotly_chart(
+    panels.chart(
         series_charts.walk(found, published, arm.chance()),
         key="walk",
-        config={"displayModeBar": False},
         alt=(
             "Bars from the accuracy on raw images to the published one: what privacy costs, then"
             " what each error does"
@@ -89,10 +88,9 @@ def draw_sweep(views: dict[str, live.View]) -> None:
         )
         for view in views.values()
     }
-    st.plotly_chart(
+    panels.chart(
         series_charts.heat(cells, BUDGETS, DEPTHS, WIDTHS),
         key="sweep",
-        config={"displayModeBar": False},
         alt="Heat maps of accuracy over the budget and the width, one for each depth",
     )
     st.caption(text.SWEEP)
@@ -119,10 +117,9 @@ def draw_survival(images: source.Images, views: dict[str, live.View]) -> None:
         if (mine := images.test_labels == i).any()
     }
     hardest = dict(sorted(shares.items(), key=lambda item: item[1][next(iter(levels))]))
-    st.plotly_chart(
+    panels.chart(
         series_charts.survival(hardest),
         key="survival",
-        config={"displayModeBar": False},
         alt=(
             "For each class, how many of its test images are classified correctly from which"
             " budget on"

@@ -97,12 +97,11 @@ def draw_arms(base: NoisyTraining, views: dict[str, live.View]) -> None:
         }
         with column:
             st.markdown(f"**{title}**")
-            st.plotly_chart(
+            panels.chart(
                 charts.arms(
                     {arm: view.curves for arm, view in found.items()}, base.epochs, base.chance()
                 ),
                 key=f"arms {network}",
-                config={"displayModeBar": False},
                 alt=(
                     f"Accuracy of {title.lower()} over epochs, for each kind of images and labels"
                 ),

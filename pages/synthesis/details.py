@@ -8,9 +8,9 @@ import streamlit as st
 
 from engine.core.lab import settings_of
 from engine.core.study import Result
-from pages.common import panels
+from pages.common import live, panels
 from pages.synthesis import background, text
-from pages.synthesis.runs import Runs, finished
+from pages.synthesis.runs import Runs
 
 # Report 2, Table 1, on CIFAR-10: ResNet20 on images after more and more steps (it does not say how
 # many), and on the original images.
@@ -24,7 +24,9 @@ REPORT = {
 
 def draw(runs: Runs, result: Result) -> None:
     """Draw the guarantee, the details, and how the results were made."""
-    panels.warnings({"the images": result} | finished(runs.students), said=result.facts["doubts"])
+    panels.warnings(
+        {"the images": result} | live.finished(runs.students), said=result.facts["doubts"]
+    )
     if not result.facts["doubts"]:
         st.markdown(text.told_apart(result.metrics, result.guarantee))
     panels.odds(
@@ -46,7 +48,7 @@ def draw(runs: Runs, result: Result) -> None:
     panels.made(
         runs.images,
         result,
-        more={name: (others[name], found) for name, found in finished(others).items()},
+        more={name: (others[name], found) for name, found in live.finished(others).items()},
         series=(
             "python -m engine series student table"
             f"{settings_of(runs.student, without=('after', 'source', 'soft_share'))}"
@@ -67,7 +69,7 @@ def draw_report(runs: Runs) -> None:
             column: name,
             f"ours, on {runs.student.dataset}, %": f"{100 * found.metrics['test_accuracy']:.2f}",
         }
-        for name, found in finished(runs.students).items()
+        for name, found in live.finished(runs.students).items()
     ]
     st.dataframe([*theirs, *ours], hide_index=True)
     st.caption("Only numbers on the same data set can be compared.")

@@ -7,10 +7,10 @@ import math
 import streamlit as st
 
 from engine.core.study import Result
-from pages.common import panels
+from pages.common import live, panels
 from pages.common.controls import Controls
 from pages.synthesis import charts, text
-from pages.synthesis.runs import Runs, finished
+from pages.synthesis.runs import Runs
 
 # how the nearest training image is found → its words
 SPACES = {"pixels": "pixels", "ssim": "structure (SSIM)", "features": "the teacher's features"}
@@ -46,7 +46,7 @@ def draw_nearest(controls: Controls, runs: Runs, result: Result) -> None:
 
 def draw_membership(runs: Runs, result: Result) -> None:
     """Draw the attack's AUC over the accuracy of students, with its controls."""
-    learned = finished(runs.students)
+    learned = live.finished(runs.students)
     points = []
     for step, auc in result.curves["membership_features"]:
         student = learned.get(f"hard labels, {int(step)} steps")
@@ -56,10 +56,9 @@ def draw_membership(runs: Runs, result: Result) -> None:
         name: result.facts["controls"][name]["membership_features"]
         for name in ("copies of training pictures", "held-out pictures")
     }
-    st.plotly_chart(
+    panels.chart(
         charts.given_away(points, levels),
         key="given away",
-        config={"displayModeBar": False},
         alt=(
             "AUC of the membership attack over the accuracy of the student with hard labels, one"
             " point per snapshot"

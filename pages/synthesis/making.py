@@ -6,7 +6,7 @@ import streamlit as st
 
 from engine.core.study import Result
 from engine.studies.synthesis import Student
-from pages.common import live, sentences
+from pages.common import live, panels, sentences
 from pages.common.scrubber import scrubber
 from pages.synthesis import charts
 
@@ -67,9 +67,8 @@ def draw_layers(curves: dict) -> None:
             " which respond to whole shapes."
         ),
     )
-    st.plotly_chart(
+    panels.chart(
         charts.layers(layers),
         key="layers",
-        config={"displayModeBar": False},
         alt="Distance of each layer's statistics over the steps",
     )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.core.study import Result, Study
+from engine.core.study import Study
 from engine.studies.synthesis import Student
-from pages.common import live
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,3 @@ class Runs:
     def all(self) -> dict[str, Study]:
         """Every study under its name."""
         return self.teachers | {"images": self.images} | self.students
-
-
-def finished(studies: dict[str, Study]) -> dict[str, Result]:
-    """The results of those studies that have one, by name."""
-    found = {name: live.look(study, remembered=True).result for name, study in studies.items()}
-    return {name: result for name, result in found.items() if result is not None}

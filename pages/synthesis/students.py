@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from engine.core.study import Result
-from pages.common import live, sentences
+from pages.common import live, panels, sentences
 from pages.synthesis import charts, text
 from pages.synthesis.runs import Runs
 
@@ -27,7 +27,7 @@ def draw(runs: Runs, made: Result | None, views: dict[str, live.View]) -> None:
         st.markdown(text.answer(done, last))
         if told := sentences.balanced(views[f"hard labels, {last}"].result.metrics):
             st.caption(f"The one with hard labels{told}.")
-    st.plotly_chart(
+    panels.chart(
         charts.students(
             by_labels(done, student.kept),
             by_labels(learning, student.kept),
@@ -36,7 +36,6 @@ def draw(runs: Runs, made: Result | None, views: dict[str, live.View]) -> None:
             student.kept[-1],
         ),
         key="students",
-        config={"displayModeBar": False},
         alt=(
             "Accuracy of networks that learned from synthetic images, over the steps of the"
             " synthesis"

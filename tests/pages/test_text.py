@@ -21,6 +21,7 @@ from pages.dp_training import text as dp_training_text
 from pages.gradient_sharing import charts as gradient_sharing_charts
 from pages.gradient_sharing import text as gradient_sharing_text
 from pages.noise import series_charts as noise_charts
+from pages.noise import text as noise_text
 from pages.synthesis import text as synthesis_text
 
 PROMISE = dict(
@@ -279,6 +280,16 @@ def test_one_bar_a_step_of_the_walk_joined_end_to_end():
     assert [b.marker.color for b in bars[:3]] == [
         figures.COLOURS[c] for c in ("raw", "private", "attacker")
     ]
+
+
+def test_the_walk_names_a_grey_band_only_where_there_is_one():
+    assert "report 1 measured (10 to 11 %)" in noise_text.walk((0.10, 0.11))
+    assert "Grey" not in noise_text.walk(None)
+    bands = [
+        noise_charts.walk({"raw": ("raw", 0.9)}, published, 0.1).layout.shapes
+        for published in ((0.10, 0.11), None)
+    ]
+    assert [len(shapes) for shapes in bands] == [1, 0]
 
 
 def test_the_walk_says_where_an_error_had_nothing_left_to_spoil():
