@@ -61,7 +61,7 @@ images and generated ones $G(z_j)$, $\tilde g = \tfrac1{qn}\big(\sum_{i \in B}
 costs no further privacy.
 
 **DP-MERF** (Harder et al. 2021): with $\varphi(x) = (\cos \omega_k \cdot x, \sin \omega_k \cdot
-x)_k / \sqrt K$, $\omega_k \sim \mathcal N(0, I / \ell^2)$, released once is
+x)_k / \sqrt K$, $\omega_k \sim \mathcal N(0, I / \ell^2)$, the single release is
 $\sum_i \varphi(x_i) \otimes (e_{y_i})$ with 0.1 times the sizes of the classes, all under noise of
 $\sigma \sqrt{1 + 0.1^2}$. Then $G$ is trained until its own mean matches.
 """

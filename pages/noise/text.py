@@ -20,7 +20,7 @@ OWN_IMAGE = (
 )
 
 FORMULAS = r"""
-The image $x$ becomes $u = x / \lVert x \rVert_2$. Released is
+The image $x$ becomes $u = x / \lVert x \rVert_2$. The release is
 $\max(u + \mathcal N(0, \sigma^2 I),\, 0)$. Replacing $u$ by another non-negative unit vector moves
 it by at most $\Delta = \sqrt 2$.
 

@@ -42,8 +42,8 @@ held-out images themselves are below.
 **Attack AUC**: the area under the ROC curve of minus the distance from a real image to the nearest
 released one, for training images against held-out ones.
 
-**Noised statistics**: with $v_i$ the vector of image $i$, $\lVert v_i \rVert_2 \le C$, released is
-$\sum_i (v_i, 1) + \mathcal N(0, \sigma^2 (C^2 + 1) I)$, a Gaussian mechanism with noise multiplier
-$\sigma$: an image that is blanked out adds $(0, 0)$.
+**Noised statistics**: with $v_i$ the vector of image $i$, $\lVert v_i \rVert_2 \le C$, the release
+is $\sum_i (v_i, 1) + \mathcal N(0, \sigma^2 (C^2 + 1) I)$, a Gaussian mechanism with noise
+multiplier $\sigma$: an image that is blanked out adds $(0, 0)$.
 """
 )

@@ -7,13 +7,11 @@ import math
 import streamlit as st
 
 from engine.core.study import Result
+from engine.studies.synthesis import SPACES
 from pages.common import live, panels
 from pages.common.controls import Controls
 from pages.synthesis import charts, text
 from pages.synthesis.runs import Runs
-
-# how the nearest training image is found → its words
-SPACES = {"pixels": "pixels", "ssim": "structure (SSIM)", "features": "the teacher's features"}
 
 
 def draw(controls: Controls, runs: Runs, result: Result) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 import streamlit as st
 
 from engine.datasets import registry, source
-from engine.studies.synthesis import Student
+from engine.studies.synthesis import SPACES, Student
 from pages.common import live, sentences
 from pages.common.controls import Controls, Look
 from pages.synthesis import details, leakage, making, students, text
@@ -123,7 +123,7 @@ def main() -> None:
     controls = Controls(
         Student,
         hidden=("after", "source", "soft_share"),
-        looks={"space": Look(tuple(leakage.SPACES), ("pixels",))},
+        looks={"space": Look(tuple(SPACES), ("pixels",))},
     )
     controls.complain()
     controls.presets(PRESETS)

@@ -13,6 +13,7 @@ INTRODUCTION = """
 A network keeps a few statistics of all its training images. Start from noise, change it until the
 statistics match, and images appear. **Press Run, drag through the steps, and see what a second
 network can learn from synthetic images alone.** (This page re-examines report 2,
+*Synthetic Dataset Generation for Privacy-Preserving Machine Learning*,
 [arXiv 2210.03205](https://arxiv.org/abs/2210.03205), 2022.)
 """
 
@@ -86,7 +87,7 @@ def table_details(facts: dict, metrics: dict[str, float]) -> str:
 - *Pixels*, *features*: how images are compared; features are the teacher's.
 - *Held-out* images are test images, which the teacher never saw.
 
-Compared were {facts["compared"]:,} synthetic images with {facts["references"]:,} training images
+{facts["compared"]:,} synthetic images were compared with {facts["references"]:,} training images
 and {facts["held_out"]:,} held-out ones. The held-out row compares one half of these with the other.
 An attacker who can query the teacher itself picks the training image
 {100 * metrics["teacher_membership_auc"]:.1f} times in 100 (50 is chance).

@@ -34,7 +34,7 @@ NOISED = 0.3
 # For exact copies, the share of copies found and the membership AUC must be at least this;
 # otherwise no verdict is given.
 ALL_FOUND = 0.9
-SPACES = {"pixels": "pixels", "ssim": "structure (SSIM)", "features": "what the teacher sees"}
+SPACES = {"pixels": "pixels", "ssim": "structure (SSIM)", "features": "the teacher's features"}
 
 
 class Synthesis(Teaching):
