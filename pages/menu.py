@@ -52,4 +52,4 @@ try:
     page.run()
 # Image files may be deleted, or may have changed since the page began.
 except source.Missing as missing:
-    st.error(sentences.plain(str(missing)), icon=":material/folder_off:")
+    st.error(sentences.notice(str(missing)), icon=":material/folder_off:")

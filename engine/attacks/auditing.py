@@ -428,9 +428,9 @@ class MechanismAuditor:
 
     def checks(self) -> list[Check]:
         """The checks of the mechanism's promises."""
-        found = [self._noise("the noise is as large as said", self.squares, self.entries)]
+        found = [self._noise("the noise is as large as claimed", self.squares, self.entries)]
         found += (
-            [self._noise("the mean's noise is as large as said", *self.released)]
+            [self._noise("the mean's noise is as large as claimed", *self.released)]
             if self.released
             else []
         )
@@ -443,7 +443,7 @@ class MechanismAuditor:
                 Check(
                     check.name,
                     1.0,
-                    "cannot be told where pulls are beyond the clip norm",
+                    "inconclusive, because gradients exceed the clip norm",
                     check.error,
                     0.0,
                 )
@@ -454,16 +454,14 @@ class MechanismAuditor:
     def _noise(self, name: str, squares: float, entries: int) -> Check:
         """Check that entries without any signal hold at least the promised noise."""
         if not entries:
-            return Check(
-                name, 1.0, "no canary was left out: nothing to tell", "half the noise", 0.0
-            )
+            return Check(name, 1.0, "no canary was left out: inconclusive", "half the noise", 0.0)
         power = float(stats.chi2.cdf(4 * stats.chi2.ppf(LEVEL, entries), entries))
         least = 100 * math.sqrt(stats.chi2.ppf(LEVEL, entries) / entries)
         return Check(
             name,
             _number(float(stats.chi2.cdf(squares, entries))),
-            f"{100 * math.sqrt(squares / entries):.2f} % of what was said; chance alone stays above"
-            f" {least:.2f}",
+            f"{100 * math.sqrt(squares / entries):.2f} % of the claimed noise; chance alone stays"
+            f" above {least:.2f}",
             "half the noise",
             power,
         )
@@ -481,16 +479,16 @@ class MechanismAuditor:
 
     def _clipping(self) -> Check:
         """Check that no canary contributed more than a clipped gradient plus noise can."""
-        name, error = "no picture pulls harder than the clip norm", "no clipping"
+        name, error = "no gradient exceeds the clip norm", "no clipping"
         if not self.looks:
-            return Check(name, 1.0, "no canary was put in: nothing to tell", error, 0.0)
+            return Check(name, 1.0, "no canary was included: inconclusive", error, 0.0)
         p = min(1.0, self.looks * float(stats.norm.sf(self.furthest)))
         most = float(stats.norm.isf(LEVEL / self.looks))
         far = f"{self.furthest:.1f}" if self.furthest < 1000 else "more than 1,000"
         return Check(
             name,
             _number(p),
-            f"with its noise the hardest of {self.looks:,} pulls is {far} standard deviations"
+            f"with its noise, the longest of {self.looks:,} gradients is {far} standard deviations"
             f" beyond the clip norm; chance alone stays below {rounding.at_most(most, 1)}",
             error,
             float(stats.norm.sf(most - self.unclipped)),
@@ -504,14 +502,14 @@ class MechanismAuditor:
         is chosen from the variance alone.
         """
         name, error, varies = (
-            "pictures are drawn as often as charged",
-            "every picture drawn twice as often",
+            "images are sampled as often as claimed",
+            "every image sampled twice as often",
             self.by_draws + self.by_noise,
         )
         if not math.isfinite(varies + self.expected + self.excess):
             return Check(name, 0.0, "not a number", error, 0.0)
         if not (varies > 0 and self.expected > 0):
-            return Check(name, 1.0, "no canary was put in: nothing to tell", error, 0.0)
+            return Check(name, 1.0, "no canary was included: inconclusive", error, 0.0)
         steep = math.sqrt(2 * math.log(1 / LEVEL) / varies)
         charged = (
             self.by_draws * (math.exp(min(50.0, steep)) - 1 - steep) + steep**2 / 2 * self.by_noise
@@ -524,10 +522,10 @@ class MechanismAuditor:
             100 * (1 + needed / self.expected),
         )
         seen = (
-            f"{share:.0f} % of the draws that were charged; chance alone stays below"
+            f"{share:.0f} % of the claimed sample rate; chance alone stays below"
             f" {rounding.at_most(most, 0)}"
             if most < 1000
-            else "under this much noise draws cannot be counted"
+            else "inconclusive at this noise"
         )
         return Check(name, _number(p), seen, error, power)
 
@@ -537,7 +535,7 @@ class MechanismAuditor:
         They are under Poisson sampling, but not in shuffled batches.
         """
         name, error, products = (
-            "each step draws afresh",
+            "batches are independent",
             "shuffled batches",
             np.array(self.products),
         )
@@ -546,11 +544,7 @@ class MechanismAuditor:
             return Check(
                 name,
                 1.0 if size == 0 else 0.0,
-                (
-                    "there is one step an epoch: nothing to tell apart"
-                    if size == 0
-                    else "not a number"
-                ),
+                ("there is one step per epoch: inconclusive" if size == 0 else "not a number"),
                 error,
                 0.0,
             )

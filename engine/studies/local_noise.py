@@ -45,13 +45,13 @@ class Gaussian(ImageStudy):
     """
 
     epsilon: float = parameter(
-        "Privacy budget ε for the picture",
+        "Privacy budget ε for the image",
         1925.0,
         low=0.1,
         high=200_000.0,
         scale="log",
         ends=("more private", "more visible"),
-        help="How much the noised picture may reveal. Every step to the left means more noise.",
+        help="How much the noised image may reveal. Every step to the left means more noise.",
     )
     delta: float = parameters.delta(1 / 784**2)
     calibration: str = parameter(
@@ -59,22 +59,22 @@ class Gaussian(ImageStudy):
         "exact",
         choices={
             "exact": "exact (Balle and Wang 2018)",
-            "textbook": "textbook, as the report used it",
+            "textbook": "textbook, as in report 1",
         },
         pattern="^(exact|textbook)$",
         help=(
-            "The textbook formula is proved only for ε below 1. Beyond, it adds too little noise"
-            " for the ε it names."
+            "The textbook formula is proved only for ε below 1. Above, it adds too little noise for"
+            " its nominal ε."
         ),
     )
     sensitivity: str = parameter(
         "Sensitivity",
         "replace",
-        choices={"replace": "√2: one picture for another", "report": "1, as the report used it"},
+        choices={"replace": "√2: one image for another", "report": "1, as in report 1"},
         pattern="^(replace|report)$",
         help=(
-            "How far apart two unit-length pictures can be. For pictures without negative pixels"
-            " that is √2."
+            "The largest distance between two images of length 1. For images without negative"
+            " pixels it is √2."
         ),
     )
 
@@ -103,9 +103,9 @@ class Gaussian(ImageStudy):
             return []
         sigma, earned = self.sigma(self.epsilon), self.earned(self.epsilon, releases)
         return [
-            f"This formula names ε = {rounding.chosen(self.epsilon)}, but its σ = "
-            f"{rounding.described(sigma)} really gives ε = {rounding.epsilon(earned)} when one "
-            "picture is replaced by another."
+            f"With this formula, ε = {rounding.chosen(self.epsilon)} is only nominal: the actual ε"
+            f" of its σ = {rounding.described(sigma)} is {rounding.epsilon(earned)}, for one image"
+            " replaced by another."
         ]
 
     @property
@@ -122,16 +122,16 @@ class LocalNoise(Gaussian):
 
     dataset: str = parameters.dataset()
     images: str = parameter(
-        "Pictures are",
+        "Images are",
         "noised",
         choices={"noised": "noised", "raw": "as they are"},
         pattern="^(noised|raw)$",
-        help="What leaves the phones: noised pictures, or the pictures themselves.",
+        help="What leaves the phones: noised images, or the images themselves.",
     )
     normalisation: str = error(
         "Unit length",
-        "The report's clustering code scaled 700 pictures together to length 1 instead of each, so"
-        " that the noise was √700 = 26 times stronger against each picture than intended.",
+        "Report 1's clustering code scaled 700 images together to length 1 instead of each, so"
+        " that the noise on each image was √700 = 26 times stronger than intended.",
     )
     seed: int = parameters.seed()
 

@@ -67,7 +67,7 @@ def confusion(table, matching, classes: list[str], matched: bool) -> go.Figure:
         if matched
         else [str(k) for k in order]
     )
-    chart = figure("Heap stands for" if matched else "Heap, as numbered", "Class", height=380)
+    chart = figure("Cluster stands for" if matched else "Cluster, as numbered", "Class", height=380)
     chart.add_heatmap(
         z=[[int(row[k]) for k in order] for row in table],
         x=names,
@@ -75,7 +75,7 @@ def confusion(table, matching, classes: list[str], matched: bool) -> go.Figure:
         colorscale="Blues",
         showscale=False,
         texttemplate="%{z}" if len(classes) <= 12 else None,
-        hovertemplate="class %{y}, heap %{x}: %{z} pictures<extra></extra>",
+        hovertemplate="class %{y}, cluster %{x}: %{z} images<extra></extra>",
     )
     chart.update_xaxes(type="category")
     chart.update_yaxes(type="category", autorange="reversed")

@@ -123,37 +123,45 @@ def beside(
     """
     chart = figure("", title, height=340)
     for name in [*dict.fromkeys([*found, *running])]:
-        values = found.get(name, [])
-        shown = sum(values) / len(values) if values else running[name]
-        chart.add_bar(
-            x=[name],
-            y=[100 * shown],
-            marker=dict(color=COLOURS[colours[name]], opacity=1.0 if values else 0.35),
-            showlegend=False,
-            hovertemplate="%{y:.2f} %",
-        )
-        if len(values) > 1:  # the range over its seeds
-            chart.add_bar(
-                x=[name],
-                y=[100 * (max(values) - min(values))],
-                base=[100 * min(values)],
-                width=0.5,
-                marker=dict(color="rgba(40,40,40,0.35)"),
-                showlegend=False,
-                hoverinfo="skip",
-            )
-        chart.add_scatter(
-            x=[name] * len(values),
-            y=[100 * v for v in values],
-            mode="markers",
-            showlegend=False,
-            marker=dict(color="#333333", size=6, line=dict(color="#FFFFFF", width=1)),
-            hoverinfo="skip",
-        )
-        chart.add_annotation(
-            x=name, y=100 * shown, text=f"{100 * shown:.1f}", showarrow=False, yshift=12
-        )
+        values = [100 * value for value in found.get(name, [])]
+        shown = sum(values) / len(values) if values else 100 * running[name]
+        _bar(chart, name, shown, COLOURS[colours[name]], opacity=1.0 if values else 0.35)
+        _seeds(chart, name, values)
     chart.update_layout(barmode="overlay")
     chart.update_xaxes(type="category")
     chart.update_yaxes(range=[0, 108])
     return chart
+
+
+def _bar(chart: go.Figure, name: str, shown: float, colour: str, opacity: float) -> None:
+    """One bar with its value above it, in per cent."""
+    chart.add_bar(
+        x=[name],
+        y=[shown],
+        marker=dict(color=colour, opacity=opacity),
+        showlegend=False,
+        hovertemplate="%{y:.2f} %",
+    )
+    chart.add_annotation(x=name, y=shown, text=f"{shown:.1f}", showarrow=False, yshift=12)
+
+
+def _seeds(chart: go.Figure, name: str, values: list[float]) -> None:
+    """A dot for each seed, in per cent, and a band over the range of several."""
+    if len(values) > 1:
+        chart.add_bar(
+            x=[name],
+            y=[max(values) - min(values)],
+            base=[min(values)],
+            width=0.5,
+            marker=dict(color="rgba(40,40,40,0.35)"),
+            showlegend=False,
+            hoverinfo="skip",
+        )
+    chart.add_scatter(
+        x=[name] * len(values),
+        y=values,
+        mode="markers",
+        showlegend=False,
+        marker=dict(color="#333333", size=6, line=dict(color="#FFFFFF", width=1)),
+        hoverinfo="skip",
+    )

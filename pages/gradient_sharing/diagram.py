@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+
 import streamlit as st
 
 _HTML = """
 <svg viewBox="0 0 640 312" role="img"></svg>
-<div class="row"><button type="button" aria-label="Play the days"></button><input type="range"
-  min="1" step="1" aria-label="Day" /></div>
+<div class="row"><button type="button" aria-label="Play the rounds"></button><input type="range"
+  min="1" step="1" aria-label="Round" /></div>
 <output aria-live="off"></output>
 """
 _CSS = """
@@ -44,19 +46,19 @@ const add = (parent, tag, attributes, text) => {
 export default function ({ data, parentElement }) {
   const find = (what) => parentElement.querySelector(what);
   const [svg, row, range, output, button] = ["svg", ".row", "input", "output", "button"].map(find);
-  const memory = (parentElement.veil ??= { day: 0 });
+  const memory = (parentElement.veil ??= { round: 0 });
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const days = data.days.length;
+  const rounds = data.rounds.length;
   let timer = null, frame = null;
-  const draw = (day) => {
+  const draw = (round) => {
     cancelAnimationFrame(frame);
     svg.replaceChildren();
     svg.setAttribute("aria-label", data.alt);
-    const codes = day ? data.days[day - 1] : new Array(data.phones).fill(null);
+    const codes = round ? data.rounds[round - 1] : new Array(data.clients).fill(null);
     add(svg, "rect", { x: SERVER[0] - 62, y: 8, width: 124, height: 58, rx: 8, fill: "none",
       stroke: "#009E73", "stroke-width": 3 });
     add(svg, "text", { x: SERVER[0], y: 32, "font-weight": 600 }, "server");
-    add(svg, "text", { x: SERVER[0], y: 52 }, data.named[day] ?? "");
+    add(svg, "text", { x: SERVER[0], y: 52 }, data.named[round] ?? "");
     codes.forEach((code, i) => {
       const [x, y] = place(i, codes.length), kind = code === null ? "sent" : state(code);
       add(svg, "line", { x1: x, y1: y - 4, x2: SERVER[0], y2: 66, stroke: "#9a9a9a",
@@ -69,13 +71,13 @@ export default function ({ data, parentElement }) {
           height: 32 * data.had[i], rx: 2, fill: "#56B4E9", "fill-opacity": 0.35 });
       if (kind === "refused" || kind === "dropped")
         add(svg, "text", { x, y: y + 24, "font-weight": 700 }, kind === "refused" ? "✕" : "–");
-      const told = { sent: code === null ? "" : data.size[String(code)] ?? "", nothing: "nothing",
-        dropped: "dropped out", refused: "refused", away: "not asked" }[kind];
+      const told = { sent: code === null ? "" : data.sizes[String(code)] ?? "", nothing: "nothing",
+        dropped: "dropped out", refused: "refused", away: "not sampled" }[kind];
       if (codes.length <= 10) add(svg, "text", { x, y: y + 52, "font-size": 11 }, told);
       add(svg, "title", {}, told);
     });
-    output.value = data.words[day] ?? "";
-    if (!day || calm || !(data.live ? day !== memory.day : timer)) return;
+    output.value = data.words[round] ?? "";
+    if (!round || calm || !(data.live ? round !== memory.round : timer)) return;
     const dots = codes.map((code, i) => code > 0 || code === -2
       ? add(svg, "circle", {
         r: Math.max(2.5, 11 * Math.sqrt(Math.min(1, (code > 0 ? code : data.full) / data.full))),
@@ -97,58 +99,45 @@ export default function ({ data, parentElement }) {
   };
   const stop = () => { clearInterval(timer); timer = null; button.textContent = "▶"; };
   const play = () => {
-    let day = +range.value >= days ? 0 : +range.value;
+    let round = +range.value >= rounds ? 0 : +range.value;
     button.textContent = "❚❚";
     timer = setInterval(() => {
-      if (day >= days) return stop();
-      range.value = ++day;
-      draw(day);
+      if (round >= rounds) return stop();
+      range.value = ++round;
+      draw(round);
     }, 700);
   };
-  row.hidden = data.live || !days;
-  range.max = Math.max(1, days);
-  range.value = days;
+  row.hidden = data.live || !rounds;
+  range.max = Math.max(1, rounds);
+  range.value = rounds;
   range.oninput = () => { stop(); draw(+range.value); };
   button.onclick = () => (timer ? stop() : play());
   stop();
-  draw(days);
-  memory.day = days;
+  draw(rounds);
+  memory.round = rounds;
   return () => { stop(); cancelAnimationFrame(frame); };
 }
 """
-_diagram = st.components.v2.component("veil_phones", html=_HTML, css=_CSS, js=_JS)
+_diagram = st.components.v2.component("veil_clients", html=_HTML, css=_CSS, js=_JS)
 
 
-def diagram(  # noqa: PLR0913, PLR0917  all that the component in the browser is given
-    days: list[list[int]],
-    phones: int,
-    full: int,
-    named: list[str],
-    words: list[str],
-    sizes: dict[str, str],
-    live: bool,
-    alt: str,
-    key: str,
-    had: list[float],
-) -> None:
-    """Show the diagram.
+@dataclass(frozen=True)
+class Drawing:
+    """All that the component in the browser is given."""
 
-    days: for each round, what each drawn client has sent, in bytes, or a code below 1
-    (engine/studies/gradient_sharing/federation.py). full: bytes of all gradients. named, words: the
-    text on the server and below it, from round 0 on; sizes: bytes → text; had: how full each client
-    is, if that is known.
-    """
-    _diagram(
-        key=key,
-        data={
-            "days": days,
-            "phones": phones,
-            "full": full,
-            "named": named,
-            "words": words,
-            "size": sizes,
-            "live": live,
-            "alt": alt,
-            "had": had,
-        },
-    )
+    # for each round, what each drawn client has sent, in bytes, or a code below 1
+    # (engine/studies/gradient_sharing/federation.py)
+    rounds: list[list[int]]
+    clients: int
+    full: int  # bytes of all gradients
+    named: list[str]  # the text on the server, from round 0 on
+    words: list[str]  # the text below it, from round 0 on
+    sizes: dict[str, str]  # bytes → text
+    had: list[float]  # how full each client is, in [0, 1], if that is known
+    live: bool  # it runs: only the newest round is shown
+    alt: str
+
+
+def diagram(drawing: Drawing, key: str) -> None:
+    """Show the diagram."""
+    _diagram(key=key, data=asdict(drawing))

@@ -6,8 +6,6 @@ import plotly.graph_objects as go
 
 from pages.common.figures import COLOURS, Curve, figure, line, percent
 
-# --- images from statistics -----------------------------------------------------------------------
-
 # kind of labels that the student was trained with → colour and dash
 LABELS = {"hard": ("not private", "solid"), "soft": ("private", "solid")}
 
@@ -24,11 +22,11 @@ def students(
     found, and learning for those not done yet: 'hard' / 'soft' → (steps, accuracy in [0, 1]);
     levels: name → accuracy, drawn as lines.
     """
-    chart = figure("Steps of making the pictures", "Real pictures named correctly, %", height=360)
+    chart = figure("Steps of the synthesis", "Test accuracy on real images, %", height=360)
     for kind, points in found.items():
         line(
             chart,
-            f"learned from made-up pictures, {kind} labels",
+            f"synthetic images, {kind} labels",
             percent(points),
             LABELS[kind][0],
             unit=" %",
@@ -37,27 +35,30 @@ def students(
         chart.add_scatter(
             x=[x for x, _ in points],
             y=[100 * y for _, y in points],
-            name="still learning",
+            name="still training",
             mode="markers",
             showlegend=False,
             marker=dict(size=9, symbol="circle-open", color=COLOURS[LABELS[kind][0]]),
-            hovertemplate="%{y:.1f} %, still learning",
+            hovertemplate="%{y:.1f} %, still training",
         )
-    highest = max(levels.values(), default=1.0)
-    for name, value in (levels | {"guessing": chance}).items():
-        colour, place = (
-            COLOURS["chance" if name == "guessing" else "raw"],
-            ("top" if value == highest or name == "guessing" else "bottom"),
-        )
+    _levels(chart, levels | {"guessing": chance})
+    chart.update_xaxes(range=[0, 1.05 * steps])
+    chart.update_yaxes(range=[0, 112])
+    return chart
+
+
+def _levels(chart: go.Figure, levels: dict[str, float]) -> None:
+    """Dotted lines at known accuracies, with names that do not cover each other."""
+    highest = max((value for name, value in levels.items() if name != "guessing"), default=1.0)
+    for name, value in levels.items():
+        colour = COLOURS["chance" if name == "guessing" else "raw"]
+        place = "top" if value == highest or name == "guessing" else "bottom"
         chart.add_hline(
             y=100 * value,
             line=dict(color=colour, dash="dot"),
             annotation=dict(text=name, font=dict(color=colour)),
             annotation_position=f"{place} left",
         )
-    chart.update_xaxes(range=[0, 1.05 * steps])
-    chart.update_yaxes(range=[0, 112])
-    return chart
 
 
 def layers(curves: dict[str, Curve]) -> go.Figure:
@@ -83,33 +84,34 @@ def layers(curves: dict[str, Curve]) -> go.Figure:
 def given_away(points: list[tuple[int, float, float]], controls: dict[str, float]) -> go.Figure:
     """Leakage over accuracy.
 
-    points: (steps, accuracy or NaN, odds) for each snapshot; controls: name → odds, drawn as lines.
+    points: (steps, accuracy or NaN, AUC of the attack) for each snapshot; controls: name → AUC,
+    drawn as lines.
     """
     chart = figure(
         "Accuracy of the student with hard labels, %",
-        "Attacker tells members from others,<br>times in 100",
+        "Attack AUC (teacher features), %",
         height=330,
     )
-    for (name, odds), (colour, dash) in zip(
+    for (name, auc), (colour, dash) in zip(
         controls.items(), (("chance", "dot"), ("raw", "dash"), ("spent", "dashdot"))
     ):
         chart.add_scatter(
             x=[0, 103],
-            y=[100 * odds] * 2,
+            y=[100 * auc] * 2,
             mode="lines",
-            name=f"{name}: {100 * odds:.1f}",
+            name=f"{name}: {100 * auc:.1f}",
             line=dict(color=COLOURS[colour], dash=dash),
             hoverinfo="skip",
         )
     chart.add_scatter(
         x=[100 * accuracy for _, accuracy, _ in points],
-        y=[100 * odds for *_, odds in points],
+        y=[100 * auc for *_, auc in points],
         text=[f"{step} steps" for step, *_ in points],
         mode="lines+markers",
-        name="made-up pictures, a point a snapshot",
+        name="synthetic images, one point per snapshot",
         marker=dict(size=9, color=COLOURS["attacker"]),
         line=dict(color=COLOURS["attacker"], width=2),
-        hovertemplate="%{text}: %{x:.1f} % accuracy, %{y:.1f} in 100<extra></extra>",
+        hovertemplate="%{text}: %{x:.1f} % accuracy, AUC %{y:.1f} %<extra></extra>",
     )
     chart.update_xaxes(range=[0, 103])
     chart.update_yaxes(range=[40, 104])

@@ -7,6 +7,92 @@ import math
 from engine.core.rounding import epsilon, of_hundred
 from engine.core.study import Guarantee
 
+TITLE = "Can a network's memory replace its training images?"
+
+INTRODUCTION = """
+A network keeps a few statistics of all its training images. Start from noise, change it until the
+statistics match, and images appear. **Press Run, drag through the steps, and see what a second
+network can learn from synthetic images alone.** (This page re-examines report 2,
+*Synthetic Dataset Generation for Privacy-Preserving Machine Learning*,
+[arXiv 2210.03205](https://arxiv.org/abs/2210.03205), 2022.)
+"""
+
+STUDENTS = (
+    "Networks trained on synthetic images alone, tested on real ones. *Hard* labels: the intended"
+    " class. *Soft* labels: the teacher's probabilities of all classes. Circles: still training."
+)
+
+GROUP_NORM = """
+A private teacher has another normalisation layer (group norm) than that of preset *Start*, so its
+images form differently: after few steps, students may learn more from them. Privacy is not the
+cause. Compare the ends of the curves.
+"""
+
+
+def answer(accuracy: dict[str, float], last: str) -> str:
+    """The answer to the page's question in a sentence.
+
+    accuracy: student → accuracy in [0, 1]; last: the last snapshot, such as "100 steps".
+    """
+    of_hundred_ = {name: f"{100 * value:.0f}" for name, value in accuracy.items()}
+    hard, soft = (of_hundred_[f"{kind} labels, {last}"] for kind in ("hard", "soft"))
+    real = (
+        f" Trained on as many real images: **{of_hundred_['real pictures']}**."
+        if "real pictures" in accuracy
+        else ""
+    )
+    return (
+        f"A network trained on synthetic images alone classifies **{hard}** of 100 real images"
+        f" correctly, or **{soft}** with soft labels (the teacher's probabilities).{real}"
+    )
+
+
+def attack(margin: float) -> str:
+    """What the membership attack does. margin: of its AUC by chance, in [0, 1]."""
+    return (
+        "The attacker guesses which of two images was a training image. By chance alone, the AUC"
+        f" moves by ± {100 * margin:.1f}."
+    )
+
+
+ATTACK_DETAILS = """
+The attacker has the synthetic images and the teacher, and is shown a training image and a held-out
+one. The guess is the one that is nearer to a synthetic image, in the teacher's features. *AUC*: the
+area under the attack's ROC curve, in per cent, which is how often the guess is right. This is one
+attack that we ran, not a bound: a better attack may find more.
+"""
+
+
+def leakage(found: dict[str, float]) -> dict[str, float]:
+    """A row of the table: what one released set reveals."""
+    return {
+        "like copies (pixels)": round(100 * found["copies_pixels"], 1),
+        "like copies (features)": round(100 * found["copies_features"], 1),
+        "distance ratio (pixels)": round(found["ratio_pixels"], 3),
+        "attack AUC (pixels)": round(100 * found["membership_pixels"], 1),
+        "attack AUC (teacher features)": round(100 * found["membership_features"], 1),
+    }
+
+
+def table_details(facts: dict, metrics: dict[str, float]) -> str:
+    """The columns of the table, and what was compared with what."""
+    return f"""
+- *Like copies*: the share of images that are nearer to a training image, compared with held-out
+  ones, than 19 of 20 held-out images are. By definition, 5 % of held-out images are. Brightness and
+  contrast do not count. Where the distance ratio is near 1, a low share proves little: such images
+  are far from *all* real ones. Even copies are missed once noise covers them; see their row.
+- *Distance ratio*: the distance to the nearest training image over the distance to the nearest
+  held-out one (median).
+- *Attack AUC*: how often the attack above picks the training image, in per cent.
+- *Pixels*, *features*: how images are compared; features are the teacher's.
+- *Held-out* images are test images, which the teacher never saw.
+
+{facts["compared"]:,} synthetic images were compared with {facts["references"]:,} training images
+and {facts["held_out"]:,} held-out ones. The held-out row compares one half of these with the other.
+An attacker who can query the teacher itself picks the training image
+{100 * metrics["teacher_membership_auc"]:.1f} times in 100 (50 is chance).
+"""
+
 
 def told_apart(metrics: dict[str, float], promise: Guarantee) -> str:
     """The AUC of one membership attack beside the upper bound on any such AUC.
@@ -15,19 +101,19 @@ def told_apart(metrics: dict[str, float], promise: Guarantee) -> str:
     """
     right = f"{100 * metrics['membership_features']:.0f}"
     found = (
-        "Of a training picture and a held-out one, the attack above names the right one"
-        f" **{right}** times in 100 (50 is a coin flip). That is the area under its ROC curve."
+        "Of a training image and a held-out one, the attack above picks the training image"
+        f" **{right}** times in 100 (its AUC; a coin flip has 50)."
     )
     if promise.epsilon is None:
-        return f"{found} It is what one attack found. Nothing is promised: another may find more."
+        return f"{found} Nothing is guaranteed: another attack may find more."
     mine, any_ = of_hundred(metrics["area_mechanism"]), of_hundred(metrics["area_any"])
     return (
-        f"{found} Take a picture's score in a training that it was part of, and its score in"
-        " another training that it was not part of. Behind this noise, no attack's scores tell the"
-        f" two apart with an area above **{mine}** in 100; behind any method with ε ="
-        f" {epsilon(promise.epsilon)}, with none above {any_}. Training and held-out pictures may"
-        " differ in other ways, too, which an attack may use where nothing leaks. What follows is"
-        " about another question, yes or no about a single picture, which has a bound of its own."
+        f"{found} Compare an image's score in a training with it and in a training without it. With"
+        f" this noise, no attack tells the two apart with an AUC above **{mine}** in 100; with any"
+        f" method of ε = {epsilon(promise.epsilon)}, with none above {any_}. Training and held-out"
+        " images may also differ in other ways, which an attack can use even if nothing leaks. The"
+        " next panel is about another question, yes or no for a single image, which has its own"
+        " bound."
     )
 
 
@@ -37,51 +123,3 @@ def margin_of_ranks(members: int, others: int) -> float:
     From the rank statistic of Mann and Whitney 1947.
     """
     return 1.96 * math.sqrt((members + others + 1) / (12 * members * others))
-
-
-SYNTHESIS_REPORT = """
-The report ([arXiv 2210.03205](https://arxiv.org/abs/2210.03205), 2022) takes a ResNet20 that knows
-CIFAR-10, changes free pixels until the batch-norm statistics fit, and trains a ResNet20 from
-scratch on the result with hard labels. It says that privacy falls as accuracy rises, but measures
-no privacy, states no guarantee, and its text has lost the numbers of steps and of pictures. Its
-free pixels are a choice among the settings.
-"""
-
-
-SYNTHESIS_PROMISE = """
-Statistics of pictures and a network that learned from them carry **no** guarantee, however odd the
-pictures look: nothing bounds what one person's picture may have changed. A guarantee needs noise
-that was added on purpose. A network trained by DP-SGD has one, but it cannot use batch norm,
-because there one picture changes what happens to all others of its batch; and the norm that it uses
-instead, group norm, remembers no statistics that could be matched.
-
-The preset *A private teacher* shows a way (our own addition, with its proof in docs/synthesis.md):
-the teacher learns by DP-SGD with group norm. Then each training picture hands in one vector, the
-means and mean squares of what every layer says of it. Vectors are shortened to a fixed length,
-added up, and Gaussian noise is added to the sum, once. ε counts both, training and statistics. All
-that is made afterwards, the pictures and the students, costs nothing more.
-"""
-
-
-SYNTHESIS_FORMULAS = (
-    r"""
-Pictures $x$ with wanted labels $y$ are changed to make small
-
-$$\sum_l \Big( \lVert \mu_l(x) - \hat\mu_l \rVert_2^2"""
-    r""" + \lVert \sigma_l^2(x) - \hat\sigma_l^2 \rVert_2^2 \Big) + \mathrm{CE}(f(x), y),$$
-
-with $\hat\mu_l, \hat\sigma_l^2$ what batch norm $l$ recorded of the training data and
-$\mu_l(x), \sigma_l^2(x)$ the same of the pictures in the making.
-
-**Looks like a copy**: with $d$ the distance to the nearest picture (each picture less its mean,
-scaled to length 1), $d(x, \text{training}) / d(x, \text{held out})$ below the value that 5 % of the
-held-out pictures themselves are below.
-
-**Members told**: area under the ROC curve of minus the distance from a real picture to the nearest
-released one; training pictures against held-out ones.
-
-**Noised statistics**: with $v_i$ the vector of picture $i$, $\lVert v_i \rVert_2 \le C$, released
-is $\sum_i (v_i, 1) + \mathcal N(0, \sigma^2 (C^2 + 1) I)$, a Gaussian mechanism with noise
-multiplier $\sigma$: a blanked picture adds $(0, 0)$.
-"""
-)

@@ -7,7 +7,7 @@ from playwright.sync_api import Locator, Page, expect
 CURVES = """key => { const chart = document.querySelector(`.st-key-${key} .js-plotly-plot`);
                      return chart && chart.data ? Object.fromEntries(chart.data.map(
                          d => [d.name, Array.from(d.x || [], (x, i) => [x, d.y[i]])])) : {} }"""
-PRIVATE = "new pictures, private"
+PRIVATE = "test images, private"
 # Streamlit's app says that the script has ended some 60 ms before it has drawn the last of it (seen
 # here), and after a click says so for 200 ms before the script begins: so a page is ready when
 # nothing has come or gone for a while.
@@ -74,7 +74,7 @@ def points(page: Page) -> int:
     noise.
     """
     found = curves(page)
-    return len(found.get(PRIVATE, found.get("new pictures, no noise", [])))
+    return len(found.get(PRIVATE, found.get("test images, no noise", [])))
 
 
 def until(page: Page, condition, seconds: float, what: str) -> float:

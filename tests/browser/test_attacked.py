@@ -1,5 +1,5 @@
 """Audit and attack of a finished training in a real browser: what is promised beside what is found,
-a cheat that is planted and told, a series.
+a bug that is simulated and found, a series.
 """
 
 import json
@@ -17,7 +17,7 @@ SMALL = (
 )
 
 
-def attack(page, button: str = "Attack it") -> None:
+def attack(page, button: str = "Audit and attack") -> None:
     """Press it and wait for the end."""
     page.get_by_role("button", name=button).click()
     look.until(
@@ -40,51 +40,52 @@ def trained(visit):
 
 def test_floor_ceiling_and_curve_stand_beside_what_is_promised(trained):
     page, main = trained.page, trained.page.get_by_test_id("stMain")
-    if look.offered(page.get_by_role("button", name="Attack it")):
+    if look.offered(page.get_by_role("button", name="Audit and attack")):
         attack(page)
-    expect(main).to_contain_text("No promise was found broken")
+    expect(main).to_contain_text("No violation was found")
     bounds = look.curves(page, "roc")
     assert {
-        "at most, by ε and δ",
-        "at most, by this noise",
-        "private: networks like this",
-        "not private: networks like this",
+        "upper bound from ε and δ",
+        "upper bound for this noise",
+        "private: models like this",
+        "not private: models like this",
         "guessing",
     } <= set(bounds)
-    promised, tight = dict(bounds["at most, by ε and δ"]), dict(bounds["at most, by this noise"])
+    promised = dict(bounds["upper bound from ε and δ"])
+    tight = dict(bounds["upper bound for this noise"])
     assert all(tight[x] <= promised[x] + 1e-6 for x in tight)
-    told = main.get_by_text(re.compile("Of 100 guesses whether a picture was in")).inner_text()
+    told = main.get_by_text(re.compile("Of 100 guesses whether an image was used")).inner_text()
     coin, most, private, _ = (
         float(number) for number in re.findall(r"(\d+(?:\.\d)?)(?=[;.]| ?$)", told)[-4:]
     )
     assert coin == 50 and 45 < private < most <= 100
     expect(main).not_to_contain_text("± 0.0 times")  # what nobody has measured
     for words in (
-        "the noise is as large as said: kept",
-        "no picture pulls harder than the clip norm: kept",
-        "each step draws afresh",
-        "LiRA (Carlini et al. 2022) on 8 networks",
+        "the noise is as large as claimed: passed",
+        "no gradient exceeds the clip norm: passed",
+        "batches are independent",
+        "LiRA (Carlini et al. 2022) with 8 networks",
     ):
         expect(main).to_contain_text(words)
-    expect(look.picture(page, "Ten training pictures, with privacy")).to_be_visible()
-    look.unfold(page, "Exact numbers, and the commands that make them again")
+    expect(look.picture(page, "Ten training images, with privacy")).to_be_visible()
+    look.unfold(page, "Exact numbers and commands")
     expect(main).to_contain_text("python -m engine run audit")
     trained.shot("dp_training_attacked")
 
 
 @pytest.mark.parametrize(
-    ("cheat", "words"),
-    [("half the noise", "half of the noise"), ("no clipping", "clipping is left out")],
+    "bug",
+    ["half the noise", "no clipping"],
 )
-def test_a_cheat_is_planted_and_found(trained, cheat, words):
+def test_a_bug_is_simulated_and_found(trained, bug):
     page, main = trained.page, trained.page.get_by_test_id("stMain")
-    main.get_by_text(words, exact=True).click()
-    expect(main).to_contain_text("the cheat concerns the auditor alone")
-    if look.offered(page.get_by_role("button", name="Attack it")):
+    main.get_by_text(bug, exact=True).click()
+    expect(main).to_contain_text("The attack is on the training without the bug")
+    if look.offered(page.get_by_role("button", name="Audit and attack")):
         attack(page)
-    expect(main).to_contain_text(f"Here an error was planted: {cheat}. The auditor found it")
+    expect(main).to_contain_text(f"Simulated bug: {bug}. The auditor found it")
     assert "cheat=" in page.url
-    trained.shot(f"dp_training_cheat_{cheat.split()[0]}")
+    trained.shot(f"dp_training_bug_{bug.split()[0]}")
 
 
 def test_without_noise_nothing_is_called_private(visit):
@@ -95,10 +96,10 @@ def test_without_noise_nothing_is_called_private(visit):
     page, main = visitor.page, visitor.page.get_by_test_id("stMain")
     look.trained(page)
     expect(page.get_by_role("textbox", name="Canaries")).to_have_count(0)
-    attack(page)
-    expect(main).to_contain_text("promised: nothing")
+    attack(page, "Attack")
+    expect(main).to_contain_text("guaranteed: nothing")
     expect(main).to_contain_text("clipped, without noise")
-    expect(main).to_contain_text("nothing is promised here")
+    expect(main).to_contain_text("nothing is guaranteed here")
     assert not any("private" in name and "not private" not in name for name in look.curves(page))
 
 
@@ -107,18 +108,18 @@ def test_all_of_a_series_are_audited(visit):
     page, main = visitor.page, visitor.page.get_by_test_id("stMain")
     look.press_run(page)
     look.ended(page, 150)
-    attack(page, "Audit them")
-    expect(main).to_contain_text("In none of 8 was a promise found broken")
+    attack(page, "Audit all")
+    expect(main).to_contain_text("In none of 8 was a violation found")
     floors, ceilings = (
-        look.curves(page, "floors")["shown by the auditor, at least"],
-        look.curves(page, "floors")["promised, at most"],
+        look.curves(page, "floors")["shown by the audit, at least"],
+        look.curves(page, "floors")["guaranteed, at most"],
     )
     assert len(floors) == len(ceilings) == 8 and all(
         floor <= ceiling for (_, floor), (_, ceiling) in zip(floors, ceilings)
     )
-    page.get_by_role("combobox", name="Which of them").click()
+    page.get_by_role("combobox", name="Which training").click()
     page.get_by_role("option", name=re.compile("σ = .*audit and attack")).first.click()
-    expect(page.get_by_role("textbox", name="Shadow networks")).to_be_visible()
+    expect(page.get_by_role("textbox", name="Shadow models")).to_be_visible()
     visitor.shot("dp_training_audited")
 
 
@@ -130,14 +131,14 @@ def test_what_was_asked_and_attacked_is_a_link_and_a_download(visit):
     if look.offered(look.run(page)):
         look.press_run(page)
     look.ended(page, 150)
-    expect(page.get_by_role("textbox", name="I need at least, in per cent")).to_have_value("91.5")
-    expect(page.get_by_role("textbox", name="I have at most ε =")).to_have_value("2.5")
+    expect(page.get_by_role("textbox", name="Required accuracy, %")).to_have_value("91.5")
+    expect(page.get_by_role("textbox", name="Available ε")).to_have_value("2.5")
     # the second of them is attacked
-    expect(page.get_by_role("textbox", name="Shadow networks")).to_have_value("8")
-    if look.offered(page.get_by_role("button", name="Attack it")):
+    expect(page.get_by_role("textbox", name="Shadow models")).to_have_value("8")
+    if look.offered(page.get_by_role("button", name="Audit and attack")):
         attack(page)
-    expect(main).to_contain_text("No promise was found broken")
-    need = page.get_by_role("textbox", name="I need at least, in per cent")
+    expect(main).to_contain_text("No violation was found")
+    need = page.get_by_role("textbox", name="Required accuracy, %")
     need.fill("60")
     need.press("Enter")
     look.until(
@@ -170,7 +171,7 @@ def test_what_was_asked_and_attacked_is_a_link_and_a_download(visit):
     assert all(
         each["curves"]["test_accuracy"] for each in told.values() if each["study"] == "dp_training"
     ) and len(attacker["arrays"]["roc"]) == len(attacker["arrays"]["false_alarms"])
-    field = page.get_by_role("textbox", name="I have at most ε =")
+    field = page.get_by_role("textbox", name="Available ε")
     field.fill("0,5")
     field.press("Enter")
     look.until(page, lambda: "have=0.5" in page.url, 20, "half in the address")
@@ -185,9 +186,9 @@ def test_what_was_asked_and_attacked_is_a_link_and_a_download(visit):
 def test_without_its_twin_is_a_link_too(visit):
     visitor = visit("dp_training?shown=one&epochs=1&compare=no")
     page = visitor.page
-    toggle = page.get_by_role("switch", name="Beside it, the same without privacy")
+    toggle = page.get_by_role("switch", name="Compare with the non-private baseline")
     expect(toggle).not_to_be_checked()
-    page.get_by_test_id("stMain").get_by_text("Beside it, the same without privacy").click()
+    page.get_by_test_id("stMain").get_by_text("Compare with the non-private baseline").click()
     expect(toggle).to_be_checked()
     look.until(page, lambda: "compare" not in page.url, 20, "the default in the address")
 

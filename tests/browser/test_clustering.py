@@ -1,4 +1,4 @@
-"""The page Clustering in a real browser: heaps that form, curves that grow, what is charged."""
+"""The page Clustering in a real browser: clusters that form, curves that grow, what is charged."""
 
 import pytest
 from playwright.sync_api import expect
@@ -16,11 +16,11 @@ def errors(page) -> int:
     return max(map(len, look.curves(page, "errors").values()), default=0)
 
 
-def test_heaps_form_and_errors_fall_live_and_a_second_visitor_finds_them(visit):
+def test_clusters_form_and_errors_fall_live_and_a_second_visitor_finds_them(visit):
     visitor = visit(SMALL + "&seed=5")
     page = visitor.page
     # an empty state that shows what will be sorted
-    expect(page.get_by_text("Some of the pictures, not noised.")).to_be_visible()
+    expect(page.get_by_text("Some images, not noised.")).to_be_visible()
     visitor.shot("clustering_empty")
     look.press_run(page)
     look.until(page, lambda: errors(page) > 0, 120, "a first epoch")
@@ -33,7 +33,7 @@ def test_heaps_form_and_errors_fall_live_and_a_second_visitor_finds_them(visit):
     assert last < first
     matched = (
         page.get_by_test_id("stMetric")
-        .filter(has_text="In the right heap")
+        .filter(has_text="Accuracy (matched)")
         .get_by_test_id("stMetricValue")
     )
     expect(matched).to_have_count(2)
@@ -44,7 +44,7 @@ def test_heaps_form_and_errors_fall_live_and_a_second_visitor_finds_them(visit):
     again = visit(SMALL + "&seed=5").page
     expect(
         again.get_by_test_id("stMetric")
-        .filter(has_text="In the right heap")
+        .filter(has_text="Accuracy (matched)")
         .get_by_test_id("stMetricValue")
     ).to_have_count(2)
     expect(look.run(again)).to_have_count(0)
@@ -53,8 +53,8 @@ def test_heaps_form_and_errors_fall_live_and_a_second_visitor_finds_them(visit):
 @pytest.mark.parametrize(
     ("tab", "words"),
     [
-        ("What is charged", "releases"),
-        ("The report", "Green, Hodson and Hanoian"),
+        ("Releases and ε", "releases"),
+        ("Report 1", "Green, Hodson and Hanoian"),
         ("Formulas", "Matching"),
     ],
 )
@@ -70,7 +70,7 @@ def test_every_tab_opens(visit, tab, words):
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("epsilon=nan", "Privacy budget ε for the picture: nan is not allowed"),
+        ("epsilon=nan", "Privacy budget ε for the image: nan is not allowed"),
         ("clusters=9999", "Clusters: 9999 is not allowed"),
         ("shoe=4", "iic has no parameter shoe"),
         ("batch_size=9000", "Batch size: 9000 is not allowed; mnist-5k has 4000"),
@@ -80,4 +80,4 @@ def test_every_tab_opens(visit, tab, words):
 def test_a_wrong_value_is_told_and_the_page_stands(visit, query, words):
     page = visit(f"clustering?{query}").page
     expect(look.notice(page, words)).to_be_visible()
-    expect(page.get_by_role("heading", name="Can a machine sort pictures")).to_be_visible()
+    expect(page.get_by_role("heading", name="Can a machine cluster noised images")).to_be_visible()

@@ -25,12 +25,10 @@ def stored(server) -> int:
 def test_the_empty_state_says_what_will_come(visit):
     visitor = visit("dp_training?shown=one")
     page = visitor.page
-    expect(page.get_by_text("What it will show")).to_be_visible()
-    expect(page.get_by_text("What it learns from")).to_be_visible()
-    expect(look.picture(page, "Some training pictures")).to_be_visible()
-    expect(
-        page.get_by_text(re.compile("Takes (about|under)|it takes|it would take"))
-    ).to_be_visible()
+    expect(page.get_by_text("Results appear here")).to_be_visible()
+    expect(page.get_by_text("Training images", exact=True)).to_be_visible()
+    expect(look.picture(page, "Some training images")).to_be_visible()
+    expect(page.get_by_text(re.compile("Takes (about|under)|It takes|it takes"))).to_be_visible()
     expect(look.run(page)).to_be_enabled()
     assert look.points(page) == 0 and look.stop(page).count() == 0
     visitor.shot("dp_training_empty")
@@ -48,7 +46,7 @@ def test_a_run_grows_its_curve_and_spends_epsilon_until_all_is_told(visit):
     look.until(page, lambda: epsilon(page) > spent, 60, "more ε spent")
     visitor.shot("dp_training_running")
     look.finished(page)
-    assert look.points(page) == 16 and len(look.curves(page)["new pictures, not private"]) == 16
+    assert look.points(page) == 16 and len(look.curves(page)["test images, not private"]) == 16
     # per cent: ten classes, so guessing gives 10
     assert look.curves(page)[look.PRIVATE][-1][1] > 60
     assert epsilon(page) <= 8
@@ -70,14 +68,14 @@ def test_a_result_has_its_guarantee_odds_classes_and_examples(visit):
     assert 50 < n < 100
     expect(page.get_by_text(f"{n} times in 100")).to_be_visible()
     assert {len(points) for points in look.curves(page, "classes").values()} == {10}
-    page.get_by_role("tab", name="Right and wrong").click()
-    expect(page.locator("img[alt='A test picture named correctly']").last).to_be_visible()
-    assert page.locator("img[alt='A test picture named correctly']").count() == 10
-    assert page.locator("img[alt='A test picture named wrongly']").count() == 10
+    page.get_by_role("tab", name="Examples").click()
+    expect(page.locator("img[alt='A test image classified correctly']").last).to_be_visible()
+    assert page.locator("img[alt='A test image classified correctly']").count() == 10
+    assert page.locator("img[alt='A test image misclassified']").count() == 10
     visitor.shot("dp_training_examples")
 
 
-@pytest.mark.parametrize("tab", ["Loss", "Budget", "The report", "Formulas"])
+@pytest.mark.parametrize("tab", ["Loss", "Budget", "Report 3", "Formulas"])
 def test_every_tab_opens(visit, tab):
     visitor = visit(f"dp_training?{SMALL}")
     look.trained(visitor.page)
@@ -132,7 +130,7 @@ def test_the_noise_can_be_on_the_dial_instead_of_the_budget(visit):
     look.trained(page)
     expect(page.get_by_test_id("stMain")).to_contain_text("Gaussian noise of 1.3 times")
     look.unfold(page, "More settings")
-    page.get_by_text("the budget ε", exact=True).click()
+    page.get_by_text("the privacy budget ε", exact=True).click()
     expect(look.slider(page, "Privacy budget ε")).to_be_visible()
     expect(page).not_to_have_url(re.compile("noise_multiplier"))
 
@@ -191,7 +189,7 @@ def test_a_killed_worker_is_told_and_run_works_again(visit, server, record_prope
     visitor = visit(f"dp_training?{LONG}&seed=14")
     page = visitor.page
     # the twin would take the place of the dead
-    page.get_by_text("Beside it, the same without privacy").click()
+    page.get_by_text("Compare with the non-private baseline").click()
     look.press_run(page)
     look.begun(page)
     for worker in server.workers():
@@ -219,7 +217,7 @@ def test_a_data_set_that_is_not_here_is_offered_with_the_way_to_get_it(visit):
 
 def test_a_preset_whose_data_set_is_not_here_says_so_too(visit):
     page = visit("dp_training").page
-    page.get_by_text("All of MNIST").click()
+    page.get_by_test_id("stPills").get_by_text("MNIST (download needed)", exact=True).click()
     expect(look.notice(page, "fetch mnist")).to_be_visible()
 
 
@@ -237,7 +235,7 @@ WRONG = {
     "inf": ("learning_rate=inf", "Learning rate: inf is not allowed"),
     "negative": ("epochs=-1", "Epochs: -1 is not allowed"),
     "huge": ("seed=1e308", "Seed: "),
-    "path": ("dataset=../../etc/passwd", "Pictures: ../../etc/passwd is not allowed"),
+    "path": ("dataset=../../etc/passwd", "Data set: ../../etc/passwd is not allowed"),
     "null byte": ("optimizer=%00sgd", "Optimizer: "),
     "long": ("delta=" + "1" * 10_000, "δ: 111"),
     "unknown": ("hat_size=7", "has no "),

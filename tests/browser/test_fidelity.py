@@ -33,17 +33,19 @@ def test_three_generators_grow_side_by_side_and_their_films_are_dragged(visit):
     # never run, not even by this test's first try
     visitor = visit(f"{SMALL}&seed={time.time_ns() % 10**9}")
     page = visitor.page
-    expect(page.get_by_text("Theirs will appear here, out of noise.")).to_be_visible()
+    expect(
+        page.get_by_text("Generated images will appear here, starting from noise.")
+    ).to_be_visible()
     visitor.shot("fidelity_empty")
     look.press_run(page)
-    films = page.locator("img[alt^='Pictures made by']")
+    films = page.locator("img[alt^='Images made by']")
     expect(page.get_by_role("heading", name="The memorisation finder")).to_be_visible(
         timeout=200_000
     )
     look.ended(page)
     expect(films).to_have_count(3)
     growth = look.curves(page, "growth")
-    assert {name: len(points) for name, points in growth.items() if name != "real pictures"} == {
+    assert {name: len(points) for name, points in growth.items() if name != "real images"} == {
         "GAN without privacy": 4,
         "private GAN": 4,
         "private DP-MERF": 4,
@@ -75,17 +77,17 @@ def test_every_set_stands_beside_its_controls_with_what_is_promised(visit):
     page.get_by_test_id("stButtonGroup").get_by_text("both private ones", exact=True).click()
     expect(look.metric(page, "ε (privacy loss)")).not_to_contain_text("9.9")
     assert alone < float(look.metric(page, "ε (privacy loss)").inner_text()) < 20.1
-    page.get_by_role("tab", name="The report").click()
+    page.get_by_role("tab", name="Report 4").click()
     expect(main).to_contain_text("wrap around")
     page.get_by_role("tab", name="Formulas").click()
-    expect(main).to_contain_text("Looks like a copy")
+    expect(main).to_contain_text("Like a copy")
 
 
 def test_a_generator_that_learns_by_heart_is_named(visit):
     visitor = visit(BY_HEART)
     measured(visitor.page)
     expect(visitor.page.get_by_test_id("stMain")).to_contain_text(
-        "The GAN without privacy hands out pictures that it learned from."
+        "The GAN without privacy leaks training images."
     )
     visitor.shot("fidelity_by_heart")
 
@@ -108,7 +110,7 @@ def test_a_stopped_run_keeps_what_is_finished_and_goes_on(visit):
         ("examples=5000", "4000 training pictures"),
         ("examples=20&batch_size=30", "learns from 20 pictures"),
         ("size=48", "Size: 48 is not allowed"),
-        ("samples=10", "Pictures to compare: 10 is not allowed"),
+        ("samples=10", "Images to compare: 10 is not allowed"),
         ("extractor=vgg", "Compared by: vgg is not allowed"),
         ("dataset=celeba", "fetch celeba"),
         ("target_epsilon=0", "Privacy budget ε: 0 is not allowed"),

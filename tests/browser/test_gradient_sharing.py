@@ -1,5 +1,5 @@
-"""The page Gradient sharing in a real browser: phones learn together live, days are dragged, a
-picture is rebuilt from an upload, and a visitor's own is never stored.
+"""The page Gradient sharing in a real browser: phones learn together live, rounds are dragged,
+an image is reconstructed from an upload, and a visitor's own is never stored.
 """
 
 import io
@@ -22,22 +22,22 @@ def seeded(query: str) -> str:
 
 
 def rebuild(page, seconds: float = 120) -> None:
-    page.get_by_role("button", name="Rebuild", exact=True).click()
+    page.get_by_role("button", name="Reconstruct", exact=True).click()
     expect(page.get_by_text("The attempt that fits best")).to_be_visible(timeout=1000 * seconds)
     look.ended(page)
 
 
-def test_phones_learn_together_and_their_days_are_dragged(visit):
+def test_phones_learn_together_and_their_rounds_are_dragged(visit):
     visitor = visit(seeded(SMALL))
     page = visitor.page
-    expect(page.get_by_text("4 phones, each with pictures of its own")).to_be_visible()
+    expect(page.get_by_text("4 phones (clients), each with its own images")).to_be_visible()
     visitor.shot("gradient_sharing_empty")
     look.press_run(page)
     expect(page.get_by_role("heading", name="What is guaranteed").first).to_be_visible(
         timeout=120_000
     )
     look.ended(page)
-    curves = look.curves(page, "days-arms")
+    curves = look.curves(page, "rounds-arms")
     assert set(curves) == {
         "no update",
         "each phone alone",
@@ -48,16 +48,16 @@ def test_phones_learn_together_and_their_days_are_dragged(visit):
         "all pictures in one place",
     }
     assert len(curves["10 %"]) == 4 and curves["no update"][0][1] == curves["10 %"][0][1]
-    expect(page.get_by_text("Day 3 of 3: 4 upload")).to_be_visible()
-    days = page.get_by_role("slider", name="Day", exact=True)
-    days.focus()
-    days.press("Home")
-    expect(page.get_by_text("Day 1 of 3: 4 upload")).to_be_visible()
+    expect(page.get_by_text("Round 3 of 3: 4 upload")).to_be_visible()
+    rounds = page.get_by_role("slider", name="Round", exact=True)
+    rounds.focus()
+    rounds.press("Home")
+    expect(page.get_by_text("Round 1 of 3: 4 upload")).to_be_visible()
     expect(look.metric(page, "ε (privacy loss)")).to_have_text("none")
     bytes_ = look.curves(page, "bytes")
     assert (
         bytes_["1 %"][-1][0] < bytes_["10 %"][-1][0] < bytes_["100 %"][-1][0]
-        and bytes_["the pictures themselves"][0][0] == 50 * 784
+        and bytes_["the images themselves"][0][0] == 50 * 784
     )
     look.unfold(page, "All numbers")
     visitor.shot("gradient_sharing")
@@ -68,7 +68,7 @@ def test_a_picture_is_rebuilt_and_its_film_is_dragged(visit):
     page = visitor.page
     rebuild(page)
     film = page.get_by_role("slider", name="Attacker's steps")
-    shown = page.locator("img[alt='The rebuilt picture']")
+    shown = page.locator("img[alt='The reconstructed image']")
     last = shown.get_attribute("src")
     film.focus()
     film.press("Home")
@@ -83,14 +83,12 @@ def test_a_picture_is_rebuilt_and_its_film_is_dragged(visit):
 def test_noise_shows_its_epsilon_at_once_and_is_promised(visit):
     page = visit(seeded(SMALL + "&noise_multiplier=4&participation=0.5")).page
     main = page.get_by_test_id("stMain")
-    expect(main).to_contain_text("for all pictures of one participant, one of 4")
-    before = main.get_by_text("for all pictures of one participant").inner_text()
+    expect(main).to_contain_text("for all images of one participant, one of 4")
+    before = main.get_by_text("for all images of one participant").inner_text()
     look.move(page, "Noise multiplier σ", "ArrowRight", 2)
     look.until(
         page,
-        lambda: (
-            main.get_by_text("for all pictures of one participant").first.inner_text() != before
-        ),
+        lambda: main.get_by_text("for all images of one participant").first.inner_text() != before,
         20,
         "another ε",
     )
@@ -109,14 +107,14 @@ def test_a_broken_phone_is_refused_and_it_is_said(visit):
     expect(look.notice(page, "3 of 12 uploads came from the broken phone")).to_be_visible(
         timeout=120_000
     )
-    expect(page.get_by_text("Day 3 of 3: 3 upload")).to_be_visible()
+    expect(page.get_by_text("Round 3 of 3: 3 upload")).to_be_visible()
 
 
 def test_a_visitors_own_picture_is_attacked_and_never_stored(visit, start):
     server = start()
     page = visit(SMALL + ATTACK, at=server).page
-    page.get_by_text("a picture of my own, which is never stored").click()
-    expect(look.notice(page, "Choose a picture")).to_be_visible()
+    page.get_by_text("your own, never stored").click()
+    expect(look.notice(page, "Choose an image")).to_be_visible()
     drawing = np.full((80, 80), 250, np.uint8)
     drawing[20:60, 36:46] = 10
     buffer = io.BytesIO()
@@ -125,7 +123,7 @@ def test_a_visitors_own_picture_is_attacked_and_never_stored(visit, start):
         {"name": "one.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
     )
     rebuild(page)
-    expect(page.get_by_test_id("stMain")).to_contain_text("Your own picture was not stored")
+    expect(page.get_by_test_id("stMain")).to_contain_text("Your own image was not stored")
     assert "picture=" not in page.url
     stored = [p for p in (server.home / "store").rglob("*") if p.is_file()]
     assert stored and not any(b'"inversion"' in p.read_bytes() for p in stored)
@@ -134,7 +132,7 @@ def test_a_visitors_own_picture_is_attacked_and_never_stored(visit, start):
 def test_two_panels_run_at_the_same_time(visit):
     page = visit(seeded(SMALL.replace("rounds=3", "rounds=40") + ATTACK)).page
     look.press_run(page)
-    page.get_by_role("button", name="Rebuild", exact=True).click()
+    page.get_by_role("button", name="Reconstruct", exact=True).click()
     expect(page.locator(".st-key-stop-attack button")).to_be_visible()
     expect(look.stop(page)).to_be_visible()
     expect(page.get_by_test_id("stException")).to_have_count(0)
@@ -157,7 +155,7 @@ def test_two_panels_run_at_the_same_time(visit):
         ),
         ("dataset=folder:mine", "There is no data set folder:mine here"),
         ("category=11", "classes 0 to 9"),
-        ("index=5000", "this class has the pictures"),
+        ("index=5000", "this class has the images"),
         ("shown=all", "shown: all is not allowed"),
     ],
     ids=lambda value: value[:24],

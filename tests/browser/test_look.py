@@ -58,7 +58,9 @@ def shown(visit, name: str, **options):
             look.press_run(visitor.page)
         look.ended(visitor.page)
     elif name == "home":
-        expect(visitor.page.get_by_text("new digits named correctly")).to_be_visible(timeout=90_000)
+        expect(visitor.page.get_by_text("new digits classified correctly")).to_be_visible(
+            timeout=90_000
+        )
     return visitor
 
 
@@ -107,7 +109,7 @@ def test_screenshots_for_the_docs(visit):
             look.press_run(visitor.page)
             look.ended(visitor.page, 400)
         if name == "home":
-            expect(visitor.page.get_by_text("new digits named correctly")).to_be_visible(
+            expect(visitor.page.get_by_text("new digits classified correctly")).to_be_visible(
                 timeout=90_000
             )
         visitor.shot(name, ROOT / "docs")

@@ -14,13 +14,13 @@ SMALL = (
 
 def film(page):
     """The picture of the film; its slider is a range input of the browser's own."""
-    return page.locator("img[alt^='A row of pictures for each class, from noise']")
+    return page.locator("img[alt^='A row of images for each class, from noise']")
 
 
 def test_pictures_come_about_live_and_the_film_is_dragged_without_the_server(visit):
     visitor = visit(SMALL + "&seed=5")  # not what another test has made already
     page = visitor.page
-    expect(page.get_by_text("Real pictures, from which the teacher learns.")).to_be_visible()
+    expect(page.get_by_text("Real images, from which the teacher learns.")).to_be_visible()
     visitor.shot("synthesis_empty")
     look.press_run(page)
     look.until(page, lambda: film(page).count(), 120, "the film")
@@ -31,7 +31,7 @@ def test_pictures_come_about_live_and_the_film_is_dragged_without_the_server(vis
     asked = []
     page.on("websocket", lambda socket: asked.append(socket))  # noqa: PLW0108  needs a function
     page.on("request", lambda request: asked.append(request.url))
-    slider = page.get_by_role("slider", name="Steps of making the pictures")
+    slider = page.get_by_role("slider", name="Steps of the synthesis")
     slider.focus()
     slider.press("Home")
     expect(film(page)).not_to_have_attribute("src", last)
@@ -49,9 +49,9 @@ def test_what_is_given_away_stands_beside_its_controls_and_nothing_is_promised(v
     if look.run(page).count():
         look.press_run(page)
         look.ended(page, 180)
-    before = look.source(page, "Pairs: a synthetic picture")
-    page.get_by_text("what the teacher sees", exact=True).first.click()
-    look.changed(page, "Pairs: a synthetic picture", before)
+    before = look.source(page, "Pairs: a synthetic image")
+    page.get_by_text("the teacher's features", exact=True).first.click()
+    look.changed(page, "Pairs: a synthetic image", before)
     assert "space=features" in page.url
     expect(look.metric(page, "ε (privacy loss)")).to_have_text("none")
     expect(page.get_by_test_id("stMain")).to_contain_text("look odd is no protection")
@@ -95,7 +95,7 @@ def test_values_that_only_fit_together_are_taken_together_and_a_mended_one_is_fo
     expect(page.get_by_role("textbox", name="Snapshots after steps")).to_have_value("2,6")
     expect(page.get_by_role("textbox", name="Steps", exact=True)).to_have_value("6")
     expect(page.get_by_test_id("stAlert")).to_have_count(0)
-    field = page.get_by_role("textbox", name="Pictures to make")
+    field = page.get_by_role("textbox", name="Images to generate")
     # what was typed last is answered
     for value, told in (("7", "each needs a picture"), ("abc", "abc is not allowed")):
         field.fill(value)

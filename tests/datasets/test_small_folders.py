@@ -212,7 +212,7 @@ def test_a_page_fits_defaults_and_refuses_what_is_typed(folder):
         for page, taken in (
             (
                 "gradient_sharing",
-                "Phones: 20, the usual value, does not fit folder:eight; 13 is taken.",
+                "Clients: 20, the usual value, does not fit folder:eight; 13 is taken.",
             ),
             ("noise", ""),
         ):
@@ -225,7 +225,7 @@ def test_a_page_fits_defaults_and_refuses_what_is_typed(folder):
                 and "not allowed" not in said
             )
             assert (
-                "Class: 3, the usual value, does not fit; these pictures have the classes 0 to 1."
+                "Class: 3, the usual value, does not fit; these images have the classes 0 to 1."
                 " Using 1 instead." in said
             )
         test = drawn("dp_training", dataset="folder:eight", batch_size=33)
@@ -251,7 +251,7 @@ def test_a_training_on_few_pictures_is_drawn_without_the_attack_that_it_is_too_s
     try:
         test = drawn("dp_training", dataset=dataset, shown="one")
         assert not test.exception and not test.error
-        assert "The attack cannot run: Pictures: folder:eight is not allowed" in " ".join(
+        assert "The attack cannot run: Data set: folder:eight is not allowed" in " ".join(
             each.value for each in test.info
         ).replace("\\", "")
     finally:

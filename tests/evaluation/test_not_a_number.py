@@ -17,10 +17,10 @@ from engine.learning import networks
 from engine.privacy import renyi
 from engine.studies.clustering.iic import least_of
 from engine.studies.dp_training.membership import told
-from engine.studies.fidelity import fidelity
+from engine.studies.fidelity import CONTROLS, fidelity
 from engine.studies.gradient_sharing import federation
 from engine.studies.noise.noisy_training import called
-from pages.fidelity import text
+from pages.fidelity import verdict
 
 BROKEN = [math.nan, math.inf, 1e200]
 
@@ -174,7 +174,7 @@ def controls(**copies):
         "untrained": of_set(),
         "copies": of_set(again_pixels=500, **copies),
     }
-    return {text.CONTROLS[name]: found for name, found in known.items()}
+    return {CONTROLS[name]: found for name, found in known.items()}
 
 
 LOST = [{"again_pixels": math.nan}, {"copies_pixels": math.nan, "again_pixels": math.nan}]
@@ -184,9 +184,9 @@ LOST = [{"again_pixels": math.nan}, {"copies_pixels": math.nan, "again_pixels": 
 def test_a_set_without_numbers_is_not_acquitted(changes):
     rest = controls(copies_pixels=1.0)
     clean, lost = (
-        text.copied({"GAN": found} | rest, ("GAN",)) for found in (of_set(), of_set(**changes))
+        verdict.answer({"GAN": found} | rest, ("GAN",)) for found in (of_set(), of_set(**changes))
     )
-    assert "In none of them" in clean and "In none of them" not in lost
+    assert "in none of them" in clean and "in none of them" not in lost
     assert "Nothing can be said of GAN" in lost
 
 
@@ -201,10 +201,10 @@ def test_a_set_without_numbers_is_not_acquitted(changes):
 def test_a_control_without_numbers_gives_no_verdict(copies, unseen):
     exact = of_set(again_pixels=500, copies_pixels=1.0)
     assert fidelity.doubt(exact, of_set()) == ""
-    assert "come back" in fidelity.doubt(exact | copies, of_set() | unseen)
+    assert "whose answer is known" in fidelity.doubt(exact | copies, of_set() | unseen)
 
 
 def test_a_generator_without_numbers_is_not_the_best_by_mifid():
     made = {"GAN": of_set(mifid_torchmetrics=math.nan), "DP-GAN": of_set(mifid_torchmetrics=7.0)}
-    told = text.copied(made | controls(mifid_torchmetrics=1.0), ("GAN", "DP-GAN"))
+    told = verdict.answer(made | controls(mifid_torchmetrics=1.0), ("GAN", "DP-GAN"))
     assert "at least 7" in told

@@ -22,7 +22,8 @@ from pages.dp_training import charts as dp_training_charts
 from pages.dp_training import text as dp_training_text
 from pages.gradient_sharing import charts as gradient_sharing_charts
 from pages.gradient_sharing import text as gradient_sharing_text
-from pages.noise import charts as noise_charts
+from pages.noise import series_charts as noise_charts
+from pages.noise import text as noise_text
 from pages.synthesis import text as synthesis_text
 
 PROMISE = dict(
@@ -68,6 +69,15 @@ def test_text_from_elsewhere_is_never_markup_and_numbers_stay_numbers():
     )
 
 
+def test_a_command_in_a_notice_is_shown_as_code_and_the_rest_as_it_is():
+    told = sentences.notice("Get it with `python -m engine data fetch mnist`, or *by hand*.")
+    assert told == "Get it with `python -m engine data fetch mnist`, or \\*by hand\\*."
+    for bad in ("one ` alone <b>", "``**b**", "`a\n\n**b**`"):
+        assert "**b" not in sentences.notice(bad) and "<b" not in sentences.notice(bad).replace(
+            "\\<b", ""
+        )
+
+
 def test_odds_are_never_rounded_in_our_favour():
     assert [rounding.of_hundred(p) for p in (0.5, 0.5500001, 0.558, 0.75, 0.9899, 1.0)] == [
         50,
@@ -80,7 +90,7 @@ def test_odds_are_never_rounded_in_our_favour():
     assert "at most **56 times in 100**" in sentences.odds(promise(0.558), "Blind", "Seeing")
     assert "more than **99 times" in sentences.odds(promise(0.9901), "Blind", "Seeing")
     assert "all but certain" in sentences.odds(promise(1.0), "Blind", "Seeing")
-    assert "nothing is promised" in sentences.odds(promise(None, None), "Blind", "Seeing")
+    assert "nothing is guaranteed" in sentences.odds(promise(None, None), "Blind", "Seeing")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +162,7 @@ def test_curves_reach_the_chart_unchanged():
     chart = dp_training_charts.accuracy(
         {"private": {"test_accuracy": [(1.0, 0.5), (2.0, 0.75)]}}, 20, 0.1
     )
-    drawn = {trace.name: trace for trace in chart.data}["new pictures, private"]
+    drawn = {trace.name: trace for trace in chart.data}["test images, private"]
     assert (
         list(drawn.x) == [1, 2]
         and list(drawn.y) == [50, 75]
@@ -188,7 +198,7 @@ def test_the_luck_of_not_being_drawn_is_told():
     lucky = replace(promise(0.82), sample_rate=1 / 16, steps=16, odds_undrawn=drawn)
     told = sentences.odds_detail(lucky)
     assert (
-        "35 in 100 pictures were never drawn at all: that alone keeps the attacker to at most 83"
+        "35 in 100 images were never drawn at all: that alone limits the attacker to at most 83"
         " in 100" in told
     )
     assert "never drawn" not in sentences.odds_detail(replace(lucky, steps=320))
@@ -201,7 +211,7 @@ def test_luck_that_hardly_anybody_has_blames_no_other_release():
     told = sentences.odds_detail(
         replace(promise(0.82), sample_rate=rate, steps=steps, odds_undrawn=drawn)
     )
-    assert "1 in 100 pictures were never drawn" in told and "released of all" not in told
+    assert "1 in 100 images were never drawn" in told and "released about all" not in told
     whom = replace(
         promise(0.82),
         sample_rate=rate,
@@ -223,10 +233,10 @@ def test_luck_that_a_release_of_all_takes_away_is_not_promised():
         told = sentences.odds_detail(released)
         assert odds <= bound and bound > 1 - (15 / 16) ** 16 / 2
         if release == 0.2:
-            assert "this luck alone protects nobody" in told and "at most 83" not in told
+            assert "this chance protects nobody" in told and "at most 83" not in told
         else:
             most = rounding.of_hundred(bound)
-            assert f"released of all besides, keeps the attacker to at most {most} in 100" in told
+            assert f"released about all, limits the attacker to at most {most} in 100" in told
 
 
 @pytest.mark.parametrize(
@@ -250,7 +260,7 @@ def test_an_area_is_compared_with_the_bound_on_areas():
     told = synthesis_text.told_apart(found, replace(promise(0.77, 7.988), accountant="PLD"))
     assert "**80** times in 100" in told and "above **86** in 100" in told
     assert "none above 100." in told and "77" not in told
-    assert "Nothing is promised" in synthesis_text.told_apart(
+    assert "Nothing is guaranteed" in synthesis_text.told_apart(
         found, replace(promise(None), epsilon=None)
     )
 
@@ -272,6 +282,16 @@ def test_one_bar_a_step_of_the_walk_joined_end_to_end():
     assert [b.marker.color for b in bars[:3]] == [
         figures.COLOURS[c] for c in ("raw", "private", "attacker")
     ]
+
+
+def test_the_walk_names_a_grey_band_only_where_there_is_one():
+    assert "report 1 measured (10 to 11 %)" in noise_text.walk((0.10, 0.11))
+    assert "Grey" not in noise_text.walk(None)
+    bands = [
+        noise_charts.walk({"raw": ("raw", 0.9)}, published, 0.1).layout.shapes
+        for published in ((0.10, 0.11), None)
+    ]
+    assert [len(shapes) for shapes in bands] == [1, 0]
 
 
 def test_the_walk_says_where_an_error_had_nothing_left_to_spoil():
@@ -347,7 +367,7 @@ def audit(floor: float, kept: bool, beyond: bool, blind: bool = False) -> tuple[
     }
     checks = [
         {
-            "name": "the noise is as large as said",
+            "name": "the noise is as large as claimed",
             "kept": kept,
             "error": "half the noise",
             "blind": blind,
@@ -359,13 +379,13 @@ def audit(floor: float, kept: bool, beyond: bool, blind: bool = False) -> tuple[
 @pytest.mark.parametrize(
     ("found", "cheat", "said", "unsaid"),
     [
-        (audit(1.2, True, False), "none", "No promise was found broken", "planted"),
-        (audit(0.0, True, False), "none", "nothing was shown to be spent", "at least"),
-        (audit(4.0, True, True), "none", "That cannot be", "No promise"),
-        (audit(3.2, True, False), "none", "Another seed tells", "That cannot be"),
-        (audit(1.2, False, False), "half the noise", "The auditor **found it**", "No promise"),
+        (audit(1.2, True, False), "none", "No violation was found", "Simulated"),
+        (audit(0.0, True, False), "none", "no ε was shown to be spent", "at least"),
+        (audit(4.0, True, True), "none", "The claimed ε does not hold", "No violation"),
+        (audit(3.2, True, False), "none", "Try another seed", "does not hold"),
+        (audit(1.2, False, False), "half the noise", "The auditor **found it**", "No violation"),
         (audit(3.2, False, False), "none", "the guesses agree", "do not show it"),
-        (audit(1.2, True, False), "half the noise", "did not find it", "broken** ("),
+        (audit(1.2, True, False), "half the noise", "**did not find it**", "failed** ("),
     ],
 )
 def test_an_audits_sentence_says_what_was_found_and_no_more(found, cheat, said, unsaid):
@@ -373,13 +393,13 @@ def test_an_audits_sentence_says_what_was_found_and_no_more(found, cheat, said, 
     assert said in told and unsaid not in told and "170 of 200" in told and "δ = 1e-05" in told
 
 
-def test_a_check_that_could_not_have_seen_its_error_is_not_called_kept():
+def test_a_check_that_could_not_have_seen_its_error_is_not_called_passed():
     _, facts = audit(1.0, True, False, blind=True)
-    assert dp_training_text.kept(facts["checks"][0]) == "cannot be told"
-    assert verdicts(facts["checks"], False) == ["This audit could miss: half the noise."]
+    assert dp_training_text.verdict(facts["checks"][0]) == "inconclusive"
+    assert verdicts(facts["checks"], False) == ["This audit cannot detect: half the noise."]
     assert (
-        dp_training_text.kept(facts["checks"][0] | {"kept": False}) == "broken"
-        and dp_training_text.kept(facts["checks"][0] | {"blind": False}) == "kept"
+        dp_training_text.verdict(facts["checks"][0] | {"kept": False}) == "failed"
+        and dp_training_text.verdict(facts["checks"][0] | {"blind": False}) == "passed"
     )
 
 
@@ -389,8 +409,8 @@ def test_audits_of_a_series_say_how_many_there_are_and_which_were_missed():
         {"a": one}, [], 3, "none"
     ) and "1 of 3 audited so far" in dp_training_text.audited_all({"a": one}, [], 3, "none")
     told = dp_training_text.audited_all({"a": one, "b": two}, ["a"], 2, "half the noise")
-    assert "found it in **1 of 2**" in told and "missed it in a: so much noise" in told
-    assert "so much noise" not in dp_training_text.audited_all(
+    assert "found it in **1 of 2**" in told and "missed it in a: the noise is strong enough" in told
+    assert "strong enough" not in dp_training_text.audited_all(
         {"a": one, "b": two}, [], 2, "half the noise"
     )
 
@@ -404,10 +424,10 @@ def test_the_line_that_ties_promise_and_attack():
         },
     )
     assert (
-        "a coin **50**; promised: at most **64**; this attack, with privacy: **51.1**; this attack,"
-        " without privacy: **54.2**" in told
+        "by chance **50**; guaranteed at most **64**; this attack with privacy: **51.1**; this"
+        " attack without privacy: **54.2**" in told
     )
-    assert "promised: **nothing**" in dp_training_text.tied(
+    assert "guaranteed: **nothing**" in dp_training_text.tied(
         promise(None, None), {"no noise": {"right_guesses_like_it": 0.5}}
     )
 
@@ -433,8 +453,7 @@ def test_a_single_networks_curve_begins_where_it_is_no_luck():
         }
     )
     thin, thick = (
-        next(t for t in chart.data if name in t.name)
-        for name in ("this very one", "networks like this")
+        next(t for t in chart.data if name in t.name) for name in ("this model", "models like this")
     )
     assert min(thin.x) >= 1.0 and min(thick.x) == pytest.approx(0.01)
 
@@ -470,27 +489,27 @@ FOUND = {
 }
 
 
-def test_a_flat_picture_is_no_near_copy_however_many_decibels_it_has():
+def test_a_flat_picture_is_not_nearly_identical_however_many_decibels_it_has():
     assert (
-        gradient_sharing_text.looks(attacked(26.6, 0.9, 26.6) | {"ssim_flat": 0.9})
+        gradient_sharing_text.quality(attacked(26.6, 0.9, 26.6) | {"ssim_flat": 0.9})
         == gradient_sharing_text.NOTHING
-        and gradient_sharing_text.looks(attacked(11.7, 0.51, 10.0)) == "recognisable"
-        and gradient_sharing_text.looks(attacked(21.0, 0.2, 12.0)) == "recognisable"
+        and gradient_sharing_text.quality(attacked(11.7, 0.51, 10.0)) == "recognisable"
+        and gradient_sharing_text.quality(attacked(21.0, 0.2, 12.0)) == "recognisable"
     )
     assert (
-        gradient_sharing_text.looks(attacked(23.5, 0.82, 10.0)) == "a near copy"
-        and gradient_sharing_text.looks(attacked(12.0, 0.2, 8.0)) == "a trace of the picture"
+        gradient_sharing_text.quality(attacked(23.5, 0.82, 10.0)) == "nearly identical"
+        and gradient_sharing_text.quality(attacked(12.0, 0.2, 8.0)) == "a trace of the image"
     )
     said = gradient_sharing_text.rebuilt(attacked(5.0, 0.0, 9.0, noise=16.0), FOUND, own=False)
     assert (
         gradient_sharing_text.NOTHING in said
         and "still recognises" not in said
-        and "blind guess is right once in 10" in said
+        and "random guess is right once in 10" in said
     )
-    assert "which is wrong: you called it 3" in gradient_sharing_text.rebuilt(
+    assert "which is wrong: you chose 3" in gradient_sharing_text.rebuilt(
         attacked(5.0, 0.0, 9.0, found=0.0), FOUND | {"guessed": "8"}, own=True
     )
-    assert "one after the other was tried" in gradient_sharing_text.rebuilt(
+    assert "all labels were tried" in gradient_sharing_text.rebuilt(
         attacked(5.0, 0.0, 9.0), FOUND | {"guessed": None}, own=True
     )
 
@@ -516,40 +535,39 @@ def test_bytes_are_compared_with_the_pictures_they_stand_for():
         "each phone alone": {"test_accuracy": 0.921},
     }
     said = gradient_sharing_text.shared(metrics, "10 %", 20, 30, 100_000)
-    assert "96.7 of 100" in said and "0.9 fewer than" in said and "2.8 times as much" in said
+    assert "96.7 %** accuracy" in said and "0.9 points below" in said
+    assert "**2.8 times as much** as its images" in said
     metrics["10 %"] |= {"test_accuracy": 0.98, "bytes": 297_920}
-    assert "0.4 more than" in gradient_sharing_text.shared(
+    assert "0.4 points above" in gradient_sharing_text.shared(
         metrics, "10 %", 20, 30, 100_000
-    ) and "10 % of what its pictures" in gradient_sharing_text.shared(
-        metrics, "10 %", 20, 30, 100_000
-    )
-    assert "about as many as" in gradient_sharing_text.shared(metrics, "10 %", 20, 30, 1000)
+    ) and "10 % of its images" in gradient_sharing_text.shared(metrics, "10 %", 20, 30, 100_000)
+    assert "about the same as" in gradient_sharing_text.shared(metrics, "10 %", 20, 30, 1000)
     metrics["10 %"]["bytes"] = 3_000_000
-    assert "**about as much** as its pictures" in gradient_sharing_text.shared(
+    assert "**about as much** as its images" in gradient_sharing_text.shared(
         metrics, "10 %", 20, 30, 1000
     )
     metrics["each phone alone"]["test_accuracy"] = 0.7
     metrics["10 %"]["test_accuracy"] = 0.7
     assert (
-        "worse than not learning" in gradient_sharing_text.shared(metrics, "10 %", 20, 30, 1000)
+        "sharing made it worse" in gradient_sharing_text.shared(metrics, "10 %", 20, 30, 1000)
         and "worse" not in said
     )
     assert (
-        "forgets what the first model knew"
+        "forgets what the initial model knew"
         in gradient_sharing_text.shared(metrics, "10 %", 20, 30, 1000)
         and "forgets" not in said
     )
 
 
-def test_a_day_tells_who_sent_and_who_did_not():
-    said = gradient_sharing_text.day(2, 30, [100, 200, 0, -1, -2, -3], 0.9, 50)
+def test_a_round_tells_who_sent_and_who_did_not():
+    said = gradient_sharing_text.told_round(2, 30, [100, 200, 0, -1, -2, -3], 0.9, 50)
     assert (
         "2 of the 6 drawn upload, 300 bytes" in said
         and all(
             f"1 {what}" in said
-            for what in ("refused", "dropped out", "not asked", "without pictures")
+            for what in ("refused", "dropped out", "not sampled", "without images")
         )
-        and "90.0 of 100" in said
+        and "90.0 %" in said
     )
 
 
@@ -560,8 +578,8 @@ def test_whose_promise_it_is_decides_what_is_guessed():
         )
         for by_phone in (False, True)
     )
-    assert "whether you took part" in server and "two sets of pictures" in phone
-    assert "nothing is promised to anyone" in gradient_sharing_text.user_level(
+    assert "whether you took part" in server and "two sets of images" in phone
+    assert "nothing is guaranteed to anyone" in gradient_sharing_text.user_level(
         promise(None, None), SharingPlan(Streams(0)), 30, 100, False
     )
 
@@ -572,7 +590,7 @@ def test_charts_of_sharing_draw_what_they_are_given():
         "10 %": [(0, 0.8), (3, 0.9)],
         "100 %": [(0, 0.8), (3, 0.95)],
     }
-    drawn = gradient_sharing_charts.days(curves, list(curves), "10 %", 3, 0.1, private=False)
+    drawn = gradient_sharing_charts.by_round(curves, list(curves), "10 %", 3, 0.1, private=False)
     assert [trace.name for trace in drawn.data] == list(curves) and list(drawn.data[2].y) == [
         80,
         95,
@@ -581,7 +599,7 @@ def test_charts_of_sharing_draw_what_they_are_given():
         {"10 %": [(0, 0.8), (1000, 0.9)]}, {"no update": 0.8}, (500.0, 0.97), private=False
     )
     assert list(by_bytes.data[0].x) == [1000] and list(by_bytes.data[1].x) == [500]
-    early = gradient_sharing_charts.days(
+    early = gradient_sharing_charts.by_round(
         {"10 %": [(0, 0.8)]}, list(curves), "10 %", 3, 0.1, private=False
     )
     # a line keeps its colour when others come
@@ -596,7 +614,7 @@ def test_charts_of_sharing_draw_what_they_are_given():
     assert list(by_epsilon.data[0].x) == [3.0] and list(by_epsilon.data[1].x) == [2.9]
 
 
-def test_the_first_days_dip_is_explained_only_where_it_is_one():
+def test_the_first_rounds_dip_is_explained_only_where_it_is_one():
     falls, rises = [(0.0, 0.87), (1.0, 0.86), (2.0, 0.9)], [(0.0, 0.87), (1.0, 0.88)]
     assert "Adam" in gradient_sharing_text.dip(falls, "adam", False)
     assert not any(
@@ -616,7 +634,7 @@ def test_what_nobody_reaches_without_privacy_is_not_put_down_to_noise():
         means, ends, 0.96, 0.98
     ) and "less noise, more epochs" in dp_training_text.least_epsilon(means, ends, 0.96)
     told = dp_training_text.least_epsilon(means, ends, 0.99, 0.98)
-    assert "Without privacy it is 98.00 %" in told and "Take less noise" not in told
+    assert "Without privacy it is 98.00 %" in told and "Use less noise" not in told
 
 
 def test_a_bound_is_never_rounded_below_itself():

@@ -75,8 +75,8 @@ class IIC(LocalNoise):
         choices=NETWORKS,
         pattern="^(scattering|conv|paper)$",
         help=(
-            "What looks at the pictures. The wavelets are fixed; convolutions are learned, and take"
-            " a GPU or patience."
+            "The feature extractor. The wavelets are fixed. Convolutions are learned, which takes a"
+            " GPU or patience."
         ),
     )
     epochs: int = parameters.epochs(120)
@@ -87,7 +87,7 @@ class IIC(LocalNoise):
         low=1e-6,
         high=1.0,
         scale="log",
-        help="How far each step of Adam moves the network at first; it falls to 0 along a cosine.",
+        help="The initial learning rate of Adam. It falls to 0 along a cosine.",
     )
     sub_heads: int = parameter(
         "Sub-heads",
@@ -96,8 +96,8 @@ class IIC(LocalNoise):
         high=32,
         help=(
             "Independent attempts at the clusters on top of one network. The one with the lowest"
-            " loss is taken; labels have no say in it. The paper has 5. At most 8 of them have an"
-            " over-clustering twin."
+            " loss is chosen, without labels. The paper has 5. At most 8 of them have an"
+            " over-clustering counterpart."
         ),
     )
     clusters: int = parameter(
@@ -113,8 +113,8 @@ class IIC(LocalNoise):
         low=1,
         high=1000,
         help=(
-            "Clusters of the second kind of head, which only helps the network to learn. At least"
-            " as many as clusters are used."
+            "Clusters of the over-clustering heads, which only help the network to learn. If there"
+            " are fewer than clusters, as many as clusters are used."
         ),
     )
     views: int = parameter(
@@ -122,9 +122,9 @@ class IIC(LocalNoise):
         8,
         low=1,
         high=32,
-        unit="a picture",
+        unit="per image",
         help=(
-            "Transformed copies of each picture: turned, shifted, zoomed, sheared, brighter or"
+            "Transformed copies of each image: rotated, shifted, zoomed, sheared, brighter or"
             " darker."
         ),
     )
@@ -133,22 +133,22 @@ class IIC(LocalNoise):
         1.2,
         low=0.5,
         high=5.0,
-        help="How much equally full clusters are worth. 1 is plain mutual information.",
+        help="How strongly clusters of equal size are rewarded. 1 is plain mutual information.",
     )
     heads: str = parameter(
-        "Heads learn",
+        "Training of the heads",
         "together",
         choices=TURNS,
         pattern="^(together|alternating)$",
         help=(
-            "Main and over-clustering heads in each step, or an epoch's pass each, which takes"
-            " twice as long."
+            "Main and over-clustering heads together in each step, or in separate passes over the"
+            " data, which takes twice as long."
         ),
     )
     releases: str = error(
         "Noise draws",
-        "The report drew fresh noise for each transformed copy, in every epoch, and charged one "
-        "release. Corrected: each picture is noised once and all copies are made of that.",
+        "Report 1 drew fresh noise for each transformed copy, in every epoch, and counted one"
+        " release. Corrected: each image is noised once, and all copies are made from that.",
     )
 
     # --- settings ---------------------------------------------------------------------------------

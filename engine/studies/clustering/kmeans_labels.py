@@ -44,7 +44,7 @@ class KMeansLabels(LocalNoise):
         0,
         low=0,
         high=300,
-        help="How many heaps to make; 0: as many as there are classes.",
+        help="How many clusters to find. 0: as many as there are classes.",
     )
     starts: int = parameter(
         "Starts",
@@ -52,8 +52,8 @@ class KMeansLabels(LocalNoise):
         low=1,
         high=20,
         help=(
-            "How often to begin anew, from other first centres. The tightest heaps are kept, "
-            "by their spread and never by labels."
+            "How often to start again from other initial centres. The run with the smallest spread"
+            " within its clusters is kept, without labels."
         ),
     )
 

@@ -24,11 +24,11 @@ from engine.studies.shared import MAPS, MOST_BYTES
 FEWER = (10_000, 5000, 3000, 2000, 1000, 500, 200, 100, 50, 20)  # canaries to suggest instead
 SHARED_ROWS, GROUPS = 1500, 2  # rows that are always included, and the columns that they share
 CHEATS = {
-    "none": "nobody cheats",
-    "no clipping": "clipping is left out",
-    "half the noise": "half of the noise",
+    "none": "no bug",
+    "no clipping": "no clipping",
+    "half the noise": "half the noise",
     "shuffled batches": "shuffled batches",
-    "float32 noise": "noise of float32 draws",
+    "float32 noise": "float32 noise",
 }
 
 
@@ -46,16 +46,16 @@ class Audit(OnTraining):
         high=20_000,
         scale="log",
         help=(
-            "Made-up examples that nobody else resembles, each put among the pictures or left out"
-            " by a coin flip. More of them show more."
+            "Artificial examples that resemble no image, each included in the training data by a"
+            " coin flip. With more of them, the lower bound on ε can be higher."
         ),
     )
     cheat: str = parameter(
-        "Does the trainer cheat?",
+        "Simulate an implementation bug",
         "none",
         choices=CHEATS,
         pattern="^(none|no clipping|half the noise|shuffled batches|float32 noise)$",
-        help="An error that is planted behind the accountant's back. The auditor should find it.",
+        help="A bug that the accountant does not know of. The auditor should find it.",
     )
 
     def check(self, shown) -> None:
@@ -222,14 +222,14 @@ class Audit(OnTraining):
 def verdicts(checks: list[dict], beyond: bool) -> list[str]:
     """The audit's findings against the training, and the errors it could have missed."""
     found = [
-        f"A promise of the method is broken: {check['name']} ({check['measured']})."
+        f"A check of the training failed: {check['name']} ({check['measured']})."
         for check in checks
         if not check["kept"]
     ]
     if beyond:
         found.append(
-            "The guesses prove more than was promised: so many right ones happen to a "
-            "training that keeps its promise in less than one of 1,000 audits."
+            "The claimed ε does not hold: a correct training gives so many right guesses in less"
+            " than one of 1,000 audits."
         )
     blind = [check["error"] for check in checks if check["kept"] and check["blind"]]
-    return found + ([f"This audit could miss: {'; '.join(blind)}."] if blind else [])
+    return found + ([f"This audit cannot detect: {'; '.join(blind)}."] if blind else [])

@@ -112,10 +112,10 @@ class DPTraining(ImageStudy):
         ),
     }
     SERIES = {
-        "frontier": "accuracy over ε: eight noise multipliers and the twin without privacy",
-        "clips": "the influence of the clip norm (report 3, figure 3)",
+        "frontier": "accuracy over ε: eight noise multipliers and the non-private baseline",
+        "clips": "the effect of the clip norm (report 3, figure 3)",
         "optimizers": (
-            "SGD, Adam and Adagrad, each with its twin without privacy (figures 7 and 10)"
+            "SGD, Adam and Adagrad, each with its non-private baseline (figures 7 and 10)"
         ),
     }
     # the best recipe for each data set; others use the first
@@ -126,22 +126,22 @@ class DPTraining(ImageStudy):
 
     dataset: str = parameters.dataset()
     network: str = parameter(
-        "What learns",
+        "Model",
         "scattering",
-        choices={"scattering": "linear, on wavelets", "cnn": "the report's CNN"},
+        choices={"scattering": "linear, on wavelets", "cnn": "CNN of report 3"},
         pattern="^(scattering|cnn)$",
         help=(
-            "A linear model on fixed wavelet features (scattering), or the report's network of two"
-            " convolutions and two dense layers (26,000 weights), which must learn its features"
-            " from noised steps."
+            "A linear model on fixed wavelet features (scattering), or the CNN of report 3 (Boulif"
+            " and Durand 2021): two convolutions and two dense layers with 26,000 weights, which"
+            " must learn its features from noised steps."
         ),
     )
     straighten: bool = parameter(
-        "Straighten",
+        "Deskew",
         True,
         help=(
-            "For the linear model: shear slanted pictures upright and move them to the middle, each"
-            " by itself. For digits."
+            "For the linear model, on digits: shear slanted images upright and centre them, each by"
+            " itself."
         ),
     )
     mean_noise: float | None = parameter(
@@ -151,38 +151,37 @@ class DPTraining(ImageStudy):
         high=100_000.0,
         scale="log",
         help=(
-            "For the linear model: noise multiplier of the mean of all pictures' features, which is"
-            " released once and charged in ε. Empty: so much that it costs about a fiftieth of what"
-            " the training does."
+            "For the linear model: noise multiplier of the mean of all images' features, which is"
+            " released once and included in ε. Empty: it takes about a fiftieth of the budget."
         ),
     )
     activation: str = parameter(
         "Activation",
         "tanh",
-        choices={"tanh": "tanh", "relu": "ReLU, as in the report"},
+        choices={"tanh": "tanh", "relu": "ReLU, as in report 3"},
         pattern="^(tanh|relu)$",
         help=(
-            "Of the CNN. tanh keeps gradients short, so clipping costs less (Papernot et al. 2021)."
+            "Of the CNN. tanh keeps gradients small, so clipping costs less (Papernot et al. 2021)."
         ),
     )
     norm: str = parameter(
-        "Norm",
+        "Normalisation",
         "none",
         choices={"none": "none", "group": "group norm"},
         pattern="^(none|group)$",
         help=(
-            "Of the CNN, after each convolution. Batch norm cannot be had with privacy: it mixes"
-            " the pictures of a batch."
+            "Of the CNN, after each convolution. Batch norm is not possible with privacy, because"
+            " it mixes the images of a batch."
         ),
     )
     augmentations: int = parameter(
-        "Copies of each picture",
+        "Augmentations",
         1,
         low=1,
         high=16,
         help=(
-            "For the CNN: itself and so many shifted copies less one; a picture's gradient is the"
-            " mean over them (De et al. 2022). Costs time, no privacy."
+            "For the CNN: number of copies of each image, all but the first shifted. Its gradient"
+            " is the mean over them (De et al. 2022). Costs time, but no privacy."
         ),
     )
     optimizer: str = parameter(
@@ -201,7 +200,7 @@ class DPTraining(ImageStudy):
         0.0,
         low=0.0,
         high=0.99,
-        help="Of SGD: how much of the last step goes into the next. 0: none.",
+        help="Of SGD: how much of the last step is added to the next. 0: none.",
     )
     averaging: float = parameter(
         "Averaging",
@@ -209,22 +208,21 @@ class DPTraining(ImageStudy):
         low=0.0,
         high=1.0,
         help=(
-            "Share of the last steps whose networks are averaged. 0: the last one counts. Costs no"
-            " privacy."
+            "Share of the last steps over which the weights are averaged. 0: only the last weights"
+            " count. Costs no privacy."
         ),
     )
     batch_size: int = parameters.batch_size(
         1000,
-        "How many pictures a step looks at, on average: each picture joins by its own coin flip.",
+        "Expected number of images in a step: each image is sampled independently.",
     )
     epochs: int = parameters.epochs(
         40,
-        "How often each picture is used on average, about. More epochs learn more and spend more"
-        " privacy.",
+        "How often each image is used, on average. More epochs learn more and spend more privacy.",
     )
     delta: float = parameters.delta(1e-5)
     private: bool = parameter(
-        "With privacy", True, help="Off: the same network with no clipping and no noise."
+        "With privacy", True, help="Off: the same network without clipping and noise."
     )
     seed: int = parameters.seed()
 

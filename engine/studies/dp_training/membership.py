@@ -42,14 +42,14 @@ class Membership(OnTraining):
     PRESETS = OnTraining.PRESETS | {"tiny": {"epochs": 2, "shadows": 8}}
 
     shadows: int | None = parameter(
-        "Shadow networks",
+        "Shadow models",
         None,
         low=8,
         high=256,
         scale="log",
         help=(
-            "How many networks the attacker trains for comparison. Empty: 32 linear models, or 8"
-            " CNNs."
+            "Number of models that the attacker trains for comparison. Empty: 32 linear models, or"
+            " 8 CNNs."
         ),
     )
 

@@ -27,8 +27,7 @@ class MERFSettings(GeneratorStudy):
         high=20_000,
         scale="log",
         help=(
-            "How many features there are of each picture, halved: each frequency gives a cosine and"
-            " a sine."
+            "Half the number of features of each image: each frequency gives a cosine and a sine."
         ),
     )
     length: float = parameter(
@@ -38,8 +37,8 @@ class MERFSettings(GeneratorStudy):
         high=1000.0,
         scale="log",
         help=(
-            "How far apart two pictures are before they count as different, in pixel brightness"
-            " from 0 to 1 (the width of the kernel)."
+            "The width of the kernel: the distance at which two images count as different. Pixels"
+            " are between 0 and 1."
         ),
     )
     merf_width: int = parameter(
@@ -48,7 +47,7 @@ class MERFSettings(GeneratorStudy):
         low=4,
         high=128,
         scale="log",
-        help="Channels of its widest pictures.",
+        help="Channels of its last hidden layer.",
     )
     merf_steps: int = parameter(
         "DP-MERF's steps",
@@ -64,8 +63,8 @@ class MERFSettings(GeneratorStudy):
         low=2,
         high=16384,
         scale="log",
-        unit="pictures",
-        help="Pictures whose mean is compared with the released one, at each step.",
+        unit="images",
+        help="Images in each step, whose mean is compared with the released one.",
     )
     merf_learning_rate: float = parameter(
         "DP-MERF's learning rate",
@@ -73,7 +72,7 @@ class MERFSettings(GeneratorStudy):
         low=1e-6,
         high=1.0,
         scale="log",
-        help="The largest, of Adam; it falls to 0 along a cosine.",
+        help="The initial one of Adam. It falls to 0 along a cosine.",
     )
 
     def dp_merf(self, **changes) -> DPMERF:

@@ -39,19 +39,19 @@ class GeneratorStudy(FeatureSettings):
         low=2,
         high=1_000_000,
         scale="log",
-        unit="pictures",
+        unit="images",
         help=(
-            "So many of the training pictures; empty: all. A generator that has seen few can learn"
-            " them by heart."
+            "The number of training images; empty: all. A generator that learns from few images can"
+            " memorise them."
         ),
     )
     private: bool = parameter(
-        "With privacy", True, help="Off: nothing is clipped, nothing is noised."
+        "With privacy", True, help="Off: nothing is clipped and no noise is added."
     )
     target_epsilon: float = parameters.target_epsilon(10.0)
     delta: float = parameters.delta(1e-5)
     latent: int = parameter(
-        "Latent numbers", 64, low=1, high=512, help="Random numbers that each picture is made of."
+        "Latent dimension", 64, low=1, high=512, help="Random numbers that each image is made of."
     )
     averaging: float = parameter(
         "Averaging",
@@ -59,19 +59,19 @@ class GeneratorStudy(FeatureSettings):
         low=0.0,
         high=0.999,
         help=(
-            "Of the generator: how much of the last steps' average goes into the next. 0: the last"
-            " step counts. Costs no privacy."
+            "Decay of the moving average of the generator's weights. 0: no average, the last step"
+            " alone. Costs no privacy."
         ),
     )
     samples: int = parameter(
-        "Pictures to compare",
+        "Images to compare",
         1000,
         low=20,
         high=50_000,
         scale="log",
         help=(
-            "How many pictures are made, and compared with real ones. Distances over different"
-            " numbers cannot be compared."
+            "How many images are generated, and compared with real ones. Distances over different"
+            " numbers of images cannot be compared."
         ),
     )
     seed: int = parameters.seed()

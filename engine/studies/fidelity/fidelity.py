@@ -533,13 +533,13 @@ def doubt(copies: dict[str, float], unseen: dict[str, float]) -> str:
     # written so that NaN fails, too
     if not (again >= ALL_FOUND * distinct and copies["known_pixels"] >= ALL_FOUND):
         return (
-            f"of exact copies, of which the answer is known, {again:,} of {distinct:,} come back,"
-            " where all should"
+            f"of exact copies, whose answer is known, only {again:,} of {distinct:,} are found,"
+            " where all should be"
         )
     if not unseen["again_pixels"] <= NONE_FOUND * unseen["distinct_pixels"]:
         return (
-            f"of unseen real pictures, of which the answer is known, {unseen['again_pixels']:,} of"
-            f" {unseen['distinct_pixels']:,} seem to come back, where hardly any should"
+            f"of unseen real pictures, whose answer is known, {unseen['again_pixels']:,} of"
+            f" {unseen['distinct_pixels']:,} look like near-duplicates, where hardly any should"
         )
     return ""
 

@@ -89,7 +89,7 @@ class GANSettings(GeneratorStudy):
         low=4,
         high=128,
         scale="log",
-        help="Channels of its widest pictures (ngf). Empty: the usual.",
+        help="Channels of its last hidden layer (ngf). Empty: the default.",
     )
     discriminator_width: int | None = parameter(
         "Width of the discriminator",
@@ -98,8 +98,8 @@ class GANSettings(GeneratorStudy):
         high=128,
         scale="log",
         help=(
-            "Channels of its first layer (ndf). Under noise a small one learns more. Empty: the"
-            " usual."
+            "Channels of its first layer (ndf). With noise, a small one learns more. Empty: the"
+            " default."
         ),
     )
     batch_size: int | None = parameter(
@@ -107,11 +107,9 @@ class GANSettings(GeneratorStudy):
         None,
         low=1,
         high=16384,
-        unit="pictures",
+        unit="images",
         scale="log",
-        help=(
-            "Real pictures that a step of the discriminator looks at, on average. Empty: the usual."
-        ),
+        help=("Real images in each step of the discriminator, on average. Empty: the default."),
     )
     discriminator_steps: int | None = parameter(
         "Discriminator's steps",
@@ -120,8 +118,8 @@ class GANSettings(GeneratorStudy):
         high=1000,
         scale="log",
         help=(
-            "To each step of the generator. Under noise the discriminator needs many (Bie et al."
-            " 2023). Empty: the usual."
+            "For each step of the generator. With noise, the discriminator needs many (Bie et al."
+            " 2023). Empty: the default."
         ),
     )
     steps: int | None = parameter(
@@ -130,7 +128,7 @@ class GANSettings(GeneratorStudy):
         low=1,
         high=100_000,
         scale="log",
-        help="How long both learn. Empty: the usual.",
+        help="How long both learn. Empty: the default.",
     )
     generator_learning_rate: float | None = parameter(
         "Generator's learning rate",
@@ -138,7 +136,7 @@ class GANSettings(GeneratorStudy):
         low=1e-6,
         high=1.0,
         scale="log",
-        help="Of Adam. Empty: the usual.",
+        help="Of Adam. Empty: the default.",
     )
     discriminator_learning_rate: float | None = parameter(
         "Discriminator's learning rate",
@@ -146,15 +144,15 @@ class GANSettings(GeneratorStudy):
         low=1e-6,
         high=1.0,
         scale="log",
-        help="Of Adam. Empty: the usual.",
+        help="Of Adam. Empty: the default.",
     )
 
     labelled: bool = parameter(
-        "The GAN is told classes",
+        "Class-conditional GAN",
         True,
         help=(
-            "The generator is told which class to show, and the discriminator judges each class"
-            " apart."
+            "The generator is given the class to show, and the discriminator has an output for each"
+            " class."
         ),
     )
 

@@ -17,9 +17,9 @@ from engine.studies.shared import NOT_RELEASED
 from engine.studies.synthesis import Classifier, taught
 
 EXTRACTORS = {
-    "classifier": "our own network, trained on these pictures",
+    "classifier": "our own network, trained on these images",
     "efficientnet_lite0": "EfficientNet-Lite0 (ImageNet)",
-    "inception": "Inception-v3, what FID means",
+    "inception": "Inception-v3, as FID is defined",
     "inception64": "Inception-v3, its first 64 features (report 4)",
 }
 DIMENSIONS = {"classifier": 64, "efficientnet_lite0": 1280, "inception": 2048, "inception64": 64}
@@ -50,8 +50,8 @@ class FeatureSettings(ImageStudy):
         choices=SIZES,
         pattern="^(32|64)$",
         help=(
-            "Pixels a side of what is made. Real pictures are brought to it: framed in black where"
-            " little is missing, else resized."
+            "Width and height of generated images in pixels. Real images are brought to this size:"
+            " framed in black if little is missing, otherwise resized."
         ),
     )
     colour: str = parameter(
@@ -59,7 +59,7 @@ class FeatureSettings(ImageStudy):
         "grey",
         choices={"grey": "grey", "kept": "as they are"},
         pattern="^(grey|kept)$",
-        help="Grey needs a third of the numbers.",
+        help="A grey image has a third of the numbers.",
     )
     extractor: str = parameter(
         "Compared by",
@@ -67,9 +67,9 @@ class FeatureSettings(ImageStudy):
         choices=EXTRACTORS,
         pattern="^(classifier|efficientnet_lite0|inception|inception64)$",
         help=(
-            "The network in whose features sets of pictures are compared. Only Inception-v3's"
+            "The feature extractor by which sets of images are compared. Only Inception-v3's"
             " distance may be called FID; its weights (96 MB) are downloaded at the first use, and"
-            " it takes long without a graphics card. Distances by different networks cannot be"
+            " it is slow without a graphics card. Distances by different networks cannot be"
             " compared."
         ),
     )

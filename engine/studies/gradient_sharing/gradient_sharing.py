@@ -151,20 +151,20 @@ class GradientSharing(InitialModelSettings):
     EXCLUSIVE = ("noise_multiplier", "target_epsilon")
 
     clients: int = parameter(
-        "Phones",
+        "Clients",
         20,
         low=1,
         high=MOST_PHONES,
         scale="log",
-        help="How many take part, each with pictures of its own.",
+        help="Number of phones that take part, each with its own images.",
     )
     images_per_client: int | None = parameter(
-        "Pictures on each phone",
+        "Images per client",
         None,
         low=1,
         high=100_000,
         scale="log",
-        help="Empty: all that are not the company's are shared out.",
+        help="Empty: all images that are not the company's are distributed.",
     )
     unevenness: float | None = parameter(
         "Dirichlet α",
@@ -173,38 +173,36 @@ class GradientSharing(InitialModelSettings):
         high=1000.0,
         scale="log",
         help=(
-            "How unevenly the pictures are spread: each class is shared out in proportions drawn"
-            " from a Dirichlet distribution. Small: a phone has one or two classes, some have"
-            " nothing. Empty: all have equally many, at random."
+            "How unevenly the images are distributed: each class in proportions drawn from a"
+            " Dirichlet distribution. Small: a client has one or two classes, and some have no"
+            " images. Empty: all have equally many, at random."
         ),
     )
     rounds: int = parameter(
-        "Days",
+        "Rounds",
         30,
         low=1,
         high=1000,
         scale="log",
-        help="On each day every phone trains, and uploads once.",
+        help="In each round, every client trains and uploads once.",
     )
     local_epochs: int = parameter(
-        "Epochs a day",
+        "Local epochs",
         1,
         low=1,
         high=50,
         scale="log",
-        help="How often a phone goes through its own pictures before it uploads.",
+        help="How often a client goes through its own images before it uploads.",
     )
-    batch_size: int = parameters.batch_size(
-        16, "How many of its own pictures a step of a phone looks at."
-    )
+    batch_size: int = parameters.batch_size(16, "Number of its own images in a step of a client.")
     learning_rate: float | None = parameters.learning_rate()
     server_learning_rate: float = parameter(
-        "Server's rate",
+        "Server learning rate",
         1.0,
         low=0.01,
         high=100.0,
         scale="log",
-        help="How far the server goes along the mean of the uploads, in steps of a phone.",
+        help="Size of the server's step along the mean upload, relative to a client's step.",
     )
     policy: str = parameter(
         "Which gradients",
@@ -216,8 +214,8 @@ class GradientSharing(InitialModelSettings):
         },
         pattern="^(largest|random|threshold)$",
         help=(
-            "Random ones are drawn anew for each step of the server, the same for all its phones,"
-            " so that nobody has to say which."
+            "Random ones are drawn anew for each step of the server and are the same for all"
+            " clients, so nobody needs to send their positions."
         ),
     )
     fraction: float = parameter(
@@ -228,7 +226,7 @@ class GradientSharing(InitialModelSettings):
         unit="fraction",
         scale="log",
         ends=("share less", "share all"),
-        help="Of all gradients, so many are uploaded.",
+        help="Share of all gradients that is uploaded.",
     )
     threshold: float = parameter(
         "Threshold",
@@ -237,71 +235,71 @@ class GradientSharing(InitialModelSettings):
         high=1e6,
         scale="log",
         help=(
-            "For *above a threshold*: a gradient (the sum over the phone's day) is uploaded where"
-            " its magnitude is larger."
+            "For *above a threshold*: a gradient (the client's sum over a round) is uploaded if its"
+            " magnitude is larger."
         ),
     )
     keep_rest: bool = parameter(
-        "Keep the rest",
+        "Keep what is not sent",
         False,
         help=(
-            "What was not uploaded is added to the next day's gradients (as in Lin et al. 2018),"
-            " instead of being forgotten."
+            "What is not uploaded is added to the gradients of the next round (as in Lin et al."
+            " 2018) instead of being dropped."
         ),
     )
     trained: str = parameter(
-        "Updates of",
+        "Layers trained",
         "all",
         choices={"all": "all layers", "last": "the last layer"},
         pattern="^(all|last)$",
-        help="For the small CNN: whether the phones may change all of it.",
+        help="For the small CNN: which layers the clients train.",
     )
     order: str = parameter(
-        "In which order",
+        "Order",
         "together",
         choices={
             "together": "all at once",
             "turns": "in turns",
-            "asynchronous": "in shifts that overlap",
+            "asynchronous": "overlapping shifts",
         },
         pattern="^(together|turns|asynchronous)$",
         help=(
-            "All at once: one step of the server a day. In turns: one phone after the other, each"
-            " begins with what the last one left. Overlapping shifts: four a day, each begins"
-            " before the last one's uploads are in."
+            "All at once: one step of the server per round. In turns: one client after the other,"
+            " each starting from the last one's model. Overlapping shifts: four per round, each"
+            " starting before the last one's uploads have arrived."
         ),
     )
     client_sampling_rate: float = parameter(
-        "Asked each day",
+        "Client sampling rate",
         1.0,
         low=0.001,
         high=1.0,
         scale="log",
         help=(
-            "Each phone is asked by its own coin flip, with this chance. Who is asked stays secret,"
-            " which ε takes into account."
+            "Probability that a client is sampled in a round, independently of others. Who is"
+            " sampled stays secret, which ε takes into account."
         ),
     )
     dropout: float = parameter(
-        "Drop out",
+        "Dropout rate",
         0.0,
         low=0.0,
         high=0.99,
         help=(
-            "Of the phones that were asked, so many do not upload after all, by chance. ε does not"
-            " count on it."
+            "Share of the sampled clients that do not upload after all, at random. ε does not rely"
+            " on it."
         ),
     )
     faulty: str = parameter(
-        "A broken phone",
+        "Faulty client",
         "none",
         choices={
             "none": "none",
-            "nan": "sends no numbers",
-            "huge": "sends a gradient of length 10⁹",
+            "nan": "sends NaN",
+            "huge": "sends a gradient of norm 10⁹",
         },
         pattern="^(none|nan|huge)$",
-        help="What the first phone sends.",
+        help="What the first client sends.",
     )
     noise_multiplier: float | None = parameter(
         "Noise multiplier σ",
@@ -310,7 +308,7 @@ class GradientSharing(InitialModelSettings):
         high=2000.0,
         scale="log",
         ends=("more accurate", "more private"),
-        help="Gaussian noise as a multiple of the clip norm. 0: no noise, no promise.",
+        help="Gaussian noise as a multiple of the clip norm. 0: no noise, no guarantee.",
     )
     target_epsilon: float | None = parameter(
         "Privacy budget ε",
@@ -320,7 +318,7 @@ class GradientSharing(InitialModelSettings):
         scale="log",
         ends=("more private", "more accurate"),
         help=(
-            "How much all days together may reveal about all pictures of one participant. Instead"
+            "How much all rounds together may reveal about all images of one participant. Instead"
             " of a noise multiplier."
         ),
     )
@@ -331,8 +329,8 @@ class GradientSharing(InitialModelSettings):
         high=1e4,
         scale="log",
         help=(
-            "The longest that a phone's upload may be (max_grad_norm, C). Empty: as it is, and 1"
-            " where there is noise."
+            "Largest norm of an upload (max_grad_norm, C); longer ones are clipped. Empty: no"
+            " clipping, and 1 with noise."
         ),
     )
     noised_by: str = parameter(
@@ -341,8 +339,8 @@ class GradientSharing(InitialModelSettings):
         choices={"server": "the server, to the sum", "phone": "each phone, to its own"},
         pattern="^(server|phone)$",
         help=(
-            "A server that one trusts adds noise once to the sum. A phone that trusts nobody adds"
-            " as much to its own upload: the promise then holds against the server, too."
+            "A trusted server adds noise once, to the sum. A client that trusts nobody adds as much"
+            " to its own upload: the guarantee then holds against the server, too."
         ),
     )
     delta: float = parameters.delta(1e-5)

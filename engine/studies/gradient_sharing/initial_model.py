@@ -39,24 +39,24 @@ class InitialModelSettings(ImageStudy):
 
     dataset: str = parameters.dataset()
     company_share: float = parameter(
-        "The company's share",
+        "Company's share of the images",
         0.05,
         low=0.0,
         high=0.9,
         help=(
-            "Of the training pictures, so many belong to the company, which trains the first model"
-            " on them. The others belong to the phones. 0: there is no first model, the phones"
-            " begin with random weights."
+            "Share of the training images that belongs to the company, which trains the initial"
+            " model on them. The clients have the others. 0: there is no initial model; clients"
+            " start from random weights."
         ),
     )
     network: str = parameter(
-        "What learns",
+        "Model",
         "cnn",
         choices=NETWORKS,
         pattern="^(cnn|efficientnet_lite0|vgg16)$",
         help=(
-            "A small network that learns all by itself, or a large one that has learned from"
-            " millions of photographs, of which only a new last layer is trained."
+            "A small network trained from scratch, or a large one trained on millions of"
+            " photographs, of which only a new last layer is trained."
         ),
     )
     activation: str = parameter(
@@ -67,23 +67,23 @@ class InitialModelSettings(ImageStudy):
         help="Of the small CNN.",
     )
     optimizer: str = parameter(
-        "First model's optimizer",
+        "Optimizer of the initial model",
         "adam",
         choices=OPTIMIZER_NAMES,
         pattern="^(sgd|rmsprop|adam)$",
-        help="With which the company trains the first model. The phones take SGD.",
+        help="Used by the company for the initial model. The clients use SGD.",
     )
     initial_epochs: int = parameter(
-        "First model's epochs",
+        "Epochs of the initial model",
         20,
         low=1,
         high=200,
         scale="log",
-        unit="passes over the company's pictures",
+        unit="passes over the company's images",
         help="How long the company trains.",
     )
     initial_learning_rate: float | None = parameter(
-        "First model's learning rate",
+        "Learning rate of the initial model",
         None,
         low=1e-6,
         high=10.0,

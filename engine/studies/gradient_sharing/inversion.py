@@ -58,30 +58,30 @@ class Inversion(InitialModelSettings):
     SERIES = {"defences": "the same picture under the usual ways to share less"}
 
     category: int = parameter(
-        "Class", 3, low=0, high=299, help="Which kind of picture, counted from 0."
+        "Class", 3, low=0, high=299, help="Class of the image, counted from 0."
     )
     index: int = parameter(
-        "Which one", 0, low=0, high=99_999, help="Which picture of its class, counted from 0."
+        "Index", 0, low=0, high=99_999, help="Number of the image in its class, counted from 0."
     )
     model: str = parameter(
-        "The phone trains",
+        "Model attacked",
         "untrained",
-        choices={"untrained": "an untrained model", "initial": "the first model"},
+        choices={"untrained": "untrained", "initial": "initial model"},
         pattern="^(untrained|initial)$",
         help=(
-            "What the phone's gradients belong to. A model that has learned already knows most"
-            " pictures, so that their gradients are small and say less."
+            "The model whose gradients are uploaded. A trained model has small gradients on most"
+            " images, and they reveal less."
         ),
     )
     layers: str = parameter(
-        "Uploads gradients of",
+        "Layers uploaded",
         "all",
         choices={"all": "all layers", "last": "the last layer"},
         pattern="^(all|last)$",
         help="For the small CNN.",
     )
     leak_policy: str = parameter(
-        "Which of its gradients",
+        "Which gradients of the upload",
         "largest",
         choices={
             "largest": "the largest",
@@ -92,14 +92,14 @@ class Inversion(InitialModelSettings):
         help="Of this one upload.",
     )
     leak_fraction: float = parameter(
-        "Share of its gradients",
+        "Share of the gradients uploaded",
         1.0,
         low=0.0001,
         high=1.0,
         unit="fraction",
         scale="log",
         ends=("share less", "share all"),
-        help="Of this one upload: so many of its gradients are sent.",
+        help="Share of the gradients in this one upload.",
     )
     leak_threshold: float = parameter(
         "Threshold of the upload",
@@ -107,7 +107,7 @@ class Inversion(InitialModelSettings):
         low=0.0,
         high=1e6,
         scale="log",
-        help="For *above a threshold*: a gradient is sent where its magnitude is larger.",
+        help="For *above a threshold*: a gradient is sent if its magnitude is larger.",
     )
     leak_clip: float | None = parameter(
         "Clip norm of the upload",
@@ -115,7 +115,7 @@ class Inversion(InitialModelSettings):
         low=1e-4,
         high=1e4,
         scale="log",
-        help="The longest that this upload may be. Empty: as it is, and 1 where there is noise.",
+        help="Largest norm of this upload. Empty: no clipping, and 1 with noise.",
     )
     leak_noise: float = parameter(
         "Noise on the upload, σ",
@@ -123,7 +123,7 @@ class Inversion(InitialModelSettings):
         low=0.0,
         high=2000.0,
         scale="log",
-        ends=("nothing hidden", "more private"),
+        ends=("no noise", "more private"),
         help=(
             "Gaussian noise on each gradient, in units of the clip norm, added before the upload"
             " leaves the phone."
@@ -136,14 +136,14 @@ class Inversion(InitialModelSettings):
         low=10,
         high=20_000,
         scale="log",
-        help="Of each attempt. Empty: the usual.",
+        help="Steps of each attempt. Empty: the usual.",
     )
     restarts: int | None = parameter(
         "Attacker's attempts",
         None,
         low=1,
         high=10,
-        help="Each begins with other noise; the one that fits best counts. Empty: the usual.",
+        help="Each starts from other noise; the one that fits best counts. Empty: the usual.",
     )
     smoothness: float = parameter(
         "Smoothness",
@@ -151,7 +151,7 @@ class Inversion(InitialModelSettings):
         low=0.0,
         high=10.0,
         scale="log",
-        help="How much the attacker prefers smooth pictures: the weight of their total variation.",
+        help="How strongly the attacker prefers smooth images: the weight of total variation.",
     )
     # a visitor's own image as base64-encoded pixels; not for URLs or the command line
     picture: str = Field("", max_length=100_000)

@@ -42,10 +42,14 @@ class Noise(Gaussian):
 
     dataset: str = dataset()
     category: int = parameter(
-        "Class", 3, low=0, high=299, help="Which kind of picture, counted from 0."
+        "Class", 3, low=0, high=299, help="The class of the image, counted from 0."
     )
     index: int = parameter(
-        "Which one", 0, low=0, high=99_999, help="Which picture of its class, counted from 0."
+        "Which one",
+        0,
+        low=0,
+        high=99_999,
+        help="The number of the image in its class, counted from 0.",
     )
     label_epsilon: float = parameter(
         "Privacy budget ε for the label",
@@ -55,8 +59,8 @@ class Noise(Gaussian):
         scale="log",
         ends=("more private", "more truthful"),
         help=(
-            "The label is told truthfully or replaced by another one, by a biased coin. Smaller ε:"
-            " more lies."
+            "A biased coin decides whether the true label is reported or another one. The smaller"
+            " ε, the more often another one."
         ),
     )
     seed: int = seed()

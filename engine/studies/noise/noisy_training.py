@@ -26,7 +26,7 @@ from engine.studies.local_noise import LocalNoise, error
 SHOWN = 40  # test images shown with the network's predictions
 LABELS = {
     "true": "true labels",
-    "randomised": "labels told by a biased coin",
+    "randomised": "labels by randomised response",
     "kmeans": "K-means' clusters",
     "iic": "IIC's clusters",
 }
@@ -78,8 +78,8 @@ class NoisyTraining(LocalNoise):
         choices=LABELS,
         pattern="^(true|randomised|kmeans|iic)$",
         help=(
-            "What the network is told about each picture. Clusters found in noised pictures cost no"
-            " privacy of their own."
+            "The training label of each image. Clusters found in noised images cost no further"
+            " privacy."
         ),
     )
     label_epsilon: float = parameter(
@@ -89,7 +89,7 @@ class NoisyTraining(LocalNoise):
         high=100.0,
         scale="log",
         ends=("more private", "more truthful"),
-        help="For labels told by a biased coin: smaller ε, more lies. The report meant 75.",
+        help="For labels by randomised response: smaller ε, more wrong labels. Report 1 meant 75.",
     )
     network: str = parameter(
         "Network",
@@ -100,7 +100,7 @@ class NoisyTraining(LocalNoise):
             "deeper": "deeper (ours)",
         },
         pattern="^(shallow|deep|deeper)$",
-        help="The report's two networks, and one of ours with two more convolutions.",
+        help="The two networks of report 1, and one of ours with two more convolutions.",
     )
     width: float = parameter(
         "Width",
@@ -108,7 +108,7 @@ class NoisyTraining(LocalNoise):
         low=0.125,
         high=2.0,
         scale="log",
-        unit="times the report's",
+        unit="times report 1's",
         help="Factor on the number of filters and dense units.",
     )
     epochs: int = parameters.epochs(5)
@@ -117,9 +117,9 @@ class NoisyTraining(LocalNoise):
         200,
         low=1,
         high=16384,
-        unit="pictures",
+        unit="images",
         scale="log",
-        help="How many pictures a step looks at.",
+        help="Images in each training step.",
     )
     learning_rate: float = parameter(
         "Learning rate",
@@ -127,22 +127,22 @@ class NoisyTraining(LocalNoise):
         low=1e-5,
         high=100.0,
         scale="log",
-        help="Of Adadelta; Keras' default was 1.",
+        help="Of the optimizer Adadelta. Keras' default was 1.",
     )
     division: str = error(
         "Scale of the input",
-        "The report divided the noised pictures, already of length 1, by 255 once more: the network"
-        " saw next to nothing.",
+        "Report 1 divided the noised images, already of length 1, by 255 once more, so the network"
+        " received almost nothing.",
     )
     label_noise: str = error(
         "Noise on labels",
-        "The report meant to noise the labels, but its keep probability was exactly 1 in floating"
-        " point: they stayed true.",
+        "Report 1 meant to noise the labels, but its keep probability was exactly 1 in floating"
+        " point, so all labels stayed true.",
     )
     matching: str = error(
         "Matching",
-        "The report compared cluster numbers with digits as they came. Corrected, each cluster"
-        " stands for the digit that fits best.",
+        "Report 1 took cluster numbers for digits. Corrected, each cluster stands for the digit"
+        " that matches best.",
     )
 
     # --- before running ---------------------------------------------------------------------------

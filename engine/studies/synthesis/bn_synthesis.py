@@ -35,7 +35,7 @@ NOISED = 0.3
 # For exact copies, the share of copies found and the membership AUC must be at least this;
 # otherwise no verdict is given.
 ALL_FOUND = 0.9
-SPACES = {"pixels": "pixels", "ssim": "structure (SSIM)", "features": "what the teacher sees"}
+SPACES = {"pixels": "pixels", "ssim": "structure (SSIM)", "features": "the teacher's features"}
 
 
 class BNSynthesis(Holder):
@@ -81,12 +81,12 @@ class BNSynthesis(Holder):
 
     teacher: Classifier = Field(default_factory=Classifier)
     images: int = parameter(
-        "Pictures to make",
+        "Images to generate",
         1000,
         low=2,
         high=50_000,
         scale="log",
-        help="How many pictures, spread evenly over the classes.",
+        help="How many images, spread evenly over the classes.",
     )
     steps: int = parameter(
         "Steps",
@@ -94,26 +94,26 @@ class BNSynthesis(Holder):
         low=1,
         high=10_000,
         scale="log",
-        ends=("noise", "all that the network remembers"),
-        help="How often each picture is changed towards the statistics.",
+        ends=("noise", "all that the network stores"),
+        help="Optimization steps that change each image towards the statistics.",
     )
     snapshots: str = parameter(
         "Snapshots after steps",
         "10,25,50,75,100",
         pattern=r"^\d{1,5}(,\d{1,5}){0,9}$",
         help=(
-            "steps after which the pictures are kept: up to ten ascending numbers with commas, such"
+            "steps after which the images are kept: up to ten ascending numbers with commas, such"
             " as 10,50,100"
         ),
     )
     pixels: str = parameter(
-        "Pictures are",
+        "Images are",
         "smooth",
-        choices={"smooth": "smooth", "pixels": "free pixels, as in the report"},
+        choices={"smooth": "smooth", "pixels": "free pixels, as in report 2"},
         pattern="^(smooth|pixels)$",
         help=(
-            "Smooth: neighbouring pixels move together, seen through a small blur. Free pixels can"
-            " please the network with patterns that mean nothing."
+            "Smooth: a small blur makes neighbouring pixels change together. Free pixels can match"
+            " the statistics with patterns that mean nothing."
         ),
     )
     synthesis_batch_size: int = parameter(
@@ -122,7 +122,7 @@ class BNSynthesis(Holder):
         low=2,
         high=5000,
         scale="log",
-        help="How many pictures share their statistics; the report took 250.",
+        help="Images whose statistics are matched together (the batch size). Report 2 used 250.",
     )
     synthesis_learning_rate: float = parameter(
         "Step size",
@@ -130,38 +130,36 @@ class BNSynthesis(Holder):
         low=1e-4,
         high=10.0,
         scale="log",
-        help="Of Adam, which changes the pictures. The report took 0.1.",
+        help="The step size of Adam, which changes the images. Report 2 used 0.1.",
     )
     statistics_weight: float = parameter(
         "Weight of the statistics",
         1.0,
         low=0.0,
         high=1000.0,
-        help="How much the statistics count beside the labels.",
+        help="Weight of matching the statistics, relative to the labels.",
     )
     labels_weight: float = parameter(
         "Weight of the labels",
         1.0,
         low=0.0,
         high=1000.0,
-        help="How much the wanted classes count beside the statistics.",
+        help="Weight of the intended classes, relative to the statistics.",
     )
     variation: float = parameter(
         "Total variation",
         0.0,
         low=0.0,
         high=10.0,
-        help="Penalty on steps between neighbouring pixels.",
+        help="Penalty on differences between neighbouring pixels.",
     )
-    norm: float = parameter(
-        "Picture norm", 0.0, low=0.0, high=10.0, help="Penalty on bright pictures."
-    )
+    norm: float = parameter("Image norm", 0.0, low=0.0, high=10.0, help="Penalty on bright images.")
     softness: float = parameter(
-        "Softness of the wanted labels",
+        "Label smoothing",
         0.0,
         low=0.0,
         high=0.9,
-        help="Share of each wanted label that is spread over all classes.",
+        help="Share of each intended label that is spread over all classes.",
     )
     jitter: int = parameter(
         "Jitter",
@@ -169,24 +167,24 @@ class BNSynthesis(Holder):
         low=0,
         high=8,
         unit="pixels",
-        help="How far the pictures are shifted, at random, before each look of the teacher.",
+        help="How far the images are shifted, at random, before the teacher processes them.",
     )
     flip: bool = parameter(
-        "Mirror", False, help="Show the teacher mirrored pictures half of the time. Not for digits."
+        "Mirror", False, help="Mirror the images half of the time. Not for digits."
     )
     class_wise: bool = parameter(
         "Statistics of each class",
         False,
-        help="Match the statistics of each class by itself instead of all together.",
+        help="Match the statistics of each class separately instead of those of all images.",
     )
     forward: str = parameter(
         "The teacher normalises by",
         "recorded",
-        choices={"recorded": "its records", "batch": "the pictures themselves"},
+        choices={"recorded": "recorded statistics", "batch": "batch statistics"},
         pattern="^(recorded|batch)$",
         help=(
-            "What its batch norms divide by while they look: what they recorded, or the batch's own"
-            " statistics."
+            "The statistics that the teacher's batch norm uses: those recorded in training, or"
+            " those of the current batch."
         ),
     )
     ending: str = parameter(
@@ -195,8 +193,8 @@ class BNSynthesis(Holder):
         choices={"last": "as it comes", "best": "the best so far"},
         pattern="^(last|best)$",
         help=(
-            "Best: of each batch, the pictures with the least objective up to that step, instead of"
-            " those after it."
+            "Best: the images of each batch with the smallest loss so far, instead of those of the"
+            " last step."
         ),
     )
     teachers: int = parameter(
@@ -204,7 +202,7 @@ class BNSynthesis(Holder):
         1,
         low=1,
         high=4,
-        help="Networks that differ by their seeds; the pictures must please all of them.",
+        help="Networks with different seeds. The images are optimized for all of them.",
     )
 
     @model_validator(mode="after")

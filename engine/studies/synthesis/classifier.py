@@ -67,8 +67,8 @@ class Classifier(ImageStudy):
         choices=NETWORKS,
         pattern="^(narrow|resnet20)$",
         help=(
-            "What learns to name the pictures. The narrow one is for computers without a graphics"
-            " card."
+            "The network that classifies the images. The narrow one is for computers without a"
+            " graphics card."
         ),
     )
     weights: str = parameter(
@@ -82,8 +82,8 @@ class Classifier(ImageStudy):
         "Private teacher",
         False,
         help=(
-            "On: the teacher learns by DP-SGD, and the statistics of its layers are noised. "
-            "What is made of them then carries a guarantee."
+            "On: the teacher is trained by DP-SGD, and the statistics of its layers are noised."
+            " What is made from them then has a guarantee."
         ),
     )
     target_epsilon: float = parameter(
@@ -95,7 +95,7 @@ class Classifier(ImageStudy):
         ends=("more private", "more accurate"),
         help=(
             "For a private teacher: how much the teacher and its statistics together may reveal"
-            " about any picture."
+            " about any image."
         ),
     )
     delta: float = parameters.delta(1e-5)
@@ -109,10 +109,10 @@ class Classifier(ImageStudy):
         help="For a private teacher: noise multiplier of the released statistics.",
     )
     epochs: int = parameters.epochs(
-        6, "Of the teacher: how often it looks at each picture; with privacy, on average."
+        6, "Of the teacher: how often each image is used; with privacy, on average."
     )
     batch_size: int = parameters.batch_size(
-        100, "Of the teacher: how many pictures a step looks at; with privacy, on average."
+        100, "Of the teacher: images in each training step; with privacy, on average."
     )
     learning_rate: float = parameter(
         "Learning rate",
@@ -121,27 +121,27 @@ class Classifier(ImageStudy):
         high=100.0,
         scale="log",
         help=(
-            "Of the teacher: the largest, by SGD with momentum; with privacy that of every step, by"
-            " plain SGD."
+            "Of the teacher: the largest learning rate of SGD with momentum. With privacy: that of"
+            " every step of plain SGD."
         ),
     )
     pixel_noise: float = parameter(
-        "Noise on the teacher's pictures",
+        "Noise on the teacher's images",
         1.0,
         low=0.0,
         high=5.0,
         help=(
-            "While the teacher learns, in half the range of the pixels. It makes the teacher look"
-            " at shapes instead of single pixels, so that its pictures can be understood. It"
-            " protects nobody."
+            "Noise during the teacher's training, in units of half the pixel range. It makes the"
+            " teacher respond to shapes instead of single pixels, so that the synthetic images"
+            " can be recognised. It protects nobody."
         ),
     )
     crop: str = parameter(
-        "Teacher's pictures are",
+        "Teacher's images are",
         "kept",
-        choices={"kept": "kept", "shifted": "shifted", "mirrored": "shifted and mirrored"},
+        choices={"kept": "unchanged", "shifted": "shifted", "mirrored": "shifted and mirrored"},
         pattern="^(kept|shifted|mirrored)$",
-        help="Shifting and mirroring make more of few photographs; digits must not be mirrored.",
+        help="Data augmentation, for small sets of photographs. Digits must not be mirrored.",
     )
     seed: int = parameters.seed()
 

@@ -110,7 +110,7 @@ class Student(Holder):
         "synthetic",
         choices={"synthetic": "synthetic", "real": "as many real ones"},
         pattern="^(synthetic|real)$",
-        help="Real ones are the comparison: the same number of training pictures.",
+        help="Real ones, for comparison: the same number of training images.",
     )
     soft_share: float = parameter(
         "Share of soft labels",
@@ -118,8 +118,8 @@ class Student(Holder):
         low=0.0,
         high=1.0,
         help=(
-            "0: the student is told the wanted class of each picture. 1: it is told all that the"
-            " teacher sees in it."
+            "0: hard labels, the intended class of each image. 1: soft labels, the teacher's"
+            " probabilities."
         ),
     )
     temperature: float = parameter(
@@ -128,7 +128,7 @@ class Student(Holder):
         low=0.1,
         high=50.0,
         scale="log",
-        help="Of soft labels: higher ones show more of the teacher's doubts.",
+        help="Of soft labels: a higher one makes the teacher's probabilities more even.",
     )
     student_epochs: int = parameter(
         "Student's epochs",
@@ -136,8 +136,8 @@ class Student(Holder):
         low=1,
         high=1000,
         scale="log",
-        unit="passes over the pictures",
-        help="How often each picture is learned.",
+        unit="passes over the images",
+        help="How often each image is used.",
     )
     student_batch_size: int = parameter(
         "Student's batch size",
@@ -145,8 +145,8 @@ class Student(Holder):
         low=1,
         high=4096,
         scale="log",
-        unit="pictures",
-        help="How many pictures a step looks at.",
+        unit="images",
+        help="Images in each training step.",
     )
     student_learning_rate: float = parameter(
         "Student's learning rate",
@@ -154,23 +154,23 @@ class Student(Holder):
         low=1e-5,
         high=10.0,
         scale="log",
-        help="The largest, before it falls.",
+        help="The largest; it falls during training.",
     )
     student_optimizer: str = parameter(
         "Student's optimizer",
         "adam",
         choices={"adam": "Adam", "sgd": "SGD with momentum"},
         pattern="^(adam|sgd)$",
-        help="The report took SGD at 0.1.",
+        help="Report 2 used SGD with a learning rate of 0.1.",
     )
     student_norm: str = parameter(
         "Student's norm",
         "group",
-        choices={"group": "group norm", "batch": "batch norm, as in the report"},
+        choices={"group": "group norm", "batch": "batch norm, as in report 2"},
         pattern="^(group|batch)$",
         help=(
-            "Batch norm would remember statistics of the synthetic pictures, which real ones may"
-            " not have."
+            "Batch norm would record statistics of the synthetic images, which real ones may not"
+            " have."
         ),
     )
     shift: int = parameter(
@@ -179,19 +179,19 @@ class Student(Holder):
         low=0,
         high=8,
         unit="pixels",
-        help="How far pictures are shifted at random while the student learns.",
+        help="How far images are shifted, at random, during the student's training.",
     )
     student_flip: bool = parameter(
         "Mirror for the student",
         False,
-        help="Mirror half of the pictures at random. Not for digits.",
+        help="Mirror half of the images at random. Not for digits.",
     )
     mixup: float = parameter(
         "Mixup",
         0.0,
         low=0.0,
         high=8.0,
-        help="Mix pictures in pairs, with a share from Beta(α, α). 0: none.",
+        help="Mix images in pairs, with a share from Beta(α, α). 0: none.",
     )
 
     @model_validator(mode="before")

@@ -33,9 +33,9 @@ def measured(store, source: str, base: Fidelity = SMALL, private: bool = True):
 
 
 def suspicious(metrics_: dict) -> bool:
-    from pages.fidelity import text
+    from pages.fidelity import verdict
 
-    return text.suspicious(metrics_)
+    return verdict.suspicious(metrics_)
 
 
 # --- what is known --------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from engine.datasets import registry
 from engine.studies.fidelity.fidelity import Fidelity
 from engine.studies.fidelity.fidelity import doubt as fidelity_doubt
 from engine.studies.synthesis.bn_synthesis import BNSynthesis, doubt
-from pages.fidelity import text
+from pages.fidelity import verdict
 from tests.core.test_contract import finish
 
 GENERATORS = ("GAN without privacy", "private GAN", "private DP-MERF")
@@ -69,10 +69,8 @@ def test_fidelity_gives_no_verdict_on_copies_where_it_cannot_find_exact_ones(twi
         metrics["exact copies"]["known_pixels"] == 0
         and metrics["exact copies"]["again_pixels"] == 0
     )
-    told = text.copied(metrics, GENERATORS)
-    assert (
-        "no verdict is given" in told and "In none of them" not in told and "hands out" not in told
-    )
+    told = verdict.answer(metrics, GENERATORS)
+    assert "no verdict is given" in told and "in none of them" not in told and "leak" not in told
     for result in found.values():  # each set by itself says so too, for the command line
         assert any("cannot be trusted here" in warning for warning in result.facts["warnings"])
 
@@ -81,7 +79,7 @@ def test_fidelity_gives_its_verdict_where_controls_come_out(store):
     found = table("mnist-5k", store)
     metrics = {name: result.metrics for name, result in found.items()}
     assert metrics["exact copies"]["known_pixels"] == metrics["private GAN"]["known_features"] == 1
-    assert "no verdict" not in text.copied(metrics, GENERATORS)
+    assert "no verdict" not in verdict.answer(metrics, GENERATORS)
     assert not any(
         "cannot be trusted" in warning
         for result in found.values()

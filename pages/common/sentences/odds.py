@@ -1,0 +1,72 @@
+"""What a guarantee means for a person: how often an attacker is right."""
+
+from __future__ import annotations
+
+from engine.core import rounding
+from engine.core.rounding import at_most, epsilon, of_hundred
+from engine.core.study import Guarantee
+
+
+def odds(guarantee: Guarantee, blind: str, seeing: str) -> str:
+    """A sentence: how often an attacker is right by guessing, and after seeing the release."""
+    start = f"{blind}, an attacker who guesses is right 50 times in 100."
+    if guarantee.epsilon is None or guarantee.odds_mechanism is None:
+        return f"{start} {seeing}, **nothing is guaranteed**: the attacker may be certain."
+    return f"{start} {seeing}, attackers {how_often(guarantee.odds_mechanism)}."
+
+
+def how_often(odds: float) -> str:
+    """Odds in [0.5, 1] → 'are right at most **56 times in 100**'.
+
+    Odds near 1 are put in words.
+    """
+    n = of_hundred(odds)
+    if n < 100:
+        return f"are right at most **{n} times in 100**"
+    return (
+        "can be **all but certain**"
+        if odds > 1 - 1e-6
+        else "may be right more than **99 times in 100**"
+    )
+
+
+def odds_detail(guarantee: Guarantee) -> str:
+    """Both odds, exact: for any method with this (ε, δ), and for this one."""
+    if guarantee.odds_mechanism > 1 - 5e-5:
+        return (
+            f"At ε = {epsilon(guarantee.epsilon)} the noise protects nobody against such an"
+            " attacker, who may be wrong less than once in 20,000 times."
+        )
+    return (
+        "Both bounds are for an attacker who starts from even odds. A method of which only ε ="
+        f" {epsilon(guarantee.epsilon)} and δ = {rounding.chosen(guarantee.delta)} are known may"
+        f" let the attacker be right {at_most(guarantee.odds_any, 2, times=100)} times in 100. The"
+        " noise of this method is known exactly, which allows at most"
+        f" {at_most(guarantee.odds_mechanism, 2, times=100)}.{_by_chance(guarantee)}"
+    )
+
+
+def _by_chance(guarantee: Guarantee) -> str:
+    """The part of the odds that comes from the chance of never being sampled.
+
+    That chance protects nobody who was sampled, and nobody from what is released about all.
+    """
+    known = (guarantee.sample_rate, guarantee.steps, guarantee.odds_undrawn)
+    if None in known or guarantee.sample_rate >= 1:
+        return ""
+    never = (1 - guarantee.sample_rate) ** guarantee.steps
+    if never < 0.01:
+        return ""
+    whom = "participants" if "participant" in guarantee.unit else "images"
+    told = (
+        f" Steps sample at random, and {rounding.at_least(never, 0, times=100)} in 100 {whom} were"
+        " never drawn at all"
+    )
+    others = guarantee.odds_undrawn > 1 - never / 2 + 1e-9
+    if of_hundred(guarantee.odds_undrawn) == 100:
+        if others:
+            return f"{told}. But something else is released about all: this chance protects nobody."
+        return f"{told}: so few that this chance protects hardly anybody."
+    besides = ", with the noise on what else is released about all," if others else ""
+    most = of_hundred(guarantee.odds_undrawn)
+    return f"{told}: that alone{besides} limits the attacker to at most {most} in 100."
