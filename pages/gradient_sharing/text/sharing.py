@@ -125,9 +125,9 @@ def user_level(
         )
     asked = "which of two sets of images is on your phone" if by_phone else "whether you took part"
     return (
-        f"σ = {rounding.described(plan.noise_multiplier)}, clip norm {plan.max_grad_norm:g}, {rounds}"
-        f" rounds: **ε = {epsilon(promise.epsilon)}** for all images of one participant, one of"
-        f" {people:,} ({promise.accountant.split(' (')[0]}). Attackers who guess {asked}"
+        f"σ = {rounding.described(plan.noise_multiplier)}, clip norm {plan.max_grad_norm:g},"
+        f" {rounds} rounds: **ε = {epsilon(promise.epsilon)}** for all images of one participant,"
+        f" one of {people:,} ({promise.accountant.split(' (')[0]}). Attackers who guess {asked}"
         f" {how_often(promise.odds_mechanism)}."
     )
 
