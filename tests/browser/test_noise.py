@@ -202,7 +202,7 @@ def test_an_uploaded_picture_drowns_too_and_is_never_stored(visit, server):
     upload(page, raw)
     look.changed(page, NOISED, before)
     page.get_by_text("How this was made").click()
-    expect(page.get_by_text("Your own picture was not stored")).to_be_visible()
+    expect(page.get_by_text("Your own image was not stored")).to_be_visible()
     visitor.shot("noise_upload")
     assert not [p for p in server.home.rglob("*") if p.is_file() and raw in p.read_bytes()]
     page.reload()
