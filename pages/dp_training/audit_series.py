@@ -64,8 +64,8 @@ def audit_all(controls: Controls, audited: dict[str, DPTraining]) -> dict[str, S
     return studies
 
 
-def draw(views: dict[str, live.View], cheat: str) -> None:
-    """Draw both bounds on ε of each training. cheat: the bug that was planted, or 'none'."""
+def draw(views: dict[str, live.View], bug: str) -> None:
+    """Draw both bounds on ε of each training. bug: the one that was planted, or 'none'."""
     live.progress(views)
     found = {name: view.result for name, view in views.items() if view.result is not None}
     if not found:
@@ -82,9 +82,9 @@ def draw(views: dict[str, live.View], cheat: str) -> None:
     blind = [
         name
         for name, result in found.items()
-        if any(check["blind"] and check["error"] == cheat for check in result.facts["checks"])
+        if any(check["blind"] and check["error"] == bug for check in result.facts["checks"])
     ]
-    st.markdown(text.audited_all(metrics, blind, len(views), cheat))
+    st.markdown(text.audited_all(metrics, blind, len(views), bug))
     panels.warnings(found)
     st.dataframe([row(name, result) for name, result in found.items()], hide_index=True)
     st.caption(

@@ -217,7 +217,7 @@ def test_a_data_set_that_is_not_here_is_offered_with_the_way_to_get_it(visit):
 
 def test_a_preset_whose_data_set_is_not_here_says_so_too(visit):
     page = visit("dp_training").page
-    page.get_by_test_id("stPills").get_by_text("MNIST (download needed)", exact=True).click()
+    page.get_by_text("MNIST (download needed)", exact=True).click()
     expect(look.notice(page, "fetch mnist")).to_be_visible()
 
 

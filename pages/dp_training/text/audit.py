@@ -6,8 +6,8 @@ from engine.core import rounding
 from engine.core.rounding import epsilon
 
 
-def audited(metrics: dict[str, float], facts: dict, cheat: str, delta: float) -> str:
-    """The findings of an audit in sentences. cheat: the bug that was planted, or 'none'."""
+def audited(metrics: dict[str, float], facts: dict, bug: str, delta: float) -> str:
+    """The findings of an audit in sentences. bug: the one that was planted, or 'none'."""
     lower, upper = metrics["floor"], metrics["ceiling"]
     shown = (
         f"with {100 * facts['confidence']:.0f} % confidence, this training spends **at least ε ="
@@ -20,15 +20,13 @@ def audited(metrics: dict[str, float], facts: dict, cheat: str, delta: float) ->
         f" {metrics['right']:,.0f} of {metrics['guesses']:,.0f} times: {shown}. Guaranteed is **at"
         f" most {epsilon(upper)}**, both at δ = {rounding.chosen(delta)}."
     )
-    return f"{_planted(cheat, bool(metrics['violated']))}{told} {_conclusion(metrics, facts)}"
+    return f"{_planted(bug, bool(metrics['violated']))}{told} {_conclusion(metrics, facts)}"
 
 
-def _planted(cheat: str, found: bool) -> str:
-    if cheat == "none":
+def _planted(bug: str, found: bool) -> str:
+    if bug == "none":
         return ""
-    return (
-        f"Simulated bug: **{cheat}**. The auditor **{'found' if found else 'did not find'} it**. "
-    )
+    return f"Simulated bug: **{bug}**. The auditor **{'found' if found else 'did not find'} it**. "
 
 
 def _conclusion(metrics: dict[str, float], facts: dict) -> str:
@@ -54,19 +52,17 @@ def _conclusion(metrics: dict[str, float], facts: dict) -> str:
     )
 
 
-def audited_all(
-    found: dict[str, dict[str, float]], blind: list[str], total: int, cheat: str
-) -> str:
+def audited_all(found: dict[str, dict[str, float]], blind: list[str], total: int, bug: str) -> str:
     """The findings of audits of several trainings.
 
     blind: those whose noise is too strong for the audit to detect this bug.
     """
     broken = [name for name, metrics in found.items() if metrics["violated"]]
     so_far = "" if len(found) == total else f" ({len(found)} of {total} audited so far)"
-    if cheat != "none":
+    if bug != "none":
         missed = [name for name in found if name not in broken]
         return (
-            f"Simulated bug in all of them: **{cheat}**. The auditor found it in **{len(broken)} of"
+            f"Simulated bug in all of them: **{bug}**. The auditor found it in **{len(broken)} of"
             f" {len(found)}**{so_far}{_missed(missed, blind)}"
         )
     return (

@@ -10,10 +10,10 @@ from pages.dp_training.text.labels import WHO
 Found = dict[str, dict[str, float]]
 
 
-def tied(promise: Guarantee, found: Found, cheat: str = "none") -> str:
+def tied(promise: Guarantee, found: Found, bug: str = "none") -> str:
     """The guarantee and the findings in one line.
 
-    cheat: the bug in the audited training, which is not in the attacked one.
+    bug: the one in the audited training, which is not in the attacked one.
     """
     bound = (
         f"guaranteed at most **{of_hundred(promise.odds_mechanism)}**"
@@ -24,7 +24,7 @@ def tied(promise: Guarantee, found: Found, cheat: str = "none") -> str:
         f"this attack {WHO[who]}: **{100 * metrics['right_guesses_like_it']:.1f}**"
         for who, metrics in found.items()
     ]
-    whose = "" if cheat == "none" else "**The attack is on the training without the bug.** "
+    whose = "" if bug == "none" else "**The attack is on the training without the bug.** "
     return (
         f"{whose}Of 100 guesses whether an image was used for training, the number right is: by"
         f" chance **50**; {'; '.join(parts)}."
