@@ -192,13 +192,11 @@ def test_without_its_twin_is_a_link_too(visit):
     look.until(page, lambda: "compare" not in page.url, 20, "the default in the address")
 
 
-@pytest.mark.parametrize(
-    ("typed", "words"), [("5", "canaries: 5 is not allowed"), ("many", "is not allowed")]
-)
-def test_a_wrong_number_of_canaries_is_refused_at_its_field(trained, typed, words):
+def test_a_wrong_number_of_canaries_is_refused_at_its_field(trained):
     page = trained.page
-    field = page.get_by_role("textbox", name="Canaries")
-    field.fill(typed)
-    field.press("Enter")
-    expect(look.notice(page, "is not allowed")).to_be_visible()
-    expect(page.get_by_role("textbox", name="Canaries")).to_have_value("600")
+    for typed in ("5", "many"):
+        field = page.get_by_role("textbox", name="Canaries")
+        field.fill(typed)
+        field.press("Enter")
+        expect(look.notice(page, f"{typed} is not allowed")).to_be_visible()
+        expect(field).to_have_value("600")

@@ -47,6 +47,7 @@ def test_the_page_opens_on_a_frontier_that_fills_and_answers_both_questions(visi
     visitor.shot("dp_training_frontier")
 
 
+@pytest.mark.full
 def test_a_stopped_frontier_goes_on_with_what_is_missing(visit, server):
     page = visit("dp_training?epochs=30&batch_size=400&seed=5").page
     look.press_run(page)
@@ -62,7 +63,11 @@ def test_a_stopped_frontier_goes_on_with_what_is_missing(visit, server):
 
 
 @pytest.mark.parametrize(
-    ("shown", "chart", "bars"), [("clips", "clips", 7), ("optimizers", "optimizers", 6)]
+    ("shown", "chart", "bars"),
+    [
+        pytest.param("clips", "clips", 7, marks=pytest.mark.full),
+        ("optimizers", "optimizers", 6),
+    ],
 )
 def test_what_a_setting_does_stands_in_bars(visit, shown, chart, bars):
     visitor = visit(f"{SMALL}&epochs=2&shown={shown}".replace("epochs=4&", ""))
