@@ -74,7 +74,10 @@ def test_floor_ceiling_and_curve_stand_beside_what_is_promised(trained):
 
 @pytest.mark.parametrize(
     ("cheat", "words"),
-    [("half the noise", "half of the noise"), ("no clipping", "clipping is left out")],
+    [
+        ("half the noise", "half of the noise"),
+        pytest.param("no clipping", "clipping is left out", marks=pytest.mark.full),
+    ],
 )
 def test_a_cheat_is_planted_and_found(trained, cheat, words):
     page, main = trained.page, trained.page.get_by_test_id("stMain")
@@ -102,6 +105,7 @@ def test_without_noise_nothing_is_called_private(visit):
     assert not any("private" in name and "not private" not in name for name in look.curves(page))
 
 
+@pytest.mark.full
 def test_all_of_a_series_are_audited(visit):
     visitor = visit("dp_training?epochs=2&batch_size=500&canaries=200")
     page, main = visitor.page, visitor.page.get_by_test_id("stMain")

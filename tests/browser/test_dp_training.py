@@ -4,6 +4,7 @@ kill.
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from cache import Store
@@ -36,7 +37,7 @@ def test_the_empty_state_says_what_will_come(visit):
 
 
 def test_a_run_grows_its_curve_and_spends_epsilon_until_all_is_told(visit):
-    visitor = visit("dp_training?shown=one&network=cnn&epochs=8&batch_size=200&target_epsilon=8")
+    visitor = visit("dp_training?shown=one&network=cnn&epochs=16&batch_size=200&target_epsilon=8")
     page = visitor.page
     look.press_run(page)
     expect(page.get_by_test_id("stProgress").first).to_be_visible()
@@ -47,7 +48,7 @@ def test_a_run_grows_its_curve_and_spends_epsilon_until_all_is_told(visit):
     look.until(page, lambda: epsilon(page) > spent, 60, "more ε spent")
     visitor.shot("dp_training_running")
     look.finished(page)
-    assert look.points(page) == 8 and len(look.curves(page)["new pictures, not private"]) == 8
+    assert look.points(page) == 16 and len(look.curves(page)["new pictures, not private"]) == 16
     # per cent: ten classes, so guessing gives 10
     assert look.curves(page)[look.PRIVATE][-1][1] > 60
     assert epsilon(page) <= 8
@@ -171,6 +172,7 @@ def test_two_browsers_that_press_run_follow_one_training(visit):
     expect(look.notice(second, "Stopped")).to_be_visible()  # a run belongs to all who follow it
 
 
+@pytest.mark.full
 def test_a_training_goes_on_while_its_visitor_looks_at_another_page(visit):
     page = visit(f"dp_training?{LONG}&seed=13").page
     look.press_run(page)

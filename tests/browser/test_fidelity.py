@@ -91,6 +91,7 @@ def test_a_generator_that_learns_by_heart_is_named(visit):
     visitor.shot("fidelity_by_heart")
 
 
+@pytest.mark.full
 def test_a_stopped_run_keeps_what_is_finished_and_goes_on(visit):
     page = visit(SMALL + "&seed=4&steps=3000").page
     look.press_run(page)

@@ -6,6 +6,7 @@ import io
 import time
 
 import numpy as np
+import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -102,6 +103,7 @@ def test_noise_shows_its_epsilon_at_once_and_is_promised(visit):
     expect(main).to_contain_text("anyone who gets all the models")
 
 
+@pytest.mark.full
 def test_a_broken_phone_is_refused_and_it_is_said(visit):
     page = visit(seeded(SMALL + "&faulty=huge&order=turns")).page
     look.press_run(page)
@@ -130,6 +132,7 @@ def test_a_visitors_own_picture_is_attacked_and_never_stored(visit, start):
     assert stored and not any(b'"inversion"' in p.read_bytes() for p in stored)
 
 
+@pytest.mark.full
 def test_two_panels_run_at_the_same_time(visit):
     page = visit(seeded(SMALL.replace("rounds=3", "rounds=40") + ATTACK)).page
     look.press_run(page)

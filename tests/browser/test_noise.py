@@ -279,6 +279,7 @@ def test_networks_learn_live_and_the_walk_ends_at_the_published_pipeline(visit):
     expect(page.get_by_role("button", name="Train")).to_have_count(0)  # all is stored
 
 
+@pytest.mark.full
 def test_the_survivors_are_sorted_by_the_budget_that_they_need(visit):
     visitor = visit(SMALL)
     page = visitor.page
@@ -288,6 +289,7 @@ def test_the_survivors_are_sorted_by_the_budget_that_they_need(visit):
     visitor.shot("noise_survivors")
 
 
+@pytest.mark.full
 def test_the_sweep_fills_while_it_runs_and_can_be_stopped(visit):
     visitor = visit(SMALL + "&seed=3")
     page = visitor.page

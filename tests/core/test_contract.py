@@ -46,6 +46,7 @@ def test_events_then_a_result_then_the_same_from_the_store(study, store, results
     assert again == []
     assert json.dumps(cached.parts()[0]) == json.dumps(result.parts()[0])
     assert all(np.array_equal(a, cached.parts()[1][n]) for n, a in result.parts()[1].items())
+    assert not [warning for warning in result.warnings if "diverged" in warning]
     results[study.NAME] = result
 
 

@@ -193,6 +193,7 @@ def test_the_command_line_fits_defaults_and_refuses_what_is_typed(folder):
     )
 
 
+@pytest.mark.full
 def test_a_page_fits_defaults_and_refuses_what_is_typed(folder):
     from pages.common import live
     from tests.drawing import drawn

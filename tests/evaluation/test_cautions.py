@@ -128,7 +128,7 @@ RUNAWAY = [
     ("iic", {"learning_rate": 1.0, "epochs": 2}),
 ]
 NAMES = [f"{number} {study}" for number, (study, _) in enumerate(RUNAWAY)]
-SLOW = {"audit", "bn_synthesis", "inversion", "iic"}
+SLOW = {"audit", "bn_synthesis", "classifier", "inversion", "iic"}
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +161,7 @@ def test_a_teacher_whose_statistics_are_no_numbers_says_so_itself(rate, store):
     assert weights and all(np.isfinite(array).all() for array in weights)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", sorted(set(STUDIES) - {"noise"}))
 def test_an_ordinary_training_says_nothing_of_it(name, store):
     _, result = finish(Lab(store).need(STUDIES[name].preset("tiny")))
@@ -217,7 +218,7 @@ def folders(tmp_path_factory):
     return place
 
 
-@pytest.mark.parametrize("name", full_unless(lambda name: name in ("two", "scarce"), SIZES))
+@pytest.mark.parametrize("name", full_unless(lambda name: name == "scarce", SIZES))
 @pytest.mark.parametrize("study", sorted(set(STUDIES) - {"noise"}))
 def test_every_study_says_that_pictures_are_too_few(study, name, folders, store, monkeypatch):
     """In all, of a class, to learn from or to test with. Study noise measures a single picture."""

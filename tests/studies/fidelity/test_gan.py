@@ -257,6 +257,7 @@ def test_without_privacy_the_gan_learns_digits_in_a_few_steps(store):
     assert result.metrics["frechet_distance"] < 0.6 * result.metrics["untrained_frechet_distance"]
 
 
+@pytest.mark.full
 def test_dp_merf_learns_digits_under_privacy(store):
     _, result = finish(Lab(store).need(DPMERF(imitator_steps=150, samples=400)))
     assert (

@@ -159,7 +159,10 @@ def test_together_they_are_the_results_that_each_would_be_alone(lab):
         {"order": "asynchronous"},
         {"keep_rest": True},
         {"company_share": 0.0},
-        {"pictures_each": None, "unevenness": 0.02, "participants": 30},
+        pytest.param(
+            {"pictures_each": None, "unevenness": 0.02, "participants": 30},
+            marks=pytest.mark.full,
+        ),
         {"noise_multiplier": 1.0, "participation": 0.5, "dropout": 0.3},
         {"noise_multiplier": 1.0, "noised_by": "phone"},
         {"participants": 1},

@@ -539,7 +539,7 @@ def test_agreement_is_that_of_the_released_bytes(store):
 @pytest.mark.parametrize(
     "options",
     full_unless(
-        lambda options: "teachers" not in options,
+        lambda options: "class_wise" in options,
         [
             {"teachers": 2, "softness": 0.2, "flip": True},
             {"class_wise": True},
