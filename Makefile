@@ -1,5 +1,5 @@
 # make run            the dashboard on port 8501 (PORT=8600 make run for another)
-# make test           a test of every claim, in ten minutes on two cores
+# make test           a test of every claim, on all cores
 # make check          format, lint and types
 # make test-full      what is slow: many seeds, full data, repeated browser journeys
 # make test-hours     the tests that take hours
