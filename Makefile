@@ -1,7 +1,8 @@
 # make run            the dashboard on port 8501 (PORT=8600 make run for another)
-# make test           all tests
+# make test           a test of every claim, on all cores
 # make check          format, lint and types
-# make test-full      the tests that take hours
+# make test-full      what is slow: many seeds, full data, repeated browser journeys
+# make test-hours     the tests that take hours
 # make test-portable  the numeric tests as other machines compute them
 #                     (EMULATIONS="one-thread unlike" for some of these machines)
 # make bench          all benchmarks
@@ -10,14 +11,16 @@ PORT ?= 8501
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# One worker a core. A file stays with one worker, and its fixtures are built once.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test check test-full test-portable bench docs clean
+.PHONY: run test check test-full test-hours test-portable bench docs clean
 
 run: $(VENV)/.installed
 	$(BIN)/streamlit run app.py --server.port $(PORT)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
@@ -25,7 +28,10 @@ check: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 test-full: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m full
+	$(PYTEST) -m full
+
+test-hours: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m hours
 
 test-portable: $(VENV)/.installed-test
 	$(BIN)/python -m tests.portable $(EMULATIONS)

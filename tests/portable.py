@@ -155,6 +155,8 @@ def run(name: str, folder: Path, arguments: list[str]) -> dict:
         "-m",
         "pytest",
         "--ignore=tests/browser",
+        "-m",
+        "not hours",
         "--timeout=1800",
         "-q",
         "-p",

@@ -12,8 +12,7 @@ from streamlit.testing.v1 import AppTest
 from engine.core.lab import Lab
 from engine.core.study import Refused, key
 from engine.datasets import registry
-from tests.conftest import ROOT
-from tests.core.test_contract import finish
+from tests.conftest import ROOT, finish
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 

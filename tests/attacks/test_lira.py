@@ -16,17 +16,15 @@ from engine.learning.linear import LinearShadows, LinearTraining, logits
 from engine.studies.dp_training.dp_training import DPTraining
 from engine.studies.dp_training.membership import Membership
 from engine.studies.shared.features import Features
-from tests.core.test_contract import finish
+from tests.conftest import finish
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def lab(common):
     """With the bundled digits' features already in its store."""
-    from cache import Store
-
-    found = Lab(Store(tmp_path_factory.mktemp("attacks")))
+    found = Lab(common)
     finish(found.need(Features()))
     return found
 
@@ -170,12 +168,14 @@ def eight_networks():
     return bench.null_runs(bench.drawn, np.arange(8), 200, 3000)
 
 
+@pytest.mark.full
 def test_the_interval_holds_as_often_as_it_says_where_nothing_is_to_be_found(eight_networks):
     found = bench.coverage(eight_networks)
     for name, most in TOLD.items():
         assert could_be(found[name], 3000, most), (name, found[name])
 
 
+@pytest.mark.full
 def test_the_check_of_the_interval_rejects_one_too_narrow_and_one_too_wide(eight_networks):
     """Also the interval of before, which took networks that help each other for independent."""
     narrow, wide = (bench.coverage(eight_networks, scale) for scale in (0.8, 1.25))
@@ -188,6 +188,7 @@ def test_the_check_of_the_interval_rejects_one_too_narrow_and_one_too_wide(eight
     assert rare < 0.93 and not could_be(rare, 3000, TOLD["found at 0.1 %"]), rare
 
 
+@pytest.mark.full
 def test_the_interval_holds_for_networks_in_groups_that_do_not_help_each_other():
     found = bench.coverage(bench.null_runs(bench.drawn, np.arange(12) // 3, 200, 600))
     for name, most in TOLD.items():
@@ -225,6 +226,7 @@ def test_the_interval_holds_for_few_networks_that_differ(measure, networks, runs
     assert narrow < 0.9 and not could_be(narrow, runs), narrow
 
 
+@pytest.mark.full
 def test_real_trainings_that_know_nothing_of_the_candidates_are_within_the_interval():
     """So few runs only tell an interval that is far too narrow; the drawn ones tell the rest."""
     runs = bench.null_runs(bench.trained, bench.KINDS["8 networks"], 200, 40)
@@ -340,6 +342,17 @@ def test_stored_weights_are_the_finished_network(lab):
     ).mean() > 0.9
 
 
+def test_who_was_in_is_found_without_privacy_and_not_with_it(lab):
+    small = {"shadows": 8, "learning_rate": 1.0}
+    open_ = finish(lab.need(Membership(private=False, epochs=20, **small)))[1]
+    closed = finish(lab.need(Membership(target_epsilon=1.0, epochs=5, shadows=8)))[1]
+    assert open_.metrics["area_like_it"] > 0.515
+    assert abs(closed.metrics["area_like_it"] - 0.5) < 0.04
+    assert (closed.arrays["bound_mechanism"] <= closed.arrays["bound_any"] + 1e-9).all()
+    assert "bound_any" not in open_.arrays and open_.guarantee.epsilon is None
+
+
+@pytest.mark.full
 def test_a_network_that_remembers_is_found_out_and_a_private_one_stays_below_its_bound(lab):
     open_ = finish(lab.need(Membership(private=False, epochs=40, learning_rate=0.5, shadows=16)))[1]
     closed = finish(lab.need(Membership(target_epsilon=1.0, epochs=10, shadows=16)))[1]
@@ -370,6 +383,7 @@ def test_every_shadow_has_several_others_to_help_against_it(shadows):
     assert min(helpers) >= max(6, shadows // 2) and study.at_once <= 8
 
 
+@pytest.mark.full
 def test_few_shadows_find_something_too(lab):
     """Eight were once all of one group, and the attack on networks like this one found exactly
     nothing.
@@ -382,6 +396,7 @@ def test_few_shadows_find_something_too(lab):
         lira.each_against_the_others(np.zeros((4, 3)), np.eye(4, 3) > 0, np.zeros(3))
 
 
+@pytest.mark.full
 def test_the_cnn_is_attacked_too(store):
     _, result = finish(
         Lab(store).need(

@@ -83,6 +83,7 @@ def test_every_set_stands_beside_its_controls_with_what_is_promised(visit):
     expect(main).to_contain_text("Like a copy")
 
 
+@pytest.mark.full
 def test_a_generator_that_learns_by_heart_is_named(visit):
     visitor = visit(BY_HEART)
     measured(visitor.page)
@@ -92,6 +93,7 @@ def test_a_generator_that_learns_by_heart_is_named(visit):
     visitor.shot("fidelity_by_heart")
 
 
+@pytest.mark.full
 def test_a_stopped_run_keeps_what_is_finished_and_goes_on(visit):
     page = visit(SMALL + "&seed=4&steps=3000").page
     look.press_run(page)
@@ -104,24 +106,7 @@ def test_a_stopped_run_keeps_what_is_finished_and_goes_on(visit):
     ).to_be_visible()
 
 
-@pytest.mark.parametrize(
-    ("query", "words"),
-    [
-        ("examples=5000", "4000 training pictures"),
-        ("examples=20&batch_size=30", "learns from 20 pictures"),
-        ("size=48", "Size: 48 is not allowed"),
-        ("samples=10", "Images to compare: 10 is not allowed"),
-        ("extractor=vgg", "Compared by: vgg is not allowed"),
-        ("dataset=celeba", "fetch celeba"),
-        ("target_epsilon=0", "Privacy budget ε: 0 is not allowed"),
-    ],
-    ids=lambda value: value[:22],
-)
-def test_what_does_not_fit_is_told_in_words(visit, query, words):
-    page = visit(f"fidelity?{query}").page
-    expect(page.get_by_test_id("stMain")).to_contain_text(words)
-
-
+@pytest.mark.full
 def test_an_extractor_that_cannot_be_had_is_told_and_the_others_are_offered(start, visit):
     # a server of its own: its log tells of what failed
     page = visit(SMALL + "&extractor=inception&seed=6", at=start()).page

@@ -47,6 +47,7 @@ def test_the_page_opens_on_a_frontier_that_fills_and_answers_both_questions(visi
     visitor.shot("dp_training_frontier")
 
 
+@pytest.mark.full
 def test_a_stopped_frontier_goes_on_with_what_is_missing(visit, server):
     page = visit("dp_training?epochs=30&batch_size=400&seed=5").page
     look.press_run(page)
@@ -61,8 +62,10 @@ def test_a_stopped_frontier_goes_on_with_what_is_missing(visit, server):
     assert Store(server.home / "store").stats().entries <= before + (9 - kept) + 3
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
-    ("shown", "chart", "bars"), [("clips", "clips", 7), ("optimizers", "optimizers", 6)]
+    ("shown", "chart", "bars"),
+    [("clips", "clips", 7), ("optimizers", "optimizers", 6)],
 )
 def test_what_a_setting_does_stands_in_bars(visit, shown, chart, bars):
     visitor = visit(f"{SMALL}&epochs=2&shown={shown}".replace("epochs=4&", ""))
@@ -86,6 +89,7 @@ def test_epsilon_over_epochs_needs_no_training(visit):
         assert not name or [e for _, e in points] == sorted(e for _, e in points)
 
 
+@pytest.mark.full
 def test_seeds_are_in_the_address_and_make_three_of_each(visit):
     page = visit(f"{SMALL}&seeds=3").page
     expect(page.get_by_text("three seeds", exact=True)).to_be_visible()

@@ -2,7 +2,6 @@
 and what is given away.
 """
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.browser import look
@@ -67,24 +66,6 @@ def test_a_private_teacher_has_a_dial_and_keeps_its_budget(visit):
     expect(page.get_by_test_id("stMain")).to_contain_text(
         "post-processing, which costs no further privacy"
     )
-
-
-@pytest.mark.parametrize(
-    ("query", "words"),
-    [
-        ("snapshots=50,10", "must ascend"),
-        ("snapshots=10,500", "would never come"),
-        ("images=3", "each needs a picture"),
-        ("weights=given", "The file weights/narrow_mnist-5k.npz is not here"),
-        ("batch_size=9000", "4000 training pictures"),
-        ("rate=nan", "Step size: nan is not allowed"),
-        ("private=true&target_epsilon=0.5", "the noised statistics alone spend 0.927"),
-    ],
-    ids=lambda value: value[:18],
-)
-def test_what_does_not_fit_is_told_in_words(visit, query, words):
-    page = visit(f"synthesis?{query}").page
-    expect(page.get_by_test_id("stMain")).to_contain_text(words)
 
 
 def test_values_that_only_fit_together_are_taken_together_and_a_mended_one_is_forgiven(visit):

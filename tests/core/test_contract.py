@@ -12,28 +12,22 @@ from engine.core import parameters
 from engine.core.lab import Lab, command
 from engine.core.study import EVENTS, Guarantee, Result, build, key
 from engine.studies import STUDIES
+from tests.conftest import finish, full_unless, furnish
 
 SMALL = {
     study.NAME: study.preset("tiny" if "tiny" in study.PRESETS else "quick")
     for study in STUDIES.values()
 }
 EACH = pytest.mark.parametrize("study", SMALL.values(), ids=SMALL)
+# In `make test` all but these are run three times; they take seconds each.
+SLOW = {"iic", "bn_synthesis", "student", "classifier", "membership"}
+TWICE = full_unless(lambda study: study.NAME not in SLOW, SMALL.values())
 
 
-def finish(run) -> tuple[list, Result]:
-    """Events and Result of a generator."""
-    events = []
-    while True:
-        try:
-            events.append(next(run))
-        except StopIteration as end:
-            return events, end.value
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """One store for this module: what several studies need is computed once."""
-    return Store(tmp_path_factory.mktemp("contract") / "store")
+@pytest.fixture
+def store(tmp_path, common, study):
+    """What the study needs is there; itself it has never been computed."""
+    return furnish(Store(tmp_path / "store"), common, study)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +46,7 @@ def test_events_then_a_result_then_the_same_from_the_store(study, store, results
     assert again == []
     assert json.dumps(cached.parts()[0]) == json.dumps(result.parts()[0])
     assert all(np.array_equal(a, cached.parts()[1][n]) for n, a in result.parts()[1].items())
+    assert not [warning for warning in result.warnings if "diverged" in warning]
     results[study.NAME] = result
 
 
@@ -99,7 +94,7 @@ def alike(one: Result, other: Result) -> bool:
     )
 
 
-@EACH
+@pytest.mark.parametrize("study", TWICE, ids=SMALL)
 def test_the_same_seed_gives_the_same_result_and_another_seed_another(study, store, results):
     """Up to what rounding may turn: float32 features of fresh and of stored arrays differ in their
     last digit.

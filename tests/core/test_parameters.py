@@ -15,7 +15,7 @@ from engine.studies import STUDIES
 from engine.studies.synthesis.bn_synthesis import BNSynthesis
 from engine.studies.synthesis.classifier import Classifier
 from engine.studies.synthesis.student import Student
-from tests.core.test_contract import finish
+from tests.conftest import finish
 from tests.core.test_streams import another
 from tests.drawing import drawn
 
@@ -50,7 +50,7 @@ def test_an_earlier_name_that_another_study_uses_now_is_that_studys():
 
 
 def test_an_earlier_name_in_an_address_is_taken():
-    page = drawn("gradient_sharing", participants="7", pictures_each="30")
+    page = drawn("gradient_sharing", participants="7", images_per_client="30")
     assert not page.exception and not page.error
     assert page.session_state["gradient_sharing.clients"] == 7
     assert page.session_state["gradient_sharing.images_per_client"] == 30

@@ -28,6 +28,7 @@ from engine.studies.local_noise import LocalNoise
 from engine.studies.noise.noise import Noise
 from engine.studies.noise.noisy_training import NoisyTraining
 from engine.studies.synthesis.classifier import Classifier
+from tests.conftest import furnish
 from tests.studies.gradient_sharing.test_federation import phones, small_task
 
 # Each at small private settings; those that only use another's release hold it, and run it.
@@ -179,9 +180,10 @@ def run_until_drawn(study, store, used, most=40):
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """What the runs need without noise is computed once."""
-    return Store(tmp_path_factory.mktemp("streams") / "store")
+def store(tmp_path_factory, common):
+    """What the runs need without noise is there; they themselves are not, or would draw nothing."""
+    needy = [small(name) for name in ("dp_training", "gan", "gradient_sharing")]
+    return furnish(Store(tmp_path_factory.mktemp("streams") / "store"), common, *needy)
 
 
 @pytest.mark.parametrize("name", [*PRIVATE, "noisy_training", "kmeans_labels"])

@@ -14,7 +14,7 @@ from engine.__main__ import main
 from engine.core import rounding
 from engine.core.study import Result
 from pages.common import sentences
-from tests.conftest import ROOT
+from tests.conftest import ROOT, full_unless
 from tests.toy_studies import NONE
 
 LOPSIDED = {"many": 200, "few": 6, "lone": 1}
@@ -104,9 +104,13 @@ RUNS = [
     ("initial_model", HERE | {"company_share": 0.5}, [UNEVEN, UNTESTED]),
 ]
 NAMES = [f"{number} {study}" for number, (study, *_) in enumerate(RUNS)]
+# A study of each topic in `make test`; of the others each takes seconds, twice.
+QUICK = {"noise", "kmeans_labels", "dp_training", "membership", "dp_merf", "gradient_sharing"}
 
 
-@pytest.mark.parametrize(("study", "changes", "wanted"), RUNS, ids=NAMES)
+@pytest.mark.parametrize(
+    ("study", "changes", "wanted"), full_unless(lambda study, *_: study in QUICK, RUNS), ids=NAMES
+)
 def test_a_run_says_every_warning_in_text_and_in_json(study, changes, wanted, capsys):
     preset = "quick" if study == "noise" else "tiny"
     assert main(asked(study, changes, preset=preset, json_=True)) == 0
@@ -128,7 +132,11 @@ SERIES = [
 SERIES_NAMES = [f"{study} {series}" for study, series, *_ in SERIES]
 
 
-@pytest.mark.parametrize(("study", "series", "changes", "wanted"), SERIES, ids=SERIES_NAMES)
+@pytest.mark.parametrize(
+    ("study", "series", "changes", "wanted"),
+    full_unless(lambda study, *_: study == "gradient_sharing", SERIES),
+    ids=SERIES_NAMES,
+)
 def test_a_series_says_every_warning_of_each_of_its_results(study, series, changes, wanted, capsys):
     assert main(asked(study, changes, json_=True, series=series)) == 0
     steps = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -223,6 +231,7 @@ services().runner.close()
 """
 
 
+@pytest.mark.full
 def test_a_page_shows_what_the_command_line_says():
     raw = HERE | {"images": "raw", "clusters": 4}
     network = raw | {"batch_size": 50, "epochs": 1, "views": 2, "sub_heads": 2, "over_clusters": 20}

@@ -266,6 +266,7 @@ services().runner.close()
 """
 
 
+@pytest.mark.full
 def test_no_page_raises_for_any_of_them_and_each_says_what_is_wrong(folders):
     usable = broken(folders)
     told = subprocess.run(

@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from cache import Store
 from engine.__main__ import main
 from engine.core.errors import Failed
 from engine.core.lab import Lab
@@ -18,7 +17,7 @@ from engine.learning import networks, supervised
 from engine.learning.trainer import median_loss
 from engine.studies import STUDIES
 from engine.studies.image_study import fitted
-from tests.core.test_contract import finish
+from tests.conftest import finish, full_unless
 
 LN10 = math.log(10)
 
@@ -134,15 +133,18 @@ RUNAWAY = [
     ("iic", {"learning_rate": 1.0, "epochs": 2}),
 ]
 NAMES = [f"{number} {study}" for number, (study, _) in enumerate(RUNAWAY)]
+SLOW = {"audit", "bn_synthesis", "classifier", "inversion", "iic"}
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """One store for this module: what several studies need is computed once."""
-    return Store(tmp_path_factory.mktemp("cautions") / "store")
+def store(common):
+    """What several studies need is computed once."""
+    return common
 
 
-@pytest.mark.parametrize(("name", "changes"), RUNAWAY, ids=NAMES)
+@pytest.mark.parametrize(
+    ("name", "changes"), full_unless(lambda name, _: name not in SLOW, RUNAWAY), ids=NAMES
+)
 def test_a_training_that_ran_away_says_so_though_its_loss_is_a_number(name, changes, store):
     _, result = finish(Lab(store).need(STUDIES[name].preset("tiny", **changes)))
     said = [warning for warning in result.warnings if "The training diverged" in warning]
@@ -164,6 +166,7 @@ def test_a_teacher_whose_statistics_are_no_numbers_says_so_itself(rate, store):
     assert weights and all(np.isfinite(array).all() for array in weights)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", sorted(set(STUDIES) - {"noise"}))
 def test_an_ordinary_training_says_nothing_of_it(name, store):
     _, result = finish(Lab(store).need(STUDIES[name].preset("tiny")))
@@ -220,7 +223,7 @@ def folders(tmp_path_factory):
     return place
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", full_unless(lambda name: name == "scarce", SIZES))
 @pytest.mark.parametrize("study", sorted(set(STUDIES) - {"noise"}))
 def test_every_study_says_that_pictures_are_too_few(study, name, folders, store, monkeypatch):
     """In all, of a class, to learn from or to test with. Study noise measures a single picture."""

@@ -154,6 +154,7 @@ def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(weights, monkeypa
 # --- backbones ------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_vgg16_reads_its_file_and_looks_as_torchvision_does(tmp_path, monkeypatch):
     """With random weights, as the real ones cannot be had here: the same file, read by both; and
     what is no such file is refused.
@@ -207,7 +208,7 @@ def test_a_backbones_features_are_computed_once_for_all_who_learn_from_them(tmp_
     from engine.core.lab import Lab
     from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
     from engine.studies.shared.backbone import Backbone
-    from tests.core.test_contract import finish
+    from tests.conftest import finish
 
     monkeypatch.setenv("VEIL_DATA", str(tmp_path / "data"))
     for name, tone in (("dark", 40), ("light", 220)):

@@ -19,17 +19,15 @@ from engine.learning import dp_sgd, features
 from engine.learning.linear import LinearTraining
 from engine.studies.dp_training.dp_training import MEAN_SHARE, DPTraining
 from engine.studies.shared.features import Features
-from tests.core.test_contract import finish
+from tests.conftest import finish
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory):
+def rows(common):
     """(train, test) features of the bundled digits, (4000, 3969) and (1000, 3969) float16."""
-    from cache import Store
-
-    _, result = finish(Lab(Store(tmp_path_factory.mktemp("features"))).need(Features()))
+    _, result = finish(Lab(common).need(Features()))
     return result.arrays["train"], result.arrays["test"]
 
 
@@ -289,6 +287,7 @@ def test_the_mean_takes_its_share_of_the_budget_and_is_in_epsilon():
 # --- what it reaches ------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("epsilon", "least"), [(3.0, 0.96), (1.0, 0.93)])
 def test_the_best_recipe_on_the_bundled_digits(store, epsilon, least):
     _, result = finish(Lab(store).need(DPTraining.preset("best", target_epsilon=epsilon)))

@@ -22,7 +22,7 @@ from engine.learning.trainer import OPTIMIZERS, Training, scaled, shifted
 from engine.runtime.ensemble import Lockstep
 from engine.studies.dp_training.dp_training import DPTraining
 from engine.studies.shared.features import Features
-from tests.core.test_contract import finish
+from tests.conftest import finish
 
 CPU = torch.device("cpu")
 CNN = {"network": "cnn", "batch_size": 60, "epochs": 2, "target_epsilon": None}
@@ -34,10 +34,8 @@ def images():
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    from cache import Store
-
-    return finish(Lab(Store(tmp_path_factory.mktemp("features"))).need(Features()))[1].arrays
+def rows(common):
+    return finish(Lab(common).need(Features()))[1].arrays
 
 
 def learner(study, images, rows=None):
@@ -714,6 +712,7 @@ def test_a_group_that_has_begun_takes_nobody_in(images, rows):
         group.join(learner(study, images, rows))
 
 
+@pytest.mark.full
 def test_it_learns_as_well_as_alone(store, tmp_path):
     """Sixteen seeds each way, in a setting in which noise matters: no difference between the means,
     and one that less noise would make is found.

@@ -328,6 +328,7 @@ def test_the_heat_map_puts_each_cell_where_it_belongs():
     ]
 
 
+@pytest.mark.full
 def test_the_margin_of_an_area_under_a_curve_is_what_chance_moves_it_by():
     rng = np.random.default_rng(0)
     areas = [

@@ -16,6 +16,7 @@ from scipy import stats
 
 from engine import privacy
 from engine.privacy import renyi
+from tests.conftest import full_unless
 
 mpmath.mp.dps = 60
 DELTA = 1 / 784**2
@@ -403,13 +404,16 @@ def test_dp_sgd_noise_meets_the_target_from_below(target, rate, steps, delta):
 
 @pytest.mark.parametrize(
     "target, rate, steps, delta",
-    [
-        (2.0, 1e-4, 1, 1e-6),
-        (1000.0, 0.2, 400, 1e-5),
-        (0.1, 1.0, 1000, 1e-5),
-        (3.0, 1e-3, 100_000, 1e-6),
-        (1.0, 0.01, 1000, 1e-11),
-    ],
+    full_unless(
+        lambda target, *_: target <= 1.0,
+        [
+            (2.0, 1e-4, 1, 1e-6),
+            (1000.0, 0.2, 400, 1e-5),
+            (0.1, 1.0, 1000, 1e-5),
+            (3.0, 1e-3, 100_000, 1e-6),
+            (1.0, 0.01, 1000, 1e-11),
+        ],
+    ),
 )
 def test_dp_sgd_noise_at_the_edges(target, rate, steps, delta):
     noise = privacy.dp_sgd_noise(target, rate, steps, delta)
@@ -469,7 +473,10 @@ def test_odds_gaussian_are_what_the_best_attacker_reaches():
     assert privacy.odds_gaussian(1e9) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("noise, rate, steps", [(0.8, 0.3, 10), (0.5, 0.02, 30), (2.0, 0.2, 100)])
+@pytest.mark.parametrize(
+    "noise, rate, steps",
+    full_unless(lambda noise, *_: noise == 2.0, [(0.8, 0.3, 10), (0.5, 0.02, 30), (2.0, 0.2, 100)]),
+)
 def test_odds_dp_sgd_are_what_the_best_attacker_reaches(noise, rate, steps):
     rng, n = np.random.default_rng(2), 200_000
 
@@ -770,6 +777,7 @@ def test_the_tradeoff_agrees_with_the_odds_and_with_epsilon():
     ).all()
 
 
+@pytest.mark.full
 def test_no_attack_on_simulated_dp_sgd_beats_the_curve():
     """The likelihood-ratio attack on two simulated worlds: below the curve's power, and near it; a
     curve of twice the noise is beaten.

@@ -4,7 +4,7 @@ lower bounds that share no code with it.
 The lower bound on DP-SGD: an attacker who adds up what all steps released, and says "in" above a
 threshold. Of that sum everything is known: it is normal around the number of steps in which the
 picture was drawn, a binomial. Whatever it gives away, the steps give away; for one step, and for
-steps without sampling, it is all that they do. `-m full` adds dp_accounting's optimistic privacy
+steps without sampling, it is all that they do. `-m hours` adds dp_accounting's optimistic privacy
 loss distributions and takes an hour.
 """
 
@@ -238,7 +238,7 @@ def test_an_error_planted_in_the_bound_for_hardly_any_noise_is_found(share, monk
     assert (found > 5) == (share < 1) and (found == 0) == (share == 1)
 
 
-@pytest.mark.full
+@pytest.mark.hours
 @pytest.mark.timeout(20_000)
 def test_ten_thousand_final_epsilons_against_optimistic_privacy_loss_distributions():
     some, seen = check_final(10_000, 4, 0.1, optimistic)
@@ -334,7 +334,7 @@ def test_several_runs_are_never_below_what_they_give_away_together():
     assert check_together(12, 5) >= 1
 
 
-@pytest.mark.full
+@pytest.mark.hours
 @pytest.mark.timeout(20_000)
 def test_ten_thousand_compositions():
     assert check_together(10_000, 6) >= 500

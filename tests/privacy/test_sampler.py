@@ -13,8 +13,7 @@ from scipy import stats
 
 from engine.attacks.auditing import FLOAT32, LEVEL, Tails
 from engine.privacy.noise import GaussianNoise, summed
-from tests.conftest import ROOT
-from tests.core.test_contract import finish
+from tests.conftest import ROOT, finish
 
 DRAWS = 4_000_000
 

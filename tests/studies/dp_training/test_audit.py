@@ -16,7 +16,7 @@ from engine.datasets import registry
 from engine.learning.linear import LinearTraining
 from engine.studies.dp_training.audit import CHEATS, Audit
 from engine.studies.shared.features import Features
-from tests.core.test_contract import finish
+from tests.conftest import finish
 
 CPU = torch.device("cpu")
 SHORT = {"epochs": 10, "noise_multiplier": 2.0, "canaries": 600}
@@ -24,11 +24,9 @@ CNN = {"network": "cnn", "batch_size": 200, "epochs": 2, "noise_multiplier": 1.0
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def lab(common):
     """With the bundled digits' features already in its store."""
-    from cache import Store
-
-    found = Lab(Store(tmp_path_factory.mktemp("audit")))
+    found = Lab(common)
     finish(found.need(Features()))
     return found
 
@@ -114,7 +112,9 @@ def test_the_pictures_among_marks_learn_as_they_do_alone(lab):
         assert torch.allclose(one[..., :3969] if one.dim() == 2 else one, other, atol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [SHORT, CNN], ids=["linear", "cnn"])
+@pytest.mark.parametrize(
+    "changes", [SHORT, pytest.param(CNN, canaries=pytest.mark.full)], ids=["linear", "cnn"]
+)
 def test_a_correct_training_passes(lab, changes):
     for seed in range(3):
         events, result = finish(build(Audit, changes | {"seed": seed}).run(lab))
@@ -129,7 +129,11 @@ def test_a_correct_training_passes(lab, changes):
 
 
 @pytest.mark.parametrize("cheat", [cheat for cheat in CHEATS if cheat != "none"])
-@pytest.mark.parametrize("changes", [SHORT, CNN | {"epochs": 8}], ids=["linear", "cnn"])
+@pytest.mark.parametrize(
+    "changes",
+    [SHORT, pytest.param(CNN | {"epochs": 8}, canaries=pytest.mark.full)],
+    ids=["linear", "cnn"],
+)
 def test_each_planted_error_is_found(lab, changes, cheat):
     _, result = finish(build(Audit, changes | {"cheat": cheat}).run(lab))
     assert result.metrics["violated"], result.facts["checks"]

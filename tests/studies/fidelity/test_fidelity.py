@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from cache import Store
 from engine.attacks import memorization
 from engine.core.lab import Lab
 from engine.core.study import Refused, key
@@ -15,17 +14,15 @@ from engine.datasets import registry, source
 from engine.evaluation import metrics
 from engine.studies.fidelity.fidelity import AGAIN, CONTROLS, UNSEEN_BELOW, Fidelity, wrapped
 from engine.studies.fidelity.real_features import RealFeatures, permutation
-from tests.core.test_contract import finish
+from tests.conftest import finish, full_unless
 
 SMALL = Fidelity(samples=300)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """The network that compares, and the real pictures' features, are computed once for this
-    module.
-    """
-    return Store(tmp_path_factory.mktemp("fidelity") / "store")
+def store(common):
+    """The network that compares, and the real pictures' features, are computed once for all."""
+    return common
 
 
 def measured(store, source: str, base: Fidelity = SMALL, private: bool = True):
@@ -72,6 +69,7 @@ def test_real_pictures_are_nearest_then_noised_copies_then_what_an_untrained_gen
     )
 
 
+@pytest.mark.full
 def test_a_generator_that_has_seen_twenty_pictures_learns_them_by_heart(store):
     base = Fidelity(samples=300, examples=20, batch_size=20, steps=800)
     heart, copies = (
@@ -86,7 +84,9 @@ def test_a_generator_that_has_seen_twenty_pictures_learns_them_by_heart(store):
     )
 
 
-@pytest.mark.parametrize("examples", [20, 300, 700, 4000])
+@pytest.mark.parametrize(
+    "examples", full_unless(lambda examples: examples == 20, [20, 300, 700, 4000])
+)
 def test_noise_is_no_copy_however_few_pictures_were_learned_from(store, examples):
     """It is equally far from all; real pictures are not, and with few training pictures those are
     further than the nearest of many held-out ones.
@@ -121,7 +121,7 @@ def test_unseen_real_pictures_do_not_come_back_even_of_one_class_and_a_handful_o
     """
     images, draws, false = registry.load("mnist-5k"), np.random.default_rng(0), 0
     train, test = views(images.train_images), views(images.test_images)
-    for _ in range(20):
+    for _ in range(8):
         order = draws.permutation(1000)
         false += again(test[order[:500]], train, test[order[500:]]) > 0
     for label in range(10):
@@ -322,6 +322,7 @@ def test_a_generated_set_keeps_its_generators_promise(store):
     assert measured(store, "copies").guarantee.epsilon is None
 
 
+@pytest.mark.full
 def test_other_extractors_compare_as_well(store):
     base = Fidelity(samples=100, extractor="efficientnet_lite0", dataset="mnist-5k")
     real = finish(Lab(store).need(base.real()))[1]

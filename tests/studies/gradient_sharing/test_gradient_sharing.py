@@ -17,7 +17,7 @@ from engine.learning.networks import report_cnn
 from engine.studies.ensemble import Ensemble
 from engine.studies.gradient_sharing.gradient_sharing import ALONE, GradientSharing, shares
 from engine.studies.gradient_sharing.initial_model import InitialModel
-from tests.core.test_contract import finish
+from tests.conftest import finish, full_unless
 
 TINY = {"clients": 4, "images_per_client": 60, "rounds": 3, "initial_epochs": 3}
 
@@ -27,10 +27,8 @@ def tiny(**changes):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    from cache import Store
-
-    return Lab(Store(tmp_path_factory.mktemp("sharing") / "store"))
+def lab(common):
+    return Lab(common)
 
 
 def ran(lab, study):
@@ -161,7 +159,10 @@ def test_together_they_are_the_results_that_each_would_be_alone(lab):
         {"order": "asynchronous"},
         {"keep_rest": True},
         {"company_share": 0.0},
-        {"images_per_client": None, "unevenness": 0.02, "clients": 30},
+        pytest.param(
+            {"images_per_client": None, "unevenness": 0.02, "clients": 30},
+            marks=pytest.mark.full,
+        ),
         {"noise_multiplier": 1.0, "client_sampling_rate": 0.5, "dropout": 0.3},
         {"noise_multiplier": 1.0, "noised_by": "phone"},
         {"clients": 1},
@@ -219,6 +220,7 @@ def test_the_chosen_arm_is_among_those_of_every_series():
     )
 
 
+@pytest.mark.full
 def test_phones_that_share_a_tenth_learn_nearly_as_much_as_all_pictures_in_one_place(lab):
     """The page's own numbers, over fewer days; the full ones are in docs/gradient_sharing.md."""
     study = GradientSharing(rounds=8, local_epochs=2)
@@ -382,7 +384,9 @@ def test_a_budget_that_cannot_be_met_is_refused_in_words():
 # --- the first model ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam"])
+@pytest.mark.parametrize(
+    "optimizer", full_unless(lambda optimizer: optimizer == "sgd", ["sgd", "rmsprop", "adam"])
+)
 def test_the_first_model_learns_from_the_companys_pictures_alone(lab, optimizer):
     result = ran(lab, InitialModel(optimizer=optimizer, company_share=0.2))
     assert result.metrics["test_accuracy"] > 0.85 and result.metrics["pictures"] == 800

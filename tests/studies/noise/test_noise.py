@@ -11,7 +11,7 @@ from engine.core.lab import Lab
 from engine.core.study import Refused
 from engine.datasets import registry
 from engine.studies.noise.noise import REPLACE_ONE, STRIP, Noise, unit_length
-from tests.core.test_contract import finish
+from tests.conftest import finish
 
 
 def release(**changes):

@@ -18,7 +18,7 @@ from engine.studies.fidelity.fidelity import Fidelity
 from engine.studies.fidelity.fidelity import doubt as fidelity_doubt
 from engine.studies.synthesis.bn_synthesis import BNSynthesis, doubt
 from pages.fidelity import verdict
-from tests.core.test_contract import finish
+from tests.conftest import finish
 
 GENERATORS = ("GAN without privacy", "private GAN", "private DP-MERF")
 
@@ -75,8 +75,8 @@ def test_fidelity_gives_no_verdict_on_copies_where_it_cannot_find_exact_ones(twi
         assert any("cannot be trusted here" in warning for warning in result.facts["warnings"])
 
 
-def test_fidelity_gives_its_verdict_where_controls_come_out(store):
-    found = table("mnist-5k", store)
+def test_fidelity_gives_its_verdict_where_controls_come_out(common):
+    found = table("mnist-5k", common)
     metrics = {name: result.metrics for name, result in found.items()}
     assert metrics["exact copies"]["known_pixels"] == metrics["private GAN"]["known_features"] == 1
     assert "no verdict" not in verdict.answer(metrics, GENERATORS)
@@ -98,14 +98,14 @@ def test_unseen_pictures_that_come_back_withhold_the_verdict_too():
     )
 
 
-def test_synthesis_says_that_its_controls_do_not_come_out(twice, store):
+def test_synthesis_says_that_its_controls_do_not_come_out(twice, store, common):
     tiny = {name: value for name, value in BNSynthesis.PRESETS["tiny"].items()}
     _, blind = finish(Lab(store).need(BNSynthesis(**tiny, dataset=twice)))
     assert blind.facts["doubts"] and set(blind.facts["doubts"]) <= set(blind.facts["warnings"])
     assert any(
         "exact copies of training pictures are not found" in said for said in blind.facts["doubts"]
     )
-    _, seeing = finish(Lab(store).need(BNSynthesis(**tiny)))
+    _, seeing = finish(Lab(common).need(BNSynthesis(**tiny)))
     assert seeing.facts["doubts"] == []
 
 
@@ -166,7 +166,7 @@ def test_chance_alone_raises_no_doubt_and_a_planted_leak_does():
     )
 
 
-@pytest.mark.parametrize("blind", [True, False])
+@pytest.mark.parametrize("blind", [True, pytest.param(False, marks=pytest.mark.full)])
 def test_the_page_gives_no_verdict_and_says_why(blind, request):
     from engine.core.lab import open_store
     from pages.common import live
@@ -194,6 +194,7 @@ def test_the_page_gives_no_verdict_and_says_why(blind, request):
         live.services.cache_clear()
 
 
+@pytest.mark.full
 def test_a_folder_of_twins_gives_no_verdict_from_the_command_line_either(
     tmp_path, monkeypatch, store
 ):

@@ -20,7 +20,7 @@ from engine.studies.synthesis import bn_inversion
 from engine.studies.synthesis.bn_synthesis import BNSynthesis, as_bytes
 from engine.studies.synthesis.classifier import Classifier, load_arrays, read_arrays
 from engine.studies.synthesis.student import Student
-from tests.core.test_contract import finish
+from tests.conftest import finish, full_unless
 
 TINY = BNSynthesis.preset("tiny")
 
@@ -31,6 +31,12 @@ def digits():
 
     images = registry.load("mnist-5k")
     return torch.tensor(images.train_images[:600]), torch.tensor(images.train_labels[:600])
+
+
+@pytest.fixture(scope="module")
+def store(common):
+    """The teachers are trained once."""
+    return common
 
 
 @pytest.fixture
@@ -467,7 +473,7 @@ def test_a_table_of_students_shares_teacher_and_pictures(store):
     )
 
 
-@pytest.mark.parametrize("rate", [0.05, 5.0])
+@pytest.mark.parametrize("rate", [pytest.param(0.05, marks=pytest.mark.full), 5.0])
 def test_the_last_snapshot_can_be_the_best_and_is_stored_as_it_was(store, rate):
     """The best is found once more from the curves of a run that keeps every step: which one it is
     does not matter here.
@@ -531,11 +537,14 @@ def test_agreement_is_that_of_the_released_bytes(store):
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"teachers": 2, "softness": 0.2, "flip": True},
-        {"class_wise": True},
-        {"forward": "batch", "variation": 0.01, "norm": 0.01},
-    ],
+    full_unless(
+        lambda options: "class_wise" in options,
+        [
+            {"teachers": 2, "softness": 0.2, "flip": True},
+            {"class_wise": True},
+            {"forward": "batch", "variation": 0.01, "norm": 0.01},
+        ],
+    ),
     ids=str,
 )
 def test_every_option_of_the_making_runs_and_changes_the_pictures(store, options):
@@ -543,6 +552,7 @@ def test_every_option_of_the_making_runs_and_changes_the_pictures(store, options
     assert not np.array_equal(plain.arrays["pictures_6"], other.arrays["pictures_6"])
 
 
+@pytest.mark.full
 def test_a_student_hears_all_teachers(store):
     _, both = finish(Student.preset("tiny", teachers=2, soft_share=1.0).run(Lab(store)))
     assert 0 <= both.metrics["test_accuracy"] <= 1 and both.guarantee.epsilon is None
@@ -583,6 +593,7 @@ def test_what_does_not_matter_shares_results():
     )
 
 
+@pytest.mark.full
 def test_a_step_size_beyond_reason_ends_in_words_or_in_numbers(store):
     for study in (
         Classifier.preset("tiny", learning_rate=100.0),
