@@ -296,7 +296,7 @@ DATASETS = {
 def dataset(default: str = "mnist-5k") -> Any:
     """Declare the data set: a name in DATASETS, or folder:NAME for the user's own images."""
     return parameter(
-        "Pictures",
+        "Data set",
         default,
         pattern=r"^(mnist-5k|mnist|fashion-mnist|cifar10|celeba|folder:[A-Za-z0-9_-]{1,64})$",
         help="one of "
@@ -314,23 +314,23 @@ def seed(default: int = 0) -> Any:
         high=2**31 - 1,
         help=(
             "Fixes every random draw, so that the same settings give the same result on the same"
-            " kind of machine. Whoever knows the seed can undo the noise: a seeded run is a"
-            " simulation of a private one."
+            " kind of machine. Whoever knows the seed can remove the noise: a seeded run only"
+            " simulates a private one."
         ),
     )
 
 
-def epochs(default: int, help: str = "How often each picture is used.") -> Any:
+def epochs(default: int, help: str = "How often each image is used.") -> Any:
     """Declare the number of passes over the training data."""
     return parameter(
         "Epochs", default, low=1, high=200, unit="passes over the data", scale="log", help=help
     )
 
 
-def batch_size(default: int, help: str = "How many pictures a step looks at.") -> Any:
+def batch_size(default: int, help: str = "Number of images in a step.") -> Any:
     """Declare the number of images per training step."""
     return parameter(
-        "Batch size", default, low=1, high=16384, unit="pictures", scale="log", help=help
+        "Batch size", default, low=1, high=16384, unit="images", scale="log", help=help
     )
 
 
@@ -342,7 +342,7 @@ def learning_rate(default: float | None = None) -> Any:
         low=1e-5,
         high=100.0,
         scale="log",
-        help="How far each step moves the network. Empty: the usual rate of the optimizer.",
+        help="How far each step changes the weights. Empty: the usual rate of the optimizer.",
     )
 
 
@@ -354,7 +354,7 @@ def max_grad_norm(default: float) -> Any:
         low=1e-3,
         high=100.0,
         scale="log",
-        help="The most that one picture may pull at the network in one step (max_grad_norm, C).",
+        help="Largest norm of one image's gradient; longer ones are clipped (max_grad_norm, C).",
     )
 
 
@@ -367,7 +367,7 @@ def noise_multiplier(default: float | None) -> Any:
         high=1000.0,
         scale="log",
         ends=("more accurate", "more private"),
-        help="Noise as a multiple of the clip norm (σ). 0 is no noise and no privacy.",
+        help="Noise as a multiple of the clip norm (σ). 0: no noise, no privacy.",
     )
 
 
@@ -381,8 +381,7 @@ def target_epsilon(default: float | None, *, low: float = 0.1, high: float = 100
         scale="log",
         ends=("more private", "more accurate"),
         help=(
-            "How much the finished network may reveal about any one picture. Smaller is more"
-            " private."
+            "How much the finished network may reveal about any one image. Smaller is more private."
         ),
     )
 
@@ -396,7 +395,7 @@ def delta(default: float = 1e-5) -> Any:
         high=0.1,
         scale="log",
         help=(
-            "The slack beside ε: the promise may be off by this small probability. Keep it well"
-            " below one in the number of pictures."
+            "Failure probability of the guarantee. Keep it well below one divided by the number of"
+            " images."
         ),
     )
