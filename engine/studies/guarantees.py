@@ -14,6 +14,7 @@ from engine.privacy import neighbours
 from engine.privacy.mechanism import Mechanism
 
 ONE_IMAGE = "one training picture with its label"
+EXACT_CURVE = "exact Gaussian curve (Balle and Wang 2018)"
 
 
 def nothing(why: str, note: str, *, unit: str = ONE_IMAGE, **more: Any) -> Guarantee:
@@ -58,6 +59,45 @@ def subsampled_gaussian(  # noqa: PLR0913  each argument is one thing that the g
         odds_any=privacy.odds_any(spent.epsilon, delta),
         odds_mechanism=mechanism.odds(delta),
         odds_undrawn=mechanism.odds_undrawn(),
+    )
+
+
+def gaussian(  # noqa: PLR0913  each argument is one thing that the guarantee says
+    sigma: float,
+    delta: float,
+    distance: float = 1.0,
+    *,
+    words: str,
+    against: str,
+    note: str,
+    sampling: str,
+    neighbours: str,
+    unit: str = ONE_IMAGE,
+    accountant: str = EXACT_CURVE,
+    releases: int = 1,
+    also_released: str = "",
+) -> Guarantee:
+    """The guarantee of Gaussian noise on all of the data at once, without sampling.
+
+    sigma: standard deviation of the noise. distance: how far one unit can move all the releases
+    together.
+    """
+    epsilon = privacy.gaussian_epsilon(sigma, delta, distance)
+    return Guarantee(
+        unit=unit,
+        epsilon=epsilon,
+        delta=delta,
+        mechanism=words,
+        accountant=accountant,
+        sampling=sampling,
+        sample_rate=None,
+        steps=releases,
+        neighbours=neighbours,
+        against=against,
+        also_released=also_released,
+        note=note,
+        odds_any=privacy.odds_any(epsilon, delta),
+        odds_mechanism=privacy.odds_gaussian(sigma, distance),
     )
 
 

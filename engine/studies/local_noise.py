@@ -23,6 +23,7 @@ from engine.core.streams import derive_seed
 from engine.core.study import Guarantee
 from engine.datasets import imaging, registry
 from engine.privacy.noise import GaussianNoise
+from engine.studies import guarantees
 from engine.studies.image_study import ImageStudy
 
 REPLACE_ONE = math.sqrt(2)  # the largest distance between two non-negative unit vectors
@@ -216,65 +217,56 @@ class LocalNoise(Gaussian):
     ) -> Guarantee:
         """The guarantee that the noise gives the owner of an image; `more` is added to the note."""
         if self.images == "raw":
-            return Guarantee(
+            return guarantees.nothing(
+                "the pictures are not noised",
+                f"Nothing is promised to anyone in the data. {more}".strip(),
                 unit=unit,
-                epsilon=None,
-                delta=None,
-                mechanism="none: the pictures are not noised",
-                accountant="none",
                 sampling="none: every picture is used",
-                sample_rate=None,
-                steps=None,
-                note=f"Nothing is promised to anyone in the data. {more}".strip(),
             )
-        sigma, total = self.sigma(self.epsilon), self.earned(self.epsilon, releases)
-        distance = REPLACE_ONE * math.sqrt(releases)
-        times = "once" if releases == 1 else f"{releases:,} times, each with fresh noise"
-        named = (
-            ""
-            if self.proved
-            else (
-                f"The chosen formula names ε = {rounding.chosen(self.epsilon)}; the ε stated here"
-                " is the one that its σ really gives."
-            )
-        )
-        shared = (
-            "700 pictures share one length here: the bound of √2 still holds, and a typical picture"
-            " is hidden far better than ε says; but somebody must see all 700 to compute that"
-            " length, so the noise is not added on the phones any more."
-            if self.normalisation == "as_published"
-            else ""
-        )
-        return Guarantee(
+        composed = f", {releases:,} releases composed exactly" if releases > 1 else ""
+        return guarantees.gaussian(
+            self.sigma(self.epsilon),
+            self.delta,
+            REPLACE_ONE * math.sqrt(releases),
             unit=unit,
-            epsilon=total,
-            delta=self.delta,
-            mechanism=(
-                f"Gaussian noise, σ = {rounding.described(sigma)} on each pixel of "
-                f"{'700 pictures of unit length together' if shared else 'the unit-length picture'}"
-                f", released {times}"
-            ),
-            accountant="exact Gaussian curve (Balle and Wang 2018)"
-            + (f", {releases:,} releases composed exactly" if releases > 1 else ""),
+            words=self._mechanism_words(releases),
+            accountant=guarantees.EXACT_CURVE + composed,
             sampling="none: every picture is released",
-            sample_rate=None,
-            steps=releases,
-            note=" ".join(
-                filter(
-                    None,
-                    (
-                        named,
-                        shared,
-                        more,
-                        "A simulation: whoever knows the seed can take the noise away again.",
-                    ),
-                )
-            ),
+            releases=releases,
+            note=self._guarantee_note(more),
             neighbours=(
                 "one picture replaced by any other (distance at most √2 for pictures of unit length"
                 " without negative pixels)"
             ),
             against="anyone who sees all noised pictures and whatever was made of them",
-            odds_any=privacy.odds_any(total, self.delta),
-            odds_mechanism=privacy.odds_gaussian(sigma, distance),
         )
+
+    def _mechanism_words(self, releases: int) -> str:
+        """What is noised, by how much, and how often."""
+        sigma = self.sigma(self.epsilon)
+        together = self.normalisation == "as_published"
+        what = "700 pictures of unit length together" if together else "the unit-length picture"
+        times = "once" if releases == 1 else f"{releases:,} times, each with fresh noise"
+        return (
+            f"Gaussian noise, σ = {rounding.described(sigma)} on each pixel of {what},"
+            f" released {times}"
+        )
+
+    def _guarantee_note(self, more: str) -> str:
+        """What to know about the guarantee of noised images."""
+        named = (
+            f"The chosen formula names ε = {rounding.chosen(self.epsilon)}; the ε stated here is"
+            " the one that its σ really gives."
+        )
+        shared = (
+            "700 pictures share one length here: the bound of √2 still holds, and a typical picture"
+            " is hidden far better than ε says; but somebody must see all 700 to compute that"
+            " length, so the noise is not added on the phones any more."
+        )
+        parts = (
+            "" if self.proved else named,
+            shared if self.normalisation == "as_published" else "",
+            more,
+            "A simulation: whoever knows the seed can take the noise away again.",
+        )
+        return " ".join(filter(None, parts))

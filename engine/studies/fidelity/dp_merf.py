@@ -126,58 +126,56 @@ class DPMERF(MERFSettings):
 
         The data are read once, and engine.privacy.noise adds noise to what was read.
         """
-        import torch
-
-        from engine.privacy.noise import GaussianNoise
-        from engine.studies.fidelity import merf
-
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
         self.check(images)
         real = yield from lab.need(self.real())
         see = yield from self.eyes(lab)
         yield Phase("taking the mean, once")
-        rows = self.learned(images)
-        device = one_core(lab)
-        seen = torch.tensor(self.canvas(images.train_images[rows])).to(device)
-        features = merf.Features(seen[0].numel(), self.frequencies, self.length, self.seed, device)
-        exact = merf.embedding(
-            features,
-            seen,
-            torch.tensor(images.train_labels[rows]).long().to(device),
-            len(images.classes),
-        )
-        noise = GaussianNoise(self.derive_seed("noise"), device)
-        sums = merf.released(exact, self.noise_multiplier(), noise)
-        growing = GeneratorRun(
-            self,
-            merf.MERFTrainer(self, sums, len(rows), features, self.side, seen.shape[3], device),
-            self.merf_steps,
-            real,
-            see,
-        )
+        trainer, sums = self._trainer(images, one_core(lab))
+        growing = GeneratorRun(self, trainer, self.merf_steps, real, see)
         yield from growing.all_steps((lambda _: self.target_epsilon) if self.private else None)
-        # of the released sums, noise included
-        root_mean_square = float(sums[:, :-1].square().mean().sqrt())
-        signal = (
-            {
-                "signal_and_noise_over_noise": (
-                    root_mean_square / (self.noise_multiplier() * merf.SENSITIVITY)
-                )
-            }
-            if self.private
-            else {}
-        )
         return Result(
-            metrics=growing.metrics() | {"noise_multiplier": self.noise_multiplier()} | signal,
+            metrics=growing.metrics()
+            | {"noise_multiplier": self.noise_multiplier()}
+            | self._signal(sums),
             guarantee=self.guarantee(),
             **growing.parts(),
             facts={
                 "extractor": self.extractor,
                 "compared": min(self.samples, 1000),
-                "warnings": self._warnings(len(rows)) + growing.warnings(images),
+                "warnings": self._warnings(len(self.learned(images))) + growing.warnings(images),
             },
         )
+
+    def _trainer(self, images, device):
+        """The generator's trainer, and the noised sums, all that it gets of the images."""
+        import torch
+
+        from engine.privacy.noise import GaussianNoise
+        from engine.studies.fidelity import merf
+
+        rows = self.learned(images)
+        seen = torch.tensor(self.canvas(images.train_images[rows])).to(device)
+        labels = torch.tensor(images.train_labels[rows]).long().to(device)
+        features = merf.Features(seen[0].numel(), self.frequencies, self.length, self.seed, device)
+        exact = merf.embedding(features, seen, labels, len(images.classes))
+        noise = GaussianNoise(self.derive_seed("noise"), device)
+        sums = merf.released(exact, self.noise_multiplier(), noise)
+        trainer = merf.MERFTrainer(
+            self, sums, len(rows), features, self.side, seen.shape[3], device
+        )
+        return trainer, sums
+
+    def _signal(self, sums) -> dict[str, float]:
+        """How large the released sums, noise included, are beside their noise; {} without noise."""
+        from engine.studies.fidelity import merf
+
+        if not self.private:
+            return {}
+        root_mean_square = float(sums[:, :-1].square().mean().sqrt())
+        noise = self.noise_multiplier() * merf.SENSITIVITY
+        return {"signal_and_noise_over_noise": root_mean_square / noise}
 
     def guarantee(self) -> Guarantee:
         """The guarantee that the noised mean, and anything made from it, gives a training image."""
@@ -189,11 +187,10 @@ class DPMERF(MERFSettings):
                 sampling="none: all pictures, once",
             )
         sigma = self.noise_multiplier()
-        return Guarantee(
-            unit=guarantees.ONE_IMAGE,
-            epsilon=privacy.gaussian_epsilon(sigma, self.delta),
-            delta=self.delta,
-            mechanism=(
+        return guarantees.gaussian(
+            sigma,
+            self.delta,
+            words=(
                 f"Gaussian mechanism, once: sums over all pictures of {2 * self.frequencies:,}"
                 " random features in each class and of the classes' sizes, noise of"
                 f" {rounding.described(sigma)} times what one picture can change; the generator"
@@ -201,8 +198,6 @@ class DPMERF(MERFSettings):
             ),
             accountant="exact (analytic Gaussian mechanism)",
             sampling="none: all pictures, once",
-            sample_rate=None,
-            steps=1,
             neighbours=neighbours.ONE_PICTURE,
             against="anyone who gets the noised mean, the generator, and all pictures made",
             also_released=NOT_COVERED,
@@ -210,6 +205,4 @@ class DPMERF(MERFSettings):
                 "A simulation: the seed is known. Settings tried before this run on the same"
                 " pictures, the usual ones included, are not counted in ε."
             ),
-            odds_any=privacy.odds_any(privacy.gaussian_epsilon(sigma, self.delta), self.delta),
-            odds_mechanism=privacy.odds_gaussian(sigma),
         )

@@ -14,9 +14,10 @@ from dataclasses import replace
 import numpy as np
 
 from engine.core.parameters import parameter
-from engine.core.study import Guarantee, Phase, Refused, Result, Study
+from engine.core.study import Phase, Refused, Result, Study
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions
+from engine.studies import guarantees
 from engine.studies.fidelity.dp_merf import DPMERF, MERFSettings
 from engine.studies.fidelity.drawing import GeneratorStudy
 from engine.studies.fidelity.gan import GAN, NOT_COVERED, GANSettings
@@ -553,16 +554,10 @@ def wrapped(images: np.ndarray) -> np.ndarray:
     return ((2 * images.astype(np.int64) - 255) % 256).astype(np.uint8)  # (u / 127.5 − 1) · 255
 
 
-NOTHING = Guarantee(
+NOTHING = guarantees.nothing(
+    "real pictures as they are",
+    "Nothing is promised: these pictures stand here for comparison.",
     unit="one training picture",
-    epsilon=None,
-    delta=None,
-    mechanism="none: real pictures as they are",
-    accountant="none",
-    sampling="none",
-    sample_rate=None,
-    steps=None,
-    note="Nothing is promised: these pictures stand here for comparison.",
 )
 UNSEEN = replace(
     NOTHING,

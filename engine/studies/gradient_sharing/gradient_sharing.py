@@ -871,28 +871,12 @@ class _Arm:
         metrics, arrays, facts = self.more()
         finite = finite and not metrics.get("refused_honest")
         start, loss, learned = self.learned()
-        said = (
-            self.task.predictions(self.weights).cpu().numpy() if self.weights.dim() == 1 else None
-        )
         tests, classes = self.images.test_labels, self.images.classes
-        beside = self.beside(tests)
-        right = (
-            {}
-            if said is None
-            else {
-                c: float((said == tests)[tests == i].mean())
-                for i, c in enumerate(classes)
-                if (tests == i).any()
-            }
-        )
         sizes = [len(rows) for rows in self.owned]
-        metrics |= {"phones_without_pictures": sizes.count(0)} | beside
+        metrics |= {"phones_without_pictures": sizes.count(0)} | self.beside(tests)
         remedy = LESS if self.plan.noise_multiplier and study.arm == "shared" else SMALLER
-        runaway = (
-            cautions.divergence(loss, math.log(len(classes)), learned, start, remedy)
-            if finite
-            else []
-        )
+        uniform = math.log(len(classes))
+        runaway = cautions.divergence(loss, uniform, learned, start, remedy) if finite else []
         warnings = study.warnings(metrics, finite) + runaway + self.doubts(tests, classes)
         return Result(
             metrics={
@@ -906,24 +890,33 @@ class _Arm:
             | metrics,
             guarantee=study.guarantee(),
             curves=self.curves,
-            arrays={
-                "weights": self.weights.cpu().numpy(),
-                "pictures": np.array(
-                    [
-                        np.bincount(self.images.train_labels[rows], minlength=len(classes))
-                        for rows in self.owned
-                    ]
-                ),
-            }
+            arrays={"weights": self.weights.cpu().numpy(), "pictures": self._classes_owned()}
             | arrays,
             facts={
                 "classes": list(classes),
-                "per_class": right,
+                "per_class": self._per_class(),
                 "diverged": not finite or bool(runaway),
                 "warnings": warnings,
             }
             | facts,
         )
+
+    def _classes_owned(self) -> np.ndarray:
+        """(clients, classes) how many images of each class a client has."""
+        labels, classes = self.images.train_labels, len(self.images.classes)
+        return np.array([np.bincount(labels[rows], minlength=classes) for rows in self.owned])
+
+    def _per_class(self) -> dict[str, float]:
+        """The accuracy on each class that has test images; empty if there are several models."""
+        if self.weights.dim() > 1:
+            return {}
+        tests = self.images.test_labels
+        right = self.task.predictions(self.weights).cpu().numpy() == tests
+        return {
+            c: float(right[tests == i].mean())
+            for i, c in enumerate(self.images.classes)
+            if (tests == i).any()
+        }
 
     def learned(self) -> tuple[float, float, float]:
         """Loss on the clients' images before and after training, and the gain over guessing.

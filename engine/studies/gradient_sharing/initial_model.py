@@ -11,10 +11,12 @@ import math
 import numpy as np
 
 from engine.core import parameters
+from engine.core.errors import Failed
 from engine.core.parameters import parameter
-from engine.core.study import Guarantee, Phase, Point, Refused, Result
+from engine.core.study import Phase, Point, Refused, Result
 from engine.datasets import registry
 from engine.evaluation import cautions, scores
+from engine.studies import guarantees
 from engine.studies.image_study import ImageStudy
 from engine.studies.shared import BACKBONES, Backbone
 
@@ -246,6 +248,8 @@ class InitialModel(InitialModelSettings):
 
     def run(self, lab):
         """Yield test accuracy epoch by epoch; return it with the weights."""
+        from engine.studies.gradient_sharing import federation
+
         yield Phase("reading the pictures")
         images = registry.load(self.dataset)
         self.check(images)
@@ -255,16 +259,16 @@ class InitialModel(InitialModelSettings):
         yield Point("test_accuracy", *curve[0])
         if len(rows):
             yield from self._train(task, rows, curve)
-        from engine.studies.gradient_sharing import federation
-
         weights = federation.flat(task.network)
         if not bool(weights.isfinite().all()):
-            from engine.core.errors import Failed
-
             raise Failed(
                 "The first model's training diverged: its weights are not numbers any more. Take a"
                 " smaller learning rate for it."
             )
+        return self._result(images, task, rows, weights, curve)
+
+    def _result(self, images, task, rows: np.ndarray, weights, curve: list) -> Result:
+        """The weights, their accuracy over the epochs, and warnings. rows: the company's."""
         beside = scores.beside(images.test_labels, task.predictions(weights).cpu().numpy())
         loss, learned = task.learned(weights, rows)
         labels, classes = images.train_labels[rows], images.classes
@@ -286,7 +290,7 @@ class InitialModel(InitialModelSettings):
             guarantee=NOTHING_PROMISED,
             curves={"test_accuracy": curve},
             arrays={"weights": weights.cpu().numpy()},
-            facts={"classes": list(images.classes), "warnings": warnings},
+            facts={"classes": list(classes), "warnings": warnings},
         )
 
     def _train(self, task, rows: np.ndarray, curve: list):
@@ -325,17 +329,10 @@ class InitialModel(InitialModelSettings):
             yield Point("test_accuracy", *curve[-1])
 
 
-NOTHING_PROMISED = Guarantee(
+NOTHING_PROMISED = guarantees.nothing(
+    "trained without clipping and noise",
+    "Nothing is promised to those in the company's own pictures: the first model may have memorised"
+    " any of them.",
     unit="one picture of the company's",
-    epsilon=None,
-    delta=None,
-    mechanism="none: trained without clipping and noise",
-    accountant="none",
     sampling="none: shuffled batches",
-    sample_rate=None,
-    steps=None,
-    note=(
-        "Nothing is promised to those in the company's own pictures: the first model may have"
-        " memorised any of them."
-    ),
 )

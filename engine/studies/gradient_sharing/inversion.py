@@ -13,7 +13,6 @@ import base64
 import numpy as np
 from pydantic import Field
 
-from engine import privacy
 from engine.core import parameters
 from engine.core.errors import Failed
 from engine.core.lab import Lab
@@ -22,6 +21,7 @@ from engine.core.streams import derive_seed
 from engine.core.study import Guarantee, Phase, Picture, Point, Refused, Result, Study
 from engine.datasets import imaging, registry, source
 from engine.evaluation import cautions
+from engine.studies import guarantees
 from engine.studies.fidelity import RealFeatures
 from engine.studies.gradient_sharing.initial_model import InitialModelSettings
 from engine.studies.synthesis import taught
@@ -45,6 +45,8 @@ DEFENCES = {
     "noise 0.1": {"leak_clip": 1.0, "leak_noise": 0.1},
 }
 USUAL_CLIP = 1.0
+# facts about the upload that are metrics of the result
+OF_UPLOAD = ("gradients", "sent", "bytes", "gradient_norm", "upload_norm", "noise_to_signal")
 # studies whose warnings are passed on, with the name used in them
 OF_NEEDS = {"classifier": "the network that judges", "initial_model": "the first model"}
 
@@ -339,51 +341,72 @@ class Inversion(InitialModelSettings):
         import torch
 
         from engine.attacks import gradient_inversion
-        from engine.privacy.noise import GaussianNoise
-        from engine.studies.gradient_sharing import federation, wire
+        from engine.studies.gradient_sharing import wire
 
         network, shared = yield from self._model(lab, images)
-        n = sum(p.numel() for p in shared)
         blank = gradient_inversion.Leak(network, shared, torch.empty(0), torch.empty(0))
         true = torch.tensor(image, device=lab.device).permute(2, 0, 1)[None] / 255
         gradient = blank.gradient(true, torch.tensor([label], device=lab.device)).detach()
-        public = torch.Generator().manual_seed(self.derive_seed("public"))
-        known = (
-            federation.public_positions(n, self.leak_fraction, public).to(lab.device)
-            if self.leak_policy == "random"
-            else None
-        )
-        chosen = federation.selected(
-            gradient[None], self.leak_policy, self.leak_fraction, self.leak_threshold, known
-        )
-        upload, sent = federation.clipped(gradient[None] * chosen, self.clip)[0], chosen[0]
-        if not bool(sent.any()):
-            raise Failed(
-                "Nothing is above this threshold, so nothing is uploaded, and there is nothing to"
-                " rebuild a picture from. Take a smaller threshold."
-            )
-        signal = float(upload.norm())
-        if self.leak_noise:
-            sent = sent if known is not None else torch.ones_like(sent)
-            noise = GaussianNoise(self.derive_seed("noise"), upload.device)
-            noised = noise.added_to(upload, self.leak_noise * self.clip).to(upload.dtype)
-            upload = torch.where(sent, noised, upload)
+        n, known = len(gradient), self._public_positions(len(gradient), lab.device)
+        exact, sent = self._selected(gradient, known)
+        upload, sent = self._noised(exact, sent, known) if self.leak_noise else (exact, sent)
         message = wire.pack(upload.cpu().numpy(), sent.cpu().numpy(), known is not None)
+        noise = self.leak_noise * (self.clip or 0.0) * int(sent.sum()) ** 0.5
         facts = {
             "gradients": n,
             "sent": int(sent.sum()),
             "bytes": len(message),
             "gradient_norm": float(gradient.norm()),
             "upload_norm": float(upload.norm()),
-            "noise_to_signal": (
-                self.leak_noise * (self.clip or 0.0) * int(sent.sum()) ** 0.5 / max(signal, 1e-12)
-            ),
+            "noise_to_signal": noise / max(float(exact.norm()), 1e-12),
         }
         read = torch.from_numpy(
             wire.unpack(message, n, None if known is None else known.cpu().numpy())
         ).to(upload)
         kept = sent if known is not None or not self.leak_noise else self._signal(read)
         return gradient_inversion.Leak(network, shared, read * kept, kept), facts
+
+    def _public_positions(self, n: int, device):
+        """(n,) bool: the gradients that everybody knows to be sent; None if the policy has none."""
+        import torch
+
+        from engine.studies.gradient_sharing import federation
+
+        if self.leak_policy != "random":
+            return None
+        public = torch.Generator().manual_seed(self.derive_seed("public"))
+        return federation.public_positions(n, self.leak_fraction, public).to(device)
+
+    def _selected(self, gradient, known):
+        """The upload before the noise, (n,), clipped, and which of it is sent, (n,) bool.
+
+        Raises Failed if nothing is.
+        """
+        from engine.studies.gradient_sharing import federation
+
+        chosen = federation.selected(
+            gradient[None], self.leak_policy, self.leak_fraction, self.leak_threshold, known
+        )
+        if not bool(chosen.any()):
+            raise Failed(
+                "Nothing is above this threshold, so nothing is uploaded, and there is nothing to"
+                " rebuild a picture from. Take a smaller threshold."
+            )
+        return federation.clipped(gradient[None] * chosen, self.clip)[0], chosen[0]
+
+    def _noised(self, upload, sent, known):
+        """The upload with noise, (n,), and which of it is sent: all, unless positions are public.
+
+        Which gradients were selected would otherwise tell something that no noise covers.
+        """
+        import torch
+
+        from engine.privacy.noise import GaussianNoise
+
+        sent = sent if known is not None else torch.ones_like(sent)
+        noise = GaussianNoise(self.derive_seed("noise"), upload.device)
+        noised = noise.added_to(upload, self.leak_noise * self.clip).to(upload.dtype)
+        return torch.where(sent, noised, upload), sent
 
     def _signal(self, read):
         """(n,) bool: gradients of a noised upload that the attacker takes to be more than noise.
@@ -425,43 +448,29 @@ class Inversion(InitialModelSettings):
         """The guarantee that this one upload gives the image and its label."""
         unit = "the one picture on the phone, with its label"
         if not self.leak_noise:
-            return Guarantee(
+            return guarantees.nothing(
+                "the gradients are sent as they are",
+                "Sending fewer gradients, or shorter ones, promises nothing. That one attack"
+                " fails does not mean that all do.",
                 unit=unit,
-                epsilon=None,
-                delta=None,
-                mechanism="none: the gradients are sent as they are",
-                accountant="none",
-                sampling="none",
-                sample_rate=None,
                 steps=1,
-                note=(
-                    "Sending fewer gradients, or shorter ones, promises nothing. That one attack"
-                    " fails does not mean that all do."
-                ),
             )
-        # Replacing the image moves the clipped upload by up to two clip norms.
-        sigma = self.leak_noise / 2
-        epsilon = privacy.gaussian_epsilon(sigma, self.delta)
-        return Guarantee(
+        return guarantees.gaussian(
+            # replacing the image moves the clipped upload by up to two clip norms
+            self.leak_noise / 2,
+            self.delta,
             unit=unit,
-            epsilon=epsilon,
-            delta=self.delta,
-            mechanism=(
+            words=(
                 f"the upload shortened to {self.clip:g}, and Gaussian noise of {self.leak_noise:g}"
                 " times that on each gradient sent, once"
             ),
-            accountant="exact Gaussian curve (Balle and Wang 2018)",
             sampling="none: one upload",
-            sample_rate=None,
-            steps=1,
             neighbours="the picture and its label replaced by any others",
             against="everyone who sees this upload, the server included",
             note=(
                 "For a single upload; every further one adds to it. A simulation: the seed is"
                 " known. That one attack fails says less than this number: another may succeed."
             ),
-            odds_any=privacy.odds_any(epsilon, self.delta),
-            odds_mechanism=privacy.odds_gaussian(sigma),
         )
 
 
@@ -564,32 +573,10 @@ class _Attack:
         """The attempt that fits the upload best, which is all that the attacker can go by."""
         study, said = self.study, self.judge(np.stack([self.image, self.best]))
         true, rebuilt = (int(row.argmax()) for row in said)
-        # baseline: an image of a single colour
-        flat = [
-            np.broadcast_to(colour, self.image.shape)
-            for colour in (self.image.mean((0, 1)).round().astype(np.uint8), np.uint8(0))
-        ]
-        film = {f"film_{step:06d}": png for step, png in self.films[self.which]}
-        # end with the image that is measured: that of the best-fitting step
-        film[max(film)] = imaging.png(self.best, SHOWN)
-        numbers = {
-            name: self.facts[name]
-            for name in (
-                "gradients",
-                "sent",
-                "bytes",
-                "gradient_norm",
-                "upload_norm",
-                "noise_to_signal",
-            )
-        }
         return Result(
-            metrics=numbers
+            metrics={name: self.facts[name] for name in OF_UPLOAD}
+            | self._similarity()
             | {
-                "psnr_db": imaging.psnr(self.image, self.best),
-                "ssim": imaging.ssim(self.image, self.best),
-                "psnr_flat": max(imaging.psnr(self.image, each) for each in flat),
-                "ssim_flat": max(imaging.ssim(self.image, each) for each in flat),
                 "loss": self.loss,
                 "restarts": len(self.films),
                 "steps": study.usual("attack_steps"),
@@ -600,11 +587,7 @@ class _Attack:
             guarantee=study.guarantee(),
             curves=self.curves,
             arrays={"rebuilt": self.best},
-            pictures={
-                "true": imaging.png(self.image, SHOWN),
-                "rebuilt": imaging.png(self.best, SHOWN),
-            }
-            | film,
+            pictures=self._pictures(),
             facts={
                 "classes": list(self.classes),
                 "label": self.classes[study.category],
@@ -614,6 +597,27 @@ class _Attack:
                 "warnings": self.facts["warnings"],
             },
         )
+
+    def _similarity(self) -> dict[str, float]:
+        """How similar the best reconstruction is, and an image of a single colour at best."""
+        flat = [
+            np.broadcast_to(colour, self.image.shape)
+            for colour in (self.image.mean((0, 1)).round().astype(np.uint8), np.uint8(0))
+        ]
+        return {
+            "psnr_db": imaging.psnr(self.image, self.best),
+            "ssim": imaging.ssim(self.image, self.best),
+            "psnr_flat": max(imaging.psnr(self.image, each) for each in flat),
+            "ssim_flat": max(imaging.ssim(self.image, each) for each in flat),
+        }
+
+    def _pictures(self) -> dict[str, bytes]:
+        """PNGs of the true image, of the best reconstruction, and of the way to it."""
+        best = imaging.png(self.best, SHOWN)
+        film = {f"film_{step:06d}": png for step, png in self.films[self.which]}
+        # end with the image that is measured: that of the best-fitting step
+        film[max(film)] = best
+        return {"true": imaging.png(self.image, SHOWN), "rebuilt": best} | film
 
 
 def _pixels(picture) -> np.ndarray:

@@ -9,8 +9,9 @@ import numpy as np
 
 from engine.core import parameters
 from engine.core.parameters import parameter
-from engine.core.study import Guarantee, Phase, Refused, Result
+from engine.core.study import Phase, Refused, Result
 from engine.datasets import registry
+from engine.studies import guarantees
 from engine.studies.image_study import ImageStudy
 
 MOST_BYTES = 2_500_000_000  # for the features of one data set
@@ -89,17 +90,8 @@ class Features(ImageStudy):
         )
 
 
-NOT_RELEASED = Guarantee(
+NOT_RELEASED = guarantees.nothing(
+    "each picture's features, as exact as the picture",
+    "Features are as private as the pictures themselves and never leave the machine that trains.",
     unit="one picture",
-    epsilon=None,
-    delta=None,
-    mechanism="none: each picture's features, as exact as the picture",
-    accountant="none",
-    sampling="none",
-    sample_rate=None,
-    steps=None,
-    note=(
-        "Features are as private as the pictures themselves and never leave the machine that"
-        " trains."
-    ),
 )
