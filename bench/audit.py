@@ -13,7 +13,7 @@ import time
 
 from engine.core import rounding
 from engine.core.lab import Lab, device_name, open_store
-from engine.core.study import build
+from engine.core.study import Result, build
 from engine.studies.dp_training.audit import CHEATS, Audit
 
 
@@ -26,6 +26,33 @@ def finish(run):
             return end.value
 
 
+def audits(cheat: str, count: int, changes: dict[str, str], lab: Lab) -> list[Result]:
+    """The results of audits with one planted error, or none; the seeds are 0 to count − 1."""
+    return [
+        finish(build(Audit, changes | {"cheat": cheat, "seed": str(seed)}).run(lab))
+        for seed in range(count)
+    ]
+
+
+def show(cheat: str, found: list[Result], seconds: float) -> None:
+    """Print what the audits found, and a line for each of their checks."""
+    floors = [result.metrics["floor"] for result in found]
+    print(
+        f"{cheat}: {len(found)} audits in {seconds:.0f} s; a violation is"
+        f" reported in {sum(int(r.metrics['violated']) for r in found)}; floor"
+        f" {rounding.at_least(min(floors), 2)} to {rounding.at_least(max(floors), 2)}, above"
+        f" the ceiling {rounding.at_most(found[0].metrics['ceiling'])} in"
+        f" {sum(f > r.metrics['ceiling'] for f, r in zip(floors, found))}"
+    )
+    checks: dict[str, list[dict]] = {}
+    for result in found:
+        for check in result.facts["checks"]:
+            checks.setdefault(check["name"], []).append(check)
+    for name, each in checks.items():
+        broken, ps = sum(not check["kept"] for check in each), sorted(c["p"] for c in each)
+        print(f"    {name}: broken in {broken}; p from {ps[0]:.2g} to {ps[-1]:.2g}")
+
+
 def main() -> None:
     """Run the audits; prints a line for correct trainings and each error, and one per check."""
     asked = argparse.ArgumentParser(description=__doc__)
@@ -36,37 +63,9 @@ def main() -> None:
     changes, lab = dict(one.split("=", 1) for one in options.set), Lab(open_store())
     print(device_name(), changes)
     for cheat in CHEATS:
-        found, begun = [], time.perf_counter()
-        for seed in range(options.correct if cheat == "none" else options.planted):
-            found.append(
-                finish(build(Audit, changes | {"cheat": cheat, "seed": str(seed)}).run(lab))
-            )
-        floors = [result.metrics["floor"] for result in found]
-        names = [check["name"] for check in found[0].facts["checks"]]
-        broken = {
-            name: sum(
-                not check["kept"]
-                for result in found
-                for check in result.facts["checks"]
-                if check["name"] == name
-            )
-            for name in names
-        }
-        print(
-            f"{cheat}: {len(found)} audits in {time.perf_counter() - begun:.0f} s; a violation is"
-            f" reported in {sum(int(r.metrics['violated']) for r in found)}; floor"
-            f" {rounding.at_least(min(floors), 2)} to {rounding.at_least(max(floors), 2)}, above"
-            f" the ceiling {rounding.at_most(found[0].metrics['ceiling'])} in"
-            f" {sum(f > r.metrics['ceiling'] for f, r in zip(floors, found))}"
-        )
-        for name, count in broken.items():
-            ps = sorted(
-                check["p"]
-                for result in found
-                for check in result.facts["checks"]
-                if check["name"] == name
-            )
-            print(f"    {name}: broken in {count}; p from {ps[0]:.2g} to {ps[-1]:.2g}")
+        begun = time.perf_counter()
+        found = audits(cheat, options.correct if cheat == "none" else options.planted, changes, lab)
+        show(cheat, found, time.perf_counter() - begun)
 
 
 if __name__ == "__main__":

@@ -230,53 +230,58 @@ class Session:
         self.ticks: list[float] = []
         self.errors: list[str] = []
         self.live = self.ended = False
+        self.fragment, self.announced = "", ""  # what ticks, and what will after this script run
+        self.interval, self.sent = 0.0, 0.0  # seconds between ticks; when the last one was sent
+        self.due: float | None = None  # when the next tick is to be sent
 
     async def follow(self) -> None:
         """Tick until the page says that nothing runs any more."""
         import websockets
-        from streamlit.proto.BackMsg_pb2 import BackMsg
         from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
         async with websockets.connect(
             self.address, subprotocols=["streamlit"], max_size=None
         ) as socket_:
-            hello = BackMsg()
-            hello.rerun_script.query_string, hello.rerun_script.page_name = (
-                self.query,
-                "dp_training",
-            )
-            await socket_.send(hello.SerializeToString())
-            fragment, interval, announced, sent, due = "", 0.0, "", None, None
+            await socket_.send(self._hello())
             while not self.ended:
-                timeout = max(0.0, due - time.monotonic()) if due else 60.0
+                timeout = max(0.0, self.due - time.monotonic()) if self.due else 60.0
                 try:
                     message = ForwardMsg.FromString(await asyncio.wait_for(socket_.recv(), timeout))
                 except TimeoutError:
-                    assert due, "the server has not answered for a minute"
-                    await socket_.send(self._tick(fragment))
-                    sent, due = time.monotonic(), None
+                    assert self.due, "the server has not answered for a minute"
+                    await socket_.send(self._tick(self.fragment))
+                    self.sent, self.due = time.monotonic(), None
                     continue
-                kind = message.WhichOneof("type")
-                if kind == "auto_rerun":
-                    announced, interval, self.live = (
-                        message.auto_rerun.fragment_id,
-                        message.auto_rerun.interval,
-                        True,
-                    )
-                elif (
-                    kind == "delta" and message.delta.new_element.WhichOneof("type") == "exception"
-                ):
-                    self.errors.append(message.delta.new_element.exception.message)
-                elif (
-                    kind == "script_finished"
-                    and message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN
-                ):
-                    if message.script_finished == ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY:
-                        self.ticks.append(time.monotonic() - sent)
-                    else:  # after a full run, only the fragments it announced tick
-                        fragment, announced = announced, ""
-                        self.ended = self.live and not fragment
-                    due = time.monotonic() + interval if fragment else None
+                self._receive(message)
+
+    def _receive(self, message) -> None:
+        """Note what the server says: what ticks and how often, errors, and the end of a script."""
+        kind = message.WhichOneof("type")
+        if kind == "auto_rerun":
+            self.announced, self.interval = (
+                message.auto_rerun.fragment_id,
+                message.auto_rerun.interval,
+            )
+            self.live = True
+        elif kind == "delta" and message.delta.new_element.WhichOneof("type") == "exception":
+            self.errors.append(message.delta.new_element.exception.message)
+        elif (
+            kind == "script_finished"
+            and message.script_finished != message.FINISHED_EARLY_FOR_RERUN
+        ):
+            if message.script_finished == message.FINISHED_FRAGMENT_RUN_SUCCESSFULLY:
+                self.ticks.append(time.monotonic() - self.sent)
+            else:  # after a full run, only the fragments it announced tick
+                self.fragment, self.announced = self.announced, ""
+                self.ended = self.live and not self.fragment
+            self.due = time.monotonic() + self.interval if self.fragment else None
+
+    def _hello(self) -> bytes:
+        from streamlit.proto.BackMsg_pb2 import BackMsg
+
+        hello = BackMsg()
+        hello.rerun_script.query_string, hello.rerun_script.page_name = self.query, "dp_training"
+        return hello.SerializeToString()
 
     def _tick(self, fragment: str) -> bytes:
         from streamlit.proto.BackMsg_pb2 import BackMsg

@@ -76,6 +76,32 @@ def by_vmap(learned: Task, owned: list[np.ndarray], batch: int):
     return day
 
 
+def ways_to_train(count: int, each: int) -> dict:
+    """Name → a function that computes one round; Veil's whole round comes first.
+
+    count: number of clients. each: digits of each client.
+    """
+    learned = task()
+    owned = [np.arange(i * each, (i + 1) * each) for i in range(count)]
+    together = phones(learned, owned, 16)
+    central = {batch: phones(learned, [np.arange(count * each)], batch) for batch in (16, 32, 256)}
+    federated = Federation(GradientSharing(clients=count).plan(), together, learned.start)
+    return {
+        "Veil, 10 % shared, server and bytes included": federated.day,
+        "Veil, the phones' own training alone": lambda: together.accumulated(
+            learned.start, list(range(count))
+        ),
+        **{
+            f"centralised, batches of {batch}": lambda one=one: one.accumulated(learned.start, [0])
+            for batch, one in central.items()
+        },
+        "the phones one after the other": lambda: [
+            together.accumulated(learned.start, [i]) for i in range(count)
+        ],
+        "the phones by torch.func.vmap": by_vmap(learned, owned, 16),
+    }
+
+
 def main() -> None:
     """Time a round in each way and print the seconds, scaled to DAYS rounds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -84,31 +110,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    learned, each = task(), 3800 // options.phones
-    owned = [np.arange(i * each, (i + 1) * each) for i in range(options.phones)]
-    everything = np.arange(options.phones * each)
-    study = GradientSharing(clients=options.phones)
-    together, central = (
-        phones(learned, owned, 16),
-        {batch: phones(learned, [everything], batch) for batch in (16, 32, 256)},
-    )
-    federated = Federation(study.plan(), together, learned.start)
-    ways = {
-        "Veil, 10 % shared, server and bytes included": federated.day,
-        "Veil, the phones' own training alone": lambda: together.accumulated(
-            learned.start, list(range(options.phones))
-        ),
-    }
-    ways |= {
-        f"centralised, batches of {batch}": lambda one=one: one.accumulated(learned.start, [0])
-        for batch, one in central.items()
-    }
-    ways |= {
-        "the phones one after the other": lambda: [
-            together.accumulated(learned.start, [i]) for i in range(options.phones)
-        ],
-        "the phones by torch.func.vmap": by_vmap(learned, owned, 16),
-    }
+    each = 3800 // options.phones
+    ways = ways_to_train(options.phones, each)
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(options.rounds):
         for name, day in ways.items():
@@ -116,7 +119,7 @@ def main() -> None:
             for _ in range(options.days):
                 day()
             best[name] = min(best[name], (time.perf_counter() - begun) / options.days)
-    mine = best["Veil, 10 % shared, server and bytes included"]
+    mine = next(iter(best.values()))
     print(
         f"{options.phones} phones with {each} digits each, {DAYS} days, {torch.get_num_threads()}"
         f" threads; the least of {options.rounds} rounds of {options.days} days, scaled"

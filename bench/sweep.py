@@ -47,6 +47,12 @@ from engine.studies.dp_training.dp_training import DPTraining
 
 MEMBERS = 8
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+# Trainings do not share a GPU well.
+WITHOUT_GPU = {
+    "Veil, two at a time",
+    "Veil, one after the other",
+    "Opacus on tensors, two at a time",
+}
 
 
 def opacus_example(network: nn.Module, data, mode: str):
@@ -107,7 +113,7 @@ def in_one_step(count: int, pictures, labels):
 def seconds(epochs: list, at_once: int, threads: int, measured: int) -> float:
     """Seconds for `measured` epochs of each, `at_once` at a time, with `threads` threads each."""
     torch.set_num_threads(threads)
-    for train in epochs if DEVICE.type == "cuda" else ():
+    for train in epochs if on_gpu() else ():
         train()  # kernels are compiled and loaded at their first call
     _finish()
     begun = time.perf_counter()
@@ -121,8 +127,75 @@ def seconds(epochs: list, at_once: int, threads: int, measured: int) -> float:
 
 
 def _finish() -> None:
-    if DEVICE.type == "cuda":
+    if on_gpu():
         torch.cuda.synchronize()
+
+
+def contenders(pictures, labels) -> tuple[dict, dict]:
+    """The ways to train a sweep, and the ways to train one network, Veil's first.
+
+    Name → (trainings at a time, threads of each, a function that builds them, each as a function
+    that trains one epoch).
+    """
+    x = ((torch.from_numpy(pictures).float() / 255 - MEAN) / SPREAD).unsqueeze(1).to(DEVICE)
+    y = torch.from_numpy(labels).to(DEVICE)
+    pil, threads = PilDigits(pictures, labels), all_threads()
+
+    def mine():
+        return ours(report_cnn(1, 28, 10, seed=0).to(DEVICE), x, y)
+
+    def on_tensors():
+        return opacus_tensors(tutorial_cnn().to(DEVICE), x, y)
+
+    def example(mode):
+        return opacus_example(tutorial_cnn().to(DEVICE), pil, mode)
+
+    def each(build):
+        return lambda: [build() for _ in range(MEMBERS)]
+
+    sweep = {
+        "Veil, two at a time": (threads, 1, each(mine)),
+        "Veil, one after the other": (1, threads, each(mine)),
+        "Veil, eight in one step": (1, threads, lambda: [in_one_step(MEMBERS, pictures, labels)]),
+        **{
+            f"Opacus' example ({mode})": (1, threads, each(lambda mode=mode: example(mode)))
+            for mode in ("hooks", "functorch", "ew", "ghost")
+        },
+        "Opacus on tensors (hooks)": (1, threads, each(on_tensors)),
+        "Opacus on tensors, two at a time": (threads, 1, each(on_tensors)),
+    }
+    if on_gpu():
+        sweep = {name: way for name, way in sweep.items() if name not in WITHOUT_GPU}
+    veil_alone = (lambda: in_one_step(1, pictures, labels)) if on_gpu() else mine
+    alone = {
+        "Veil, one alone": (1, threads, lambda: [veil_alone()]),
+        "Opacus' example (hooks), one alone": (1, threads, lambda: [example("hooks")]),
+    }
+    return sweep, alone
+
+
+def on_gpu() -> bool:
+    """Whether everything runs on a GPU."""
+    return DEVICE.type == "cuda"
+
+
+def all_threads() -> int:
+    """How many threads one training may use, or how many trainings run at a time."""
+    return 1 if on_gpu() else os.cpu_count() or 1
+
+
+def race(ways: dict, epochs: int, measured: int) -> None:
+    """Time each way, scaled to `epochs`, and print it beside the first one that works."""
+    first = None
+    for name, (at_once, threads, build) in ways.items():
+        try:
+            found = seconds(build(), at_once, threads, measured) * epochs / measured
+        except (NotImplementedError, ValueError, RuntimeError, TypeError) as error:
+            print(f"{name:36} cannot: {type(error).__name__}: {str(error).splitlines()[0][:90]}")
+            continue
+        first = first or found
+        print(f"{name:36} {found:8.1f} s   {found / first:5.2f} x Veil's time", flush=True)
+    print()
 
 
 def main() -> None:
@@ -132,86 +205,13 @@ def main() -> None:
     parser.add_argument("--measured", type=int, default=2)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    pictures, labels = digits()
-    x, y = (
-        ((torch.from_numpy(pictures).float() / 255 - MEAN) / SPREAD).unsqueeze(1).to(DEVICE),
-        torch.from_numpy(labels).to(DEVICE),
-    )
-    pil, gpu = PilDigits(pictures, labels), DEVICE.type == "cuda"
-    threads = 1 if gpu else os.cpu_count()  # trainings at a time: they do not share a GPU well
-    ours_here, theirs = (
-        lambda make=make: make().to(DEVICE)
-        for make in (lambda: report_cnn(1, 28, 10, seed=0), tutorial_cnn)
-    )
-
-    def each(build):
-        return [build() for _ in range(MEMBERS)]
-
-    contenders = {
-        "Veil, eight in one step": (1, threads, lambda: [in_one_step(MEMBERS, pictures, labels)])
-    }
-    if not gpu:
-        contenders = {
-            "Veil, two at a time": (threads, 1, lambda: each(lambda: ours(ours_here(), x, y))),
-            "Veil, one after the other": (
-                1,
-                threads,
-                lambda: each(lambda: ours(ours_here(), x, y)),
-            ),
-        } | contenders
-    contenders |= {
-        f"Opacus' example ({mode})": (
-            1,
-            threads,
-            lambda mode=mode: each(lambda: opacus_example(theirs(), pil, mode)),
-        )
-        for mode in ("hooks", "functorch", "ew", "ghost")
-    }
-    contenders["Opacus on tensors (hooks)"] = (
-        1,
-        threads,
-        lambda: each(lambda: opacus_tensors(theirs(), x, y)),
-    )
-    if not gpu:
-        contenders["Opacus on tensors, two at a time"] = (
-            threads,
-            1,
-            lambda: each(lambda: opacus_tensors(theirs(), x, y)),
-        )
-    alone = {
-        "Veil, one alone": (
-            1,
-            threads,
-            lambda: [in_one_step(1, pictures, labels)] if gpu else [ours(ours_here(), x, y)],
-        ),
-        "Opacus' example (hooks), one alone": (
-            1,
-            threads,
-            lambda: [opacus_example(theirs(), pil, "hooks")],
-        ),
-    }
-    where = torch.cuda.get_device_name() if gpu else f"{threads} cores"
+    where = torch.cuda.get_device_name() if on_gpu() else f"{all_threads()} cores"
     print(
         f"{MEMBERS} trainings x {options.epochs} epochs of 12,000 digits, batch {BATCH};"
         f" {options.measured} epochs measured; {where}, torch {torch.__version__}\n"
     )
-    for race in (contenders, alone):
-        first = None
-        for name, (at_once, threads_each, build) in race.items():
-            try:
-                found = (
-                    seconds(build(), at_once, threads_each, options.measured)
-                    * options.epochs
-                    / options.measured
-                )
-            except (NotImplementedError, ValueError, RuntimeError, TypeError) as error:
-                print(
-                    f"{name:36} cannot: {type(error).__name__}: {str(error).splitlines()[0][:90]}"
-                )
-                continue
-            first = first or found
-            print(f"{name:36} {found:8.1f} s   {found / first:5.2f} x Veil's time", flush=True)
-        print()
+    for ways in contenders(*digits()):
+        race(ways, options.epochs, options.measured)
 
 
 if __name__ == "__main__":
