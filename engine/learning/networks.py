@@ -79,37 +79,41 @@ def keras_cnn(
             f"keras_cnn needs pictures of at least 16 x 16 pixels, not {size} x {size}"
         )
     drop = torch.Generator().manual_seed(seed ^ 0x5EED)
-    few, many = max(1, round(32 * width)), max(1, round(64 * width))
+    few, many, units = (
+        max(1, round(count * width)) for count in (32, 64, 128 if kind == "shallow" else 1024)
+    )
     with torch.device("meta"):
         if kind == "shallow":
-            units, side = max(1, round(128 * width)), (size - 4) // 2
-            layers = [
-                *_convolutions(channels, few, many),
-                nn.MaxPool2d(2),
-                Dropout(0.25, drop),
-                nn.Flatten(),
-                nn.Linear(many * side * side, units),
-                nn.ReLU(),
-                Dropout(0.5, drop),
-            ]
+            filters = [*_convolutions(channels, few, many), nn.MaxPool2d(2)]
+            side, dropout = (size - 4) // 2, (0.25, 0.5)
         else:
-            units, side = max(1, round(1024 * width)), (size - 4) // 2 - 4
-            more = {"deep": [], "deeper": _convolutions(many, many, many, padding=1)}[kind]
-            layers = [
-                *_convolutions(channels, few, few),
-                nn.MaxPool2d(2),
-                Dropout(0.25, drop),
-                *_convolutions(few, many, many),
-                *more,
-                nn.BatchNorm2d(many),
-                Dropout(0.5, drop),
-                nn.Flatten(),
-                nn.Linear(many * side * side, units),
-                nn.ReLU(),
-                Dropout(0.25, drop),
-            ]
-        network = nn.Sequential(*layers, nn.Linear(units, classes))
+            filters = _deep_filters(kind, channels, few, many, drop)
+            side, dropout = (size - 4) // 2 - 4, (0.5, 0.25)
+        network = nn.Sequential(
+            *filters,
+            Dropout(dropout[0], drop),
+            nn.Flatten(),
+            nn.Linear(many * side * side, units),
+            nn.ReLU(),
+            Dropout(dropout[1], drop),
+            nn.Linear(units, classes),
+        )
     return initialised(network.to_empty(device="cpu"), seed)
+
+
+def _deep_filters(
+    kind: str, channels: int, few: int, many: int, drop: torch.Generator
+) -> list[nn.Module]:
+    """The layers of "deep" and "deeper" before the last dropout of their convolutions."""
+    more = {"deep": [], "deeper": _convolutions(many, many, many, padding=1)}[kind]
+    return [
+        *_convolutions(channels, few, few),
+        nn.MaxPool2d(2),
+        Dropout(0.25, drop),
+        *_convolutions(few, many, many),
+        *more,
+        nn.BatchNorm2d(many),
+    ]
 
 
 def _convolutions(*channels: int, padding: int = 0) -> list[nn.Module]:
@@ -230,43 +234,50 @@ def dcgan(
         [w * 2**i for i in range(size.bit_length() - 3)] for w in (width, discriminator_width)
     )
     with torch.device("meta"):
-        grow = [
-            layer
-            for a, b in zip(stages[:0:-1], stages[-2::-1])
-            for layer in (
-                nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False),
-                nn.GroupNorm(math.gcd(GROUPS, b), b),
-                nn.ReLU(),
-            )
-        ]
-        generator = nn.Sequential(
-            nn.Unflatten(1, (latent, 1, 1)),
-            nn.ConvTranspose2d(latent, stages[-1], 4, bias=False),
-            nn.GroupNorm(math.gcd(GROUPS, stages[-1]), stages[-1]),
-            nn.ReLU(),
-            *grow,
-            nn.ConvTranspose2d(width, channels, 4, 2, 1),
-            nn.Tanh(),
-        )
-        shrink = [
-            layer
-            for a, b in zip(judged, judged[1:])
-            for layer in (
-                nn.Conv2d(a, b, 4, 2, 1),
-                nn.GroupNorm(math.gcd(GROUPS, b), b, affine=False),
-                nn.LeakyReLU(0.2),
-            )
-        ]
-        discriminator = nn.Sequential(
-            nn.Conv2d(channels, judged[0], 4, 2, 1),
-            nn.LeakyReLU(0.2),
-            *shrink,
-            nn.Flatten(),
-            nn.Linear(16 * judged[-1], logits),
-        )
+        pair = _generator(latent, stages, channels), _discriminator(channels, judged, logits)
     draws = torch.Generator().manual_seed(seed)
-    return tuple(
-        _normal(network.to_empty(device="cpu"), draws) for network in (generator, discriminator)
+    return tuple(_normal(network.to_empty(device="cpu"), draws) for network in pair)
+
+
+def _generator(latent: int, stages: list[int], channels: int) -> nn.Sequential:
+    """The generator of `dcgan`. stages: numbers of channels, from the image inwards."""
+    grow = [
+        layer
+        for a, b in zip(stages[:0:-1], stages[-2::-1])
+        for layer in (
+            nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False),
+            nn.GroupNorm(math.gcd(GROUPS, b), b),
+            nn.ReLU(),
+        )
+    ]
+    return nn.Sequential(
+        nn.Unflatten(1, (latent, 1, 1)),
+        nn.ConvTranspose2d(latent, stages[-1], 4, bias=False),
+        nn.GroupNorm(math.gcd(GROUPS, stages[-1]), stages[-1]),
+        nn.ReLU(),
+        *grow,
+        nn.ConvTranspose2d(stages[0], channels, 4, 2, 1),
+        nn.Tanh(),
+    )
+
+
+def _discriminator(channels: int, stages: list[int], logits: int) -> nn.Sequential:
+    """The discriminator of `dcgan`. stages: numbers of channels, from the image inwards."""
+    shrink = [
+        layer
+        for a, b in zip(stages, stages[1:])
+        for layer in (
+            nn.Conv2d(a, b, 4, 2, 1),
+            nn.GroupNorm(math.gcd(GROUPS, b), b, affine=False),
+            nn.LeakyReLU(0.2),
+        )
+    ]
+    return nn.Sequential(
+        nn.Conv2d(channels, stages[0], 4, 2, 1),
+        nn.LeakyReLU(0.2),
+        *shrink,
+        nn.Flatten(),
+        nn.Linear(16 * stages[-1], logits),
     )
 
 

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from engine.learning import dp_sgd, vmapped
 from engine.learning.linear import LinearTraining
+from engine.learning.plan import TrainingPlan
 from engine.learning.trainer import SHIFT, Learner, Training, scaled, shifted, shifts
 
 MOST = 8  # members that step together
@@ -124,29 +125,39 @@ class Stacked:
 
     def __init__(self, learners: list[Learner], room: int | None = None):
         self.learners, one = learners, learners[0]
-        self.device, self.n, rate = (
-            one.device,
-            max(learner.count for learner in learners),
-            one.plan.mechanism.sample_rate,
-        )
+        self.device, self.n = one.device, max(learner.count for learner in learners)
+        self._stack_plans([learner.plan for learner in learners])
+        self.expected = float(one.plan.batch_size)
+        self.copies = one.plan.augmentations if isinstance(one, Training) else 1
+        self.gradients: PerExampleGradients = OF[type(one)](learners)
+        self._stack_weights()
+        self._make_room(room)
+        self.at, self.parts = 0, []
+        self.optimizer, self.graphs = one.plan.optimizer, None
+        if self.device.type == "cuda":
+            self._record()
 
-        # (members, 1)
+    def _stack_plans(self, plans: list[TrainingPlan]) -> None:
+        """Hold what may differ between the members' plans as columns (members, 1)."""
+
         def column(values, dtype=torch.float32):
             return torch.tensor(list(values), dtype=dtype, device=self.device)[:, None]
 
-        plans = [learner.plan for learner in learners]
         self.clips = column(plan.mechanism.clips for plan in plans) > 0
         self.clip = column(plan.mechanism.max_grad_norm for plan in plans)
         self.rate = column(plan.learning_rate for plan in plans)
         self.scale = column((plan.mechanism.noise_std for plan in plans), torch.float64)
         self.momentum = column(plan.momentum for plan in plans)
         self.begun = [plan.average_from for plan in plans]
-        self.expected, self.average_from = float(one.plan.batch_size), column(self.begun)
-        self.copies = one.plan.augmentations if isinstance(one, Training) else 1
-        self.gradients: PerExampleGradients = OF[type(one)](learners)
+        self.average_from = column(self.begun)
 
+    def _stack_weights(self) -> None:
+        """Stack the learners' parameters, and make each learner's parameters views of its row."""
         self.weights = torch.stack(
-            [torch.cat([p.detach().flatten() for p in learner.parameters]) for learner in learners]
+            [
+                torch.cat([p.detach().flatten() for p in learner.parameters])
+                for learner in self.learners
+            ]
         )
         self.total, self.mean = (torch.zeros_like(self.weights) for _ in range(2))
         self.noise = torch.zeros_like(self.weights, dtype=torch.float64)  # for the next release
@@ -154,14 +165,15 @@ class Stacked:
         self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
         self.count = torch.zeros((), device=self.device)  # steps so far
         self.state = [self.weights, self.total, self.mean, self.first, self.second, self.count]
-        for learner, row in zip(learners, self.weights):
+        for learner, row in zip(self.learners, self.weights):
             for p, part in zip(learner.parameters, self._views(row)):
                 p.data = part
 
-        k, largest = (
-            len(learners),
-            min(self.n, math.ceil(self.n * rate + SPARE * math.sqrt(self.n * rate * (1 - rate)))),
-        )
+    def _make_room(self, room: int | None) -> None:
+        """Allocate the rows of one part of a batch, and choose how many steps are drawn ahead."""
+        k, rate = len(self.learners), self.learners[0].plan.mechanism.sample_rate
+        expected = self.n * rate
+        largest = min(self.n, math.ceil(expected + SPARE * math.sqrt(expected * (1 - rate))))
         self.room = room or max(1, min(-(-largest // 16) * 16, MOST_ROWS // (k * self.copies)))
         # The same for one member as for MOST: a stream that is split into calls differently is
         # another stream, in which half of the numbers recur in other places.
@@ -171,10 +183,6 @@ class Stacked:
         self.rows = torch.zeros(k, self.room, dtype=torch.int64, device=self.device)
         self.counted = torch.zeros(k, self.room, device=self.device)
         self.moves = torch.full((2, k * self.room, self.copies), SHIFT, device=self.device)
-        self.at, self.parts = 0, []
-        self.optimizer, self.graphs = one.plan.optimizer, None
-        if self.device.type == "cuda":
-            self._record()
 
     def _views(self, row: Tensor) -> list[Tensor]:
         """(parameters,) → one learner's parameters, in their shapes."""

@@ -129,17 +129,10 @@ def tradeoff_dp_sgd(
     )
     if interval > WIDEST:
         return np.zeros_like(alpha)
-    composed, spare = (
-        composed_pld(noise_multiplier, sample_rate, steps, interval, release_noise),
-        rounding_error(steps + (release_noise is not None)),
-    )
-    highest = min(
-        30.0,
-        dp_sgd_epsilon(
-            noise_multiplier, sample_rate, steps, 1e-9, release_noise=release_noise
-        ).epsilon,
-    )
-    epsilons = np.linspace(0, highest, 200)
+    composed = composed_pld(noise_multiplier, sample_rate, steps, interval, release_noise)
+    spare = rounding_error(steps + (release_noise is not None))
+    spent = dp_sgd_epsilon(noise_multiplier, sample_rate, steps, 1e-9, release_noise=release_noise)
+    epsilons = np.linspace(0, min(30.0, spent.epsilon), 200)
     deltas = [float(delta) + spare for delta in composed.get_delta_for_epsilon(epsilons)]
     missed: np.ndarray = np.max(
         [tradeoff_any(alpha, epsilon, min(1.0, delta)) for epsilon, delta in zip(epsilons, deltas)],

@@ -66,14 +66,7 @@ class GANTrainer(GeneratorTrainer):
         self.begin(generator)
         self.discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
         if plan.mechanism.clips:
-            self.noised = dp_sgd.PrivateGradient(
-                self.discriminator,
-                expected_batch=plan.batch_size,
-                max_grad_norm=plan.mechanism.max_grad_norm,
-                noise_multiplier=plan.mechanism.noise_multiplier,
-                noise=GaussianNoise(streams.derive_seed("noise"), device),
-                loss=partial(logistic, sign=REAL),
-            )
+            self.noised = self._private_gradient()
         self.layers = dp_sgd.trainable_layers(self.discriminator)
         self.learns = {
             who: torch.optim.Adam(who.parameters(), lr=rate, betas=BETAS)
@@ -82,6 +75,18 @@ class GANTrainer(GeneratorTrainer):
                 (self.discriminator, plan.discriminator_learning_rate),
             )
         }
+
+    def _private_gradient(self) -> dp_sgd.PrivateGradient:
+        """The discriminator's gradient on real images, clipped and noised as the plan says."""
+        plan = self.plan
+        return dp_sgd.PrivateGradient(
+            self.discriminator,
+            expected_batch=plan.batch_size,
+            max_grad_norm=plan.mechanism.max_grad_norm,
+            noise_multiplier=plan.mechanism.noise_multiplier,
+            noise=GaussianNoise(plan.streams.derive_seed("noise"), self.device),
+            loss=partial(logistic, sign=REAL),
+        )
 
     def step(self) -> None:
         """Take the discriminator's steps, then one step of the generator."""
