@@ -34,6 +34,18 @@ def uneven(labels: np.ndarray) -> bool:
     return len(sizes) > 1 and bool(sizes.max() >= UNEVEN * sizes.min())
 
 
+def per_class(labels: np.ndarray, right: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
+    """The accuracy on each class that has images, by name.
+
+    labels (n,) integers from 0; right (n,): whether the prediction is the label.
+    """
+    return {
+        name: float(right[labels == number].mean())
+        for number, name in enumerate(names)
+        if (labels == number).any()
+    }
+
+
 def beside(labels: np.ndarray, predictions: np.ndarray, of: str = "test_accuracy") -> dict:
     """Metrics to show beside the accuracy named `of`, as floats by name.
 

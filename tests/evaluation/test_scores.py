@@ -26,6 +26,12 @@ def test_guessing_and_balanced_accuracy_are_scikit_learns(seed):
     assert scores.guessing(labels) > 1 / 5 + 1e-9  # one over the classes would be told too low
 
 
+def test_the_accuracy_of_each_class_leaves_out_classes_without_images():
+    labels, said = np.array([0, 0, 0, 0, 2, 2]), np.array([0, 0, 0, 2, 2, -1])
+    found = scores.per_class(labels, said == labels, NAMES)
+    assert found == {"ants": 0.75, "cats": 0.5}
+
+
 def test_a_folder_of_two_hundred_to_two_shows_what_always_saying_one_class_is_worth():
     labels, said = np.r_[np.zeros(200, int), np.ones(2, int)], np.zeros(202, int)
     found = scores.beside(labels, said)

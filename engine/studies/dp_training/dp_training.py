@@ -619,11 +619,6 @@ class DPTraining(ImageStudy):
         predictions = training.predictions
         right = predictions == images.test_labels
         metrics = {name: points[-1][1] for name, points in curves.items() if name != "epsilon"}
-        classes = {
-            c: float(right[images.test_labels == i].mean())
-            for i, c in enumerate(images.classes)
-            if (images.test_labels == i).any()
-        }
         metrics |= scores.beside(images.test_labels, predictions)
         warnings = self.warnings(plan, training.divergence, images) + scores.warnings(
             images.test_labels, images.classes
@@ -640,14 +635,14 @@ class DPTraining(ImageStudy):
             arrays={"predictions": predictions.astype(np.int16), "weights": training.weights()},
             pictures={"answers": training.answers()} | self._examples(images, predictions, right),
             facts={
-                "per_class": classes,
+                "per_class": scores.per_class(images.test_labels, right, images.classes),
                 "classes": list(images.classes),
                 "diverged": bool(training.divergence),
                 "train_accuracy_on": training.shown,
                 "test_pictures": {
                     c: int((images.test_labels == i).sum())
                     for i, c in enumerate(images.classes)
-                    if c in classes
+                    if (images.test_labels == i).any()
                 },
                 "warnings": warnings,
                 "wrong": self._names(images, predictions, ~right),

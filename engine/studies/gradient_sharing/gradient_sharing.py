@@ -912,11 +912,7 @@ class _Arm:
             return {}
         tests = self.images.test_labels
         right = self.task.predictions(self.weights).cpu().numpy() == tests
-        return {
-            c: float(right[tests == i].mean())
-            for i, c in enumerate(self.images.classes)
-            if (tests == i).any()
-        }
+        return scores.per_class(tests, right, self.images.classes)
 
     def learned(self) -> tuple[float, float, float]:
         """Loss on the clients' images before and after training, and the gain over guessing.

@@ -415,11 +415,6 @@ class NoisyTraining(LocalNoise):
         predictions = {name: called(learner.predict(name), standing_for) for name in learner.tests}
         main = predictions.get("noised", predictions["raw"])
         right = main == images.test_labels
-        classes = {
-            c: float(right[images.test_labels == i].mean())
-            for i, c in enumerate(images.classes)
-            if (images.test_labels == i).any()
-        }
         beside = scores.beside(images.test_labels, main)
         warnings = [
             *self.formula_warnings(),
@@ -436,7 +431,7 @@ class NoisyTraining(LocalNoise):
             },
             pictures={"answers": self._answers(learner, images, standing_for)},
             facts={
-                "per_class": classes,
+                "per_class": scores.per_class(images.test_labels, right, images.classes),
                 "classes": list(images.classes),
                 "parameters": learner.parameters,
                 "outputs": len(standing_for),

@@ -300,36 +300,8 @@ class Student(Holder):
             torch.tensor(labels).long().to(lab.device),
             logits,
         )
-        test = torch.tensor(images.test_images).to(lab.device)
-        curves: dict[str, list[tuple[float, float]]] = {}
-        shown = max(1, self.student_epochs // 20)
-        for epoch in range(1, self.student_epochs + 1):
-            for step in fit.epoch():
-                yield Phase(
-                    "training the student",
-                    (epoch - 1) * fit.steps + step,
-                    self.student_epochs * fit.steps,
-                )
-            if not math.isfinite(fit.loss):
-                raise Failed(
-                    "The student's training diverged: its loss is not a number any more. Take a"
-                    " smaller learning rate for the student."
-                )
-            if epoch % shown == 0 or epoch == self.student_epochs:
-                predictions = self._predictions(
-                    fit, test if epoch == self.student_epochs else test[:LOOKED_AT]
-                )
-                accuracy = float((predictions == images.test_labels[: len(predictions)]).mean())
-                for name, value in (("test_accuracy", accuracy), ("train_loss", fit.loss)):
-                    curves.setdefault(name, []).append((float(epoch), value))
-                    yield Point(name, float(epoch), value)
+        predictions, curves = yield from self._train(fit, images, lab.device)
         right = predictions == images.test_labels
-        per_class = {
-            c: float(right[images.test_labels == i].mean())
-            for i, c in enumerate(images.classes)
-            if (images.test_labels == i).any()
-        }
-        beside = scores.beside(images.test_labels, predictions)
         warnings = [
             *warnings,
             *fit.divergence("A smaller learning rate for the student helps."),
@@ -337,15 +309,46 @@ class Student(Holder):
             *cautions.too_few(images.test_labels, images.classes, "test"),
             *scores.warnings(images.test_labels, images.classes),
         ]
-        metrics = {"test_accuracy": accuracy, "train_loss": fit.loss, "pictures": len(seen)}
+        metrics = {name: points[-1][1] for name, points in curves.items()}
         return Result(
-            metrics=metrics | beside,
+            metrics=metrics
+            | {"pictures": len(seen)}
+            | scores.beside(images.test_labels, predictions),
             guarantee=promise,
             curves=curves,
             arrays={"predictions": predictions.astype(np.int16)},
             pictures={"answers": imaging.answers(images.test_images, right)},
-            facts={"classes": list(images.classes), "per_class": per_class, "warnings": warnings},
+            facts={
+                "classes": list(images.classes),
+                "per_class": scores.per_class(images.test_labels, right, images.classes),
+                "warnings": warnings,
+            },
         )
+
+    def _train(self, fit, images, device):
+        """Train for all epochs; return the predictions (m,) for the test images, and the curves."""
+        import torch
+
+        test = torch.tensor(images.test_images).to(device)
+        curves: dict[str, list[tuple[float, float]]] = {}
+        shown = max(1, self.student_epochs // 20)
+        for epoch in range(1, self.student_epochs + 1):
+            for step in fit.epoch():
+                done = (epoch - 1) * fit.steps + step
+                yield Phase("training the student", done, self.student_epochs * fit.steps)
+            if not math.isfinite(fit.loss):
+                raise Failed(
+                    "The student's training diverged: its loss is not a number any more. Take a"
+                    " smaller learning rate for the student."
+                )
+            last = epoch == self.student_epochs
+            if epoch % shown == 0 or last:
+                predictions = self._predictions(fit, test if last else test[:LOOKED_AT])
+                accuracy = float((predictions == images.test_labels[: len(predictions)]).mean())
+                for name, value in (("test_accuracy", accuracy), ("train_loss", fit.loss)):
+                    curves.setdefault(name, []).append((float(epoch), value))
+                    yield Point(name, float(epoch), value)
+        return predictions, curves
 
     def _lesson(self, lab, images):
         """What the student trains on.
