@@ -240,6 +240,11 @@ class BNSynthesis(Holder):
         """
         self.check_pictures(shown)
         self.teacher.check(shown)
+        self._check_sizes(shown)
+        self._check_teachers()
+
+    def _check_sizes(self, shown) -> None:
+        """Raise Refused if there are too many images for memory, or too few for the classes."""
         size = self.images * len(self.kept) * shown.test_images[0].size
         if size > MOST_BYTES:
             raise Refused(
@@ -261,6 +266,9 @@ class BNSynthesis(Holder):
                 f"synthesis_batch_size: {self.synthesis_batch_size} is not allowed with statistics"
                 f" of each class; allowed: at least {2 * len(shown.classes)}",
             )
+
+    def _check_teachers(self) -> None:
+        """Raise Refused if the teachers allow no such synthesis."""
         if self.teacher.weights == "given" and self.teachers > 1:
             raise Refused(
                 "teachers",
@@ -456,13 +464,8 @@ class Synthesizer:
         """
         from engine.studies.synthesis import bn_inversion
 
-        study = self.study
-        parts = self.labels.split(study.synthesis_batch_size)
-        # A last batch with fewer images than classes is too small for statistics of its own.
-        if len(parts) > 1 and len(parts[-1]) < self.classes:
-            parts = (*parts[:-2], self.labels[-len(parts[-2]) - len(parts[-1]) :])
-        begun = 0
-        for number, labels in enumerate(parts):
+        study, begun = self.study, 0
+        for number, labels in enumerate(self._batches()):
             batch = bn_inversion.Batch(
                 self.settings,
                 self.teachers,
@@ -479,19 +482,22 @@ class Synthesizer:
                 if number == 0 and step in self.filmed:
                     yield from self._points(step, found)
                     yield self._frame(step, batch)
-                yield Phase(
-                    "making the pictures",
-                    begun * study.steps + step * len(labels),
-                    study.images * study.steps,
-                )
-            if not bool(batch.free.isfinite().all()) or not math.isfinite(
-                float(found.total.detach())
-            ):
+                done = begun * study.steps + step * len(labels)
+                yield Phase("making the pictures", done, study.images * study.steps)
+            if not bool(batch.free.isfinite().all() & found.total.isfinite()):
                 raise Failed(
                     "The pictures ran away: the objective is not a number any more. Take a smaller"
                     " step size or smaller weights."
                 )
             begun += len(labels)
+
+    def _batches(self) -> tuple:
+        """The labels of each batch."""
+        parts = self.labels.split(self.study.synthesis_batch_size)
+        # A last batch with fewer images than classes is too small for statistics of its own.
+        if len(parts) > 1 and len(parts[-1]) < self.classes:
+            parts = (*parts[:-2], self.labels[-len(parts[-2]) - len(parts[-1]) :])
+        return parts
 
     def _keep(self, step: int, batch, rows: slice) -> None:
         """Store a snapshot as the bytes that are released, and how the teacher sees those bytes."""
@@ -549,39 +555,23 @@ class Synthesizer:
 
     def result(self):
         """Compare each snapshot with training and held-out images; return the complete result."""
-        from engine.core.study import Result as R
-
         neighbours = Neighbours(self)
-        shown, controls = {}, neighbours.controls()
+        controls = neighbours.controls()
         doubts = doubt(controls, len(neighbours.held) // 2)
-        for number, step in enumerate(self.study.kept):
-            for name, value in (
-                neighbours.measures(self.shots[step]) | self.of_released(step)
-            ).items():
-                self.curves.setdefault(name, []).append((float(step), value))
-                yield Point(name, float(step), value)
-            shown |= {
-                f"nearest_{space}_{step}": png
-                for space, png in neighbours.sheets(self.shots[step]).items()
-            }
-            yield Phase("looking for their nearest real pictures", number + 1, len(self.study.kept))
+        shown = yield from self._compare(neighbours)
         last = {
             name: points[-1][1]
             for name, points in self.curves.items()
             if not name.startswith("distance:")
         }
         teacher = self.found[0][1]
-        metrics = (
-            last
-            | {
-                "teacher_accuracy": teacher.metrics["test_accuracy"],
-                "teacher_membership_auc": teacher.metrics["membership_auc"],
-                "teacher_membership_odds": teacher.metrics["membership_odds"],
-            }
-            | self._areas(teacher)
-        )
-        return R(
-            metrics=metrics,
+        of_teacher = {
+            "teacher_accuracy": teacher.metrics["test_accuracy"],
+            "teacher_membership_auc": teacher.metrics["membership_auc"],
+            "teacher_membership_odds": teacher.metrics["membership_odds"],
+        }
+        return Result(
+            metrics=last | of_teacher | self._areas(teacher),
             guarantee=self.study.guarantee(teacher.guarantee),
             curves=self.curves,
             arrays={f"pictures_{step}": shot for step, shot in self.shots.items()}
@@ -600,6 +590,19 @@ class Synthesizer:
                 "warnings": doubts + self._warnings(),
             },
         )
+
+    def _compare(self, neighbours: Neighbours):
+        """Measure each snapshot and add to the curves; return PNGs of its nearest real images."""
+        shown = {}
+        for number, step in enumerate(self.study.kept):
+            measures = neighbours.measures(self.shots[step]) | self.of_released(step)
+            for name, value in measures.items():
+                self.curves.setdefault(name, []).append((float(step), value))
+                yield Point(name, float(step), value)
+            for space, png in neighbours.sheets(self.shots[step]).items():
+                shown[f"nearest_{space}_{step}"] = png
+            yield Phase("looking for their nearest real pictures", number + 1, len(self.study.kept))
+        return shown
 
     def _areas(self, teacher: Result) -> dict[str, float]:
         """Upper bounds on the area under a ROC curve: for any (ε, δ) method, and for this one.

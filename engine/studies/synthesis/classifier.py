@@ -460,21 +460,56 @@ class ClassifierTrainer:
 
     def result(self, mechanism: Mechanism) -> Result:
         """Weights, statistics and membership scores as arrays."""
-        from torch.nn import functional as F
-
         from engine.attacks import memorization
         from engine.learning import supervised
         from engine.learning.networks import named
 
         train = supervised.outputs(self.network, self.seen[:SCORED], self.scale)
-        test = self.logits_of_tests()[:SCORED]
-        sure = [
+        sure = self._confidences(train, self.logits_of_tests()[:SCORED])
+        said, tests = self.named_tests(), self.images.test_labels
+        right, beside = said == tests, scores.beside(tests, said)
+        loss = -float(sure[0].mean())
+        agreed = float((named(train) == self.labels[:SCORED]).float().mean())
+        return Result(
+            metrics={
+                "test_accuracy": float(right.mean()),
+                "train_accuracy": agreed,
+                "membership_auc": memorization.membership(*sure),
+                "membership_odds": memorization.advantage(*sure),
+                "train_loss": loss,
+                "parameters": sum(p.numel() for p in self.network.parameters()),
+            }
+            | beside
+            | ({"noise_multiplier": mechanism.noise_multiplier} if self.study.private else {}),
+            guarantee=self.study.guarantee(mechanism),
+            curves=self.curves,
+            arrays=self._arrays(),
+            pictures={"answers": imaging.answers(self.images.test_images, right)},
+            facts={
+                "classes": list(self.images.classes),
+                "mean": list(self.scale.mean),
+                "std": list(self.scale.std),
+                "warnings": self._warnings(loss, agreed),
+            },
+        )
+
+    def _confidences(self, train, test) -> list[np.ndarray]:
+        """Log-probabilities of the true labels, of training and of test images.
+
+        train, test: (n, classes) logits of the first images of each part.
+        """
+        from torch.nn import functional as F
+
+        return [
             -F.cross_entropy(logits, labels, reduction="none").cpu().numpy()
             for logits, labels in (
                 (train, self.labels[:SCORED]),
                 (test, self.labels.new_tensor(self.images.test_labels[:SCORED])),
             )
         ]
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """The network's weights and the recorded statistics."""
         arrays = {
             f"weight:{name}": value.cpu().numpy()
             for name, value in self.network.state_dict().items()
@@ -486,41 +521,21 @@ class ClassifierTrainer:
                     f"{kind}:mean:{name}": mean.cpu().numpy(),
                     f"{kind}:variance:{name}": variance.cpu().numpy(),
                 }
-        said, tests = self.named_tests(), self.images.test_labels
-        right, beside = said == tests, scores.beside(tests, said)
-        n = len(self.images.train_images)
-        slack = privacy.delta_warning(self.study.delta, n) if self.study.private else None
-        loss, guessing = -float(sure[0].mean()), math.log(len(self.images.classes))
-        warnings = [*([slack] if slack else []), *cautions.of(self.images)]
-        agreed = (named(train) == self.labels[:SCORED]).float().mean()
-        # Weights from a file may be meant for other labels.
-        if self.study.weights == "trained":
-            learned = cautions.beyond_guessing(float(agreed), self.images.train_labels[:SCORED])
-            warnings += cautions.divergence(
-                loss, guessing, learned, remedy=SLOWER[self.study.private]
-            )
-        return Result(
-            metrics={
-                "test_accuracy": float(right.mean()),
-                "train_accuracy": float(agreed),
-                "membership_auc": memorization.membership(*sure),
-                "membership_odds": memorization.advantage(*sure),
-                "train_loss": loss,
-                "parameters": sum(p.numel() for p in self.network.parameters()),
-            }
-            | beside
-            | ({"noise_multiplier": mechanism.noise_multiplier} if self.study.private else {}),
-            guarantee=self.study.guarantee(mechanism),
-            curves=self.curves,
-            arrays=arrays,
-            pictures={"answers": imaging.answers(self.images.test_images, right)},
-            facts={
-                "classes": list(self.images.classes),
-                "mean": list(self.scale.mean),
-                "std": list(self.scale.std),
-                "warnings": warnings + scores.warnings(tests, self.images.classes),
-            },
+        return arrays
+
+    def _warnings(self, loss: float, accuracy: float) -> list[str]:
+        """Warnings about δ, the images and the training; loss and accuracy on training images."""
+        study, images = self.study, self.images
+        slack = (
+            privacy.delta_warning(study.delta, len(images.train_images)) if study.private else None
         )
+        warnings = [*([slack] if slack else []), *cautions.of(images)]
+        # Weights from a file may be meant for other labels.
+        if study.weights == "trained":
+            learned = cautions.beyond_guessing(accuracy, images.train_labels[:SCORED])
+            guessing = math.log(len(images.classes))
+            warnings += cautions.divergence(loss, guessing, learned, remedy=SLOWER[study.private])
+        return warnings + scores.warnings(images.test_labels, images.classes)
 
 
 # --- weights as plain arrays ----------------------------------------------------------------------
