@@ -157,29 +157,13 @@ class Audit(OnTraining):
     def _found(
         self, images, training, plan: TrainingPlan, promise: Guarantee, curves: dict
     ) -> Result:
-        from engine.attacks.auditing import ALARM, CONFIDENCE, FALSE_ALARM, SEEN, floor
+        from engine.attacks.auditing import ALARM, CONFIDENCE, FALSE_ALARM, floor
 
         auditor, canaries, ceiling = training.auditor, training.canaries, promise.epsilon
-        delta, checks = self.training.delta, auditor.checks()
-        found = auditor.floor(delta)
-        beyond = floor(auditor.loss, canaries.included, delta, ALARM).epsilon > ceiling
-        facts = {
-            "confidence": CONFIDENCE,
-            "alarm": ALARM,
-            "false_alarm": FALSE_ALARM,
-            "checks": [
-                {
-                    "name": c.name,
-                    "p": c.p,
-                    "kept": c.kept,
-                    "measured": c.measured,
-                    "error": c.error,
-                    "power": c.power,
-                    "blind": c.power < SEEN,
-                }
-                for c in checks
-            ],
-        }
+        found, checks = auditor.floor(self.training.delta), _told(auditor.checks())
+        highest = floor(auditor.loss, canaries.included, self.training.delta, ALARM).epsilon
+        beyond = highest > ceiling
+        warnings = self.training.warnings(plan, training.divergence, images)
         return Result(
             metrics={
                 "floor": found.epsilon,
@@ -187,7 +171,7 @@ class Audit(OnTraining):
                 "guesses": found.guesses,
                 "right": found.right,
                 "beyond": float(beyond),
-                "violated": float(beyond or not all(c.kept for c in checks)),
+                "violated": float(beyond or not all(check["kept"] for check in checks)),
                 "test_accuracy": training.measure()["test_accuracy"],
                 "noise_multiplier": plan.mechanism.noise_multiplier,
                 "canaries_in": float(canaries.included.sum()),
@@ -195,12 +179,12 @@ class Audit(OnTraining):
             guarantee=self._attack_promise(promise),
             curves=curves,
             arrays={"scores": auditor.loss.astype(np.float32), "included": canaries.included},
-            facts=facts
-            | {
-                "warnings": (
-                    self.training.warnings(plan, training.divergence, images)
-                    + verdicts(facts["checks"], beyond)
-                )
+            facts={
+                "confidence": CONFIDENCE,
+                "alarm": ALARM,
+                "false_alarm": FALSE_ALARM,
+                "checks": checks,
+                "warnings": warnings + verdicts(checks, beyond),
             },
         )
 
@@ -217,6 +201,24 @@ class Audit(OnTraining):
             sample_rate=promise.sample_rate,
             steps=promise.steps,
         )
+
+
+def _told(checks: list) -> list[dict]:
+    """The auditor's checks as JSON values; `blind`: too weak to notice the error it looks for."""
+    from engine.attacks.auditing import SEEN
+
+    return [
+        {
+            "name": check.name,
+            "p": check.p,
+            "kept": check.kept,
+            "measured": check.measured,
+            "error": check.error,
+            "power": check.power,
+            "blind": check.power < SEEN,
+        }
+        for check in checks
+    ]
 
 
 def verdicts(checks: list[dict], beyond: bool) -> list[str]:

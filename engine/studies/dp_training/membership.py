@@ -8,7 +8,7 @@ training images except the candidates are known.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,6 +32,20 @@ SHADOWS = {"scattering": 32, "cnn": 8}
 TOGETHER = 8
 GROUPS = 4  # least groups of linear shadows; shadows of one group do not help against each other
 SHOWN = 10  # images on the page
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All images that shadows may train on, the candidates first."""
+
+    inputs: np.ndarray  # (n, …) images or features
+    labels: np.ndarray  # (n,)
+    inside: np.ndarray  # (n, shadows) whether a shadow trains on an image
+    candidates: int
+
+    def attacked(self, rows: np.ndarray) -> np.ndarray:
+        """The candidates' rows of an array (n, …)."""
+        return rows[: self.candidates]
 
 
 class Membership(OnTraining):
@@ -120,13 +134,12 @@ class Membership(OnTraining):
         members, others = self._candidates(images, rng)
         rest = np.setdiff1d(np.arange(len(images.train_labels)), members)
         coins = rng.random((2 * len(members), self.count)) < 0.5
-        labels = np.r_[images.train_labels[members], images.test_labels[others]]
         shadows, sure = yield from self._attack(
-            lab, images, (members, others, rest), coins, labels, target.arrays["weights"]
+            lab, images, (members, others, rest), coins, target.arrays["weights"]
         )
         told(shadows, sure)
         yield Phase("drawing up the bound")
-        return self._found(images, members, labels, coins, shadows, sure, target)
+        return self._found(images, members, coins, shadows, sure, target)
 
     def _candidates(self, images, rng) -> tuple[np.ndarray, np.ndarray]:
         """Rows of training images, and of as many test images."""
@@ -137,9 +150,7 @@ class Membership(OnTraining):
 
         return pick(len(images.train_labels)), pick(len(images.test_labels))
 
-    def _attack(
-        self, lab, images, rows: tuple, coins: np.ndarray, labels: np.ndarray, weights: np.ndarray
-    ):
+    def _attack(self, lab, images, rows: tuple, coins: np.ndarray, weights: np.ndarray):
         """Train the shadows; return their confidences and the target's.
 
         The shapes are (candidates, shadows) and (candidates,).
@@ -147,127 +158,100 @@ class Membership(OnTraining):
         members, others, rest = rows
         plan = replace(self.training.plan(len(images.train_labels)), streams=self.streams())
 
-        def pool(train, test):
+        def joined(train, test):
             return np.concatenate([train[members], test[others], train[rest]])
 
-        inside = np.concatenate([coins, np.ones((len(rest), self.count), bool)])
-        everybody = pool(images.train_labels, images.test_labels)
         if self.training.network == "cnn":
-            return (
-                yield from self._networks(
-                    lab,
-                    images,
-                    plan,
-                    pool(images.train_images, images.test_images),
-                    everybody,
-                    inside,
-                    labels,
-                    weights,
-                )
-            )
-        found = yield from lab.need(self.training.features())
-        return (
-            yield from self._linear(
-                lab,
-                images,
-                plan,
-                pool(found.arrays["train"], found.arrays["test"]),
-                everybody,
-                inside,
-                labels,
-                weights,
-            )
+            inputs, attack = joined(images.train_images, images.test_images), self._networks
+        else:
+            found = yield from lab.need(self.training.features())
+            inputs, attack = joined(found.arrays["train"], found.arrays["test"]), self._linear
+        pool = Pool(
+            inputs,
+            joined(images.train_labels, images.test_labels),
+            np.concatenate([coins, np.ones((len(rest), self.count), bool)]),
+            len(coins),
         )
+        return (yield from attack(lab, images, plan, pool, weights))
 
-    def _linear(
-        self,
-        lab,
-        images,
-        plan: TrainingPlan,
-        pool: np.ndarray,
-        everybody: np.ndarray,
-        inside: np.ndarray,
-        labels: np.ndarray,
-        weights: np.ndarray,
-    ):
+    def _linear(self, lab, images, plan: TrainingPlan, pool: Pool, weights: np.ndarray):
         """Train linear shadows, one group at a time."""
         from engine.attacks.lira import confidence
         from engine.learning import linear
 
-        found = []
+        labels, found = pool.attacked(pool.labels), []
         for begun in range(0, self.count, self.at_once):
             seed = derive_seed(f"shadows from {begun}", self.seed) % 2**31
-            group = inside[:, begun : begun + self.at_once]
+            group = pool.inside[:, begun : begun + self.at_once]
             training = linear.LinearShadows(
-                plan.of_seed(seed), images, lab.device, pool, everybody, group
+                plan.of_seed(seed), images, lab.device, pool.inputs, pool.labels, group
             )
             for step in range(plan.steps):
                 training.step()
-                yield Phase(
-                    f"training {self.count} shadow networks, {group.shape[1]} at a time",
-                    begun + (step + 1) / plan.steps * group.shape[1],
-                    self.count,
-                )
+                yield self._phase(begun + (step + 1) / plan.steps * group.shape[1], group.shape[1])
             logits = training.logits_of(len(labels)).cpu().numpy()
             found += [confidence(logits[:, k], labels) for k in range(group.shape[1])]
-        return np.stack(found, 1), confidence(
-            linear.logits(weights, pool[: len(labels)], lab.device).cpu().numpy(), labels
-        )
+        logits = linear.logits(weights, pool.attacked(pool.inputs), lab.device).cpu().numpy()
+        return np.stack(found, 1), confidence(logits, labels)
 
-    def _networks(
-        self,
-        lab,
-        images,
-        plan: TrainingPlan,
-        pool: np.ndarray,
-        everybody: np.ndarray,
-        inside: np.ndarray,
-        labels: np.ndarray,
-        weights: np.ndarray,
-    ):
+    def _networks(self, lab, images, plan: TrainingPlan, pool: Pool, weights: np.ndarray):
         """Train CNN shadows, one group at a time: in common steps on a GPU, else one by one."""
         import torch
 
         from engine.attacks.lira import confidence
         from engine.learning.stacked_steps import Group
-        from engine.learning.trainer import Training
 
-        candidates, found = torch.tensor(pool[: len(labels)]).to(lab.device), []
+        candidates, found = torch.tensor(pool.attacked(pool.inputs)).to(lab.device), []
+        everybody = replace(images, train_images=pool.inputs, train_labels=pool.labels)
 
         def sure(training):
-            return confidence(training.logits(candidates).cpu().numpy(), labels)
+            logits = training.logits(candidates).cpu().numpy()
+            return confidence(logits, pool.attacked(pool.labels))
 
         for begun in range(0, self.count, self.at_once):
-            shadows, group = [], Group(min(self.at_once, self.count - begun))
-            for k in range(begun, begun + group.size):
-                training = Training(
-                    plan.of_seed(derive_seed(f"shadow {k}", self.seed) % 2**31),
-                    replace(images, train_images=pool, train_labels=everybody),
-                    lab.device,
-                )
-                training.among = torch.tensor(np.flatnonzero(inside[:, k])).to(lab.device)
-                training.share(shadows[0] if shadows else training)
-                if lab.device.type != "cpu":
+            group = Group(min(self.at_once, self.count - begun))
+            numbers = range(begun, begun + group.size)
+            shadows = self._shadows(lab.device, everybody, plan, pool.inside, numbers)
+            if lab.device.type != "cpu":
+                for training in shadows:
                     group.join(training)
-                shadows.append(training)
             for step in range(plan.steps):
                 for training in shadows:
                     training.step()
-                yield Phase(
-                    f"training {self.count} shadow networks, {len(shadows)} at a time",
-                    begun + (step + 1) / plan.steps * len(shadows),
-                    self.count,
-                )
+                yield self._phase(begun + (step + 1) / plan.steps * len(shadows), len(shadows))
             found += [sure(training) for training in shadows]
             group.end()
+        training = shadows[-1]
         training.restore(weights)
         return np.stack(found, 1), sure(training)
+
+    def _shadows(self, device, images, plan: TrainingPlan, inside: np.ndarray, numbers: range):
+        """The trainings of these CNN shadows, each on its own images, which share one memory.
+
+        images: those of the pool; inside: (n, shadows).
+        """
+        import torch
+
+        from engine.learning.trainer import Training
+
+        shadows: list[Training] = []
+        for k in numbers:
+            seed = derive_seed(f"shadow {k}", self.seed) % 2**31
+            training = Training(plan.of_seed(seed), images, device)
+            training.among = torch.tensor(np.flatnonzero(inside[:, k])).to(device)
+            training.share(shadows[0] if shadows else training)
+            shadows.append(training)
+        return shadows
+
+    def _phase(self, done: float, size: int) -> Phase:
+        """How many shadows are trained, `size` at a time."""
+        name = f"training {self.count} shadow networks, {size} at a time"
+        return Phase(name, done, self.count)
 
     def _found(
         self,
         images,
         members: np.ndarray,
-        labels: np.ndarray,
         coins: np.ndarray,
         shadows: np.ndarray,
         sure: np.ndarray,
@@ -275,14 +259,39 @@ class Membership(OnTraining):
     ) -> Result:
         from engine.attacks import lira
 
-        truth = np.arange(len(labels)) < len(members)
+        truth = np.arange(len(coins)) < len(members)
         linear = self.training.network == "scattering"  # whose groups share their batches
         groups = np.arange(self.count) // (self.at_once if linear else 1)
-        score, among = (
-            lira.likelihood_ratio(sure, shadows, coins),
-            lira.each_against_the_others(shadows, coins, groups),
+        score = lira.likelihood_ratio(sure, shadows, coins)
+        among = lira.each_against_the_others(shadows, coins, groups)
+        top = members[np.argsort(-score[: len(members)], kind="stable")[:SHOWN]]
+        surest = imaging.gallery(images.train_images[top], columns=SHOWN)
+        return Result(
+            metrics=self._metrics(score, truth, among, coins),
+            guarantee=self._none(),
+            arrays={
+                "score": score.astype(np.float32),
+                "false_alarms": lira.FALSE_ALARMS,
+                "roc": lira.roc(score, truth),
+                "roc_like_it": lira.roc(among, coins),
+            }
+            | self._bounds(lira.FALSE_ALARMS, target.guarantee),
+            pictures={"surest_of": imaging.png(surest, 84)},
+            facts={
+                "surest_of": [images.classes[images.train_labels[row]] for row in top],
+                "warnings": target.warnings,
+            },
         )
-        rocs = {"roc": lira.roc(score, truth), "roc_like_it": lira.roc(among, coins)}
+
+    def _metrics(
+        self, score: np.ndarray, truth: np.ndarray, among: np.ndarray, coins: np.ndarray
+    ) -> dict[str, float]:
+        """How well the target's members are found, and on average those of networks like it.
+
+        score, truth: (candidates,) of the target; among, coins: (candidates, shadows).
+        """
+        from engine.attacks import lira
+
         area, guesses = lira.area_of(among, coins), lira.guesses_of(among, coins)
         metrics = {
             "area": lira.area(score, truth),
@@ -292,29 +301,13 @@ class Membership(OnTraining):
             "area_margin": lira.margin(area),
             "right_guesses_margin": lira.margin(guesses),
             "shadows": self.count,
-            "candidates": len(labels),
+            "candidates": len(truth),
         }
         for share in (0.001, 0.01):
             found = lira.found_of(among, coins, share)
             name = f"found_at_{share:g}"
             metrics |= {name: found.value, f"{name}_margin": lira.margin(found)}
-        top = members[np.argsort(-score[: len(members)], kind="stable")[:SHOWN]]
-        return Result(
-            metrics=metrics,
-            guarantee=self._none(),
-            arrays={"score": score.astype(np.float32), "false_alarms": lira.FALSE_ALARMS}
-            | rocs
-            | self._bounds(lira.FALSE_ALARMS, target.guarantee),
-            pictures={
-                "surest_of": imaging.png(
-                    imaging.gallery(images.train_images[top], columns=SHOWN), 84
-                )
-            },
-            facts={
-                "surest_of": [images.classes[images.train_labels[row]] for row in top],
-                "warnings": target.warnings,
-            },
-        )
+        return metrics
 
     def _bounds(self, alarms: np.ndarray, promise: Guarantee) -> dict[str, np.ndarray]:
         """Upper bounds on the true positive rate of any attacker at each false positive rate.
