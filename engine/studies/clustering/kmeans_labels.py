@@ -150,27 +150,12 @@ class KMeansLabels(LocalNoise):
     def _result(self, images, model, curves, test_found: np.ndarray, count: int) -> Result:
         found = model.labels_.astype(np.int64)
         judged = cluster_matching.judge(images.train_labels, found, len(images.classes), count)
-        matching, arranged = judged.matching, cluster_matching.order(judged.matching)
-        # the gallery's rows, in the order of the classes that they stand for
-        rows = np.argsort(arranged)[found]
+        matching = judged.matching
         test_right = (
             float((matching[test_found] == images.test_labels).mean()) if len(test_found) else 0.0
         )
-        gallery = self._gallery(
-            images.train_images,
-            rows,
-            model.cluster_centers_[arranged],
-            _rows_of_labels(images.train_labels, matching[arranged]),
-        )
-        beside = scores.beside(images.train_labels, matching[found], "matched_accuracy")
-        warnings = [
-            *self.formula_warnings(),
-            *cluster_matching.warnings(len(images.classes), count),
-            *cautions.of(images),
-            *scores.warnings(images.train_labels, images.classes, "training"),
-        ]
         return Result(
-            metrics=beside
+            metrics=scores.beside(images.train_labels, matching[found], "matched_accuracy")
             | {
                 "matched_accuracy": judged.accuracy,
                 "unmatched_accuracy": judged.unmatched_accuracy,
@@ -181,20 +166,35 @@ class KMeansLabels(LocalNoise):
             },
             guarantee=self.picture_guarantee(more=FREE if self.images == "noised" else NO_PROMISE),
             curves=curves,
-            pictures={"clusters": gallery},
+            pictures={"clusters": self._matched_gallery(images, model, matching)},
             arrays={
                 "labels": found.astype(np.int16),
                 "test_labels": test_found.astype(np.int16),
                 "confusion": judged.confusion,
-                "matching": judged.matching,
+                "matching": matching,
                 "centres": model.cluster_centers_.astype(np.float32),
             },
             facts={
                 "classes": list(images.classes),
                 "clusters": count,
-                "warnings": warnings,
+                "warnings": [
+                    *self.formula_warnings(),
+                    *cluster_matching.warnings(len(images.classes), count),
+                    *cautions.of(images),
+                    *scores.warnings(images.train_labels, images.classes, "training"),
+                ],
                 "shape": list(images.train_images.shape[1:]),
             },
+        )
+
+    def _matched_gallery(self, images, model, matching: np.ndarray) -> bytes:
+        """The gallery with its rows in the order of the classes that they stand for."""
+        arranged = cluster_matching.order(matching)
+        return self._gallery(
+            images.train_images,
+            np.argsort(arranged)[model.labels_],
+            model.cluster_centers_[arranged],
+            _rows_of_labels(images.train_labels, matching[arranged]),
         )
 
 

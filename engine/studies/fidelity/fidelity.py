@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from engine.studies.fidelity.dp_merf import DPMERF, MERFSettings
 from engine.studies.fidelity.drawing import GeneratorStudy
 from engine.studies.fidelity.gan import GAN, NOT_COVERED, GANSettings
 from engine.studies.fidelity.real_features import SECONDS
+
+if TYPE_CHECKING:
+    from engine.attacks.memorization import Copies
 
 # name shown → source, private
 GENERATORS = {
@@ -405,48 +409,50 @@ class Measuring:
 
         Also sheets of the images that look most like copies, and the ratio of every image.
         """
-        from engine.attacks import memorization
-
         found, sheets, arrays = {}, {}, {}
         for space in ("pixels", "features"):
-            seen, train, held = (
-                self._rows(space, part)
-                for part in (
-                    {"features": self.features, "pictures": self.made},
-                    self.train,
-                    self.held,
-                )
-            )
-            # one half against the other, to which it is unseen
-            if self.study.source == "held-out":
-                half = len(held) // 2
-                seen, held = held[:half], held[half:]
-                shown, others = self.held["pictures"][:half], self.held["pictures"][half:]
-            else:
-                shown, others = self.made, self.held["pictures"]
-            copies = memorization.copies(seen, train, held, MOST_YARDSTICK)
-            nearest, real = (
-                memorization.nearest(seen, others_)[0].cpu().numpy()
-                for others_ in (train, held[: copies.references])
-            )
-            threshold = AGAIN * np.quantile(copies.yardstick, UNSEEN_BELOW)
-            again = nearest[copies.ratios < threshold]
-            known = memorization.found_again(
-                train[:MOST_YARDSTICK], held[: copies.references], threshold
-            )
-            found |= {
-                f"copies_{space}": copies.share,
-                f"ratio_{space}": copies.median,
-                f"threshold_{space}": copies.threshold,
-                f"again_{space}": len(np.unique(again)) if copies.told else float("nan"),
-                f"distinct_{space}": len(np.unique(nearest)),
-                f"searched_{space}": len(train),
-                f"yardstick_{space}": len(copies.yardstick),
-                f"known_{space}": known,
-            }
-            sheets[f"nearest_{space}"] = self._sheet(shown, nearest, others[real], copies.ratios)
+            measures, sheet, copies = self._copies_by(space)
+            found |= {f"{name}_{space}": value for name, value in measures.items()}
+            sheets[f"nearest_{space}"] = sheet
             arrays |= {f"ratios_{space}": copies.ratios, f"yardstick_{space}": copies.yardstick}
         return found | {"learned": self.learned}, sheets, arrays
+
+    def _copies_by(self, space: str) -> tuple[dict[str, float], bytes, Copies]:
+        """The search for copies by pixels or by features: measures, the sheet, and the ratios."""
+        from engine.attacks import memorization
+
+        seen, train, held = (
+            self._rows(space, part)
+            for part in (
+                {"features": self.features, "pictures": self.made},
+                self.train,
+                self.held,
+            )
+        )
+        shown, others = self.made, self.held["pictures"]
+        # one half against the other, to which it is unseen
+        if self.study.source == "held-out":
+            half = len(held) // 2
+            seen, held = held[:half], held[half:]
+            shown, others = others[:half], others[half:]
+        copies = memorization.copies(seen, train, held, MOST_YARDSTICK)
+        held = held[: copies.references]
+        nearest, real = (
+            memorization.nearest(seen, rows)[0].cpu().numpy() for rows in (train, held)
+        )
+        threshold = AGAIN * np.quantile(copies.yardstick, UNSEEN_BELOW)
+        again = nearest[copies.ratios < threshold]
+        measures = {
+            "copies": copies.share,
+            "ratio": copies.median,
+            "threshold": copies.threshold,
+            "again": len(np.unique(again)) if copies.told else float("nan"),
+            "distinct": len(np.unique(nearest)),
+            "searched": len(train),
+            "yardstick": len(copies.yardstick),
+            "known": memorization.found_again(train[:MOST_YARDSTICK], held, threshold),
+        }
+        return measures, self._sheet(shown, nearest, others[real], copies.ratios), copies
 
     def _rows(self, space: str, part: dict[str, np.ndarray]):
         """(n, d) rows of images: features, or pixels normalised for brightness and contrast.
