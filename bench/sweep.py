@@ -140,9 +140,9 @@ def contenders(pictures, labels) -> tuple[dict, dict]:
     """
     x = ((torch.from_numpy(pictures).float() / 255 - MEAN) / SPREAD).unsqueeze(1).to(DEVICE)
     y = torch.from_numpy(labels).to(DEVICE)
-    pil, threads = PilDigits(pictures, labels), all_threads()
+    pil = PilDigits(pictures, labels)
 
-    def mine():
+    def veil():
         return ours(report_cnn(1, 28, 10, seed=0).to(DEVICE), x, y, GaussianNoise(0))
 
     def on_tensors():
@@ -151,13 +151,23 @@ def contenders(pictures, labels) -> tuple[dict, dict]:
     def example(mode):
         return opacus_example(tutorial_cnn().to(DEVICE), pil, mode)
 
+    def together(count):
+        return in_one_step(count, pictures, labels)
+
+    return _sweeps(veil, on_tensors, example, together), _singles(veil, example, together)
+
+
+def _sweeps(veil, on_tensors, example, together) -> dict:
+    """The ways to train a sweep. Each argument builds one training, `together` several."""
+    threads = all_threads()
+
     def each(build):
         return lambda: [build() for _ in range(MEMBERS)]
 
-    sweep = {
-        "Veil, two at a time": (threads, 1, each(mine)),
-        "Veil, one after the other": (1, threads, each(mine)),
-        "Veil, eight in one step": (1, threads, lambda: [in_one_step(MEMBERS, pictures, labels)]),
+    ways = {
+        "Veil, two at a time": (threads, 1, each(veil)),
+        "Veil, one after the other": (1, threads, each(veil)),
+        "Veil, eight in one step": (1, threads, lambda: [together(MEMBERS)]),
         **{
             f"Opacus' example ({mode})": (1, threads, each(lambda mode=mode: example(mode)))
             for mode in ("hooks", "functorch", "ew", "ghost")
@@ -165,14 +175,16 @@ def contenders(pictures, labels) -> tuple[dict, dict]:
         "Opacus on tensors (hooks)": (1, threads, each(on_tensors)),
         "Opacus on tensors, two at a time": (threads, 1, each(on_tensors)),
     }
-    if on_gpu():
-        sweep = {name: way for name, way in sweep.items() if name not in WITHOUT_GPU}
-    veil_alone = (lambda: in_one_step(1, pictures, labels)) if on_gpu() else mine
-    alone = {
-        "Veil, one alone": (1, threads, lambda: [veil_alone()]),
+    return {name: way for name, way in ways.items() if not (on_gpu() and name in WITHOUT_GPU)}
+
+
+def _singles(veil, example, together) -> dict:
+    """The ways to train one network."""
+    threads = all_threads()
+    return {
+        "Veil, one alone": (1, threads, lambda: [together(1) if on_gpu() else veil()]),
         "Opacus' example (hooks), one alone": (1, threads, lambda: [example("hooks")]),
     }
-    return sweep, alone
 
 
 def on_gpu() -> bool:
