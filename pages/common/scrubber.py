@@ -6,6 +6,8 @@ import base64
 
 import streamlit as st
 
+from pages.common import sentences
+
 _HTML = """
 <div class="film"><img alt="" /></div>
 <div class="row"><button type="button" aria-label="Play"></button><input type="range"
@@ -47,6 +49,18 @@ export default function ({ data, parentElement }) {
 }
 """
 _film = st.components.v2.component("veil_film", html=_HTML, css=_CSS, js=_JS)
+
+
+def film(pictures: dict[str, bytes]) -> dict[str, bytes]:
+    """The frames of a film among a result's images: title → PNG, in the order of the steps.
+
+    A frame is named film_STEP, with as many digits in each name.
+    """
+    return {
+        sentences.after(int(name.removeprefix("film_"))): pictures[name]
+        for name in sorted(pictures)
+        if name.startswith("film_")
+    }
 
 
 def scrubber(frames: dict[str, bytes], label: str, alt: str, key: str) -> None:

@@ -6,8 +6,8 @@ import streamlit as st
 
 from engine.core import rounding
 from engine.core.study import Result
-from pages.common import live, panels, sentences
-from pages.common.scrubber import scrubber
+from pages.common import live, panels
+from pages.common.scrubber import film, scrubber
 from pages.fidelity import charts, text
 from pages.fidelity.runs import Runs
 
@@ -77,17 +77,12 @@ def draw_films(runs: Runs, found: dict[str, Result], learned: int) -> None:
     learned: how many images the generators learned from.
     """
     for column, (name, result) in zip(st.columns(3), found.items()):
-        film = {
-            sentences.after(int(frame[5:])): png
-            for frame, png in sorted(result.pictures.items())
-            if frame.startswith("film_")
-        }
         epsilon = result.guarantee.epsilon
         spent = "no guarantee" if epsilon is None else f"ε = {rounding.epsilon(epsilon)}"
         with column:
             st.markdown(f"**{name}** ({spent})", help=text.WHAT[name])
             scrubber(
-                film,
+                film(result.pictures),
                 f"Steps of {name}",
                 f"Images made by the {name}, each row changing from one to another",
                 f"film {name}",

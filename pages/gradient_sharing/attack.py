@@ -8,7 +8,7 @@ from engine.core.study import Result
 from engine.studies.gradient_sharing import GradientSharing, Inversion
 from pages.common import live, panels, sentences
 from pages.common.controls import Controls
-from pages.common.scrubber import scrubber
+from pages.common.scrubber import film, scrubber
 from pages.gradient_sharing import attack_settings, charts, defences, text
 
 ATTACK = "the attack"
@@ -67,9 +67,8 @@ def draw(attack: Inversion, previewed, view: live.View) -> None:
 def draw_reconstruction(view: live.View) -> None:
     """Draw the film of the reconstruction, or how far it is."""
     if view.result is not None:
-        steps = sorted(name for name in view.pictures if name.startswith("film_"))
         scrubber(
-            {sentences.after(int(name[5:])): view.pictures[name] for name in steps},
+            film(view.pictures),
             "Attacker's steps",
             "The reconstructed image",
             "rebuilding film",

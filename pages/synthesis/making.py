@@ -7,7 +7,7 @@ import streamlit as st
 from engine.core.study import Result
 from engine.studies.synthesis import Student
 from pages.common import live, panels, sentences
-from pages.common.scrubber import scrubber
+from pages.common.scrubber import film, scrubber
 from pages.synthesis import charts
 
 
@@ -32,13 +32,8 @@ def draw_gallery(student: Student, view: live.View) -> None:
 
 def draw_film(student: Student, result: Result) -> None:
     """Draw the gallery as a film from noise to the last step."""
-    film = {
-        sentences.after(int(name[5:])): png
-        for name, png in sorted(result.pictures.items())
-        if name.startswith("film_")
-    }
     scrubber(
-        film,
+        film(result.pictures),
         "Steps of the synthesis",
         "A row of images for each class, from noise to the last step",
         "film",
