@@ -1,4 +1,4 @@
-"""Who may import whom, read from the sources; and that the web process never holds torch.
+"""Who may import whom, and how long functions are; that the web process never holds torch.
 
 The rooms and their doors are drawn in docs/architecture.md.
 """
@@ -197,6 +197,35 @@ def test_what_the_web_process_imports_holds_no_torch_at_its_top(path):
 @pytest.mark.parametrize("path", sources("pages"), ids=named)
 def test_pages_hold_no_torch(path):
     assert not roots(imports(path)) & HEAVY
+
+
+def lengths(*paths: Path) -> dict[str, int]:
+    """Function → its number of lines, from `def` to the end of its body."""
+    return {
+        f"{path.name}:{node.lineno} {node.name}": node.end_lineno - node.lineno + 1
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+
+
+def test_functions_are_short():
+    found = lengths(*sources("engine", "pages", "cache"))
+    assert not {name: lines for name, lines in found.items() if lines > 45}
+    assert sorted(found.values())[int(0.9 * len(found))] <= 25
+
+
+def test_modules_of_pages_are_short():
+    lines = {named(path): len(path.read_text().splitlines()) for path in sources("pages")}
+    assert not {name: count for name, count in lines.items() if count > 180}
+
+
+def test_lengths_are_counted_from_def_to_the_end_and_inside_classes(tmp_path):
+    (tmp_path / "x.py").write_text(
+        "class A:\n    @property\n    def f(self):\n        return (\n            1\n        )\n"
+        "async def g():\n    def h():\n        pass\n"
+    )
+    assert lengths(tmp_path / "x.py") == {"x.py:3 f": 4, "x.py:7 g": 3, "x.py:8 h": 2}
 
 
 def test_the_rule_is_able_to_fail(tmp_path):
