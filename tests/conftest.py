@@ -54,8 +54,8 @@ def finish(run) -> tuple[list, Result]:
 def furnish(store: Store, common: Store, *studies: Study) -> Store:
     """The store, with all results that these studies need; they themselves are not in it."""
     for need in (need for study in studies for need in study.needs()):
-        finish(Lab(common).need(need))
-        store.put(key(need), *common.get(key(need)))
+        _, result = finish(Lab(common).need(need))
+        store.put(key(need), *result.parts())  # it may be remembered, and in no store
         furnish(store, common, need)  # what it needs is also needed directly, here and there
     return store
 

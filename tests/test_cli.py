@@ -171,7 +171,7 @@ def test_json_says_what_was_used_for_what_was_left_empty(capsys):
 DERIVED = {
     Membership(network="cnn"): {"max_grad_norm", "shadows"},
     GAN(private=False): {
-        "width",
+        "generator_width",
         "discriminator_width",
         "batch_size",
         "discriminator_steps",

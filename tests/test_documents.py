@@ -30,14 +30,7 @@ def row(name: str, begins: str) -> list[str]:
 
 def spent_by(study: DPTraining, n: int) -> float:
     """The ε that a training on n pictures spends."""
-    plan = study.plan(n)
-    return privacy.dp_sgd_epsilon(
-        plan.mechanism.noise_multiplier,
-        plan.mechanism.sample_rate,
-        plan.steps,
-        study.delta,
-        release_noise=plan.mechanism.release_noise,
-    ).epsilon
+    return study.mechanism(n).spent(study.delta).epsilon
 
 
 def honest(told: str, value: float) -> bool:
@@ -112,15 +105,7 @@ def test_the_epsilons_of_the_frontier_and_of_all_of_it():
     noises, told, runs = row("dp_training", "| σ | 13 |"), row("dp_training", "| ε | 0."), []
     for noise, epsilon in zip(noises[:-1], told[:-1], strict=True):
         study = DPTraining.preset("mnist", noise_multiplier=float(noise))
-        plan = study.plan(60_000)
-        runs.append(
-            (
-                plan.mechanism.noise_multiplier,
-                plan.mechanism.sample_rate,
-                plan.steps,
-                plan.mechanism.release_noise,
-            )
-        )
+        runs.append(study.mechanism(60_000).run)
         assert honest(epsilon, spent_by(study, 60_000)), noise
     together = re.search(r"published or picked from: ε = ([\d.]+?)\. ", text("dp_training"))[1]
     assert honest(together, privacy.dp_sgd_epsilon_of_all(tuple(runs), 1e-5).epsilon)

@@ -408,10 +408,10 @@ def test_the_cnn_is_attacked_too(store):
 
 def test_the_attackers_draws_are_his_own():
     study = Membership(noise_multiplier=1.0)
-    assert study.derive_seed("noise") != study.trained().derive_seed("noise")
+    assert study.derive_seed("noise") != study.training.derive_seed("noise")
     assert Membership(private=False).derive_seed("sampling") != Membership(
         private=False
-    ).trained().derive_seed("sampling")
+    ).training.derive_seed("sampling")
 
 
 # --- shadow networks beside each other ------------------------------------------------------------

@@ -279,7 +279,7 @@ def test_a_rate_a_twentieth_larger_is_rejected(place):
 DRAWS = {
     ("engine/learning/supervised.py", "PrivateFit.__init__"): private_teacher,
     ("engine/learning/trainer.py", "Learner.__init__"): training,
-    ("engine/studies/fidelity/dcgan.py", "Adversaries.__init__"): discriminator,
+    ("engine/studies/fidelity/dcgan.py", "GANTrainer.__init__"): discriminator,
     ("engine/studies/gradient_sharing/federation.py", "Federation.__init__"): asked,
     (
         "engine/learning/trainer.py",

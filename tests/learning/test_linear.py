@@ -183,21 +183,22 @@ class Planted(LinearTraining):
 
 def violations(training) -> list[str]:
     """What is otherwise than charged for, from batches and weights alone."""
-    study, plan, sizes, noise, along = training.study, training.plan, [], [], []
+    plan, sizes, noise, along = training.plan, [], [], []
+    clip = plan.mechanism.max_grad_norm
     for _ in range(25):
         twin = copy.deepcopy(training.sampling)
         batch = dp_sgd.poisson_batch(len(training.labels), plan.mechanism.sample_rate, twin)
         before = torch.cat([p.flatten() for p in training.parameters]).double()
         expected = None
         if getattr(training, "error", "") != "shuffled batches":
-            expected = clipped_sum(training, batch, study.clip)
+            expected = clipped_sum(training, batch, clip)
         training.step()
         after = torch.cat([p.flatten() for p in training.parameters]).double()
         sizes.append(len(getattr(training, "drawn", batch)))
         expected = clipped_at(training, before, training.drawn) if expected is None else expected
         noise.append(
-            ((before - after) * study.batch_size - expected)
-            / (plan.mechanism.noise_multiplier * study.clip)
+            ((before - after) * plan.batch_size - expected)
+            / (plan.mechanism.noise_multiplier * clip)
         )
         # N(0, 1) unless the sum itself is another
         along.append(float(noise[-1] @ expected / expected.norm()))
@@ -219,7 +220,7 @@ def clipped_at(training, weights: torch.Tensor, batch: torch.Tensor) -> torch.Te
         training.weight.copy_(weights[:split].view_as(training.weight)),
         training.bias.copy_(weights[split:]),
     )
-    found = clipped_sum(training, batch, training.study.clip)
+    found = clipped_sum(training, batch, training.plan.mechanism.max_grad_norm)
     for p, kept in zip(training.parameters, now):
         p.copy_(kept)
     return found

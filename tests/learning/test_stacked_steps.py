@@ -663,7 +663,7 @@ def test_a_step_that_fails_when_one_leaves_is_told_to_those_who_asked(store, mon
     finish(Lab(store).need(members[1]))
 
     def broken(self, learners):
-        if learners[0].study.batch_size == 500:
+        if learners[0].plan.batch_size == 500:
             raise MemoryError("no room on the device")
         init(self, learners)
 

@@ -430,7 +430,7 @@ def test_phones_and_server_are_never_below_the_truth():
         phones = GradientSharing(
             noised_by=noised_by,
             noise_multiplier=10 ** rng.uniform(-2, 3.3),
-            participation=10 ** rng.uniform(-3, 0) if server else 1.0,
+            client_sampling_rate=10 ** rng.uniform(-3, 0) if server else 1.0,
             rounds=int(10 ** rng.uniform(0, 3)),
             delta=10 ** rng.uniform(-12, -2),
         )
@@ -450,7 +450,7 @@ def test_phones_and_server_are_never_below_the_truth():
 def test_what_the_phones_were_once_told():
     """Strong noise and few phones a day: ε = 0 stood on the page, and in the final promise."""
     told = GradientSharing.preset(
-        "tiny", noise_multiplier=2000.0, participation=0.001, delta=1e-12, rounds=1000
+        "tiny", noise_multiplier=2000.0, client_sampling_rate=0.001, delta=1e-12, rounds=1000
     )
     truth = [(2000.0, 0.001, 1000, None)]
     assert too_small(3e-5, 1e-12, truth)

@@ -150,12 +150,12 @@ HARMLESS = {
     ): 1,  # a random start for a singular value decomposition
     ("engine/studies/clustering/invariant_information.py", "_drawn"): 1,  # initial weights
     ("engine/studies/clustering/invariant_information.py", "Heads.__init__"): 1,  # initial weights
-    ("engine/studies/fidelity/generator.py", "Artist.latent"): 1,  # a generator's input
+    ("engine/studies/fidelity/generator.py", "GeneratorTrainer.latent"): 1,  # a generator's input
     ("engine/studies/fidelity/generator.py", "walk"): 1,  # a generator's input
     ("engine/learning/networks.py", "_normal"): 1,  # initial weights
     # a control: copies, noised visibly
     ("engine/studies/synthesis/bn_synthesis.py", "Neighbours.controls"): 1,
-    ("engine/studies/fidelity/drawing.py", "Growing.__init__"): 1,  # a generator's input
+    ("engine/studies/fidelity/drawing.py", "GeneratorRun.__init__"): 1,  # a generator's input
     (
         "engine/studies/fidelity/fidelity.py",
         "Fidelity._real",

@@ -500,13 +500,13 @@ class GradientSharing(InitialModelSettings):
 
     def noises(self) -> dict[str, GradientSharing]:
         """The chosen sharing at several noise multipliers and without noise, clipped alike."""
-        plan = self.plan()
-        clip = plan.max_grad_norm or USUAL_CLIP
+        told, clip = self.noise_and_clip
+        clip = clip or USUAL_CLIP
 
         def like(noise):
             return self._like(target_epsilon=None, noise_multiplier=noise, max_grad_norm=clip)
 
-        chosen = [plan.noise_multiplier] if plan.noise_multiplier else []
+        chosen = [told] if told else []
         noised = {f"σ = {noise:.3g}": like(noise) for noise in sorted({*NOISES, *chosen})} | {
             f"σ = {noise:.3g}": self for noise in chosen
         }
@@ -611,8 +611,9 @@ class GradientSharing(InitialModelSettings):
             yield Phase("training", day, self.rounds)
         return arm.result()
 
-    def plan(self) -> SharingPlan:
-        """What clients upload and what the server makes of it.
+    @property
+    def noise_and_clip(self) -> tuple[float, float | None]:
+        """The noise multiplier and the clip norm (None: no clipping).
 
         Raises Refused if a budget cannot be met.
         """
@@ -620,6 +621,11 @@ class GradientSharing(InitialModelSettings):
         if self.target_epsilon is not None:
             noise = moved * guarantees.noise_for(self.target_epsilon, rate, self.rounds, self.delta)
         clip = USUAL_CLIP if self.max_grad_norm is None and noise else self.max_grad_norm
+        return noise, clip
+
+    def plan(self) -> SharingPlan:
+        """What clients upload and what the server makes of it. Raises Refused, and Missing."""
+        noise, clip = self.noise_and_clip
         return SharingPlan(
             streams=self.streams(),
             noise_multiplier=noise,
@@ -629,14 +635,14 @@ class GradientSharing(InitialModelSettings):
 
     def mechanism(self) -> Mechanism:
         """What the accountant counts; its noise multiplier is in units of the sensitivity."""
-        plan, (moved, rate) = self.plan(), self.exposure
-        clip = math.inf if plan.max_grad_norm is None else plan.max_grad_norm
-        return Mechanism(plan.noise_multiplier / moved, moved * clip, rate, self.rounds)
+        (noise, clip), (moved, rate) = self.noise_and_clip, self.exposure
+        clip = math.inf if clip is None else clip
+        return Mechanism(noise / moved, moved * clip, rate, self.rounds)
 
     def derived(self) -> dict:
         """Also the clip norm, and the learning rate of the clients."""
         rate = {"learning_rate": RATES[self.learner]} if self.arm in ("alone", "shared") else {}
-        return super().derived() | rate | {"max_grad_norm": self.plan().max_grad_norm}
+        return super().derived() | rate | {"max_grad_norm": self.noise_and_clip[1]}
 
     @property
     def exposure(self) -> tuple[float, float]:
@@ -667,9 +673,9 @@ class GradientSharing(InitialModelSettings):
 
     def guarantee(self) -> Guarantee:
         """The guarantee for a client, covering all images on it together."""
-        plan = self.plan()
-        if self.arm != "shared" or not plan.noise_multiplier:
-            return self._no_guarantee(plan.max_grad_norm)
+        noise, clip = self.noise_and_clip
+        if self.arm != "shared" or not noise:
+            return self._no_guarantee(clip)
         server = self.noised_by == "server"
         noised = (
             "each upload, before it leaves the phone"
@@ -683,9 +689,8 @@ class GradientSharing(InitialModelSettings):
             self.delta,
             unit=ONE_CLIENT,
             words=(
-                f"each upload shortened to {plan.max_grad_norm:g}; Gaussian noise of"
-                f" {rounding.described(plan.noise_multiplier)} times that on {noised},"
-                f" {self.rounds} times"
+                f"each upload shortened to {clip:g}; Gaussian noise of"
+                f" {rounding.described(noise)} times that on {noised}, {self.rounds} times"
             ),
             sampling=(
                 "Poisson, by each phone's own coin"
@@ -730,7 +735,7 @@ class GradientSharing(InitialModelSettings):
 
         finite: whether all weights are finite and no honest upload was refused.
         """
-        noisy = self.arm == "shared" and self.plan().noise_multiplier
+        noisy = self.arm == "shared" and self.noise_and_clip[0]
         found = [w for w in [privacy.delta_warning(self.delta, self.clients)] if w and noisy]
         if not finite:
             found.append(f"It diverged: weights or uploads ran away. {SMALLER}")

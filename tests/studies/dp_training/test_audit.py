@@ -113,7 +113,7 @@ def test_the_pictures_among_marks_learn_as_they_do_alone(lab):
 
 
 @pytest.mark.parametrize(
-    "changes", [SHORT, pytest.param(CNN, canaries=pytest.mark.full)], ids=["linear", "cnn"]
+    "changes", [SHORT, pytest.param(CNN, marks=pytest.mark.full)], ids=["linear", "cnn"]
 )
 def test_a_correct_training_passes(lab, changes):
     for seed in range(3):
@@ -131,7 +131,7 @@ def test_a_correct_training_passes(lab, changes):
 @pytest.mark.parametrize("cheat", [cheat for cheat in CHEATS if cheat != "none"])
 @pytest.mark.parametrize(
     "changes",
-    [SHORT, pytest.param(CNN | {"epochs": 8}, canaries=pytest.mark.full)],
+    [SHORT, pytest.param(CNN | {"epochs": 8}, marks=pytest.mark.full)],
     ids=["linear", "cnn"],
 )
 def test_each_planted_error_is_found(lab, changes, cheat):

@@ -100,7 +100,7 @@ def violations(make) -> list[str]:
     study = cnn(epochs=1, noise_multiplier=1.3, max_grad_norm=0.7, learning_rate=1.0, batch_size=40)
     images = registry.load("mnist-5k")
     plan = study.plan(len(images.train_images))
-    training = make(study, plan, images, torch.device("cpu"))
+    training = make(plan, images, torch.device("cpu"))
     sizes, noise = [], []
     for _ in range(60):
         before = torch.cat([p.detach().flatten() for p in training.network.parameters()])
@@ -143,7 +143,7 @@ def shuffled(n, rate, coins):
 
 def clipped_sum(training, images, rows, clip: float, weights) -> torch.Tensor:
     """The clipped sum of a step, by one backward pass a picture, at the weights before the step."""
-    network = report_cnn(1, 28, 10, 0, training.study.activation)
+    network = report_cnn(1, 28, 10, 0, training.plan.activation)
     torch.nn.utils.vector_to_parameters(weights, network.parameters())
     total = torch.zeros_like(weights)
     for row in rows.tolist():

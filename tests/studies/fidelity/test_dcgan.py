@@ -68,7 +68,7 @@ def released(game: GANTrainer, real: torch.Tensor, made: torch.Tensor) -> torch.
     assert all(torch.equal(a, b) for a, b in zip(before, game.discriminator.parameters()))
     return (
         torch.cat([p.grad.flatten() for p in game.discriminator.parameters()]).double()
-        * game.plan["batch_size"]
+        * game.plan.batch_size
     )
 
 
@@ -92,7 +92,7 @@ def test_one_real_picture_moves_a_step_by_at_most_the_clip_norm_whatever_is_gene
         # far from its small beginning: gradients are longer than the clip norm
         for p in game.discriminator.parameters():
             p.mul_(30)
-    base, clip = pictures(9, 1), game.study.max_grad_norm
+    base, clip = pictures(9, 1), game.plan.mechanism.max_grad_norm
     without, most = released(game, base, made), 0.0
     for odd in (pictures(1, 2), pictures(1, 3, 1e4), torch.full((1, 1, 32, 32), 1e-4)):
         one = released(game, torch.cat([base, odd]), made)

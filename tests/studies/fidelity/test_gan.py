@@ -136,17 +136,14 @@ def test_no_two_private_trainings_share_their_draws():
 def test_what_is_left_empty_is_the_usual_with_privacy_or_without():
     for private in (True, False):
         plan = GAN(private=private).plan(4000)
-        assert all(plan[name] == value for name, value in USUAL[private].items())
-    assert GAN(steps=7).plan(4000)["steps"] == 7
-    assert (
-        GAN(examples=50).plan(50)["batch_size"] == 50
-        and GAN(examples=50).plan(50)["sample_rate"] == 1.0
-    )
+        assert all(getattr(plan, name) == value for name, value in USUAL[private].items())
+    assert GAN(steps=7).plan(4000).steps == 7
+    few = GAN(examples=50).plan(50)
+    assert few.batch_size == 50 and few.mechanism.sample_rate == 1.0
 
 
 def test_the_reports_settings_are_its_own():
     report = GAN.preset("report")
-    plan = report.plan(182_637)
     assert (
         report.dataset,
         report.side,
@@ -155,14 +152,15 @@ def test_the_reports_settings_are_its_own():
         report.delta,
         report.max_grad_norm,
     ) == ("celeba", 64, "grey", 5.0, 1e-6, 1.0)
-    assert (
-        plan["generator_width"],
-        plan["discriminator_width"],
-        plan["batch_size"],
-        plan["generator_learning_rate"],
-        plan.discriminator_steps,
-    ) == (32, 32, 128, 5e-5, 1)
-    assert plan.steps == math.ceil(5 * 182_637 / 128)
+    names = (
+        "generator_width",
+        "discriminator_width",
+        "batch_size",
+        "generator_learning_rate",
+        "discriminator_steps",
+    )
+    assert tuple(report.usual(name) for name in names) == (32, 32, 128, 5e-5, 1)
+    assert report.mechanism(182_637).steps == math.ceil(5 * 182_637 / 128)
 
 
 @pytest.mark.parametrize(

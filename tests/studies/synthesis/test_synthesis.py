@@ -436,13 +436,12 @@ def test_a_private_teacher_keeps_its_budget_with_the_statistics_counted(store):
     study = TINY.replace(**{"private": True, "target_epsilon": 4.0})
     _, result = finish(study.run(Lab(store)))
     assert 3.9 < result.guarantee.epsilon <= 4.0 and "post-processing" in result.guarantee.note
-    teacher = study.teacher()
-    plan = teacher.plan(4000)
+    teacher = study.teacher
+    mechanism = teacher.mechanism(4000)
     from engine import privacy
 
-    alone = privacy.dp_sgd_epsilon(
-        plan.mechanism.noise_multiplier, plan.mechanism.sample_rate, plan.steps, teacher.delta
-    ).epsilon
+    noise, rate, steps, _ = mechanism.run
+    alone = privacy.dp_sgd_epsilon(noise, rate, steps, teacher.delta).epsilon
     assert alone < result.guarantee.epsilon - 0.05  # the statistics are not free
     promise, area = result.guarantee, result.metrics["area_mechanism"]
     # areas have their own bound
@@ -461,8 +460,8 @@ def test_a_table_of_students_shares_teacher_and_pictures(store):
         "real pictures",
     ]
     assert len({key(each) for each in table.values()}) == 5
-    assert {key(each.synthesis()) for name, each in table.items() if name != "real pictures"} == {
-        key(student.synthesis())
+    assert {key(each.synthesis) for name, each in table.items() if name != "real pictures"} == {
+        key(student.synthesis)
     }
     assert (
         key(student) == key(table["hard labels, 6 steps"]) == key(Student.preset("tiny", after=6))
@@ -523,7 +522,7 @@ def test_agreement_is_that_of_the_released_bytes(store):
     from engine.studies.synthesis.classifier import taught
 
     list(Lab(store).need(TINY))
-    result, teacher = load(store, key(TINY)), TINY.teacher()
+    result, teacher = load(store, key(TINY)), TINY.teacher
     network, scale = taught(teacher, load(store, key(teacher)), 1, 28, torch.device("cpu"))
     said = (
         supervised.outputs(network, torch.tensor(result.arrays["pictures_6"]), scale)
@@ -585,7 +584,7 @@ def test_what_does_not_matter_shares_results():
         Student.preset("quick", **more)
         for more in ({}, {"target_epsilon": 3.0, "statistics_noise": 9.0}, {"temperature": 5.0})
     )
-    assert key(plain.synthesis()) == key(same.synthesis())
+    assert key(plain.synthesis) == key(same.synthesis)
     plain, same, warm = plain.table(), same.table(), warm.table()
     assert all(key(plain[name]) == key(same[name]) for name in plain)
     assert all(
