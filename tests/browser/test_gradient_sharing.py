@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from tests.browser import look
 
-SMALL = "gradient_sharing?participants=4&images_per_client=50&rounds=3&initial_epochs=3"
+SMALL = "gradient_sharing?clients=4&images_per_client=50&rounds=3&initial_epochs=3"
 ATTACK = "&attack_steps=60&tries=1"
 
 
@@ -81,7 +81,7 @@ def test_a_picture_is_rebuilt_and_its_film_is_dragged(visit):
 
 
 def test_noise_shows_its_epsilon_at_once_and_is_promised(visit):
-    page = visit(seeded(SMALL + "&noise_multiplier=4&participation=0.5")).page
+    page = visit(seeded(SMALL + "&noise_multiplier=4&client_sampling_rate=0.5")).page
     main = page.get_by_test_id("stMain")
     expect(main).to_contain_text("for all images of one participant, one of 4")
     before = main.get_by_text("for all images of one participant").inner_text()

@@ -17,7 +17,7 @@ PAGES = {
         "&over_clusters=20&learning_rate=0.003&starts=1&seed=5"
     ),
     "synthesis": (
-        "synthesis?epochs=1&batch_size=200&images=40&together=20&steps=6&snapshots=2,6"
+        "synthesis?epochs=1&batch_size=200&images=40&synthesis_batch_size=20&steps=6&snapshots=2,6"
         "&student_epochs=2"
     ),
     "fidelity": (
@@ -26,7 +26,7 @@ PAGES = {
         "&merf_batch_size=20"
     ),
     "gradient_sharing": (
-        "gradient_sharing?participants=4&images_per_client=50&rounds=3&initial_epochs=3&seed=5"
+        "gradient_sharing?clients=4&images_per_client=50&rounds=3&initial_epochs=3&seed=5"
     ),
 }
 PHONE = {

@@ -7,7 +7,8 @@ from playwright.sync_api import expect
 from tests.browser import look
 
 SMALL = (
-    "synthesis?epochs=1&batch_size=200&images=40&together=20&steps=6&snapshots=2,6&student_epochs=2"
+    "synthesis?epochs=1&batch_size=200&images=40&synthesis_batch_size=20&steps=6&snapshots=2,6"
+    "&student_epochs=2"
 )
 
 

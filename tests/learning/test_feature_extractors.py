@@ -226,7 +226,7 @@ def test_a_backbones_features_are_computed_once_for_all_who_learn_from_them(tmp_
         dataset="folder:two",
         network="efficientnet_lite0",
         company_share=0.25,
-        participants=3,
+        clients=3,
         rounds=2,
     )
     events, result = finish(lab.need(study))

@@ -271,6 +271,7 @@ def gradient(noise):
 def linear(noise):
     """Of a step of the linear model: its weights, released first."""
     from engine.learning.linear import LinearTraining
+    from engine.privacy.mechanism import Mechanism
 
     totals = (torch.rand(3, 5), torch.rand(3))
     training = SimpleNamespace(
@@ -278,7 +279,7 @@ def linear(noise):
         noise=noise,
         noise_multiplier=1.3,
         max_grad_norm=0.7,
-        study=SimpleNamespace(private=True, batch_size=48),
+        plan=SimpleNamespace(mechanism=Mechanism(1.3, 0.7, 0.1, 10), batch_size=48),
     )
     LinearTraining.release(training, totals[:1])
     return training.parameters[0].grad, (noise.noised / 48).float()

@@ -149,7 +149,10 @@ class DPMERF(MERFSettings):
         )
 
     def _trainer(self, images, device):
-        """The generator's trainer, and the noised sums, all that it gets of the images."""
+        """The generator's trainer, and the sums that engine.privacy.noise has noised.
+
+        It gets nothing else of the images.
+        """
         import torch
 
         from engine.privacy.noise import GaussianNoise

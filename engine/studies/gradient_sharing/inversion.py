@@ -397,7 +397,8 @@ class Inversion(InitialModelSettings):
     def _noised(self, upload, sent, known):
         """The upload with noise, (n,), and which of it is sent: all, unless positions are public.
 
-        Which gradients were selected would otherwise tell something that no noise covers.
+        The noise comes from engine.privacy.noise. Which gradients were selected would otherwise
+        tell something that no noise covers.
         """
         import torch
 

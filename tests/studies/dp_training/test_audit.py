@@ -153,4 +153,4 @@ def test_without_noise_there_is_nothing_to_audit(store):
 def test_an_audit_draws_what_no_training_draws(lab):
     study = Audit(**SHORT)
     assert key(study) != key(Audit(**SHORT, cheat="no clipping"))
-    assert study.derive_seed("noise") != study._like().derive_seed("noise")
+    assert study.derive_seed("noise") != study.training.derive_seed("noise")

@@ -468,7 +468,7 @@ def test_a_table_of_students_shares_teacher_and_pictures(store):
     )
     # how pictures are made is all the same to it
     assert key(table["real pictures"]) == key(
-        student.replace(**{"steps": 50, "rate": 0.1}).on_real()
+        student.replace(steps=50, synthesis_learning_rate=0.1).on_real()
     )
 
 
@@ -596,7 +596,7 @@ def test_what_does_not_matter_shares_results():
 def test_a_step_size_beyond_reason_ends_in_words_or_in_numbers(store):
     for study in (
         Classifier.preset("tiny", learning_rate=100.0),
-        TINY.replace(**{"statistics_weight": 1000.0, "rate": 10.0}),
+        TINY.replace(**{"statistics_weight": 1000.0, "synthesis_learning_rate": 10.0}),
         Student.preset("tiny", student_learning_rate=10.0, student_optimizer="sgd"),
     ):
         try:
