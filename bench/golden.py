@@ -83,7 +83,7 @@ VARIANTS: dict[str, list[dict[str, str]]] = {
         {"policy": "random"},
         {"order": "turns"},
         {"order": "asynchronous", "keep_rest": "true"},
-        {"noise_multiplier": "1", "client_sampling_rate": "0.5"},
+        {"noise_multiplier": "1", "participation": "0.5"},
         {"noise_multiplier": "1", "noised_by": "phone"},
         {"unevenness": "0.5", "dropout": "0.3"},
     ],

@@ -7,6 +7,7 @@ import pytest
 
 from engine import privacy
 from engine.core import rounding
+from engine.core.parameters import ALIASES
 from engine.studies.dp_training.dp_training import DPTraining
 from engine.studies.fidelity.dp_merf import DPMERF
 from engine.studies.fidelity.gan import GAN
@@ -134,3 +135,8 @@ def test_the_epsilon_of_both_private_generators():
     assert honest(both, privacy.dp_sgd_epsilon_of_all(runs, 1e-5).epsilon)
     alone = re.search(r"private GAN, ε = ([\d.]+) \| 9\.86", text("fidelity"))[1]
     assert honest(alone, privacy.dp_sgd_epsilon(*runs[0][:3], 1e-5).epsilon)
+
+
+def test_all_earlier_names_of_parameters_are_listed():
+    listed = set(re.findall(r"\| `(\w+)` \| `(\w+)` \|", text("architecture")))
+    assert listed >= set(ALIASES.items())
