@@ -166,7 +166,7 @@ def test_what_was_asked_and_attacked_is_a_link_and_a_download(visit):
         and 0.4 < attacker["metrics"]["area_like_it"] < 0.6
     )
     assert sum(each["study"] == "dp_training" for each in told.values()) == 9
-    assert whole["study"] == "sweep" and whole["guarantee"]["epsilon"] > max(
+    assert whole["study"] == "ensemble" and whole["guarantee"]["epsilon"] > max(
         each["guarantee"]["epsilon"] or 0 for each in told.values()
     )
     assert all(

@@ -163,6 +163,7 @@ class Audit(OnTraining):
         found, checks = auditor.floor(self.training.delta), _told(auditor.checks())
         highest = floor(auditor.loss, canaries.included, self.training.delta, ALARM).epsilon
         beyond = highest > ceiling
+        accuracy = training.measure()["test_accuracy"]  # and whether the training diverged
         warnings = self.training.warnings(plan, training.divergence, images)
         return Result(
             metrics={
@@ -172,7 +173,7 @@ class Audit(OnTraining):
                 "right": found.right,
                 "beyond": float(beyond),
                 "violated": float(beyond or not all(check["kept"] for check in checks)),
-                "test_accuracy": training.measure()["test_accuracy"],
+                "test_accuracy": accuracy,
                 "noise_multiplier": plan.mechanism.noise_multiplier,
                 "canaries_in": float(canaries.included.sum()),
             },
