@@ -187,7 +187,7 @@ def test_the_page_gives_no_verdict_and_says_why(blind, request):
             == blind
         )
         assert blind != any(
-            "the attack above picks the training image" in said.value for said in test.markdown
+            "Of a training image and a held-out one" in said.value for said in test.markdown
         )
     finally:
         live.services().runner.close()
