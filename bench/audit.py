@@ -14,7 +14,7 @@ import time
 from engine.core import rounding
 from engine.core.lab import Lab, device_name, open_store
 from engine.core.study import Result, build
-from engine.studies.dp_training.audit import CHEATS, Audit
+from engine.studies.dp_training.audit import BUGS, Audit
 
 
 def finish(run):
@@ -26,23 +26,24 @@ def finish(run):
             return end.value
 
 
-def audits(cheat: str, count: int, changes: dict[str, str], lab: Lab) -> list[Result]:
+def audits(bug: str, count: int, changes: dict[str, str], lab: Lab) -> list[Result]:
     """The results of audits with one planted error, or none; the seeds are 0 to count − 1."""
     return [
-        finish(build(Audit, changes | {"cheat": cheat, "seed": str(seed)}).run(lab))
+        finish(build(Audit, changes | {"bug": bug, "seed": str(seed)}).run(lab))
         for seed in range(count)
     ]
 
 
-def show(cheat: str, found: list[Result], seconds: float) -> None:
+def show(bug: str, found: list[Result], seconds: float) -> None:
     """Print what the audits found, and a line for each of their checks."""
-    floors = [result.metrics["floor"] for result in found]
+    lower_bounds = [result.metrics["lower_bound"] for result in found]
     print(
-        f"{cheat}: {len(found)} audits in {seconds:.0f} s; a violation is"
-        f" reported in {sum(int(r.metrics['violated']) for r in found)}; floor"
-        f" {rounding.at_least(min(floors), 2)} to {rounding.at_least(max(floors), 2)}, above"
-        f" the ceiling {rounding.at_most(found[0].metrics['ceiling'])} in"
-        f" {sum(f > r.metrics['ceiling'] for f, r in zip(floors, found))}"
+        f"{bug}: {len(found)} audits in {seconds:.0f} s; a violation is"
+        f" reported in {sum(int(r.metrics['violated']) for r in found)}; lower bound"
+        f" {rounding.at_least(min(lower_bounds), 2)} to"
+        f" {rounding.at_least(max(lower_bounds), 2)}, above"
+        f" the upper bound {rounding.at_most(found[0].metrics['upper_bound'])} in"
+        f" {sum(f > r.metrics['upper_bound'] for f, r in zip(lower_bounds, found))}"
     )
     checks: dict[str, list[dict]] = {}
     for result in found:
@@ -62,10 +63,10 @@ def main() -> None:
     options = asked.parse_args()
     changes, lab = dict(one.split("=", 1) for one in options.set), Lab(open_store())
     print(device_name(), changes)
-    for cheat in CHEATS:
+    for bug in BUGS:
         begun = time.perf_counter()
-        found = audits(cheat, options.correct if cheat == "none" else options.planted, changes, lab)
-        show(cheat, found, time.perf_counter() - begun)
+        found = audits(bug, options.correct if bug == "none" else options.planted, changes, lab)
+        show(bug, found, time.perf_counter() - begun)
 
 
 if __name__ == "__main__":

@@ -268,8 +268,8 @@ def test_data_lists_what_is_here_and_how_to_get_the_rest():
 
 def test_the_command_that_is_shown_is_what_a_shell_takes():
     """Values with spaces too: split as a shell splits them, they give the same study."""
-    study = Audit(noise_multiplier=1.3, cheat="no clipping", canaries=300)
+    study = Audit(noise_multiplier=1.3, bug="no clipping", canaries=300)
     words = shlex.split(command(study))
-    assert words[:4] == ["python", "-m", "engine", "run"] and "cheat=no clipping" in words
+    assert words[:4] == ["python", "-m", "engine", "run"] and "bug=no clipping" in words
     options = parser().parse_args(words[3:])
     assert chosen_study(options.study, options.preset, options.changes) == study

@@ -67,7 +67,7 @@ def least_epsilon(canaries: int, guesses: int, right: int, delta: float, level: 
 
 
 @dataclass(frozen=True)
-class Floor:
+class LowerBound:
     """A lower bound on ε that holds with `CONFIDENCE`, and the guesses that gave it."""
 
     epsilon: float
@@ -75,9 +75,9 @@ class Floor:
     right: int
 
 
-def floor(
+def lower_bound(
     scores: np.ndarray, included: np.ndarray, delta: float, confidence: float = CONFIDENCE
-) -> Floor:
+) -> LowerBound:
     """The best lower bound over a few numbers of guesses.
 
     Each has an equal part of the error level. scores (m,): high where a canary looks included;
@@ -92,7 +92,7 @@ def floor(
         half = max(1, int(share * len(scores) / 2))
         right = int(included[order[:half]].sum() + (~included[order[-half:]]).sum())
         found.append(
-            Floor(
+            LowerBound(
                 least_epsilon(len(scores), 2 * half, right, delta, (1 - confidence) / len(SHARES)),
                 2 * half,
                 right,
@@ -422,9 +422,9 @@ class MechanismAuditor:
 
     # --- conclusions ------------------------------------------------------------------------------
 
-    def floor(self, delta: float) -> Floor:
+    def lower_bound(self, delta: float) -> LowerBound:
         """The lower bound on ε from all observations so far."""
-        return floor(self.loss, self.canaries.included, delta)
+        return lower_bound(self.loss, self.canaries.included, delta)
 
     def checks(self) -> list[Check]:
         """The checks of the mechanism's promises."""

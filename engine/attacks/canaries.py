@@ -45,10 +45,10 @@ class Float32Noise(GaussianNoise):
 class Auditing:
     """The common part of both trainings with marks."""
 
-    def prepare(self, canaries: Canaries, cheat: str) -> None:
+    def prepare(self, canaries: Canaries, bug: str) -> None:
         """Create the witness and plant the error; call this right before the first step.
 
-        cheat: the error, as named by the study, that the accountant does not know of.
+        bug: the error, as named by the study, that the accountant does not know of.
         """
         mechanism, streams = self.plan.mechanism, self.plan.streams
         self.canaries = canaries
@@ -58,13 +58,13 @@ class Auditing:
             mechanism.sample_rate,
             self.plan.steps_per_epoch,
         )
-        if cheat == "no clipping":
+        if bug == "no clipping":
             self.bind(mechanism.max_grad_norm * FAR, mechanism.noise_multiplier / FAR)
-        elif cheat == "half the noise":
+        elif bug == "half the noise":
             self.bind(mechanism.max_grad_norm, mechanism.noise_multiplier / 2)
-        elif cheat == "float32 noise":
+        elif bug == "float32 noise":
             self.use(Float32Noise(streams.derive_seed("noise"), self.device))
-        elif cheat == "shuffled batches":
+        elif bug == "shuffled batches":
             self.shuffling = torch.Generator(self.device).manual_seed(
                 streams.derive_seed("shuffling")
             )
@@ -156,7 +156,7 @@ class AuditedLinear(Auditing, LinearTraining):
         train: np.ndarray,
         test: np.ndarray,
         canaries: Canaries,
-        cheat: str,
+        bug: str,
     ):
         (n, d), (columns, labels, signs) = train.shape, canaries.rows()
         base = test.mean(0, dtype=np.float64).astype(np.float16)
@@ -167,7 +167,7 @@ class AuditedLinear(Auditing, LinearTraining):
         rows[:n, :d], rows[n:, :d], tests[:, :d] = train, base, test
         rows[np.arange(n, len(rows)), d + columns] = LIGHT * signs
         super().__init__(
-            _released_with_half_the_noise(plan) if cheat == "half the noise" else plan,
+            _released_with_half_the_noise(plan) if bug == "half the noise" else plan,
             replace(images, train_labels=np.r_[images.train_labels, labels]),
             device,
             rows,
@@ -177,7 +177,7 @@ class AuditedLinear(Auditing, LinearTraining):
         self.base = torch.zeros(d + canaries.columns, device=device)
         self.base[:d] = torch.from_numpy(base).to(device)
         self.first = d
-        self.prepare(canaries, cheat)
+        self.prepare(canaries, bug)
         if (release := plan.mechanism.release_noise) is not None:
             m, noise = len(canaries.included), release * longest(rows.shape[1]) / LIGHT
             self.auditor.release(self.canary_means()[:m].double().cpu().numpy() * n / LIGHT, noise)
@@ -226,7 +226,7 @@ class AuditedCNN(Auditing, Training):
     """The CNN of report 3 (Boulif and Durand 2021) with an additional input for every mark."""
 
     def __init__(
-        self, plan: TrainingPlan, images, device: torch.device, canaries: Canaries, cheat: str
+        self, plan: TrainingPlan, images, device: torch.device, canaries: Canaries, bug: str
     ):
         self.shape = images.train_images.shape[1:]
         columns, labels, signs = canaries.rows()
@@ -248,7 +248,7 @@ class AuditedCNN(Auditing, Training):
             device,
         )
         self.black = torch.full((1, self.shape[2], *self.shape[:2]), -1.0, device=device)
-        self.prepare(canaries, cheat)
+        self.prepare(canaries, bug)
         self.release, self.private_gradient.release = (
             self.private_gradient.release,
             self._watched_release,

@@ -39,6 +39,7 @@ ALIASES: dict[str, str] = {
     "server_rate": "server_learning_rate",
     "initial_rate": "initial_learning_rate",
     "tries": "restarts",
+    "cheat": "bug",
 }
 # No parameter needs longer text, so a URL with 10,000 characters is refused before it is parsed.
 MAX_TEXT = 80

@@ -75,7 +75,7 @@ def epsilon(value: float | None) -> str:
     return "∞ (no privacy)" if value == math.inf else at_most(value, _digits(value))
 
 
-def floor(value: float) -> str:
+def lower_bound(value: float) -> str:
     """Format a lower bound on the ε that was spent, rounded down."""
     return at_least(value, _digits(value))
 
@@ -116,7 +116,9 @@ def described(noise: float) -> str:
 
 def is_bound(name: str) -> bool:
     """Whether this metric is an upper bound; membership_odds, an attack's success rate, is not."""
-    return name == "ceiling" or name.startswith(("epsilon", "odds", "area_any", "area_mechanism"))
+    return name == "upper_bound" or name.startswith(
+        ("epsilon", "odds", "area_any", "area_mechanism")
+    )
 
 
 def told(name: str, value: float, digits: int = 6) -> str:
@@ -124,7 +126,7 @@ def told(name: str, value: float, digits: int = 6) -> str:
 
     Bounds are rounded to the safe side, all others to the nearest value.
     """
-    if name == "floor":
+    if name == "lower_bound":
         return at_least(value, digits, leading=True).replace(",", "")
     if is_bound(name):
         return at_most(value, digits, leading=True).replace(",", "")

@@ -16,7 +16,7 @@ from pages.common.controls import Controls
 from pages.dp_training import audit, exact, membership, text
 
 AUDIT, ATTACK, BASELINE = "the audit", "the attack", "the attack without privacy"
-FIELDS = ("canaries", "cheat", "shadows")  # parameters of the audit and the attack only
+FIELDS = ("canaries", "bug", "shadows")  # parameters of the audit and the attack only
 INTRO = (
     "An **auditor** repeats the training with artificial examples (*canaries*), each included by a"
     " coin flip, and guesses from all that the training publishes which were included. An"
@@ -61,7 +61,7 @@ def draw(views: dict[str, live.View], promise: Guarantee) -> None:
         if who != AUDIT and view.result is not None
     }
     if attacked:
-        bug = views[AUDIT].study.cheat if AUDIT in views else "none"
+        bug = views[AUDIT].study.bug if AUDIT in views else "none"
         found = {who: result.metrics for who, result in attacked.items()}
         st.markdown(text.tied(promise, found, bug))
     left, right = st.columns(2)
@@ -80,8 +80,8 @@ def draw(views: dict[str, live.View], promise: Guarantee) -> None:
 def settings(controls: Controls, member: DPTraining, audited: bool, attacked: bool) -> None:
     """Draw the settings of the audit and of the attack."""
     if audited:
-        bug = controls.value("cheat")
-        controls.choice("cheat", beside=True)
+        bug = controls.value("bug")
+        controls.choice("bug", beside=True)
         honest = " The attack is on the training without the bug."
         st.caption(text.BUGS[bug] + (honest if attacked and bug != "none" else ""))
     left, right = st.columns(2)
@@ -95,9 +95,7 @@ def settings(controls: Controls, member: DPTraining, audited: bool, attacked: bo
 
 def audit_of(controls: Controls, member: DPTraining) -> Audit:
     """The audit of a training with the page's settings."""
-    return Audit(
-        training=member, canaries=controls.value("canaries"), cheat=controls.value("cheat")
-    )
+    return Audit(training=member, canaries=controls.value("canaries"), bug=controls.value("bug"))
 
 
 def attack_on(controls: Controls, member: DPTraining) -> Membership:

@@ -17,7 +17,7 @@ def draw(view: live.View) -> None:
     st.markdown("**Audit: how much ε was provably spent?**")
     if view.result is not None:
         draw_finished(view, view.result)
-    elif view.curves.get("floor"):
+    elif view.curves.get("lower_bound"):
         panels.chart(charts.bounds_over_epochs(view.curves), key="audit", alt=GROWTH)
     else:
         st.caption(
@@ -28,17 +28,17 @@ def draw(view: live.View) -> None:
 
 def draw_finished(view: live.View, found: Result) -> None:
     """Draw lower and upper bound, the verdict, and the checks."""
-    lower, upper = found.metrics["floor"], found.metrics["ceiling"]
+    lower, upper = found.metrics["lower_bound"], found.metrics["upper_bound"]
     panels.chart(
         charts.bounds(lower, upper),
         key="between",
         alt=(
-            f"An axis of ε: at least {rounding.floor(lower)} was shown, at most"
+            f"An axis of ε: at least {rounding.lower_bound(lower)} was shown, at most"
             f" {rounding.epsilon(upper)} is guaranteed"
         ),
     )
     audit = view.study
-    st.markdown(text.audited(found.metrics, found.facts, audit.cheat, audit.training.delta))
+    st.markdown(text.audited(found.metrics, found.facts, audit.bug, audit.training.delta))
     panels.warnings({"": found})
     st.markdown(
         "Checks of what the guarantee assumes:\n"

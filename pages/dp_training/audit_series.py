@@ -60,7 +60,7 @@ def audit_all(controls: Controls, audited: dict[str, DPTraining]) -> dict[str, S
     }
     attacks.check(controls, studies)
     live.run_button(studies, "Audit all")
-    live.follow(studies, lambda views: draw(views, controls.value("cheat")))
+    live.follow(studies, lambda views: draw(views, controls.value("bug")))
     return studies
 
 
@@ -73,10 +73,13 @@ def draw(views: dict[str, live.View], bug: str) -> None:
     metrics = {name: result.metrics for name, result in found.items()}
     panels.chart(
         charts.bounds_of_all(
-            {n: (m["floor"], m["ceiling"], bool(m["violated"])) for n, m in metrics.items()},
+            {
+                n: (m["lower_bound"], m["upper_bound"], bool(m["violated"]))
+                for n, m in metrics.items()
+            },
             list(views),
         ),
-        key="floors",
+        key="bounds",
         alt="For each training the ε that is guaranteed and the least that was shown to be spent",
     )
     blind = [
@@ -102,11 +105,11 @@ def row(name: str, result: Result) -> dict[str, str]:
     """A training's row in the table."""
     metrics, checks = result.metrics, result.facts["checks"]
     failed = [check["name"] for check in checks if not check["kept"]]
-    failed += ["lower bound above upper bound"] * bool(metrics["beyond"])
+    failed += ["lower bound above upper bound"] * bool(metrics["bound_violated"])
     return {
         "": name,
-        "guaranteed ε, at most": rounding.at_most(metrics["ceiling"]),
-        "shown ε, at least": rounding.at_least(metrics["floor"]),
+        "guaranteed ε, at most": rounding.at_most(metrics["upper_bound"]),
+        "shown ε, at least": rounding.at_least(metrics["lower_bound"]),
         "right guesses": f"{metrics['right']:,.0f} of {metrics['guesses']:,.0f}",
         "failed checks": ", ".join(failed) or "none",
         "cannot detect": ", ".join(check["error"] for check in checks if check["blind"]) or "–",

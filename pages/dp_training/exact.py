@@ -48,10 +48,14 @@ def rows_of_audit(study: Audit, result: Result) -> list[tuple[str, str, str]]:
     bounds = [
         (
             "lower bound on ε (95 %)",
-            rounding.at_least(metrics["floor"]),
+            rounding.at_least(metrics["lower_bound"]),
             f"δ = {rounding.chosen(study.training.delta)}, {guesses}",
         ),
-        ("upper bound on ε", rounding.at_most(metrics["ceiling"]), "PLD accountant, rounded up"),
+        (
+            "upper bound on ε",
+            rounding.at_most(metrics["upper_bound"]),
+            "PLD accountant, rounded up",
+        ),
     ]
     return bounds + [
         (

@@ -17,15 +17,15 @@ from engine.attacks.auditing import (
     Seen,
     Tails,
     circles,
-    floor,
     least_epsilon,
+    lower_bound,
     p_value,
 )
 
 CLASSES = 10
 
 
-# --- the floor ------------------------------------------------------------------------------------
+# --- the lower bound -----------------------------------------------------------------------------
 
 
 def p_value_by_hand(m, r, v, epsilon, delta):
@@ -66,20 +66,20 @@ def answered(epsilon, m, rng):
 
 
 @pytest.mark.parametrize("epsilon", [0.3, 1.0, 3.0])
-def test_the_floor_stays_below_the_truth_and_refutes_half_of_it(epsilon):
+def test_the_lower_bound_stays_below_the_truth_and_refutes_half_of_it(epsilon):
     rng = np.random.default_rng(1)
-    floors = [floor(*answered(epsilon, 2000, rng), 1e-6).epsilon for _ in range(100)]
-    assert sum(f > epsilon for f in floors) <= 8  # 5 are expected at most
-    assert np.median(floors) > 0.55 * epsilon  # so that half of ε charged would be found
+    lower_bounds = [lower_bound(*answered(epsilon, 2000, rng), 1e-6).epsilon for _ in range(100)]
+    assert sum(f > epsilon for f in lower_bounds) <= 8  # 5 are expected at most
+    assert np.median(lower_bounds) > 0.55 * epsilon  # so that half of ε charged would be found
 
 
 def test_scores_that_say_nothing_show_nothing():
     rng = np.random.default_rng(2)
-    floors = [
-        floor(rng.normal(size=1000), rng.random(1000) < 0.5, 1e-5).epsilon for _ in range(100)
+    lower_bounds = [
+        lower_bound(rng.normal(size=1000), rng.random(1000) < 0.5, 1e-5).epsilon for _ in range(100)
     ]
-    assert sum(f > 0 for f in floors) <= 8
-    assert floor(np.full(100, np.nan), rng.random(100) < 0.5, 1e-5).epsilon == 0.0
+    assert sum(f > 0 for f in lower_bounds) <= 8
+    assert lower_bound(np.full(100, np.nan), rng.random(100) < 0.5, 1e-5).epsilon == 0.0
 
 
 # --- marks ----------------------------------------------------------------------------------------
@@ -301,7 +301,9 @@ def test_beyond_the_clip_norm_other_checks_say_nothing():
     lost.see(seen)
     # what diverged passes nowhere
     assert (
-        not lost.checks()[0].kept and not lost.checks()[1].kept and lost.floor(1e-5).epsilon == 0.0
+        not lost.checks()[0].kept
+        and not lost.checks()[1].kept
+        and lost.lower_bound(1e-5).epsilon == 0.0
     )
 
 

@@ -38,7 +38,7 @@ def trained(visit):
     return visitor
 
 
-def test_floor_ceiling_and_curve_stand_beside_what_is_promised(trained):
+def test_both_bounds_and_the_curve_stand_beside_what_is_promised(trained):
     page, main = trained.page, trained.page.get_by_test_id("stMain")
     if look.offered(page.get_by_role("button", name="Audit and attack")):
         attack(page)
@@ -84,7 +84,7 @@ def test_a_bug_is_simulated_and_found(trained, bug):
     if look.offered(page.get_by_role("button", name="Audit and attack")):
         attack(page)
     expect(main).to_contain_text(f"Simulated bug: {bug}. The auditor found it")
-    assert "cheat=" in page.url
+    assert "bug=" in page.url
     trained.shot(f"dp_training_bug_{bug.split()[0]}")
 
 
@@ -111,12 +111,12 @@ def test_all_of_a_series_are_audited(visit):
     look.ended(page, 150)
     attack(page, "Audit all")
     expect(main).to_contain_text("In none of 8 was a violation found")
-    floors, ceilings = (
-        look.curves(page, "floors")["shown by the audit, at least"],
-        look.curves(page, "floors")["guaranteed, at most"],
+    lowers, uppers = (
+        look.curves(page, "bounds")["shown by the audit, at least"],
+        look.curves(page, "bounds")["guaranteed, at most"],
     )
-    assert len(floors) == len(ceilings) == 8 and all(
-        floor <= ceiling for (_, floor), (_, ceiling) in zip(floors, ceilings)
+    assert len(lowers) == len(uppers) == 8 and all(
+        lower <= upper for (_, lower), (_, upper) in zip(lowers, uppers)
     )
     page.get_by_role("combobox", name="Which training").click()
     page.get_by_role("option", name=re.compile("σ = .*audit and attack")).first.click()
@@ -158,7 +158,7 @@ def test_what_was_asked_and_attacked_is_a_link_and_a_download(visit):
     assert (
         audit["study"] == "audit"
         and {check["kept"] for check in audit["facts"]["checks"]} == {True}
-        and 0 <= audit["metrics"]["floor"] <= audit["metrics"]["ceiling"]
+        and 0 <= audit["metrics"]["lower_bound"] <= audit["metrics"]["upper_bound"]
     )
     assert (
         attacker["study"] == "membership"

@@ -48,12 +48,12 @@ def test_a_bound_is_never_on_the_wrong_side_nor_further_off_than_its_digits(valu
     assert not any(text.startswith("-") and not number(text) for text in (up, down))
 
 
-def test_ten_thousand_epsilons_odds_and_floors_are_told_on_the_honest_side():
+def test_ten_thousand_epsilons_odds_and_lower_bounds_are_told_on_the_honest_side():
     draw = random.Random(0)
     for _ in range(10_000):
         epsilon, odds = math.exp(draw.uniform(-7, 13)), draw.uniform(0.5, 1)
         exact, hundred = Fraction(epsilon), 100 * Fraction(odds)
-        assert number(rounding.floor(epsilon)) <= exact <= number(rounding.epsilon(epsilon))
+        assert number(rounding.lower_bound(epsilon)) <= exact <= number(rounding.epsilon(epsilon))
         assert hundred <= rounding.of_hundred(odds) < hundred + 1
         told = number(rounding.at_most(odds, 2, times=100))
         assert hundred <= told < hundred + Fraction("0.01")
@@ -90,7 +90,7 @@ def test_ten_thousand_epsilons_odds_and_floors_are_told_on_the_honest_side():
         (rounding.epsilon(math.nan), "unknown"),
         (rounding.epsilon(15.332), "15.4"),
         (rounding.epsilon(1.1e-7), "0.001"),
-        (rounding.floor(12.39), "12.3"),
+        (rounding.lower_bound(12.39), "12.3"),
         (rounding.chosen(1e-5), "1e-05"),
         (rounding.chosen(1925.0), "1,925"),
         (rounding.chosen(0.1), "0.1"),
@@ -99,8 +99,8 @@ def test_ten_thousand_epsilons_odds_and_floors_are_told_on_the_honest_side():
         (rounding.described(2.34567891), "2.34568"),
         (rounding.of_hundred(0.5), 50),
         (rounding.of_hundred(1.0), 100),
-        (rounding.told("floor", 0.66666666), "0.666666"),
-        (rounding.told("ceiling", 2.99511111), "2.99512"),
+        (rounding.told("lower_bound", 0.66666666), "0.666666"),
+        (rounding.told("upper_bound", 2.99511111), "2.99512"),
         (rounding.told("area_any", 0.98201415), "0.982015"),
         (rounding.told("area_like_it", 0.98201415), "0.982014"),
         (rounding.told("epsilon_picture", 1925.0), "1925"),
@@ -112,22 +112,22 @@ def test_bounds_as_text(told, text):
     assert told == text
 
 
-def test_every_floor_that_is_shown_is_itself_refuted():
+def test_every_lower_bound_that_is_shown_is_itself_refuted():
     outcomes = [
         (guesses, right)
         for guesses in (60, 200, 600, 2000)
         for right in range(guesses // 2, guesses + 1, guesses // 20)
     ]
-    floors = {each: auditing.least_epsilon(2000, *each, 1e-5, 0.0125) for each in outcomes}
-    found = {each: floor for each, floor in floors.items() if 0 < floor < auditing.MOST_EPSILON}
+    bounds = {each: auditing.least_epsilon(2000, *each, 1e-5, 0.0125) for each in outcomes}
+    found = {each: least for each, least in bounds.items() if 0 < least < auditing.MOST_EPSILON}
 
     def refuted(each, text):
         return auditing.p_value(2000, *each, float(text), 1e-5) <= 0.0125
 
     assert len(found) > 20
-    assert all(refuted(each, rounding.floor(floor)) for each, floor in found.items())
-    assert all(refuted(each, rounding.at_least(floor)) for each, floor in found.items())
-    as_before = [each for each, floor in found.items() if not refuted(each, f"{floor:.2f}")]
+    assert all(refuted(each, rounding.lower_bound(least)) for each, least in found.items())
+    assert all(refuted(each, rounding.at_least(least)) for each, least in found.items())
+    as_before = [each for each, least in found.items() if not refuted(each, f"{least:.2f}")]
     assert len(as_before) > 5
 
 
@@ -140,7 +140,7 @@ SOURCES = [
     ROOT / "engine" / "__main__.py",
 ]
 BOUND = re.compile(
-    r"epsilon|odds|area_any|area_mechanism|floor|ceiling|delta|spent|budget|sigma"
+    r"epsilon|odds|area_any|area_mechanism|lower_bound|upper_bound|delta|spent|budget|sigma"
     r"|noise_multiplier|mean_noise",
     re.IGNORECASE,
 )
@@ -185,9 +185,9 @@ def test_no_bound_is_rounded_any_other_way(path):
     [
         'f"ε = {guarantee.epsilon:.2f}"',
         'f"{100 * found.odds_mechanism:.0f}"',
-        "f\"{m['floor']:.3f}\"",
+        "f\"{m['lower_bound']:.3f}\"",
         "round(promise.delta, 3)",
-        "math.ceil(100 * ceiling) / 100",
+        "math.ceil(100 * upper_bound) / 100",
         'dict(hovertemplate="at ε = %{x:.3g}")',
         'dict(hovertemplate="at least %{y:.2f}")',
         "f\"σ = {plan['noise_multiplier']:.4g}\"",
@@ -219,7 +219,7 @@ ATTACK = {
         (dp_training_charts.spent(CURVE, 2, None, 1e-5), ["0.701", "2.996"]),
         (dp_training_charts.spending({0.9: CURVE}, None), ["0.701", "2.996"]),
         (
-            dp_training_charts.bounds_over_epochs({"ceiling": CURVE, "floor": CURVE}),
+            dp_training_charts.bounds_over_epochs({"upper_bound": CURVE, "lower_bound": CURVE}),
             ["0.701", "2.996", "0.700", "2.995"],
         ),
         (

@@ -357,14 +357,16 @@ def test_a_refusal_names_the_field_as_the_page_does():
 # --- audits and attacks ---------------------------------------------------------------------------
 
 
-def audit(floor: float, kept: bool, beyond: bool, blind: bool = False) -> tuple[dict, dict]:
+def audit(
+    lower_bound: float, kept: bool, bound_violated: bool, blind: bool = False
+) -> tuple[dict, dict]:
     metrics = {
-        "floor": floor,
-        "ceiling": 3.0,
+        "lower_bound": lower_bound,
+        "upper_bound": 3.0,
         "right": 170,
         "guesses": 200,
-        "beyond": float(beyond),
-        "violated": float(beyond or not kept),
+        "bound_violated": float(bound_violated),
+        "violated": float(bound_violated or not kept),
     }
     checks = [
         {
@@ -378,7 +380,7 @@ def audit(floor: float, kept: bool, beyond: bool, blind: bool = False) -> tuple[
 
 
 @pytest.mark.parametrize(
-    ("found", "cheat", "said", "unsaid"),
+    ("found", "bug", "said", "unsaid"),
     [
         (audit(1.2, True, False), "none", "No violation was found", "Simulated"),
         (audit(0.0, True, False), "none", "no ε was shown to be spent", "at least"),
@@ -389,8 +391,8 @@ def audit(floor: float, kept: bool, beyond: bool, blind: bool = False) -> tuple[
         (audit(1.2, True, False), "half the noise", "**did not find it**", "failed** ("),
     ],
 )
-def test_an_audits_sentence_says_what_was_found_and_no_more(found, cheat, said, unsaid):
-    told = dp_training_text.audited(*found, cheat, 1e-5)
+def test_an_audits_sentence_says_what_was_found_and_no_more(found, bug, said, unsaid):
+    told = dp_training_text.audited(*found, bug, 1e-5)
     assert said in told and unsaid not in told and "170 of 200" in told and "δ = 1e-05" in told
 
 

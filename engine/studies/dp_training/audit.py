@@ -1,10 +1,10 @@
 """Study `audit`: repeat a training with canaries among its images, and audit it.
 
 The audit shows how much ε was provably spent, and whether the training kept its promises. One
-training is enough (Steinke, Nasr and Jagielski 2023). The accountant's ε is an upper bound
-(`ceiling`): if the training is right, no attack can show more. The audit's ε is a lower bound
-(`floor`): this much was revealed, whatever the mathematics says. A lower bound above the upper
-bound means that the training is wrong. Errors can be planted to see the auditor at work.
+training is enough (Steinke, Nasr and Jagielski 2023). The accountant's ε is an upper bound: if the
+training is right, no attack can show more. The audit's ε is a lower bound: this much was revealed,
+whatever the mathematics says. A lower bound above the upper bound means that the training is wrong.
+Bugs can be planted to see the auditor at work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from engine.studies.shared import MAPS, MOST_BYTES
 
 FEWER = (10_000, 5000, 3000, 2000, 1000, 500, 200, 100, 50, 20)  # canaries to suggest instead
 SHARED_ROWS, GROUPS = 1500, 2  # rows that are always included, and the columns that they share
-CHEATS = {
+BUGS = {
     "none": "no bug",
     "no clipping": "no clipping",
     "half the noise": "half the noise",
@@ -35,7 +35,7 @@ CHEATS = {
 class Audit(OnTraining):
     """DP-SGD with canaries: a lower bound on ε by correct guesses, and checks of promises."""
 
-    NAME, VERSION = "audit", 4
+    NAME, VERSION = "audit", 5
     TITLE = "An audit of training under differential privacy"
     PRESETS = OnTraining.PRESETS | {"tiny": {"epochs": 3, "canaries": 300, "noise_multiplier": 1.0}}
 
@@ -50,10 +50,10 @@ class Audit(OnTraining):
             " coin flip. With more of them, the lower bound on ε can be higher."
         ),
     )
-    cheat: str = parameter(
+    bug: str = parameter(
         "Simulate an implementation bug",
         "none",
-        choices=CHEATS,
+        choices=BUGS,
         pattern="^(none|no clipping|half the noise|shuffled batches|float32 noise)$",
         help="A bug that the accountant does not know of. The auditor should find it.",
     )
@@ -122,7 +122,7 @@ class Audit(OnTraining):
         rng = np.random.default_rng(self.derive_seed("canaries"))
         canaries = Canaries.drawn(self.canaries, SHARED_ROWS, GROUPS, len(images.classes), rng)
         if self.training.network == "cnn":
-            return AuditedCNN(plan, images, lab.device, canaries, self.cheat)
+            return AuditedCNN(plan, images, lab.device, canaries, self.bug)
         found = yield from lab.need(self.training.features())
         return AuditedLinear(
             plan,
@@ -131,12 +131,12 @@ class Audit(OnTraining):
             found.arrays["train"],
             found.arrays["test"],
             canaries,
-            self.cheat,
+            self.bug,
         )
 
     def _watch(self, training, plan: TrainingPlan):
         """Train, and compute both bounds after each epoch."""
-        curves: dict[str, list[tuple[float, float]]] = {"floor": [], "ceiling": []}
+        curves: dict[str, list[tuple[float, float]]] = {"lower_bound": [], "upper_bound": []}
         for epoch in range(1, plan.epochs + 1):
             for step in range(plan.steps_per_epoch):
                 training.step()
@@ -147,8 +147,8 @@ class Audit(OnTraining):
                 )
             delta, done = self.training.delta, epoch * plan.steps_per_epoch
             for name, value in (
-                ("floor", training.auditor.floor(delta).epsilon),
-                ("ceiling", plan.mechanism.epsilon_after(done, delta)),
+                ("lower_bound", training.auditor.lower_bound(delta).epsilon),
+                ("upper_bound", plan.mechanism.epsilon_after(done, delta)),
             ):
                 curves[name].append((float(epoch), value))
                 yield Point(name, float(epoch), value)
@@ -157,22 +157,22 @@ class Audit(OnTraining):
     def _found(
         self, images, training, plan: TrainingPlan, promise: Guarantee, curves: dict
     ) -> Result:
-        from engine.attacks.auditing import ALARM, CONFIDENCE, FALSE_ALARM, floor
+        from engine.attacks.auditing import ALARM, CONFIDENCE, FALSE_ALARM, lower_bound
 
-        auditor, canaries, ceiling = training.auditor, training.canaries, promise.epsilon
-        found, checks = auditor.floor(self.training.delta), _told(auditor.checks())
-        highest = floor(auditor.loss, canaries.included, self.training.delta, ALARM).epsilon
-        beyond = highest > ceiling
+        auditor, canaries, upper_bound = training.auditor, training.canaries, promise.epsilon
+        found, checks = auditor.lower_bound(self.training.delta), _told(auditor.checks())
+        highest = lower_bound(auditor.loss, canaries.included, self.training.delta, ALARM).epsilon
+        bound_violated = highest > upper_bound
         accuracy = training.measure()["test_accuracy"]  # and whether the training diverged
         warnings = self.training.warnings(plan, training.divergence, images)
         return Result(
             metrics={
-                "floor": found.epsilon,
-                "ceiling": ceiling,
+                "lower_bound": found.epsilon,
+                "upper_bound": upper_bound,
                 "guesses": found.guesses,
                 "right": found.right,
-                "beyond": float(beyond),
-                "violated": float(beyond or not all(check["kept"] for check in checks)),
+                "bound_violated": float(bound_violated),
+                "violated": float(bound_violated or not all(check["kept"] for check in checks)),
                 "test_accuracy": accuracy,
                 "noise_multiplier": plan.mechanism.noise_multiplier,
                 "canaries_in": float(canaries.included.sum()),
@@ -185,7 +185,7 @@ class Audit(OnTraining):
                 "alarm": ALARM,
                 "false_alarm": FALSE_ALARM,
                 "checks": checks,
-                "warnings": warnings + verdicts(checks, beyond),
+                "warnings": warnings + verdicts(checks, bound_violated),
             },
         )
 
@@ -194,7 +194,7 @@ class Audit(OnTraining):
         return guarantees.nothing(
             "an audit, made by one who holds all pictures and the coins",
             "What an audit finds is about the way of training, watched once with canaries"
-            " inside. The floor is wrong for at most 5 in 100 audits of a correct training;"
+            " inside. The lower bound is wrong for at most 5 in 100 audits of a correct training;"
             " whoever runs many and picks one has less to go by.",
             unit=promise.unit,
             accountant=promise.accountant,
@@ -222,14 +222,14 @@ def _told(checks: list) -> list[dict]:
     ]
 
 
-def verdicts(checks: list[dict], beyond: bool) -> list[str]:
+def verdicts(checks: list[dict], bound_violated: bool) -> list[str]:
     """The audit's findings against the training, and the errors it could have missed."""
     found = [
         f"A check of the training failed: {check['name']} ({check['measured']})."
         for check in checks
         if not check["kept"]
     ]
-    if beyond:
+    if bound_violated:
         found.append(
             "The claimed ε does not hold: a correct training gives so many right guesses in less"
             " than one of 1,000 audits."

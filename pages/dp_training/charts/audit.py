@@ -14,7 +14,7 @@ SHOWN, GUARANTEED = "shown by the audit", "guaranteed"
 def bounds(lower: float, upper: float) -> go.Figure:
     """One axis of ε with the lower bound shown by the audit and the upper bound guaranteed."""
     chart = figure("", "", height=150)
-    least, most = rounding.floor(lower), rounding.epsilon(upper)
+    least, most = rounding.lower_bound(lower), rounding.epsilon(upper)
     parts = (
         (f"{SHOWN}, at least", 0.0, lower, COLOURS["attacker"], f"at least {least}"),
         ("undecided", lower, max(lower, upper), "#D9D9D9", f"{least} to {most}"),
@@ -51,9 +51,9 @@ def bounds(lower: float, upper: float) -> go.Figure:
 def bounds_over_epochs(curves: dict[str, Curve]) -> go.Figure:
     """The lower bound from the audit and the accountant's ε over the epochs."""
     chart = figure(EPOCHS, "ε", height=260)
-    upper, lower = curves.get("ceiling", []), curves.get("floor", [])
+    upper, lower = curves.get("upper_bound", []), curves.get("lower_bound", [])
     line(chart, f"{GUARANTEED}, at most", upper, "private", told=rounding.epsilon)
-    line(chart, f"{SHOWN}, at least", lower, "attacker", told=rounding.floor)
+    line(chart, f"{SHOWN}, at least", lower, "attacker", told=rounding.lower_bound)
     chart.update_yaxes(rangemode="tozero")
     return chart
 
@@ -71,7 +71,7 @@ def bounds_of_all(found: dict[str, tuple[float, float, bool]], names: list[str])
         y=lower,
         name=f"{SHOWN}, at least",
         marker=dict(color=COLOURS["attacker"]),
-        customdata=[rounding.floor(low) for low in lower],
+        customdata=[rounding.lower_bound(low) for low in lower],
         hovertemplate="at least %{customdata}",
     )
     chart.add_scatter(

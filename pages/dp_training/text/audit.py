@@ -8,10 +8,10 @@ from engine.core.rounding import epsilon
 
 def audited(metrics: dict[str, float], facts: dict, bug: str, delta: float) -> str:
     """The findings of an audit in sentences. bug: the one that was planted, or 'none'."""
-    lower, upper = metrics["floor"], metrics["ceiling"]
+    lower, upper = metrics["lower_bound"], metrics["upper_bound"]
     shown = (
         f"with {100 * facts['confidence']:.0f} % confidence, this training spends **at least ε ="
-        f" {rounding.floor(lower)}**"
+        f" {rounding.lower_bound(lower)}**"
         if lower
         else "which may be chance: no ε was shown to be spent"
     )
@@ -31,8 +31,8 @@ def _planted(bug: str, found: bool) -> str:
 
 def _conclusion(metrics: dict[str, float], facts: dict) -> str:
     failed = "; ".join(check["name"] for check in facts["checks"] if not check["kept"])
-    exceeds = metrics["floor"] > metrics["ceiling"]
-    if metrics["beyond"]:
+    exceeds = metrics["lower_bound"] > metrics["upper_bound"]
+    if metrics["bound_violated"]:
         return (
             "**The claimed ε does not hold**: a correct training gives so many right guesses in"
             " less than one of 1,000 audits."

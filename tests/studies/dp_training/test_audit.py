@@ -1,5 +1,5 @@
-"""The audit of real trainings: canaries in the very code that trains, a floor below the ceiling,
-and each planted error found.
+"""The audit of real trainings: canaries in the very code that trains, a lower bound
+below the upper bound, and each planted error found.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ from engine.core.lab import Lab
 from engine.core.study import Refused, build, key
 from engine.datasets import registry
 from engine.learning.linear import LinearTraining
-from engine.studies.dp_training.audit import CHEATS, Audit
+from engine.studies.dp_training.audit import BUGS, Audit
 from engine.studies.shared.features import Features
 from tests.conftest import finish
 
@@ -31,7 +31,7 @@ def lab(common):
     return found
 
 
-def marked(lab, cheat="none", **changes):
+def marked(lab, bug="none", **changes):
     """A training with canaries, before its first step."""
     study = Audit(
         **{"noise_multiplier": 1e-9 + 0.01, "batch_size": 40, "epochs": 1, "canaries": 50} | changes
@@ -42,10 +42,10 @@ def marked(lab, cheat="none", **changes):
     )
     plan = replace(study.training.plan(4000), streams=study.streams())
     if study.training.network == "cnn":
-        return AuditedCNN(plan, images, CPU, canaries, cheat)
+        return AuditedCNN(plan, images, CPU, canaries, bug)
     rows = finish(lab.need(Features()))[1]
     return AuditedLinear(
-        plan, images, CPU, rows.arrays["train"], rows.arrays["test"], canaries, cheat
+        plan, images, CPU, rows.arrays["train"], rows.arrays["test"], canaries, bug
     )
 
 
@@ -119,23 +119,24 @@ def test_a_correct_training_passes(lab, changes):
     for seed in range(3):
         events, result = finish(build(Audit, changes | {"seed": seed}).run(lab))
         assert (
-            result.metrics["floor"] <= result.metrics["ceiling"] and not result.metrics["violated"]
+            result.metrics["lower_bound"] <= result.metrics["upper_bound"]
+            and not result.metrics["violated"]
         ), result.facts["checks"]
-        assert [e.y for e in events if getattr(e, "curve", "") == "floor"] == [
-            y for _, y in result.curves["floor"]
+        assert [e.y for e in events if getattr(e, "curve", "") == "lower_bound"] == [
+            y for _, y in result.curves["lower_bound"]
         ]
-    assert result.metrics["floor"] > 0.1 or changes is CNN
+    assert result.metrics["lower_bound"] > 0.1 or changes is CNN
     assert result.guarantee.epsilon is None and "audit" in result.guarantee.mechanism
 
 
-@pytest.mark.parametrize("cheat", [cheat for cheat in CHEATS if cheat != "none"])
+@pytest.mark.parametrize("bug", [bug for bug in BUGS if bug != "none"])
 @pytest.mark.parametrize(
     "changes",
     [SHORT, pytest.param(CNN | {"epochs": 8}, marks=pytest.mark.full)],
     ids=["linear", "cnn"],
 )
-def test_each_planted_error_is_found(lab, changes, cheat):
-    _, result = finish(build(Audit, changes | {"cheat": cheat}).run(lab))
+def test_each_planted_error_is_found(lab, changes, bug):
+    _, result = finish(build(Audit, changes | {"bug": bug}).run(lab))
     assert result.metrics["violated"], result.facts["checks"]
 
 
@@ -152,5 +153,5 @@ def test_without_noise_there_is_nothing_to_audit(store):
 
 def test_an_audit_draws_what_no_training_draws(lab):
     study = Audit(**SHORT)
-    assert key(study) != key(Audit(**SHORT, cheat="no clipping"))
+    assert key(study) != key(Audit(**SHORT, bug="no clipping"))
     assert study.derive_seed("noise") != study.training.derive_seed("noise")
