@@ -43,9 +43,9 @@ MEAN, SPREAD = 0.1307, 0.3081
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """(images (12000, 28, 28) uint8, labels (12000,) int64)."""
-    pictures, labels = full_mnist() if "VEIL_DATA" in os.environ else bundled_mnist()
+    images, labels = full_mnist() if "VEIL_DATA" in os.environ else bundled_mnist()
     rows = np.arange(ROWS) % len(labels)
-    return pictures[rows], labels[rows]
+    return images[rows], labels[rows]
 
 
 def bundled_mnist() -> tuple[np.ndarray, np.ndarray]:
@@ -60,16 +60,16 @@ def bundled_mnist() -> tuple[np.ndarray, np.ndarray]:
 def full_mnist() -> tuple[np.ndarray, np.ndarray]:
     """The training set, read from the IDX files under VEIL_DATA."""
     folder = Path(os.environ["VEIL_DATA"]) / "MNIST/raw"
-    pictures = np.fromfile(folder / "train-images-idx3-ubyte", np.uint8)[16:].reshape(-1, 28, 28)
-    return pictures, np.fromfile(folder / "train-labels-idx1-ubyte", np.uint8)[8:].astype(np.int64)
+    images = np.fromfile(folder / "train-images-idx3-ubyte", np.uint8)[16:].reshape(-1, 28, 28)
+    return images, np.fromfile(folder / "train-labels-idx1-ubyte", np.uint8)[8:].astype(np.int64)
 
 
 class PilDigits(Dataset):
     """Like torchvision.datasets.MNIST: one PIL image per row, with the example's transforms."""
 
-    def __init__(self, pictures: np.ndarray, labels: np.ndarray):
+    def __init__(self, images: np.ndarray, labels: np.ndarray):
         transforms = torchvision.transforms
-        self.pictures, self.labels = torch.from_numpy(pictures), torch.from_numpy(labels)
+        self.images, self.labels = torch.from_numpy(images), torch.from_numpy(labels)
         self.transform = transforms.Compose(
             [transforms.ToTensor(), transforms.Normalize((MEAN,), (SPREAD,))]
         )
@@ -78,7 +78,7 @@ class PilDigits(Dataset):
         return len(self.labels)
 
     def __getitem__(self, row: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.pictures[row].numpy(), mode="L")), int(
+        return self.transform(Image.fromarray(self.images[row].numpy(), mode="L")), int(
             self.labels[row]
         )
 
@@ -138,9 +138,9 @@ def opacus_example(network: nn.Module, data: Dataset) -> Callable[[], None]:
 
     def epoch() -> None:
         losses = []
-        for pictures, labels in loader:
+        for images, labels in loader:
             optimizer.zero_grad()
-            loss = criterion(network(pictures), labels)
+            loss = criterion(network(images), labels)
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
@@ -182,10 +182,10 @@ def ours(network: nn.Module, x: Tensor, y: Tensor, noise: GaussianNoise) -> Call
 
 def contenders() -> tuple[dict[str, Callable[[], None]], dict[str, nn.Module], Tensor, Tensor]:
     """The contenders' epochs and networks by name, x (rows, 1, 28, 28) and y (rows,)."""
-    pictures, labels = digits()
+    images, labels = digits()
     y = torch.from_numpy(labels)
     # (rows, 1, 28, 28)
-    x = ((torch.from_numpy(pictures).float() / 255 - MEAN) / SPREAD).unsqueeze(1)
+    x = ((torch.from_numpy(images).float() / 255 - MEAN) / SPREAD).unsqueeze(1)
     last = x.to(memory_format=torch.channels_last)
     networks = {
         "tutorial, plain, NCHW": tutorial_cnn(),
@@ -205,7 +205,7 @@ def contenders() -> tuple[dict[str, Callable[[], None]], dict[str, nn.Module], T
     epochs = {
         name: build(networks[name], pixels, y) for name, (build, pixels) in zip(names, builders)
     }
-    epochs[names[4]] = opacus_example(networks[names[4]], PilDigits(pictures, labels))
+    epochs[names[4]] = opacus_example(networks[names[4]], PilDigits(images, labels))
     for name, noise in {"Veil": GaussianNoise(1), "Veil, float32 noise": Float32(1)}.items():
         epochs[name] = ours(networks[name], x, y, noise)
     return epochs, networks, x, y

@@ -89,7 +89,7 @@ VARIANTS: dict[str, list[dict[str, str]]] = {
     ],
     "inversion": [{"leak_noise": "0.01"}, {"leak_fraction": "0.1", "leak_policy": "random"}],
 }
-SPEEDS = ("pictures_per_second", "seconds")
+SPEEDS = ("images_per_second", "seconds")
 SERIES = (
     "noisy_training walk",
     "dp_training optimizers",
@@ -142,7 +142,7 @@ def record(result) -> dict:
         n: f"{a.dtype} {a.shape} {digest(np.ascontiguousarray(a).tobytes())}"
         for n, a in result.arrays.items()
     }
-    pictures = {n: digest(png) for n, png in result.pictures.items()}
+    images = {n: digest(png) for n, png in result.images.items()}
     curves = {
         n: digest(json.dumps(points).encode())
         for n, points in result.curves.items()
@@ -153,7 +153,7 @@ def record(result) -> dict:
         "metrics": {n: v for n, v in result.metrics.items() if n not in SPEEDS},
         "guarantee": promised,
         "arrays": arrays,
-        "pictures": pictures,
+        "images": images,
         "curves": curves,
     }
 
@@ -165,7 +165,8 @@ def compute(only: str) -> dict[str, dict]:
     """
     streams = first_of("engine.core.streams", "engine.core.streams")
     named = streams.derive_seed
-    streams.derive_seed = lambda purpose, seed, _="": named(purpose, seed)
+    earlier = {"real images": "real pictures"}
+    streams.derive_seed = lambda purpose, seed, _="": named(earlier.get(purpose, purpose), seed)
     lab = first_of("engine.core.lab", "engine.core.lab")
     found = {}
     for name, study in everything().items():

@@ -130,7 +130,7 @@ def main() -> None:
         for name, groups in KINDS.items():
             found = coverage(null_runs(kind, groups, count, asked.runs))
             shares = " | ".join(f"{100 * share:.1f} %" for share in found.values())
-            told = f"{kind.__name__}, {name}, {count:,} pictures, {asked.runs} runs"
+            told = f"{kind.__name__}, {name}, {count:,} images, {asked.runs} runs"
             print(f"| {told} | {shares} |", flush=True)
 
 

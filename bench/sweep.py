@@ -73,15 +73,15 @@ def opacus_example(network: nn.Module, data, mode: str):
     criterion, loader = (rest[0], rest[1]) if mode == "ghost" else (nn.CrossEntropyLoss(), rest[0])
 
     def epoch():
-        for pictures, labels in loader:
+        for images, labels in loader:
             optimizer.zero_grad()
-            criterion(network(pictures.to(DEVICE)), labels.to(DEVICE)).backward()
+            criterion(network(images.to(DEVICE)), labels.to(DEVICE)).backward()
             optimizer.step()
 
     return epoch
 
 
-def in_one_step(count: int, pictures, labels):
+def in_one_step(count: int, pixels, labels):
     """`count` members of a sweep in one step; returns a function that trains one epoch of each."""
     studies = [
         DPTraining.preset(
@@ -95,9 +95,7 @@ def in_one_step(count: int, pictures, labels):
         )
         for i in range(count)
     ]
-    images = replace(
-        registry.load("mnist-5k"), train_images=pictures[..., None], train_labels=labels
-    )
+    images = replace(registry.load("mnist-5k"), train_images=pixels[..., None], train_labels=labels)
     made = []
 
     def epoch():
@@ -132,15 +130,15 @@ def _finish() -> None:
         torch.cuda.synchronize()
 
 
-def contenders(pictures, labels) -> tuple[dict, dict]:
+def contenders(images, labels) -> tuple[dict, dict]:
     """The ways to train a sweep, and the ways to train one network, Veil's first.
 
     Name → (trainings at a time, threads of each, a function that builds them, each as a function
     that trains one epoch).
     """
-    x = ((torch.from_numpy(pictures).float() / 255 - MEAN) / SPREAD).unsqueeze(1).to(DEVICE)
+    x = ((torch.from_numpy(images).float() / 255 - MEAN) / SPREAD).unsqueeze(1).to(DEVICE)
     y = torch.from_numpy(labels).to(DEVICE)
-    pil = PilDigits(pictures, labels)
+    pil = PilDigits(images, labels)
 
     def veil():
         return ours(report_cnn(1, 28, 10, seed=0).to(DEVICE), x, y, GaussianNoise(0))
@@ -152,7 +150,7 @@ def contenders(pictures, labels) -> tuple[dict, dict]:
         return opacus_example(tutorial_cnn().to(DEVICE), pil, mode)
 
     def together(count):
-        return in_one_step(count, pictures, labels)
+        return in_one_step(count, images, labels)
 
     return _sweeps(veil, on_tensors, example, together), _singles(veil, example, together)
 

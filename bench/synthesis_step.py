@@ -36,8 +36,8 @@ def plain(network: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor):
 
     Weights stay in the graph, and variances are computed by torch.var.
     """
-    pictures, seen = torch.randn_like(x).requires_grad_(), []
-    optimizer = torch.optim.Adam([pictures], lr=0.1)
+    images, seen = torch.randn_like(x).requires_grad_(), []
+    optimizer = torch.optim.Adam([images], lr=0.1)
     layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     for layer in layers:
         layer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
@@ -45,7 +45,7 @@ def plain(network: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor):
     def step():
         seen.clear()
         optimizer.zero_grad()
-        loss = F.cross_entropy(network(pictures), labels)
+        loss = F.cross_entropy(network(images), labels)
         for layer, a in zip(layers, seen):
             loss = (
                 loss

@@ -341,9 +341,7 @@ def show_data(options: argparse.Namespace) -> None:
     print(f"data folder: {settings.data_folder()}")
     for found in registry.available(thorough=True):
         state = (
-            f"{found.count:,} pictures, {found.bytes / 1e6:.1f} MB"
-            if found.present
-            else found.told()
+            f"{found.count:,} images, {found.bytes / 1e6:.1f} MB" if found.present else found.told()
         )
         print(f"  {found.name:16} {found.title}: {state}")
         for note in found.notes:

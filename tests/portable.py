@@ -77,7 +77,7 @@ def probe() -> dict[str, str]:
     # whole numbers over a prime: the same everywhere, their sums rounded
     draws = np.random.default_rng(0)
     rows, more = (draws.integers(-1000, 1000, shape) / 251 for shape in ((257, 513), (513, 129)))
-    pictures, kernels = (
+    images, kernels = (
         draws.integers(-99, 99, shape) / 61 for shape in ((32, 3, 28, 28), (16, 3, 5, 5))
     )
 
@@ -85,13 +85,13 @@ def probe() -> dict[str, str]:
         return torch.tensor(array, dtype=torch.float32)
 
     found = {
-        "convolution": torch.nn.functional.conv2d(single(pictures), single(kernels)),
+        "convolution": torch.nn.functional.conv2d(single(images), single(kernels)),
         "product": single(rows) @ single(more),
         "softmax": torch.softmax(single(rows), 1),
         "exp": single(rows).exp(),
         "sum": single(rows).sum(),
         "normal draws": torch.randn(1000, generator=torch.Generator().manual_seed(0)),
-        "training": _trained(single(pictures)),
+        "training": _trained(single(images)),
         "numpy's product": rows @ more,
         "numpy's exp": np.exp(rows),
         "numpy's sum": rows.sum(),
@@ -103,7 +103,7 @@ def probe() -> dict[str, str]:
     }
 
 
-def _trained(pictures):
+def _trained(images):
     """(parameters,) the weights of a small network after five steps."""
     import torch
     from torch import nn
@@ -115,7 +115,7 @@ def _trained(pictures):
     steps = torch.optim.Adam(network.parameters())
     for _ in range(5):
         steps.zero_grad()
-        nn.functional.cross_entropy(network(pictures), torch.arange(len(pictures)) % 10).backward()
+        nn.functional.cross_entropy(network(images), torch.arange(len(images)) % 10).backward()
         steps.step()
     return torch.cat([p.detach().flatten() for p in network.parameters()])
 

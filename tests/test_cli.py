@@ -139,7 +139,7 @@ def test_a_series_is_a_line_each_and_shares_what_is_stored():
     found = engine("series", "noisy_training", "walk", *tiny, "--set", "labels=randomised")
     assert found.returncode == 0, found.stderr
     told = [json.loads(line) for line in found.stdout.splitlines()]
-    assert [line["step"] for line in told][:2] == ["raw pictures", "noise on pictures"] and len(
+    assert [line["step"] for line in told][:2] == ["raw images", "noise on images"] and len(
         told
     ) == 6
     assert len({line["key"] for line in told}) == 6 and not any(line["cached"] for line in told)
@@ -263,7 +263,7 @@ def test_cache_stats_verify_and_clear():
 
 def test_data_lists_what_is_here_and_how_to_get_the_rest():
     found = engine("data", env={"VEIL_DATA": "/nowhere"}).stdout
-    assert "mnist-5k" in found and "5,000 pictures" in found and "data fetch cifar10" in found
+    assert "mnist-5k" in found and "5,000 images" in found and "data fetch cifar10" in found
 
 
 def test_the_command_that_is_shown_is_what_a_shell_takes():

@@ -281,8 +281,8 @@ class AuditedCNN(Auditing, Training):
     def _copies(self, images: torch.Tensor) -> torch.Tensor:
         """Shift only the image, not the marks."""
         size = int(np.prod(self.shape))
-        pictures, codes = images[..., :size], images[..., size:]
-        moved = super()._copies(pictures.reshape(-1, *self.shape))
+        pixels, codes = images[..., :size], images[..., size:]
+        moved = super()._copies(pixels.reshape(-1, *self.shape))
         return torch.cat(
             [
                 moved.reshape(len(moved), 1, 1, size),
@@ -298,7 +298,7 @@ class AuditedCNN(Auditing, Training):
     @torch.no_grad()
     def canary_logits(self, sign: float) -> torch.Tensor:
         """The network's logits of a black image with each mark, (columns, classes)."""
-        return self.network.pictures(self.black) + sign * LIGHT * self.network.canaries.weight.T
+        return self.network.images(self.black) + sign * LIGHT * self.network.canaries.weight.T
 
     def canary_norms(self, sign: float, residual: torch.Tensor) -> torch.Tensor:
         """Norms (columns, labels) of each row's whole gradient before clipping.
@@ -306,8 +306,8 @@ class AuditedCNN(Auditing, Training):
         The gradient combines that of the black image and that of its mark.
         """
         ways = jacrev(
-            lambda weights: functional_call(self.network.pictures, weights, (self.black,))[0]
-        )({n: p.detach() for n, p in self.network.pictures.named_parameters()})
+            lambda weights: functional_call(self.network.images, weights, (self.black,))[0]
+        )({n: p.detach() for n, p in self.network.images.named_parameters()})
         # (classes, weights)
         each = torch.cat([way.flatten(1) for way in ways.values()], 1).double()
         return (
@@ -327,20 +327,18 @@ class WithCanaries(nn.Module):
     (batch, h·w·c + columns, 1, 1) scaled to [−1, 1] → (batch, classes).
     """
 
-    def __init__(
-        self, pictures: nn.Module, shape: tuple[int, int, int], columns: int, classes: int
-    ):
+    def __init__(self, images: nn.Module, shape: tuple[int, int, int], columns: int, classes: int):
         super().__init__()
-        self.pictures, self.shape = pictures, shape
+        self.images, self.shape = images, shape
         self.canaries = nn.Linear(columns, classes, bias=False)
         nn.init.zeros_(self.canaries.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (batch, classes) of images with their marks; see the class for the input."""
         x, size = x.flatten(1), int(np.prod(self.shape))
-        pictures = x[:, :size].reshape(-1, *self.shape).permute(0, 3, 1, 2)
+        images = x[:, :size].reshape(-1, *self.shape).permute(0, 3, 1, 2)
         codes = (x[:, size:] + 1) * 127.5  # back to the byte values of CODES
         middle = sum(CODES) / 2
-        return self.pictures(pictures) + LIGHT * self.canaries(
+        return self.images(images) + LIGHT * self.canaries(
             (codes > middle).float() - ((codes > CODES[1] / 2) & (codes <= middle)).float()
         )

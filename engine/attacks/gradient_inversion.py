@@ -37,10 +37,10 @@ class Leak:
     upload: Tensor
     kept: Tensor
 
-    def gradient(self, picture: Tensor, label: Tensor, create_graph: bool = False) -> Tensor:
+    def gradient(self, image: Tensor, label: Tensor, create_graph: bool = False) -> Tensor:
         """The gradient (n,) that a client with only this image computes in one step."""
         found = torch.autograd.grad(
-            F.cross_entropy(self.network(picture), label), self.shared, create_graph=create_graph
+            F.cross_entropy(self.network(image), label), self.shared, create_graph=create_graph
         )
         return torch.cat([part.flatten() for part in found])
 
@@ -71,17 +71,17 @@ def labels_of(upload: Tensor, kept: Tensor, classes: int, width: int) -> list[in
     return coefficients.abs().argsort(descending=True).tolist()
 
 
-def total_variation(picture: Tensor) -> Tensor:
+def total_variation(image: Tensor) -> Tensor:
     """Mean absolute difference of neighboring pixels, (1, c, h, w) → ()."""
-    return (picture[:, :, 1:] - picture[:, :, :-1]).abs().mean() + (
-        picture[:, :, :, 1:] - picture[:, :, :, :-1]
+    return (image[:, :, 1:] - image[:, :, :-1]).abs().mean() + (
+        image[:, :, :, 1:] - image[:, :, :, :-1]
     ).abs().mean()
 
 
 class Attempt:
     """One reconstruction attempt, started from noise.
 
-    `picture` (1, c, h, w) in [0, 1] is the current candidate, `best` the best so far and `loss` its
+    `image` (1, c, h, w) in [0, 1] is the current candidate, `best` the best so far and `loss` its
     loss.
     """
 
@@ -97,28 +97,28 @@ class Attempt:
         self.leak, self.steps, self.smoothness = leak, steps, smoothness
         device = leak.upload.device
         self.label = torch.tensor([label], device=device)
-        self.picture = torch.rand(1, *shape, generator=draws).to(device).requires_grad_()
-        self.optimizer = torch.optim.Adam([self.picture], lr=FIRST)
+        self.image = torch.rand(1, *shape, generator=draws).to(device).requires_grad_()
+        self.optimizer = torch.optim.Adam([self.image], lr=FIRST)
         self.schedule = torch.optim.lr_scheduler.MultiStepLR(
             self.optimizer, [round(steps * at) for at in DROPS], 0.1
         )
-        self.best, self.loss, self.done = self.picture.detach().clone(), float("inf"), 0
+        self.best, self.loss, self.done = self.image.detach().clone(), float("inf"), 0
 
     def step(self) -> float:
         """Take one step along the sign of the gradient.
 
         Returns the candidate's 1 − cosine before the step.
         """
-        apart = self.leak.apart(self.leak.gradient(self.picture, self.label, create_graph=True))
+        apart = self.leak.apart(self.leak.gradient(self.image, self.label, create_graph=True))
         more = SMOOTHER ** max(0.0, 1 - 2 * self.done / self.steps)
-        loss = apart + self.smoothness * more * total_variation(self.picture)
+        loss = apart + self.smoothness * more * total_variation(self.image)
         self.done += 1
         if more == 1 and loss.item() < self.loss:
-            self.best, self.loss = self.picture.detach().clone(), loss.item()
-        (self.picture.grad,) = torch.autograd.grad(loss, self.picture)
-        self.picture.grad.sign_()
+            self.best, self.loss = self.image.detach().clone(), loss.item()
+        (self.image.grad,) = torch.autograd.grad(loss, self.image)
+        self.image.grad.sign_()
         self.optimizer.step()
         self.schedule.step()
         with torch.no_grad():
-            self.picture.clamp_(0, 1)
+            self.image.clamp_(0, 1)
         return apart.item()

@@ -203,11 +203,11 @@ def margin(found: Measured) -> float:
     2011). Student's t, with as many degrees of freedom as the networks' part of the variance leaves
     (Satterthwaite 1946).
     """
-    moved, (pictures, networks) = found.moved, found.moved.shape
-    by_picture = pictures / (pictures - 1) * float((moved.sum(1) ** 2).sum())
+    moved, (images, networks) = found.moved, found.moved.shape
+    by_image = images / (images - 1) * float((moved.sum(1) ** 2).sum())
     by_network = networks / (networks - 1) * float((moved.sum(0) ** 2).sum())
     more = by_network - float((moved**2).sum())
-    variance = by_picture + found.rare + float(np.maximum(0.0, more))  # np.maximum keeps NaN
+    variance = by_image + found.rare + float(np.maximum(0.0, more))  # np.maximum keeps NaN
     variance = float(np.maximum(variance, found.least))
     if not variance > 0:
         return variance

@@ -70,7 +70,7 @@ class Copies:
 
 
 def copies(
-    pictures: torch.Tensor, training: torch.Tensor, held_out: torch.Tensor, most: int | None = None
+    images: torch.Tensor, training: torch.Tensor, held_out: torch.Tensor, most: int | None = None
 ) -> Copies:
     """Compare images (n, d) with training images (t, d) and held-out images (m, d).
 
@@ -90,7 +90,7 @@ def copies(
         yardstick = _ratio(
             nearest(others, training)[1], nearest(others, references, leave_out=True)[1]
         )
-    ratios = _ratio(nearest(pictures, training)[1], nearest(pictures, references)[1])
+    ratios = _ratio(nearest(images, training)[1], nearest(images, references)[1])
     return Copies(ratios, yardstick, float(np.quantile(yardstick, CHANCE)), len(references))
 
 
@@ -143,14 +143,14 @@ def advantage(members: np.ndarray, others: np.ndarray) -> float:
 
 @torch.no_grad()
 def nearest_by_ssim(
-    pictures: torch.Tensor, references: torch.Tensor
+    images: torch.Tensor, references: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Index of the most similar reference (n,) and its structural similarity (n,).
 
     (n, c, h, w), (m, c, h, w) in [0, 1]. Wang et al. 2004 with scikit-image's window of 7 × 7 equal
     weights, sample variances and data range 1, averaged over pixels and channels.
     """
-    down, across = (_windows(side, pictures) for side in pictures.shape[2:])
+    down, across = (_windows(side, images) for side in images.shape[2:])
 
     def mean_of(x):
         return down @ x @ across.T
@@ -159,7 +159,7 @@ def nearest_by_ssim(
     means = mean_of(references)
     variances = bias * (mean_of(references.square()) - means.square())
     rows, values = [], []
-    for one in pictures.split(1):
+    for one in images.split(1):
         mean, cross = mean_of(one), mean_of(references * one)
         variance, covariance = (
             bias * (mean_of(one.square()) - mean.square()),

@@ -36,7 +36,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Image:
     """One image worth showing while the study runs, as PNG bytes."""
 
     name: str
@@ -53,8 +53,8 @@ class Phase:
     total: float = 1.0
 
 
-Event = Point | Picture | Phase
-EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in (Point, Picture, Phase)}
+Event = Point | Image | Phase
+EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in (Point, Image, Phase)}
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Result:
     guarantee: Guarantee
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    pictures: dict[str, bytes] = field(default_factory=dict)
+    images: dict[str, bytes] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)  # JSON values: sizes, names, warnings
     # filled in by the lab: seconds, device, versions, time
     made: dict[str, Any] = field(default_factory=dict)
@@ -112,12 +112,10 @@ class Result:
         plain = {
             f.name: getattr(self, f.name)
             for f in fields(self)
-            if f.name not in ("arrays", "pictures", "guarantee")
+            if f.name not in ("arrays", "images", "guarantee")
         }
-        pictures = {
-            f"png:{name}": np.frombuffer(png, np.uint8) for name, png in self.pictures.items()
-        }
-        return plain | {"guarantee": asdict(self.guarantee)}, pictures | {
+        images = {f"png:{name}": np.frombuffer(png, np.uint8) for name, png in self.images.items()}
+        return plain | {"guarantee": asdict(self.guarantee)}, images | {
             f"array:{n}": a for n, a in self.arrays.items()
         }
 
@@ -125,12 +123,12 @@ class Result:
     def from_parts(cls, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> Result:
         """Rebuild a Result: the inverse of parts."""
         kept = {name[6:]: a for name, a in arrays.items() if name.startswith("array:")}
-        pictures = {name[4:]: a.tobytes() for name, a in arrays.items() if name.startswith("png:")}
+        images = {name[4:]: a.tobytes() for name, a in arrays.items() if name.startswith("png:")}
         curves = {
             name: [tuple(point) for point in points] for name, points in plain["curves"].items()
         }
         rest = plain | {"guarantee": Guarantee(**plain["guarantee"]), "curves": curves}
-        return cls(**rest, arrays=kept, pictures=pictures)
+        return cls(**rest, arrays=kept, images=images)
 
 
 # --- the study itself -----------------------------------------------------------------------------

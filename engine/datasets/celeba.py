@@ -34,15 +34,15 @@ class CelebA(Published):
     @property
     def needed(self) -> str:
         """The phrase that names the files and the image folder."""
-        return super().needed + " and the folder img_align_celeba with its pictures"
+        return super().needed + " and the folder img_align_celeba with its images"
 
     def digests(self) -> list[str]:
         """Return the published checksums of the lists, and one checksum of all images."""
-        published, pictures = super().digests(), self.folder / "img_align_celeba"
-        if not pictures.is_dir():
+        published, images = super().digests(), self.folder / "img_align_celeba"
+        if not images.is_dir():
             raise Missing(self.name, self.how)
-        state = pictures.stat()
-        return [*published, self._pictures_digest(state.st_mtime_ns, state.st_ino)]
+        state = images.stat()
+        return [*published, self._images_digest(state.st_mtime_ns, state.st_ino)]
 
     def available(self, registry: Registry) -> Available:
         """Check whether the lists and the image folder are here; no image is read."""
@@ -92,14 +92,14 @@ class CelebA(Published):
             or not np.array_equal(is_test, np.sort(is_test))
         ):
             raise ValueError("list_eval_partition.txt is not the published list")
-        pictures = self.folder / "img_align_celeba"
+        images = self.folder / "img_align_celeba"
         return (
-            [pictures / name for name, _ in rows],
+            [images / name for name, _ in rows],
             is_test,
             np.array([male[name] for name, _ in rows], np.int64),
         )
 
-    def _pictures_digest(self, changed: int, inode: int) -> str:
+    def _images_digest(self, changed: int, inode: int) -> str:
         """Return the checksum of all images.
 
         Since reading them takes a while, it is stored in a file next to their folder and stays
@@ -113,7 +113,7 @@ class CelebA(Published):
         if missing := sum(not path.is_file() for path in paths):
             raise Unusable(
                 self.name,
-                f"{missing:,} of its {self.count:,} pictures are not in {paths[0].parent}. "
+                f"{missing:,} of its {self.count:,} images are not in {paths[0].parent}. "
                 f"Delete that folder, then run `python -m engine data fetch {self.name}`.",
             )
         found = tree_digest(self.folder, paths, state)
@@ -138,7 +138,7 @@ class CelebA(Published):
             except OSError as error:
                 raise Unusable(
                     self.name,
-                    f"Its pictures are decoded once, into {path} (2.5 GB), which did not work: "
+                    f"Its images are decoded once, into {path} (2.5 GB), which did not work: "
                     f"{error.strerror or error}.",
                 ) from error
             finally:

@@ -54,8 +54,8 @@ def _first_of_each(pixels: np.ndarray) -> np.ndarray:
     seen: dict[bytes, int] = {}
     return np.array(
         [
-            seen.setdefault(hashlib.sha256(picture.tobytes()).digest(), row)
-            for row, picture in enumerate(pixels)
+            seen.setdefault(hashlib.sha256(image.tobytes()).digest(), row)
+            for row, image in enumerate(pixels)
         ],
         int,
     )

@@ -51,7 +51,7 @@ PARTS = {
 NAMED = 3  # most files that a sentence names
 
 
-MOST_CLASSES, MOST_PICTURES = 300, 100_000  # limits of a folder; its pixels take up to 1.2 GB
+MOST_CLASSES, MOST_IMAGES = 300, 100_000  # limits of a folder; its pixels take up to 1.2 GB
 
 
 _VERDICTS: dict[Path, tuple[str, str]] = {}  # folder → (state, why it cannot be used, or "")
@@ -70,7 +70,7 @@ class Folder(Source):
     @property
     def title(self) -> str:
         """The title shown to users, with the folder's name."""
-        return f"Your own pictures: {self.name[7:]}"
+        return f"Your own images: {self.name[7:]}"
 
     @property
     def folder(self) -> Path:
@@ -81,7 +81,7 @@ class Folder(Source):
     def how(self) -> str:
         """The sentence that says which images to put where."""
         return (
-            f"Put pictures (PNG, JPEG, WebP, BMP, TIFF or GIF) into {self.folder}, in a folder for"
+            f"Put images (PNG, JPEG, WebP, BMP, TIFF or GIF) into {self.folder}, in a folder for"
             f" each class (2 to {MOST_CLASSES})."
         )
 
@@ -99,12 +99,10 @@ class Folder(Source):
         found = [own for folder, part in parts for own in self._classes(folder, part)]
         if not 2 <= (classes := len({own.label for own in found})) <= MOST_CLASSES:
             raise Unusable(
-                self.name, f"{self.folder} has {classes} folders with pictures. {self.how}"
+                self.name, f"{self.folder} has {classes} folders with images. {self.how}"
             )
-        if len(found) > MOST_PICTURES:
-            raise Unusable(
-                self.name, f"It has {len(found):,} pictures; at most {MOST_PICTURES:,} fit."
-            )
+        if len(found) > MOST_IMAGES:
+            raise Unusable(self.name, f"It has {len(found):,} images; at most {MOST_IMAGES:,} fit.")
         return found
 
     def _parts(self) -> list[tuple[Path, str]]:
@@ -129,17 +127,17 @@ class Folder(Source):
         Otherwise it is a class, whatever its name.
         """
         self._check_inside(folder, self.folder)
-        return not self._pictures(folder) and bool(self._classes(folder, ""))
+        return not self._images(folder) and bool(self._classes(folder, ""))
 
     def _classes(self, folder: Path, part: str) -> list[Own]:
         classes = [entry for entry in entries(folder) if entry.is_dir()]
         return [
             Own(path, entry.name, part)
             for entry in classes
-            for path in self._pictures(Path(entry.path))
+            for path in self._images(Path(entry.path))
         ]
 
-    def _pictures(self, folder: Path) -> list[Path]:
+    def _images(self, folder: Path) -> list[Path]:
         self._check_inside(folder, self.folder)
         files = [
             entry
@@ -156,8 +154,7 @@ class Folder(Source):
         if not path.resolve().is_relative_to(root.resolve()):
             raise Unusable(
                 self.name,
-                f"{path} is a link that leads outside of {root}. Put the pictures there "
-                "themselves.",
+                f"{path} is a link that leads outside of {root}. Put the images there themselves.",
             )
 
     def state(self, files: list[Own]) -> str:
@@ -288,11 +285,10 @@ class Folder(Source):
         if not len(test):
             aside = ", copies aside" if copies else ""
             told = (
-                f"No test picture can be used{aside}."
+                f"No test image can be used{aside}."
                 if kept[0].part
                 else (
-                    f"Each class has a single picture{aside}; to test, one class at least needs"
-                    " two."
+                    f"Each class has a single image{aside}; to test, one class at least needs two."
                 )
             )
             raise Unusable(self.name, told)
@@ -306,7 +302,7 @@ class Folder(Source):
             f"{len(paths):,} skipped ({self._names(paths)}): {reason}"
             for reason, paths in reasons.items()
         )
-        return [f"Of {total:,} picture files {total - len(why):,} are used. {told}"] if why else []
+        return [f"Of {total:,} image files {total - len(why):,} are used. {told}"] if why else []
 
     def _of_passed(self) -> list[str]:
         """Report non-image files (by name) in class folders, and files outside class folders."""
@@ -329,7 +325,7 @@ class Folder(Source):
         return [
             f"{len(found):,} passed over, as {why} ({self._names(found)})."
             for found, why in (
-                (passed, "no pictures by their names"),
+                (passed, "no images by their names"),
                 (outside, "they lie in no class's folder"),
             )
             if found
@@ -363,7 +359,7 @@ class Folder(Source):
             (folder, sum(own.path.is_relative_to(folder) for own in files)) for folder in found
         )
         return [
-            f"{count:,} picture files in {printable(folder.name)} are taken for training, as there"
+            f"{count:,} image files in {printable(folder.name)} are taken for training, as there"
             " is a part for testing besides."
             for folder, count in counted
         ]
@@ -379,8 +375,8 @@ class Folder(Source):
         torn = [own.path for own, number in zip(kept, group.tolist()) if len(labels[number]) > 1]
         if not torn:
             return []
-        pictures = sum(len(found) > 1 for found in labels.values())
-        which = "one picture has" if pictures == 1 else f"{pictures:,} pictures have"
+        images = sum(len(found) > 1 for found in labels.values())
+        which = "one image has" if images == 1 else f"{images:,} images have"
         return [
             f"{len(torn):,} files contradict each other ({self._names(sorted(torn))}): {which}"
             " copies in folders of different classes. Whichever label is right, the others teach,"
@@ -398,7 +394,7 @@ class Folder(Source):
         again = copies - min(copies, int(exact.sum()))
         anew = f", {again:,} of them saved anew" if again else ""
         return [
-            f"{copies:,} of the {len(used):,} pictures are copies of others{anew}"
+            f"{copies:,} of the {len(used):,} images are copies of others{anew}"
             f" ({self._names(sorted(several))}). Copies stay together, in the training part or in"
             " the test part. " + GROUPS
         ]
@@ -427,9 +423,9 @@ class Folder(Source):
         """Whether enough images can be read for use; as a rule, this reads two per class."""
         seen: dict[tuple[str, str], set[bytes]] = {}
         for own in files:
-            pictures = seen.setdefault((own.label, own.part), set())
-            if len(pictures) < 2 and (picture := decode(own.path)[0]) is not None:
-                pictures.add(picture.tobytes())
+            images = seen.setdefault((own.label, own.part), set())
+            if len(images) < 2 and (image := decode(own.path)[0]) is not None:
+                images.add(image.tobytes())
                 if enough(seen):
                     return True
         return False
@@ -452,7 +448,7 @@ class Folder(Source):
 
 # group privacy (Dwork and Roth 2014, theorem 2.2; Vadhan 2017, lemma 2.2)
 GROUPS = (
-    "ε protects one picture: where k pictures show one person, they are protected together with k·ε"
+    "ε protects one image: where k images show one person, they are protected together with k·ε"
     " and "
     "k·exp((k − 1)·ε)·δ only."
 )

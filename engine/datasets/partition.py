@@ -42,14 +42,12 @@ def enough(seen: dict[tuple[str, str], set[bytes]]) -> bool:
     `seen` holds the distinct images read for each class and part.
     """
     train = {
-        label: len(pictures)
-        for (label, part), pictures in seen.items()
-        if pictures and part != "test"
+        label: len(images) for (label, part), images in seen.items() if images and part != "test"
     }
     tests = [
         label
-        for (label, part), pictures in seen.items()
-        if label in train and (part == "test" and pictures or not part and len(pictures) > 1)
+        for (label, part), images in seen.items()
+        if label in train and (part == "test" and images or not part and len(images) > 1)
     ]
     return len(train) > 1 and bool(tests)
 

@@ -93,12 +93,10 @@ def decode_all(paths: list[Path], pixels: np.ndarray) -> list[str]:
     why, rows = [""] * len(paths), iter(range(len(paths)))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         while block := list(islice(rows, 1000)):
-            for row, (picture, reason) in zip(
-                block, pool.map(decode, (paths[row] for row in block))
-            ):
+            for row, (image, reason) in zip(block, pool.map(decode, (paths[row] for row in block))):
                 why[row] = reason
-                if picture is not None:
-                    pixels[row] = picture
+                if image is not None:
+                    pixels[row] = image
     return why
 
 
@@ -109,7 +107,7 @@ def decode(path: Path) -> tuple[np.ndarray | None, str]:
     try:
         if path.stat().st_size > MOST_BYTES:
             return None, f"The file is larger than {MOST_BYTES / 1e6:.0f} MB."
-        return uploads.picture(path.read_bytes(), SIZE, 3, uploads.OWN_FORMATS), ""
+        return uploads.square(path.read_bytes(), SIZE, 3, uploads.OWN_FORMATS), ""
     except OSError as error:
         return None, f"{error.strerror or error}."
     except uploads.Refused as refused:

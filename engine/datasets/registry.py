@@ -168,7 +168,7 @@ def _source(name: str) -> Source:
         return Folder(name)
     raise Missing(
         name,
-        f"Known are {', '.join(SOURCES)}, and folder:NAME for pictures of your own "
+        f"Known are {', '.join(SOURCES)}, and folder:NAME for images of your own "
         "(letters, digits, - and _).",
     )
 

@@ -61,11 +61,11 @@ def decode(raw: bytes, size: int, channels: int, invert: bool = False) -> np.nda
         raise Refused(
             f"The file has {len(raw) / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} MB are taken."
         )
-    pixels = picture(raw, size, channels)
+    pixels = square(raw, size, channels)
     return 255 - pixels if invert and pixels.mean() > 127 else pixels
 
 
-def picture(raw: bytes, size: int, channels: int, formats: tuple[str, ...] = FORMATS) -> np.ndarray:
+def square(raw: bytes, size: int, channels: int, formats: tuple[str, ...] = FORMATS) -> np.ndarray:
     """Decode a file of any length, otherwise as decode: (size, size, channels) uint8.
 
     formats: those whose readers are used.
@@ -73,10 +73,10 @@ def picture(raw: bytes, size: int, channels: int, formats: tuple[str, ...] = FOR
     Of an animation, the first frame is taken (an uploaded animated PNG is refused). Raises Refused.
     """
     image = _open(raw, formats)
-    square = _square(_load(image, size, raw), size)
+    cut = _square(_load(image, size, raw), size)
     # orientation is read after loading, because Pillow then turns a TIFF upright itself
     turn = UPRIGHT.get(_orientation(image))
-    flat = _on_paper(square).convert("L" if channels == 1 else "RGB")
+    flat = _on_paper(cut).convert("L" if channels == 1 else "RGB")
     upright = flat.transpose(turn) if turn is not None else flat
     return np.asarray(upright, np.uint8).reshape(size, size, channels).copy()
 
@@ -91,10 +91,10 @@ def _open(raw: bytes, formats: tuple[str, ...]) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large() from None
     except Exception:
-        raise Refused(f"This is not a {_listed(formats)} picture, or it is damaged.") from None
+        raise Refused(f"This is not a {_listed(formats)} image, or it is damaged.") from None
     _check_size(image.width, image.height)
     if image.format == "PNG" and formats == FORMATS and getattr(image, "n_frames", 1) > 1:
-        raise Refused("This is an animation; send a single picture.")
+        raise Refused("This is an animation; send a single image.")
     if image.format in ("JPEG", "MPO") and raw.count(b"\xff\xda") > MAX_SCANS:
         raise Refused("This JPEG is built up in too many steps; save it again as an ordinary one.")
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -111,14 +111,14 @@ def _check_size(width: int, height: int) -> None:
     """Raise Refused for more than MAX_PIXELS."""
     if width * height > MAX_PIXELS:
         raise Refused(
-            f"The picture has {width} × {height} pixels; at most {MAX_PIXELS // 10**6} million are"
+            f"The image has {width} × {height} pixels; at most {MAX_PIXELS // 10**6} million are"
             " taken."
         )
 
 
 def _too_large() -> Refused:
     return Refused(
-        f"The picture has too many pixels; at most {MAX_PIXELS // 10**6} million are taken."
+        f"The image has too many pixels; at most {MAX_PIXELS // 10**6} million are taken."
     )
 
 
@@ -156,9 +156,9 @@ def _load(image: Image.Image, size: int, raw: bytes) -> Image.Image:
     except Refused:
         raise
     except MemoryError:
-        raise Refused("The picture is too large for this machine.") from None
+        raise Refused("The image is too large for this machine.") from None
     except Exception:
-        raise Refused("The picture is cut off or damaged.") from None
+        raise Refused("The image is cut off or damaged.") from None
 
 
 def _eight_bits(image: Image.Image, raw: bytes) -> Image.Image:

@@ -79,7 +79,7 @@ def further_away(distance: float, untrained: float) -> list[str]:
         return []
     return [
         f"The training diverged: the generator ended at a Fréchet distance of {distance:,.2f} "
-        f"from the real pictures, and began at {untrained:,.2f}. Smaller learning rates help."
+        f"from the real images, and began at {untrained:,.2f}. Smaller learning rates help."
     ]
 
 
@@ -95,7 +95,7 @@ def uninformed(loss: float, clusters: int, entropy_weight: float) -> list[str]:
         return []
     return [
         f"The training diverged, or found nothing: its loss ended at {loss:,.3f}, where clusters "
-        f"that know nothing of the pictures have {ignorant:,.3f}. {SMALLER}"
+        f"that know nothing of the images have {ignorant:,.3f}. {SMALLER}"
     ]
 
 
@@ -105,7 +105,7 @@ def uninformed(loss: float, clusters: int, entropy_weight: float) -> list[str]:
 def few(count: int, what: str, so: str) -> list[str]:
     """A warning if there are fewer than FEW images, or none.
 
-    what: for example 'test pictures'. so: what they are too few for.
+    what: for example 'test images'. so: what they are too few for.
     """
     if not 0 < count < FEW:
         return []
@@ -126,7 +126,7 @@ def too_few(labels: np.ndarray, names: tuple[str, ...], part: str = "training") 
     if 0 < n < FEW:
         points = f"an accuracy over them is uncertain by {100 / math.sqrt(n):.0f} points"
         return few(
-            n, f"{part} pictures", f"to say much: {points}" if tested else "to learn much from"
+            n, f"{part} images", f"to say much: {points}" if tested else "to learn much from"
         )
     sizes = np.bincount(labels, minlength=len(names))
     least = 1 if tested else 0
@@ -135,7 +135,7 @@ def too_few(labels: np.ndarray, names: tuple[str, ...], part: str = "training") 
         return []
     more = f" and {len(scarce) - NAMED} more" if len(scarce) > NAMED else ""
     return [
-        f"Fewer than {HANDFUL} {part} pictures show {', '.join(scarce[:NAMED])}{more}: too few "
+        f"Fewer than {HANDFUL} {part} images show {', '.join(scarce[:NAMED])}{more}: too few "
         f"to say much of {'it' if len(scarce) == 1 else 'them'}."
     ]
 

@@ -43,7 +43,7 @@ def moments(features: np.ndarray) -> Moments:
     """
     n, d = features.shape
     if n < 2:
-        raise ValueError("a covariance needs at least two pictures")
+        raise ValueError("a covariance needs at least two images")
     features = np.asarray(features, np.float64)
     if not np.isfinite(features).all():
         return Moments(np.full(d, np.nan), np.full((d, 1), np.nan), n)
@@ -87,7 +87,7 @@ def kernel_distance(real: np.ndarray, generated: np.ndarray) -> float:
     """
     n, m, d = len(real), len(generated), real.shape[1]
     if min(n, m) < 2:
-        raise ValueError("an unbiased kernel distance needs at least two pictures on each side")
+        raise ValueError("an unbiased kernel distance needs at least two images on each side")
 
     def kernel(a, b):
         return (a @ b.T / d + 1) ** 3
@@ -124,7 +124,7 @@ def precision_and_recall(
     set covers. Raises ValueError for k images or fewer on a side.
     """
     if min(len(real), len(generated)) <= neighbours:
-        raise ValueError(f"precision and recall need more than {neighbours} pictures on each side")
+        raise ValueError(f"precision and recall need more than {neighbours} images on each side")
     x, y = np.asarray(real, np.float64), np.asarray(generated, np.float64)
     return Covered(_inside(y, x, neighbours), _inside(x, y, neighbours))
 

@@ -67,7 +67,7 @@ def warnings(labels: np.ndarray, names: tuple[str, ...], tested: str = "test") -
     if missing := [name for name, size in zip(names, sizes) if not size]:
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         found.append(
-            f"No {tested} picture shows {', '.join(missing[:NAMED])}{more}: the accuracy "
+            f"No {tested} image shows {', '.join(missing[:NAMED])}{more}: the accuracy "
             f"says nothing of {'it' if len(missing) == 1 else 'them'}."
         )
     return found + ([_uneven(labels, sizes, names, tested)] if uneven(labels) else [])
@@ -76,7 +76,7 @@ def warnings(labels: np.ndarray, names: tuple[str, ...], tested: str = "test") -
 def _uneven(labels: np.ndarray, sizes: np.ndarray, names: tuple[str, ...], tested: str) -> str:
     most, least = int(sizes.argmax()), int(np.where(sizes, sizes, sizes.max() + 1).argmin())
     return (
-        f"The classes are uneven: of {len(labels):,} {tested} pictures {sizes[most]:,} show "
+        f"The classes are uneven: of {len(labels):,} {tested} images {sizes[most]:,} show "
         f"{names[most]} and {sizes[least]:,} {names[least]}. Always saying {names[most]} is "
         f"right for {100 * guessing(labels):.1f} % of them. Look at balanced accuracy, the "
         f"mean over classes, where guessing reaches {100 / np.count_nonzero(sizes):.1f} %."

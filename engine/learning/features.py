@@ -30,8 +30,8 @@ def features(
     """
     scattering = Scattering().to(device)
     for part in images.split(CHUNK):
-        pictures = part.to(device).permute(0, 3, 1, 2).float() / 255
-        maps = scattering(straightened(pictures) if straighten else pictures)
+        scaled = part.to(device).permute(0, 3, 1, 2).float() / 255
+        maps = scattering(straightened(scaled) if straighten else scaled)
         yield normalised(maps).to(torch.float16).cpu()
 
 
@@ -50,19 +50,19 @@ def normalised(maps: torch.Tensor) -> torch.Tensor:
     return ((groups - groups.mean(2, keepdim=True)) / (spread + 1e-5).sqrt()).flatten(1)
 
 
-def straightened(pictures: torch.Tensor) -> torch.Tensor:
+def straightened(images: torch.Tensor) -> torch.Tensor:
     """Shear images upright and center them: (n, c, h, w) in [0, 1] on a dark background → the same.
 
     Takes the brightness of all channels as a mass: the slant is cov(x, y) / var(y), the center is
     the center of mass. Uses a single bilinear sampling. An all-black image stays as it is.
     """
-    n, _, h, w = pictures.shape
+    n, _, h, w = images.shape
     y, x = torch.meshgrid(
-        torch.arange(h, device=pictures.device).float(),
-        torch.arange(w, device=pictures.device).float(),
+        torch.arange(h, device=images.device).float(),
+        torch.arange(w, device=images.device).float(),
         indexing="ij",
     )
-    mass = pictures.sum(1)
+    mass = images.sum(1)
     mass = mass / mass.sum((1, 2), keepdim=True).clamp_min(1e-6)
     lit = (mass.sum((1, 2)) > 0.5).float()[:, None, None]
     middle_y, middle_x = ((mass * axis).sum((1, 2), keepdim=True) for axis in (y, x))
@@ -75,5 +75,5 @@ def straightened(pictures: torch.Tensor) -> torch.Tensor:
     source_y = y + (middle_y - (h - 1) / 2) * lit
     grid = torch.stack([2 * source_x / (w - 1) - 1, 2 * source_y / (h - 1) - 1], -1)
     return F.grid_sample(
-        pictures, grid.expand(n, h, w, 2), mode="bilinear", padding_mode="zeros", align_corners=True
+        images, grid.expand(n, h, w, 2), mode="bilinear", padding_mode="zeros", align_corners=True
     )

@@ -35,9 +35,7 @@ def report_cnn(
     learned weights. Raises ValueError if size < 28.
     """
     if size < 28:
-        raise ValueError(
-            f"report_cnn needs pictures of at least 28 x 28 pixels, not {size} x {size}"
-        )
+        raise ValueError(f"report_cnn needs images of at least 28 x 28 pixels, not {size} x {size}")
     side = (size + 2 * 3 - 8) // 2 + 1 - 1  # after the first convolution and its pooling
     side = (side - 4) // 2 + 1 - 1  # after the second
     bend = {"relu": nn.ReLU, "tanh": nn.Tanh}[activation]
@@ -75,9 +73,7 @@ def keras_cnn(
     Dropout also draws from `seed`. Raises ValueError if size < 16.
     """
     if size < 16:
-        raise ValueError(
-            f"keras_cnn needs pictures of at least 16 x 16 pixels, not {size} x {size}"
-        )
+        raise ValueError(f"keras_cnn needs images of at least 16 x 16 pixels, not {size} x {size}")
     drop = torch.Generator().manual_seed(seed ^ 0x5EED)
     few, many, units = (
         max(1, round(count * width)) for count in (32, 64, 128 if kind == "shallow" else 1024)
@@ -138,7 +134,7 @@ def resnet(kind: str, norm: str, channels: int, size: int, classes: int, seed: i
     thus needs no DP-SGD rule. Raises ValueError if size < 16.
     """
     if size < 16:
-        raise ValueError(f"resnet needs pictures of at least 16 x 16 pixels, not {size} x {size}")
+        raise ValueError(f"resnet needs images of at least 16 x 16 pixels, not {size} x {size}")
     norms = {
         "batch": nn.BatchNorm2d,
         "group": lambda c: nn.GroupNorm(GROUPS, c),
@@ -228,7 +224,7 @@ def dcgan(
     Raises ValueError for another size.
     """
     if size not in (32, 64):
-        raise ValueError(f"dcgan makes pictures of 32 or 64 pixels, not {size}")
+        raise ValueError(f"dcgan makes images of 32 or 64 pixels, not {size}")
     # from the image inwards: three stages for size 32, four for 64
     stages, judged = (
         [w * 2**i for i in range(size.bit_length() - 3)] for w in (width, discriminator_width)

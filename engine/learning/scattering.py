@@ -42,12 +42,12 @@ class Scattering(nn.Module):
         self.register_buffer("coarse", wavelets(1))  # (2·L, 1, 13, 13)
 
     @torch.no_grad()
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(n, channels, h, w) → (n, channels·81, ⌈h/4⌉, ⌈w/4⌉) scattering coefficients."""
-        n, channels, h, w = pictures.shape
+        n, channels, h, w = images.shape
         if min(h, w) < 8:
-            raise ValueError(f"scattering needs pictures of at least 8 x 8 pixels, not {h} x {w}")
-        x = pictures.reshape(n * channels, 1, h, w)
+            raise ValueError(f"scattering needs images of at least 8 x 8 pixels, not {h} x {w}")
+        x = images.reshape(n * channels, 1, h, w)
         fine = blurred(modulus(x, self.fine, 1), 1.0, 2)  # (n·channels, L, h/2, w/2)
         coarse = modulus(x, self.coarse, 2)
         second = modulus(fine.reshape(-1, 1, *fine.shape[2:]), self.fine, 1).reshape(

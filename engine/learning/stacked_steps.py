@@ -58,7 +58,7 @@ class Group:
         if self.learners:
             if _common(learner) != _common(self.learners[0]):
                 raise RuntimeError(
-                    "these trainings cannot take their steps together: the pictures have changed"
+                    "these trainings cannot take their steps together: the images have changed"
                     " since the first of them were read"
                 )
             learner.share(self.learners[0])

@@ -63,8 +63,8 @@ def shifted(images: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
         torch.arange(side, device=images.device) + moves[i][:, :, None]
         for i, side in enumerate((h, w))
     )
-    picture = torch.arange(b, device=images.device)[:, None, None, None]
-    return padded[picture, y[:, :, :, None], x[:, :, None, :]].view(b * copies, h, w, c)
+    image = torch.arange(b, device=images.device)[:, None, None, None]
+    return padded[image, y[:, :, :, None], x[:, :, None, :]].view(b * copies, h, w, c)
 
 
 class Learner:
@@ -78,7 +78,7 @@ class Learner:
     def __init__(self, plan: TrainingPlan, images, device: torch.device):
         self.plan, self.device = plan, device
         self.labels = torch.tensor(images.train_labels).to(device)
-        self.test_pictures, self.test_labels = (
+        self.test_images, self.test_labels = (
             images.test_images,
             torch.tensor(images.test_labels).to(device),
         )
@@ -197,7 +197,7 @@ class Learner:
     def answers(self) -> bytes:
         """PNG of 40 fixed test images, framed if misclassified in the latest measurement."""
         return imaging.answers(
-            self.test_pictures, self.predictions == self.test_labels.cpu().numpy(), ANSWERS
+            self.test_images, self.predictions == self.test_labels.cpu().numpy(), ANSWERS
         )
 
 

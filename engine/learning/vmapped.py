@@ -32,8 +32,8 @@ def forward(network: nn.Sequential, weights: Weights, x: Tensor) -> Tensor:
             name: weight[0]
             for (name, _), weight in zip(network.named_parameters(), weights, strict=True)
         }
-        pictures = x[0].permute(0, 3, 1, 2) if x.dim() == 5 else x[0]
-        return functional_call(network, named, (pictures,))[None]
+        images = x[0].permute(0, 3, 1, 2) if x.dim() == 5 else x[0]
+        return functional_call(network, named, (images,))[None]
     left = list(weights)
     for layer in network:
         if type(layer) not in RULES:
@@ -111,7 +111,7 @@ def _convolved(layer: nn.Conv2d, own: Weights, x: Tensor) -> tuple[Tensor, Tenso
     return Convolution.apply(x, own[0], own[1], layer.stride[0], layer.padding[0])
 
 
-def pictures(layer: nn.Module, own: Weights, x: Tensor) -> Tensor:
+def images(layer: nn.Module, own: Weights, x: Tensor) -> Tensor:
     """Rule for layers without weights that process each image on its own."""
     if own:
         raise NotImplementedError(f"no rule for {layer}: it has weights of its own")
@@ -131,8 +131,8 @@ def flatten(_: nn.Flatten, __: Weights, x: Tensor) -> Tensor:
 RULES: dict[type[nn.Module], Callable[[nn.Module, Weights, Tensor], Tensor]] = {
     nn.Linear: linear,
     nn.Conv2d: convolution,
-    nn.MaxPool2d: pictures,
-    nn.GroupNorm: pictures,
+    nn.MaxPool2d: images,
+    nn.GroupNorm: images,
     nn.Tanh: pointwise,
     nn.ReLU: pointwise,
     nn.Flatten: flatten,

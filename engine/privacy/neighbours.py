@@ -8,11 +8,11 @@ that accountants for adding and removing compare, in both directions, so that is
 (docs/guarantees.md).
 """
 
-ONE_PICTURE = (
-    "one training picture blanked: its place stays, but it adds nothing to any step "
-    "or sum; the number of pictures is fixed and public (zero-out)"
+ONE_IMAGE = (
+    "one training image blanked: its place stays, but it adds nothing to any step "
+    "or sum; the number of images is fixed and public (zero-out)"
 )
 ONE_PARTICIPANT = (
-    "one participant blanked, with all its pictures and on all days: it adds "
+    "one participant blanked, with all its images and on all days: it adds "
     "nothing to any sum; the number of participants is fixed and public (zero-out)"
 )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from engine.core import settings
 from engine.core.errors import Failed
 from engine.core.lab import WAITING, Lab
-from engine.core.study import Event, Phase, Picture, Point, Refused, Result, Study, key
+from engine.core.study import Event, Image, Phase, Point, Refused, Result, Study, key
 
 if TYPE_CHECKING:
     from engine.learning.stacked_steps import Group
@@ -92,8 +92,8 @@ class ParallelRun:
         """Relabel one member's event for the whole ensemble."""
         if isinstance(event, Point):
             yield Point(f"{number}:{event.curve}", event.x, event.y)
-        elif isinstance(event, Picture) and self.shows:
-            yield Picture(f"{number}:{event.name}", event.png, event.caption)
+        elif isinstance(event, Image) and self.shows:
+            yield Image(f"{number}:{event.name}", event.png, event.caption)
         elif isinstance(event, Phase):
             self.done[number] = max(
                 self.done[number],

@@ -13,7 +13,7 @@ from engine.core.study import Guarantee, Refused
 from engine.privacy import neighbours
 from engine.privacy.mechanism import Mechanism
 
-ONE_IMAGE = "one training picture with its label"
+ONE_IMAGE = "one training image with its label"
 EXACT_CURVE = "exact Gaussian curve (Balle and Wang 2018)"
 
 
@@ -35,7 +35,7 @@ def subsampled_gaussian(  # noqa: PLR0913  each argument is one thing that the g
     note: str,
     unit: str = ONE_IMAGE,
     sampling: str = "Poisson",
-    neighbours: str = neighbours.ONE_PICTURE,
+    neighbours: str = neighbours.ONE_IMAGE,
     accounted: str = "",
 ) -> Guarantee:
     """The guarantee of a private mechanism at this δ.

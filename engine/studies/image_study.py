@@ -83,7 +83,7 @@ def check_batch(study: ImageStudy, n: int) -> None:
         raise Refused(
             "batch_size",
             f"batch_size: {study.batch_size} is not allowed; {study.dataset} has {n} training"
-            " pictures",
+            " images",
         )
 
 

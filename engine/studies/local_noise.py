@@ -212,16 +212,16 @@ class LocalNoise(Gaussian):
         """The inherited warnings; none if nothing is noised."""
         return [] if self.images == "raw" else super().formula_warnings(releases)
 
-    def picture_guarantee(
-        self, releases: int = 1, unit: str = "the pixels of one training picture", more: str = ""
+    def image_guarantee(
+        self, releases: int = 1, unit: str = "the pixels of one training image", more: str = ""
     ) -> Guarantee:
         """The guarantee that the noise gives the owner of an image; `more` is added to the note."""
         if self.images == "raw":
             return guarantees.nothing(
-                "the pictures are not noised",
+                "the images are not noised",
                 f"Nothing is promised to anyone in the data. {more}".strip(),
                 unit=unit,
-                sampling="none: every picture is used",
+                sampling="none: every image is used",
             )
         composed = f", {releases:,} releases composed exactly" if releases > 1 else ""
         return guarantees.gaussian(
@@ -231,21 +231,21 @@ class LocalNoise(Gaussian):
             unit=unit,
             words=self._mechanism_words(releases),
             accountant=guarantees.EXACT_CURVE + composed,
-            sampling="none: every picture is released",
+            sampling="none: every image is released",
             releases=releases,
             note=self._guarantee_note(more),
             neighbours=(
-                "one picture replaced by any other (distance at most √2 for pictures of unit length"
+                "one image replaced by any other (distance at most √2 for images of unit length"
                 " without negative pixels)"
             ),
-            against="anyone who sees all noised pictures and whatever was made of them",
+            against="anyone who sees all noised images and whatever was made of them",
         )
 
     def _mechanism_words(self, releases: int) -> str:
         """What is noised, by how much, and how often."""
         sigma = self.sigma(self.epsilon)
         together = self.normalisation == "as_published"
-        what = "700 pictures of unit length together" if together else "the unit-length picture"
+        what = "700 images of unit length together" if together else "the unit-length image"
         times = "once" if releases == 1 else f"{releases:,} times, each with fresh noise"
         return (
             f"Gaussian noise, σ = {rounding.described(sigma)} on each pixel of {what},"
@@ -259,7 +259,7 @@ class LocalNoise(Gaussian):
             " the one that its σ really gives."
         )
         shared = (
-            "700 pictures share one length here: the bound of √2 still holds, and a typical picture"
+            "700 images share one length here: the bound of √2 still holds, and a typical image"
             " is hidden far better than ε says; but somebody must see all 700 to compute that"
             " length, so the noise is not added on the phones any more."
         )

@@ -29,12 +29,12 @@ def draw(iic: IIC, views: dict[str, live.View]) -> None:
 def draw_kmeans(view: live.View, iic: IIC) -> None:
     """Draw the K-means clusters with their centres, or the images as they are released."""
     noised = iic.images == "noised"
-    if "clusters" not in view.pictures:
+    if "clusters" not in view.images:
         st.image(iic.sample(), width="stretch", alt="Some of the images as they leave the phones")
         st.caption("Images as they leave the phones." if noised else "Some images, not noised.")
         return
     st.image(
-        view.pictures["clusters"],
+        view.images["clusters"],
         width="stretch",
         alt="A row for each cluster: its centre, then some of its images; wrong ones framed",
     )
@@ -48,9 +48,9 @@ def draw_kmeans(view: live.View, iic: IIC) -> None:
 
 def draw_iic(view: live.View, iic: IIC) -> None:
     """Draw images moving between clusters, or the images before the noise."""
-    if "moving" in view.pictures:
+    if "moving" in view.images:
         st.image(
-            view.pictures["moving"],
+            view.images["moving"],
             width="stretch",
             alt="A row for each cluster with some noised images that are in it now",
         )

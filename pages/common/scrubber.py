@@ -51,14 +51,14 @@ export default function ({ data, parentElement }) {
 _film = st.components.v2.component("veil_film", html=_HTML, css=_CSS, js=_JS)
 
 
-def film(pictures: dict[str, bytes]) -> dict[str, bytes]:
+def film(images: dict[str, bytes]) -> dict[str, bytes]:
     """The frames of a film among a result's images: title → PNG, in the order of the steps.
 
     A frame is named film_STEP, with as many digits in each name.
     """
     return {
-        sentences.after(int(name.removeprefix("film_"))): pictures[name]
-        for name in sorted(pictures)
+        sentences.after(int(name.removeprefix("film_"))): images[name]
+        for name in sorted(images)
         if name.startswith("film_")
     }
 

@@ -37,7 +37,7 @@ def draw_classes(who: str, finished: dict[str, Result]) -> None:
         key="classes",
         alt="Accuracy by class, with and without privacy",
     )
-    fewest = min(finished[who].facts["test_pictures"].values())
+    fewest = min(finished[who].facts["test_images"].values())
     if fewest:
         st.caption(
             f"The smallest class has {fewest:,} test images: differences of less than"
@@ -77,10 +77,10 @@ def draw_examples(result: Result) -> None:
         st.markdown(f"**{title}**")
         for i, column in enumerate(st.columns(10)):
             name = f"{kind}_{i}"
-            if name in result.pictures:
+            if name in result.images:
                 said = result.facts["wrong"][i] if kind == "wrong" else None
                 column.image(
-                    result.pictures[name],
+                    result.images[name],
                     caption=sentences.plain(f"{said[0]}, is {said[1]}") if said else None,
                     width="stretch",
                     alt=f"A test image {'misclassified' if said else 'classified correctly'}",

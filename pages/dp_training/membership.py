@@ -41,7 +41,7 @@ def draw_most_certain(attacked: dict[str, Result]) -> None:
         st.markdown("**The ten training images of which the attacker is most certain**")
     for who, result in attacked.items():
         st.image(
-            result.pictures["surest_of"],
+            result.images["surest_of"],
             width="stretch",
             caption=text.WHO[who].capitalize(),
             alt=f"Ten training images, {text.WHO[who]}: {', '.join(result.facts['surest_of'])}",

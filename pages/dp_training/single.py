@@ -54,7 +54,7 @@ def draw(study: DPTraining, who: str, views: Views) -> None:
 
 def draw_images(study: DPTraining, views: Views) -> None:
     """Draw the networks' current answers on the same forty images, or the training images."""
-    shown = {who: view for who, view in views.items() if "answers" in view.pictures}
+    shown = {who: view for who, view in views.items() if "answers" in view.images}
     if not shown:
         st.markdown("**Training images**")
         st.image(study.sample(), width="stretch", alt=f"Some training images of {study.dataset}")
@@ -63,7 +63,7 @@ def draw_images(study: DPTraining, views: Views) -> None:
     st.markdown("**Forty test images, misclassified ones framed**")
     for who, view in shown.items():
         st.image(
-            view.pictures["answers"],
+            view.images["answers"],
             caption=text.WHO[who].capitalize(),
             width="stretch",
             alt=f"Forty test images, the misclassified ones framed, {text.WHO[who]}",
@@ -97,7 +97,7 @@ def draw_numbers(who: str, views: Views) -> None:
         st.caption("Only the network without privacy has run so far.")
         return
     baseline = views[BASELINE].curves.get("test_accuracy") if BASELINE in views else None
-    accuracy, speed = (view.curves.get(n, []) for n in ("test_accuracy", "pictures_per_second"))
+    accuracy, speed = (view.curves.get(n, []) for n in ("test_accuracy", "images_per_second"))
     first, second, third, fourth = st.columns(4)
     first.metric(
         "Accuracy",

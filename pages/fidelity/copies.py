@@ -24,7 +24,7 @@ def draw(controls: Controls, runs: Runs) -> None:
     left, right = st.columns([1, 1.2])
     with left:
         st.image(
-            result.pictures[f"nearest_{space}"],
+            result.images[f"nearest_{space}"],
             width="stretch",
             alt=(
                 "Triples: an image of the set, the nearest training image, the nearest held-out"

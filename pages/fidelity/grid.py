@@ -21,8 +21,8 @@ def draw_training(runs: Runs, views: dict[str, live.View]) -> None:
         st.rerun()
     curves = live.Series.of(runs.generators, running).curves
     galleries = {
-        name: live.look(study, remembered=True).pictures.get("gallery")
-        or running.pictures.get(f"{number}:gallery")
+        name: live.look(study, remembered=True).images.get("gallery")
+        or running.images.get(f"{number}:gallery")
         for number, (name, study) in enumerate(runs.generators.items())
     }
     if not any(galleries.values()):
@@ -82,7 +82,7 @@ def draw_films(runs: Runs, found: dict[str, Result], learned: int) -> None:
         with column:
             st.markdown(f"**{name}** ({spent})", help=text.WHAT[name])
             scrubber(
-                film(result.pictures),
+                film(result.images),
                 f"Steps of {name}",
                 f"Images made by the {name}, each row changing from one to another",
                 f"film {name}",

@@ -93,7 +93,7 @@ def draw_report(runs: Runs) -> None:
                 "MiFID, as published": text.large(m.get("published_mifid", math.nan)),
                 "Fréchet distance, corrected": f"{m['corrected_frechet_distance']:.2f}",
                 "MiFID, corrected": text.large(m.get("corrected_mifid", math.nan)),
-                "n": f"{m['published_pictures']:,}",
+                "n": f"{m['published_images']:,}",
             }
         )
     st.dataframe(rows, hide_index=True)

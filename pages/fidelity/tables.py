@@ -31,7 +31,7 @@ def measured(m: dict[str, float]) -> dict[str, str]:
         "cosine distance, generated to real": f"{m.get('cosine_made_to_real', math.nan):.4f}",
         "distance ratio (pixels)": f"{m['ratio_pixels']:.3f}",
         "distance ratio (features)": f"{m['ratio_features']:.3f}",
-        "images": f"{m['pictures']:,}",
+        "images": f"{m['images']:,}",
     }
 
 

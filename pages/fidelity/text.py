@@ -134,5 +134,5 @@ MEMORISED = """
 A training image counts as *memorised* if a near-duplicate of it was generated: an image to which it
 is nearest, with an extremely small distance ratio. The limit is one third of the ratio that only
 1 % of held-out images are below. How often duplicates within the data pass this limit is shown by
-the count for unseen real pictures.
+the count for unseen real images.
 """

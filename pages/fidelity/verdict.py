@@ -87,7 +87,7 @@ def _counts(metrics: Metrics, generators: tuple[str, ...]) -> str:
     return (
         f"How many of the {metrics[generators[0]]['learned']:,} training images have a"
         f" near-duplicate in each set: {_each(generators, again)} (for comparison: unseen real"
-        f" pictures {again[CONTROLS['held-out']]}, exact copies {again[CONTROLS['copies']]})."
+        f" images {again[CONTROLS['held-out']]}, exact copies {again[CONTROLS['copies']]})."
     )
 
 
@@ -137,7 +137,7 @@ def _learned(metrics: Metrics, generators: tuple[str, ...]) -> str:
     far = {name: short(found["frechet_distance"]) for name, found in metrics.items()}
     return (
         f"Fréchet distance from real images: {_each(generators, far)} (for comparison: unseen real"
-        f" pictures {far[CONTROLS['held-out']]}, untrained generator {far[CONTROLS['untrained']]})."
+        f" images {far[CONTROLS['held-out']]}, untrained generator {far[CONTROLS['untrained']]})."
     )
 
 
@@ -151,12 +151,12 @@ def _mifid(metrics: Metrics, generators: tuple[str, ...], found: Findings) -> li
     if mifid[copies] < least:
         said.append(
             "It was designed to punish them. As torchmetrics computes it,"
-            f" {metrics[copies]['pictures']:,} exact copies score {short(mifid[copies])}, *better*"
+            f" {metrics[copies]['images']:,} exact copies score {short(mifid[copies])}, *better*"
             f" than every generator here (at least {short(least)})."
         )
     said += [
         f"As torchmetrics computes it, the {name}, which copies, scores {short(mifid[name])}, no"
-        f" worse than unseen real pictures ({short(mifid[unseen])})."
+        f" worse than unseen real images ({short(mifid[unseen])})."
         for name in found.leaking
         if mifid[name] <= mifid[unseen]
     ]

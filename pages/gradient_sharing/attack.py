@@ -68,14 +68,14 @@ def draw_reconstruction(view: live.View) -> None:
     """Draw the film of the reconstruction, or how far it is."""
     if view.result is not None:
         scrubber(
-            film(view.pictures),
+            film(view.images),
             "Attacker's steps",
             "The reconstructed image",
             "rebuilding film",
         )
-    elif "rebuilt" in view.pictures:
+    elif "rebuilt" in view.images:
         st.image(
-            view.pictures["rebuilt"],
+            view.images["rebuilt"],
             width="stretch",
             caption="Reconstructed so far",
             alt="The reconstructed image as of now",

@@ -11,7 +11,7 @@ from pages.common.controls import Controls, uploads
 FIELDS = tuple(
     name
     for name in Inversion.model_fields
-    if name not in GradientSharing.model_fields and name != "picture"
+    if name not in GradientSharing.model_fields and name != "image"
 )
 WHOSE = {"theirs": "from the data set", "mine": "your own, never stored"}
 
@@ -39,8 +39,8 @@ def draw(controls: Controls, study: GradientSharing, previewed) -> Inversion:
         st.stop()
     if raw is not None:
         size, _, channels = previewed.test_images.shape[1:]
-        attack = attack.with_picture(uploads.decoded(raw, size, channels, invert=channels == 1))
-    controls.checked(lambda: attack.pick(previewed), "picture")
+        attack = attack.with_image(uploads.decoded(raw, size, channels, invert=channels == 1))
+    controls.checked(lambda: attack.pick(previewed), "image")
     return attack
 
 

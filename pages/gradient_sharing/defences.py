@@ -44,9 +44,9 @@ def draw(views: dict[str, live.View], said: Collection[str]) -> None:
 
 def draw_one(name: str, view: live.View) -> None:
     """Draw one reconstruction and its numbers."""
-    if "rebuilt" in view.pictures:
+    if "rebuilt" in view.images:
         st.image(
-            view.pictures["rebuilt"],
+            view.images["rebuilt"],
             width="stretch",
             alt=f"The image reconstructed from an upload: {name}",
         )

@@ -124,5 +124,5 @@ def _accuracy(share: float | None) -> str:
 
 def images_on(result) -> list[float]:
     """How full each drawn client is, relative to the fullest."""
-    counts = result.arrays["pictures"].sum(1)[:SHOWN_PHONES]
+    counts = result.arrays["images"].sum(1)[:SHOWN_PHONES]
     return [float(count) for count in counts / max(1, counts.max())]

@@ -44,7 +44,7 @@ def noise(release: Result) -> None:
     st.subheader("Noise", anchor=False)
     for column, epsilon in zip(st.columns(3) + st.columns(3), STRIP):
         column.image(
-            release.pictures[f"strip_{parameters.number(epsilon)}"],
+            release.images[f"strip_{parameters.number(epsilon)}"],
             width="stretch",
             alt=f"The same three at ε = {rounding.chosen(epsilon)}",
         )
@@ -77,7 +77,7 @@ def synthesis() -> None:
     st.subheader("Synthesis", anchor=False)
     made = live.look(BNSynthesis())
     if made.result is not None:
-        st.image(made.pictures["gallery"], width=320, alt="Rows of synthetic digits")
+        st.image(made.images["gallery"], width=320, alt="Rows of synthetic digits")
         st.caption(f"Synthetic digits, made in {made.seconds:.0f} s from a network's statistics.")
     else:
         alt = "Real digits, from which a network learns"
@@ -120,7 +120,7 @@ def fidelity() -> None:
     drawn = live.look(GAN(private=False))
     if drawn.result is not None:
         alt = "Rows of digits, each changing from one to another"
-        st.image(drawn.pictures["gallery"], width=320, alt=alt)
+        st.image(drawn.images["gallery"], width=320, alt=alt)
         st.caption(
             f"Digits by a generator, trained without privacy in {drawn.seconds:.0f} s. Each row"
             " changes from one digit to another."
@@ -144,7 +144,7 @@ def gradient_sharing(images: source.Images) -> None:
     left.image(attack.shown(images), width="stretch", alt="An image on a phone")
     if attacked.result is not None:
         right.image(
-            attacked.result.pictures["rebuilt"],
+            attacked.result.images["rebuilt"],
             width="stretch",
             alt="The same image, reconstructed from what the phone has sent",
         )
@@ -163,8 +163,8 @@ def gradient_sharing(images: source.Images) -> None:
 
 def image_or_progress(view: live.View, name: str, alt: str) -> bool:
     """Draw a study's current image or its progress; return whether it is done."""
-    if name in view.pictures:
-        st.image(view.pictures[name], width="stretch", alt=alt)
+    if name in view.images:
+        st.image(view.images[name], width="stretch", alt=alt)
     elif view.state in ("failed", "cancelled"):
         st.caption(view.message)
     else:

@@ -38,7 +38,7 @@ def example() -> tuple[Result, source.Images]:
             release = study.release(*study.pick(images), images.classes)
             describe(release)
         place.image(
-            release.pictures["noised"],
+            release.images["noised"],
             width="stretch",
             alt=f"A handwritten three under the noise of ε = {rounding.chosen(budget)}",
         )
@@ -50,7 +50,7 @@ def describe(release: Result) -> None:
     st.markdown(
         f"The noise is **{sentences.times(release.metrics['noise_norm'])} times** as strong as the"
         " image. Guessing between two images at random, an attacker is right half of the time."
-        f" Attackers who see this {sentences.how_often(release.metrics['odds_picture'])}."
+        f" Attackers who see this {sentences.how_often(release.metrics['odds_image'])}."
     )
     st.caption(
         "An attacker can recognise images that you cannot: only very strong noise hides a single"

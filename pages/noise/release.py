@@ -31,16 +31,15 @@ def draw_images(result: Result) -> None:
     metrics = result.metrics
     before, after, numbers = st.columns([1, 1, 1.2])
     before.image(
-        result.pictures["original"],
+        result.images["original"],
         caption="The image",
         width="stretch",
         alt=f"The original image: {result.facts['label']}",
     )
     after.image(
-        result.pictures["noised"],
+        result.images["noised"],
         caption=(
-            f"What leaves the phone at ε = {rounding.epsilon(metrics['epsilon_picture'])},"
-            " brightened"
+            f"What leaves the phone at ε = {rounding.epsilon(metrics['epsilon_image'])}, brightened"
         ),
         width="stretch",
         alt=f"The same image under noise of {metrics['noise_norm']:.2g} times its own strength",
@@ -88,7 +87,7 @@ def draw_strip(study: Noise, result: Result) -> None:
     for column, epsilon in zip(st.columns(len(STRIP)), STRIP):
         nominal = f"ε = {rounding.chosen(epsilon)}"
         column.image(
-            result.pictures[f"strip_{parameters.number(epsilon)}"],
+            result.images[f"strip_{parameters.number(epsilon)}"],
             caption=(
                 nominal
                 if study.proved
@@ -124,7 +123,7 @@ def draw_guarantee(study: Noise, result: Result) -> None:
     """Draw what an attacker can learn from the image, from the label, and from both."""
     metrics = result.metrics
     st.markdown(
-        f"Image (ε = {rounding.epsilon(metrics['epsilon_picture'])}) and label (ε ="
+        f"Image (ε = {rounding.epsilon(metrics['epsilon_image'])}) and label (ε ="
         f" {rounding.chosen(metrics['epsilon_label'])}) together: **ε ="
         f" {rounding.epsilon(result.guarantee.epsilon)}**, δ = {rounding.chosen(study.delta)}."
     )
@@ -135,8 +134,7 @@ def draw_guarantee(study: Noise, result: Result) -> None:
         "Seeing what left the phone",
     )
     image, label = (
-        sentences.how_often(metrics[name]).replace("*", "")
-        for name in ("odds_picture", "odds_label")
+        sentences.how_often(metrics[name]).replace("*", "") for name in ("odds_image", "odds_label")
     )
     st.caption(f"From the image alone they {image}; from the label alone they {label}.")
     panels.guarantee(result.guarantee)

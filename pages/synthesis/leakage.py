@@ -35,7 +35,7 @@ def draw_nearest(controls: Controls, runs: Runs, result: Result) -> None:
     if len(kept) > 1:
         step = st.select_slider("After steps", kept, value=kept[-1], key="synthesis.shown")
     st.image(
-        result.pictures[f"nearest_{space}_{step}"],
+        result.images[f"nearest_{space}_{step}"],
         width="stretch",
         alt="Pairs: a synthetic image and the training image nearest to it",
     )
@@ -52,7 +52,7 @@ def draw_membership(runs: Runs, result: Result) -> None:
         points.append((int(step), accuracy, auc))
     levels = {"chance": 0.5} | {
         name: result.facts["controls"][name]["membership_features"]
-        for name in ("copies of training pictures", "held-out pictures")
+        for name in ("copies of training images", "held-out images")
     }
     panels.chart(
         charts.given_away(points, levels),
@@ -72,7 +72,7 @@ def draw_table(runs: Runs, result: Result) -> None:
     known = result.facts["controls"]
     released = {
         f"synthetic images, {step} steps": {
-            name: dict(result.curves[name])[step] for name in known["held-out pictures"]
+            name: dict(result.curves[name])[step] for name in known["held-out images"]
         }
         for step in runs.student.synthesis.kept
     }

@@ -13,9 +13,9 @@ from pages.synthesis import charts
 
 def draw_gallery(student: Student, view: live.View) -> None:
     """Draw the current images, or the teacher's training data before there are any."""
-    if "gallery" in view.pictures:
+    if "gallery" in view.images:
         st.image(
-            view.pictures["gallery"],
+            view.images["gallery"],
             width="stretch",
             alt="A row of images for each class, as they are now",
         )
@@ -33,7 +33,7 @@ def draw_gallery(student: Student, view: live.View) -> None:
 def draw_film(student: Student, result: Result) -> None:
     """Draw the gallery as a film from noise to the last step."""
     scrubber(
-        film(result.pictures),
+        film(result.images),
         "Steps of the synthesis",
         "A row of images for each class, from noise to the last step",
         "film",

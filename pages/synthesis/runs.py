@@ -26,7 +26,7 @@ class Runs:
         }
         students = student.table()
         if student.synthesis.images > available:
-            del students["real pictures"]  # there are not as many real images to compare with
+            del students["real images"]  # there are not as many real images to compare with
         return cls(student, teachers, student.synthesis, students)
 
     def all(self) -> dict[str, Study]:

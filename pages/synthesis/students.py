@@ -71,6 +71,6 @@ def levels(runs: Runs, done: dict[str, float], teacher: Result | None) -> dict[s
         found["the teacher"] = teacher.metrics.get(
             "teacher_accuracy", teacher.metrics.get("test_accuracy")
         )
-    if "real pictures" in done:
-        found[f"a student of {runs.student.synthesis.images:,} real images"] = done["real pictures"]
+    if "real images" in done:
+        found[f"a student of {runs.student.synthesis.images:,} real images"] = done["real images"]
     return found

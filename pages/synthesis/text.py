@@ -37,8 +37,8 @@ def answer(accuracy: dict[str, float], last: str) -> str:
     of_hundred_ = {name: f"{100 * value:.0f}" for name, value in accuracy.items()}
     hard, soft = (of_hundred_[f"{kind} labels, {last}"] for kind in ("hard", "soft"))
     real = (
-        f" Trained on as many real images: **{of_hundred_['real pictures']}**."
-        if "real pictures" in accuracy
+        f" Trained on as many real images: **{of_hundred_['real images']}**."
+        if "real images" in accuracy
         else ""
     )
     return (

@@ -42,7 +42,7 @@ def test_confidence_is_the_log_odds_of_the_right_class():
 
 
 def simulated(n, k, gap, seed=0):
-    """Confidences that rise by `gap` standard deviations where a picture was in; the target's
+    """Confidences that rise by `gap` standard deviations where an image was in; the target's
     too.
     """
     rng = np.random.default_rng(seed)
@@ -83,7 +83,7 @@ def test_shadows_with_the_same_batches_do_not_help_against_each_other():
     it is.
     """
     rng = np.random.default_rng(0)
-    # whether a picture was drawn while it could learn most, the same for all of a group
+    # whether an image was drawn while it could learn most, the same for all of a group
     luck = (4 * (rng.random((3000, 2)) < 0.5)).repeat(8, 1)
     coins = rng.random((3000, 16)) < 0.5
     shadows = coins * luck + 0.5 * rng.normal(size=(3000, 16))
@@ -94,7 +94,7 @@ def test_shadows_with_the_same_batches_do_not_help_against_each_other():
     assert area(np.arange(16)) > area(np.arange(16) // 8) + 0.1
 
 
-def test_a_picture_that_all_shadows_knew_tells_nothing():
+def test_a_image_that_all_shadows_knew_tells_nothing():
     target, shadows, coins, _ = simulated(100, 4, 2.0)
     coins[:10] = True
     coins[10:20] = False
@@ -372,7 +372,7 @@ def test_a_network_that_remembers_is_found_out_and_a_private_one_stays_below_its
         closed.arrays["bound_mechanism"] >= alarms - 1e-9
     ).all()
     assert "bound_any" not in open_.arrays and open_.guarantee.epsilon is None
-    assert closed.pictures and len(closed.facts["surest_of"]) == 10
+    assert closed.images and len(closed.facts["surest_of"]) == 10
 
 
 @pytest.mark.parametrize("shadows", [8, 9, 13, 40])
@@ -417,8 +417,8 @@ def test_the_attackers_draws_are_his_own():
 # --- shadow networks beside each other ------------------------------------------------------------
 
 
-def test_a_shadow_learns_from_its_own_pictures_alone_and_as_alone():
-    """Among all pictures, those that it was given: the same draws, batches and network as a
+def test_a_shadow_learns_from_its_own_images_alone_and_as_alone():
+    """Among all images, those that it was given: the same draws, batches and network as a
     training that has no others.
     """
     from dataclasses import replace
@@ -466,7 +466,7 @@ def test_the_target_is_what_was_published_not_a_mean_of_the_last_shadow():
 
 
 def test_shadows_in_one_step_are_the_shadows(store):
-    """What a GPU does, on this machine: half of the pictures each, batches from those alone."""
+    """What a GPU does, on this machine: half of the images each, batches from those alone."""
     from engine.learning.stacked_steps import Group
     from engine.learning.trainer import Training
 

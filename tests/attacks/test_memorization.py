@@ -47,21 +47,21 @@ def test_an_exact_copy_has_distance_zero_even_far_from_the_origin():
 def test_structural_similarity_is_scikit_images():
     generator = torch.Generator().manual_seed(0)
     for channels in (1, 3):
-        pictures, references = (
+        images, references = (
             torch.rand(4, channels, 24, 20, generator=generator),
             torch.rand(30, channels, 24, 20, generator=generator),
         )
-        references[7] = 0.9 * pictures[2]
+        references[7] = 0.9 * images[2]
         oracle = np.array(
             [
                 [
                     structural_similarity(a.numpy(), b.numpy(), data_range=1.0, channel_axis=0)
                     for b in references
                 ]
-                for a in pictures
+                for a in images
             ]
         )
-        found, value = memorization.nearest_by_ssim(pictures, references)
+        found, value = memorization.nearest_by_ssim(images, references)
         assert np.array_equal(found, oracle.argmax(1)) and value.numpy() == pytest.approx(
             oracle.max(1), abs=1e-5
         )
@@ -75,7 +75,7 @@ def test_copies_score_as_copies_and_strangers_as_chance():
     assert memorization.copies(strangers, training, held).share == pytest.approx(
         memorization.CHANCE, abs=0.03
     )
-    near = training[:500] + 0.3 * rows(500, 4)  # close to training pictures, no copies
+    near = training[:500] + 0.3 * rows(500, 4)  # close to training images, no copies
     assert memorization.copies(near, training, held).share > 0.9
     half = torch.cat([training[:250], strangers[:250]])
     assert memorization.copies(half, training, held).share == pytest.approx(
@@ -101,7 +101,7 @@ def test_exact_copies_are_found_again_and_a_test_that_is_blind_says_so():
     training, held = rows(1000, 1), rows(300, 2)
     threshold = np.quantile(memorization.copies(training[:300], training, held).yardstick, 0.01) / 3
     assert memorization.found_again(training, held, threshold) == 1
-    # half of the held-out pictures were learned from
+    # half of the held-out images were learned from
     twice = torch.cat([training[:150], held[150:]])
     assert memorization.found_again(training[:300], twice, threshold) == pytest.approx(
         0.5, abs=0.02

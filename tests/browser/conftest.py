@@ -1,4 +1,4 @@
-"""A real server, real workers and a real browser for the tests in this folder; pictures of the
+"""A real server, real workers and a real browser for the tests in this folder; images of the
 pages go to tests/screens/.
 """
 
@@ -42,7 +42,7 @@ DRAWN = """() => { const found = selector => [...document.querySelectorAll(selec
            && !found('[data-testid=stSkeleton]').length
            && found('[data-testid=stPlotlyChart]')
               .every(chart => chart.querySelector('.main-svg')); }"""
-PICTURES_LOADED = "() => Array.from(document.images).every(i => i.complete && i.naturalWidth > 0)"
+IMAGES_LOADED = "() => Array.from(document.images).every(i => i.complete && i.naturalWidth > 0)"
 SCREENS = ROOT / "tests" / "screens"
 PATIENCE = 20_000  # milliseconds: the machine may be busy with other things
 PLAIN = {"viewport": {"width": 1280, "height": 900}, "permissions": ["camera"]}
@@ -186,7 +186,7 @@ class Visitor:
     def _listen(self, message) -> None:
         """Console errors.
 
-        Two kinds are Streamlit's own: it looks for its server at /page/_stcore first, and a picture
+        Two kinds are Streamlit's own: it looks for its server at /page/_stcore first, and an image
         that a newer run has replaced may be gone before it is fetched (`leave` looks at those that
         stay).
         """
@@ -206,7 +206,7 @@ class Visitor:
         return self.page
 
     def shot(self, name: str, folder: Path = SCREENS) -> None:
-        """A picture of the whole page: Streamlit scrolls inside, so the window is made as tall as
+        """An image of the whole page: Streamlit scrolls inside, so the window is made as tall as
         the page.
         """
         size = self.page.viewport_size
@@ -221,12 +221,12 @@ class Visitor:
         self.page.set_viewport_size(size)
 
     def leave(self) -> None:
-        """Close the page; no script may have failed, no exception may stand on it, no picture may
+        """Close the page; no script may have failed, no exception may stand on it, no image may
         be missing.
         """
         boxes = self.page.locator("[data-testid=stException]").all_inner_texts()
         try:
-            self.page.wait_for_function(PICTURES_LOADED, timeout=PATIENCE)
+            self.page.wait_for_function(IMAGES_LOADED, timeout=PATIENCE)
         finally:
             self.page.close()
         assert not self.errors and not boxes, (self.errors, boxes)

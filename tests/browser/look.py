@@ -49,19 +49,19 @@ def metric(page: Page, label: str) -> Locator:
     )
 
 
-def picture(page: Page, alt: str) -> Locator:
-    """The first picture whose alternative text contains these words."""
+def image(page: Page, alt: str) -> Locator:
+    """The first image whose alternative text contains these words."""
     return page.locator(f"[data-testid=stMain] img[alt*='{alt}']").first
 
 
 def source(page: Page, alt: str) -> str:
-    """Where a picture's pixels come from: another address for other pixels (it is their hash)."""
-    return picture(page, alt).get_attribute("src")
+    """Where an image's pixels come from: another address for other pixels (it is their hash)."""
+    return image(page, alt).get_attribute("src")
 
 
 def changed(page: Page, alt: str, before: str) -> None:
-    """Wait until a picture has other pixels."""
-    expect(picture(page, alt)).not_to_have_attribute("src", before)
+    """Wait until an image has other pixels."""
+    expect(image(page, alt)).not_to_have_attribute("src", before)
 
 
 def curves(page: Page, key: str = "accuracy") -> dict[str, list]:

@@ -67,7 +67,7 @@ def test_both_bounds_and_the_curve_stand_beside_what_is_promised(trained):
         "LiRA (Carlini et al. 2022) with 8 networks",
     ):
         expect(main).to_contain_text(words)
-    expect(look.picture(page, "Ten training images, with privacy")).to_be_visible()
+    expect(look.image(page, "Ten training images, with privacy")).to_be_visible()
     look.unfold(page, "Exact numbers and commands")
     expect(main).to_contain_text("python -m engine run audit")
     trained.shot("dp_training_attacked")

@@ -23,7 +23,7 @@ def test_clusters_form_and_errors_fall_live_and_a_second_visitor_finds_them(visi
     visitor.shot("clustering_empty")
     look.press_run(page)
     look.until(page, lambda: errors(page) > 0, 120, "a first epoch")
-    expect(look.picture(page, "A row for each cluster")).to_be_visible()
+    expect(look.image(page, "A row for each cluster")).to_be_visible()
     look.ended(page)
     assert errors(page) >= 10
     first, last = [
@@ -37,7 +37,7 @@ def test_clusters_form_and_errors_fall_live_and_a_second_visitor_finds_them(visi
     )
     expect(matched).to_have_count(2)
     expect(page.get_by_test_id("stMain")).to_contain_text(
-        "Clusters of pictures that were not noised are not protected"
+        "Clusters of images that were not noised are not protected"
     )
     visitor.shot("clustering")
     again = visit(SMALL + "&seed=5").page

@@ -28,7 +28,7 @@ def test_the_empty_state_says_what_will_come(visit):
     page = visitor.page
     expect(page.get_by_text("Results appear here")).to_be_visible()
     expect(page.get_by_text("Training images", exact=True)).to_be_visible()
-    expect(look.picture(page, "Some training images")).to_be_visible()
+    expect(look.image(page, "Some training images")).to_be_visible()
     expect(page.get_by_text(re.compile("Takes (about|under)|It takes|it takes"))).to_be_visible()
     expect(look.run(page)).to_be_enabled()
     assert look.points(page) == 0 and look.stop(page).count() == 0
@@ -66,9 +66,9 @@ def test_a_result_has_its_guarantee_odds_classes_and_examples(visit):
     visitor = visit(f"dp_training?{SMALL}")
     page = visitor.page
     look.trained(page)
-    for words in ("one training picture with its label", "Poisson", "blanked", "A simulation"):
+    for words in ("one training image with its label", "Poisson", "blanked", "A simulation"):
         expect(page.get_by_test_id("stMain")).to_contain_text(words)
-    figures = look.picture(page, "100 small figures").get_attribute("alt")
+    figures = look.image(page, "100 small figures").get_attribute("alt")
     n = int(re.search(r"(\d+) of them", figures).group(1))
     assert 50 < n < 100
     expect(page.get_by_text(f"{n} times in 100")).to_be_visible()

@@ -67,7 +67,7 @@ def test_every_set_stands_beside_its_controls_with_what_is_promised(visit):
     measured(page)
     main = page.get_by_test_id("stMain")
     expect(main).to_contain_text("exact copies 40")
-    expect(main).to_contain_text("fewer than the 64 features")  # forty pictures
+    expect(main).to_contain_text("fewer than the 64 features")  # forty images
     before = look.source(page, "Triples:")
     page.get_by_test_id("stButtonGroup").get_by_text("exact copies", exact=True).click()
     look.changed(page, "Triples:", before)

@@ -45,7 +45,7 @@ def test_phones_learn_together_and_their_rounds_are_dragged(visit):
         "10 %",
         "20 %",
         "100 %",
-        "all pictures in one place",
+        "all images in one place",
     }
     assert len(curves["10 %"]) == 4 and curves["no update"][0][1] == curves["10 %"][0][1]
     expect(page.get_by_text("Round 3 of 3: 4 upload")).to_be_visible()
@@ -63,7 +63,7 @@ def test_phones_learn_together_and_their_rounds_are_dragged(visit):
     visitor.shot("gradient_sharing")
 
 
-def test_a_picture_is_rebuilt_and_its_film_is_dragged(visit):
+def test_a_image_is_rebuilt_and_its_film_is_dragged(visit):
     visitor = visit(seeded(SMALL + ATTACK))
     page = visitor.page
     rebuild(page)
@@ -111,7 +111,7 @@ def test_a_broken_phone_is_refused_and_it_is_said(visit):
     expect(page.get_by_text("Round 3 of 3: 3 upload")).to_be_visible()
 
 
-def test_a_visitors_own_picture_is_attacked_and_never_stored(visit, start):
+def test_a_visitors_own_image_is_attacked_and_never_stored(visit, start):
     server = start()
     page = visit(SMALL + ATTACK, at=server).page
     page.get_by_text("your own, never stored").click()
@@ -125,7 +125,7 @@ def test_a_visitors_own_picture_is_attacked_and_never_stored(visit, start):
     )
     rebuild(page)
     expect(page.get_by_test_id("stMain")).to_contain_text("Your own image was not stored")
-    assert "picture=" not in page.url
+    assert "image=" not in page.url
     stored = [p for p in (server.home / "store").rglob("*") if p.is_file()]
     assert stored and not any(b'"inversion"' in p.read_bytes() for p in stored)
 

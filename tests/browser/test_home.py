@@ -8,7 +8,7 @@ DIAL = "Privacy budget ε"
 THREE = "A handwritten three"
 
 
-def test_the_live_examples_dial_changes_picture_and_sentence(visit):
+def test_the_live_examples_dial_changes_image_and_sentence(visit):
     page = visit().page
     before, sentence = (
         look.source(page, THREE),

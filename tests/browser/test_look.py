@@ -1,4 +1,4 @@
-"""How the pages look, to every eye and on every screen; and the pictures for README and docs."""
+"""How the pages look, to every eye and on every screen; and the images for README and docs."""
 
 import os
 

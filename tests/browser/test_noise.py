@@ -1,4 +1,4 @@
-"""The page Noise in a real browser: the dial, the URL, a visitor's own picture."""
+"""The page Noise in a real browser: the dial, the URL, a visitor's own image."""
 
 import io
 import re
@@ -32,7 +32,7 @@ def sigma(page) -> float:
 # --- the dial -------------------------------------------------------------------------------------
 
 
-def test_the_dial_moves_sigma_picture_and_url_by_keyboard(visit):
+def test_the_dial_moves_sigma_image_and_url_by_keyboard(visit):
     visitor = visit("noise")
     page = visitor.page
     before, strong = look.source(page, NOISED), sigma(page)
@@ -125,7 +125,7 @@ def test_the_message_stands_beside_its_widget(visit):
     visitor.shot("noise_wrong")
 
 
-def test_a_wrong_number_typed_is_refused_and_the_picture_stays(visit):
+def test_a_wrong_number_typed_is_refused_and_the_image_stays(visit):
     page = visit("noise").page
     before = look.source(page, NOISED)
     exact_field(page).fill("1e308")
@@ -145,11 +145,11 @@ def test_a_data_set_that_is_not_here_is_offered(visit):
     visitor.shot("noise_missing")
 
 
-# --- a picture of one's own -----------------------------------------------------------------------
+# --- an image of one's own -----------------------------------------------------------------------
 
 
-def picture(kind: str = "PNG", shape=(90, 120, 3)) -> bytes:
-    """A real picture: colours that run across it."""
+def image(kind: str = "PNG", shape=(90, 120, 3)) -> bytes:
+    """A real image: colours that run across it."""
     ramp = np.linspace(0, 255, np.prod(shape)).reshape(shape).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(ramp).save(file, kind)
@@ -174,7 +174,7 @@ def huge_header() -> bytes:
 
 
 def own(page, kind: str):
-    """Choose where a picture of one's own comes from."""
+    """Choose where an image of one's own comes from."""
     look.unfold(page, "Choose an image")
     page.get_by_role("radio", name=kind).or_(
         page.get_by_role("button", name=kind, exact=True)
@@ -188,9 +188,9 @@ def upload(page, raw: bytes, name: str = "mine.png") -> None:
     )
 
 
-def test_an_uploaded_picture_drowns_too_and_is_never_stored(visit, server):
+def test_an_uploaded_image_drowns_too_and_is_never_stored(visit, server):
     visitor = visit("noise?epsilon=20000")
-    page, raw = visitor.page, picture()
+    page, raw = visitor.page, image()
     before = look.source(page, NOISED)
     upload(page, raw)
     look.changed(page, NOISED, before)
@@ -199,13 +199,13 @@ def test_an_uploaded_picture_drowns_too_and_is_never_stored(visit, server):
     visitor.shot("noise_upload")
     assert not [p for p in server.home.rglob("*") if p.is_file() and raw in p.read_bytes()]
     page.reload()
-    expect(look.picture(page, NOISED)).to_have_attribute("src", before)
+    expect(look.image(page, NOISED)).to_have_attribute("src", before)
 
 
 REFUSED = {
-    "broken": (picture()[:200], "mine.png", "cut off or damaged"),
-    "no picture": (b"hello " * 100, "mine.png", "not a PNG or JPEG"),
-    "a GIF": (picture("GIF", (40, 40)), "mine.png", "not a PNG or JPEG"),
+    "broken": (image()[:200], "mine.png", "cut off or damaged"),
+    "no image": (b"hello " * 100, "mine.png", "not a PNG or JPEG"),
+    "a GIF": (image("GIF", (40, 40)), "mine.png", "not a PNG or JPEG"),
     "huge": (huge_header(), "mine.png", "too many pixels"),
 }
 
@@ -219,13 +219,13 @@ def test_a_bad_upload_is_refused_with_the_reason_and_the_page_goes_on(visit):
         visitor.shot("noise_refused")
         page.get_by_role("button", name=f"Remove {name}").click()
         expect(look.notice(page, reason)).to_have_count(0)
-        expect(look.picture(page, NOISED)).to_be_visible()
-    upload(page, picture() + b"\0" * 6_000_000)  # by the uploader itself
+        expect(look.image(page, NOISED)).to_be_visible()
+    upload(page, image() + b"\0" * 6_000_000)  # by the uploader itself
     expect(page.get_by_test_id("stFileUploader")).to_contain_text("must be 5")
-    expect(look.picture(page, NOISED)).to_be_visible()
+    expect(look.image(page, NOISED)).to_be_visible()
 
 
-def test_the_webcam_takes_a_picture(visit):
+def test_the_webcam_takes_a_image(visit):
     visitor = visit("noise?epsilon=20000")
     page = visitor.page
     before = look.source(page, NOISED)
@@ -234,7 +234,7 @@ def test_the_webcam_takes_a_picture(visit):
         "(document.querySelector('[data-testid=stCameraInput] video') || {}).readyState >= 2"
     )
     take = page.get_by_role("button", name="Take Photo")
-    # a busy machine's camera may not have a picture yet when it is asked for one
+    # a busy machine's camera may not have an image yet when it is asked for one
     for _ in range(3):
         take.click()
         page.wait_for_timeout(3000)
@@ -244,7 +244,7 @@ def test_the_webcam_takes_a_picture(visit):
     visitor.shot("noise_webcam")
 
 
-# --- networks that learn from such pictures -------------------------------------------------------
+# --- networks that learn from such images -------------------------------------------------------
 
 SMALL = "noise?epochs=2&width=0.125&batch_size=400"
 

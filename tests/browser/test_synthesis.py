@@ -1,4 +1,4 @@
-"""The page Synthesis in a real browser: pictures out of noise, a film without the server, students,
+"""The page Synthesis in a real browser: images out of noise, a film without the server, students,
 and what is given away.
 """
 
@@ -13,11 +13,11 @@ SMALL = (
 
 
 def film(page):
-    """The picture of the film; its slider is a range input of the browser's own."""
+    """The image of the film; its slider is a range input of the browser's own."""
     return page.locator("img[alt^='A row of images for each class, from noise']")
 
 
-def test_pictures_come_about_live_and_the_film_is_dragged_without_the_server(visit):
+def test_images_come_about_live_and_the_film_is_dragged_without_the_server(visit):
     visitor = visit(SMALL + "&seed=5")  # not what another test has made already
     page = visitor.page
     expect(page.get_by_text("Real images, from which the teacher learns.")).to_be_visible()
@@ -79,7 +79,7 @@ def test_values_that_only_fit_together_are_taken_together_and_a_mended_one_is_fo
     expect(page.get_by_test_id("stAlert")).to_have_count(0)
     field = page.get_by_role("textbox", name="Images to generate")
     # what was typed last is answered
-    for value, told in (("7", "each needs a picture"), ("abc", "abc is not allowed")):
+    for value, told in (("7", "each needs an image"), ("abc", "abc is not allowed")):
         field.fill(value)
         field.press("Enter")
         expect(look.notice(page, told)).to_be_visible()

@@ -70,7 +70,7 @@ def share_alike(one: np.ndarray, other: np.ndarray) -> float:
 
 def alike(one: Result, other: Result) -> bool:
     """The same but for the last digit of a sum, which may turn a near tie: two answers in a
-    thousand, a tile of a picture.
+    thousand, a tile of an image.
     """
 
     def timed(result):
@@ -78,7 +78,7 @@ def alike(one: Result, other: Result) -> bool:
 
     if (
         timed(one) != pytest.approx(timed(other), rel=1e-3, abs=2e-3, nan_ok=True)
-        or one.pictures.keys() != other.pictures.keys()
+        or one.images.keys() != other.images.keys()
     ):
         return False
 
@@ -86,8 +86,8 @@ def alike(one: Result, other: Result) -> bool:
         return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int)
 
     seen = all(
-        share_alike(pixels(png) // 8, pixels(other.pictures[n]) // 8) > 0.9
-        for n, png in one.pictures.items()
+        share_alike(pixels(png) // 8, pixels(other.images[n]) // 8) > 0.9
+        for n, png in one.images.items()
     )
     return seen and all(
         share_alike(array, other.arrays[n]) > 0.97 for n, array in one.arrays.items()
@@ -117,7 +117,7 @@ def test_a_study_survives_json_and_its_own_command_line(study):
 def test_a_result_holds_plain_numbers_arrays_and_png_bytes(study, store, results):
     result = results.get(study.NAME) or finish(study.run(Lab(store)))[1]
     assert all(type(v) in (int, float) for v in result.metrics.values())
-    assert all(png.startswith(b"\x89PNG") for png in result.pictures.values())
+    assert all(png.startswith(b"\x89PNG") for png in result.images.values())
     assert all(type(a) is np.ndarray and a.dtype != object for a in result.arrays.values())
     json.dumps(result.parts()[0])
 

@@ -9,12 +9,12 @@ from engine.datasets import registry, source
 from engine.studies import STUDIES
 from engine.studies.image_study import fitted
 
-ALLOWED = {"dataset", "network"}  # these pictures themselves, or a network that they do not suit
+ALLOWED = {"dataset", "network"}  # these images themselves, or a network that they do not suit
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """VEIL_DATA with folders of few pictures, of many classes, and of several hundred pictures."""
+    """VEIL_DATA with folders of few images, of many classes, and of several hundred images."""
     place, rng = tmp_path_factory.mktemp("fitting"), np.random.default_rng(0)
     for name, (classes, each) in SIZES.items():
         for label in range(classes):

@@ -1,4 +1,4 @@
-"""What a promise compares: a picture and a blank in its place, n being public; and is it
+"""What a promise compares: an image and a blank in its place, n being public; and is it
 charged?
 """
 
@@ -25,7 +25,7 @@ def hockey_stick(upper, lower, epsilon: float) -> float:
 
 
 def step(sigma: float, rate: float, length: float):
-    """Density of a step's noised sum where a picture of this length is drawn at this rate.
+    """Density of a step's noised sum where an image of this length is drawn at this rate.
 
     A length of 0 is a blank.
     """
@@ -37,7 +37,7 @@ def step(sigma: float, rate: float, length: float):
 
 
 @pytest.mark.parametrize(("sigma", "rate"), [(1.0, 0.1), (2.0, 0.5), (0.7, 0.02), (3.0, 1.0)])
-def test_the_charged_epsilon_covers_a_blanked_picture_both_ways_and_no_replaced_one(sigma, rate):
+def test_the_charged_epsilon_covers_a_blanked_image_both_ways_and_no_replaced_one(sigma, rate):
     delta = 1e-5
     epsilon = privacy.dp_sgd_epsilon(sigma, rate, 1, delta).epsilon
     there, blank, other = (step(sigma, rate, length) for length in (1.0, 0.0, -1.0))
@@ -46,7 +46,7 @@ def test_the_charged_epsilon_covers_a_blanked_picture_both_ways_and_no_replaced_
     assert hockey_stick(there, other, epsilon) > 1.05 * delta  # farther than what is charged
 
 
-PICTURES, WIDTH, BLANK = 300, 40, 7
+IMAGES, WIDTH, BLANK = 300, 40, 7
 STUDY = DPTraining(noise_multiplier=0.0, max_grad_norm=0.07, batch_size=100)  # clips, no noise
 
 
@@ -54,7 +54,7 @@ def rows_of_features():
     """(300, 40) float16, all nearly as long as is allowed and of one direction, but for one that
     has the opposite one.
     """
-    rows = 3 + np.random.default_rng(0).normal(size=(PICTURES, WIDTH))
+    rows = 3 + np.random.default_rng(0).normal(size=(IMAGES, WIDTH))
     rows[BLANK] = -rows.mean(0)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return (0.999 * longest(WIDTH) * rows / lengths).astype(np.float16)
@@ -63,7 +63,7 @@ def rows_of_features():
 def world(kept=slice(None), blank=()):
     """One linear model on the kept rows, its plan from their number; blank ones are no members."""
     images = registry.load("mnist-5k")
-    rows, labels = rows_of_features()[kept], images.train_labels[:PICTURES][kept]
+    rows, labels = rows_of_features()[kept], images.train_labels[:IMAGES][kept]
     members = np.ones((len(rows), 1), bool)
     members[list(blank)] = False
     plan = STUDY.plan(len(rows))
@@ -72,25 +72,25 @@ def world(kept=slice(None), blank=()):
 
 @pytest.fixture
 def worlds():
-    """With all pictures, with one of them blanked, and with that one removed."""
-    return world(), world(blank=[BLANK]), world(kept=np.arange(PICTURES) != BLANK)
+    """With all images, with one of them blanked, and with that one removed."""
+    return world(), world(blank=[BLANK]), world(kept=np.arange(IMAGES) != BLANK)
 
 
-def test_a_blank_leaves_the_plan_and_the_draws_as_they_were_and_a_missing_picture_does_not(worlds):
+def test_a_blank_leaves_the_plan_and_the_draws_as_they_were_and_a_missing_image_does_not(worlds):
     there, blank, missing = worlds
-    assert there.plan == blank.plan and there.plan.examples == PICTURES
-    assert missing.plan.examples == PICTURES - 1
+    assert there.plan == blank.plan and there.plan.examples == IMAGES
+    assert missing.plan.examples == IMAGES - 1
     assert missing.plan.mechanism.sample_rate != there.plan.mechanism.sample_rate
     draws = [[one.draw().tolist() for _ in range(5)] for one in worlds]
     assert draws[0] == draws[1] != draws[2]
     assert any(BLANK in rows for rows in draws[1])  # its place stays: it is drawn as before
 
 
-def test_a_blank_moves_a_mean_by_its_own_row_alone_and_a_missing_picture_by_more(worlds):
-    """The mean's noise is charged for the longest row over n. Without the picture's place the
+def test_a_blank_moves_a_mean_by_its_own_row_alone_and_a_missing_image_by_more(worlds):
+    """The mean's noise is charged for the longest row over n. Without the image's place the
     divisor is another one, and all the others' rows move the mean too.
     """
-    there, blank, missing = (one.means[0].double() * PICTURES for one in worlds)
+    there, blank, missing = (one.means[0].double() * IMAGES for one in worlds)
     row = torch.from_numpy(rows_of_features()[BLANK]).double()
     assert torch.allclose(there - blank, row, atol=1e-4 * longest(WIDTH))
     assert float((there - blank).norm()) <= longest(WIDTH)
@@ -106,7 +106,7 @@ def step_of(model, like, rows):
 
 def test_a_blank_moves_a_step_by_its_own_clipped_gradient_over_the_same_divisor(worlds):
     there, blank, _ = worlds
-    rows = torch.arange(0, PICTURES, 3)
+    rows = torch.arange(0, IMAGES, 3)
     rows[2] = BLANK
     steps = [step_of(one, there, rows) for one in (there, blank)]
     moved = (steps[0] - steps[1]) * STUDY.batch_size
@@ -118,7 +118,7 @@ def test_a_blank_moves_a_step_by_its_own_clipped_gradient_over_the_same_divisor(
 
 
 def own_gradient(model):
-    """(classes·d + classes,) of the picture alone, written out at weights of 0 and clipped."""
+    """(classes·d + classes,) of the image alone, written out at weights of 0 and clipped."""
     x = torch.from_numpy(rows_of_features()[BLANK]).double() - model.means[0].double()
     residual = torch.full((10,), 0.1, dtype=torch.float64)
     residual[int(model.labels[BLANK])] -= 1
@@ -146,7 +146,7 @@ def test_every_promise_of_noise_on_a_sum_says_blanked_and_what_is_public(study):
     planned = study.NAME in PLANNED
     promise = study.guarantee(charged(study)) if planned else study.guarantee()
     assert promise.epsilon is not None
-    assert promise.neighbours in (neighbours.ONE_PICTURE, neighbours.ONE_PARTICIPANT)
+    assert promise.neighbours in (neighbours.ONE_IMAGE, neighbours.ONE_PARTICIPANT)
     assert all(word in promise.neighbours for word in ("blanked", "fixed and public"))
 
 
@@ -154,19 +154,19 @@ WRONG = (
     "added or removed",
     "addition or removal",
     "adding or removing",
-    "picture more or less",
+    "image more or less",
     "participant more or less",
-    "picture more or fewer",
+    "image more or fewer",
 )
 EXPLAINS = (
     "blanked, not added or removed",  # where it says why not, or what was wrong before
-    "it is not quite adding or removing a picture",
+    "it is not quite adding or removing an image",
     'neighbours said "added or removed" while *n* is used',
 )
 
 
 def says_it_wrong(text: str) -> bool:
-    """Does a text compare with a picture that is added or removed?"""
+    """Does a text compare with an image that is added or removed?"""
     text = " ".join(text.lower().split())
     for explained in EXPLAINS:
         text = text.replace(explained, "")
@@ -180,5 +180,5 @@ def test_no_module_no_page_and_no_document_says_added_or_removed():
     ] + [ROOT / "README.md", ROOT / "app.py"]
     assert len(told) > 80
     assert [path.name for path in told if says_it_wrong(path.read_text())] == []
-    assert says_it_wrong("one training picture added\n or removed")
-    assert says_it_wrong("One picture more or less moves the sum")
+    assert says_it_wrong("one training image added\n or removed")
+    assert says_it_wrong("One image more or less moves the sum")

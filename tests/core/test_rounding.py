@@ -103,7 +103,7 @@ def test_ten_thousand_epsilons_odds_and_lower_bounds_are_told_on_the_honest_side
         (rounding.told("upper_bound", 2.99511111), "2.99512"),
         (rounding.told("area_any", 0.98201415), "0.982015"),
         (rounding.told("area_like_it", 0.98201415), "0.982014"),
-        (rounding.told("epsilon_picture", 1925.0), "1925"),
+        (rounding.told("epsilon_image", 1925.0), "1925"),
         (rounding.told("test_accuracy", 0.66666666), "0.666667"),
         (rounding.told("membership_odds", 0.51111166, 4), "0.5111"),
     ],

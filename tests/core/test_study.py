@@ -218,7 +218,7 @@ def test_a_result_survives_its_parts_exactly():
     after = Result.from_parts(json.loads(json.dumps(plain)), arrays)
     assert (
         after.curves == before.curves
-        and after.pictures == before.pictures
+        and after.images == before.images
         and after.facts == before.facts
     )
     assert (

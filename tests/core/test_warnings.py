@@ -19,7 +19,7 @@ from tests.toy_studies import NONE
 
 LOPSIDED = {"many": 200, "few": 6, "lone": 1}
 FOLDER = {"dataset": "folder:lopsided", "batch_size": 50}
-UNEVEN, UNTESTED = "Always saying many is right for", "No test picture shows lone"
+UNEVEN, UNTESTED = "Always saying many is right for", "No test image shows lone"
 SLACK = "is not below 1 in"
 
 
@@ -67,7 +67,7 @@ PHONES = {
 }
 FORMULA, HEAPS = (
     "With this formula, ε = 1,925 is only nominal",
-    ["4 clusters for 3 classes", "training pictures"],
+    ["4 clusters for 3 classes", "training images"],
 )
 BROKEN = "A check of the training failed: no gradient exceeds the clip norm"
 RUNS = [
@@ -90,11 +90,11 @@ RUNS = [
     ("student", TEACHER, [SLACK, UNEVEN, UNTESTED]),
     ("gan", SMALL, [SLACK]),
     ("dp_merf", SMALL, [SLACK]),
-    ("fidelity", SMALL, [SLACK, "40 pictures are too few", "fewer than the 64 features"]),
+    ("fidelity", SMALL, [SLACK, "40 images are too few", "fewer than the 64 features"]),
     (
         "gradient_sharing",
         PHONES,
-        [SLACK, "came from the broken phone and were refused", "phones have no pictures"],
+        [SLACK, "came from the broken phone and were refused", "phones have no images"],
     ),
     (
         "gradient_sharing",
@@ -260,6 +260,6 @@ def test_a_page_shows_what_the_command_line_says():
         timeout=300,
     )
     told = [line.split(" ", 2) for line in found.stdout.splitlines()]
-    least = {"noise": 1, "dp_training": 5, "clustering": 8}  # so few pictures may diverge besides
+    least = {"noise": 1, "dp_training": 5, "clustering": 8}  # so few images may diverge besides
     assert [page for page, *_ in told] == list(least), found.stdout + found.stderr
     assert all(int(count) >= least[page] and lacking == "[]" for page, count, lacking in told)

@@ -35,7 +35,7 @@ def folders(tmp_path, monkeypatch) -> Path:
 
 
 def tones(seed: int) -> np.ndarray:
-    """A picture with large soft spots, as photographs have: (64, 64, 3) uint8."""
+    """An image with large soft spots, as photographs have: (64, 64, 3) uint8."""
     small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((64, 64), Image.Resampling.BICUBIC))
 
@@ -79,7 +79,7 @@ def found(name: str, thorough: bool = False) -> source.Available:
         ("PNG", {}),
     ],
 )
-def test_pictures_are_read_by_their_content_whatever_they_are_called(folders, form, more):
+def test_images_are_read_by_their_content_whatever_they_are_called(folders, form, more):
     for number, name in enumerate("ab"):
         for i in range(3):
             pixels = np.full((64, 64, 3), 60, np.uint8)
@@ -105,7 +105,7 @@ def test_of_what_moves_the_first_frame_is_taken():
     for form in ("GIF", "WEBP", "TIFF", "PNG"):
         out = io.BytesIO()
         first.save(out, form, save_all=True, append_images=[second])
-        assert uploads.picture(out.getvalue(), 64, 3, uploads.OWN_FORMATS).min() > 240, form
+        assert uploads.image(out.getvalue(), 64, 3, uploads.OWN_FORMATS).min() > 240, form
 
 
 def png_of_sixteen(values: np.ndarray, kind: int) -> bytes:
@@ -138,20 +138,20 @@ def test_sixteen_and_twelve_bits_are_scaled_by_their_range(bits, kind):
     values = wanted.astype(np.uint16) * 2 ** (bits - 8) + 2 ** (bits - 8) - 1
     values = np.dstack([values, np.full((64, 64), 65535)]) if kind == 6 else values
     assert np.array_equal(
-        uploads.picture(png_of_sixteen(values, kind), 64, 3), np.broadcast_to(wanted, (64, 64, 3))
+        uploads.image(png_of_sixteen(values, kind), 64, 3), np.broadcast_to(wanted, (64, 64, 3))
     )
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
 def test_what_is_transparent_is_white_paper(form):
     hidden = np.dstack([tones(1), np.zeros((64, 64), np.uint8)])
-    assert uploads.picture(saved(hidden, form), 64, 3, uploads.OWN_FORMATS).min() == 255
+    assert uploads.image(saved(hidden, form), 64, 3, uploads.OWN_FORMATS).min() == 255
 
 
 def test_a_transparent_colour_of_a_gif_is_white_paper():
     out = io.BytesIO()
     Image.fromarray(np.zeros((64, 64), np.uint8)).save(out, "GIF", transparency=0)
-    assert uploads.picture(out.getvalue(), 64, 3, uploads.OWN_FORMATS).min() == 255
+    assert uploads.image(out.getvalue(), 64, 3, uploads.OWN_FORMATS).min() == 255
 
 
 BOMBS = {
@@ -176,7 +176,7 @@ BOMBS = {
 def test_bombs_are_refused_by_their_header(name, monkeypatch):
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(uploads.Refused, match="at most 40 million"):
-        uploads.picture(BOMBS[name], 64, 3, uploads.OWN_FORMATS)
+        uploads.image(BOMBS[name], 64, 3, uploads.OWN_FORMATS)
 
 
 def test_anybodys_bytes_are_refused_in_words():
@@ -187,7 +187,7 @@ def test_anybodys_bytes_are_refused_in_words():
             raw = whole[: DRAWS.integers(8, len(whole) + 1)].copy()
             raw[DRAWS.integers(0, min(len(raw), 200), 3)] = DRAWS.integers(0, 256, 3)
             try:
-                assert uploads.picture(raw.tobytes(), 64, 3, uploads.OWN_FORMATS).shape == (
+                assert uploads.image(raw.tobytes(), 64, 3, uploads.OWN_FORMATS).shape == (
                     64,
                     64,
                     3,
@@ -208,14 +208,14 @@ def broken(folders: Path) -> dict[str, bool]:
     for path in (folders / "hollow").rglob("*.png"):
         path.unlink()
     for path in two_classes(folders / "junk", 4).rglob("*.png"):
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     shutil.rmtree(two_classes(folders / "alone", 5) / "b")
     for path in two_classes(folders / "same", 5).rglob("*.png"):
         path.write_bytes(saved(tones(7)))
     (folders / "loop").symlink_to("loop")
     (folders / "away").symlink_to("/etc")
     for path in list((two_classes(folders / "half", 20) / "a").iterdir())[:10]:
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     for name in (b"\xe9", b"\xe8"):
         for i in range(12):
             put(
@@ -285,10 +285,10 @@ def test_no_page_raises_for_any_of_them_and_each_says_what_is_wrong(folders):
         if not usable[name]:
             assert found(f"folder:{name}").how in said
         if name == "half":
-            assert "Of 40 picture files 30 are used" in said
+            assert "Of 40 image files 30 are used" in said
 
 
-def test_a_page_whose_pictures_vanish_while_it_is_drawn_says_so(folders, monkeypatch):
+def test_a_page_whose_images_vanish_while_it_is_drawn_says_so(folders, monkeypatch):
     """Listed as present by the quick look, and gone when they are read."""
     from pages.common import live
     from tests.drawing import drawn
@@ -320,9 +320,9 @@ def test_skipped_files_are_counted_with_their_reasons(folders):
     assert images.skipped == 3 and len(images.train_images) + len(images.test_images) == 20
     (note,) = images.notes
     assert (
-        note.startswith("Of 23 picture files 20 are used.")
+        note.startswith("Of 23 image files 20 are used.")
         and "1 skipped (a/text.jpg): This is not a PNG" in note
-        and "(a/cut.png): The picture is cut off" in note
+        and "(a/cut.png): The image is cut off" in note
     )
     assert (
         found("folder:own", thorough=True).count == 20
@@ -330,12 +330,12 @@ def test_skipped_files_are_counted_with_their_reasons(folders):
     )
 
 
-def test_what_is_no_picture_by_its_name_is_mentioned(folders):
+def test_what_is_no_image_by_its_name_is_mentioned(folders):
     own = two_classes(folders / "own", 10)
     put(own / "a" / "1.heic", b"x")
     put(own / "b" / "deeper" / "2.png", saved(tones(77)))
     (note,) = registry.load("folder:own").notes
-    assert note == "2 passed over, as no pictures by their names (a/1.heic, b/deeper)."
+    assert note == "2 passed over, as no images by their names (a/1.heic, b/deeper)."
 
 
 def engine(*arguments):
@@ -356,8 +356,8 @@ def test_the_command_line_says_what_was_skipped_and_what_cannot_be_used(folders)
     assert told.returncode == 0, told.stderr
     lines = told.stdout.splitlines()
     row = next(number for number, line in enumerate(lines) if "folder:half" in line)
-    assert "30 pictures" in lines[row] and "10 skipped" in lines[row + 1]
-    assert "cannot be used. Each class has a single picture" in next(
+    assert "30 images" in lines[row] and "10 skipped" in lines[row + 1]
+    assert "cannot be used. Each class has a single image" in next(
         line for line in lines if "folder:single" in line
     )
     assert "no name" in lines[-1] and "passed over" in lines[-1]
@@ -389,7 +389,7 @@ def test_nested_parts_are_the_split(folders, names):
         and images.classes == ("a", "b")
         and not images.notes
     )
-    learned = {picture.tobytes() for picture in images.train_images}
+    learned = {image.tobytes() for image in images.train_images}
     assert learned == {tones(1000 * c + i).tobytes() for c in range(2) for i in range(7)}
 
 
@@ -399,7 +399,7 @@ def test_a_part_for_validation_beside_a_test_part_is_learned_from(folders):
     images = registry.load("folder:own")
     assert (len(images.train_images), len(images.test_images)) == (16, 8)
     assert images.notes == (
-        "6 picture files in val are taken for training, as there is a part for testing besides.",
+        "6 image files in val are taken for training, as there is a part for testing besides.",
     )
 
 
@@ -436,7 +436,7 @@ def test_links_that_lead_nowhere_are_skipped_and_said(folders):
 
 
 def test_copies_under_contradicting_labels_are_said(folders):
-    """A picture in the folders of two classes teaches one of them wrongly; in both parts, it tests
+    """An image in the folders of two classes teaches one of them wrongly; in both parts, it tests
     wrongly too.
     """
     own = two_classes(folders / "own", 20)
@@ -445,7 +445,7 @@ def test_copies_under_contradicting_labels_are_said(folders):
     put(own / "b" / "again.bmp", saved(tones(0), "BMP"))
     torn = next(note for note in registry.load("folder:own").notes if "contradict" in note)
     assert torn.startswith(
-        "7 files contradict each other (a/0.png, a/1.png, a/2.png and 4 more): 3 pictures have"
+        "7 files contradict each other (a/0.png, a/1.png, a/2.png and 4 more): 3 images have"
         " copies in folders of different"
     )
     two_classes(folders / "split" / "train", 6)
@@ -453,7 +453,7 @@ def test_copies_under_contradicting_labels_are_said(folders):
     put(folders / "split" / "test" / "b" / "of a.bmp", saved(tones(2), "BMP"))
     torn = next(note for note in registry.load("folder:split").notes if "contradict" in note)
     assert torn.startswith(
-        "2 files contradict each other (test/b/of a.bmp, train/a/2.png): one picture has copies in"
+        "2 files contradict each other (test/b/of a.bmp, train/a/2.png): one image has copies in"
         " folders of different classes."
     )
     for i in range(5):
@@ -462,14 +462,14 @@ def test_copies_under_contradicting_labels_are_said(folders):
     assert not any("contradict" in note for note in registry.load("folder:agreed").notes)
 
 
-def test_folders_named_train_and_test_with_pictures_in_them_are_classes(folders):
+def test_folders_named_train_and_test_with_images_in_them_are_classes(folders):
     for number, name in enumerate(("train", "test")):
         for i in range(5):
             put(folders / "own" / name / f"{i}.png", saved(tones(10 * number + i)))
     assert registry.load("folder:own").classes == ("test", "train")
 
 
-def test_a_test_class_that_nobody_learns_and_copies_of_training_pictures_are_left_out(folders):
+def test_a_test_class_that_nobody_learns_and_copies_of_training_images_are_left_out(folders):
     two_classes(folders / "own" / "train", 6)
     two_classes(folders / "own" / "test", 4, start=100)
     put(folders / "own" / "test" / "c" / "0.png", saved(tones(900)))
@@ -491,13 +491,13 @@ def test_copies_are_counted_named_and_kept_on_one_side(folders):
     images = registry.load("folder:own")
     learned = images.train_images.reshape(len(images.train_images), -1).astype(float)
     apart = [
-        np.sqrt(((learned - picture.reshape(-1).astype(float)) ** 2).mean(1)).min()
-        for picture in images.test_images
+        np.sqrt(((learned - image.reshape(-1).astype(float)) ** 2).mean(1)).min()
+        for image in images.test_images
     ]
     assert min(apart) > 20 and 24 <= len(images.test_images) <= 32
     (note,) = images.notes
     assert note.startswith(
-        "80 of the 160 pictures are copies of others, 40 of them saved anew (a/0.png, "
+        "80 of the 160 images are copies of others, 40 of them saved anew (a/0.png, "
     )
     assert "k·ε" in note and "exp((k − 1)·ε)·δ" in note
 
@@ -509,18 +509,18 @@ def test_without_copies_the_split_is_the_fifth_with_the_lowest_hashes(folders):
     images = registry.load("folder:own")
     order = sorted(range(12), key=lambda i: hashlib.sha256(f"{i}.png".encode()).digest())
     wanted = {tones(1000 * c + i).tobytes() for c in range(2) for i in order[:2]}
-    assert {picture.tobytes() for picture in images.test_images} == wanted
+    assert {image.tobytes() for image in images.test_images} == wanted
 
 
 def test_a_group_that_spans_classes_never_empties_one(folders):
     for name in "abc":
         for i in range(4):
-            # the same four pictures in three classes
+            # the same four images in three classes
             put(folders / "own" / name / f"{name}{i}.png", saved(tones(i)))
     images = registry.load("folder:own")
     assert images.classes == ("a", "b", "c") and len(images.test_images) == 3
-    assert not {picture.tobytes() for picture in images.test_images} & {
-        picture.tobytes() for picture in images.train_images
+    assert not {image.tobytes() for image in images.test_images} & {
+        image.tobytes() for image in images.train_images
     }
 
 
@@ -529,7 +529,7 @@ def test_saved_anew_is_found_and_two_digits_one_are_not_twins():
     for form, more in (("JPEG", {"quality": 75}), ("WEBP", {"quality": 75})):
         anew = np.stack(
             [
-                uploads.picture(saved(photo, form, **more), 64, 3, uploads.OWN_FORMATS)
+                uploads.image(saved(photo, form, **more), 64, 3, uploads.OWN_FORMATS)
                 for photo in photos
             ]
         )
@@ -537,23 +537,20 @@ def test_saved_anew_is_found_and_two_digits_one_are_not_twins():
         assert np.array_equal(group[:60], group[60:]) and len(np.unique(group)) == 60, form
     digits = registry.load("mnist-5k")
     ones = digits.train_images[digits.train_labels == 1]
-    large = np.stack([uploads.picture(saved(one[..., 0]), 64, 3) for one in ones])
+    large = np.stack([uploads.image(saved(one[..., 0]), 64, 3) for one in ones])
     assert duplicates.find(large).copies == 0
     planted = np.concatenate(
         [
             large,
             np.stack(
-                [
-                    uploads.picture(saved(one[..., 0], "JPEG", quality=90), 64, 3)
-                    for one in ones[:50]
-                ]
+                [uploads.image(saved(one[..., 0], "JPEG", quality=90), 64, 3) for one in ones[:50]]
             ),
         ]
     )
     assert duplicates.find(planted).copies == 50
 
 
-def test_pictures_of_one_colour_are_twins_only_where_they_are_equal():
+def test_images_of_one_colour_are_twins_only_where_they_are_equal():
     flat = np.stack([np.full((64, 64, 3), value, np.uint8) for value in (10, 11, 10, 200)])
     found_ = duplicates.find(flat)
     assert (
@@ -564,7 +561,7 @@ def test_pictures_of_one_colour_are_twins_only_where_they_are_equal():
 
 
 def test_a_set_to_be_compared_may_be_all_copies(folders):
-    """A generator that has collapsed draws one picture again and again: no data set to learn from,
+    """A generator that has collapsed draws one image again and again: no data set to learn from,
     but a set to measure.
     """
     for path in two_classes(folders / "same", 5).rglob("*.png"):
@@ -572,8 +569,6 @@ def test_a_set_to_be_compared_may_be_all_copies(folders):
     put(folders / "same" / "a" / "broken.png", b"broken")
     with pytest.raises(source.Unusable):
         registry.load("folder:same")
-    pictures, notes = registry.everything("folder:same")
-    assert (
-        pictures.shape == (10, 64, 64, 3) and len(np.unique(pictures.reshape(10, -1), axis=0)) == 1
-    )
-    assert len(notes) == 1 and notes[0].startswith("Of 11 picture files 10 are used.")
+    images, notes = registry.everything("folder:same")
+    assert images.shape == (10, 64, 64, 3) and len(np.unique(images.reshape(10, -1), axis=0)) == 1
+    assert len(notes) == 1 and notes[0].startswith("Of 11 image files 10 are used.")

@@ -528,20 +528,20 @@ def test_celeba_is_decoded_once_and_mapped(celeba, monkeypatch):
     assert np.array_equal(registry.load("celeba").train_images, images.train_images)
 
 
-def test_celeba_without_a_picture_is_not_a_smaller_celeba(celeba):
+def test_celeba_without_a_image_is_not_a_smaller_celeba(celeba):
     (celeba / "img_align_celeba" / "000007.jpg").unlink()
-    with pytest.raises(Unusable, match="1 of its 30 pictures"):
+    with pytest.raises(Unusable, match="1 of its 30 images"):
         registry.load("celeba")
 
 
-def test_celeba_with_a_broken_picture(celeba):
+def test_celeba_with_a_broken_image(celeba):
     (celeba / "img_align_celeba" / "000007.jpg").write_bytes(b"broken")
     with pytest.raises(Unusable, match="000007.jpg"):
         registry.load("celeba")
     assert not list(celeba.glob("veil-64*"))
 
 
-def test_celeba_without_its_pictures(celeba):
+def test_celeba_without_its_images(celeba):
     (celeba / "img_align_celeba").rename(celeba / "elsewhere")
     with pytest.raises(Missing, match="data fetch celeba"):
         registry.load("celeba")
@@ -551,8 +551,8 @@ def test_celeba_without_its_pictures(celeba):
 # --- folders of one's own -------------------------------------------------------------------------
 
 
-def picture(path: Path, colour, size=(80, 70)) -> Path:
-    """A picture of one colour, but for some spots that only a picture of that name in that folder
+def image(path: Path, colour, size=(80, 70)) -> Path:
+    """An image of one colour, but for some spots that only an image of that name in that folder
     has.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -570,9 +570,9 @@ def own(veil_data) -> Path:
     """folder:own with 10 red cats and 20 blue dogs."""
     folder = veil_data / "folders" / "own"
     for i in range(20):
-        picture(folder / "dog" / f"d{i}.png", (0, 0, 250))
+        image(folder / "dog" / f"d{i}.png", (0, 0, 250))
         if i < 10:
-            picture(folder / "cat" / f"c{i}.{'jpg' if i % 2 else 'JPEG'}", (250, 0, 0))
+            image(folder / "cat" / f"c{i}.{'jpg' if i % 2 else 'JPEG'}", (250, 0, 0))
     return folder
 
 
@@ -596,7 +596,7 @@ def test_a_folder_of_two_classes(own):
         found.present
         and found.count == 30
         and found.bytes > 1000
-        and found.title == "Your own pictures: own"
+        and found.title == "Your own images: own"
     )
 
 
@@ -610,10 +610,10 @@ def test_the_split_and_the_fingerprint_belong_to_the_content(own, veil_data):
     assert np.array_equal(copy.test_labels, before.test_labels)
     assert registry.SOURCES.get("folder:copy") is None
     assert folder.Folder("folder:copy").digests() == folder.Folder("folder:own").digests()
-    picture(own / "dog" / "d0.png", (0, 0, 249))
+    image(own / "dog" / "d0.png", (0, 0, 249))
     assert registry.fingerprint("folder:own") != before.fingerprint
     assert registry.load("folder:own").fingerprint != before.fingerprint
-    picture(own / "dog" / "d0.png", (0, 0, 250))
+    image(own / "dog" / "d0.png", (0, 0, 250))
     assert registry.fingerprint("folder:own") == before.fingerprint
     (own / "dog" / "d0.png").rename(own / "dog" / "renamed.png")
     assert registry.fingerprint("folder:own") != before.fingerprint
@@ -628,7 +628,7 @@ def test_the_second_fingerprint_reads_no_file(own, monkeypatch):
 def test_300_classes(veil_data):
     for i in range(300):
         for j in range(2):
-            picture(
+            image(
                 veil_data / "folders" / "many" / f"class{i:03}" / f"{j}.png",
                 (i % 256, i // 256, 0),
                 (8, 8),
@@ -644,7 +644,7 @@ def test_300_classes(veil_data):
         (images.train_images[i, 0, 0] == (label % 256, label // 256, 0)).all()
         for i, label in enumerate(images.train_labels)
     )
-    picture(veil_data / "folders" / "many" / "one more" / "0.png", 0)
+    image(veil_data / "folders" / "many" / "one more" / "0.png", 0)
     with pytest.raises(Unusable, match="301 folders"):
         registry.load("folder:many")
 
@@ -653,7 +653,7 @@ def test_300_classes(veil_data):
 def test_fewer_than_two_classes(veil_data, classes):
     (veil_data / "folders" / "few" / "empty").mkdir(parents=True)
     for name in classes:
-        picture(veil_data / "folders" / "few" / name / "a.png", 0)
+        image(veil_data / "folders" / "few" / name / "a.png", 0)
     for ask in (registry.load, registry.fingerprint):
         with pytest.raises(Unusable, match=f"has {len(classes)} folders.*a folder for each class"):
             ask("folder:few")
@@ -666,7 +666,7 @@ def test_a_folder_that_is_not_there(veil_data):
         registry.load("folder:none")
 
 
-def test_pictures_that_cannot_be_read_are_counted(own):
+def test_images_that_cannot_be_read_are_counted(own):
     (own / "cat" / "broken.png").write_bytes(b"broken")
     (own / "cat" / "empty.jpg").write_bytes(b"")
     (own / "dog" / "gif.png").write_bytes(b"GIF89a" + bytes(50))
@@ -680,11 +680,11 @@ def test_pictures_that_cannot_be_read_are_counted(own):
     assert images.skipped == 5 and len(images.train_labels) + len(images.test_labels) == 30
 
 
-def test_what_is_no_picture_is_passed_over(own):
+def test_what_is_no_image_is_passed_over(own):
     (own / "readme.txt").write_text("hello")
     (own / ".hidden").mkdir()
-    picture(own / ".hidden" / "x.png", 0)
-    picture(own / "cat" / "._c1.jpg", 0)
+    image(own / ".hidden" / "x.png", 0)
+    image(own / "cat" / "._c1.jpg", 0)
     (own / "cat" / "notes.txt").write_text("hello")
     (own / "cat" / "folder.png").mkdir()
     (own / "empty").mkdir()
@@ -694,12 +694,12 @@ def test_what_is_no_picture_is_passed_over(own):
     )
 
 
-def test_a_class_without_a_single_readable_picture(own):
+def test_a_class_without_a_single_readable_image(own):
     for path in (own / "cat").iterdir():
         path.write_bytes(b"broken")
     with pytest.raises(Unusable, match="10 of its 30 files cannot be read"):
         registry.load("folder:own")
-    picture(own / "fish" / "f.png", (0, 250, 0))
+    image(own / "fish" / "f.png", (0, 250, 0))
     images = registry.load("folder:own")
     assert (
         images.classes == ("dog", "fish")
@@ -708,20 +708,20 @@ def test_a_class_without_a_single_readable_picture(own):
     )
 
 
-def test_classes_of_one_picture_each(veil_data):
+def test_classes_of_one_image_each(veil_data):
     for name in "ab":
-        picture(veil_data / "folders" / "single" / name / "x.png", 0)
-    with pytest.raises(Unusable, match="single picture"):
+        image(veil_data / "folders" / "single" / name / "x.png", 0)
+    with pytest.raises(Unusable, match="single image"):
         registry.load("folder:single")
 
 
-@pytest.mark.parametrize("where", ["picture", "class", "folder"])
+@pytest.mark.parametrize("where", ["image", "class", "folder"])
 def test_links_that_lead_outside_are_refused(own, veil_data, tmp_path, where):
     secret = tmp_path / "secret"
-    picture(secret / "a" / "x.png", 0)
-    picture(secret / "b" / "y.png", 0)
+    image(secret / "a" / "x.png", 0)
+    image(secret / "b" / "y.png", 0)
     name = "own"
-    if where == "picture":
+    if where == "image":
         (own / "cat" / "link.png").symlink_to(secret / "a" / "x.png")
     elif where == "class":
         (own / "fish").symlink_to(secret / "a")
@@ -743,9 +743,9 @@ def test_links_that_stay_inside_and_links_that_lead_nowhere(own):
     assert len(images.train_labels) + len(images.test_labels) == 31
 
 
-def test_too_many_pictures_is_said_not_cut(own, monkeypatch):
-    monkeypatch.setattr(folder, "MOST_PICTURES", 29)
-    with pytest.raises(Unusable, match="30 pictures; at most 29"):
+def test_too_many_images_is_said_not_cut(own, monkeypatch):
+    monkeypatch.setattr(folder, "MOST_IMAGES", 29)
+    with pytest.raises(Unusable, match="30 images; at most 29"):
         registry.load("folder:own")
 
 
@@ -753,7 +753,7 @@ def test_odd_names(veil_data):
     odd = os.fsencode(veil_data / "folders" / "odd")
     for name in (b"caf\xe9", b"caf\xe8", b"caf\\xe9", "日本".encode(), b"<b>"):
         for file in (b"\xff.png", b"b c.png"):
-            picture(Path(os.fsdecode(odd + b"/" + name + b"/" + file)), 0)
+            image(Path(os.fsdecode(odd + b"/" + name + b"/" + file)), 0)
     images = registry.load("folder:odd")
     # no two are merged
     assert images.classes == ("<b>", "caf\\xe9", "caf\\xe8", "caf\\xe9 (2)", "日本")
@@ -1027,7 +1027,7 @@ def test_the_published_sets(name, shape, tests, mean):
 
 @full
 def test_the_bundled_digits_are_mnist():
-    """Each of the 5,000 is a picture of the full set, with the same label."""
+    """Each of the 5,000 is an image of the full set, with the same label."""
     whole, bundled = registry.load("mnist"), registry.load("mnist-5k")
     known = {p.tobytes(): label for p, label in zip(whole.train_images, whole.train_labels)}
     known |= {p.tobytes(): label for p, label in zip(whole.test_images, whole.test_labels)}

@@ -1,4 +1,4 @@
-"""Every study on folders of a few pictures: it runs, or refuses in words, and nothing else;
+"""Every study on folders of a few images: it runs, or refuses in words, and nothing else;
 defaults fit the folder, and what is typed is refused.
 """
 
@@ -46,7 +46,7 @@ def here(folder, monkeypatch):
 
 
 def make(folder: Path, name: str, **classes: int) -> str:
-    """A folder of one's own with so many different pictures of each class (train__a is train/a);
+    """A folder of one's own with so many different images of each class (train__a is train/a);
     its name as a data set.
     """
     place = folder / "folders" / name
@@ -93,8 +93,8 @@ def test_every_study_runs_or_refuses_in_words(study, name, folder, store):
     )
 
 
-def test_no_attack_on_fewer_pictures_than_it_can_tell_apart(folder, store):
-    """Thirty pictures: at one seed of forty some shadow had seen all of them or none, and a curve
+def test_no_attack_on_fewer_images_than_it_can_tell_apart(folder, store):
+    """Thirty images: at one seed of forty some shadow had seen all of them or none, and a curve
     was drawn of nothing.
     """
     small = make(folder, "thirty", a=15, b=15)
@@ -136,8 +136,8 @@ def test_the_default_batch_fits_the_folder_and_a_typed_one_stays(study, folder):
     assert whole == study.preset("quick") and not said  # on the digits nothing is replaced
 
 
-def test_a_first_model_and_one_phone_share_two_pictures(folder):
-    """One picture is the company's, and twenty phones were asked for: one is taken."""
+def test_a_first_model_and_one_phone_share_two_images(folder):
+    """One image is the company's, and twenty phones were asked for: one is taken."""
     dataset = make(folder, "two", **SMALL["two"])
     phones, said = fitted(GradientSharing(dataset=dataset))
     phones.check(registry.preview(dataset))
@@ -147,7 +147,7 @@ def test_a_first_model_and_one_phone_share_two_pictures(folder):
     )
 
 
-def test_other_defaults_that_count_pictures_fit_too(folder):
+def test_other_defaults_that_count_images_fit_too(folder):
     dataset = make(folder, "eight", **SMALL["eight"])
     phones, _ = fitted(GradientSharing(dataset=dataset))
     phones.check(registry.preview(dataset))
@@ -189,7 +189,7 @@ def test_the_command_line_fits_defaults_and_refuses_what_is_typed(folder):
     assert (
         wrong.returncode == 2
         and wrong.stderr.strip()
-        == "batch_size: 1000 is not allowed; folder:eight has 14 training pictures"
+        == "batch_size: 1000 is not allowed; folder:eight has 14 training images"
     )
 
 
@@ -229,7 +229,7 @@ def test_a_page_fits_defaults_and_refuses_what_is_typed(folder):
                 " Using 1 instead." in said
             )
         test = drawn("dp_training", dataset="folder:eight", batch_size=33)
-        assert "33 is not allowed; folder:eight has 14 training pictures" in " ".join(
+        assert "33 is not allowed; folder:eight has 14 training images" in " ".join(
             each.value for each in test.warning
         ).replace("\\", "")
     finally:
@@ -238,7 +238,7 @@ def test_a_page_fits_defaults_and_refuses_what_is_typed(folder):
 
 
 @pytest.mark.full
-def test_a_training_on_few_pictures_is_drawn_without_the_attack_that_it_is_too_small_for(
+def test_a_training_on_few_images_is_drawn_without_the_attack_that_it_is_too_small_for(
     folder, store, home
 ):
     from engine.core.lab import open_store

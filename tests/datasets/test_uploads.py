@@ -1,4 +1,4 @@
-"""A visitor's own picture: what is taken comes out right, and what is not is refused at once, in
+"""A visitor's own image: what is taken comes out right, and what is not is refused at once, in
 plain words.
 """
 
@@ -26,11 +26,11 @@ def encoded(image, format="PNG", **options) -> bytes:
 
 def quarters(side: int = 200) -> np.ndarray:
     """Red, green, blue and white quarters: (side, side, 3)."""
-    picture = np.zeros((side, side, 3), np.uint8)
+    image = np.zeros((side, side, 3), np.uint8)
     half = side // 2
-    picture[:half, :half], picture[:half, half:] = (255, 0, 0), (0, 255, 0)
-    picture[half:, :half], picture[half:, half:] = (0, 0, 255), (255, 255, 255)
-    return picture
+    image[:half, :half], image[:half, half:] = (255, 0, 0), (0, 255, 0)
+    image[half:, :half], image[half:, half:] = (0, 0, 255), (255, 255, 255)
+    return image
 
 
 def corners(pixels: np.ndarray) -> list[str]:
@@ -99,10 +99,10 @@ def test_shapes(format, size, channels):
 
 @pytest.mark.parametrize("width,height", [(600, 200), (200, 600), (201, 200), (2000, 200)])
 def test_the_middle_square_is_cut_out(width, height):
-    picture = np.zeros((height, width, 3), np.uint8)
+    image = np.zeros((height, width, 3), np.uint8)
     left, top = (width - 200) // 2, (height - 200) // 2
-    picture[top : top + 200, left : left + 200] = quarters()
-    assert corners(decode(encoded(picture), 32, 3)) == QUARTERS
+    image[top : top + 200, left : left + 200] = quarters()
+    assert corners(decode(encoded(image), 32, 3)) == QUARTERS
 
 
 def test_scaling_is_antialiased():
@@ -112,16 +112,16 @@ def test_scaling_is_antialiased():
     assert np.abs(pixels.astype(int) - 127).max() < 20
 
 
-def test_a_picture_of_the_right_size_comes_through_unchanged():
-    picture = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
-    assert np.array_equal(decode(encoded(picture), 28, 3), picture)
+def test_a_image_of_the_right_size_comes_through_unchanged():
+    image = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
+    assert np.array_equal(decode(encoded(image), 28, 3), image)
 
 
-def test_a_single_pixel_is_a_picture():
+def test_a_single_pixel_is_a_image():
     assert (decode(encoded(np.full((1, 1, 3), 7, np.uint8)), 28, 3) == 7).all()
 
 
-def test_inverting_is_asked_for_and_only_done_to_light_pictures():
+def test_inverting_is_asked_for_and_only_done_to_light_images():
     drawing = np.full((100, 100), 250, np.uint8)
     drawing[40:60, 40:60] = 10
     assert decode(encoded(drawing), 28, 1).mean() > 127
@@ -161,9 +161,9 @@ def test_opaque_modes(mode):
 
 
 def test_transparency_shows_white_paper():
-    picture = np.zeros((64, 64, 4), np.uint8)  # transparent black
-    picture[:, :32] = (255, 0, 0, 255)
-    image = Image.fromarray(picture)
+    pixels = np.zeros((64, 64, 4), np.uint8)  # transparent black
+    pixels[:, :32] = (255, 0, 0, 255)
+    image = Image.fromarray(pixels)
     variants = [encoded(image), encoded(image.convert("LA"))]
     palette = image.convert("RGB").quantize(4)
     variants.append(encoded(palette, transparency=palette.getpixel((50, 5))))
@@ -175,10 +175,10 @@ def test_transparency_shows_white_paper():
 
 
 def test_transparent_edges_take_no_colour_from_what_is_invisible():
-    picture = np.zeros((64, 64, 4), np.uint8)
-    picture[...] = (0, 255, 0, 0)  # invisible green
-    picture[:, :31] = (255, 0, 0, 255)
-    pixels = decode(encoded(Image.fromarray(picture)), 16, 3).astype(int)
+    image = np.zeros((64, 64, 4), np.uint8)
+    image[...] = (0, 255, 0, 0)  # invisible green
+    image[:, :31] = (255, 0, 0, 255)
+    pixels = decode(encoded(Image.fromarray(image)), 16, 3).astype(int)
     assert (pixels[..., 1] <= pixels[..., 0]).all()
 
 
@@ -186,7 +186,7 @@ def test_interlaced_and_progressive():
     assert corners(decode(encoded(quarters(), "JPEG", progressive=True), 32, 3)) == QUARTERS
 
 
-def test_a_phones_double_picture_gives_the_first():
+def test_a_phones_double_image_gives_the_first():
     raw = encoded(quarters(), "MPO", save_all=True, append_images=[Image.new("RGB", (200, 200))])
     assert corners(decode(raw, 32, 3)) == QUARTERS
 
@@ -207,12 +207,12 @@ def test_exif_orientation_is_honoured(orientation, format):
     assert orientation == 1 or corners(decode(raw, 32, 3)) != QUARTERS
 
 
-def test_a_tall_picture_that_lies_on_its_side():
-    picture = np.zeros((200, 400, 3), np.uint8)
-    picture[:, 100:300] = quarters()
+def test_a_tall_image_that_lies_on_its_side():
+    image = np.zeros((200, 400, 3), np.uint8)
+    image[:, 100:300] = quarters()
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert corners(decode(encoded(picture, "JPEG", exif=exif, quality=95), 32, 3)) == [
+    assert corners(decode(encoded(image, "JPEG", exif=exif, quality=95), 32, 3)) == [
         "blue",
         "red",
         "white",
@@ -247,7 +247,7 @@ def test_broken_exif_is_ignored():
         bytes(5000),
     ],
 )
-def test_what_is_no_picture(raw):
+def test_what_is_no_image(raw):
     assert "not a PNG or JPEG" in refusal(raw) or "damaged" in refusal(raw)
 
 

@@ -1,4 +1,4 @@
-"""A training that diverged says so, one on too few pictures too: every study, from one place."""
+"""A training that diverged says so, one on too few images too: every study, from one place."""
 
 import json
 import math
@@ -79,11 +79,11 @@ def test_the_loss_at_the_end_is_that_of_the_last_batches():
 def test_guessing_is_counted_by_what_is_taught(share):
     """A student of soft labels has another loss, and guessing has it too."""
     rng = torch.Generator().manual_seed(0)
-    pictures = torch.randint(0, 256, (40, 16, 16, 1), generator=rng, dtype=torch.uint8)
+    images = torch.randint(0, 256, (40, 16, 16, 1), generator=rng, dtype=torch.uint8)
     labels, logits = torch.arange(40) % 10, 5 * torch.randn(40, 10, generator=rng)
     network = networks.resnet("narrow", "group", 1, 16, 10, 0)
     recipe = supervised.Recipe(2, 20, 1e-4, soft_share=share, temperature=3.0)
-    fit = supervised.Fit(network, recipe, pictures, labels, 0, logits if share else None)
+    fit = supervised.Fit(network, recipe, images, labels, 0, logits if share else None)
     for _ in range(2):
         list(fit.epoch())
     assert fit.divergence() == []
@@ -94,9 +94,9 @@ def test_guessing_is_counted_by_what_is_taught(share):
 @pytest.mark.parametrize("epochs", range(1, 13))
 def test_any_number_of_steps_can_be_taken(epochs):
     """At four steps in all the rate's rise had none, and its length was divided by."""
-    pictures, labels = torch.zeros(6, 16, 16, 1, dtype=torch.uint8), torch.arange(6) % 2
+    images, labels = torch.zeros(6, 16, 16, 1, dtype=torch.uint8), torch.arange(6) % 2
     network = networks.resnet("narrow", "group", 1, 16, 2, 0)
-    fit = supervised.Fit(network, supervised.Recipe(epochs, 6, 1e-3), pictures, labels, 0)
+    fit = supervised.Fit(network, supervised.Recipe(epochs, 6, 1e-3), images, labels, 0)
     for _ in range(epochs):
         assert list(fit.epoch()) == [1]
 
@@ -154,7 +154,7 @@ def test_a_training_that_ran_away_says_so_though_its_loss_is_a_number(name, chan
 
 @pytest.mark.parametrize("rate", [30, 100])
 def test_a_teacher_whose_statistics_are_no_numbers_says_so_itself(rate, store):
-    """Who made pictures of it was told that running_var in its weights is not finite."""
+    """Who made images of it was told that running_var in its weights is not finite."""
     study = STUDIES["classifier"].preset("tiny", learning_rate=rate)
     try:
         _, result = finish(Lab(store).need(study))
@@ -173,21 +173,21 @@ def test_an_ordinary_training_says_nothing_of_it(name, store):
     assert not [warning for warning in result.warnings if "diverged" in warning]
 
 
-# --- too few pictures -----------------------------------------------------------------------------
+# --- too few images -----------------------------------------------------------------------------
 
 SAYS = [
     ((), "training", None),
-    ((1,), "training", "1 training picture is too few to learn much from."),
-    ((50, 49), "training", "99 training pictures are too few to learn much from."),
+    ((1,), "training", "1 training image is too few to learn much from."),
+    ((50, 49), "training", "99 training images are too few to learn much from."),
     ((50, 45, 5), "training", None),
-    ((60, 60, 0), "training", "Fewer than 5 training pictures show c: too few to say much of it."),
-    ((90, 4, 6), "test", "Fewer than 5 test pictures show b: too few to say much of it."),
+    ((60, 60, 0), "training", "Fewer than 5 training images show c: too few to say much of it."),
+    ((90, 4, 6), "test", "Fewer than 5 test images show b: too few to say much of it."),
     ((90, 10, 0), "test", None),  # that is told by scores
     (
         (25, 0, 0),
         "test",
         (
-            "25 test pictures are too few to say much: an accuracy over them is "
+            "25 test images are too few to say much: an accuracy over them is "
             "uncertain by 20 points."
         ),
     ),
@@ -201,7 +201,7 @@ def test_what_too_few_means(sizes, part, wanted):
 
 
 def made(folder, sizes) -> None:
-    """Folders of one's own with different pictures of two classes, each of one tone."""
+    """Folders of one's own with different images of two classes, each of one tone."""
     for name, counts in sizes.items():
         for label, count in enumerate(counts):
             inside = folder / "folders" / name / "ab"[label]
@@ -217,7 +217,7 @@ SIZES = {"two": (2, 2), "eight": (8, 8), "sixty": (60, 60), "scarce": (150, 5)}
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """VEIL_DATA with folders of few pictures."""
+    """VEIL_DATA with folders of few images."""
     place = tmp_path_factory.mktemp("few")
     made(place, SIZES)
     return place
@@ -225,8 +225,8 @@ def folders(tmp_path_factory):
 
 @pytest.mark.parametrize("name", full_unless(lambda name: name == "scarce", SIZES))
 @pytest.mark.parametrize("study", sorted(set(STUDIES) - {"noise"}))
-def test_every_study_says_that_pictures_are_too_few(study, name, folders, store, monkeypatch):
-    """In all, of a class, to learn from or to test with. Study noise measures a single picture."""
+def test_every_study_says_that_images_are_too_few(study, name, folders, store, monkeypatch):
+    """In all, of a class, to learn from or to test with. Study noise measures a single image."""
     monkeypatch.setenv("VEIL_DATA", str(folders))
     kind = STUDIES[study]
     try:
@@ -238,10 +238,10 @@ def test_every_study_says_that_pictures_are_too_few(study, name, folders, store,
     assert any("too few" in warning for warning in result.warnings), result.warnings
 
 
-def test_the_command_line_says_it_of_two_pictures(folders, monkeypatch, capsys):
+def test_the_command_line_says_it_of_two_images(folders, monkeypatch, capsys):
     monkeypatch.setenv("VEIL_DATA", str(folders))
     sets = ["--set", "dataset=folder:two", "--set", "straighten=false"]
     assert main(["run", "dp_training", "--preset", "tiny", "--json", *sets]) == 0
     told = json.loads(capsys.readouterr().out)["warnings"]
-    assert "2 training pictures are too few to learn much from." in told
-    assert any(warning.startswith("2 test pictures are too few") for warning in told)
+    assert "2 training images are too few to learn much from." in told
+    assert any(warning.startswith("2 test images are too few") for warning in told)

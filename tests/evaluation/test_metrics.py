@@ -113,15 +113,15 @@ def test_a_set_is_not_far_from_itself_and_as_far_one_way_as_the_other(n, d):
     )
 
 
-def test_constant_pictures_have_a_distance_and_a_single_one_has_none():
+def test_constant_images_have_a_distance_and_a_single_one_has_none():
     flat = np.ones((20, 8))
     assert frechet_distance(moments(flat), moments(flat)) == 0.0
     assert frechet_distance(moments(flat), moments(flat + 2)) == pytest.approx(32)
-    with pytest.raises(ValueError, match="at least two pictures"):
+    with pytest.raises(ValueError, match="at least two images"):
         moments(flat[:1])
-    with pytest.raises(ValueError, match="two pictures on each side"):
+    with pytest.raises(ValueError, match="two images on each side"):
         kernel_distance(flat, flat[:1])
-    with pytest.raises(ValueError, match="more than 3 pictures"):
+    with pytest.raises(ValueError, match="more than 3 images"):
         precision_and_recall(flat[:3], flat)
     with pytest.raises(ValueError, match="all features are zero"):
         nearest_cosine(np.zeros((5, 4)), flat[:, :4])
@@ -183,7 +183,7 @@ def test_memorised_as_torchmetrics_computes_it():
 
 
 def test_memorised_as_the_paper_defines_it_looks_from_the_generated_side():
-    """Ten real pictures copied, nine hundred others far away: the paper's distance sees copies
+    """Ten real images copied, nine hundred others far away: the paper's distance sees copies
     only, torchmetrics' sees what was left out.
     """
     real = np.random.default_rng(0).normal(size=(910, 64))

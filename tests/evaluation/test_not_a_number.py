@@ -49,7 +49,7 @@ def test_a_broken_feature_gives_no_frechet_distance(value, columns):
 
 @pytest.mark.parametrize("value", BROKEN)
 def test_a_broken_feature_gives_no_precision_no_recall_and_no_kernel_distance(value):
-    """A point without end had a ball without end, which took in every real picture: a recall of
+    """A point without end had a ball without end, which took in every real image: a recall of
     1.
     """
     with np.errstate(all="ignore"):
@@ -100,7 +100,7 @@ def test_no_accuracy_for_weights_that_are_no_numbers():
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
     x, zeros = torch.rand(20, 1, 2, 2), torch.zeros(20, dtype=torch.long)
     weights = torch.full((10,), math.nan)
-    task = federation.Task(network, x, zeros, x, zeros, lambda pictures: pictures, weights)
+    task = federation.Task(network, x, zeros, x, zeros, lambda images: images, weights)
     assert task.accuracy(weights) == 0 and (task.predictions(weights) == -1).all()
 
 
@@ -161,7 +161,7 @@ def of_set(**changes):
         "frechet_distance": 3.0,
         "precision": 0.5,
         "learned": 500,
-        "pictures": 500,
+        "images": 500,
         "mifid_torchmetrics": 9.0,
     }
     return found | changes

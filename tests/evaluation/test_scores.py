@@ -37,7 +37,7 @@ def test_a_folder_of_two_hundred_to_two_shows_what_always_saying_one_class_is_wo
     found = scores.beside(labels, said)
     assert found["guessing"] == pytest.approx(200 / 202) and found["balanced_test_accuracy"] == 0.5
     told = scores.warnings(labels, NAMES)
-    assert "No test picture shows cats: the accuracy says nothing of it." in told
+    assert "No test image shows cats: the accuracy says nothing of it." in told
     parts = ("200 show ants and 2 bees", "99.0 %", "where guessing reaches 50.0 %")
     assert any(all(part in one for part in parts) for one in told)
 
@@ -50,7 +50,7 @@ def test_even_classes_need_no_balanced_accuracy_and_no_warning():
     assert scores.uneven(np.r_[labels, np.zeros(100, int)])
 
 
-def test_no_pictures_are_no_accuracy():
+def test_no_images_are_no_accuracy():
     none = np.zeros(0, int)
     assert math.isnan(scores.guessing(none)) and math.isnan(scores.balanced_accuracy(none, none))
     assert not scores.uneven(none)

@@ -27,7 +27,7 @@ from tests.conftest import ROOT
 from tests.studies.gradient_sharing.test_federation import phones, plan_of, small_task
 
 CPU, LEVEL, WRONG = torch.device("cpu"), 1e-4, 1.05
-N = 4000  # pictures
+N = 4000  # images
 DPT = {"batch_size": 400, "epochs": 15, "noise_multiplier": 1.0}
 
 
@@ -125,7 +125,7 @@ def private_teacher(wrong):
         learning_rate=1.0,
         streams=study.streams(),
     )
-    fit.gradient = lambda pictures, labels: seen.append(labels)
+    fit.gradient = lambda images, labels: seen.append(labels)
     while len(seen) < 150:
         steps = list(fit.epoch())
     assert wrong > 1 or len(steps) == mechanism.steps // study.epochs
@@ -155,7 +155,7 @@ def training(wrong):
 
 
 def training_of_some(wrong):
-    """A shadow, which learns from half of the pictures."""
+    """A shadow, which learns from half of the images."""
     rows = torch.arange(1, N, 2)
     found, rate = cnn(wrong, rows)
     drawn = table(watched(found, 250), N)

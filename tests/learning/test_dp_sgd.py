@@ -37,10 +37,10 @@ def generator(seed=0):
 
 
 def batch(size, channels=1, classes=10, seed=0):
-    """Random pictures with a flat upper half, where pooling meets ties, and labels."""
-    pictures = torch.randn(size, channels, 28, 28, generator=generator(seed))
-    pictures[:, :, :14] = 0.3
-    return pictures, torch.randint(0, classes, (size,), generator=generator(seed + 1))
+    """Random images with a flat upper half, where pooling meets ties, and labels."""
+    images = torch.randn(size, channels, 28, 28, generator=generator(seed))
+    images[:, :, :14] = 0.3
+    return images, torch.randint(0, classes, (size,), generator=generator(seed + 1))
 
 
 def gradient(network, x, y, *, clip=1.0, noise=0.0, expected=32, seed=0, loss=None):
@@ -259,7 +259,7 @@ def loud_batch():
 
 
 def blanked_gradient(network, x, y, row, **kwargs):
-    """`gradient` where one row's picture is blank and asks for nothing.
+    """`gradient` where one row's image is blank and asks for nothing.
 
     As many rows as before: of fewer, another kernel may compute the rest, and in float32 a pooling
     would then pass on the other of two nearly equal pixels.

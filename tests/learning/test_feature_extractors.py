@@ -1,4 +1,4 @@
-"""Extractors against independent ones, pictures brought to one format and back, and what happens
+"""Extractors against independent ones, images brought to one format and back, and what happens
 where weights cannot be had or are not weights.
 """
 
@@ -44,7 +44,7 @@ def test_colours_become_grey_by_luminance_as_pillow_does_it():
     assert imaging.uncanvas(grey[None, ..., None], 32, 3).shape == (1, 32, 32, 3)
 
 
-def test_larger_pictures_are_averaged_not_sampled():
+def test_larger_images_are_averaged_not_sampled():
     checks = np.indices((64, 64)).sum(0) % 2 * 255
     small = imaging.canvas(checks[None, ..., None].astype(np.uint8), 32, grey=True)
     assert 100 < small.mean() < 155 and small.std() < 30
@@ -220,7 +220,7 @@ def test_a_backbones_features_are_computed_once_for_all_who_learn_from_them(tmp_
             )
     lab, looking = (
         Lab(Store(tmp_path / "store")),
-        lambda events: any(getattr(e, "name", "") == "looking at the pictures" for e in events),
+        lambda events: any(getattr(e, "name", "") == "looking at the images" for e in events),
     )
     study = GradientSharing(
         dataset="folder:two",

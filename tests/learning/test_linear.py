@@ -49,7 +49,7 @@ def learner(rows, kind=LinearTraining, **changes):
 # --- features -------------------------------------------------------------------------------------
 
 
-def test_rows_stand_in_the_order_of_the_pictures_and_none_is_longer_than_the_mean_relies_on(rows):
+def test_rows_stand_in_the_order_of_the_images_and_none_is_longer_than_the_mean_relies_on(rows):
     images = registry.load("mnist-5k")
     alone = torch.cat(
         list(features.features(torch.tensor(images.train_images[700:703]), True, CPU))
@@ -59,7 +59,7 @@ def test_rows_stand_in_the_order_of_the_pictures_and_none_is_longer_than_the_mea
     assert lengths.max() <= features.longest(3969) and lengths.min() > 0.5 * features.longest(3969)
 
 
-def test_no_picture_makes_a_longer_row():
+def test_no_image_makes_a_longer_row():
     """Noise, black, white, stripes: whatever somebody may hand in."""
     rng = np.random.default_rng(0)
     odd = np.stack(
@@ -78,7 +78,7 @@ def test_no_picture_makes_a_longer_row():
         )
 
 
-def test_groups_of_maps_are_normalised_a_picture_by_itself():
+def test_groups_of_maps_are_normalised_a_image_by_itself():
     maps = torch.rand(5, 6, 4, 4, dtype=torch.float64)
     found = features.normalised(maps).view(5, 2, 48)
     expected = (maps.view(5, 2, 48) - maps.view(5, 2, 48).mean(2, keepdim=True)) / (
@@ -92,19 +92,19 @@ def test_groups_of_maps_are_normalised_a_picture_by_itself():
 
 
 def test_a_slanted_stroke_is_made_upright_and_moved_to_the_middle():
-    picture = torch.zeros(1, 1, 28, 28)
+    image = torch.zeros(1, 1, 28, 28)
     for down in range(20):
-        picture[0, 0, 4 + down, 5 + down // 2 : 8 + down // 2] = 1.0
-    upright = features.straightened(picture)[0, 0]
+        image[0, 0, 4 + down, 5 + down // 2 : 8 + down // 2] = 1.0
+    upright = features.straightened(image)[0, 0]
     across = torch.arange(28.0)
     middles = [float((row * across).sum() / row.sum()) for row in upright if row.sum() > 1]
     assert max(abs(middle - 13.5) for middle in middles) < 1.0 and len(middles) >= 18
-    slanted = [float((row * across).sum() / row.sum()) for row in picture[0, 0] if row.sum() > 1]
+    slanted = [float((row * across).sum() / row.sum()) for row in image[0, 0] if row.sum() > 1]
     assert max(slanted) - min(slanted) > 8
     assert torch.equal(features.straightened(torch.zeros(1, 1, 28, 28)), torch.zeros(1, 1, 28, 28))
 
 
-def test_pictures_too_small_or_too_many_for_features_are_refused():
+def test_images_too_small_or_too_many_for_features_are_refused():
     class Shown:
         train_size, test_images = 500_000, np.zeros((100, 64, 64, 3), np.uint8)
 
@@ -119,7 +119,7 @@ def test_pictures_too_small_or_too_many_for_features_are_refused():
 
 
 def clipped_sum(training, batch: torch.Tensor, clip: float) -> torch.Tensor:
-    """Σ of clipped gradients by one backward pass a picture in float64, weights then bias."""
+    """Σ of clipped gradients by one backward pass an image in float64, weights then bias."""
     total = torch.zeros(training.weight.numel() + training.bias.numel(), dtype=torch.float64)
     for row in batch.tolist():
         weight, bias = (
@@ -133,7 +133,7 @@ def clipped_sum(training, batch: torch.Tensor, clip: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("clip", [0.001, 0.07, 100.0])
-def test_the_closed_form_is_the_clipped_sum_of_every_pictures_gradient(rows, clip):
+def test_the_closed_form_is_the_clipped_sum_of_every_images_gradient(rows, clip):
     training = learner(rows, max_grad_norm=clip)
     torch.manual_seed(0)
     (
@@ -150,7 +150,7 @@ def test_the_closed_form_is_the_clipped_sum_of_every_pictures_gradient(rows, cli
     )
 
 
-def test_no_picture_pulls_harder_than_the_clip_norm(rows):
+def test_no_image_pulls_harder_than_the_clip_norm(rows):
     training = learner(rows)
     training.weight.normal_(generator=torch.Generator().manual_seed(0))
     for row in range(50):

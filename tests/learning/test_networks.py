@@ -25,7 +25,7 @@ def test_it_has_the_tutorials_number_of_parameters():
     assert sum(p.numel() for p in report_cnn(1, 28, 10, seed=0).parameters()) == 26_010
 
 
-def test_too_small_pictures_are_refused():
+def test_too_small_images_are_refused():
     with pytest.raises(ValueError, match="at least 28"):
         report_cnn(1, 27, 10, seed=0)
 
@@ -60,11 +60,11 @@ def test_pooling_first_is_exactly_the_tutorials_network():
     order = [0, 2, 1, 3, 5, 4, 6, 7, 8, 9]
     # the same layers, each ReLU before its pooling
     tutorial = nn.Sequential(*[ours[i] for i in order])
-    pictures = torch.rand(32, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    pictures[:, :, :14] = 0.5
+    images = torch.rand(32, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    images[:, :, :14] = 0.5
     outputs, gradients = [], []
     for network in (ours, tutorial):
-        outputs.append(network(pictures))
+        outputs.append(network(images))
         gradients.append(torch.autograd.grad(outputs[-1].square().sum(), list(ours.parameters())))
     # the larger of two numbers is one of them: no sum is taken in another order
     assert torch.equal(*outputs)

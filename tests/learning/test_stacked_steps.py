@@ -113,10 +113,10 @@ def test_four_steps_are_those_of_opacus_and_torch(optimizer, images):
             batch = drawn(stack, step, member)
             optimize.zero_grad()
             # channels first in memory too: Opacus' unfold goes by strides
-            pictures = torch.stack(
+            chosen = torch.stack(
                 [scaled(torch.tensor(images.train_images[[row]]))[0, 0] for row in batch]
             )[:, None]
-            F.cross_entropy(wrapped(pictures), torch.tensor(images.train_labels)[batch]).backward()
+            F.cross_entropy(wrapped(chosen), torch.tensor(images.train_labels)[batch]).backward()
             optimize.step()
         assert_moved_alike(stack.weights[member], flat(network.parameters()), start[member])
 
@@ -268,7 +268,7 @@ def checked_draws(coins, noise):
 
 
 def released_noise(stack, steps):
-    """(steps, members, parameters): how far each step moves the weights where no picture asks for
+    """(steps, members, parameters): how far each step moves the weights where no image asks for
     anything, in units of rate · σC/B.
     """
     stack.accumulate = lambda: None
@@ -693,12 +693,12 @@ def test_what_a_group_held_is_let_go(store):
         gc.enable()
 
 
-def test_pictures_that_changed_meanwhile_are_not_learned_from_together(images, rows):
+def test_images_that_changed_meanwhile_are_not_learned_from_together(images, rows):
     from dataclasses import replace
 
     study, group = DPTraining(noise_multiplier=2.0, epochs=1, batch_size=500), Group(2)
     group.join(learner(study, images, rows))
-    with pytest.raises(RuntimeError, match="the pictures have changed"):
+    with pytest.raises(RuntimeError, match="the images have changed"):
         group.join(learner(study, replace(images, fingerprint="another"), rows))
 
 

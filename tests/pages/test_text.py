@@ -1,4 +1,4 @@
-"""The sentences and pictures of the pages: pure functions, checked as text."""
+"""The sentences and images of the pages: pure functions, checked as text."""
 
 from dataclasses import replace
 
@@ -217,13 +217,13 @@ def test_luck_that_hardly_anybody_has_blames_no_other_release():
         sample_rate=rate,
         steps=steps,
         odds_undrawn=drawn,
-        unit="all pictures of one participant",
+        unit="all images of one participant",
     )
     assert "1 in 100 participants were never drawn" in sentences.odds_detail(whom)
 
 
 def test_luck_that_a_release_of_all_takes_away_is_not_promised():
-    """Steps that drew a picture never, and a mean of all pictures besides: the luck was once said
+    """Steps that drew an image never, and a mean of all images besides: the luck was once said
     to hold at 82 beside odds of 88.89.
     """
     for release in (10.0, 0.8, 0.2):
@@ -492,7 +492,7 @@ FOUND = {
 }
 
 
-def test_a_flat_picture_is_not_nearly_identical_however_many_decibels_it_has():
+def test_a_flat_image_is_not_nearly_identical_however_many_decibels_it_has():
     assert (
         gradient_sharing_text.quality(attacked(26.6, 0.9, 26.6) | {"ssim_flat": 0.9})
         == gradient_sharing_text.NOTHING
@@ -526,15 +526,15 @@ def test_refusals_are_laid_at_the_right_door():
     )
 
 
-def test_bytes_are_compared_with_the_pictures_they_stand_for():
+def test_bytes_are_compared_with_the_images_they_stand_for():
     assert gradient_sharing_text.cheap(
         {"1 %": 10.0, "10 %": 200.0, "100 %": 900.0}, 100.0
     ).startswith("Sharing 10 % and 100 % here send more")
     assert gradient_sharing_text.cheap({"1 %": 10.0}, 100.0) == ""
     metrics = {
-        "10 %": {"test_accuracy": 0.967, "bytes": 8_199_600, "bytes_of_pictures": 2_979_200},
+        "10 %": {"test_accuracy": 0.967, "bytes": 8_199_600, "bytes_of_images": 2_979_200},
         "no update": {"test_accuracy": 0.873},
-        "all pictures in one place": {"test_accuracy": 0.976},
+        "all images in one place": {"test_accuracy": 0.976},
         "each phone alone": {"test_accuracy": 0.921},
     }
     said = gradient_sharing_text.shared(metrics, "10 %", 20, 30, 100_000)

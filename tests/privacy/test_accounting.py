@@ -428,7 +428,7 @@ def test_dp_sgd_noise_that_cannot_be_or_need_not_be():
         privacy.dp_sgd_noise(0.01, 0.5, 100_000, 1e-5)
     assert issubclass(privacy.Unreachable, ValueError)
     assert privacy.dp_sgd_noise(1.0, 0.1, 0, 1e-5) == 0
-    # a picture is drawn less often than δ
+    # an image is drawn less often than δ
     assert privacy.dp_sgd_noise(1.0, 0.01, 1, 0.02) == pytest.approx(0.01)
 
 
@@ -480,7 +480,7 @@ def test_odds_gaussian_are_what_the_best_attacker_reaches():
 def test_odds_dp_sgd_are_what_the_best_attacker_reaches(noise, rate, steps):
     rng, n = np.random.default_rng(2), 200_000
 
-    def losses(drawn):  # privacy loss of all steps, the picture's clipped gradient being 1
+    def losses(drawn):  # privacy loss of all steps, the image's clipped gradient being 1
         total = np.zeros(n // 2)
         for _ in range(steps):
             x = drawn * (rng.random(n // 2) < rate) + noise * rng.standard_normal(n // 2)

@@ -3,7 +3,7 @@ lower bounds that share no code with it.
 
 The lower bound on DP-SGD: an attacker who adds up what all steps released, and says "in" above a
 threshold. Of that sum everything is known: it is normal around the number of steps in which the
-picture was drawn, a binomial. Whatever it gives away, the steps give away; for one step, and for
+image was drawn, a binomial. Whatever it gives away, the steps give away; for one step, and for
 steps without sampling, it is all that they do. `-m hours` adds dp_accounting's optimistic privacy
 loss distributions and takes an hour.
 """
@@ -31,7 +31,7 @@ SLACK = 1 + 1e-9  # of δ, for the rounding of the lower bounds themselves
 
 @dataclass(frozen=True)
 class Sums:
-    """The attacker's figure under noise of deviation 1: what the picture adds to it (m,), and these
+    """The attacker's figure under noise of deviation 1: what the image adds to it (m,), and these
     cases' log chances.
     """
 
@@ -62,7 +62,7 @@ def sums(runs) -> Sums:
 
 
 def likely(steps, rate) -> np.ndarray:
-    """How often a picture may be drawn, but for what is rarer than e^−60."""
+    """How often an image may be drawn, but for what is rarer than e^−60."""
     mean, spread = steps * rate, math.sqrt(steps * rate * (1 - rate))
     least, most = math.floor(mean - 11 * spread - 2), math.ceil(mean + 11 * spread + 25)
     return np.arange(max(0, least), min(steps, most) + 1)
@@ -252,7 +252,7 @@ def transforms_err(steps) -> float:
 
 def losses(noise, rate, nodes=20_001):
     """(widest, standard deviation) of one step's privacy loss, at 12 standard deviations of noise
-    to each side, with the picture drawn at this rate.
+    to each side, with the image drawn at this rate.
     """
     z = np.linspace(-12 * noise, 1 + 12 * noise, nodes)
     left_out = math.log1p(-rate) if rate < 1 else -math.inf
@@ -386,14 +386,14 @@ def test_the_hockey_stick_of_strong_noise_does_not_cancel(sigma, share):
         assert found == pytest.approx(float(exact), rel=1e-9, abs=0)
 
 
-def test_ten_thousand_pictures_with_a_label():
+def test_ten_thousand_images_with_a_label():
     """Randomised response beside a Gaussian release: their sum of ε holds, and no less than what
     both give away.
     """
     rng, forgotten = np.random.default_rng(8), 0
 
     def stick(epsilon, sigma):
-        """δ of the picture alone at ε."""
+        """δ of the image alone at ε."""
         half, shift = 0.5 / sigma, epsilon * sigma
         other = math.exp(min(700.0, epsilon + special.log_ndtr(-half - shift)))
         return special.ndtr(half - shift) - other
@@ -409,10 +409,10 @@ def test_ten_thousand_pictures_with_a_label():
     for _ in range(10_000):
         sigma, told = 10 ** rng.uniform(-0.5, 2.5), 10 ** rng.uniform(-2, 1.3)
         k, delta = int(rng.integers(2, 50)), 10 ** rng.uniform(-9, -1)
-        picture = privacy.gaussian_epsilon(sigma, delta)
-        total = privacy.pair_epsilon(picture, told)
+        image = privacy.gaussian_epsilon(sigma, delta)
+        total = privacy.pair_epsilon(image, told)
         assert both(total, sigma, told, k) <= delta * SLACK + 1e-15, (sigma, told, k, delta)
-        forgotten += both(picture, sigma, told, k) > delta * 1.01 + 1e-14
+        forgotten += both(image, sigma, told, k) > delta * 1.01 + 1e-14
         odds = privacy.odds_pair(sigma, 1.0, told, k)
         alone = max(privacy.odds_gaussian(sigma), privacy.odds_randomized_response(told, k))
         assert alone <= odds * (1 + 1e-12) and odds <= privacy.odds_any(total, delta) * (1 + 1e-12)

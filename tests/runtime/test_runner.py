@@ -237,7 +237,7 @@ def test_a_store_that_breaks_ends_the_run_with_its_result(own_runner, home):
 
 def test_refusals_reach_the_visitor_in_their_own_words(runner):
     run = ended(runner.submit(DPTraining(batch_size=9000)))
-    assert run.message == "batch_size: 9000 is not allowed; mnist-5k has 4000 training pictures"
+    assert run.message == "batch_size: 9000 is not allowed; mnist-5k has 4000 training images"
 
 
 def test_plain_tcp_is_refused(runner):

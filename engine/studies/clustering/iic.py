@@ -13,7 +13,7 @@ import numpy as np
 from engine.core import parameters
 from engine.core.errors import Failed
 from engine.core.parameters import parameter
-from engine.core.study import Phase, Picture, Point, Refused, Result
+from engine.core.study import Image, Phase, Point, Refused, Result
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions, scores
 from engine.studies.clustering import cluster_matching
@@ -21,7 +21,7 @@ from engine.studies.image_study import check_batch
 from engine.studies.local_noise import LocalNoise, error
 
 SHOWN = 150  # images whose moves between clusters are shown
-MOST_POINTS, MOST_PICTURES = 60, 20  # over a whole run
+MOST_POINTS, MOST_IMAGES = 60, 20  # over a whole run
 # as for every training: the most that one user may ask of the shared worker
 MOST_STEPS = 100_000
 MOST_NUMBERS = 6e8  # in the pool of views; 2.4 GB
@@ -174,13 +174,13 @@ class IIC(LocalNoise):
         if count > n:
             raise Refused(
                 "clusters",
-                f"clusters: {count} is not allowed; {self.dataset} has {n} training pictures",
+                f"clusters: {count} is not allowed; {self.dataset} has {n} training images",
             )
         check_batch(self, n)
         if self.batch_size < 2:
             raise Refused(
                 "batch_size",
-                "batch_size: 1 is not allowed; allowed: at least 2, since a single picture tells"
+                "batch_size: 1 is not allowed; allowed: at least 2, since a single image tells"
                 " nothing of how clusters are filled",
             )
         if (steps := self.epochs * self.passes * (n // self.batch_size)) > MOST_STEPS:
@@ -192,7 +192,7 @@ class IIC(LocalNoise):
         if self.network == "scattering" and n * (1 + self.views) * 128 > MOST_NUMBERS:
             raise Refused(
                 "views",
-                f"views: {self.views} is not allowed for {n:,} pictures: their features would not"
+                f"views: {self.views} is not allowed for {n:,} images: their features would not"
                 f" fit in memory; allowed: at most {max(1, int(MOST_NUMBERS / 128 / n) - 1)}",
             )
 
@@ -226,17 +226,17 @@ class IIC(LocalNoise):
     def guarantee(self):
         """The guarantee for the owner of a training image, over all its releases."""
         if self.images == "raw":
-            return self.picture_guarantee(
+            return self.image_guarantee(
                 more=(
-                    "Clusters of pictures that were not noised are not protected, and neither are"
+                    "Clusters of images that were not noised are not protected, and neither are"
                     " labels made of them."
                 )
             )
-        return self.picture_guarantee(
+        return self.image_guarantee(
             self.release_count,
             more=(
                 "The clusters, the network and labels made of them are computed from the noised"
-                " pictures alone: post-processing, which costs nothing more. True labels only judge"
+                " images alone: post-processing, which costs nothing more. True labels only judge"
                 " the clusters; accuracies and confusion matrices use them and are not covered."
             ),
         )
@@ -248,10 +248,10 @@ class IIC(LocalNoise):
 
         The previews show images moving between clusters.
         """
-        yield Phase("reading the pictures")
+        yield Phase("reading the images")
         images = registry.load(self.dataset)
         self.check(images)
-        yield Phase("noising the pictures" if self.images == "noised" else "preparing the pictures")
+        yield Phase("noising the images" if self.images == "noised" else "preparing the images")
         run = Run(self, images, lab.device)
         yield from run.prepare()
         yield from run.train()
@@ -269,8 +269,8 @@ class Run:
         self.first = self.release(0)
         if bool((self.first == self.first[:1]).all()):
             raise Failed(
-                "All training pictures are the same, so there is nothing to tell apart. Choose"
-                " other pictures."
+                "All training images are the same, so there is nothing to tell apart. Choose"
+                " other images."
             )
 
     def release(self, draw: int):
@@ -297,7 +297,7 @@ class Run:
         """Create the views and the untrained network."""
         from engine.studies.clustering.invariant_information import (
             Clustering,
-            PictureViews,
+            ImageViews,
             ScatteredViews,
         )
 
@@ -306,10 +306,10 @@ class Run:
         self.views = (
             ScatteredViews(study.views, study.seed, self.device)
             if study.network == "scattering"
-            else PictureViews(study.views, WIDTHS[study.network], fresh, study.seed)
+            else ImageViews(study.views, WIDTHS[study.network], fresh, study.seed)
         )
         for done, total in self.views.prepare(self.release):
-            yield Phase("looking at the pictures", done, total)
+            yield Phase("looking at the images", done, total)
         self.clustering = Clustering(
             study, self.views, self.count, study.heads == "alternating", self.device
         )
@@ -320,7 +320,7 @@ class Run:
         each = clustering.steps * study.passes
         points, shown = (
             math.ceil(study.epochs / MOST_POINTS),
-            math.ceil(study.epochs / MOST_PICTURES),
+            math.ceil(study.epochs / MOST_IMAGES),
         )
         for epoch in range(1, study.epochs + 1):
             for step in clustering.epoch():
@@ -329,7 +329,7 @@ class Run:
                 yield from self._points(epoch)
             if epoch % shown == 0 or epoch == study.epochs:
                 yield from (
-                    Picture(name, png)
+                    Image(name, png)
                     for name, png in self.drawn(least_of(clustering.losses.tolist())).items()
                 )
 
@@ -391,7 +391,7 @@ class Run:
             metrics=metrics,
             guarantee=self.study.guarantee(),
             curves=self.curves,
-            pictures=self.drawn(head),
+            images=self.drawn(head),
             arrays={
                 "labels": found.astype(np.int16),
                 "test_clusters": test.astype(np.int16),

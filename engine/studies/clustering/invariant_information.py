@@ -71,7 +71,7 @@ def x_log_x(x: torch.Tensor) -> torch.Tensor:
 # --- transformations ------------------------------------------------------------------------------
 
 
-def transformed(pictures: torch.Tensor, generator: torch.Generator, size: int = 0) -> torch.Tensor:
+def transformed(images: torch.Tensor, generator: torch.Generator, size: int = 0) -> torch.Tensor:
     """A random transformed copy of each image: (n, c, h, w) → (n, c, size, size) float.
 
     It is cropped, rotated, zoomed, sheared and changed in brightness. size 0 keeps the images' own
@@ -79,17 +79,15 @@ def transformed(pictures: torch.Tensor, generator: torch.Generator, size: int = 
     0. Random numbers are drawn on the CPU, the same for every device. Ranges: 20° rotation, 15 %
     zoom, 0.2 shear and 20 % brightness, in each direction.
     """
-    n, _, h, w = pictures.shape
+    n, _, h, w = images.shape
     draws = torch.rand(n, 7, generator=generator).mul_(2).sub_(1)  # in [-1, 1]
     grid = F.affine_grid(
-        _affine(draws, h, w, size).to(pictures.device),
+        _affine(draws, h, w, size).to(images.device),
         [n, 1, size or h, size or w],
         align_corners=False,
     )
-    copies = F.grid_sample(
-        pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False
-    )
-    brightness = (1 + JITTER * draws[:, 6]).to(pictures.device)
+    copies = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    brightness = (1 + JITTER * draws[:, 6]).to(images.device)
     return copies * brightness[:, None, None, None]
 
 
@@ -112,13 +110,13 @@ def _affine(draws: torch.Tensor, h: int, w: int, size: int) -> torch.Tensor:
     return torch.stack([x, y], 1)
 
 
-def fitted(pictures: torch.Tensor) -> torch.Tensor:
+def fitted(images: torch.Tensor) -> torch.Tensor:
     """Scale each image to length 9: (n, h, w, c) float, non-negative → (n, c, h', w').
 
     The output has at most 32 pixels per side. 9 is about the length of a digit with pixels in [0,
     1]. Each image is scaled on its own: nothing of another image enters.
     """
-    x = pictures.permute(0, 3, 1, 2)
+    x = images.permute(0, 3, 1, 2)
     if max(x.shape[2:]) > SIDE:
         x = F.adaptive_avg_pool2d(x, SIDE)
     lengths = x.flatten(1).norm(dim=1)
@@ -152,29 +150,29 @@ class ScatteredViews:
         )
         done, total = 0, self.pool.shape[0] * self.pool.shape[1]
         for view in range(1 + self.views):
-            pictures = release(view) if view else originals
-            for slot, part in zip(self.pool[view].split(CHUNK), pictures.split(CHUNK)):
+            images = release(view) if view else originals
+            for slot, part in zip(self.pool[view].split(CHUNK), images.split(CHUNK)):
                 slot.copy_(self.seen(transformed(part, self.draws) if view else part))
                 done += len(part)
                 yield done, total
 
-    def features(self, pictures: torch.Tensor) -> torch.Tensor:
+    def features(self, images: torch.Tensor) -> torch.Tensor:
         """Scattering features, (n, c, h, w) → (n, c·81·h/4·w/4)."""
-        return torch.cat([self.scattering(part).flatten(1) for part in pictures.split(CHUNK)])
+        return torch.cat([self.scattering(part).flatten(1) for part in images.split(CHUNK)])
 
-    def seen(self, pictures: torch.Tensor) -> torch.Tensor:
+    def seen(self, images: torch.Tensor) -> torch.Tensor:
         """The network's input for any images: (n, c, h, w) → (n, components)."""
         mean, axes = self.whitening
-        return (self.features(pictures) - mean) @ axes
+        return (self.features(images) - mean) @ axes
 
-    def _whitening(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _whitening(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean (features,) and axes (features, components) of the first images' features.
 
         Along these axes each component has variance 1.
         """
-        _, c, h, w = pictures.shape
+        _, c, h, w = images.shape
         size = c * MAPS * -(-h // 4) * -(-w // 4)
-        features = self.features(pictures[: max(2 * COMPONENTS, MOST_FITTED // size)])
+        features = self.features(images[: max(2 * COMPONENTS, MOST_FITTED // size)])
         mean = features.mean(0)
         return mean, whitened_axes(features - mean, COMPONENTS, self.draws)
 
@@ -230,7 +228,7 @@ def whitened_axes(centred: torch.Tensor, count: int, draws: torch.Generator) -> 
     )
 
 
-class PictureViews:
+class ImageViews:
     """The images themselves on the device, transformed anew in each batch.
 
     For convolutional networks.
@@ -245,8 +243,8 @@ class PictureViews:
 
         If every view has its own noise, release(draw) returns a new draw.
         """
-        self.release, self.pictures, self.drawn = release, release(0), 0
-        self.size = self.pictures.shape[-1] * 6 // 7  # 24 of 28, as in the paper
+        self.release, self.images, self.drawn = release, release(0), 0
+        self.size = self.images.shape[-1] * 6 // 7  # 24 of 28, as in the paper
         yield 1, 1
 
     def epoch(self) -> None:
@@ -255,27 +253,27 @@ class PictureViews:
             self.current = [self.release(self.drawn + v) for v in range(1 + self.views)]
             self.drawn += 1 + self.views
 
-    def seen(self, pictures: torch.Tensor) -> torch.Tensor:
+    def seen(self, images: torch.Tensor) -> torch.Tensor:
         """The center crop of images: (n, c, h, w) → (n, c, size, size)."""
-        top, left = ((side - self.size) // 2 for side in pictures.shape[2:])
-        return pictures[:, :, top : top + self.size, left : left + self.size]
+        top, left = ((side - self.size) // 2 for side in images.shape[2:])
+        return images[:, :, top : top + self.size, left : left + self.size]
 
     def network(self, seed: int) -> Trunk:
         """The paper's network for digits, narrower if requested."""
         draws = torch.Generator().manual_seed(derive_seed("iic trunk", seed))
-        return convolutions(self.pictures.shape[1], self.size, self.width, draws)
+        return convolutions(self.images.shape[1], self.size, self.width, draws)
 
     def batch(self, rows: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
         """Center crops and `views` transformed copies: (1 + views, rows, c, size, size)."""
-        of = self.current if self.fresh else [self.pictures] * (1 + self.views)
-        copies = transformed(torch.cat([pictures[rows] for pictures in of[1:]]), draws, self.size)
+        of = self.current if self.fresh else [self.images] * (1 + self.views)
+        copies = transformed(torch.cat([images[rows] for images in of[1:]]), draws, self.size)
         return torch.cat([self.seen(of[0][rows]), copies]).reshape(
             1 + self.views, len(rows), *copies.shape[1:]
         )
 
     def originals(self) -> torch.Tensor:
         """The center crop of each image, (n, c, size, size)."""
-        return self.seen(self.pictures)
+        return self.seen(self.images)
 
 
 # --- networks -------------------------------------------------------------------------------------
@@ -404,16 +402,16 @@ class Clustering:
                 yield turn * self.steps + step + 1
         self.losses = total / self.steps
 
-    def _step(self, pictures: torch.Tensor, heads: list[Heads]) -> torch.Tensor:
+    def _step(self, images: torch.Tensor, heads: list[Heads]) -> torch.Tensor:
         """Take one step on images (1 + copies, batch, ...).
 
         Returns the losses (sub_heads,) of the last kind of head, from before the optimizer's step.
         """
-        features = self.trunk(pictures.flatten(0, 1))
+        features = self.trunk(images.flatten(0, 1))
         losses = []
         for head in heads:
             # (sub_heads, 1 + copies, batch, clusters)
-            logits = head(features).unflatten(1, pictures.shape[:2])
+            logits = head(features).unflatten(1, images.shape[:2])
             losses.append(information_loss(logits[:, 0], logits[:, 1:], self.study.entropy_weight))
         self.optimizer.zero_grad()
         sum(loss.mean() for loss in losses).backward()

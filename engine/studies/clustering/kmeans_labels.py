@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.core.errors import Failed
 from engine.core.parameters import parameter
-from engine.core.study import Phase, Picture, Point, Refused, Result
+from engine.core.study import Image, Phase, Point, Refused, Result
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions, scores
 from engine.studies.clustering import cluster_matching
@@ -20,11 +20,11 @@ ITERATIONS = 100  # largest number; 60,000 digits settle after 40 to 100
 CHUNK = 10  # iterations between two previews
 SHOWN = 20  # images of each cluster in the gallery
 FREE = (
-    "The clusters were found in the noised pictures alone: that is post-processing and costs no"
+    "The clusters were found in the noised images alone: that is post-processing and costs no"
     " further privacy. True labels only judge them: accuracies, matching and confusion matrix use"
-    " them, and the gallery shows the owners' own pictures; neither is covered."
+    " them, and the gallery shows the owners' own images; neither is covered."
 )
-NO_PROMISE = "Labels found by clustering pictures that were not noised carry no promise either."
+NO_PROMISE = "Labels found by clustering images that were not noised carry no promise either."
 
 
 class KMeansLabels(LocalNoise):
@@ -64,7 +64,7 @@ class KMeansLabels(LocalNoise):
             raise Refused(
                 "clusters",
                 f"clusters: {count} is not allowed; {self.dataset} has {shown.train_size} training"
-                " pictures",
+                " images",
             )
 
     def fitting(self, shown) -> dict:
@@ -82,14 +82,14 @@ class KMeansLabels(LocalNoise):
 
     def run(self, lab):
         """Yield centers and inertia as they settle; return clusters, matching and metrics."""
-        yield Phase("reading the pictures")
+        yield Phase("reading the images")
         images = registry.load(self.dataset)
         self.check(images)
         count = self.clusters or len(images.classes)
-        yield Phase("noising the pictures")
+        yield Phase("noising the images")
         train = self.released(images.train_images, "train").reshape(len(images.train_images), -1)
         if not train.any():
-            raise Failed("All training pictures are black: there is nothing to cluster.")
+            raise Failed("All training images are black: there is nothing to cluster.")
         model, curves = yield from self._cluster(train, images.train_images, count)
         test = self.released(images.test_images, "test").reshape(len(images.test_images), -1)
         return self._result(images, model, curves, model.predict(test), count)
@@ -104,7 +104,7 @@ class KMeansLabels(LocalNoise):
             model = yield from self._settle(train, count, start, curves)
             if best is None or model.inertia_ < best.inertia_:
                 best = model
-                yield Picture(
+                yield Image(
                     "clusters", self._gallery(pixels, model.labels_, model.cluster_centers_, None)
                 )
         return best, curves
@@ -164,9 +164,9 @@ class KMeansLabels(LocalNoise):
                 "ari": judged.ari,
                 "inertia": float(model.inertia_ / len(found)),
             },
-            guarantee=self.picture_guarantee(more=FREE if self.images == "noised" else NO_PROMISE),
+            guarantee=self.image_guarantee(more=FREE if self.images == "noised" else NO_PROMISE),
             curves=curves,
-            pictures={"clusters": self._matched_gallery(images, model, matching)},
+            images={"clusters": self._matched_gallery(images, model, matching)},
             arrays={
                 "labels": found.astype(np.int16),
                 "test_labels": test_found.astype(np.int16),

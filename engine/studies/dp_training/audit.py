@@ -103,7 +103,7 @@ class Audit(OnTraining):
 
     def run(self, lab):
         """Yield the lower and the upper bound per epoch; return the auditor's findings."""
-        yield Phase("reading the pictures")
+        yield Phase("reading the images")
         images = registry.load(self.dataset)
         self.check(registry.preview(self.dataset))
         yield Phase("finding the noise for this ε")
@@ -192,7 +192,7 @@ class Audit(OnTraining):
     def _attack_promise(self, promise: Guarantee) -> Guarantee:
         """No guarantee: the network with canaries must not be released."""
         return guarantees.nothing(
-            "an audit, made by one who holds all pictures and the coins",
+            "an audit, made by one who holds all images and the coins",
             "What an audit finds is about the way of training, watched once with canaries"
             " inside. The lower bound is wrong for at most 5 in 100 audits of a correct training;"
             " whoever runs many and picks one has less to go by.",

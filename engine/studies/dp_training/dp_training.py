@@ -19,7 +19,7 @@ from pydantic import model_validator
 from engine import privacy
 from engine.core import parameters, rounding
 from engine.core.parameters import parameter
-from engine.core.study import Event, Guarantee, Phase, Picture, Point, Refused, Result, build
+from engine.core.study import Event, Guarantee, Image, Phase, Point, Refused, Result, build
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions, scores
 from engine.learning.plan import TrainingPlan
@@ -272,7 +272,7 @@ class DPTraining(ImageStudy):
         elif min(shown.test_images.shape[1:3]) < 28:
             raise Refused(
                 "network",
-                "network: cnn is not allowed; it needs pictures of at least 28 x 28 pixels, and"
+                "network: cnn is not allowed; it needs images of at least 28 x 28 pixels, and"
                 f" those of {self.dataset} have {shown.test_images.shape[1]} x"
                 f" {shown.test_images.shape[2]}",
             )
@@ -515,7 +515,7 @@ class DPTraining(ImageStudy):
 
     def run(self, lab):
         """Yield accuracy, loss and spent ε per epoch; return the finished model's figures."""
-        yield Phase("reading the pictures")
+        yield Phase("reading the images")
         images = registry.load(self.dataset)
         self.check(registry.preview(self.dataset))
         yield Phase("finding the noise for this ε")
@@ -596,7 +596,7 @@ class DPTraining(ImageStudy):
             yield from self._epoch_points(
                 training, plan, epoch, time.perf_counter() - begun, curves
             )
-            yield Picture("answers", training.answers())
+            yield Image("answers", training.answers())
             if training.lost:  # depends only on the network, which is released anyway
                 break
         return curves
@@ -605,7 +605,7 @@ class DPTraining(ImageStudy):
         self, training, plan: TrainingPlan, epoch: int, seconds: float, curves: dict
     ) -> Iterator[Event]:
         points = training.measure() | {
-            "pictures_per_second": plan.steps_per_epoch * self.batch_size / max(seconds, 1e-9)
+            "images_per_second": plan.steps_per_epoch * self.batch_size / max(seconds, 1e-9)
         }
         if plan.mechanism.private:
             points["epsilon"] = plan.mechanism.epsilon_after(
@@ -633,13 +633,13 @@ class DPTraining(ImageStudy):
             guarantee=guarantee,
             curves=curves,
             arrays={"predictions": predictions.astype(np.int16), "weights": training.weights()},
-            pictures={"answers": training.answers()} | self._examples(images, predictions, right),
+            images={"answers": training.answers()} | self._examples(images, predictions, right),
             facts={
                 "per_class": scores.per_class(images.test_labels, right, images.classes),
                 "classes": list(images.classes),
                 "diverged": bool(training.divergence),
                 "train_accuracy_on": training.shown,
-                "test_pictures": {
+                "test_images": {
                     c: int((images.test_labels == i).sum())
                     for i, c in enumerate(images.classes)
                     if (images.test_labels == i).any()
@@ -680,7 +680,7 @@ class DPTraining(ImageStudy):
         if not mechanism.private:
             return self._no_guarantee(plan)
         mean = (
-            "; before that the mean of all pictures' features, once, under noise of"
+            "; before that the mean of all images' features, once, under noise of"
             f" {rounding.described(mechanism.release_noise)} times the longest"
             if mechanism.release_noise
             else ""
@@ -689,7 +689,7 @@ class DPTraining(ImageStudy):
             mechanism,
             self.delta,
             words=(
-                f"{self.optimizer_name}: each picture's gradient clipped to {self.clip:g}, Gaussian"
+                f"{self.optimizer_name}: each image's gradient clipped to {self.clip:g}, Gaussian"
                 f" noise of {rounding.described(mechanism.noise_multiplier)} times that added to"
                 f" their sum, {mechanism.steps} times{mean}"
             ),
@@ -699,12 +699,12 @@ class DPTraining(ImageStudy):
             ),
             also_released=(
                 "the curves of training accuracy and loss, which are kept with the result, look at"
-                " the training pictures directly; they are not covered by ε and would not be"
-                " published. The test pictures are not protected"
+                " the training images directly; they are not covered by ε and would not be"
+                " published. The test images are not protected"
             ),
             note=(
                 "A simulation: the seed is known, so a real release would draw its noise from a"
-                " secret source. Settings tried before this run on the same pictures are not"
+                " secret source. Settings tried before this run on the same images are not"
                 " counted in ε. ε counts all planned steps."
             ),
         )
@@ -728,7 +728,7 @@ class DPTraining(ImageStudy):
             "mechanism": (
                 f"{len(promises)} trainings by"
                 f" {' and '.join(sorted({one.mechanism.split(':')[0] for one in promises}))} on the"
-                " same pictures, each with draws of its own, all published"
+                " same images, each with draws of its own, all published"
             ),
             "note": (
                 "Picking the best of several trainings spends what all of them spend, unless the"
@@ -741,7 +741,7 @@ class DPTraining(ImageStudy):
         return guarantees.nothing(
             "the noise multiplier is 0" if self.private else "trained without clipping and noise",
             "Nothing is promised to anyone in the data: the network may have memorised any of"
-            " the training pictures.",
+            " the training images.",
             sampling="Poisson",
             sample_rate=plan.mechanism.sample_rate,
             steps=plan.steps,

@@ -88,8 +88,8 @@ class Membership(OnTraining):
             raise Refused(
                 "dataset",
                 f"dataset: {self.dataset} is not allowed; of its {shown.train_size} training and"
-                f" {len(shown.test_labels)} test pictures {found} each could be asked for, and an"
-                f" attack needs {LEAST}: {2 * LEAST} training and {LEAST} test pictures at least",
+                f" {len(shown.test_labels)} test images {found} each could be asked for, and an"
+                f" attack needs {LEAST}: {2 * LEAST} training and {LEAST} test images at least",
             )
 
     @staticmethod
@@ -276,7 +276,7 @@ class Membership(OnTraining):
                 "roc_like_it": lira.roc(among, coins),
             }
             | self._bounds(lira.FALSE_ALARMS, target.guarantee),
-            pictures={"surest_of": imaging.png(surest, 84)},
+            images={"surest_of": imaging.png(surest, 84)},
             facts={
                 "surest_of": [images.classes[images.train_labels[row]] for row in top],
                 "warnings": target.warnings,
@@ -325,7 +325,7 @@ class Membership(OnTraining):
 
     def _none(self) -> Guarantee:
         return guarantees.nothing(
-            "an attack, made by one who holds all pictures",
+            "an attack, made by one who holds all images",
             "That one attack finds little is no promise: another may find more. Only ε bounds"
             " them all.",
             sampling="Poisson",

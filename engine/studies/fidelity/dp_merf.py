@@ -126,7 +126,7 @@ class DPMERF(MERFSettings):
 
         The data are read once, and engine.privacy.noise adds noise to what was read.
         """
-        yield Phase("reading the pictures")
+        yield Phase("reading the images")
         images = registry.load(self.dataset)
         self.check(images)
         real = yield from lab.need(self.real())
@@ -187,25 +187,25 @@ class DPMERF(MERFSettings):
                 "the mean is taken without noise",
                 "Nothing is promised to anyone in the data. A mean of many hides each of them a"
                 " little, which no number here vouches for.",
-                sampling="none: all pictures, once",
+                sampling="none: all images, once",
             )
         sigma = self.noise_multiplier()
         return guarantees.gaussian(
             sigma,
             self.delta,
             words=(
-                f"Gaussian mechanism, once: sums over all pictures of {2 * self.frequencies:,}"
+                f"Gaussian mechanism, once: sums over all images of {2 * self.frequencies:,}"
                 " random features in each class and of the classes' sizes, noise of"
-                f" {rounding.described(sigma)} times what one picture can change; the generator"
+                f" {rounding.described(sigma)} times what one image can change; the generator"
                 " learns from those numbers alone"
             ),
             accountant="exact (analytic Gaussian mechanism)",
-            sampling="none: all pictures, once",
-            neighbours=neighbours.ONE_PICTURE,
-            against="anyone who gets the noised mean, the generator, and all pictures made",
+            sampling="none: all images, once",
+            neighbours=neighbours.ONE_IMAGE,
+            against="anyone who gets the noised mean, the generator, and all images made",
             also_released=NOT_COVERED,
             note=(
                 "A simulation: the seed is known. Settings tried before this run on the same"
-                " pictures, the usual ones included, are not counted in ε."
+                " images, the usual ones included, are not counted in ε."
             ),
         )

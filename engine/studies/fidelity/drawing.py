@@ -14,7 +14,7 @@ from engine import privacy
 from engine.core import parameters
 from engine.core.errors import Failed
 from engine.core.parameters import parameter
-from engine.core.study import Guarantee, Phase, Picture, Point, Refused, Result
+from engine.core.study import Guarantee, Image, Phase, Point, Refused, Result
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions
 from engine.studies.fidelity.real_features import FeatureSettings, RealFeatures, permutation
@@ -82,8 +82,8 @@ class GeneratorStudy(FeatureSettings):
         """The words of the guarantee of several published generators."""
         return {
             "mechanism": "; and ".join(one.mechanism for one in promises),
-            "sampling": "Poisson for the GAN; all pictures, once, for DP-MERF",
-            "against": "anyone who gets both private generators and all pictures made by them",
+            "sampling": "Poisson for the GAN; all images, once, for DP-MERF",
+            "against": "anyone who gets both private generators and all images made by them",
             "note": (
                 "Publishing both, or the better one of them, spends what both spend. What stands"
                 f" beside them without privacy must not be published. {promises[0].note}"
@@ -104,7 +104,7 @@ class GeneratorStudy(FeatureSettings):
             raise Refused(
                 "examples",
                 f"examples: {self.examples} is not allowed; {self.dataset} has {shown.train_size}"
-                " training pictures",
+                " training images",
             )
 
     def fitting(self, shown) -> dict:
@@ -209,7 +209,7 @@ class GeneratorRun:
         """Yield the gallery and, at a mark, the distance from the real images and the ε spent."""
         if step in self.frames or step == self.steps:
             self.film[step] = imaging.png(imaging.gallery(self.artist.show(*self.walk), COLUMNS))
-            yield Picture("gallery", self.film[step], f"after {step} steps")
+            yield Image("gallery", self.film[step], f"after {step} steps")
         if step in self.marks:
             self.distances.append(self.distance())
             values = {"frechet_distance": self.distances[-1]} | (
@@ -245,7 +245,7 @@ class GeneratorRun:
     def warnings(self, images) -> list[str]:
         """Warnings about divergence and about too few images to train on or to compare with."""
         learned = images.train_labels[self.study.learned(images)]
-        held = cautions.few(len(images.test_labels), "held-out pictures", "to compare with")
+        held = cautions.few(len(images.test_labels), "held-out images", "to compare with")
         return [
             *cautions.further_away(self.distances[-1], self.distances[0]),
             *cautions.too_few(learned, images.classes),
@@ -257,10 +257,10 @@ class GeneratorRun:
         return {
             "curves": self.curves,
             "arrays": {
-                "pictures": self.made(),
+                "images": self.made(),
                 "labels": self.labels.cpu().numpy().astype(np.int16),
             },
-            "pictures": (
+            "images": (
                 {f"film_{step:06d}": png for step, png in self.film.items()}
                 | {"gallery": self.film[max(self.film)]}
             ),

@@ -35,7 +35,7 @@ GENERATORS = {
 }
 TRAINED = ("gan", "dp_merf")
 CONTROLS = {
-    "held-out": "unseen real pictures",
+    "held-out": "unseen real images",
     "copies": "exact copies",
     "noised": "noised copies",
     "untrained": "untrained generator",
@@ -64,12 +64,12 @@ class FidelitySettings(GANSettings, MERFSettings):
     """The parameters of all sets of images on page Fidelity."""
 
     source: str = parameter(
-        "Which pictures",
+        "Which images",
         "gan",
         pattern=r"^(gan|dp_merf|held-out|copies|noised|untrained|folder:[A-Za-z0-9_-]{1,64})$",
         help="one of "
         + ", ".join((*TRAINED, *CONTROLS))
-        + ", or folder:NAME for pictures of your own",
+        + ", or folder:NAME for images of your own",
     )
 
     def check(self, shown) -> None:
@@ -80,7 +80,7 @@ class FidelitySettings(GANSettings, MERFSettings):
             raise Refused(
                 "dataset",
                 f"dataset: {self.dataset} is not allowed; it has {len(shown.test_images)} held-out"
-                f" pictures, and fewer than {LEAST_HELD_OUT} are no yardstick for copies",
+                f" images, and fewer than {LEAST_HELD_OUT} are no yardstick for copies",
             )
 
     def generator(self) -> GeneratorStudy:
@@ -122,7 +122,7 @@ class Fidelity(FidelitySettings):
     """Measure one set of images against the real ones."""
 
     NAME, VERSION = "fidelity", 7
-    TITLE = "How far pictures are from real ones, and whether they copy"
+    TITLE = "How far images are from real ones, and whether they copy"
     PRESETS = {
         "quick": {},
         "tiny": GAN.PRESETS["tiny"] | DPMERF.PRESETS["tiny"],
@@ -173,13 +173,13 @@ class Fidelity(FidelitySettings):
 
         The neighbours are each image's nearest training and held-out images.
         """
-        yield Phase("reading the pictures")
+        yield Phase("reading the images")
         images = registry.load(self.dataset)
         self.check(images)
         real = yield from lab.need(self.real())
-        made, promise, known = yield from self._pictures(lab, images)
+        made, promise, known = yield from self._images(lab, images)
         see = yield from self.eyes(lab)
-        yield Phase("looking at the pictures", 1, 4)
+        yield Phase("looking at the images", 1, 4)
         measuring = Measuring(self, images, real, made, see(made), see)
         metrics, warnings = measuring.distances()
         yield Phase("looking for copies", 2, 4)
@@ -195,13 +195,13 @@ class Fidelity(FidelitySettings):
                 (len(images.train_labels), "training"),
                 (len(images.test_labels), "held-out"),
             ):
-                warnings += cautions.few(count, f"{part} pictures", "to compare with")
+                warnings += cautions.few(count, f"{part} images", "to compare with")
         metrics |= found | measuring.as_published()
         return Result(
             metrics=metrics,
             guarantee=promise,
             arrays=arrays,
-            pictures=sheets | {"sample": imaging.png(imaging.gallery(made[:64], 8))},
+            images=sheets | {"sample": imaging.png(imaging.gallery(made[:64], 8))},
             facts={
                 "extractor": self.extractor,
                 "warnings": known + warnings,
@@ -209,13 +209,13 @@ class Fidelity(FidelitySettings):
             },
         )
 
-    def _pictures(self, lab, images):
+    def _images(self, lab, images):
         """The set (n, side, side, c) uint8, its guarantee, and warnings about how it was made."""
         if self.source in TRAINED:
             trained = yield from lab.need(self.generator())
             promise = replace(trained.guarantee, also_released=NOT_COVERED)
-            return trained.arrays["pictures"], promise, trained.warnings
-        yield Phase("gathering the pictures")
+            return trained.arrays["images"], promise, trained.warnings
+        yield Phase("gathering the images")
         if self.source == "untrained":
             return self._untrained(images, lab.device), UNSEEN, []
         if self.source.startswith("folder:"):
@@ -223,9 +223,9 @@ class Fidelity(FidelitySettings):
                 self._folder(lab),
                 replace(
                     NOTHING,
-                    mechanism="none known: pictures from a folder",
+                    mechanism="none known: images from a folder",
                     note=(
-                        "Nothing is known here of how these pictures were made, so nothing is"
+                        "Nothing is known here of how these images were made, so nothing is"
                         " promised."
                     ),
                 ),
@@ -296,14 +296,14 @@ class Fidelity(FidelitySettings):
         if self.colour == "kept" and both.shape[3] != real.shape[3]:
             raise Refused(
                 "colour",
-                f"colour: kept is not allowed; the pictures of {self.source} have {both.shape[3]}"
+                f"colour: kept is not allowed; the images of {self.source} have {both.shape[3]}"
                 f" channel{'s' if both.shape[3] > 1 else ''}, those of {self.dataset}"
                 f" {real.shape[3]}; compare them in grey",
             )
         if len(both) < 2:
             raise Refused(
                 "source",
-                f"source: {self.source} is not allowed; it holds {len(both)} picture, and fewer"
+                f"source: {self.source} is not allowed; it holds {len(both)} image, and fewer"
                 " than 2 have no spread to compare",
             )
         return self.canvas(both)
@@ -320,11 +320,11 @@ class Measuring:
         self.references = real.arrays["train"][:REFERENCES]
         self.train = {
             "features": real.arrays["train"][: len(learned)],
-            "pictures": study.canvas(images.train_images[learned[:SEARCHED]]),
+            "images": study.canvas(images.train_images[learned[:SEARCHED]]),
         }
         self.held = {
             "features": real.arrays["held"],
-            "pictures": study.canvas(images.test_images[real.arrays["held_order"]]),
+            "images": study.canvas(images.test_images[real.arrays["held_order"]]),
         }
         self.population, self.learned = (
             study.canvas(images.train_images[real.arrays["order"][: len(made)]]),
@@ -349,7 +349,7 @@ class Measuring:
         found = {
             "frechet_distance": frechet,
             "kernel_distance": metrics.kernel_distance(self.references, self.features),
-            "pictures": n,
+            "images": n,
             "dimensions": d,
             "references": len(self.references),
         }
@@ -381,24 +381,24 @@ class Measuring:
         found = []
         if n <= d:
             found.append(
-                f"{n:,} pictures are fewer than the {d:,} features, so their covariance is known in"
+                f"{n:,} images are fewer than the {d:,} features, so their covariance is known in"
                 " part only, and the Fréchet distance comes out too large. It still orders sets of"
-                " the same size; the kernel distance and the distances to nearest pictures are"
+                " the same size; the kernel distance and the distances to nearest images are"
                 " valid as they are."
             )
         if np.ptp(self.made.reshape(len(self.made), -1), 0).max() == 0:
-            found.append("All of these pictures are the same.")
-        found += cautions.few(n, "pictures", "for any distance to say much")
+            found.append("All of these images are the same.")
+        found += cautions.few(n, "images", "for any distance to say much")
         if n < self.study.samples:
             found.append(
-                f"There are only {n:,} of these pictures, where {self.study.samples:,} were asked"
+                f"There are only {n:,} of these images, where {self.study.samples:,} were asked"
                 " for: do not compare their distances with those of larger sets."
             )
-        searched = min(len(self.train["pictures"]), len(self.train["features"]))
+        searched = min(len(self.train["images"]), len(self.train["features"]))
         if searched < self.learned:
             found.append(
                 f"Copies are looked for among {searched:,} of the {self.learned:,} training"
-                " pictures that were learned from."
+                " images that were learned from."
             )
         return found
 
@@ -424,12 +424,12 @@ class Measuring:
         seen, train, held = (
             self._rows(space, part)
             for part in (
-                {"features": self.features, "pictures": self.made},
+                {"features": self.features, "images": self.made},
                 self.train,
                 self.held,
             )
         )
-        shown, others = self.made, self.held["pictures"]
+        shown, others = self.made, self.held["images"]
         # one half against the other, to which it is unseen
         if self.study.source == "held-out":
             half = len(held) // 2
@@ -463,7 +463,7 @@ class Measuring:
 
         if space == "features":
             return torch.tensor(part["features"])
-        rows = torch.tensor(part["pictures"]).flatten(1).float().div_(255)
+        rows = torch.tensor(part["images"]).flatten(1).float().div_(255)
         rows -= rows.mean(1, keepdim=True)
         return rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(1e-6))
 
@@ -482,7 +482,7 @@ class Measuring:
         rows = np.concatenate([order[first], order[~first]])[:FOUND]
         line = np.full((len(rows), made.shape[1], 1, made.shape[3]), 128, np.uint8)
         triples = np.concatenate(
-            [made[rows], line, self.train["pictures"][nearest[rows]], line, held[rows]], 2
+            [made[rows], line, self.train["images"][nearest[rows]], line, held[rows]], 2
         )
         return imaging.png(imaging.gallery(triples, 2, gap=6), 2 * triples.shape[1] * FOUND // 2)
 
@@ -496,7 +496,7 @@ class Measuring:
         from engine.evaluation import metrics
 
         n = min(len(self.made), len(self.population))
-        found = {"published_pictures": n}
+        found = {"published_images": n}
         for name, change in (("published", wrapped), ("corrected", lambda images: images)):
             real, made = (self.see(change(images[:n])) for images in (self.population, self.made))
             frechet = metrics.frechet_distance(metrics.moments(real), metrics.moments(made))
@@ -512,9 +512,9 @@ def blind(metrics: dict[str, float]) -> list[str]:
     """Warnings if the test for copies gives a wrong answer on images with a known answer."""
     spaces = {"pixels": "by pixels", "features": "by features"}
     missed = [
-        f"The test for copies {by} cannot be trusted here: of exact copies of the pictures learned"
+        f"The test for copies {by} cannot be trusted here: of exact copies of the images learned"
         f" from it finds {math.floor(100 * metrics[f'known_{space}'])} in 100, and should find all."
-        " Pictures that stand in the training part and in the held-out part, or that all look"
+        " Images that stand in the training part and in the held-out part, or that all look"
         " alike, make it blind; no verdict on copies is given."
         for space, by in spaces.items()
         if metrics[f"known_{space}"] < ALL_FOUND
@@ -522,7 +522,7 @@ def blind(metrics: dict[str, float]) -> list[str]:
     # Unseen images are about as near to the training images as to each other, so few are much
     # nearer.
     wrong = [
-        f"The test for copies {by} cannot be trusted here: nearly all unseen pictures are nearer to"
+        f"The test for copies {by} cannot be trusted here: nearly all unseen images are nearer to"
         " each other than to those learned from, as where each stands among them twice. So"
         " whatever is not one of them seems to be a copy; no verdict on copies is given."
         for space, by in spaces.items()
@@ -545,7 +545,7 @@ def doubt(copies: dict[str, float], unseen: dict[str, float]) -> str:
         )
     if not unseen["again_pixels"] <= NONE_FOUND * unseen["distinct_pixels"]:
         return (
-            f"of unseen real pictures, whose answer is known, {unseen['again_pixels']:,} of"
+            f"of unseen real images, whose answer is known, {unseen['again_pixels']:,} of"
             f" {unseen['distinct_pixels']:,} look like near-duplicates, where hardly any should"
         )
     return ""
@@ -561,12 +561,12 @@ def wrapped(images: np.ndarray) -> np.ndarray:
 
 
 NOTHING = guarantees.nothing(
-    "real pictures as they are",
-    "Nothing is promised: these pictures stand here for comparison.",
-    unit="one training picture",
+    "real images as they are",
+    "Nothing is promised: these images stand here for comparison.",
+    unit="one training image",
 )
 UNSEEN = replace(
     NOTHING,
-    mechanism="none: a generator that has seen no picture",
+    mechanism="none: a generator that has seen no image",
     note="It has learned nothing of anyone. Nothing is released of the data.",
 )

@@ -168,7 +168,7 @@ class GANSettings(GeneratorStudy):
             raise Refused(
                 "batch_size",
                 f"batch_size: {self.batch_size} is not allowed; the generator learns from"
-                f" {self.count(shown)} pictures",
+                f" {self.count(shown)} images",
             )
         steps = self.usual("steps") * self.usual("discriminator_steps")
         if steps > MOST_STEPS:
@@ -281,7 +281,7 @@ class GAN(GANSettings):
 
     def run(self, lab):
         """Yield the gallery and the distance during training; return film, curves and images."""
-        yield Phase("reading the pictures")
+        yield Phase("reading the images")
         images = registry.load(self.dataset)
         self.check(images)
         plan = self.plan(self.count(images))
@@ -319,12 +319,12 @@ class GAN(GANSettings):
 
     def guarantee(self, mechanism: Mechanism) -> Guarantee:
         """The guarantee that the generator and its images give a training image."""
-        unit = "one training picture" + (" with its label" if self.labelled else "")
+        unit = "one training image" + (" with its label" if self.labelled else "")
         if not self.private:
             return guarantees.nothing(
                 "trained without clipping and noise",
                 "Nothing is promised to anyone in the data: the generator may have memorised"
-                " any of the training pictures.",
+                " any of the training images.",
                 unit=unit,
                 sampling="Poisson",
                 sample_rate=mechanism.sample_rate,
@@ -335,26 +335,26 @@ class GAN(GANSettings):
             self.delta,
             unit=unit,
             words=(
-                "DP-Adam on the discriminator: each real picture's gradient clipped to"
+                "DP-Adam on the discriminator: each real image's gradient clipped to"
                 f" {self.max_grad_norm:g}, Gaussian noise of"
                 f" {rounding.described(mechanism.noise_multiplier)} times that added to their sum,"
                 f" {mechanism.steps:,} times; the generator learns from the discriminator alone"
             ),
             against=(
                 "anyone who gets the generator, the discriminator, every step of both, and all"
-                " pictures made"
+                " images made"
             ),
             also_released=NOT_COVERED,
             note=(
                 "A simulation: the seed is known. Settings tried before this run on the same"
-                " pictures, the usual ones included, are not counted in ε. ε counts all planned"
+                " images, the usual ones included, are not counted in ε. ε counts all planned"
                 " steps."
             ),
         )
 
 
 NOT_COVERED = (
-    "the distances, and the real pictures shown beside generated ones: they look at the training"
-    " pictures directly, partly through a network that was trained on them without privacy, are not"
+    "the distances, and the real images shown beside generated ones: they look at the training"
+    " images directly, partly through a network that was trained on them without privacy, are not"
     " covered by ε and would not be published"
 )

@@ -39,9 +39,9 @@ class Features:
         draws = torch.Generator().manual_seed(derive_seed("frequencies", seed))
         self.frequencies = (torch.randn(pixels, count, generator=draws) / length).to(device)
 
-    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) in [0, 1] → (n, 2·count): all cosines, then all sines."""
-        angles = pictures.flatten(1) @ self.frequencies
+        angles = images.flatten(1) @ self.frequencies
         return (
             torch.cat([angles.cos(), angles.sin()], 1) / math.sqrt(angles.shape[1]) / (1 + ROUNDING)
         )

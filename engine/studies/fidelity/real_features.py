@@ -90,7 +90,7 @@ class FeatureSettings(ImageStudy):
             raise Refused(
                 "dataset",
                 f"dataset: {self.dataset} is not allowed; it has {len(shown.test_images)} held-out"
-                " pictures, and fewer than 2 have no spread to compare with",
+                " images, and fewer than 2 have no spread to compare with",
             )
 
     def classifier(self, n: int) -> Classifier:
@@ -127,7 +127,7 @@ class RealFeatures(FeatureSettings):
     """Features of training and held-out images, and the order in which they were taken."""
 
     NAME = "real_features"
-    TITLE = "What a network sees in real pictures"
+    TITLE = "What a network sees in real images"
 
     def needs(self) -> tuple:
         """Our own network, if it is the extractor."""
@@ -175,13 +175,13 @@ class RealFeatures(FeatureSettings):
             for start in range(0, len(real), CHUNK):
                 rows.append(see(self.canvas(real[start : start + CHUNK])))
                 done += len(rows[-1])
-                yield Phase("looking at the real pictures", done, total)
+                yield Phase("looking at the real images", done, total)
             found[name] = np.concatenate(rows).astype(np.float32)
         return Result(
             metrics={
                 "dimensions": found["train"].shape[1],
-                "training_pictures": len(order),
-                "held_out_pictures": len(found["held"]),
+                "training_images": len(order),
+                "held_out_images": len(found["held"]),
             },
             guarantee=NOT_RELEASED,
             arrays=found | {"order": order, "held_order": held_order},

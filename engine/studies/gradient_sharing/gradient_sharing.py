@@ -30,7 +30,7 @@ ARMS = {
     "shared": "phones share gradients",
     "none": "no update",
     "alone": "each phone alone",
-    "centralised": "all pictures in one place",
+    "centralised": "all images in one place",
 }
 FRACTIONS = (0.01, 0.1, 0.2, 1.0)  # the arms of the page
 NOISES = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -66,13 +66,13 @@ LEAST_NOISE = 0.01
 
 # --- words of the guarantees ----------------------------------------------------------------------
 
-ONE_CLIENT = "all pictures of one participant"
-OTHER_IMAGES = "all pictures of one participant replaced by any others"
+ONE_CLIENT = "all images of one participant"
+OTHER_IMAGES = "all images of one participant replaced by any others"
 # arm that shares nothing → why it promises nothing, and what that means
 NOT_SHARED = {
     "none": (
         "the phones send nothing",
-        "Nothing leaves a phone, so nothing is learned from it either. The company's own pictures"
+        "Nothing leaves a phone, so nothing is learned from it either. The company's own images"
         " are not protected: the first model was trained on them without privacy.",
     ),
     "alone": (
@@ -80,8 +80,8 @@ NOT_SHARED = {
         "Nothing leaves a phone. What it learns helps nobody else.",
     ),
     "centralised": (
-        "the pictures themselves are sent",
-        "Whoever runs the server has all the pictures.",
+        "the images themselves are sent",
+        "Whoever runs the server has all the images.",
     ),
 }
 AGAINST = {  # by who adds the noise
@@ -95,7 +95,7 @@ _SHOWN = (
     "test accuracies. This simulation also shows what a real server must keep to"
     " itself, and what ε does not cover: "
 )
-_LABELS = "how many pictures of each class lie on each phone, and the model's loss on them"
+_LABELS = "how many images of each class lie on each phone, and the model's loss on them"
 ALSO_RELEASED = {
     "server": f"{_SHOWN}who was asked, who dropped out and how many bytes each phone has sent; and"
     f" {_LABELS}",
@@ -111,7 +111,7 @@ class GradientSharing(InitialModelSettings):
 
     NAME, VERSION = "gradient_sharing", 4
     DONE, PHASE, SHOWS = "trained", "training", False
-    TITLE = "Sharing gradients instead of pictures"
+    TITLE = "Sharing gradients instead of images"
     PRESETS = {
         "quick": {},
         "tiny": {"clients": 4, "images_per_client": 40, "rounds": 2, "initial_epochs": 2},
@@ -143,7 +143,7 @@ class GradientSharing(InitialModelSettings):
     }
     SERIES = {
         "arms": (
-            "no update, 1 %, 10 %, 20 %, 100 %, each phone alone, and all pictures in one place"
+            "no update, 1 %, 10 %, 20 %, 100 %, each phone alone, and all images in one place"
         ),
         "noises": "accuracy over ε: the same sharing under more and less noise",
         "policies": "which gradients: the largest, random ones, those above a threshold",
@@ -410,14 +410,14 @@ class GradientSharing(InitialModelSettings):
         if self.clients > left:
             raise Refused(
                 "clients",
-                f"clients: {self.clients} is not allowed; {left} pictures of"
+                f"clients: {self.clients} is not allowed; {left} images of"
                 f" {self.dataset} are not the company's, fewer than one a phone",
             )
         if needed > left:
             raise Refused(
                 "images_per_client",
                 f"images_per_client: {self.images_per_client} is not allowed; {self.clients} phones"
-                f" would need {needed}, and {left} pictures of {self.dataset} are not the"
+                f" would need {needed}, and {left} images of {self.dataset} are not the"
                 " company's",
             )
         if self.clients * self.rounds > MOST_UPLOADS:
@@ -588,7 +588,7 @@ class GradientSharing(InitialModelSettings):
         """Yield accuracy and uploads round by round; return the curves and the final model."""
         import torch
 
-        yield Phase("reading the pictures")
+        yield Phase("reading the images")
         images = registry.load(self.dataset)
         self.check(images)
         plan = self.plan()
@@ -702,7 +702,7 @@ class GradientSharing(InitialModelSettings):
             also_released=ALSO_RELEASED[self.noised_by],
             note=(
                 "A simulation: the seed is known, so a real system would draw its noise from a"
-                " secret source. The first model's own pictures are not protected. Settings tried"
+                " secret source. The first model's own images are not protected. Settings tried"
                 " before on the same phones are not counted. ε does not shrink because only a"
                 " fraction is sent."
             ),
@@ -721,7 +721,7 @@ class GradientSharing(InitialModelSettings):
             sent + how if shared else NOT_SHARED[self.arm][0],
             (
                 "A fraction of the gradients promises nothing to anyone, however small it"
-                " is: pictures can be rebuilt from it. Clipping alone promises nothing"
+                " is: images can be rebuilt from it. Clipping alone promises nothing"
                 " either: without noise, whoever knows all other uploads knows this one."
                 if shared
                 else NOT_SHARED[self.arm][1]
@@ -741,9 +741,9 @@ class GradientSharing(InitialModelSettings):
             found.append(f"It diverged: weights or uploads ran away. {SMALLER}")
         if metrics.get("refused"):
             found.append(refusals(metrics, self.faulty))
-        if (empty := metrics["phones_without_pictures"]) and self.arm in ("shared", "alone"):
+        if (empty := metrics["phones_without_images"]) and self.arm in ("shared", "alone"):
             found.append(
-                f"{empty} of {self.clients} phones have no pictures: they have nothing to send."
+                f"{empty} of {self.clients} phones have no images: they have nothing to send."
             )
         return found
 
@@ -862,7 +862,7 @@ class _Arm:
         """The measurements after this round: name → value."""
         return {"test_accuracy": self.task.accuracy(self.weights)}
 
-    def bytes_of_pictures(self) -> int:
+    def bytes_of_images(self) -> int:
         """Total size of the clients' images in bytes, uncompressed."""
         return sum(map(len, self.owned)) * self.images.train_images[0].size
 
@@ -878,7 +878,7 @@ class _Arm:
         start, loss, learned = self.learned()
         tests, classes = self.images.test_labels, self.images.classes
         sizes = [len(rows) for rows in self.owned]
-        metrics |= {"phones_without_pictures": sizes.count(0)} | self.beside(tests)
+        metrics |= {"phones_without_images": sizes.count(0)} | self.beside(tests)
         remedy = LESS if self.plan.noise_multiplier and study.arm == "shared" else SMALLER
         uniform = math.log(len(classes))
         runaway = cautions.divergence(loss, uniform, learned, start, remedy) if finite else []
@@ -888,14 +888,14 @@ class _Arm:
                 "test_accuracy": self.curves["test_accuracy"][-1][1],
                 "initial_accuracy": self.curves["test_accuracy"][0][1],
                 "gradients": int(self.weights.shape[-1]),
-                "pictures_on_phones": sum(sizes),
-                "bytes_of_pictures": self.bytes_of_pictures(),
+                "images_on_phones": sum(sizes),
+                "bytes_of_images": self.bytes_of_images(),
             }
             | ({"train_loss": loss} if math.isfinite(loss) else {})
             | metrics,
             guarantee=study.guarantee(),
             curves=self.curves,
-            arrays={"weights": self.weights.cpu().numpy(), "pictures": self._classes_owned()}
+            arrays={"weights": self.weights.cpu().numpy(), "images": self._classes_owned()}
             | arrays,
             facts={
                 "classes": list(classes),
@@ -982,7 +982,7 @@ class _Centralised(_Arm):
 
     def more(self) -> tuple[dict, dict, dict]:
         """The bytes that sending all images would take."""
-        return {"bytes": self.bytes_of_pictures()}, {}, {}
+        return {"bytes": self.bytes_of_images()}, {}, {}
 
 
 class _Alone(_Arm):

@@ -99,7 +99,7 @@ class InitialModelSettings(ImageStudy):
         if not self.backbone and min(shown.test_images.shape[1:3]) < 28:
             raise Refused(
                 "dataset",
-                f"dataset: {self.dataset} is not allowed; its pictures have"
+                f"dataset: {self.dataset} is not allowed; its images have"
                 f" {shown.test_images.shape[1]} x {shown.test_images.shape[2]} pixels, and the CNN"
                 " needs 28 x 28",
             )
@@ -107,7 +107,7 @@ class InitialModelSettings(ImageStudy):
             raise Refused(
                 "company_share",
                 f"company_share: {self.company_share:g} is not allowed; of {shown.train_size}"
-                " training pictures it is not even one",
+                " training images it is not even one",
             )
 
     def fitting(self, shown) -> dict:
@@ -250,7 +250,7 @@ class InitialModel(InitialModelSettings):
         """Yield test accuracy epoch by epoch; return it with the weights."""
         from engine.studies.gradient_sharing import federation
 
-        yield Phase("reading the pictures")
+        yield Phase("reading the images")
         images = registry.load(self.dataset)
         self.check(images)
         task = yield from self.task(lab, images)
@@ -280,7 +280,7 @@ class InitialModel(InitialModelSettings):
         ]
         metrics = {
             "test_accuracy": curve[-1][1],
-            "pictures": len(rows),
+            "images": len(rows),
             "train_loss": loss,
             "parameters": len(weights),
             "learning_rate": self.rate,
@@ -331,8 +331,8 @@ class InitialModel(InitialModelSettings):
 
 NOTHING_PROMISED = guarantees.nothing(
     "trained without clipping and noise",
-    "Nothing is promised to those in the company's own pictures: the first model may have memorised"
+    "Nothing is promised to those in the company's own images: the first model may have memorised"
     " any of them.",
-    unit="one picture of the company's",
+    unit="one image of the company's",
     sampling="none: shuffled batches",
 )

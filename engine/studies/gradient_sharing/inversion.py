@@ -18,7 +18,7 @@ from engine.core.errors import Failed
 from engine.core.lab import Lab
 from engine.core.parameters import parameter
 from engine.core.streams import derive_seed
-from engine.core.study import Guarantee, Phase, Picture, Point, Refused, Result, Study
+from engine.core.study import Guarantee, Image, Phase, Point, Refused, Result, Study
 from engine.datasets import imaging, registry, source
 from engine.evaluation import cautions
 from engine.studies import guarantees
@@ -55,9 +55,9 @@ class Inversion(InitialModelSettings):
     """Attack one upload; return the reconstruction step by step and its similarity to the image."""
 
     NAME, VERSION = "inversion", 4
-    TITLE = "A picture rebuilt from gradients"
+    TITLE = "An image rebuilt from gradients"
     PRESETS = {"quick": {}, "tiny": {"attack_steps": 60, "restarts": 1, "company_share": 0.0}}
-    SERIES = {"defences": "the same picture under the usual ways to share less"}
+    SERIES = {"defences": "the same image under the usual ways to share less"}
 
     category: int = parameter(
         "Class", 3, low=0, high=299, help="Class of the image, counted from 0."
@@ -156,22 +156,22 @@ class Inversion(InitialModelSettings):
         help="How strongly the attacker prefers smooth images: the weight of total variation.",
     )
     # a visitor's own image as base64-encoded pixels; not for URLs or the command line
-    picture: str = Field("", max_length=100_000)
+    image: str = Field("", max_length=100_000)
 
     # --- the image attacked -----------------------------------------------------------------------
 
-    def with_picture(self, image: np.ndarray) -> Inversion:
+    def with_image(self, image: np.ndarray) -> Inversion:
         """The same attack on a visitor's own image.
 
         image: (h, w, c) uint8, in the format of the data set.
         """
         return self.model_copy(
-            update={"picture": base64.b64encode(image.tobytes()).decode(), "index": 0}
+            update={"image": base64.b64encode(image.tobytes()).decode(), "index": 0}
         )
 
     def stored(self) -> bool:
         """False if the study contains a visitor's own image."""
-        return not self.picture
+        return not self.image
 
     def fitting(self, shown) -> dict:
         """Also limit the class and the index to what the data set has."""
@@ -195,13 +195,13 @@ class Inversion(InitialModelSettings):
                 f"category: {self.category} is not allowed; {self.dataset} has the classes 0 to"
                 f" {len(images.classes) - 1}",
             )
-        if self.picture:
+        if self.image:
             shape = images.test_images.shape[1:]
-            pixels = np.frombuffer(base64.b64decode(self.picture), np.uint8)
+            pixels = np.frombuffer(base64.b64decode(self.image), np.uint8)
             if pixels.size != np.prod(shape):
                 raise Refused(
                     "dataset",
-                    f"dataset: {self.dataset} is not allowed with this picture; it has another"
+                    f"dataset: {self.dataset} is not allowed with this image; it has another"
                     " format",
                 )
             return pixels.reshape(shape), self.category
@@ -209,14 +209,14 @@ class Inversion(InitialModelSettings):
         if not len(rows):
             raise Refused(
                 "category",
-                f"category: {self.category} is not allowed; {self.dataset} has no test picture of"
+                f"category: {self.category} is not allowed; {self.dataset} has no test image of"
                 f" class {images.classes[self.category]}",
             )
         if self.index >= len(rows):
             raise Refused(
                 "index",
                 f"index: {self.index} is not allowed; class {images.classes[self.category]} of"
-                f" {self.dataset} has the pictures 0 to {len(rows) - 1}",
+                f" {self.dataset} has the images 0 to {len(rows) - 1}",
             )
         return images.test_images[rows[self.index]], self.category
 
@@ -297,7 +297,7 @@ class Inversion(InitialModelSettings):
 
     def run(self, lab):
         """Yield the reconstruction as it develops; return it with the true image."""
-        yield Phase("reading the pictures")
+        yield Phase("reading the images")
         images = registry.load(self.dataset)
         self.check(images)
         image, label = self.pick(images)
@@ -390,7 +390,7 @@ class Inversion(InitialModelSettings):
         if not bool(chosen.any()):
             raise Failed(
                 "Nothing is above this threshold, so nothing is uploaded, and there is nothing to"
-                " rebuild a picture from. Take a smaller threshold."
+                " rebuild an image from. Take a smaller threshold."
             )
         return federation.clipped(gradient[None] * chosen, self.clip)[0], chosen[0]
 
@@ -447,7 +447,7 @@ class Inversion(InitialModelSettings):
 
     def guarantee(self) -> Guarantee:
         """The guarantee that this one upload gives the image and its label."""
-        unit = "the one picture on the phone, with its label"
+        unit = "the one image on the phone, with its label"
         if not self.leak_noise:
             return guarantees.nothing(
                 "the gradients are sent as they are",
@@ -466,7 +466,7 @@ class Inversion(InitialModelSettings):
                 " times that on each gradient sent, once"
             ),
             sampling="none: one upload",
-            neighbours="the picture and its label replaced by any others",
+            neighbours="the image and its label replaced by any others",
             against="everyone who sees this upload, the server included",
             note=(
                 "For a single upload; every further one adds to it. A simulation: the seed is"
@@ -558,7 +558,7 @@ class _Attack:
 
     def _show(self, at: int, step: int, apart: float, attempt):
         """Show the reconstruction after a step."""
-        now = _pixels(attempt.picture.detach())
+        now = _pixels(attempt.image.detach())
         png = imaging.png(now, SHOWN)
         self.films[-1].append((step, png))
         for name, value in {
@@ -568,7 +568,7 @@ class _Attack:
         }.items():
             self.curves.setdefault(name, []).append((float(at), float(value)))
             yield Point(name, float(at), float(value))
-        yield Picture("rebuilt", png, f"attempt {len(self.films)}")
+        yield Image("rebuilt", png, f"attempt {len(self.films)}")
 
     def result(self) -> Result:
         """The attempt that fits the upload best, which is all that the attacker can go by."""
@@ -588,7 +588,7 @@ class _Attack:
             guarantee=study.guarantee(),
             curves=self.curves,
             arrays={"rebuilt": self.best},
-            pictures=self._pictures(),
+            images=self._images(),
             facts={
                 "classes": list(self.classes),
                 "label": self.classes[study.category],
@@ -612,7 +612,7 @@ class _Attack:
             "ssim_flat": max(imaging.ssim(self.image, each) for each in flat),
         }
 
-    def _pictures(self) -> dict[str, bytes]:
+    def _images(self) -> dict[str, bytes]:
         """PNGs of the true image, of the best reconstruction, and of the way to it."""
         best = imaging.png(self.best, SHOWN)
         film = {f"film_{step:06d}": png for step, png in self.films[self.which]}
@@ -621,6 +621,6 @@ class _Attack:
         return {"true": imaging.png(self.image, SHOWN), "rebuilt": best} | film
 
 
-def _pixels(picture) -> np.ndarray:
+def _pixels(image) -> np.ndarray:
     """(1, c, h, w) in [0, 1] → (h, w, c) uint8."""
-    return (picture[0].permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+    return (image[0].permute(1, 2, 0) * 255).round().byte().cpu().numpy()

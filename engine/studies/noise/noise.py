@@ -16,7 +16,7 @@ from engine import privacy
 from engine.core import parameters, rounding
 from engine.core.parameters import dataset, parameter, seed
 from engine.core.streams import derive_seed
-from engine.core.study import Guarantee, Picture, Refused, Result
+from engine.core.study import Guarantee, Image, Refused, Result
 from engine.datasets import imaging, registry, source
 from engine.privacy.noise import GaussianNoise
 from engine.studies.local_noise import REPLACE_ONE, Gaussian
@@ -29,7 +29,7 @@ class Noise(Gaussian):
     """Release one image under the Gaussian mechanism and its label by randomized response."""
 
     NAME, VERSION, INSTANT = "noise", 3, True
-    TITLE = "Noise on one picture"
+    TITLE = "Noise on one image"
     PRESETS = {
         "quick": {},
         "report": {
@@ -70,7 +70,7 @@ class Noise(Gaussian):
         images = registry.load(self.dataset)
         image, label = self.pick(images)
         result = self.release(image, label, images.classes)
-        yield Picture("noised", result.pictures["noised"])
+        yield Image("noised", result.images["noised"])
         return result
 
     def fitting(self, shown) -> dict:
@@ -97,14 +97,14 @@ class Noise(Gaussian):
         if not len(rows):
             raise Refused(
                 "category",
-                f"category: {self.category} is not allowed; {self.dataset} has no test picture of "
+                f"category: {self.category} is not allowed; {self.dataset} has no test image of "
                 f"class {images.classes[self.category]}",
             )
         if self.index >= len(rows):
             raise Refused(
                 "index",
                 f"index: {self.index} is not allowed; class {images.classes[self.category]} of "
-                f"{self.dataset} has the pictures 0 to {len(rows) - 1}",
+                f"{self.dataset} has the images 0 to {len(rows) - 1}",
             )
         return images.test_images[rows[self.index]], self.category
 
@@ -131,7 +131,7 @@ class Noise(Gaussian):
             metrics=self._metrics(unit, noised, len(classes)),
             guarantee=self.guarantee(len(classes)),
             arrays={"released": noised.astype(np.float32)},
-            pictures=shown,
+            images=shown,
             facts={
                 "label": classes[label],
                 "told_label": classes[told],
@@ -165,8 +165,8 @@ class Noise(Gaussian):
             "psnr_db": imaging.psnr(unit, noised),
             "ssim": imaging.ssim(unit, noised),
             "epsilon_named": self.epsilon,
-            "epsilon_picture": self.earned(self.epsilon),
-            "odds_picture": privacy.odds_gaussian(sigma, REPLACE_ONE),
+            "epsilon_image": self.earned(self.epsilon),
+            "odds_image": privacy.odds_gaussian(sigma, REPLACE_ONE),
             "label_keep_probability": keep,
             "epsilon_label": self.label_epsilon,
             "odds_label": privacy.odds_randomized_response(self.label_epsilon, classes),
@@ -177,28 +177,28 @@ class Noise(Gaussian):
         sigma = self.sigma(self.epsilon)
         total = self.earned(self.epsilon) + self.label_epsilon
         return Guarantee(
-            unit="one picture and its label",
+            unit="one image and its label",
             epsilon=total,
             delta=self.delta,
             mechanism=(
-                f"Gaussian noise, σ = {rounding.described(sigma)} on the unit-length picture;"
+                f"Gaussian noise, σ = {rounding.described(sigma)} on the unit-length image;"
                 " randomised response on the label"
             ),
             accountant=(
                 "exact Gaussian curve (Balle and Wang 2018) plus the label's ε (basic composition)"
             ),
-            sampling="none: every picture is released",
+            sampling="none: every image is released",
             sample_rate=None,
             steps=1,
             note=self._note(),
             neighbours=(
-                "the picture and its label replaced by any other picture and label (distance at"
+                "the image and its label replaced by any other image and label (distance at"
                 " most √2)"
             ),
-            against="anyone who sees the released picture and label, whatever else they know",
+            against="anyone who sees the released image and label, whatever else they know",
             also_released=(
-                "the size of the picture. This page also shows the original and releases at other"
-                " strengths, which add up: a real release would show one noised picture only"
+                "the size of the image. This page also shows the original and releases at other"
+                " strengths, which add up: a real release would show one noised image only"
             ),
             odds_any=privacy.odds_any(total, self.delta),
             odds_mechanism=privacy.odds_pair(sigma, REPLACE_ONE, self.label_epsilon, classes),
@@ -209,8 +209,8 @@ class Noise(Gaussian):
         if self.proved:
             return simulated
         return (
-            f"The chosen formula names ε = {rounding.chosen(self.epsilon)} for the picture; the ε"
-            " stated here is the one that its σ really gives when one picture is replaced by"
+            f"The chosen formula names ε = {rounding.chosen(self.epsilon)} for the image; the ε"
+            " stated here is the one that its σ really gives when one image is replaced by"
             f" another. {simulated}"
         )
 

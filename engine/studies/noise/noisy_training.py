@@ -16,7 +16,7 @@ import numpy as np
 from engine import privacy
 from engine.core import parameters, rounding
 from engine.core.parameters import parameter
-from engine.core.study import Guarantee, Phase, Picture, Point, Refused, Result, Study
+from engine.core.study import Guarantee, Image, Phase, Point, Refused, Result, Study
 from engine.datasets import imaging, registry
 from engine.evaluation import cautions, scores
 from engine.studies.clustering import IIC, KMeansLabels
@@ -53,7 +53,7 @@ class NoisyTraining(LocalNoise):
     """Train a network of the report on released images; test on raw and equally noised images."""
 
     NAME, VERSION = "noisy_training", 3
-    TITLE = "Learning from noised pictures"
+    TITLE = "Learning from noised images"
     PRESETS = {
         "quick": {},
         "tiny": {"epochs": 1, "width": 0.25, "batch_size": 400},
@@ -69,7 +69,7 @@ class NoisyTraining(LocalNoise):
     SERIES = {
         "walk": "what privacy cost, what the errors cost",
         "sweep": "does depth amplify noise?",
-        "survival": "which pictures survive?",
+        "survival": "which images survive?",
     }
 
     labels: str = parameter(
@@ -247,12 +247,12 @@ class NoisyTraining(LocalNoise):
             "kmeans": "labels by K-means",
             "iic": "labels by IIC",
         }[self.labels]
-        steps = {"raw pictures": ("raw", self.corrected(images="raw", labels="true"))}
+        steps = {"raw images": ("raw", self.corrected(images="raw", labels="true"))}
         if self.labels in ("kmeans", "iic"):
             steps[told] = ("no labels", self.corrected(images="raw"))
-            steps["noise on pictures"] = ("privacy", self.corrected(images="noised"))
+            steps["noise on images"] = ("privacy", self.corrected(images="noised"))
         else:
-            steps["noise on pictures"] = ("privacy", self.corrected(images="noised", labels="true"))
+            steps["noise on images"] = ("privacy", self.corrected(images="noised", labels="true"))
             steps[told] = ("privacy", self.corrected(images="noised"))
         made: dict[str, str] = {}
         for words, changes in self._errors():
@@ -271,7 +271,7 @@ class NoisyTraining(LocalNoise):
         if self.labels == "randomised":
             errors.append(("labels left true", {"label_noise": "as_published"}))
         if self.labels == "iic":
-            errors.append(("700 pictures share one length", {"normalisation": "as_published"}))
+            errors.append(("700 images share one length", {"normalisation": "as_published"}))
         errors.append(("divided by 255 twice", {"division": "as_published"}))
         if self.labels in ("kmeans", "iic"):
             errors.append(("clusters not matched", {"matching": "as_published"}))
@@ -338,7 +338,7 @@ class NoisyTraining(LocalNoise):
 
     def run(self, lab):
         """Yield accuracies per epoch; return them with the predictions for every test image."""
-        yield Phase("reading the pictures")
+        yield Phase("reading the images")
         images = registry.load(self.dataset)
         self.check(images)
         classes = len(images.classes)
@@ -349,7 +349,7 @@ class NoisyTraining(LocalNoise):
             labels, standing_for = found.arrays["labels"].astype(np.int64), found.arrays["matching"]
             if self.matching == "as_published":
                 standing_for = np.arange(len(standing_for))
-        yield Phase("noising the pictures")
+        yield Phase("noising the images")
         learner = self._learner(lab, images, labels, len(standing_for))
         curves = yield from self._train(learner, images, standing_for)
         return self._result(images, learner, standing_for, curves)
@@ -384,7 +384,7 @@ class NoisyTraining(LocalNoise):
             for name, value in self._measure(learner, images, standing_for).items():
                 curves.setdefault(name, []).append((float(epoch), value))
                 yield Point(name, float(epoch), value)
-            yield Picture("answers", self._answers(learner, images, standing_for))
+            yield Image("answers", self._answers(learner, images, standing_for))
         return curves
 
     def _measure(self, learner, images, standing_for: np.ndarray) -> dict[str, float]:
@@ -429,7 +429,7 @@ class NoisyTraining(LocalNoise):
             arrays={
                 f"predictions_{name}": found.astype(np.int16) for name, found in predictions.items()
             },
-            pictures={"answers": self._answers(learner, images, standing_for)},
+            images={"answers": self._answers(learner, images, standing_for)},
             facts={
                 "per_class": scores.per_class(images.test_labels, right, images.classes),
                 "classes": list(images.classes),
@@ -456,29 +456,29 @@ class NoisyTraining(LocalNoise):
         }[self.labels]
         if self.clustering() is not None:
             more = (
-                "The labels were found in the noised pictures: post-processing, which costs"
+                "The labels were found in the noised images: post-processing, which costs"
                 " nothing. Which cluster stands for which class is judged by true labels, for the"
                 " accuracies only; that is not covered."
                 if self.images == "noised"
                 else (
-                    "The labels were found in pictures that were not noised: they promise nothing"
+                    "The labels were found in images that were not noised: they promise nothing"
                     " either."
                 )
             )
-        return self.picture_guarantee(more=more)
+        return self.image_guarantee(more=more)
 
     def _pair(self, classes: int) -> Guarantee:
         """The guarantee for a noised image with its noised label, or the label alone."""
         unit, told = (
-            "one training picture and its label",
+            "one training image and its label",
             f"randomised response with ε = {rounding.chosen(self.label_epsilon)} on the label",
         )
-        promise = self.picture_guarantee(unit=unit)
+        promise = self.image_guarantee(unit=unit)
         if self.images == "raw":
             return replace(
                 promise,
                 note=(
-                    "Nothing is promised about the picture, which is not noised. Its label alone"
+                    "Nothing is promised about the image, which is not noised. Its label alone"
                     f" has ε = {rounding.chosen(self.label_epsilon)} (randomised response)."
                 ),
             )
@@ -488,9 +488,7 @@ class NoisyTraining(LocalNoise):
             epsilon=total,
             mechanism=f"{promise.mechanism}; {told}",
             accountant=f"{promise.accountant} plus the label's ε (basic composition)",
-            neighbours=(
-                "one picture and its label replaced by any others (pictures at most √2 apart)"
-            ),
+            neighbours=("one image and its label replaced by any others (images at most √2 apart)"),
             odds_any=privacy.odds_any(total, self.delta),
             odds_mechanism=privacy.odds_pair(
                 self.sigma(self.epsilon), math.sqrt(2), self.label_epsilon, classes

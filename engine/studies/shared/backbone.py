@@ -70,16 +70,16 @@ class Backbone(ImageStudy):
         yield Phase("fetching the network that looks")
         see = self.eyes(lab)
         found, total, done = {}, len(images.train_images) + len(images.test_images), 0
-        for name, pictures in (("train", images.train_images), ("test", images.test_images)):
-            rows = np.empty((len(pictures), DIMENSIONS[self.network]), np.float16)
-            for start in range(0, len(pictures), CHUNK):
-                part = see(pictures[start : start + CHUNK])
+        for name, pixels in (("train", images.train_images), ("test", images.test_images)):
+            rows = np.empty((len(pixels), DIMENSIONS[self.network]), np.float16)
+            for start in range(0, len(pixels), CHUNK):
+                part = see(pixels[start : start + CHUNK])
                 rows[start : start + len(part)] = part
                 done += len(part)
-                yield Phase("looking at the pictures", done, total)
+                yield Phase("looking at the images", done, total)
             found[name] = rows
         return Result(
-            metrics={"features": found["train"].shape[1], "pictures": total},
+            metrics={"features": found["train"].shape[1], "images": total},
             guarantee=NOT_RELEASED,
             arrays=found,
         )

@@ -22,12 +22,12 @@ class Features(ImageStudy):
     """Scattering features of all training and test images, float16, one row per image."""
 
     NAME = "features"
-    TITLE = "Fixed features of pictures"
+    TITLE = "Fixed features of images"
     REMEMBERED = True
 
     dataset: str = parameters.dataset()
     straighten: bool = parameter(
-        "Straighten", True, help="Shear slanted pictures upright and move them to the middle."
+        "Straighten", True, help="Shear slanted images upright and move them to the middle."
     )
 
     def check(self, shown) -> None:
@@ -36,7 +36,7 @@ class Features(ImageStudy):
         if min(h, w) < 8:
             raise Refused(
                 "dataset",
-                f"dataset: {self.dataset} is not allowed; its pictures have {h} x {w} pixels, and"
+                f"dataset: {self.dataset} is not allowed; its images have {h} x {w} pixels, and"
                 " fixed wavelets need at least 8 x 8",
             )
         size = (
@@ -72,26 +72,24 @@ class Features(ImageStudy):
         images = registry.load(self.dataset)
         self.check(images)
         found, total, done = {}, len(images.train_images) + len(images.test_images), 0
-        for name, pictures in (("train", images.train_images), ("test", images.test_images)):
+        for name, pixels in (("train", images.train_images), ("test", images.test_images)):
             rows = None
             begun = 0
-            for part in features.features(torch.tensor(pictures), self.straighten, lab.device):
-                rows = (
-                    np.empty((len(pictures), part.shape[1]), np.float16) if rows is None else rows
-                )
+            for part in features.features(torch.tensor(pixels), self.straighten, lab.device):
+                rows = np.empty((len(pixels), part.shape[1]), np.float16) if rows is None else rows
                 rows[begun : begun + len(part)] = part.numpy()
                 begun, done = begun + len(part), done + len(part)
                 yield Phase("looking through fixed wavelets", done, total)
             found[name] = rows
         return Result(
-            metrics={"features": found["train"].shape[1], "pictures": total},
+            metrics={"features": found["train"].shape[1], "images": total},
             guarantee=NOT_RELEASED,
             arrays=found,
         )
 
 
 NOT_RELEASED = guarantees.nothing(
-    "each picture's features, as exact as the picture",
-    "Features are as private as the pictures themselves and never leave the machine that trains.",
-    unit="one picture",
+    "each image's features, as exact as the image",
+    "Features are as private as the images themselves and never leave the machine that trains.",
+    unit="one image",
 )

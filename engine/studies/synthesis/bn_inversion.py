@@ -385,7 +385,7 @@ def free_pixels(free: torch.Tensor) -> torch.Tensor:
     return free / 2 + 0.5
 
 
-PICTURES = {"smooth": smooth, "pixels": free_pixels}
+IMAGES = {"smooth": smooth, "pixels": free_pixels}
 
 
 @dataclass(frozen=True)
@@ -439,7 +439,7 @@ class Batch:
     @property
     def pixels(self) -> torch.Tensor:
         """The current images as a copy: (b, c, h, w) in [0, 1]."""
-        return PICTURES[self.settings.kind](self.free.detach()).clamp(0, 1).clone()
+        return IMAGES[self.settings.kind](self.free.detach()).clamp(0, 1).clone()
 
     def view(self) -> tuple[int, int, bool]:
         """Draw the view of the next step: the shift (dx, dy) in pixels, and whether to mirror."""
@@ -450,7 +450,7 @@ class Batch:
     def step(self, watches: list[Watch]) -> Objective:
         """Take one optimiser step; return the objective before it."""
         view = self.view()
-        pixels = PICTURES[self.settings.kind](self.free)
+        pixels = IMAGES[self.settings.kind](self.free)
         found = objective(
             seen(pixels, view), self.labels, self.teachers, self.settings.weights, watches
         )

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from engine import privacy
 from engine.core.errors import Failed
 from engine.core.parameters import parameter
-from engine.core.study import Guarantee, Phase, Picture, Point, Refused, Result
+from engine.core.study import Guarantee, Image, Phase, Point, Refused, Result
 from engine.datasets import imaging, registry
 from engine.studies.image_study import Holder
 from engine.studies.synthesis.classifier import PRIVATE, Classifier, taught
@@ -42,7 +42,7 @@ class BNSynthesis(Holder):
     """Optimise images to match a network's recorded statistics; compare them with real images."""
 
     NAME, VERSION = "bn_synthesis", 4
-    TITLE = "Pictures from statistics"
+    TITLE = "Images from statistics"
     PRESETS = {
         "quick": {},
         "tiny": {
@@ -117,7 +117,7 @@ class BNSynthesis(Holder):
         ),
     )
     synthesis_batch_size: int = parameter(
-        "Pictures at a time",
+        "Images at a time",
         250,
         low=2,
         high=5000,
@@ -238,7 +238,7 @@ class BNSynthesis(Holder):
 
         shown: the data set's preview or images.
         """
-        self.check_pictures(shown)
+        self.check_images(shown)
         self.teacher.check(shown)
         self._check_sizes(shown)
         self._check_teachers()
@@ -258,7 +258,7 @@ class BNSynthesis(Holder):
             raise Refused(
                 "images",
                 f"images: {self.images} is not allowed; there are {len(shown.classes)} classes, and"
-                " each needs a picture",
+                " each needs an image",
             )
         if self.synthesis_batch_size < 2 * len(shown.classes) and self.class_wise:
             raise Refused(
@@ -285,7 +285,7 @@ class BNSynthesis(Holder):
             raise Refused(
                 "forward",
                 "forward: batch is not allowed with a private teacher; group norm always divides by"
-                " each picture's own statistics",
+                " each image's own statistics",
             )
 
     def fitting(self, shown) -> dict:
@@ -302,14 +302,14 @@ class BNSynthesis(Holder):
             found["synthesis_batch_size"] = 2 * classes
         return found
 
-    def check_pictures(self, shown) -> None:
+    def check_images(self, shown) -> None:
         """Raise Refused if no student can learn this data set or no attack can be tried on it."""
         self.teacher.check_shape(shown)
         if len(shown.test_images) < HELD_OUT:
             raise Refused(
                 "dataset",
                 f"dataset: {self.dataset} is not allowed; it has {len(shown.test_images)} test"
-                f" pictures, and fewer than {HELD_OUT} say nothing of what is given away",
+                f" images, and fewer than {HELD_OUT} say nothing of what is given away",
             )
 
     def label_of(self, classes: int) -> np.ndarray:
@@ -349,7 +349,7 @@ class BNSynthesis(Holder):
 
         Returns all snapshots and the measures of what they reveal.
         """
-        yield Phase("reading the pictures")
+        yield Phase("reading the images")
         images = registry.load(self.dataset)
         self.check(images)
         found = []
@@ -357,7 +357,7 @@ class BNSynthesis(Holder):
             found.append((each, (yield from lab.need(each))))
         making = Synthesizer(self, images, found, lab.device)
         yield from making.all_batches()
-        yield Phase("looking for their nearest real pictures")
+        yield Phase("looking for their nearest real images")
         return (yield from making.result())
 
     def guarantee(self, teacher: Guarantee) -> Guarantee:
@@ -366,20 +366,20 @@ class BNSynthesis(Holder):
             return replace(
                 teacher,
                 mechanism=(
-                    "none: pictures made from the statistics and the answers of a network that"
+                    "none: images made from the statistics and the answers of a network that"
                     " learned without privacy"
                 ),
                 note=(
-                    "Nothing is promised to anyone in the data. Statistics come from the pictures"
+                    "Nothing is promised to anyone in the data. Statistics come from the images"
                     " themselves, and the teacher may have memorised some of them. That the"
-                    " pictures look odd is no protection. A promise needs noise: choose a private"
+                    " images look odd is no protection. A promise needs noise: choose a private"
                     " teacher."
                 ),
             )
         return replace(
             teacher,
             note=(
-                "The pictures are made from the private teacher and its noised statistics alone:"
+                "The images are made from the private teacher and its noised statistics alone:"
                 f" post-processing, which costs no further privacy. {teacher.note}"
             ),
         )
@@ -447,7 +447,7 @@ class Synthesizer:
         }
         if not all(bool(torch.isfinite(value).all()) for pair in wanted.values() for value in pair):
             raise Failed(
-                "A class of these pictures has no training picture, so it has no statistics. Choose"
+                "A class of these images has no training image, so it has no statistics. Choose"
                 " statistics of all classes together."
             )
         if self.study.forward == "batch":
@@ -483,10 +483,10 @@ class Synthesizer:
                     yield from self._points(step, found)
                     yield self._frame(step, batch)
                 done = begun * study.steps + step * len(labels)
-                yield Phase("making the pictures", done, study.images * study.steps)
+                yield Phase("making the images", done, study.images * study.steps)
             if not bool(batch.free.isfinite().all() & found.total.isfinite()):
                 raise Failed(
-                    "The pictures ran away: the objective is not a number any more. Take a smaller"
+                    "The images ran away: the objective is not a number any more. Take a smaller"
                     " step size or smaller weights."
                 )
             begun += len(labels)
@@ -539,7 +539,7 @@ class Synthesizer:
             self.curves.setdefault(name, []).append((float(step), value))
             yield Point(name, float(step), value)
 
-    def _frame(self, step: int, batch) -> Picture:
+    def _frame(self, step: int, batch) -> Image:
         """The gallery: one row per class, with the same images in every frame."""
         labels = batch.labels.cpu().numpy()
         rows = [np.flatnonzero(labels == c)[:COLUMNS] for c in range(min(self.classes, 10))]
@@ -549,7 +549,7 @@ class Synthesizer:
         )
         tiles = [shown[row[i]] if i < len(row) else blank for row in rows for i in range(COLUMNS)]
         self.film[step] = imaging.png(imaging.gallery(np.stack(tiles), COLUMNS))
-        return Picture("gallery", self.film[step], f"after {step} steps")
+        return Image("gallery", self.film[step], f"after {step} steps")
 
     # --- what the images reveal -------------------------------------------------------------------
 
@@ -574,9 +574,9 @@ class Synthesizer:
             metrics=last | of_teacher | self._areas(teacher),
             guarantee=self.study.guarantee(teacher.guarantee),
             curves=self.curves,
-            arrays={f"pictures_{step}": shot for step, shot in self.shots.items()}
+            arrays={f"images_{step}": shot for step, shot in self.shots.items()}
             | {"labels": self.labels.cpu().numpy().astype(np.int16)},
-            pictures={f"film_{step:05d}": png for step, png in self.film.items()}
+            images={f"film_{step:05d}": png for step, png in self.film.items()}
             | shown
             | {"gallery": self.film[max(self.film)]},
             facts={
@@ -601,7 +601,7 @@ class Synthesizer:
                 yield Point(name, float(step), value)
             for space, png in neighbours.sheets(self.shots[step]).items():
                 shown[f"nearest_{space}_{step}"] = png
-            yield Phase("looking for their nearest real pictures", number + 1, len(self.study.kept))
+            yield Phase("looking for their nearest real images", number + 1, len(self.study.kept))
         return shown
 
     def _areas(self, teacher: Result) -> dict[str, float]:
@@ -621,12 +621,12 @@ class Synthesizer:
         found = []
         if self.of_released(self.study.kept[-1])["teacher_agrees"] < 0.5:
             found.append(
-                "The teacher sees the wanted class in fewer than half of the pictures: take more"
+                "The teacher sees the wanted class in fewer than half of the images: take more"
                 " steps, or let the labels count more."
             )
         if self.study.synthesis_batch_size < self.classes:
             found.append(
-                f"Only {self.study.synthesis_batch_size} pictures share their statistics: too few"
+                f"Only {self.study.synthesis_batch_size} images share their statistics: too few"
                 f" for {self.classes} classes."
             )
         return found + [f"Of the teacher: {warning}" for warning in self.found[0][1].warnings]
@@ -638,11 +638,11 @@ def doubt(controls: dict[str, dict[str, float]], compared: int) -> list[str]:
     These are the controls with a known answer that do not give it. compared: the number of held-out
     images, and of members, in the last control.
     """
-    copies, unseen = controls["copies of training pictures"], controls["held-out pictures"]
+    copies, unseen = controls["copies of training images"], controls["held-out images"]
     by = {"pixels": "by pixels", "features": "by what the teacher sees"}
     # The comparison is written so that NaN counts as not found.
     found = [
-        f"Compared {by[space]}, exact copies of training pictures are not found:"
+        f"Compared {by[space]}, exact copies of training images are not found:"
         f" {100 * copies[f'copies_{space}']:.0f} in 100 look like copies and members are told in"
         f" {100 * copies[f'membership_{space}']:.0f} of "
         "100 cases, where both should be 100."
@@ -652,13 +652,13 @@ def doubt(controls: dict[str, dict[str, float]], compared: int) -> list[str]:
     # four standard deviations of the AUC of an uninformative score
     chance = 4 * math.sqrt((2 * compared + 1) / (12 * compared**2))
     found += [
-        f"Compared {by[space]}, pictures that nobody learned from seem to give members away in"
+        f"Compared {by[space]}, images that nobody learned from seem to give members away in"
         f" {100 * unseen[f'membership_{space}']:.0f} of 100 cases, where 50 is chance."
         for space in by
         if not abs(unseen[f"membership_{space}"] - 0.5) <= max(0.1, chance)
     ]
     return [
-        f"{each} No verdict is given on what these pictures give away: pictures that stand in the"
+        f"{each} No verdict is given on what these images give away: images that stand in the"
         " training part and in the test part, or that all look alike, make the tests blind."
         for each in found
     ]
@@ -736,13 +736,13 @@ class Neighbours:
         noise = np.random.default_rng(0).normal(0, 255 * NOISED, real.shape)
         noised = (real + noise).clip(0, 255).round().astype(np.uint8)
         found = {
-            "copies of training pictures": self._measures(
+            "copies of training images": self._measures(
                 {space: rows[: self.asked] for space, rows in self.seen["train"].items()}
             ),
             f"the same copies under noise ({NOISED:g} of the range)": self._measures(
                 self.views(noised)
             ),
-            "held-out pictures": {},
+            "held-out images": {},
         }
         half = len(self.held) // 2
         for space in ("pixels", "features"):
@@ -752,7 +752,7 @@ class Neighbours:
                 -memorization.nearest(rows, held[:half])[1].cpu().numpy()
                 for rows in (train[:half], held[half : 2 * half])
             )
-            found["held-out pictures"] |= {
+            found["held-out images"] |= {
                 f"copies_{space}": copies.share,
                 f"ratio_{space}": copies.median,
                 f"membership_{space}": memorization.membership(members, others),

@@ -44,7 +44,7 @@ class Classifier(ImageStudy):
     """Train a residual network or read its weights; measure accuracy and membership leakage."""
 
     NAME, VERSION = "classifier", 4
-    TITLE = "A network that names pictures"
+    TITLE = "A network that names images"
     PRESETS = {
         "quick": {},
         "tiny": {"epochs": 1, "batch_size": 200},
@@ -170,7 +170,7 @@ class Classifier(ImageStudy):
         if min(size) < 16 or max(size) > 64 or size[0] != size[1]:
             raise Refused(
                 "dataset",
-                f"dataset: {self.dataset} is not allowed; its pictures have {size[0]} x {size[1]}"
+                f"dataset: {self.dataset} is not allowed; its images have {size[0]} x {size[1]}"
                 " pixels; allowed: squares of 16 to 64",
             )
         if len(shown.classes) < 2:
@@ -252,7 +252,7 @@ class Classifier(ImageStudy):
 
         Returns the weights, the statistics, and a membership score for each image.
         """
-        yield Phase("reading the pictures")
+        yield Phase("reading the images")
         images = registry.load(self.dataset)
         self.check(images)
         mechanism = self.mechanism(len(images.train_images))
@@ -315,7 +315,7 @@ class Classifier(ImageStudy):
                 if self.weights == "given"
                 else "trained without clipping and noise",
                 "Nothing is promised to anyone in the data: weights and statistics come from"
-                " the pictures themselves.",
+                " the images themselves.",
                 sampling="none: shuffled batches",
             )
         return guarantees.subsampled_gaussian(
@@ -330,14 +330,14 @@ class Classifier(ImageStudy):
             accounted=", DP-SGD and statistics composed",
             against="anyone who gets the network, its statistics, and whatever is made of them",
             also_released=(
-                "accuracies, the loss, membership and distance figures, the real pictures beside"
-                " made-up ones and those of the empty page: they look at the training pictures"
+                "accuracies, the loss, membership and distance figures, the real images beside"
+                " made-up ones and those of the empty page: they look at the training images"
                 " directly, are not covered by ε and would not be published"
             ),
             note=(
                 "Releasing the statistics with noise is Veil's own addition (proof in"
                 " docs/synthesis.md). A simulation: the seed is known. Settings tried before this"
-                " run on the same pictures, those of the preset included, are not counted in ε."
+                " run on the same images, those of the preset included, are not counted in ε."
             ),
         )
 
@@ -484,7 +484,7 @@ class ClassifierTrainer:
             guarantee=self.study.guarantee(mechanism),
             curves=self.curves,
             arrays=self._arrays(),
-            pictures={"answers": imaging.answers(self.images.test_images, right)},
+            images={"answers": imaging.answers(self.images.test_images, right)},
             facts={
                 "classes": list(self.images.classes),
                 "mean": list(self.scale.mean),
@@ -587,7 +587,7 @@ def load_arrays(network, arrays: dict[str, np.ndarray], name: str) -> None:
         if found.shape != tuple(value.shape) or found.dtype.kind != "f":
             raise Failed(
                 f"weights: {key} in {name} has shape {found.shape}, where {tuple(value.shape)} is"
-                " needed; it belongs to another network or other pictures."
+                " needed; it belongs to another network or other images."
             )
         if not np.isfinite(found).all():
             raise Failed(f"weights: {key} in {name} holds numbers that are not finite.")

@@ -29,7 +29,7 @@ LOOKED_AT = 2000  # test images scored during training; all of them are scored a
 # The name of the training images in a warning.
 PARTS = {"synthetic": "synthetic", "real": "training"}
 NOT_PROMISED = guarantees.nothing(
-    "trained on the pictures themselves, without clipping and noise",
+    "trained on the images themselves, without clipping and noise",
     "Nothing is promised to anyone in the data.",
     sampling="none: shuffled batches",
 )
@@ -42,7 +42,7 @@ class Student(Holder):
     """
 
     NAME, VERSION = "student", 4
-    TITLE = "A network that learns from synthetic pictures"
+    TITLE = "A network that learns from synthetic images"
     PRESETS = {
         "quick": {},
         "tiny": {
@@ -92,13 +92,11 @@ class Student(Holder):
             "mixup": 1.0,
         },
     }
-    SERIES = {
-        "table": "student accuracy over the snapshots, hard and soft labels, and real pictures"
-    }
+    SERIES = {"table": "student accuracy over the snapshots, hard and soft labels, and real images"}
 
     synthesis: BNSynthesis = Field(default_factory=BNSynthesis)
     after: int = parameter(
-        "Learns from the pictures after",
+        "Learns from the images after",
         0,
         low=0,
         high=10_000,
@@ -106,7 +104,7 @@ class Student(Holder):
         help="One of the snapshots; 0 is the last of them.",
     )
     source: str = parameter(
-        "Student's pictures",
+        "Student's images",
         "synthetic",
         choices={"synthetic": "synthetic", "real": "as many real ones"},
         pattern="^(synthetic|real)$",
@@ -249,7 +247,7 @@ class Student(Holder):
             for name, share in (("hard", 0.0), ("soft", 1.0))
             for step in self.synthesis.kept
         }
-        return found | {"real pictures": self.on_real()}
+        return found | {"real images": self.on_real()}
 
     def fitting(self, shown) -> dict:
         """Adjust the number of images to the data set.
@@ -264,12 +262,12 @@ class Student(Holder):
         """Raise Refused, before computing anything, if the parameters do not fit the data set."""
         if self.source == "synthetic":
             return super().check(shown)
-        self.synthesis.check_pictures(shown)
+        self.synthesis.check_images(shown)
         if self.synthesis.images > shown.train_size:
             raise Refused(
                 "images",
                 f"images: {self.synthesis.images} is not allowed for a comparison with real"
-                f" pictures; {self.dataset} has {shown.train_size} training pictures",
+                f" images; {self.dataset} has {shown.train_size} training images",
             )
 
     def work(self) -> float:
@@ -290,7 +288,7 @@ class Student(Holder):
         """Yield test accuracy over epochs; return it with the predictions."""
         import torch
 
-        yield Phase("reading the pictures")
+        yield Phase("reading the images")
         images = registry.load(self.dataset)
         self.check(images)
         seen, labels, logits, promise, warnings = yield from self._lesson(lab, images)
@@ -312,12 +310,12 @@ class Student(Holder):
         metrics = {name: points[-1][1] for name, points in curves.items()}
         return Result(
             metrics=metrics
-            | {"pictures": len(seen)}
+            | {"images": len(seen)}
             | scores.beside(images.test_labels, predictions),
             guarantee=promise,
             curves=curves,
             arrays={"predictions": predictions.astype(np.int16)},
-            pictures={"answers": imaging.answers(images.test_images, right)},
+            images={"answers": imaging.answers(images.test_images, right)},
             facts={
                 "classes": list(images.classes),
                 "per_class": scores.per_class(images.test_labels, right, images.classes),
@@ -363,7 +361,7 @@ class Student(Holder):
 
         h, _, channels = images.train_images.shape[1:]
         if self.source == "real":
-            rows = np.random.default_rng(derive_seed("real pictures", self.seed)).permutation(
+            rows = np.random.default_rng(derive_seed("real images", self.seed)).permutation(
                 len(images.train_images)
             )[: self.synthesis.images]
             seen, labels = images.train_images[rows], images.train_labels[rows]
@@ -371,7 +369,7 @@ class Student(Holder):
         else:
             made = yield from lab.need(self.synthesis)
             seen, labels, promise = (
-                made.arrays[f"pictures_{self.after}"],
+                made.arrays[f"images_{self.after}"],
                 made.arrays["labels"].astype(np.int64),
                 made.guarantee,
             )

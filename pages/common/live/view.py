@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from engine.core.lab import load
-from engine.core.study import Phase, Picture, Point, Result, Study, key
+from engine.core.study import Image, Phase, Point, Result, Study, key
 from engine.runtime.runner import ENDED, Run
 from pages.common.live.services import services
 
@@ -18,7 +18,7 @@ class View:
     study: Study
     state: str  # empty, queued, running, done, failed or cancelled
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    pictures: dict[str, bytes] = field(default_factory=dict)
+    images: dict[str, bytes] = field(default_factory=dict)
     phase: Phase | None = None
     seconds: float = 0.0
     seconds_left: float | None = None
@@ -54,7 +54,7 @@ def _done(study: Study, result: Result) -> View:
         study,
         "done",
         result.curves,
-        result.pictures,
+        result.images,
         result=result,
         seconds=result.made.get("seconds", 0.0),
     )
@@ -65,8 +65,8 @@ def _of_run(study: Study, run: Run) -> View:
     for event in list(run.events):
         if isinstance(event, Point):
             view.curves.setdefault(event.curve, []).append((event.x, event.y))
-        elif isinstance(event, Picture):
-            view.pictures[event.name] = event.png
+        elif isinstance(event, Image):
+            view.images[event.name] = event.png
         else:
             view.phase = event
     if run.began is not None:

@@ -56,7 +56,7 @@ def _beside(gap: float, chance: float) -> str:
 
 
 def _sent(mine: Metrics, people: int, rounds: int) -> str:
-    sent, had = mine["bytes"] / people, mine["bytes_of_pictures"] / people
+    sent, had = mine["bytes"] / people, mine["bytes_of_images"] / people
     if 0.95 < sent / had < 1.05:
         compared = "**about as much** as its images"
     elif sent > had:

@@ -13,7 +13,7 @@ import torch
 from engine import privacy
 from engine.core.errors import Failed
 from engine.core.lab import Lab
-from engine.core.study import Picture, Point, Refused
+from engine.core.study import Image, Point, Refused
 from engine.datasets import registry
 from engine.learning.scattering import MAPS, Scattering, blurred, modulus, strided_blur, wavelets
 from engine.studies.clustering import cluster_matching, invariant_information
@@ -102,7 +102,7 @@ def test_the_gradient_is_the_losss():
 
 
 def one_hot(n: int, k: int, filled: int) -> torch.Tensor:
-    """Logits ±1e4 with all pictures in the first `filled` of k clusters."""
+    """Logits ±1e4 with all images in the first `filled` of k clusters."""
     return torch.nn.functional.one_hot(torch.arange(n) % filled, k).float() * 2e4 - 1e4
 
 
@@ -154,17 +154,15 @@ def digits(n: int) -> torch.Tensor:
     [((6, 1, 28, 28), 0), ((6, 1, 28, 28), 24), ((3, 3, 32, 20), 0), ((3, 3, 32, 32), 27)],
 )
 def test_copies_have_the_shape_asked_for_and_are_the_same_for_a_seed(shape, size):
-    pictures = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    images = torch.rand(shape, generator=torch.Generator().manual_seed(1))
 
     def draw(seed):
-        return invariant_information.transformed(
-            pictures, torch.Generator().manual_seed(seed), size
-        )
+        return invariant_information.transformed(images, torch.Generator().manual_seed(seed), size)
 
     assert draw(0).shape == (*shape[:2], size or shape[2], size or shape[3])
     assert torch.equal(draw(0), draw(0)) and not torch.equal(draw(0), draw(1))
     # each has draws of its own
-    assert draw(0).min() >= 0 and len({float(c.sum()) for c in draw(0)}) == len(pictures)
+    assert draw(0).min() >= 0 and len({float(c.sum()) for c in draw(0)}) == len(images)
 
 
 def test_the_global_generator_is_left_alone():
@@ -179,29 +177,27 @@ def test_the_global_generator_is_left_alone():
 
 
 def test_copies_still_look_like_their_digit():
-    pictures = digits(300)
-    copies = invariant_information.transformed(pictures, torch.Generator().manual_seed(0))
-    cosine = torch.nn.functional.cosine_similarity(pictures.flatten(1), copies.flatten(1))
-    others = torch.nn.functional.cosine_similarity(
-        pictures.flatten(1), copies.roll(1, 0).flatten(1)
-    )
+    images = digits(300)
+    copies = invariant_information.transformed(images, torch.Generator().manual_seed(0))
+    cosine = torch.nn.functional.cosine_similarity(images.flatten(1), copies.flatten(1))
+    others = torch.nn.functional.cosine_similarity(images.flatten(1), copies.roll(1, 0).flatten(1))
     assert 0.5 < cosine.mean() < 0.95 and cosine.mean() > others.mean() + 0.15
 
 
-def fft_convolution(picture: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Correlation of an (h, w) picture, 0 outside of its frame, with a (k, k) kernel, by numpy's
+def fft_convolution(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Correlation of an (h, w) image, 0 outside of its frame, with a (k, k) kernel, by numpy's
     FFT.
     """
-    h, w, k = *picture.shape, kernel.shape[0]
+    h, w, k = *image.shape, kernel.shape[0]
     size = (h + k - 1, w + k - 1)
-    full = np.fft.ifft2(np.fft.fft2(picture, size) * np.fft.fft2(kernel[::-1, ::-1], size))
+    full = np.fft.ifft2(np.fft.fft2(image, size) * np.fft.fft2(kernel[::-1, ::-1], size))
     return full[k // 2 : k // 2 + h, k // 2 : k // 2 + w]
 
 
 @pytest.mark.parametrize("scale, stride", [(0, 1), (1, 2)])
 def test_the_first_order_is_a_convolution_with_morlet_wavelets(scale, stride):
-    picture = digits(3)[2, 0]
-    found = modulus(picture[None, None], wavelets(scale), stride)[0].numpy()
+    image = digits(3)[2, 0]
+    found = modulus(image[None, None], wavelets(scale), stride)[0].numpy()
     size = 6 * 2**scale + 1
     y, x = np.mgrid[:size, :size] - size // 2
     for angle in range(8):
@@ -213,16 +209,16 @@ def test_the_first_order_is_a_convolution_with_morlet_wavelets(scale, stride):
         envelope = np.exp(-(along**2 + across**2 / 4) / (2 * sigma**2))
         wave = envelope * np.exp(1j * xi * along)
         wave = (wave - envelope * wave.sum() / envelope.sum()) / (2 * math.pi * sigma**2 * 2)
-        expected = np.abs(fft_convolution(picture.numpy(), wave))[::stride, ::stride]
+        expected = np.abs(fft_convolution(image.numpy(), wave))[::stride, ::stride]
         np.testing.assert_allclose(found[angle], expected, atol=1e-5)
 
 
 def test_the_blur_is_a_gaussian_that_keeps_the_mean():
-    picture = digits(1)
+    image = digits(1)
     y, x = np.mgrid[-6:7, -6:7]
     kernel = np.exp(-(x**2 + y**2) / 8)
-    expected = fft_convolution(picture[0, 0].numpy(), kernel / kernel.sum()).real[::4, ::4]
-    np.testing.assert_allclose(blurred(picture, 2.0, 4)[0, 0].numpy(), expected, atol=1e-5)
+    expected = fft_convolution(image[0, 0].numpy(), kernel / kernel.sum()).real[::4, ::4]
+    np.testing.assert_allclose(blurred(image, 2.0, 4)[0, 0].numpy(), expected, atol=1e-5)
     assert float(strided_blur(40, 1.0, 2)[10].sum()) == pytest.approx(1)
 
 
@@ -233,20 +229,20 @@ def test_scattering_shapes(shape):
 
 
 def test_scattering_ignores_small_shifts_flat_light_and_gives_twice_for_twice():
-    net, pictures = Scattering(), digits(50)
-    features = net(pictures)
-    moved = net(pictures.roll(1, -1))
+    net, images = Scattering(), digits(50)
+    features = net(images)
+    moved = net(images.roll(1, -1))
 
     def change(a, b):
         return float(((a - b).flatten(1).norm(dim=1) / a.flatten(1).norm(dim=1)).mean())
 
-    assert change(features, moved) < 0.6 * change(pictures, pictures.roll(1, -1))
-    torch.testing.assert_close(net(2 * pictures), 2 * features)
+    assert change(features, moved) < 0.6 * change(images, images.roll(1, -1))
+    torch.testing.assert_close(net(2 * images), 2 * features)
     flat = net(torch.ones(1, 1, 60, 60))[0, 1:, 5:-5, 5:-5]
     assert flat.abs().max() < 1e-5  # wavelets see no flat light, away from the frame
 
 
-def test_pictures_too_small_are_refused():
+def test_images_too_small_are_refused():
     with pytest.raises(ValueError, match="8 x 8"):
         Scattering()(torch.rand(1, 1, 7, 28))
 
@@ -293,13 +289,13 @@ def small(
         np.uint8
     )
     pixels = np.zeros_like(pixels) if constant else pixels
-    pictures = np.repeat(pixels[..., None], channels, -1)
+    images = np.repeat(pixels[..., None], channels, -1)
     half = n // 4
     return replace(
         registry.load("mnist-5k"),
-        train_images=pictures[half:],
+        train_images=images[half:],
         train_labels=labels[half:],
-        test_images=pictures[:half],
+        test_images=images[:half],
         test_labels=labels[:half],
         classes=tuple(map(str, range(classes))),
         train_size=n - half,
@@ -323,7 +319,7 @@ def tiny(tmp_path_factory):
 
 
 def test_tiny_learns_far_better_than_chance(tiny):
-    """0.39 and more over four seeds; the same clusters dealt to other pictures match at 0.12."""
+    """0.39 and more over four seeds; the same clusters dealt to other images match at 0.12."""
     study, _, result = tiny
     found, labels = result.arrays["labels"], registry.load("mnist-5k").train_labels
     dealt = cluster_matching.judge(
@@ -377,19 +373,19 @@ def test_other_labels_change_the_judgement_and_not_the_clusters(store):
         assert not np.array_equal(result.arrays["confusion"], wrong.confusion)
 
 
-def test_every_sub_head_has_its_curves_and_pictures_move(tiny):
+def test_every_sub_head_has_its_curves_and_images_move(tiny):
     study, events, result = tiny
     points = [e for e in events if isinstance(e, Point)]
     assert {p.curve for p in points} == {
         f"{kind}_head_{k}" for kind in ("loss", "error") for k in range(study.sub_heads)
     }
     assert all(len(result.curves[p.curve]) == study.epochs for p in points)
-    moving = [e.png for e in events if isinstance(e, Picture) and e.name == "moving"]
-    assert len(set(moving)) > 2 and {e.name for e in events if isinstance(e, Picture)} == {
+    moving = [e.png for e in events if isinstance(e, Image) and e.name == "moving"]
+    assert len(set(moving)) > 2 and {e.name for e in events if isinstance(e, Image)} == {
         "moving",
         "confusion",
     }
-    assert set(result.pictures) == {"moving", "confusion"}
+    assert set(result.images) == {"moving", "confusion"}
     assert result.curves["error_head_0"][-1][1] == pytest.approx(
         1 - result.facts["head_accuracies"][0]
     )
@@ -398,9 +394,9 @@ def test_every_sub_head_has_its_curves_and_pictures_move(tiny):
 class Watched(IIC):
     """The same study, which notes what it releases."""
 
-    def released(self, pictures, part, draw=0):
+    def released(self, images, part, draw=0):
         RELEASED.append((part, draw))
-        return super().released(pictures, part, draw)
+        return super().released(images, part, draw)
 
 
 RELEASED: list[tuple[str, int]] = []
@@ -439,7 +435,7 @@ def test_corrected_releases_are_one_and_charged_what_is_named(store):
     )
 
 
-def test_clusters_of_raw_pictures_promise_nothing(tiny):
+def test_clusters_of_raw_images_promise_nothing(tiny):
     promise = tiny[2].guarantee
     assert promise.epsilon is None and "not protected" in promise.note
 
@@ -479,7 +475,7 @@ def test_two_classes_many_classes_one_class_and_colours(store, classes, channels
 def test_three_hundred_classes_run_or_are_refused_by_name(store):
     _, result = run(store, small(300, n=600, size=28), images="raw", batch_size=300)
     assert result.arrays["labels"].max() < 300 and result.facts["over_clusters"] == 300
-    with pytest.raises(Refused, match="clusters: 300 .* 180 training pictures"):
+    with pytest.raises(Refused, match="clusters: 300 .* 180 training images"):
         run(store, small(300, n=240), images="raw")
 
 
@@ -488,10 +484,10 @@ def test_more_clusters_than_classes_leave_some_without_a_class(store):
     assert (result.arrays["matching"] < 0).sum() == 4 and result.facts["warnings"]
 
 
-def test_constant_pictures_are_named(store):
+def test_constant_images_are_named(store):
     with pytest.raises(Failed, match="the same"):
         run(store, small(constant=True), images="raw")
-    # black pictures, noised: they differ, and tell nothing
+    # black images, noised: they differ, and tell nothing
     _, noised = run(store, small(constant=True), epsilon=150.0)
     assert np.isfinite(noised.metrics["loss"])
 

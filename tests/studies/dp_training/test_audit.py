@@ -93,8 +93,8 @@ def test_what_a_row_should_add_is_what_it_adds(lab, changes):
         assert np.abs(nothing).max() < 2e-3 * np.linalg.norm(expected)
 
 
-def test_the_pictures_among_marks_learn_as_they_do_alone(lab):
-    """The same batch of pictures, no marks drawn: the same gradient as without marks, where the
+def test_the_images_among_marks_learn_as_they_do_alone(lab):
+    """The same batch of images, no marks drawn: the same gradient as without marks, where the
     mean is the same.
     """
     training, rows = marked(lab), finish(lab.need(Features()))[1]

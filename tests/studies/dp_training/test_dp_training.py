@@ -45,7 +45,7 @@ def test_the_cnn_reaches_ninety_per_cent_at_epsilon_eight(store):
 def test_every_epoch_is_a_point_on_every_curve(quick):
     events, result = quick
     points = [e for e in events if isinstance(e, Point)]
-    for name in ("test_accuracy", "train_accuracy", "train_loss", "epsilon", "pictures_per_second"):
+    for name in ("test_accuracy", "train_accuracy", "train_loss", "epsilon", "images_per_second"):
         assert [p.x for p in points if p.curve == name] == list(range(1, EPOCHS + 1))
         assert [(p.x, p.y) for p in points if p.curve == name] == result.curves[name]
 
@@ -142,7 +142,7 @@ def shuffled(n, rate, coins):
 
 
 def clipped_sum(training, images, rows, clip: float, weights) -> torch.Tensor:
-    """The clipped sum of a step, by one backward pass a picture, at the weights before the step."""
+    """The clipped sum of a step, by one backward pass an image, at the weights before the step."""
     network = report_cnn(1, 28, 10, 0, training.plan.activation)
     torch.nn.utils.vector_to_parameters(weights, network.parameters())
     total = torch.zeros_like(weights)
@@ -206,7 +206,7 @@ def test_no_two_private_trainings_share_batches_or_noise():
     assert base.baseline().derive_seed("sampling") == derive_seed("sampling", 0)  # never published
 
 
-def test_right_and_wrong_pictures_and_classes_agree_with_the_predictions(quick):
+def test_right_and_wrong_images_and_classes_agree_with_the_predictions(quick):
     _, result = quick
     images = registry.load("mnist-5k")
     right = result.arrays["predictions"] == images.test_labels
@@ -216,7 +216,7 @@ def test_right_and_wrong_pictures_and_classes_agree_with_the_predictions(quick):
             right[images.test_labels == i].mean()
         )
     assert all(said != truth for said, truth in result.facts["wrong"])
-    assert sum(n.startswith("right_") for n in result.pictures) == 10
+    assert sum(n.startswith("right_") for n in result.images) == 10
 
 
 def test_without_privacy_nothing_is_promised(store):
@@ -253,7 +253,7 @@ def test_a_training_that_diverges_ends_with_its_curve(store):
 
 
 def test_a_batch_larger_than_the_data_is_refused(store):
-    with pytest.raises(Refused, match="batch_size: 5000 is not allowed.*4000 training pictures"):
+    with pytest.raises(Refused, match="batch_size: 5000 is not allowed.*4000 training images"):
         finish(Lab(store).need(DPTraining(batch_size=5000)))
 
 
@@ -269,7 +269,7 @@ def test_noise_too_small_to_be_counted_is_refused():
     assert build(DPTraining, {"noise_multiplier": "0"}).noise_multiplier == 0
 
 
-def test_all_pictures_in_every_step_is_allowed(store):
+def test_all_images_in_every_step_is_allowed(store):
     _, result = finish(Lab(store).need(DPTraining(batch_size=4000, epochs=2, noise_multiplier=2.0)))
     assert result.guarantee.sample_rate == 1 and math.isfinite(result.guarantee.epsilon)
 
@@ -279,14 +279,14 @@ def test_a_large_delta_is_warned_of(store):
     assert any("δ" in w for w in result.facts["warnings"])
 
 
-def test_train_and_test_pictures_are_different_ones():
+def test_train_and_test_images_are_different_ones():
     images = registry.load("mnist-5k")
     train = {i.tobytes() for i in images.train_images}
     assert not any(i.tobytes() in train for i in images.test_images)
     assert np.bincount(images.test_labels).tolist() == [100] * 10
 
 
-def test_copies_are_the_picture_itself_and_shifted_ones():
+def test_copies_are_the_image_itself_and_shifted_ones():
     images = registry.load("mnist-5k")
     study = cnn(epochs=1, noise_multiplier=1.0, augmentations=4)
     training = Training(study.plan(4000), images, torch.device("cpu"))

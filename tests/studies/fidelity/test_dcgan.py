@@ -1,5 +1,5 @@
-"""The DCGAN: its shapes, what one real picture can do to a discriminator's step, the noise, and
-that the generator never meets a real picture.
+"""The DCGAN: its shapes, what one real image can do to a discriminator's step, the noise, and
+that the generator never meets a real image.
 """
 
 import math
@@ -25,7 +25,7 @@ def of(batch):
 
 
 def adversaries(images=None, private=True, max_grad_norm=0.5, sigma=0.0, seed=0):
-    """Two small networks over random pictures, before their first step."""
+    """Two small networks over random images, before their first step."""
     if images is None:
         images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 1), dtype=np.uint8)
     clip = max_grad_norm if private else math.inf
@@ -72,7 +72,7 @@ def released(game: GANTrainer, real: torch.Tensor, made: torch.Tensor) -> torch.
     )
 
 
-def pictures(count: int, seed: int, scale: float = 1.0) -> torch.Tensor:
+def images(count: int, seed: int, scale: float = 1.0) -> torch.Tensor:
     return scale * (
         2 * torch.rand(count, 1, 32, 32, generator=torch.Generator().manual_seed(seed)) - 1
     )
@@ -80,11 +80,11 @@ def pictures(count: int, seed: int, scale: float = 1.0) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     "made",
-    [pictures(10, 5), pictures(10, 5, 1e4), torch.zeros(10, 1, 32, 32)],
+    [images(10, 5), images(10, 5, 1e4), torch.zeros(10, 1, 32, 32)],
     ids=["ordinary", "enormous", "black"],
 )
-def test_one_real_picture_moves_a_step_by_at_most_the_clip_norm_whatever_is_generated(made):
-    """Add, remove: C. Replace: 2 C. Odd real pictures too, and one that is no number moves
+def test_one_real_image_moves_a_step_by_at_most_the_clip_norm_whatever_is_generated(made):
+    """Add, remove: C. Replace: 2 C. Odd real images too, and one that is no number moves
     nothing.
     """
     game = adversaries()
@@ -92,9 +92,9 @@ def test_one_real_picture_moves_a_step_by_at_most_the_clip_norm_whatever_is_gene
         # far from its small beginning: gradients are longer than the clip norm
         for p in game.discriminator.parameters():
             p.mul_(30)
-    base, clip = pictures(9, 1), game.plan.mechanism.max_grad_norm
+    base, clip = images(9, 1), game.plan.mechanism.max_grad_norm
     without, most = released(game, base, made), 0.0
-    for odd in (pictures(1, 2), pictures(1, 3, 1e4), torch.full((1, 1, 32, 32), 1e-4)):
+    for odd in (images(1, 2), images(1, 3, 1e4), torch.full((1, 1, 32, 32), 1e-4)):
         one = released(game, torch.cat([base, odd]), made)
         assert float((one - without).norm()) <= clip * (1 + 1e-4)
         other = released(game, torch.cat([base, -odd]), made)
@@ -110,11 +110,11 @@ def test_without_clipping_the_same_test_fails():
     with torch.no_grad():
         for p in game.discriminator.parameters():
             p.mul_(30)
-    base, made = pictures(9, 1), pictures(10, 5)
+    base, made = images(9, 1), images(10, 5)
     assert (
         float(
             (
-                released(game, torch.cat([base, pictures(1, 3, 1e4)]), made)
+                released(game, torch.cat([base, images(1, 3, 1e4)]), made)
                 - released(game, base, made)
             ).norm()
         )
@@ -123,14 +123,14 @@ def test_without_clipping_the_same_test_fails():
 
 
 def test_the_sum_is_that_of_every_clipped_gradient():
-    game, real, made = adversaries(max_grad_norm=0.02), pictures(7, 1), pictures(10, 2)
+    game, real, made = adversaries(max_grad_norm=0.02), images(7, 1), images(10, 2)
     total = torch.zeros(
         sum(p.numel() for p in game.discriminator.parameters()), dtype=torch.float64
     )
     for batch, sign in ((real, REAL), (made, MADE)):
-        for picture, label in zip(batch, of(batch)):
+        for image, label in zip(batch, of(batch)):
             grads = torch.autograd.grad(
-                F.softplus(sign * game.discriminator(picture[None])[0, [0, 1 + label]].sum()),
+                F.softplus(sign * game.discriminator(image[None])[0, [0, 1 + label]].sum()),
                 list(game.discriminator.parameters()),
             )
             one = torch.cat([g.flatten() for g in grads]).double()
@@ -141,7 +141,7 @@ def test_the_sum_is_that_of_every_clipped_gradient():
 
 
 def test_without_privacy_it_is_the_plain_gradient():
-    game, real, made = adversaries(private=False), pictures(10, 1), pictures(10, 2)
+    game, real, made = adversaries(private=False), images(10, 1), images(10, 2)
     loss = (
         logistic(game.discriminator(real), of(real), REAL).sum()
         + logistic(game.discriminator(made), of(made), MADE).sum()
@@ -152,25 +152,25 @@ def test_without_privacy_it_is_the_plain_gradient():
     assert float((released(game, real, made) - plain).norm() / plain.norm()) < 1e-5
 
 
-def test_noise_is_on_the_real_pictures_part_alone_and_as_large_as_charged():
+def test_noise_is_on_the_real_images_part_alone_and_as_large_as_charged():
     game = adversaries(sigma=3.0)
-    quiet, made = adversaries(), pictures(10, 2)
+    quiet, made = adversaries(), images(10, 2)
     noise = torch.cat(
         [
-            released(game, pictures(5, i), made) - released(quiet, pictures(5, i), made)
+            released(game, images(5, i), made) - released(quiet, images(5, i), made)
             for i in range(20)
         ]
     )
     assert float(noise.std()) == pytest.approx(3.0 * 0.5, rel=0.02)
-    empty = released(game, pictures(0, 1), made) - released(quiet, pictures(0, 1), made)
+    empty = released(game, images(0, 1), made) - released(quiet, images(0, 1), made)
     # nobody was drawn: noised like any other
     assert float(empty.std()) == pytest.approx(3.0 * 0.5, rel=0.05)
     assert float((noise * 0.9).std()) != pytest.approx(3.0 * 0.5, rel=0.02)
 
 
-def test_the_generator_never_meets_a_real_picture():
-    """Other real pictures, the same discriminator: the same generator after its step, and the same
-    new pictures.
+def test_the_generator_never_meets_a_real_image():
+    """Other real images, the same discriminator: the same generator after its step, and the same
+    new images.
     """
     one, other = adversaries(), adversaries(np.zeros((60, 32, 32, 1), np.uint8))
     for game in (one, other):

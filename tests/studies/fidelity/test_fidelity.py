@@ -21,7 +21,7 @@ SMALL = Fidelity(samples=300)
 
 @pytest.fixture(scope="module")
 def store(common):
-    """The network that compares, and the real pictures' features, are computed once for all."""
+    """The network that compares, and the real images' features, are computed once for all."""
     return common
 
 
@@ -38,7 +38,7 @@ def suspicious(metrics_: dict) -> bool:
 # --- what is known --------------------------------------------------------------------------------
 
 
-def test_copies_are_flagged_and_real_pictures_are_not(store):
+def test_copies_are_flagged_and_real_images_are_not(store):
     copies, noised, held, untrained = (
         measured(store, name).metrics for name in ("copies", "noised", "held-out", "untrained")
     )
@@ -56,7 +56,7 @@ def test_copies_are_flagged_and_real_pictures_are_not(store):
     assert held["ratio_pixels"] > 0.6
 
 
-def test_real_pictures_are_nearest_then_noised_copies_then_what_an_untrained_generator_makes(store):
+def test_real_images_are_nearest_then_noised_copies_then_what_an_untrained_generator_makes(store):
     held, noised, untrained = (
         measured(store, name).metrics for name in ("held-out", "noised", "untrained")
     )
@@ -70,7 +70,7 @@ def test_real_pictures_are_nearest_then_noised_copies_then_what_an_untrained_gen
 
 
 @pytest.mark.full
-def test_a_generator_that_has_seen_twenty_pictures_learns_them_by_heart(store):
+def test_a_generator_that_has_seen_twenty_images_learns_them_by_heart(store):
     base = Fidelity(samples=300, examples=20, batch_size=20, steps=800)
     heart, copies = (
         measured(store, "gan", base, private=False).metrics,
@@ -87,8 +87,8 @@ def test_a_generator_that_has_seen_twenty_pictures_learns_them_by_heart(store):
 @pytest.mark.parametrize(
     "examples", full_unless(lambda examples: examples == 20, [20, 300, 700, 4000])
 )
-def test_noise_is_no_copy_however_few_pictures_were_learned_from(store, examples):
-    """It is equally far from all; real pictures are not, and with few training pictures those are
+def test_noise_is_no_copy_however_few_images_were_learned_from(store, examples):
+    """It is equally far from all; real images are not, and with few training images those are
     further than the nearest of many held-out ones.
     """
     base = Fidelity(samples=300, examples=examples)
@@ -107,7 +107,7 @@ def views(images: np.ndarray) -> torch.Tensor:
 
 
 def again(queries: torch.Tensor, training: torch.Tensor, held: torch.Tensor) -> int:
-    """Training pictures that come back, as the study counts them."""
+    """Training images that come back, as the study counts them."""
     found = memorization.copies(queries, training, held)
     nearest = memorization.nearest(queries, training)[0].numpy()
     return len(
@@ -115,7 +115,7 @@ def again(queries: torch.Tensor, training: torch.Tensor, held: torch.Tensor) -> 
     )
 
 
-def test_unseen_real_pictures_do_not_come_back_even_of_one_class_and_a_handful_of_copies_does():
+def test_unseen_real_images_do_not_come_back_even_of_one_class_and_a_handful_of_copies_does():
     """A set of ones alone looks more like copies than chance explains, and is none: that is why the
     verdict asks more.
     """
@@ -131,7 +131,7 @@ def test_unseen_real_pictures_do_not_come_back_even_of_one_class_and_a_handful_o
     noise = views(draws.integers(0, 256, (960, 28, 28, 1), dtype=np.uint8))
     # 4 in 100: a share would not tell
     assert again(torch.cat([noise, train[:40]]), train, test) == 40
-    # a data set whose held-out part holds five of its training pictures
+    # a data set whose held-out part holds five of its training images
     baselines = torch.cat([test, train[100:105]])
     assert (
         again(torch.cat([noise, train[:40]]), train, baselines) == 40
@@ -139,13 +139,13 @@ def test_unseen_real_pictures_do_not_come_back_even_of_one_class_and_a_handful_o
     )
 
 
-def test_few_copied_pictures_are_drawn_again_and_again(store):
+def test_few_copied_images_are_drawn_again_and_again(store):
     made = measured(store, "copies", Fidelity(samples=300, examples=20))
-    assert made.metrics["pictures"] == 300 and made.facts["warnings"] == []
+    assert made.metrics["images"] == 300 and made.facts["warnings"] == []
 
 
 def test_every_metric_is_that_of_its_features(store):
-    """From the study's own pictures and features, computed once more here."""
+    """From the study's own images and features, computed once more here."""
     study = SMALL.of("held-out")
     result, real = finish(Lab(store).need(study))[1], finish(Lab(store).need(study.real()))[1]
     see = finish(study.eyes(Lab(store)))[1]
@@ -164,7 +164,7 @@ def test_every_metric_is_that_of_its_features(store):
     )
 
 
-def test_the_nearest_pictures_are_those_of_numpy(store):
+def test_the_nearest_images_are_those_of_numpy(store):
     result = measured(store, "noised")
     study, images = SMALL.of("noised"), registry.load("mnist-5k")
     draws = np.random.default_rng(0)
@@ -189,8 +189,8 @@ def test_the_nearest_pictures_are_those_of_numpy(store):
     assert np.allclose(result.arrays["ratios_pixels"][:20], ratio, atol=1e-3)
 
 
-def test_memorisation_is_looked_for_among_the_pictures_that_were_learned_from_alone(store):
-    """A copy of a training picture that this generator never saw is no copy of its own."""
+def test_memorisation_is_looked_for_among_the_images_that_were_learned_from_alone(store):
+    """A copy of a training image that this generator never saw is no copy of its own."""
     base = Fidelity(samples=300, examples=20)
     known, foreign = (
         measured(store, "copies", base).metrics,
@@ -222,7 +222,7 @@ def test_the_mistake_changes_the_numbers(store):
 
 
 def folder(images: dict[str, list[np.ndarray]]) -> str:
-    """A folder of pictures by class in VEIL_DATA; its name as a source."""
+    """A folder of images by class in VEIL_DATA; its name as a source."""
     from engine.core import settings
 
     for name, found in images.items():
@@ -242,11 +242,11 @@ def noise(count: int, shape: tuple, seed: int = 0) -> list[np.ndarray]:
     return list(np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8))
 
 
-def test_pictures_of_ones_own_are_measured_whatever_their_size(own, store):
+def test_images_of_ones_own_are_measured_whatever_their_size(own, store):
     source = folder({"a": noise(30, (40, 40, 3)), "b": noise(30, (40, 40, 3), 1)})
     result = measured(store, source)
-    assert result.metrics["pictures"] == 60 and result.metrics["frechet_distance"] > 1
-    assert any("only 60 of these pictures" in warning for warning in result.facts["warnings"])
+    assert result.metrics["images"] == 60 and result.metrics["frechet_distance"] > 1
+    assert any("only 60 of these images" in warning for warning in result.facts["warnings"])
     assert any("fewer than the 64 features" in warning for warning in result.facts["warnings"])
 
 
@@ -256,10 +256,10 @@ def test_another_folder_under_the_same_name_is_another_key(own):
     assert key(SMALL.of("folder:mine")) != one
 
 
-def test_constant_pictures_are_measured_and_named(own, store):
+def test_constant_images_are_measured_and_named(own, store):
     flat = [np.full((32, 32), 90, np.uint8)] * 40
     result = measured(store, folder({"a": flat, "b": flat}))
-    assert "All of these pictures are the same." in result.facts["warnings"]
+    assert "All of these images are the same." in result.facts["warnings"]
     assert (
         np.isfinite([value for value in result.metrics.values()]).all()
         and result.metrics["recall"] == 0
@@ -275,7 +275,7 @@ def test_colours_and_grey_are_not_compared(own, store):
     assert refused.value.field == "colour"
 
 
-def test_too_few_held_out_pictures_are_no_yardstick(own):
+def test_too_few_held_out_images_are_no_yardstick(own):
     study = Fidelity(dataset=folder({"a": noise(12, (32, 32)), "b": noise(12, (32, 32), 1)}))
     with pytest.raises(Refused, match="no yardstick"):
         study.check(registry.preview(study.dataset))

@@ -15,7 +15,7 @@ from engine import privacy
 from engine.core.errors import Failed
 from engine.core.lab import Lab
 from engine.core.streams import derive_seed
-from engine.core.study import Picture, Point, Refused, key
+from engine.core.study import Image, Point, Refused, key
 from engine.datasets import registry
 from engine.studies.ensemble import Ensemble, composed
 from engine.studies.fidelity.dp_merf import DPMERF
@@ -29,7 +29,7 @@ TINY, TINY_MERF = GAN.preset("tiny"), DPMERF.preset("tiny")
 
 @pytest.fixture(scope="module")
 def store(common):
-    """The network that compares, and the real pictures' features, are computed once for all."""
+    """The network that compares, and the real images' features, are computed once for all."""
     return common
 
 
@@ -166,9 +166,9 @@ def test_the_reports_settings_are_its_own():
 @pytest.mark.parametrize(
     ("changes", "field", "words"),
     [
-        ({"examples": 5000}, "examples", "has 4000 training pictures"),
-        ({"batch_size": 4001}, "batch_size", "learns from 4000 pictures"),
-        ({"examples": 20, "batch_size": 30}, "batch_size", "learns from 20 pictures"),
+        ({"examples": 5000}, "examples", "has 4000 training images"),
+        ({"batch_size": 4001}, "batch_size", "learns from 4000 images"),
+        ({"examples": 20, "batch_size": 30}, "batch_size", "learns from 20 images"),
         ({"steps": 100_000, "discriminator_steps": 100}, "steps", "10,000,000 in all"),
     ],
 )
@@ -208,18 +208,18 @@ def test_a_budget_that_cannot_be_reached_is_refused_in_words():
 @pytest.mark.parametrize(
     "study", [TINY, TINY.gan(private=False), TINY_MERF], ids=["private", "not private", "dp_merf"]
 )
-def test_a_run_shows_its_pictures_measures_itself_and_keeps_what_it_made(study, store):
+def test_a_run_shows_its_images_measures_itself_and_keeps_what_it_made(study, store):
     events, result = finish(study.run(Lab(store)))
     shown, points = (
-        [e for e in events if isinstance(e, Picture)],
+        [e for e in events if isinstance(e, Image)],
         {e.curve for e in events if isinstance(e, Point)},
     )
     # the three steps and the beginning
-    assert len(shown) == len([name for name in result.pictures if name.startswith("film_")]) == 4
+    assert len(shown) == len([name for name in result.images if name.startswith("film_")]) == 4
     assert points == {"frechet_distance"} | ({"epsilon"} if study.private else set())
     assert (
-        result.arrays["pictures"].shape == (40, 32, 32, 1)
-        and result.arrays["pictures"].dtype == np.uint8
+        result.arrays["images"].shape == (40, 32, 32, 1)
+        and result.arrays["images"].dtype == np.uint8
     )
     assert result.curves["frechet_distance"][0] == (
         0.0,
@@ -230,7 +230,7 @@ def test_a_run_shows_its_pictures_measures_itself_and_keeps_what_it_made(study, 
 
 
 def test_a_training_that_runs_away_ends_with_a_reason(store):
-    """Bounded pictures and Adam keep weights finite whatever the rates; so the error is planted."""
+    """Bounded images and Adam keep weights finite whatever the rates; so the error is planted."""
     real = finish(Lab(store).need(TINY.real()))[1]
     images, plan = registry.load("mnist-5k"), TINY.plan(4000)
     artist, see = (
@@ -245,7 +245,7 @@ def test_a_training_that_runs_away_ends_with_a_reason(store):
 
 def test_every_width_that_is_allowed_works(store):
     result = finish(TINY.gan(generator_width=5, discriminator_width=7, steps=1).run(Lab(store)))[1]
-    assert result.arrays["pictures"].shape == (40, 32, 32, 1)
+    assert result.arrays["images"].shape == (40, 32, 32, 1)
 
 
 @pytest.mark.full
@@ -273,15 +273,15 @@ def test_side_by_side_stores_each_as_if_it_had_run_alone(store):
         stored = store.get(key(member))
         alone = finish(member.run(Lab(store)))[1]
         # a generator grows on one core, whoever asks
-        assert np.array_equal(stored[1]["array:pictures"], alone.arrays["pictures"])
+        assert np.array_equal(stored[1]["array:images"], alone.arrays["images"])
     with pytest.raises(ValidationError, match="at least one must be"):
         Ensemble(members=())
 
 
-def test_members_tell_whose_picture_it_is(store):
+def test_members_tell_whose_image_it_is(store):
     members = (TINY_MERF.dp_merf(seed=5), TINY.gan(private=False, seed=5))
     events, _ = finish(Ensemble(members=members).run(Lab(store)))
-    assert {e.name for e in events if isinstance(e, Picture)} == {"0:gallery", "1:gallery"}
+    assert {e.name for e in events if isinstance(e, Image)} == {"0:gallery", "1:gallery"}
     assert {"0:frechet_distance", "1:frechet_distance", "0:epsilon"} == {
         e.curve for e in events if isinstance(e, Point)
     }

@@ -1,4 +1,4 @@
-"""DP-MERF: features of length 1, what one picture can change, the noise, and that the generator
+"""DP-MERF: features of length 1, what one image can change, the noise, and that the generator
 learns from the released numbers alone.
 """
 
@@ -27,14 +27,14 @@ def features(count: int = 50, length: float = 5.0) -> merf.Features:
     return merf.Features(1024, count, length, 0, CPU)
 
 
-def pictures(count: int, seed: int = 0) -> torch.Tensor:
+def images(count: int, seed: int = 0) -> torch.Tensor:
     return torch.tensor(
         np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 1), dtype=np.uint8)
     )
 
 
 def test_features_are_those_of_numpy_and_never_longer_than_one():
-    phi, x = features(), pictures(20)
+    phi, x = features(), images(20)
     rows = x.numpy().reshape(20, -1) / 255
     angles = rows @ phi.frequencies.numpy().astype(np.float64)
     wanted = np.concatenate([np.cos(angles), np.sin(angles)], 1) / np.sqrt(50)
@@ -44,14 +44,14 @@ def test_features_are_those_of_numpy_and_never_longer_than_one():
 
 
 def test_products_of_features_are_near_the_gaussian_kernel():
-    phi, x = features(20_000, 8.0), pictures(6).permute(0, 3, 1, 2).float() / 255
+    phi, x = features(20_000, 8.0), images(6).permute(0, 3, 1, 2).float() / 255
     found = phi(x) @ phi(x).T
     squares = (x.flatten(1)[:, None] - x.flatten(1)[None]).square().sum(2)
     assert torch.allclose(found, torch.exp(-squares / (2 * 8.0**2)), atol=0.03)
 
 
 def test_sums_are_those_of_each_class_with_its_size():
-    phi, x, y = features(), pictures(30), torch.arange(30) % 3
+    phi, x, y = features(), images(30), torch.arange(30) % 3
     sums = merf.embedding(phi, x, y, 4)
     seen = phi(x.permute(0, 3, 1, 2).float() / 255).double()
     assert torch.allclose(sums[1, :-1], seen[y == 1].sum(0), atol=1e-5)
@@ -66,12 +66,12 @@ def test_sums_are_those_of_each_class_with_its_size():
     [
         torch.zeros(1, 32, 32, 1, dtype=torch.uint8),
         torch.full((1, 32, 32, 1), 255, dtype=torch.uint8),
-        pictures(1, 9),
+        images(1, 9),
     ],
     ids=["black", "white", "noise"],
 )
-def test_one_picture_moves_the_sums_by_at_most_the_sensitivity_and_nearly_by_that(odd):
-    phi, x, y = features(), pictures(30), torch.arange(30) % 3
+def test_one_image_moves_the_sums_by_at_most_the_sensitivity_and_nearly_by_that(odd):
+    phi, x, y = features(), images(30), torch.arange(30) % 3
     without, with_ = (
         merf.embedding(phi, x, y, 3),
         merf.embedding(phi, torch.cat([x, odd]), torch.cat([y, torch.tensor([2])]), 3),

@@ -47,7 +47,7 @@ def small_task(n=60, d=12, classes=4, dtype=torch.float64):
     return Task(network, x, y, x, y, lambda z: z, federation.flat(network))
 
 
-def picture_task(n=24, dtype=torch.float64):
+def image_task(n=24, dtype=torch.float64):
     draws = torch.Generator().manual_seed(0)
     x, y = (
         torch.randint(0, 256, (n, 28, 28, 1), generator=draws, dtype=torch.uint8),
@@ -82,7 +82,7 @@ def run(task, owned, days=1, plan=QUIET, batch_size=100, **changes):
 # --- plain SGD ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [small_task, picture_task], ids=["linear", "report_cnn"])
+@pytest.mark.parametrize("make", [small_task, image_task], ids=["linear", "report_cnn"])
 def test_one_phone_that_shares_everything_is_plain_sgd(make):
     """To float64's rounding: a learning rate that is a millionth off would be seen."""
     task = make()
@@ -118,7 +118,7 @@ def alone(task, rows, batch_size, epochs, rate, orders):
     return moved
 
 
-@pytest.mark.parametrize("make", [small_task, picture_task], ids=["linear", "report_cnn"])
+@pytest.mark.parametrize("make", [small_task, image_task], ids=["linear", "report_cnn"])
 def test_uneven_phones_together_train_as_each_would_alone(make, monkeypatch):
     task = make()
     n = len(task.train)
@@ -134,7 +134,7 @@ def test_uneven_phones_together_train_as_each_would_alone(make, monkeypatch):
     assert float(found[2].abs().max()) == 0 and kept
 
 
-def test_shuffling_keeps_everybodys_own_pictures():
+def test_shuffling_keeps_everybodys_own_images():
     task = small_task()
     these = phones(task, [np.arange(5), np.arange(5, 17), np.array([], int)])
     mixed = these._shuffled(these.rows)
@@ -372,7 +372,7 @@ def test_each_phone_adds_the_noise_that_is_charged_and_sends_all_of_it():
     assert spread_is(found, 1.0 * 5**0.5) and not spread_is(found, 0.9 * 5**0.5)
     task = small_task()
     _, days = run(task, [*thirds()[:5], []], plan=plan, noised_by="phone", fraction=0.1)
-    # all gradients, and one without pictures sends as much as the others
+    # all gradients, and one without images sends as much as the others
     assert set(days[0]) == {wire.HEADER.size + 8 * len(task.start)}
 
 

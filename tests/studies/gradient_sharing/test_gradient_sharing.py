@@ -1,4 +1,4 @@
-"""Studies `initial_model`, `gradient_sharing` and `arms`: who has which pictures, what each arm is,
+"""Studies `initial_model`, `gradient_sharing` and `arms`: who has which images, what each arm is,
 what a participant is promised, what is refused.
 """
 
@@ -35,11 +35,11 @@ def ran(lab, study):
     return finish(lab.need(study))[1]
 
 
-# --- whose pictures -------------------------------------------------------------------------------
+# --- whose images -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("unevenness", [None, 0.05, 1.0, 1000.0])
-def test_every_picture_is_on_one_phone_and_none_is_the_companys(unevenness):
+def test_every_image_is_on_one_phone_and_none_is_the_companys(unevenness):
     study, labels = (
         GradientSharing(unevenness=unevenness, company_share=0.3),
         registry.load("mnist-5k").train_labels,
@@ -74,12 +74,12 @@ def test_a_small_alpha_is_uneven_and_a_large_one_is_not():
     )
 
 
-def test_pictures_each_and_all_pictures_in_one_place_are_the_same_pool():
+def test_images_each_and_all_images_in_one_place_are_the_same_pool():
     labels = registry.load("mnist-5k").train_labels
     study = tiny(unevenness=0.5)
     assert np.array_equal(
         np.sort(np.concatenate(study.owned(labels))),
-        np.sort(np.concatenate(study.arms()["all pictures in one place"].owned(labels))),
+        np.sort(np.concatenate(study.arms()["all images in one place"].owned(labels))),
     )
     assert all(len(rows) == 60 for rows in tiny().owned(labels))
 
@@ -92,7 +92,7 @@ def test_arms_that_share_nothing_do_not_know_what_others_share():
         tiny(fraction=0.3, noise_multiplier=2.0, policy="random", keep_rest=True),
         tiny(delta=1e-6, order="turns"),
     )
-    for name in ("no update", "each phone alone", "all pictures in one place"):
+    for name in ("no update", "each phone alone", "all images in one place"):
         assert key(one.arms()[name]) == key(other.arms()[name])
     assert "30 %" in one.arms() and one.arms()["30 %"] == one
 
@@ -122,16 +122,15 @@ def test_arms_are_what_they_say(lab):
         == 4 * 3 * (10 + 4 * 26_010)
         == results["100 %"].arrays["sent"].sum()
     )
-    assert metrics["all pictures in one place"]["bytes"] == 240 * 784
+    assert metrics["all images in one place"]["bytes"] == 240 * 784
     assert (
-        metrics["all pictures in one place"]["test_accuracy"]
-        > metrics["no update"]["test_accuracy"]
+        metrics["all images in one place"]["test_accuracy"] > metrics["no update"]["test_accuracy"]
     )
     assert (
         results["10 %"].curves["bytes"][-1] == (3.0, metrics["10 %"]["bytes"])
         and len(results["10 %"].curves["test_accuracy"]) == 4
     )
-    assert results["10 %"].arrays["pictures"].sum() == 240
+    assert results["10 %"].arrays["images"].sum() == 240
 
 
 def test_together_they_are_the_results_that_each_would_be_alone(lab):
@@ -178,8 +177,8 @@ def test_every_way_to_share_runs(changes, lab):
     )
     if changes.get("unevenness"):
         assert (
-            result.metrics["phones_without_pictures"] > 0
-            and (result.arrays["pictures"] > 0).sum(1).min() <= 1
+            result.metrics["phones_without_images"] > 0
+            and (result.arrays["images"] > 0).sum(1).min() <= 1
         )
     if changes.get("trained"):
         assert result.metrics["gradients"] == 330
@@ -221,17 +220,17 @@ def test_the_chosen_arm_is_among_those_of_every_series():
 
 
 @pytest.mark.full
-def test_phones_that_share_a_tenth_learn_nearly_as_much_as_all_pictures_in_one_place(lab):
+def test_phones_that_share_a_tenth_learn_nearly_as_much_as_all_images_in_one_place(lab):
     """The page's own numbers, over fewer days; the full ones are in docs/gradient_sharing.md."""
     study = GradientSharing(rounds=8, local_epochs=2)
     accuracy = {
         name: ran(lab, member).metrics["test_accuracy"]
         for name, member in study.arms().items()
-        if name in ("no update", "10 %", "all pictures in one place")
+        if name in ("no update", "10 %", "all images in one place")
     }
     assert (
         accuracy["no update"] < accuracy["10 %"] - 0.03
-        and accuracy["10 %"] > accuracy["all pictures in one place"] - 0.03
+        and accuracy["10 %"] > accuracy["all images in one place"] - 0.03
     )
 
 
@@ -362,7 +361,7 @@ def test_a_wrong_value_is_refused_in_words(values, words):
 @pytest.mark.parametrize(
     "changes,words",
     [
-        ({"clients": 4000}, "3800 pictures of mnist-5k are not the company's"),
+        ({"clients": 4000}, "3800 images of mnist-5k are not the company's"),
         ({"images_per_client": 500}, "20 phones would need 10000"),
         ({"clients": 3000, "rounds": 1000}, "500,000 uploads"),
         ({"company_share": 1e-5}, "not even one"),
@@ -387,16 +386,16 @@ def test_a_budget_that_cannot_be_met_is_refused_in_words():
 @pytest.mark.parametrize(
     "optimizer", full_unless(lambda optimizer: optimizer == "sgd", ["sgd", "rmsprop", "adam"])
 )
-def test_the_first_model_learns_from_the_companys_pictures_alone(lab, optimizer):
+def test_the_first_model_learns_from_the_companys_images_alone(lab, optimizer):
     result = ran(lab, InitialModel(optimizer=optimizer, company_share=0.2))
-    assert result.metrics["test_accuracy"] > 0.85 and result.metrics["pictures"] == 800
+    assert result.metrics["test_accuracy"] > 0.85 and result.metrics["images"] == 800
     assert result.curves["test_accuracy"][0][1] < 0.3 and result.guarantee.epsilon is None
 
 
 def test_without_a_company_there_is_no_first_model(lab):
     result = ran(lab, InitialModel(company_share=0.0))
     assert (
-        result.metrics["pictures"] == 0
+        result.metrics["images"] == 0
         and result.metrics["test_accuracy"] < 0.3
         and len(result.curves["test_accuracy"]) == 1
     )

@@ -38,14 +38,14 @@ def ran(lab, **changes):
 def leak(seed=0, label=4):
     network = report_cnn(1, 28, 10, seed, "tanh")
     shared = list(network.parameters())
-    picture = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
+    image = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
     blank = gradient_inversion.Leak(
         lambda x, network=network: network(x * 2 - 1), shared, torch.empty(0), torch.empty(0)
     )
-    gradient = blank.gradient(picture, torch.tensor([label])).detach()
+    gradient = blank.gradient(image, torch.tensor([label])).detach()
     return (
         network,
-        picture,
+        image,
         gradient_inversion.Leak(
             blank.network, shared, gradient, torch.ones_like(gradient, dtype=torch.bool)
         ),
@@ -53,8 +53,8 @@ def leak(seed=0, label=4):
 
 
 def test_the_gradient_is_autograds():
-    network, picture, held = leak()
-    F.cross_entropy(network(picture * 2 - 1), torch.tensor([4])).backward()
+    network, image, held = leak()
+    F.cross_entropy(network(image * 2 - 1), torch.tensor([4])).backward()
     assert torch.allclose(
         held.upload, torch.cat([p.grad.flatten() for p in network.parameters()]), atol=1e-7
     )
@@ -117,14 +117,14 @@ def test_total_variation_is_numpys():
     assert gradient_inversion.total_variation(x).item() == pytest.approx(wanted, rel=1e-5)
 
 
-def test_a_picture_comes_back_from_all_gradients_and_not_through_noise(lab):
+def test_a_image_comes_back_from_all_gradients_and_not_through_noise(lab):
     plain, noised = (ran(lab, leak_noise=noise, attack_steps=200) for noise in (0.0, 0.1))
     assert plain.metrics["psnr_db"] > 15 and noised.metrics["psnr_db"] < 12
     assert plain.metrics["label_found"] == 1 and plain.guarantee.epsilon is None
 
 
 @pytest.mark.full
-def test_a_picture_is_rebuilt_from_all_gradients_and_not_through_noise(lab):
+def test_a_image_is_rebuilt_from_all_gradients_and_not_through_noise(lab):
     """The number that the page promises: 20 dB from the full gradients of an untrained network."""
     plain, noised = ran(lab), ran(lab, leak_noise=0.1, attack_steps=300)
     assert (
@@ -134,7 +134,7 @@ def test_a_picture_is_rebuilt_from_all_gradients_and_not_through_noise(lab):
     )
     assert noised.metrics["psnr_db"] < 12 and noised.metrics["noise_to_signal"] > 5
     assert plain.guarantee.epsilon is None
-    frames = [name for name in plain.pictures if name.startswith("film_")]
+    frames = [name for name in plain.images if name.startswith("film_")]
     assert len(frames) >= 15 and plain.curves["psnr_db"][0][1] < 10
 
 
@@ -163,7 +163,7 @@ def test_no_two_uploads_share_their_noise():
             *defences.values(),
             Inversion(index=1),
             Inversion(leak_noise=0.5),
-            Inversion().with_picture(np.zeros((28, 28, 1), np.uint8)),
+            Inversion().with_image(np.zeros((28, 28, 1), np.uint8)),
         )
     ]
     assert len(set(names)) == len(names)
@@ -210,7 +210,7 @@ def spread_is(values, sigma) -> bool:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_an_upload_holds_the_noise_that_is_charged_on_all_that_is_sent(lab, monkeypatch, policy):
-    """Less the same upload without noise it is N(0, (σC)²). The promise is for σ/2: a picture
+    """Less the same upload without noise it is N(0, (σC)²). The promise is for σ/2: an image
     replaced moves the upload by 2C.
     """
     changes, seeds = POLICIES[policy], range(8 if policy == "the last layer" else 2)
@@ -272,40 +272,40 @@ def test_what_one_upload_promises_is_dp_accountings_number():
         promise = Inversion(leak_noise=noise).guarantee()
         wanted = oracle(noise / 2, 1.0, 1, 1e-5)
         assert 0.999 * wanted <= promise.epsilon <= 1.01 * wanted
-    # no picture to be seen, and next to nothing promised
+    # no image to be seen, and next to nothing promised
     assert Inversion(leak_noise=0.001).guarantee().epsilon > 1e5
     assert Inversion(leak_clip=0.1, leak_fraction=0.001).guarantee().epsilon is None
 
 
-def test_a_visitors_own_picture_is_never_stored(lab):
+def test_a_visitors_own_image_is_never_stored(lab):
     image = np.random.default_rng(0).integers(0, 256, (28, 28, 1), dtype=np.uint8)
-    study = Inversion(**QUICK, attack_steps=20).with_picture(image)
+    study = Inversion(**QUICK, attack_steps=20).with_image(image)
     result = finish(lab.need(study))[1]
-    assert key(study) not in lab.store and result.pictures["true"]
+    assert key(study) not in lab.store and result.images["true"]
     folder, needles = (
         lab.store.folder,
         (
             base64.b64encode(image.tobytes())[:60],
             image.tobytes()[:60],
-            *(png[20:80] for png in result.pictures.values()),
+            *(png[20:80] for png in result.images.values()),
         ),
     )
     paths = [p for p in folder.rglob("*") if p.is_file()]
     assert paths and not any(needle in p.read_bytes() for needle in needles for p in paths)
     kept = Inversion(**QUICK, attack_steps=20, seed=8)
-    shown = finish(lab.need(kept))[1].pictures["rebuilt"][20:80]
+    shown = finish(lab.need(kept))[1].images["rebuilt"][20:80]
     # one of the data set is found so
     assert key(kept) in lab.store and any(
         shown in p.read_bytes() for p in folder.rglob("*") if p.is_file()
     )
     assert key(study) != key(Inversion(**QUICK, attack_steps=20)) and key(
-        study.with_picture(255 - image)
+        study.with_image(255 - image)
     ) != key(study)
 
 
-def test_a_picture_of_another_format_is_refused():
+def test_a_image_of_another_format_is_refused():
     with pytest.raises(Refused, match="another format"):
-        Inversion().with_picture(np.zeros((5, 5, 1), np.uint8)).pick(registry.preview("mnist-5k"))
+        Inversion().with_image(np.zeros((5, 5, 1), np.uint8)).pick(registry.preview("mnist-5k"))
 
 
 def test_what_is_not_there_is_said(lab):
@@ -315,7 +315,7 @@ def test_what_is_not_there_is_said(lab):
         ran(lab, leak_policy="threshold", leak_threshold=1e6)
 
 
-def test_defences_are_of_one_picture():
+def test_defences_are_of_one_image():
     found = Inversion(category=7, leak_noise=3.0, leak_fraction=0.5).defences()
     assert (
         list(found) == list(DEFENCES)

@@ -34,7 +34,7 @@ def digits():
 
 
 def noise_of(study: Plain, images: np.ndarray) -> np.ndarray:
-    """The noise itself, read where the clean picture is bright enough that nothing was cut off
+    """The noise itself, read where the clean image is bright enough that nothing was cut off
     below 0.
     """
     clean = study.clean(images)
@@ -59,13 +59,13 @@ def test_the_noise_has_the_stated_scale_and_the_test_sees_a_wrong_one(digits):
     assert not right_scale(noise * 0.9, sigma) and not right_scale(noise * 1.1, sigma)
 
 
-def test_each_picture_has_length_one_and_nothing_is_negative(digits):
+def test_each_image_has_length_one_and_nothing_is_negative(digits):
     clean = Plain().clean(digits.train_images).reshape(4000, -1)
     assert np.allclose(np.linalg.norm(clean, axis=1), 1, atol=1e-5)
     assert Plain(epsilon=150.0).released(digits.train_images[:50], "train").min() == 0
 
 
-def test_as_published_700_pictures_share_one_length(digits):
+def test_as_published_700_images_share_one_length(digits):
     clean = (
         Plain(normalisation="as_published")
         .clean(digits.train_images)
@@ -78,9 +78,9 @@ def test_as_published_700_pictures_share_one_length(digits):
     assert np.linalg.norm(clean[0]) == pytest.approx(1 / math.sqrt(700), rel=0.5)
 
 
-def test_two_unit_pictures_are_at_most_root_two_apart(digits):
+def test_two_unit_images_are_at_most_root_two_apart(digits):
     before, after = np.zeros((2, 700, 28, 28, 1), np.uint8)
-    # nothing in common, and 699 black pictures beside them: as far apart as can be
+    # nothing in common, and 699 black images beside them: as far apart as can be
     before[0, :14], after[0, 14:] = 255, 3
     for mode in ("corrected", "as_published"):
         study = Plain(normalisation=mode)
@@ -91,7 +91,7 @@ def test_two_unit_pictures_are_at_most_root_two_apart(digits):
         ) <= math.sqrt(2 * 700)
 
 
-def test_a_black_picture_has_no_direction_and_stays_black_before_the_noise():
+def test_a_black_image_has_no_direction_and_stays_black_before_the_noise():
     black = np.zeros((3, 28, 28, 1), np.uint8)
     assert (
         not Plain().clean(black).any()
@@ -112,7 +112,7 @@ def test_train_test_and_every_draw_have_noise_of_their_own(digits):
         assert not np.array_equal(first, other)
 
 
-def test_raw_pictures_are_only_scaled(digits):
+def test_raw_images_are_only_scaled(digits):
     assert np.array_equal(
         Plain(images="raw").released(digits.train_images[:5], "train"),
         digits.train_images[:5].astype(np.float32) / 255,
@@ -127,7 +127,7 @@ def test_the_reports_sigma_and_what_it_really_gives():
     assert study.sigma(1925.0) == pytest.approx(
         math.sqrt(2 * math.log(1.25 * 784**2)) / 1925, rel=1e-9
     )
-    promise = study.picture_guarantee()
+    promise = study.image_guarantee()
     assert (
         promise.epsilon > 100_000
         and "1,925" in promise.note
@@ -138,7 +138,7 @@ def test_the_reports_sigma_and_what_it_really_gives():
 @pytest.mark.parametrize("releases", [1, 9, 360])
 def test_many_releases_cost_what_one_of_less_noise_costs(releases):
     study = Plain(epsilon=150.0)
-    together = study.picture_guarantee(releases)
+    together = study.image_guarantee(releases)
     assert together.epsilon == pytest.approx(
         privacy.gaussian_epsilon(
             study.sigma(150.0) / math.sqrt(releases), study.delta, math.sqrt(2)
@@ -148,8 +148,8 @@ def test_many_releases_cost_what_one_of_less_noise_costs(releases):
     assert together.steps == releases and 0.5 <= together.odds_mechanism <= together.odds_any <= 1
 
 
-def test_raw_pictures_are_promised_nothing():
-    assert Plain(images="raw").picture_guarantee().epsilon is None
+def test_raw_images_are_promised_nothing():
+    assert Plain(images="raw").image_guarantee().epsilon is None
 
 
 # --- clusters -------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_kmeans_finds_the_same_as_scikit_learn_alone(store):
     assert result.guarantee.epsilon is None
 
 
-def test_kmeans_on_noised_pictures_is_post_processing(store):
+def test_kmeans_on_noised_images_is_post_processing(store):
     _, result = finish(KMeansLabels(epsilon=1925.0, starts=2).run(Lab(store)))
     assert (
         result.guarantee.epsilon == pytest.approx(1925, rel=1e-6)
@@ -264,12 +264,12 @@ def test_labels_by_kmeans_are_matched_or_not(trained):
     )
 
 
-def test_noised_labels_are_charged_beside_the_picture(trained):
+def test_noised_labels_are_charged_beside_the_image(trained):
     study = NoisyTraining(labels="randomised", label_epsilon=3.0)
     promise = study.guarantee(10)
     assert (
         promise.epsilon == pytest.approx(1928, rel=1e-6)
-        and promise.unit == "one training picture and its label"
+        and promise.unit == "one training image and its label"
     )
     assert promise.odds_mechanism == pytest.approx(
         privacy.odds_pair(study.sigma(1925.0), math.sqrt(2), 3.0, 10)
@@ -317,7 +317,7 @@ def test_a_new_version_of_the_clustering_is_a_new_key(monkeypatch):
     assert key(NoisyTraining(labels="kmeans")) != before[0] and key(NoisyTraining()) == before[1]
 
 
-def test_curves_name_both_kinds_of_test_pictures(trained):
+def test_curves_name_both_kinds_of_test_images(trained):
     events, result = trained()
     names = {e.curve for e in events if isinstance(e, Point)}
     assert {"test_accuracy_raw", "test_accuracy_noised", "test_accuracy", "train_loss"} <= names
@@ -332,7 +332,7 @@ def test_too_large_batches_are_refused_in_words(store):
 
 
 @pytest.mark.parametrize("classes", [2, pytest.param(300, marks=pytest.mark.full)])
-def test_folders_of_few_pictures_and_any_number_of_classes(classes, store, tmp_path, monkeypatch):
+def test_folders_of_few_images_and_any_number_of_classes(classes, store, tmp_path, monkeypatch):
     from PIL import Image
 
     monkeypatch.setenv("VEIL_DATA", str(tmp_path))
@@ -367,7 +367,7 @@ def test_the_walk_changes_one_thing_a_step_and_ends_at_the_published_pipeline():
             kinds[0] == "raw" and "privacy" in kinds and kinds[3:] == ("error",) * (len(kinds) - 3)
         )
         for before, after in zip(steps, steps[1:]):
-            # raw pictures have none
+            # raw images have none
             changed = {
                 n for n in NoisyTraining.model_fields if getattr(before, n) != getattr(after, n)
             } - {"epsilon"}
@@ -385,7 +385,7 @@ def test_fields_that_do_not_matter_share_one_result():
     assert key(base.arm("noised labels")) != key(NoisyTraining(epsilon=500.0, labels="randomised"))
 
 
-def test_a_picture_survives_from_the_smallest_budget_after_which_it_is_always_right():
+def test_a_image_survives_from_the_smallest_budget_after_which_it_is_always_right():
     labels = np.ones(6, int)
     answers = {
         10.0: np.array([1, 0, 1, 0, 1, 0]),
@@ -423,7 +423,7 @@ def test_what_the_clustering_refuses_is_refused_before_anything_is_trained():
 
 
 def test_the_shown_sample_is_noised_as_strongly_as_what_is_trained_on(digits):
-    """In the mode as_published 700 pictures share one length, in the sample as in the study."""
+    """In the mode as_published 700 images share one length, in the sample as in the study."""
     study = Plain(normalisation="as_published", epsilon=200_000.0)
     many = np.resize(digits.train_images[:60], (700, 28, 28, 1))
     assert np.linalg.norm(study.clean(many)[0]) == pytest.approx(

@@ -36,7 +36,7 @@ def test_published_settings_are_charged_what_they_really_give():
         epsilon=2000, calibration="textbook", sensitivity="report", label_epsilon=75
     )
     truth = privacy.gaussian_epsilon(result.metrics["sigma"], 1 / 784**2, math.sqrt(2))
-    assert result.metrics["epsilon_picture"] == pytest.approx(truth) and truth > 70_000
+    assert result.metrics["epsilon_image"] == pytest.approx(truth) and truth > 70_000
     assert result.guarantee.epsilon == pytest.approx(truth + 75)
     assert "names ε = 2,000" in result.guarantee.note
 
@@ -46,7 +46,7 @@ def test_the_exact_formula_is_charged_its_own_epsilon():
     assert result.guarantee.epsilon == pytest.approx(152, rel=1e-6)
 
 
-def test_no_two_pictures_are_farther_apart_than_the_sensitivity():
+def test_no_two_images_are_farther_apart_than_the_sensitivity():
     images = registry.load("mnist-5k").test_images[:200]
     units = np.stack([unit_length(i).ravel() for i in images])
     assert np.linalg.norm(units[:, None] - units[None], axis=-1).max() <= REPLACE_ONE
@@ -58,15 +58,12 @@ def test_no_two_pictures_are_farther_apart_than_the_sensitivity():
 
 
 def noise_of(scale: float, seeds: int = 40) -> np.ndarray:
-    """Noise on pixels that the clipping at 0 cannot touch: a bright flat picture at a small σ."""
-    picture, found = np.full((28, 28, 1), 255, np.uint8), []
+    """Noise on pixels that the clipping at 0 cannot touch: a bright flat image at a small σ."""
+    image, found = np.full((28, 28, 1), 255, np.uint8), []
     for seed in range(seeds):
         study = Noise(epsilon=150_000, seed=seed)
         found.append(
-            (
-                study.release(picture, 3, tuple("0123456789")).arrays["released"]
-                - unit_length(picture)
-            )
+            (study.release(image, 3, tuple("0123456789")).arrays["released"] - unit_length(image))
             * scale
         )
     return np.concatenate(found).ravel() / Noise(epsilon=150_000).sigma(150_000)
@@ -86,7 +83,7 @@ def test_the_label_lies_as_often_as_it_says():
     assert stats.binomtest(told.count("3"), 400, keep * 0.75).pvalue < 1e-3
 
 
-def test_a_black_picture_is_defined():
+def test_a_black_image_is_defined():
     study = Noise(epsilon=10)
     result = study.release(np.zeros((28, 28, 1), np.uint8), 0, tuple("0123456789"))
     assert result.metrics["signal_norm"] == 0 and np.isfinite(result.arrays["released"]).all()
@@ -99,17 +96,17 @@ def test_a_black_picture_is_defined():
 def test_the_ends_of_every_slider_work(epsilon, delta, calibration):
     _, result = release(epsilon=epsilon, delta=delta, calibration=calibration, label_epsilon=100)
     assert 0.5 <= result.guarantee.odds_mechanism <= 1
-    assert all(f"strip_{e:g}" in result.pictures for e in STRIP)
+    assert all(f"strip_{e:g}" in result.images for e in STRIP)
 
 
-def test_a_class_or_picture_that_is_not_there_is_named_with_what_is():
+def test_a_class_or_image_that_is_not_there_is_named_with_what_is():
     images = registry.load("mnist-5k")
     with pytest.raises(Refused, match="category: 10 is not allowed.*0 to 9"):
         Noise(category=10).pick(images)
-    with pytest.raises(Refused, match="index: 5000 is not allowed.*pictures 0 to"):
+    with pytest.raises(Refused, match="index: 5000 is not allowed.*images 0 to"):
         Noise(index=5000).pick(images)
 
 
-def test_the_study_itself_runs_without_torch_and_shows_the_noised_picture(store):
+def test_the_study_itself_runs_without_torch_and_shows_the_noised_image(store):
     events, result = finish(Lab(store).need(Noise()))
-    assert events[0].png == result.pictures["noised"]
+    assert events[0].png == result.images["noised"]

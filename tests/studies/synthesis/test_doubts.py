@@ -87,10 +87,10 @@ def test_fidelity_gives_its_verdict_where_controls_come_out(common):
     )
 
 
-def test_unseen_pictures_that_come_back_withhold_the_verdict_too():
+def test_unseen_images_that_come_back_withhold_the_verdict_too():
     copies = {"again_pixels": 100, "distinct_pixels": 100, "known_pixels": 1.0}
     assert not fidelity_doubt(copies, {"again_pixels": 2, "distinct_pixels": 90})
-    assert "unseen real pictures" in fidelity_doubt(
+    assert "unseen real images" in fidelity_doubt(
         copies, {"again_pixels": 40, "distinct_pixels": 90}
     )
     assert "exact copies" in fidelity_doubt(
@@ -103,15 +103,15 @@ def test_synthesis_says_that_its_controls_do_not_come_out(twice, store, common):
     _, blind = finish(Lab(store).need(BNSynthesis(**tiny, dataset=twice)))
     assert blind.facts["doubts"] and set(blind.facts["doubts"]) <= set(blind.facts["warnings"])
     assert any(
-        "exact copies of training pictures are not found" in said for said in blind.facts["doubts"]
+        "exact copies of training images are not found" in said for said in blind.facts["doubts"]
     )
     _, seeing = finish(Lab(common).need(BNSynthesis(**tiny)))
     assert seeing.facts["doubts"] == []
 
 
 def test_chance_alone_raises_no_doubt_and_a_planted_leak_does():
-    """Held-out pictures give nobody away: of 500 honest controls none is doubted; where the test
-    pictures were learned from, all are.
+    """Held-out images give nobody away: of 500 honest controls none is doubted; where the test
+    images were learned from, all are.
     """
     draws, good = (
         np.random.default_rng(0),
@@ -129,8 +129,8 @@ def test_chance_alone_raises_no_doubt_and_a_planted_leak_does():
         doubted = [
             doubt(
                 {
-                    "copies of training pictures": good,
-                    "held-out pictures": {"membership_pixels": value, "membership_features": 0.5},
+                    "copies of training images": good,
+                    "held-out images": {"membership_pixels": value, "membership_features": 0.5},
                 },
                 half,
             )
@@ -139,8 +139,8 @@ def test_chance_alone_raises_no_doubt_and_a_planted_leak_does():
         assert sum(map(bool, doubted)) <= 1
     assert doubt(
         {
-            "copies of training pictures": good | {"membership_features": np.nan},
-            "held-out pictures": {"membership_pixels": 0.5, "membership_features": 0.5},
+            "copies of training images": good | {"membership_features": np.nan},
+            "held-out images": {"membership_pixels": 0.5, "membership_features": 0.5},
         },
         500,
     )
@@ -148,8 +148,8 @@ def test_chance_alone_raises_no_doubt_and_a_planted_leak_does():
         len(
             doubt(
                 {
-                    "copies of training pictures": good,
-                    "held-out pictures": {
+                    "copies of training images": good,
+                    "held-out images": {
                         "membership_pixels": np.nan,
                         "membership_features": np.nan,
                     },
@@ -161,7 +161,7 @@ def test_chance_alone_raises_no_doubt_and_a_planted_leak_does():
     )
     leak = {"membership_pixels": 0.95, "membership_features": 0.5}
     assert all(
-        doubt({"copies of training pictures": good, "held-out pictures": leak}, half)
+        doubt({"copies of training images": good, "held-out images": leak}, half)
         for half in (75, 500)
     )
 
@@ -181,7 +181,7 @@ def test_the_page_gives_no_verdict_and_says_why(blind, request):
         assert (
             not test.exception
             and any(
-                "exact copies of training pictures are not found" in said.value
+                "exact copies of training images are not found" in said.value
                 for said in test.warning
             )
             == blind
@@ -198,7 +198,7 @@ def test_the_page_gives_no_verdict_and_says_why(blind, request):
 def test_a_folder_of_twins_gives_no_verdict_from_the_command_line_either(
     tmp_path, monkeypatch, store
 ):
-    """Every picture is there twice, and copies stay on one side: unseen pictures have a twin among
+    """Every image is there twice, and copies stay on one side: unseen images have a twin among
     themselves, so whatever is made seemed a copy.
     """
     from PIL import Image
@@ -208,9 +208,9 @@ def test_a_folder_of_twins_gives_no_verdict_from_the_command_line_either(
         folder = tmp_path / "folders" / "twins" / kind
         folder.mkdir(parents=True)
         for number in range(30):
-            picture = Image.fromarray(draws.integers(0, 256, (32, 32), np.uint8))
+            image = Image.fromarray(draws.integers(0, 256, (32, 32), np.uint8))
             for again in ("", "again"):
-                picture.save(folder / f"{number}{again}.png")
+                image.save(folder / f"{number}{again}.png")
     monkeypatch.setenv("VEIL_DATA", str(tmp_path))
     _, baselines = finish(
         Lab(store).need(Fidelity.preset("tiny", dataset="folder:twins", samples=20, batch_size=10))

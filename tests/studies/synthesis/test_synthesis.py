@@ -1,4 +1,4 @@
-"""Batch-norm synthesis: statistics against numpy, the best pictures really the best, the private
+"""Batch-norm synthesis: statistics against numpy, the best images really the best, the private
 release really bounded.
 """
 
@@ -106,7 +106,7 @@ def test_mean_and_variance_have_the_gradient_of_finite_differences():
     )
 
 
-def test_real_pictures_have_a_smaller_distance_than_noise_and_a_planted_shift_is_seen(
+def test_real_images_have_a_smaller_distance_than_noise_and_a_planted_shift_is_seen(
     network, digits
 ):
     teacher = bn_inversion.Teacher(network, bn_inversion.recorded(network))
@@ -192,7 +192,7 @@ def test_a_network_without_batch_norm_is_refused_in_words():
         bn_inversion.recorded(networks.resnet("narrow", "group", 1, 28, 10, 0))
 
 
-# --- the pictures ---------------------------------------------------------------------------------
+# --- the images ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_a_network_without_batch_norm_is_refused_in_words():
     ],
     ids=str,
 )
-def test_the_best_pictures_have_the_least_objective_seen(network, changes):
-    """A large step size makes the objective go up and down, so that the last pictures are not the
+def test_the_best_images_have_the_least_objective_seen(network, changes):
+    """A large step size makes the objective go up and down, so that the last images are not the
     best.
     """
     teacher = bn_inversion.Teacher(network, bn_inversion.recorded(network))
@@ -246,7 +246,7 @@ def test_a_view_moves_and_mirrors():
     assert torch.equal(bn_inversion.seen(pixels, (0, 0, False)), pixels)
 
 
-def test_smooth_pictures_have_smaller_steps_between_neighbours_than_free_ones():
+def test_smooth_images_have_smaller_steps_between_neighbours_than_free_ones():
     free = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     rough, smooth = (
         float(bn_inversion.variation(kind(free)) / kind(free).var())
@@ -262,8 +262,8 @@ def released(network, images, noise=1e-9, seed=0, clip=1.0):
     return bn_inversion.private_statistics(network, images, noise, clip, GaussianNoise(seed))
 
 
-def test_one_picture_moves_the_released_sum_by_no_more_than_the_sensitivity(digits):
-    """Of all pictures, also of one with huge activations; the sum is found back from means and
+def test_one_image_moves_the_released_sum_by_no_more_than_the_sensitivity(digits):
+    """Of all images, also of one with huge activations; the sum is found back from means and
     count.
     """
     network = networks.resnet("narrow", "plain group", 1, 28, 10, 3).eval()
@@ -318,7 +318,7 @@ def test_the_noise_has_the_size_that_is_charged_and_a_planted_smaller_one_is_rej
     assert deviation(4.5) != pytest.approx(wanted, rel=0.04)
 
 
-def test_a_picture_that_gives_no_number_gives_nothing_but_its_count(digits):
+def test_a_image_that_gives_no_number_gives_nothing_but_its_count(digits):
     network = networks.resnet("narrow", "plain group", 1, 28, 10, 3).eval()
     network.conv1.weight.data[0] = float("inf")
     for mean, variance in released(network, digits[0][:5]).values():
@@ -377,7 +377,7 @@ def test_hard_and_soft_losses_are_numpys():
         )
 
 
-def test_noise_shift_flip_and_mixup_change_pictures_and_repeat_with_the_seed():
+def test_noise_shift_flip_and_mixup_change_images_and_repeat_with_the_seed():
     x = torch.rand(6, 1, 8, 8)
 
     def changed(**more):
@@ -402,13 +402,13 @@ def test_noise_shift_flip_and_mixup_change_pictures_and_repeat_with_the_seed():
 
 
 def test_snapshots_are_those_of_one_run_that_was_stopped_earlier(store):
-    """The pictures after 2 of 6 steps are the same as those of a run of 2 steps."""
+    """The images after 2 of 6 steps are the same as those of a run of 2 steps."""
     _, long = finish(TINY.run(Lab(store)))
     short = TINY.replace(**{"steps": 2, "snapshots": "2"})
     _, other = finish(short.run(Lab(store)))
-    assert np.array_equal(long.arrays["pictures_2"], other.arrays["pictures_2"])
-    assert not np.array_equal(long.arrays["pictures_2"], long.arrays["pictures_6"])
-    assert long.arrays["pictures_6"].dtype == np.uint8 and long.arrays["pictures_6"].shape == (
+    assert np.array_equal(long.arrays["images_2"], other.arrays["images_2"])
+    assert not np.array_equal(long.arrays["images_2"], long.arrays["images_6"])
+    assert long.arrays["images_6"].dtype == np.uint8 and long.arrays["images_6"].shape == (
         40,
         28,
         28,
@@ -420,8 +420,8 @@ def test_snapshots_are_those_of_one_run_that_was_stopped_earlier(store):
 def test_controls_score_as_they_must(store):
     _, result = finish(TINY.run(Lab(store)))
     copied, held = (
-        result.facts["controls"]["copies of training pictures"],
-        result.facts["controls"]["held-out pictures"],
+        result.facts["controls"]["copies of training images"],
+        result.facts["controls"]["held-out images"],
     )
     for space in ("pixels", "features"):
         assert (
@@ -449,7 +449,7 @@ def test_a_private_teacher_keeps_its_budget_with_the_statistics_counted(store):
     assert promise.odds_mechanism <= promise.odds_undrawn and result.facts["asked"] == 1000
 
 
-def test_a_table_of_students_shares_teacher_and_pictures(store):
+def test_a_table_of_students_shares_teacher_and_images(store):
     student = Student.preset("tiny")
     table = student.table()
     assert list(table) == [
@@ -457,17 +457,17 @@ def test_a_table_of_students_shares_teacher_and_pictures(store):
         "hard labels, 6 steps",
         "soft labels, 2 steps",
         "soft labels, 6 steps",
-        "real pictures",
+        "real images",
     ]
     assert len({key(each) for each in table.values()}) == 5
-    assert {key(each.synthesis) for name, each in table.items() if name != "real pictures"} == {
+    assert {key(each.synthesis) for name, each in table.items() if name != "real images"} == {
         key(student.synthesis)
     }
     assert (
         key(student) == key(table["hard labels, 6 steps"]) == key(Student.preset("tiny", after=6))
     )
-    # how pictures are made is all the same to it
-    assert key(table["real pictures"]) == key(
+    # how images are made is all the same to it
+    assert key(table["real images"]) == key(
         student.replace(steps=50, synthesis_learning_rate=0.1).on_real()
     )
 
@@ -507,11 +507,9 @@ def test_the_last_snapshot_can_be_the_best_and_is_stored_as_it_was(store, rate):
         0,
     )
     # of each step, which its objective is of
-    before = [as_bytes(made.pixels), *(last.arrays[f"pictures_{step}"] for step in range(1, 5))]
-    assert all(
-        np.array_equal(best.arrays[f"pictures_{step}"], before[step]) for step in range(1, 5)
-    )
-    assert np.array_equal(best.arrays["pictures_5"], before[int(np.argmin(objective))])
+    before = [as_bytes(made.pixels), *(last.arrays[f"images_{step}"] for step in range(1, 5))]
+    assert all(np.array_equal(best.arrays[f"images_{step}"], before[step]) for step in range(1, 5))
+    assert np.array_equal(best.arrays["images_5"], before[int(np.argmin(objective))])
     assert (np.argmin(objective) < 4) == (rate == 5.0) and len(
         {each.tobytes() for each in before}
     ) == 5
@@ -525,7 +523,7 @@ def test_agreement_is_that_of_the_released_bytes(store):
     result, teacher = load(store, key(TINY)), TINY.teacher
     network, scale = taught(teacher, load(store, key(teacher)), 1, 28, torch.device("cpu"))
     said = (
-        supervised.outputs(network, torch.tensor(result.arrays["pictures_6"]), scale)
+        supervised.outputs(network, torch.tensor(result.arrays["images_6"]), scale)
         .argmax(1)
         .numpy()
     )
@@ -546,9 +544,9 @@ def test_agreement_is_that_of_the_released_bytes(store):
     ),
     ids=str,
 )
-def test_every_option_of_the_making_runs_and_changes_the_pictures(store, options):
+def test_every_option_of_the_making_runs_and_changes_the_images(store, options):
     plain, other = (finish(study.run(Lab(store)))[1] for study in (TINY, TINY.replace(**options)))
-    assert not np.array_equal(plain.arrays["pictures_6"], other.arrays["pictures_6"])
+    assert not np.array_equal(plain.arrays["images_6"], other.arrays["images_6"])
 
 
 @pytest.mark.full
@@ -612,13 +610,13 @@ BAD = [
     ({"snapshots": "50,10"}, "must ascend"),
     ({"snapshots": "10,10"}, "must ascend"),
     ({"snapshots": "10,500"}, "it would never come"),
-    ({"images": 3}, "each needs a picture"),
+    ({"images": 3}, "each needs an image"),
     ({"images": 50_000, "snapshots": "1,2,3,4,5,6"}, "MB; allowed"),
     ({"weights": "given", "private": True}, "not allowed for a private teacher"),
     ({"private": True, "class_wise": True}, "class_wise: true"),
     ({"class_wise": True, "synthesis_batch_size": 10}, "at least 20"),
     ({"weights": "given", "teachers": 2}, "there is one file"),
-    ({"batch_size": 9000}, "4000 training pictures"),
+    ({"batch_size": 9000}, "4000 training images"),
     ({"private": True, "forward": "batch"}, "forward: batch"),
 ]
 
