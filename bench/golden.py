@@ -84,7 +84,7 @@ VARIANTS: dict[str, list[dict[str, str]]] = {
         {"order": "turns"},
         {"order": "asynchronous", "keep_rest": "true"},
         {"noise_multiplier": "1", "participation": "0.5"},
-        {"noise_multiplier": "1", "noised_by": "phone"},
+        {"noise_multiplier": "1", "noised_by": "client"},
         {"unevenness": "0.5", "dropout": "0.3"},
     ],
     "inversion": [{"leak_noise": "0.01"}, {"leak_fraction": "0.1", "leak_policy": "random"}],

@@ -1,8 +1,8 @@
 """Compare clients that train together with other ways to do the same computation.
 
-    python -m bench.gradient_sharing [--phones 100] [--days 3] [--rounds 5]
+    python -m bench.gradient_sharing [--clients 100] [--rounds 3] [--repeats 5]
 
-Each client has 38 real digits and goes through them once per round (called a day), sixteen at a
+Each client has 38 real digits and goes through them once per round (called a round), sixteen at a
 time, on the page's CNN; a round of all clients is timed and scaled to thirty. The comparisons are
 centralised training on the same number of examples (batches of 16, as a client's; of 32, as the
 page's; of 256), the same clients one after the other by torch's own layers, and torch.func.vmap.
@@ -23,10 +23,10 @@ from torch.nn import functional as F
 from engine.datasets import registry
 from engine.learning.networks import report_cnn
 from engine.studies.gradient_sharing import federation
-from engine.studies.gradient_sharing.federation import Federation, Phones, Task
+from engine.studies.gradient_sharing.federation import Clients, Federation, Task
 from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
 
-DAYS = 30
+ROUNDS = 30
 
 
 def task() -> Task:
@@ -37,9 +37,9 @@ def task() -> Task:
     return Task(network, x, y, x, y, federation.pixels, federation.flat(network))
 
 
-def phones(learned: Task, owned: list[np.ndarray], batch: int) -> Phones:
+def clients(learned: Task, owned: list[np.ndarray], batch: int) -> Clients:
     """Clients that own the given rows and train for one epoch per round."""
-    return Phones(
+    return Clients(
         learned,
         owned,
         batch_size=batch,
@@ -61,7 +61,7 @@ def by_vmap(learned: Task, owned: list[np.ndarray], batch: int):
 
     rows = torch.from_numpy(np.stack(owned))
 
-    def day():
+    def train():
         weights = [
             p.detach().expand(len(owned), *p.shape).clone() for p in learned.network.parameters()
         ]
@@ -73,7 +73,7 @@ def by_vmap(learned: Task, owned: list[np.ndarray], batch: int):
             )
             weights = [w - 0.2 * g for w, g in zip(weights, gradients)]
 
-    return day
+    return train
 
 
 def ways_to_train(count: int, each: int) -> dict:
@@ -83,49 +83,50 @@ def ways_to_train(count: int, each: int) -> dict:
     """
     learned = task()
     owned = [np.arange(i * each, (i + 1) * each) for i in range(count)]
-    together = phones(learned, owned, 16)
-    central = {batch: phones(learned, [np.arange(count * each)], batch) for batch in (16, 32, 256)}
+    together = clients(learned, owned, 16)
+    central = {batch: clients(learned, [np.arange(count * each)], batch) for batch in (16, 32, 256)}
     federated = Federation(GradientSharing(clients=count).plan(), together, learned.start)
     return {
-        "Veil, 10 % shared, server and bytes included": federated.day,
-        "Veil, the phones' own training alone": lambda: together.accumulated(
+        "Veil, 10 % shared, server and bytes included": federated.round,
+        "Veil, the clients' own training alone": lambda: together.accumulated(
             learned.start, list(range(count))
         ),
         **{
             f"centralised, batches of {batch}": lambda one=one: one.accumulated(learned.start, [0])
             for batch, one in central.items()
         },
-        "the phones one after the other": lambda: [
+        "the clients one after the other": lambda: [
             together.accumulated(learned.start, [i]) for i in range(count)
         ],
-        "the phones by torch.func.vmap": by_vmap(learned, owned, 16),
+        "the clients by torch.func.vmap": by_vmap(learned, owned, 16),
     }
 
 
 def main() -> None:
-    """Time a round in each way and print the seconds, scaled to DAYS rounds."""
+    """Time a round in each way and print the seconds, scaled to ROUNDS rounds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--phones", type=int, default=100)
-    parser.add_argument("--days", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clients", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    each = 3800 // options.phones
-    ways = ways_to_train(options.phones, each)
+    each = 3800 // options.clients
+    ways = ways_to_train(options.clients, each)
     best = dict.fromkeys(ways, float("inf"))
-    for _ in range(options.rounds):
-        for name, day in ways.items():
+    for _ in range(options.repeats):
+        for name, train in ways.items():
             begun = time.perf_counter()
-            for _ in range(options.days):
-                day()
-            best[name] = min(best[name], (time.perf_counter() - begun) / options.days)
+            for _ in range(options.rounds):
+                train()
+            best[name] = min(best[name], (time.perf_counter() - begun) / options.rounds)
     mine = next(iter(best.values()))
     print(
-        f"{options.phones} phones with {each} digits each, {DAYS} days, {torch.get_num_threads()}"
-        f" threads; the least of {options.rounds} rounds of {options.days} days, scaled"
+        f"{options.clients} clients with {each} digits each, {ROUNDS} rounds,"
+        f" {torch.get_num_threads()} threads; the least of {options.repeats} times"
+        f" {options.rounds} rounds, scaled"
     )
     for name, seconds in best.items():
-        print(f"  {name:46s} {DAYS * seconds:6.2f} s   Veil takes {mine / seconds:.2f} x")
+        print(f"  {name:46s} {ROUNDS * seconds:6.2f} s   Veil takes {mine / seconds:.2f} x")
 
 
 if __name__ == "__main__":

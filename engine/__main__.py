@@ -311,7 +311,7 @@ def print_words(run: Run) -> None:
     cached = "  (cached)" if run.cached else ""
     print(f"{run.study.NAME}  {key(run.study)[:16]}  {run.seconds:.2f} s{cached}")
     for name, value in run.result.metrics.items():
-        print(f"  {name:28} {rounding.told(name, value)}")
+        print(f"  {name:28} {rounding.formatted(name, value)}")
     for name, value in asdict(run.result.guarantee).items():
         print(f"  guarantee.{name:18} {value}")
     print_warnings(run.result)
@@ -321,7 +321,7 @@ def in_a_line(result: Result) -> str:
     """Format one line of a series: the guarantee (ε rounded up), then the metrics."""
     promise = result.guarantee
     slack = "" if promise.epsilon is None else f" at delta {rounding.chosen(promise.delta)}"
-    found = (f"{name} {rounding.told(name, value)}" for name, value in result.metrics.items())
+    found = (f"{name} {rounding.formatted(name, value)}" for name, value in result.metrics.items())
     return "  ".join([f"epsilon {rounding.epsilon(promise.epsilon)}{slack}", *found])
 
 
@@ -341,7 +341,9 @@ def show_data(options: argparse.Namespace) -> None:
     print(f"data folder: {settings.data_folder()}")
     for found in registry.available(thorough=True):
         state = (
-            f"{found.count:,} images, {found.bytes / 1e6:.1f} MB" if found.present else found.told()
+            f"{found.count:,} images, {found.bytes / 1e6:.1f} MB"
+            if found.present
+            else found.how_to_get()
         )
         print(f"  {found.name:16} {found.title}: {state}")
         for note in found.notes:
@@ -355,10 +357,10 @@ def fetch(name: str | None) -> None:
     if not name:
         raise Refused("name", f"name: missing; allowed: one of {', '.join(parameters.DATASETS)}")
 
-    def told(done: int, total: int) -> None:
+    def progress(done: int, total: int) -> None:
         print(f"\r{done / 1e6:.1f} of {total / 1e6:.1f} MB", end="", file=sys.stderr)
 
-    registry.fetch(name, told)
+    registry.fetch(name, progress)
     print(f"\n{name} is here.", file=sys.stderr)
 
 

@@ -28,7 +28,7 @@ ALARM = 0.999
 # fractions of the canaries to guess; fixed beforehand, and paid for by a union bound
 SHARES = (0.03, 0.1, 0.3, 1.0)
 FALSE_ALARM = 0.01  # probability of a false alarm in any check of a correct training
-SEEN = 0.9  # probability of detecting its error that a check needs to be considered reliable
+RELIABLE = 0.9  # probability of detecting its error that a check needs to be considered reliable
 MOST_EPSILON = 50.0  # largest lower bound that is searched for
 
 
@@ -161,13 +161,13 @@ class Canaries:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one step published about the marks' columns, and what each drawn row contributes.
+class Observation:
+    """What one step published about the canaries' columns, and what each drawn row contributes.
 
     Everything is in units of the clip norm and known from what was published before. sums (columns,
     classes) of gradients, including noise; bias (classes,) the same for the bias. If a mean is
     subtracted from the inputs, every drawn row contributes to every column: column j additionally
-    holds −means_j times the bias's sum. pulls (m, classes) of the canaries and marker_pulls
+    holds −means_j times the bias's sum. gradients (m, classes) of the canaries and marker_gradients
     (groups, kinds, classes) are clipped contributions, with a norm of at most 1; reach (m,) is the
     norm of the canaries' contributions without clipping.
     """
@@ -175,8 +175,8 @@ class Seen:
     sums: np.ndarray
     bias: np.ndarray
     means: np.ndarray  # (columns,)
-    pulls: np.ndarray
-    marker_pulls: np.ndarray
+    gradients: np.ndarray
+    marker_gradients: np.ndarray
     reach: np.ndarray
 
 
@@ -235,8 +235,8 @@ def circles(noise: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarra
     blur = 2 * (np.pi * steps) ** 2 * ((x * dx) ** 2 + (y * dy) ** 2)
     # Closer in, the circles are too dense to tell apart; near 0 there is no information, and noise
     # lost in rounding is 0.
-    seen = (blur < 3) & (x**2 + y**2 > 4)
-    return np.cos(2 * np.pi * steps[seen]), np.exp(-blur[seen])
+    visible = (blur < 3) & (x**2 + y**2 > 4)
+    return np.cos(2 * np.pi * steps[visible]), np.exp(-blur[visible])
 
 
 class Tails:
@@ -246,7 +246,7 @@ class Tails:
         self.draws, self.beyond = 0, np.zeros(len(FAR_OUT))
         self.on_circles, self.weight, self.pairs = 0.0, 0.0, 0
 
-    def see(self, noise: np.ndarray, error: np.ndarray) -> None:
+    def observe(self, noise: np.ndarray, error: np.ndarray) -> None:
         """Add one release's noise, (n,) in standard deviations, and its standard errors."""
         self.draws += len(noise)
         # NaN counts as beyond
@@ -293,7 +293,7 @@ class MechanismAuditor:
     """Accumulates what the steps of a training reveal about the marks, in float64.
 
     noise_multiplier σ, sample_rate q and steps_per_epoch are those that the accountant assumes; the
-    trainer calls `see` at every step and `release` for a Gaussian release.
+    trainer calls `observe` at every step and `release` for a Gaussian release.
     """
 
     def __init__(
@@ -326,7 +326,7 @@ class MechanismAuditor:
 
     def _new_epoch(self) -> None:
         groups, kinds = self.counts.shape
-        self.surprise, self.pulled = (
+        self.surprise, self.summed = (
             np.zeros((groups, kinds // 2)),
             np.zeros((groups, kinds, kinds // 2)),
         )
@@ -340,51 +340,53 @@ class MechanismAuditor:
         out = scores[~self.canaries.included] / noise
         self.released = (float((out**2).sum()), len(out))
 
-    def see(self, seen: Seen) -> None:
+    def observe(self, observed: Observation) -> None:
         """Add one step."""
-        self._guess(seen)
-        self._compare(seen)
+        self._guess(observed)
+        self._compare(observed)
         self.steps += 1
 
-    def _guess(self, seen: Seen) -> None:
+    def _guess(self, observed: Observation) -> None:
         """Update the guesses of which canaries are included.
 
         This must not use the coin flips: the lower bound requires guesses based only on what is
         published.
         """
         m = len(self.canaries.included)
-        pull, means = np.linalg.norm(seen.pulls, axis=1), seen.means[:m]
+        norms, means = np.linalg.norm(observed.gradients, axis=1), observed.means[:m]
         # Remove other rows' contributions through the mean, as far as the noised bias reveals them.
-        sums = seen.sums[:m] + means[:, None] * seen.bias
-        along = (sums * seen.pulls).sum(1) / np.maximum(pull, 1e-200)
+        sums = observed.sums[:m] + means[:, None] * observed.bias
+        along = (sums * observed.gradients).sum(1) / np.maximum(norms, 1e-200)
         # log 0 if all rows are drawn; NaN after divergence
         with np.errstate(divide="ignore", invalid="ignore"):
             log_in, log_out = np.log(self.q), np.log1p(-self.q)
             self.loss += np.logaddexp(
-                log_out, log_in + (along * pull - pull**2 / 2) / (self.noise**2 * (1 + means**2))
+                log_out, log_in + (along * norms - norms**2 / 2) / (self.noise**2 * (1 + means**2))
             )
 
-    def _compare(self, seen: Seen) -> None:
+    def _compare(self, observed: Observation) -> None:
         """Update the checks of the mechanism, which may use the coin flips."""
         inside, m = self.canaries.included, len(self.canaries.included)
-        sums, spread = self._without_the_others(seen, ~inside)
-        pull = np.linalg.norm(seen.pulls, axis=1)
-        along = (sums[:m] * seen.pulls).sum(1) / np.maximum(pull, 1e-200)  # (m,)
+        sums, spread = self._without_the_others(observed, ~inside)
+        norms = np.linalg.norm(observed.gradients, axis=1)
+        along = (sums[:m] * observed.gradients).sum(1) / np.maximum(norms, 1e-200)  # (m,)
         if inside.any():
             # a NaN cannot come from a correct step
-            beyond = np.nan_to_num((along - pull) / spread[:m], nan=math.inf)[inside]
+            beyond = np.nan_to_num((along - norms) / spread[:m], nan=math.inf)[inside]
             self.furthest = max(self.furthest, float(beyond.max()))
             self.unclipped = max(
-                self.unclipped, float(((seen.reach - pull) / spread[:m])[inside].max())
+                self.unclipped, float(((observed.reach - norms) / spread[:m])[inside].max())
             )
             self.looks += int(inside.sum())
-        self.excess += float((along - self.q * pull)[inside].sum())
-        self.expected += self.q * float(pull[inside].sum())
-        self.by_draws += self.q * (1 - self.q) * float((pull[inside] ** 2).sum())
+        self.excess += float((along - self.q * norms)[inside].sum())
+        self.expected += self.q * float(norms[inside].sum())
+        self.by_draws += self.q * (1 - self.q) * float((norms[inside] ** 2).sum())
         self.by_noise += float((spread[:m][inside] ** 2).sum())
-        self._follow_draws(sums[m:], seen.marker_pulls)
+        self._follow_draws(sums[m:], observed.marker_gradients)
 
-    def _without_the_others(self, seen: Seen, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _without_the_others(
+        self, observed: Observation, out: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The sums without other rows' contributions through the mean, and their noise.
 
         The shapes are (columns, classes) and (columns,). The true sum of the bias is estimated by
@@ -392,33 +394,33 @@ class MechanismAuditor:
         bias itself. The residuals are pure noise, with one independent entry for each excluded
         column.
         """
-        means = np.r_[-seen.means[: len(out)][out], 1.0]
+        means = np.r_[-observed.means[: len(out)][out], 1.0]
         # (excluded + 1, classes)
-        rows = np.concatenate([seen.sums[: len(out)][out], seen.bias[None]])
+        rows = np.concatenate([observed.sums[: len(out)][out], observed.bias[None]])
         total = means @ rows / (means @ means)  # (classes,)
         self.squares += float((((rows - means[:, None] * total) / self.noise) ** 2).sum())
         self.entries += (len(rows) - 1) * self.canaries.classes
-        return seen.sums + seen.means[:, None] * total, self.noise * np.sqrt(
-            1 + seen.means**2 / (means @ means)
+        return observed.sums + observed.means[:, None] * total, self.noise * np.sqrt(
+            1 + observed.means**2 / (means @ means)
         )
 
-    def _follow_draws(self, sums: np.ndarray, pulls: np.ndarray) -> None:
+    def _follow_draws(self, sums: np.ndarray, gradients: np.ndarray) -> None:
         """Multiply this step's surprise with those of earlier steps of the epoch.
 
         Poisson draws are independent between steps, so the product is zero on average, whatever the
-        noise. sums (groups, classes) of the markers' columns; pulls (groups, kinds, classes): what
-        a marker of each kind contributes.
+        noise. sums (groups, classes) of the markers' columns; gradients (groups, kinds, classes):
+        what a marker of each kind contributes.
         """
         if self.steps % self.steps_per_epoch == 0:
             self._new_epoch()
-        surprise = sums - self.q * (self.counts[:, :, None] * pulls).sum(1)  # (groups, classes)
+        surprise = sums - self.q * (self.counts[:, :, None] * gradients).sum(1)  # (groups, classes)
         if self.steps % self.steps_per_epoch:
             self.products.append(float((surprise * self.surprise).sum()))
             self.shuffled -= self.q**2 * float(
-                (self.counts[:, :, None] * pulls * self.pulled).sum()
+                (self.counts[:, :, None] * gradients * self.summed).sum()
             )
         self.surprise += surprise
-        self.pulled += pulls
+        self.summed += gradients
 
     # --- conclusions ------------------------------------------------------------------------------
 
@@ -521,13 +523,13 @@ class MechanismAuditor:
             100 * (1 + self.excess / self.expected),
             100 * (1 + needed / self.expected),
         )
-        seen = (
+        measured = (
             f"{share:.0f} % of the claimed sample rate; chance alone stays below"
             f" {rounding.at_most(most, 0)}"
             if most < 1000
             else "inconclusive at this noise"
         )
-        return Check(name, _number(p), seen, error, power)
+        return Check(name, _number(p), measured, error, power)
 
     def _independence(self) -> Check:
         """Check that an image's draws in different steps are independent.

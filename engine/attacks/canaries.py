@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, jacrev
 
-from engine.attacks.auditing import FLOAT32, Canaries, MechanismAuditor, Seen
+from engine.attacks.auditing import FLOAT32, Canaries, MechanismAuditor, Observation
 from engine.learning import networks
 from engine.learning.features import longest
 from engine.learning.linear import LinearTraining
@@ -71,7 +71,7 @@ class Auditing:
             self.waiting: list[torch.Tensor] = []
             self.draw = self._next_of_shuffled
 
-    def see_noise(self, total: torch.Tensor, released: torch.Tensor) -> None:
+    def observe_noise(self, total: torch.Tensor, released: torch.Tensor) -> None:
         """Observe the noise of one release: the released values minus the exact sum, both (n,).
 
         Only the trainer has that sum. Released values are rounded to float32, which blurs the
@@ -84,7 +84,7 @@ class Auditing:
         )
         noise = noised - sums
         error = FLOAT32 / np.sqrt(3) * (np.abs(sums) + 2 * np.abs(noise))  # √3: uniform error
-        self.auditor.tails.see(noise, error)
+        self.auditor.tails.observe(noise, error)
 
     def _next_of_shuffled(self) -> torch.Tensor:
         """The next batch of a shuffled epoch, as in ordinary training."""
@@ -96,10 +96,10 @@ class Auditing:
     def step(self) -> None:
         """Take one training step and observe it."""
         self.learn(self.draw())
-        self.auditor.see(self.seen())
+        self.auditor.observe(self.observed())
         self.advance()
 
-    def seen(self) -> Seen:
+    def observed(self) -> Observation:
         """What the gradients reveal about the marks' columns, in units of the clip norm."""
         m, each = len(self.canaries.included), torch.arange(len(self.canaries.included))
         unit = self.plan.batch_size / self.plan.mechanism.max_grad_norm
@@ -117,7 +117,7 @@ class Auditing:
             torch.cat([up[m:], down[m:]], 1),
             reach[each, labels],
         )
-        return Seen(*(one.detach().double().cpu().numpy() for one in found))
+        return Observation(*(one.detach().double().cpu().numpy() for one in found))
 
     def _contributions(self, sign: float) -> tuple[torch.Tensor, torch.Tensor]:
         """The contributions of a row with an entry of this sign to its column's sum.
@@ -190,7 +190,7 @@ class AuditedLinear(Auditing, LinearTraining):
         """Release the sums and observe their noise."""
         super().release(totals)
         for parameter, total in zip(self.parameters, totals):
-            self.see_noise(total, parameter.grad)
+            self.observe_noise(total, parameter.grad)
 
     def canary_means(self) -> torch.Tensor:
         """The released mean of each mark's column, (columns,)."""
@@ -263,7 +263,7 @@ class AuditedCNN(Auditing, Training):
         self.release(total)
         layers = self.private_gradient.layers
         gradients = [p.grad.flatten() for layer in layers for p in layer.parameters(recurse=False)]
-        self.see_noise(total, torch.cat(gradients))
+        self.observe_noise(total, torch.cat(gradients))
 
     def build(self, images) -> nn.Module:
         """The CNN for the unmarked images, with a linear layer for the marks beside it."""

@@ -40,11 +40,11 @@ def likelihood_ratio(target: np.ndarray, shadows: np.ndarray, members: np.ndarra
     threshold: no threshold is tuned on the target.
     """
     known, unknown = (_mean_and_spread(shadows, mask) for mask in (members, ~members))
-    told = np.isfinite(known[0]) & np.isfinite(unknown[0])
+    usable = np.isfinite(known[0]) & np.isfinite(unknown[0])
     score = stats.norm.logpdf(target, known[0], known[1]) - stats.norm.logpdf(
         target, unknown[0], unknown[1]
     )
-    return np.where(told, score, 0.0)
+    return np.where(usable, score, 0.0)
 
 
 def _mean_and_spread(shadows: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, float]:

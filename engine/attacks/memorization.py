@@ -56,10 +56,10 @@ class Copies:
         real ones have ratios near 1, and so a fraction near 0, whatever they hide. NaN if a ratio
         is NaN.
         """
-        return float((self.ratios < self.threshold).mean()) if self.told else float("nan")
+        return float((self.ratios < self.threshold).mean()) if self.conclusive else float("nan")
 
     @property
-    def told(self) -> bool:
+    def conclusive(self) -> bool:
         """Whether no ratio is NaN; otherwise no image looks like a copy, which means nothing."""
         return not (np.isnan(self.ratios).any() or np.isnan(self.yardstick).any())
 

@@ -41,6 +41,8 @@ ALIASES: dict[str, str] = {
     "tries": "restarts",
     "cheat": "bug",
 }
+# Earlier value of a choice → present value, by the parameter's present name
+EARLIER_CHOICES: dict[tuple[str, str], str] = {("noised_by", "phone"): "client"}
 # No parameter needs longer text, so a URL with 10,000 characters is refused before it is parsed.
 MAX_TEXT = 80
 
@@ -98,7 +100,7 @@ class Spec:
                 if math.isfinite(value) and value == int(value) and self.kind == "int"
                 else value
             )
-        return text
+        return text if text in self.choices else EARLIER_CHOICES.get((self.name, text), text)
 
     def format(self, value: Any) -> str:
         """Format a value as the shortest text that parses back to it: the inverse of parse."""

@@ -121,7 +121,7 @@ def is_bound(name: str) -> bool:
     )
 
 
-def told(name: str, value: float, digits: int = 6) -> str:
+def formatted(name: str, value: float, digits: int = 6) -> str:
     """Format a metric with `digits` significant digits, in a form that scripts can parse.
 
     Bounds are rounded to the safe side, all others to the nearest value.

@@ -284,25 +284,25 @@ class Folder(Source):
         self._check_classes([kept[row] for row in train], total)
         if not len(test):
             aside = ", copies aside" if copies else ""
-            told = (
+            reason = (
                 f"No test image can be used{aside}."
                 if kept[0].part
                 else (
                     f"Each class has a single image{aside}; to test, one class at least needs two."
                 )
             )
-            raise Unusable(self.name, told)
+            raise Unusable(self.name, reason)
 
     def _of_skipped(self, total: int, why: dict[Path, str]) -> list[str]:
         """Report which files are not used, and why."""
         reasons: dict[str, list[Path]] = {}
         for path, reason in why.items():
             reasons.setdefault(reason, []).append(path)
-        told = " ".join(
+        skipped = " ".join(
             f"{len(paths):,} skipped ({self._names(paths)}): {reason}"
             for reason, paths in reasons.items()
         )
-        return [f"Of {total:,} image files {total - len(why):,} are used. {told}"] if why else []
+        return [f"Of {total:,} image files {total - len(why):,} are used. {skipped}"] if why else []
 
     def _of_passed(self) -> list[str]:
         """Report non-image files (by name) in class folders, and files outside class folders."""

@@ -49,7 +49,7 @@ _LOADING: dict[str, threading.RLock] = {}
 def load(name: str) -> Images:
     """Load a data set by name, keeping the last few in memory; raises Missing or Unusable."""
     _source(name)  # raises for unknown names, so that only known names get a lock
-    with _LOADING.setdefault(name, threading.RLock()), _told(name):
+    with _LOADING.setdefault(name, threading.RLock()), _as_unusable(name):
         return _load(name, settings.data_folder(), fingerprint(name))
 
 
@@ -61,7 +61,7 @@ def everything(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     Unusable.
     """
     _source(name)
-    with _LOADING.setdefault(name, threading.RLock()), _told(name):
+    with _LOADING.setdefault(name, threading.RLock()), _as_unusable(name):
         return _everything(name, settings.data_folder(), fingerprint(name))
 
 
@@ -71,7 +71,7 @@ def preview(name: str) -> Images:
     This is what the web process keeps of a data set. Raises as load does.
     """
     _source(name)
-    with _LOADING.setdefault(name, threading.RLock()), _told(name):
+    with _LOADING.setdefault(name, threading.RLock()), _as_unusable(name):
         return _preview(name, settings.data_folder(), fingerprint(name))
 
 
@@ -82,7 +82,7 @@ def fingerprint(name: str) -> str:
     check whether path, size and modification time are still the same. Raises Missing or its
     subclass Unusable.
     """
-    with _told(name):
+    with _as_unusable(name):
         content = [f"recipe {RECIPE}", name, *_source(name).digests()]
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
@@ -101,7 +101,7 @@ def available(thorough: bool = False) -> list[Available]:
 def _available(name: str, thorough: bool) -> Available:
     source = _source(name)
     try:
-        with _told(name):
+        with _as_unusable(name):
             found = source.available(sys.modules[__name__])
         return (
             source.examined(found, sys.modules[__name__]) if thorough and found.present else found
@@ -174,7 +174,7 @@ def _source(name: str) -> Source:
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _as_unusable(name: str) -> Iterator[None]:
     """Convert errors while reading to Unusable."""
     try:
         yield

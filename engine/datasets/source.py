@@ -76,7 +76,7 @@ class Available:
     damaged: bool = False
     notes: tuple[str, ...] = ()
 
-    def told(self) -> str:
+    def how_to_get(self) -> str:
         """Describe a data set that is not present, for the command line and the pages."""
         return f"{'cannot be used' if self.damaged else 'not here'}. {self.how}"
 

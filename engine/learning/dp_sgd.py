@@ -157,7 +157,7 @@ def contributions_of(
     an example's loss is the mean over its copies.
     """
     calls: dict[nn.Module, _Call] = {}
-    hooks = [layer.register_forward_hook(lambda *seen: _record(calls, *seen)) for layer in layers]
+    hooks = [layer.register_forward_hook(lambda *call: _record(calls, *call)) for layer in layers]
     try:
         # With detached parameters the backward pass stops at the layers' outputs and computes no
         # summed gradients.

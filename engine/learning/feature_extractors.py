@@ -46,11 +46,11 @@ def of_classifier(
     side, channels: of the images that it was trained on; others are converted to this shape.
     """
 
-    def seen(images: np.ndarray) -> np.ndarray:
+    def extract(images: np.ndarray) -> np.ndarray:
         fitting = torch.tensor(imaging.uncanvas(images, side, channels)).to(device)
         return supervised.outputs(network, fitting, scale, features=True).cpu().numpy()
 
-    return seen
+    return extract
 
 
 def backbone(name: str, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:

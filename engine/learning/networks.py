@@ -226,11 +226,14 @@ def dcgan(
     if size not in (32, 64):
         raise ValueError(f"dcgan makes images of 32 or 64 pixels, not {size}")
     # from the image inwards: three stages for size 32, four for 64
-    stages, judged = (
+    stages, discriminator_stages = (
         [w * 2**i for i in range(size.bit_length() - 3)] for w in (width, discriminator_width)
     )
     with torch.device("meta"):
-        pair = _generator(latent, stages, channels), _discriminator(channels, judged, logits)
+        pair = (
+            _generator(latent, stages, channels),
+            _discriminator(channels, discriminator_stages, logits),
+        )
     draws = torch.Generator().manual_seed(seed)
     return tuple(_normal(network.to_empty(device="cpu"), draws) for network in pair)
 

@@ -399,14 +399,14 @@ class OfImages:
             part.view(k, *shape) for part, shape in zip(weights.split(self.sizes, 1), self.shapes)
         ]
         with torch.enable_grad():
-            logits, seen = vmapped.recorded(self.network, own, x)
+            logits, calls = vmapped.recorded(self.network, own, x)
             losses = F.cross_entropy(
                 logits.flatten(0, 1),
                 self.labels[rows][:, :, None].expand(k, b, self.copies).flatten(),
                 reduction="none",
             )
-            grads = torch.autograd.grad(losses.sum() / self.copies, [one.output for one in seen])
-        contributions = [self._of_layer(one, grad) for one, grad in zip(seen, grads)]
+            grads = torch.autograd.grad(losses.sum() / self.copies, [one.output for one in calls])
+        contributions = [self._of_layer(one, grad) for one, grad in zip(calls, grads)]
         norms = torch.stack([one.squared_norms() for one in contributions]).sum(0).sqrt().view(
             k, b
         ) * (1 + dp_sgd.ROUNDING)
@@ -414,7 +414,7 @@ class OfImages:
             [total.flatten(1) for one in contributions for total in one.weighted_sum(factors)], 1
         )
 
-    def _of_layer(self, one: vmapped.Seen, grad: Tensor) -> dp_sgd.Contributions:
+    def _of_layer(self, one: vmapped.LayerCall, grad: Tensor) -> dp_sgd.Contributions:
         bias = one.layer.bias is not None
         parts = dp_sgd.affine(
             [one.inputs],

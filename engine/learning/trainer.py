@@ -407,7 +407,7 @@ class Supervised:
             )
         return self._predicted[name]
 
-    def seen(self, name: str, row: int) -> np.ndarray:
+    def input_image(self, name: str, row: int) -> np.ndarray:
         """One test image as the network sees it, (h, w, c)."""
         return self.tests[name][row].permute(1, 2, 0).cpu().numpy()
 

@@ -46,7 +46,7 @@ def forward(network: nn.Sequential, weights: Weights, x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Seen:
+class LayerCall:
     """Input and output of one layer with weights in one pass.
 
     Together with the output's gradient they determine the gradients of the layer's weights.
@@ -58,12 +58,12 @@ class Seen:
     output: Tensor  # (participants, batch, ..., fan_out), to take the gradient with respect to
 
 
-def recorded(network: nn.Sequential, weights: Weights, x: Tensor) -> tuple[Tensor, list[Seen]]:
+def recorded(network: nn.Sequential, weights: Weights, x: Tensor) -> tuple[Tensor, list[LayerCall]]:
     """`forward` by the rules for any number of clients, recording what each layer saw.
 
     The backward pass goes only to the outputs.
     """
-    left, seen = [weight.detach() for weight in weights], []
+    left, calls = [weight.detach() for weight in weights], []
     for layer in network:
         own, left = left[: len(list(layer.parameters()))], left[len(list(layer.parameters())) :]
         if not own:
@@ -75,8 +75,10 @@ def recorded(network: nn.Sequential, weights: Weights, x: Tensor) -> tuple[Tenso
         else:
             inputs, x = x, RULES[type(layer)](layer, own, x)
         x.requires_grad_()
-        seen.append(Seen(layer, inputs.detach().reshape(people * batch, -1, inputs.shape[-1]), x))
-    return x, seen
+        calls.append(
+            LayerCall(layer, inputs.detach().reshape(people * batch, -1, inputs.shape[-1]), x)
+        )
+    return x, calls
 
 
 # --- the layers' rules: (layer, its weights, x) → x, images with their channels last --------------
@@ -169,7 +171,7 @@ class Convolution(torch.autograd.Function):
     def backward(ctx, grad: Tensor, _: Tensor | None):
         """Gradients for each argument of `forward`, None where there is none or none is needed."""
         patches, kernels = ctx.saved_tensors
-        seen, (people, out, channels, high, wide), stride, padding, rows, columns = ctx.of
+        shape, (people, out, channels, high, wide), stride, padding, rows, columns = ctx.of
         grad = grad.reshape(people, -1, out)
         x = weight = bias = None
         if ctx.needs_input_grad[1]:
@@ -182,7 +184,7 @@ class Convolution(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             x = _put_back(
                 torch.bmm(grad, kernels.mT).view(people, -1, rows, columns, high, wide, channels),
-                grad.new_zeros(seen),
+                grad.new_zeros(shape),
                 stride,
             )
             x = x[:, :, padding:-padding, padding:-padding] if padding else x

@@ -117,8 +117,8 @@ def _bounds(
         epsilon = _epsilon_of(composed_pld(noise, rate, steps, interval, release), spare, renyi)
         rounded = f", losses rounded up to multiples of {interval:g}"
         fine = interval == INTERVAL
-        told = "PLD (dp_accounting)" + ("" if fine else rounded)
-        yield Spent(epsilon * (1 if fine else COARSE), told)
+        accountant = "PLD (dp_accounting)" + ("" if fine else rounded)
+        yield Spent(epsilon * (1 if fine else COARSE), accountant)
     yield Spent(renyi, "RDP, an upper bound")
 
 

@@ -88,7 +88,7 @@ class ParallelRun:
         """Stop all members at their next event."""
         raise NotImplementedError
 
-    def _told(self, number: int, event: Event) -> Iterator[Event]:
+    def _relabelled(self, number: int, event: Event) -> Iterator[Event]:
         """Relabel one member's event for the whole ensemble."""
         if isinstance(event, Point):
             yield Point(f"{number}:{event.curve}", event.x, event.y)
@@ -144,7 +144,7 @@ class Threads(ParallelRun):
             thread.start()
         while any(thread.is_alive() for thread in self.threads) or not self.heard.empty():
             try:
-                yield from self._told(*self.heard.get(timeout=LOOK))
+                yield from self._relabelled(*self.heard.get(timeout=LOOK))
             except queue.Empty:
                 continue
 
@@ -255,7 +255,7 @@ class Lockstep(ParallelRun):
                 event = next(self.running[number])
             except StopIteration as end:
                 self.results[number] = end.value
-                yield from self._told(number, Phase(self.phase, 1.0, 1.0))
+                yield from self._relabelled(number, Phase(self.phase, 1.0, 1.0))
                 return None
             except Exception as error:  # the other members continue; reported at the end
                 if not isinstance(error, (Failed, Refused)):
@@ -267,7 +267,7 @@ class Lockstep(ParallelRun):
                 return None
             if isinstance(event, Phase) and event.name == WAITING and not wait:
                 return event
-            yield from self._told(number, event)
+            yield from self._relabelled(number, event)
             if isinstance(event, Phase) and event.name == self.phase:
                 return event
 

@@ -61,11 +61,11 @@ def line(
     dash: str = "solid",
     unit: str = "",
     digits: str = ".2f",
-    told: Callable[[float], str] | None = None,
+    hover: Callable[[float], str] | None = None,
 ) -> None:
     """Add a curve with visible points.
 
-    Drawn as SVG, because browsers allow only a few WebGL charts per page. told: makes the hover
+    Drawn as SVG, because browsers allow only a few WebGL charts per page. hover: makes the hover
     text of values that plotly must not round by itself, such as bounds.
     """
     chart.add_scatter(
@@ -75,8 +75,8 @@ def line(
         mode="lines+markers",
         line=dict(color=COLOURS[colour], width=3, dash=dash),
         marker=dict(size=6, color=COLOURS[colour]),
-        text=[told(y) for _, y in points] if told else None,
-        hovertemplate=f"%{{text}}{unit}" if told else f"%{{y:{digits}}}{unit}",
+        text=[hover(y) for _, y in points] if hover else None,
+        hovertemplate=f"%{{text}}{unit}" if hover else f"%{{y:{digits}}}{unit}",
     )
 
 

@@ -53,15 +53,15 @@ def colours(series: live.Series[DPTraining]) -> dict[str, str]:
 
 def clip_norm(study: DPTraining) -> str:
     """The effect of the clip norm in words: figure 3 of report 3."""
-    told = (
+    sentence = (
         "The clip norm C limits how far one image moves the network in a step; the noise grows with"
         " it. A small C slows learning, a large C adds noise."
     )
     if study.network == "cnn":
-        return f"{told} Report 3 found about 90 % at 1, 2 and 4, and a drop at 8."
+        return f"{sentence} Report 3 found about 90 % at 1, 2 and 4, and a drop at 8."
     if study.learning_rate is None:
         return (
-            f"{told} C alone changes little here, because the default learning rate makes up for"
-            " it: set a learning rate to see more."
+            f"{sentence} C alone changes little here, because the default learning rate makes up"
+            " for it: set a learning rate to see more."
         )
-    return told
+    return sentence

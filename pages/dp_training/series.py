@@ -116,7 +116,7 @@ def draw_made(
         result,
         more=trained | {name: (offered[name], each) for name, each in found.items()},
         series=f"python -m engine series dp_training {command}",
-        told=(
+        refers_to=(
             f"This is the time of those of the {len(trained)} trainings that had not run before."
             f"{tests}"
         ),

@@ -60,12 +60,12 @@ def grown(curves: dict[str, list[tuple[float, float]]], steps: int) -> str:
         return "About to begin."
     step, spent = curves["frechet_distance"][-1][0], [y for _, y in curves.get("epsilon", [])]
     if not spent:
-        told = "no guarantee"
+        spent_words = "no guarantee"
     elif spent[0]:
-        told = f"ε = {epsilon(spent[-1])}, all of it spent before the first step"
+        spent_words = f"ε = {epsilon(spent[-1])}, all of it spent before the first step"
     else:
-        told = f"ε = {epsilon(spent[-1])} spent so far, at most"
-    return f"Measured at step {step:,.0f} of {steps:,}; {told}."
+        spent_words = f"ε = {epsilon(spent[-1])} spent so far, at most"
+    return f"Measured at step {step:,.0f} of {steps:,}; {spent_words}."
 
 
 def distances(count: int, unseen: bool) -> str:
@@ -78,7 +78,7 @@ def distances(count: int, unseen: bool) -> str:
 
 
 def films(labelled: bool) -> str:
-    """What the films show. labelled: the generators are told a class for each row."""
+    """What the films show. labelled: the generators are spent_words a class for each row."""
     shown = " is meant to show one class (check how well it matches) and" if labelled else ""
     return f"Each row{shown} changes from one image to another. Drag to go back to the first step."
 

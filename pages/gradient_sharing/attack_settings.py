@@ -103,7 +103,7 @@ def as_above(controls: Controls, study: GradientSharing) -> None:
         leak_fraction=study.fraction,
         leak_policy=study.policy,
         leak_threshold=study.threshold,
-        leak_noise=plan.noise_multiplier if study.noised_by == "phone" else 0.0,
+        leak_noise=plan.noise_multiplier if study.noised_by == "client" else 0.0,
         leak_clip=plan.max_grad_norm,
         layers=study.trained,
         model="initial",

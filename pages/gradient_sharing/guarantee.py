@@ -37,7 +37,7 @@ def draw(
 
 def question(result: Result, member: GradientSharing) -> tuple[str, str, str]:
     """What an attacker wants to know; what they have not, and have, seen."""
-    if result.guarantee.epsilon is not None and member.noised_by == "phone":
+    if result.guarantee.epsilon is not None and member.noised_by == "client":
         return (
             "An attacker knows that one of two sets of images is on your phone. Which one?",
             "Without your uploads",

@@ -53,8 +53,10 @@ def main() -> None:
     previewed = registry.preview(study.dataset)
     controls.checked(lambda: study.check(previewed))
     promise = controls.checked(study.guarantee, "promise")
-    by_phone = study.noised_by == "phone"
-    promised.markdown(text.user_level(promise, study.plan(), study.rounds, study.clients, by_phone))
+    by_client = study.noised_by == "client"
+    promised.markdown(
+        text.user_level(promise, study.plan(), study.rounds, study.clients, by_client)
+    )
     if shown == "table":
         initial_models.show(study)
     else:

@@ -50,7 +50,7 @@ def draw_arms(study: GradientSharing, private: bool, series: Sharing, name: str)
     )
     if why := text.cheap({arm: metrics[arm]["bytes"] for arm in curves}, central["bytes"]):
         st.caption(why)
-    if private and study.noised_by == "phone" and study.policy != "random":
+    if private and study.noised_by == "client" and study.policy != "random":
         st.caption(
             "With noise on every phone, all gradients are uploaded whatever the share: which ones"
             " are the largest would reveal something."
@@ -116,7 +116,9 @@ def draw_numbers(study: GradientSharing, series: Sharing, name: str) -> None:
     mine, tested = metrics[name], len(registry.preview(study.dataset).test_labels)
     margin = sentences.give_or_take(sentences.margin(mine["test_accuracy"], tested))
     alone = metrics.get(ARMS["alone"])
-    mean = f" *{ARMS['alone']}*: the mean of {alone['phones_trained']:.0f} phones." if alone else ""
+    mean = (
+        f" *{ARMS['alone']}*: the mean of {alone['clients_trained']:.0f} clients." if alone else ""
+    )
     with st.expander("All numbers", icon=":material/table_chart:"):
         st.dataframe(
             [{"": arm, **text.row(m, study.clients)} for arm, m in metrics.items()],

@@ -6,7 +6,7 @@ import streamlit as st
 
 from engine.datasets import registry
 from engine.studies.ensemble import Ensemble
-from engine.studies.gradient_sharing import SHOWN_PHONES, GradientSharing
+from engine.studies.gradient_sharing import SHOWN_CLIENTS, GradientSharing
 from pages.common import live, panels, sentences
 from pages.common.controls import Controls
 from pages.gradient_sharing import charts, results, text
@@ -91,8 +91,8 @@ def draw_accuracy(
 def draw_clients(study: GradientSharing, shown: str, name: str, series: Sharing) -> None:
     """Draw clients and server of one arm."""
     curve, found = series.curves[name], series.finished.get(name)
-    count = min(study.clients, SHOWN_PHONES)
-    codes = [dict(curve.get(f"phone {i}", [])) for i in range(count)]
+    count = min(study.clients, SHOWN_CLIENTS)
+    codes = [dict(curve.get(f"client {i}", [])) for i in range(count)]
     rounds = sorted(codes[-1])  # with many rounds, only some are reported
     sent = [[int(each[number]) for each in codes] for number in rounds]
     accuracy = dict(curve.get("test_accuracy", []))
@@ -103,7 +103,7 @@ def draw_clients(study: GradientSharing, shown: str, name: str, series: Sharing)
             full=4 * study.gradients(registry.preview(study.dataset)),
             named=[_accuracy(accuracy.get(number)) for number in (0, *rounds)],
             words=[
-                text.told_round(
+                text.round_text(
                     int(number), study.rounds, each, accuracy.get(number), study.clients
                 )
                 for number, each in zip((0, *rounds), ([0] * count, *sent))
@@ -113,7 +113,7 @@ def draw_clients(study: GradientSharing, shown: str, name: str, series: Sharing)
             live=not series.complete and len(rounds) > 0,
             alt=f"{study.clients} phones around a server",
         ),
-        key=f"phones {shown}",
+        key=f"clients {shown}",
     )
 
 
@@ -124,5 +124,5 @@ def _accuracy(share: float | None) -> str:
 
 def images_on(result) -> list[float]:
     """How full each drawn client is, relative to the fullest."""
-    counts = result.arrays["images"].sum(1)[:SHOWN_PHONES]
+    counts = result.arrays["images"].sum(1)[:SHOWN_CLIENTS]
     return [float(count) for count in counts / max(1, counts.max())]

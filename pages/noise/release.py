@@ -105,7 +105,7 @@ def draw_label(result: Result, classes: list[str], own: bool) -> None:
     said.markdown(
         text.label(
             sentences.plain(facts["label"]),
-            sentences.plain(facts["told_label"]),
+            sentences.plain(facts["released_label"]),
             metrics["label_keep_probability"],
             facts["classes"],
             own,

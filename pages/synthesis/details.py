@@ -28,7 +28,7 @@ def draw(runs: Runs, result: Result) -> None:
         {"the images": result} | live.finished(runs.students), said=result.facts["doubts"]
     )
     if not result.facts["doubts"]:
-        st.markdown(text.told_apart(result.metrics, result.guarantee))
+        st.markdown(text.membership_text(result.metrics, result.guarantee))
     panels.odds(
         result.guarantee,
         "An attacker wants to know whether your image was among those that the teacher learned"

@@ -26,8 +26,8 @@ def draw(runs: Runs, made: Result | None, views: dict[str, live.View]) -> None:
     learning = {name: value for name, value in now.items() if name not in done}
     if len(done) == len(runs.students):
         st.markdown(text.answer(done, last))
-        if told := sentences.balanced(views[f"hard labels, {last}"].result.metrics):
-            st.caption(f"The one with hard labels{told}.")
+        if sentence := sentences.balanced(views[f"hard labels, {last}"].result.metrics):
+            st.caption(f"The one with hard labels{sentence}.")
     panels.chart(
         charts.students(
             by_labels(done, synthesis.kept),

@@ -94,7 +94,7 @@ An attacker who can query the teacher itself picks the training image
 """
 
 
-def told_apart(metrics: dict[str, float], promise: Guarantee) -> str:
+def membership_text(metrics: dict[str, float], promise: Guarantee) -> str:
     """The AUC of one membership attack beside the upper bound on any such AUC.
 
     Also says that the odds of the guarantee answer another question.

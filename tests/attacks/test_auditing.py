@@ -14,7 +14,7 @@ from engine.attacks.auditing import (
     LEVEL,
     Canaries,
     MechanismAuditor,
-    Seen,
+    Observation,
     Tails,
     circles,
     least_epsilon,
@@ -124,25 +124,25 @@ def watched(
     auditor = MechanismAuditor(canaries, sigma, q, per_epoch)
     columns, _, signs = canaries.rows()
     labels = np.r_[canaries.labels[canaries.included], canaries.marker_kinds % CLASSES]
-    pulls = (
+    gradients = (
         0.9 * (0.1 - np.eye(CLASSES)) / np.linalg.norm(0.1 - np.eye(CLASSES), axis=1, keepdims=True)
     )
     means = np.full(canaries.columns, means)
-    marker = np.concatenate([pulls, -pulls])[None].repeat(2, 0)
+    marker = np.concatenate([gradients, -gradients])[None].repeat(2, 0)
     for _ in range(epochs):
         order = rng.permutation(len(columns)) % per_epoch
         for step in range(per_epoch):
             drawn = order == step if shuffled else rng.random(len(columns)) < q * rate
             sums = np.zeros((canaries.columns, CLASSES))
-            np.add.at(sums, columns[drawn], reach * signs[drawn, None] * pulls[labels[drawn]])
+            np.add.at(sums, columns[drawn], reach * signs[drawn, None] * gradients[labels[drawn]])
             others = 20 * rng.normal(size=CLASSES)  # what all rows together add to the bias
             sums += noise * sigma * rng.normal(size=sums.shape) - means[:, None] * others
-            auditor.see(
-                Seen(
+            auditor.observe(
+                Observation(
                     sums,
                     others + noise * sigma * rng.normal(size=CLASSES),
                     means,
-                    pulls[canaries.labels],
+                    gradients[canaries.labels],
                     marker,
                     np.full(m, 9.0),
                 )
@@ -205,7 +205,7 @@ def test_at_rate_one_the_score_is_that_of_the_gaussian_mechanism():
 def test_guesses_do_not_look_at_the_coins():
     """The same published sums under other coins: the same scores."""
     one, other = watched(5, epochs=1), watched(5, epochs=1)
-    seen = Seen(
+    observed = Observation(
         np.random.default_rng(0).normal(size=(402, CLASSES)),
         np.ones(CLASSES),
         np.full(402, 0.3),
@@ -215,7 +215,7 @@ def test_guesses_do_not_look_at_the_coins():
     )
     before = one.loss.copy()
     object.__setattr__(other.canaries, "included", ~other.canaries.included)
-    one.see(seen), other.see(seen)
+    one.observe(observed), other.observe(observed)
     assert np.array_equal(one.loss - before, other.loss - before)
 
 
@@ -230,8 +230,8 @@ def test_sums_that_hold_no_canary_show_nothing_by_way_of_the_mean():
         for _ in range(300):
             others = rng.normal(size=CLASSES)
             noise = 0.8 * rng.normal(size=(102, CLASSES))
-            auditor.see(
-                Seen(
+            auditor.observe(
+                Observation(
                     noise[:101] - means[:, None] * others,
                     others + noise[101],
                     means,
@@ -255,17 +255,17 @@ def test_the_rate_check_stands_where_nearly_everybody_is_drawn():
     for _ in range(300):
         canaries = Canaries.drawn(20, 20, 1, CLASSES, rng)
         auditor = MechanismAuditor(canaries, 0.01, 0.99, 1)
-        pulls = np.zeros((20, CLASSES))
-        pulls[:, 0] = 1.0
+        gradients = np.zeros((20, CLASSES))
+        gradients[:, 0] = 1.0
         for _ in range(2):
             sums = np.zeros((21, CLASSES))
             sums[:20, 0] = canaries.included & (rng.random(20) < 0.99)
-            auditor.see(
-                Seen(
+            auditor.observe(
+                Observation(
                     sums + 0.01 * rng.normal(size=sums.shape),
                     0.01 * rng.normal(size=CLASSES),
                     np.zeros(21),
-                    pulls,
+                    gradients,
                     np.zeros((1, 20, CLASSES)),
                     np.full(20, 50.0),
                 )
@@ -289,7 +289,7 @@ def test_beyond_the_clip_norm_other_checks_say_nothing():
         and "inconclusive" in broken_.checks()[3].measured
         and "more than 1,000" not in broken_.checks()[1].measured
     )
-    seen = Seen(
+    observed = Observation(
         np.full((402, CLASSES), np.nan),
         np.full(CLASSES, np.nan),
         np.zeros(402),
@@ -298,7 +298,7 @@ def test_beyond_the_clip_norm_other_checks_say_nothing():
         np.ones(400),
     )
     lost = watched(0, epochs=1)
-    lost.see(seen)
+    lost.observe(observed)
     # what diverged passes nowhere
     assert (
         not lost.checks()[0].kept
@@ -317,7 +317,7 @@ def noise_seen(draw, steps=3, size=8_000, signal=20.0, seed=0):
         sums = (signal * rng.standard_normal(size)).astype(np.float32)
         noised = (sums.astype(float) + draw(rng, size)).astype(np.float32)
         noise = noised.astype(float) - sums
-        tails.see(noise, FLOAT32 / math.sqrt(3) * (np.abs(sums) + 2 * np.abs(noise)))
+        tails.observe(noise, FLOAT32 / math.sqrt(3) * (np.abs(sums) + 2 * np.abs(noise)))
     return tails
 
 

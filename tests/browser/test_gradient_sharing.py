@@ -1,4 +1,4 @@
-"""The page Gradient sharing in a real browser: phones learn together live, rounds are dragged,
+"""The page Gradient sharing in a real browser: clients learn together live, rounds are dragged,
 an image is reconstructed from an upload, and a visitor's own is never stored.
 """
 
@@ -27,10 +27,10 @@ def rebuild(page, seconds: float = 120) -> None:
     look.ended(page)
 
 
-def test_phones_learn_together_and_their_rounds_are_dragged(visit):
+def test_clients_learn_together_and_their_rounds_are_dragged(visit):
     visitor = visit(seeded(SMALL))
     page = visitor.page
-    expect(page.get_by_text("4 phones (clients), each with its own images")).to_be_visible()
+    expect(page.get_by_text("4 clients (clients), each with its own images")).to_be_visible()
     visitor.shot("gradient_sharing_empty")
     look.press_run(page)
     expect(page.get_by_role("heading", name="What is guaranteed").first).to_be_visible(
@@ -40,7 +40,7 @@ def test_phones_learn_together_and_their_rounds_are_dragged(visit):
     curves = look.curves(page, "rounds-arms")
     assert set(curves) == {
         "no update",
-        "each phone alone",
+        "each client alone",
         "1 %",
         "10 %",
         "20 %",
@@ -102,10 +102,10 @@ def test_noise_shows_its_epsilon_at_once_and_is_promised(visit):
 
 
 @pytest.mark.full
-def test_a_broken_phone_is_refused_and_it_is_said(visit):
+def test_a_broken_client_is_refused_and_it_is_said(visit):
     page = visit(seeded(SMALL + "&faulty=huge&order=turns")).page
     look.press_run(page)
-    expect(look.notice(page, "3 of 12 uploads came from the broken phone")).to_be_visible(
+    expect(look.notice(page, "3 of 12 uploads came from the broken client")).to_be_visible(
         timeout=120_000
     )
     expect(page.get_by_text("Round 3 of 3: 3 upload")).to_be_visible()

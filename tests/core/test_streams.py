@@ -29,7 +29,7 @@ from engine.studies.noise.noise import Noise
 from engine.studies.noise.noisy_training import NoisyTraining
 from engine.studies.synthesis.classifier import Classifier
 from tests.conftest import furnish
-from tests.studies.gradient_sharing.test_federation import phones, small_task
+from tests.studies.gradient_sharing.test_federation import clients, small_task
 
 # Each at small private settings; those that only use another's release hold it, and run it.
 PRIVATE = {
@@ -235,8 +235,8 @@ def test_the_check_finds_coins_of_participants_that_are_named_by_the_seed_alone(
     assert wrong == {derive_seed("participation", careless().seed)}
 
 
-def coins_of(study, monkeypatch, days=60):
-    """(days · people,) who is asked, in the order in which the coins are tossed."""
+def coins_of(study, monkeypatch, rounds=60):
+    """(rounds · people,) who is asked, in the order in which the coins are tossed."""
     task, tossed, shift = small_task(), [], Federation._shift
 
     def watched(self, group, base, said):
@@ -245,9 +245,9 @@ def coins_of(study, monkeypatch, days=60):
 
     with monkeypatch.context() as watch:
         watch.setattr(Federation, "_shift", watched)
-        server = Federation(study.plan(), phones(task, [[]] * 30), task.start)
-        for _ in range(days):
-            server.day()
+        server = Federation(study.plan(), clients(task, [[]] * 30), task.start)
+        for _ in range(rounds):
+            server.round()
     return np.array(tossed)
 
 
@@ -418,7 +418,7 @@ def test_the_strengths_of_one_image_are_drawn_afresh():
 def test_labels_told_at_two_budgets_toss_other_coins():
     labels = np.zeros(20_000, int)
     lied = [
-        NoisyTraining(labels="randomised", label_epsilon=e).told(labels, 10) != 0
+        NoisyTraining(labels="randomised", label_epsilon=e).released_labels(labels, 10) != 0
         for e in (0.5, 0.6)
     ]
     shares = [lie.mean() for lie in lied]

@@ -57,7 +57,7 @@ LINEAR = FOLDER | {"delta": 0.01, "straighten": "false"}
 PRIVATE = FOLDER | {"private": "true", "delta": 0.01}
 TEACHER = PRIVATE | {"images": 6, "synthesis_batch_size": 6}
 RUNAWAY = {"activation": "relu", "learning_rate": 10}
-PHONES = {
+CLIENTS = {
     "clients": 20,
     "images_per_client": 5,
     "noise_multiplier": 1,
@@ -93,8 +93,8 @@ RUNS = [
     ("fidelity", SMALL, [SLACK, "40 images are too few", "fewer than the 64 features"]),
     (
         "gradient_sharing",
-        PHONES,
-        [SLACK, "came from the broken phone and were refused", "phones have no images"],
+        CLIENTS,
+        [SLACK, "came from the broken client and were refused", "clients have no images"],
     ),
     (
         "gradient_sharing",
@@ -126,7 +126,7 @@ SERIES = [
     ("dp_training", "optimizers", LINEAR, SLACK),
     ("student", "table", TEACHER, UNEVEN),
     ("fidelity", "table", SMALL, SLACK),
-    ("gradient_sharing", "policies", {"faulty": "nan"}, "came from the broken phone"),
+    ("gradient_sharing", "policies", {"faulty": "nan"}, "came from the broken client"),
     ("noisy_training", "walk", FOLDER | {"calibration": "textbook"}, UNTESTED),
 ]
 SERIES_NAMES = [f"{study} {series}" for study, series, *_ in SERIES]

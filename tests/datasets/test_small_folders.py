@@ -136,12 +136,12 @@ def test_the_default_batch_fits_the_folder_and_a_typed_one_stays(study, folder):
     assert whole == study.preset("quick") and not said  # on the digits nothing is replaced
 
 
-def test_a_first_model_and_one_phone_share_two_images(folder):
-    """One image is the company's, and twenty phones were asked for: one is taken."""
+def test_an_initial_model_and_one_client_share_two_images(folder):
+    """One image is the company's, and twenty clients were asked for: one is taken."""
     dataset = make(folder, "two", **SMALL["two"])
-    phones, said = fitted(GradientSharing(dataset=dataset))
-    phones.check(registry.preview(dataset))
-    assert phones.clients == 1 and any(
+    clients, said = fitted(GradientSharing(dataset=dataset))
+    clients.check(registry.preview(dataset))
+    assert clients.clients == 1 and any(
         "clients: 20, the usual value, does not fit folder:two; 1 is taken" in sentence
         for sentence in said
     )
@@ -149,9 +149,9 @@ def test_a_first_model_and_one_phone_share_two_images(folder):
 
 def test_other_defaults_that_count_images_fit_too(folder):
     dataset = make(folder, "eight", **SMALL["eight"])
-    phones, _ = fitted(GradientSharing(dataset=dataset))
-    phones.check(registry.preview(dataset))
-    assert phones.clients == 13 and phones.company_share * 14 >= 1
+    clients, _ = fitted(GradientSharing(dataset=dataset))
+    clients.check(registry.preview(dataset))
+    assert clients.clients == 13 and clients.company_share * 14 >= 1
     noise, _ = fitted(Noise(dataset=dataset))
     assert noise.pick(registry.preview(dataset))[1] == 1
     assert fitted(IIC(dataset=dataset))[0].batch_size == 14

@@ -49,7 +49,7 @@ def test_whoever_has_learned_has_not_diverged_however_sure_of_the_rest():
     assert cautions.beyond_guessing(1.0, 0 * mostly) == 0
 
 
-def test_a_first_model_that_was_bad_is_not_the_phones_fault():
+def test_an_initial_model_that_was_bad_is_not_the_clients_fault():
     assert not cautions.diverged(30.0, LN10, start=21.0)
     assert cautions.diverged(30.0, LN10, start=1.0)
     assert "began at 21.00" in cautions.divergence(60.0, LN10, start=21.0)[0]

@@ -82,7 +82,7 @@ def test_no_share_of_copies_where_a_ratio_is_no_number(where):
     assert 0 <= memorization.copies(rows["made"], rows["training"], rows["held out"]).share <= 1
     rows[where][5, 0] = math.nan
     found = memorization.copies(rows["made"], rows["training"], rows["held out"])
-    assert math.isnan(found.share) and not found.told
+    assert math.isnan(found.share) and not found.conclusive
 
 
 def test_a_network_that_diverged_names_nothing():

@@ -24,7 +24,7 @@ from engine.studies.gradient_sharing.federation import NOT_ASKED, Federation
 from engine.studies.gradient_sharing.gradient_sharing import GradientSharing
 from engine.studies.synthesis.classifier import Classifier
 from tests.conftest import ROOT
-from tests.studies.gradient_sharing.test_federation import phones, plan_of, small_task
+from tests.studies.gradient_sharing.test_federation import clients, plan_of, small_task
 
 CPU, LEVEL, WRONG = torch.device("cpu"), 1e-4, 1.05
 N = 4000  # images
@@ -228,18 +228,18 @@ def sweep_of_some(wrong):
 
 
 def asked(wrong, order="together"):
-    """Phones that are asked on each of many days; nobody has anything to say."""
+    """Clients that are asked on each of many rounds; nobody has anything to say."""
     told = GradientSharing(client_sampling_rate=0.3, noise_multiplier=2.0, rounds=150)
     task, people = small_task(), 400
     server = Federation(
         plan_of(
             noise_multiplier=2.0, max_grad_norm=0.3, client_sampling_rate=0.3 * wrong, order=order
         ),
-        phones(task, [[]] * people),
+        clients(task, [[]] * people),
         task.start,
     )
-    days = np.array([server.day() for _ in range(told.rounds)])
-    return days != NOT_ASKED, told.guarantee().sample_rate
+    rounds = np.array([server.round() for _ in range(told.rounds)])
+    return rounds != NOT_ASKED, told.guarantee().sample_rate
 
 
 def asked_in_shifts(wrong):

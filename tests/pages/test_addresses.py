@@ -87,7 +87,7 @@ REFUSED = [
         {"clients": "4500"},
         "3800 images of mnist-5k are not the company's",
     ),
-    ("gradient_sharing", {"images_per_client": "1000"}, "20 phones would need 20000"),
+    ("gradient_sharing", {"images_per_client": "1000"}, "20 clients would need 20000"),
     (
         "gradient_sharing",
         {"noise_multiplier": "1", "target_epsilon": "3"},
@@ -99,7 +99,7 @@ REFUSED = [
             "target_epsilon": "0.1",
             "delta": "1e-12",
             "rounds": "1000",
-            "noised_by": "phone",
+            "noised_by": "client",
             "clients": "4",
         },
         "cannot be reached",

@@ -257,10 +257,10 @@ def test_no_promise_of_a_training_contradicts_its_own_luck(fields):
 def test_an_area_is_compared_with_the_bound_on_areas():
     """At ε = 7.988 the odds of 77 stood beside an area, of which 85.5 is allowed."""
     found = {"membership_features": 0.8, "area_any": 0.99966, "area_mechanism": 0.855}
-    told = synthesis_text.told_apart(found, replace(promise(0.77, 7.988), accountant="PLD"))
+    told = synthesis_text.membership_text(found, replace(promise(0.77, 7.988), accountant="PLD"))
     assert "**80** times in 100" in told and "above **86** in 100" in told
     assert "none above 100." in told and "77" not in told
-    assert "Nothing is guaranteed" in synthesis_text.told_apart(
+    assert "Nothing is guaranteed" in synthesis_text.membership_text(
         found, replace(promise(None), epsilon=None)
     )
 
@@ -468,7 +468,7 @@ def test_a_crowd_of_outlines_marks_nobody():
     assert figures.crowd(64).count(figures.COLOURS["attacker"]) == 64
 
 
-# --- phones that share gradients ------------------------------------------------------------------
+# --- clients that share gradients ----------------------------------------------------------------
 
 
 def attacked(psnr, ssim, flat, noise=0.0, found=1.0):
@@ -519,10 +519,10 @@ def test_a_flat_image_is_not_nearly_identical_however_many_decibels_it_has():
 
 def test_refusals_are_laid_at_the_right_door():
     broken = refusals({"refused": 3, "refused_honest": 0, "uploads": 9}, "huge")
-    assert "3 of 12 uploads came from the broken phone" in broken and "learning rate" not in broken
+    assert "3 of 12 uploads came from the broken client" in broken and "learning rate" not in broken
     away = refusals({"refused": 20, "refused_honest": 20, "uploads": 0}, "none")
     assert (
-        "broken phone and" not in away and "not broken" in away and "smaller learning rate" in away
+        "broken client and" not in away and "not broken" in away and "smaller learning rate" in away
     )
 
 
@@ -535,7 +535,7 @@ def test_bytes_are_compared_with_the_images_they_stand_for():
         "10 %": {"test_accuracy": 0.967, "bytes": 8_199_600, "bytes_of_images": 2_979_200},
         "no update": {"test_accuracy": 0.873},
         "all images in one place": {"test_accuracy": 0.976},
-        "each phone alone": {"test_accuracy": 0.921},
+        "each client alone": {"test_accuracy": 0.921},
     }
     said = gradient_sharing_text.shared(metrics, "10 %", 20, 30, 100_000)
     assert "96.7 %** accuracy" in said and "0.9 points below" in said
@@ -549,7 +549,7 @@ def test_bytes_are_compared_with_the_images_they_stand_for():
     assert "**about as much** as its images" in gradient_sharing_text.shared(
         metrics, "10 %", 20, 30, 1000
     )
-    metrics["each phone alone"]["test_accuracy"] = 0.7
+    metrics["each client alone"]["test_accuracy"] = 0.7
     metrics["10 %"]["test_accuracy"] = 0.7
     assert (
         "sharing made it worse" in gradient_sharing_text.shared(metrics, "10 %", 20, 30, 1000)
@@ -563,7 +563,7 @@ def test_bytes_are_compared_with_the_images_they_stand_for():
 
 
 def test_a_round_tells_who_sent_and_who_did_not():
-    said = gradient_sharing_text.told_round(2, 30, [100, 200, 0, -1, -2, -3], 0.9, 50)
+    said = gradient_sharing_text.round_text(2, 30, [100, 200, 0, -1, -2, -3], 0.9, 50)
     assert (
         "2 of the 6 drawn upload, 300 bytes" in said
         and all(
@@ -575,13 +575,13 @@ def test_a_round_tells_who_sent_and_who_did_not():
 
 
 def test_whose_promise_it_is_decides_what_is_guessed():
-    server, phone = (
+    server, client = (
         gradient_sharing_text.user_level(
-            promise(0.7), SharingPlan(Streams(0), 2.0, 1.0), 30, 100, by_phone
+            promise(0.7), SharingPlan(Streams(0), 2.0, 1.0), 30, 100, by_client
         )
-        for by_phone in (False, True)
+        for by_client in (False, True)
     )
-    assert "whether you took part" in server and "two sets of images" in phone
+    assert "whether you took part" in server and "two sets of images" in client
     assert "nothing is guaranteed to anyone" in gradient_sharing_text.user_level(
         promise(None, None), SharingPlan(Streams(0)), 30, 100, False
     )

@@ -420,35 +420,35 @@ def test_ten_thousand_images_with_a_label():
     assert forgotten > 8000  # a label that is not counted is found out
 
 
-# --- phones and their server ----------------------------------------------------------------------
+# --- clients and their server --------------------------------------------------------------------
 
 
-def test_phones_and_server_are_never_below_the_truth():
+def test_clients_and_server_are_never_below_the_truth():
     rng, refuted = np.random.default_rng(9), 0
-    for noised_by, rounds in itertools.product(("server", "phone"), range(24)):
+    for noised_by, number in itertools.product(("server", "client"), range(24)):
         server = noised_by == "server"
-        phones = GradientSharing(
+        clients = GradientSharing(
             noised_by=noised_by,
             noise_multiplier=10 ** rng.uniform(-2, 3.3),
             client_sampling_rate=10 ** rng.uniform(-3, 0) if server else 1.0,
             rounds=int(10 ** rng.uniform(0, 3)),
             delta=10 ** rng.uniform(-12, -2),
         )
-        days, noise = phones.rounds, phones.noise_multiplier
-        step = (noise, phones.client_sampling_rate) if server else (noise / 2, 1.0)
-        truth = [(*step, days, None)]
-        refuted += too_small(phones.spent(days), phones.delta, truth)
-        refuted += too_small(phones.spent(1), phones.delta, [(*step, 1, None)])
-        assert phones.spent(days) >= phones.spent(1)
-        if rounds % 6 == 0:
-            promise = phones.guarantee()
+        rounds, noise = clients.rounds, clients.noise_multiplier
+        step = (noise, clients.client_sampling_rate) if server else (noise / 2, 1.0)
+        truth = [(*step, rounds, None)]
+        refuted += too_small(clients.spent(rounds), clients.delta, truth)
+        refuted += too_small(clients.spent(1), clients.delta, [(*step, 1, None)])
+        assert clients.spent(rounds) >= clients.spent(1)
+        if number % 6 == 0:
+            promise = clients.guarantee()
             assert not too_small(promise.epsilon, promise.delta, truth)
             assert promise.odds_mechanism <= promise.odds_any
     assert refuted == 0
 
 
-def test_what_the_phones_were_once_told():
-    """Strong noise and few phones a day: ε = 0 stood on the page, and in the final promise."""
+def test_what_the_clients_were_once_told():
+    """Strong noise and few clients a round: ε = 0 stood on the page, and in the final promise."""
     told = GradientSharing.preset(
         "tiny", noise_multiplier=2000.0, client_sampling_rate=0.001, delta=1e-12, rounds=1000
     )

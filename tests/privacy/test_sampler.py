@@ -43,7 +43,7 @@ def cut_off(seed):
 
 def found(draws):
     tails = Tails()
-    tails.see(draws, FLOAT32 * np.abs(draws))
+    tails.observe(draws, FLOAT32 * np.abs(draws))
     return tails.p_value()
 
 
@@ -238,7 +238,7 @@ def test_the_search_finds_a_planted_one(line):
 SEED = 3
 
 
-class Seen(GaussianNoise):
+class Observed(GaussianNoise):
     """The sampler, and what was asked of it."""
 
     def added_to(self, total, deviation):
@@ -246,7 +246,7 @@ class Seen(GaussianNoise):
         return self.noised.clone()
 
 
-class Float32(Seen):
+class Float32(Observed):
     """A planted error: draws and sums in float32."""
 
     def added_to(self, total, deviation):
@@ -295,7 +295,7 @@ def embedding(noise):
     )
 
 
-def phones(noise):
+def clients(noise):
     """Of the uploads of a federation, or their sum."""
     from engine.studies.gradient_sharing.federation import Federation
 
@@ -350,7 +350,7 @@ def private_mean(noise):
 
 
 def upload(noise):
-    """Of one phone's upload, as the attacker reads it."""
+    """Of one client's upload, as the attacker reads it."""
     from engine.core.lab import Lab
     from engine.datasets import registry
     from engine.studies.gradient_sharing.inversion import Inversion
@@ -372,12 +372,12 @@ def drawn_by(noise, where):
     return mock.patch(where, lambda seed, device="cpu": noise)
 
 
-MECHANISMS = [gradient, linear, embedding, phones, statistics, private_mean, upload]
+MECHANISMS = [gradient, linear, embedding, clients, statistics, private_mean, upload]
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_every_mechanism_adds_in_float64_and_rounds_once(mechanism):
-    released, once = mechanism(Seen(SEED))
+    released, once = mechanism(Observed(SEED))
     assert torch.equal(released, once)
 
 

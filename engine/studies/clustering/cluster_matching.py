@@ -13,7 +13,7 @@ from engine.datasets import imaging
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluation:
     """Evaluation of clusters by true labels.
 
     confusion (classes, clusters): number of images of a class in a cluster. matching (clusters,):
@@ -31,7 +31,7 @@ class Judged:
     ari: float
 
 
-def judge(labels: np.ndarray, clusters: np.ndarray, classes: int, count: int) -> Judged:
+def evaluate(labels: np.ndarray, clusters: np.ndarray, classes: int, count: int) -> Evaluation:
     """Evaluate clusters (n,) in [0, count) by labels (n,) in [0, classes).
 
     n may be 0; accuracies are then 0.
@@ -40,7 +40,7 @@ def judge(labels: np.ndarray, clusters: np.ndarray, classes: int, count: int) ->
 
     table = confusion(labels, clusters, classes, count)
     matching, n = match(table), max(1, len(labels))
-    return Judged(
+    return Evaluation(
         table,
         matching,
         float((matching[clusters] == labels).sum() / n),

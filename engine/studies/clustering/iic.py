@@ -37,7 +37,7 @@ NETWORKS = {
 class IIC(LocalNoise):
     """Cluster images by invariant information; evaluate the clusters by the true classes."""
 
-    NAME, VERSION = "iic", 3
+    NAME, VERSION = "iic", 4
     TITLE = "Clusters that a network finds by itself (IIC)"
     PRESETS = {
         "quick": {},
@@ -370,19 +370,19 @@ class Run:
         losses = self.clustering.final_losses().tolist()
         head = least_of(losses)
         labels, found = self.images.train_labels, self.assigned[head]
-        judged = cluster_matching.judge(labels, found, self.classes, self.count)
-        test = self.clustering.assigned(self.seen_test()).cpu().numpy()[head]
+        evaluation = cluster_matching.evaluate(labels, found, self.classes, self.count)
+        test = self.clustering.assigned(self.test_inputs()).cpu().numpy()[head]
         accuracies = [
             matched_share(labels, each, self.classes, self.count) for each in self.assigned
         ]
-        right = judged.matching[test] == self.images.test_labels
-        beside = scores.beside(labels, judged.matching[found], "matched_accuracy")
+        right = evaluation.matching[test] == self.images.test_labels
+        beside = scores.beside(labels, evaluation.matching[found], "matched_accuracy")
         metrics = beside | {
-            "matched_accuracy": judged.accuracy,
+            "matched_accuracy": evaluation.accuracy,
             "test_accuracy": float(right.mean()),
-            "nmi": judged.nmi,
-            "ari": judged.ari,
-            "unmatched_accuracy": judged.unmatched_accuracy,
+            "nmi": evaluation.nmi,
+            "ari": evaluation.ari,
+            "unmatched_accuracy": evaluation.unmatched_accuracy,
             "loss": losses[head],
             "best_matched_accuracy": max(accuracies),
             "releases": self.study.release_count,
@@ -395,18 +395,18 @@ class Run:
             arrays={
                 "labels": found.astype(np.int16),
                 "test_clusters": test.astype(np.int16),
-                "confusion": judged.confusion,
-                "matching": judged.matching.astype(np.int16),
+                "confusion": evaluation.confusion,
+                "matching": evaluation.matching.astype(np.int16),
             },
             facts=self.facts(head, losses, accuracies),
         )
 
-    def seen_test(self):
+    def test_inputs(self):
         """The test images as the network sees them, with their own noise draw if noised."""
         import torch
 
         shown = self._fitted(self.images.test_images, "test")
-        return torch.cat([self.views.seen(part) for part in shown.split(10_000)])
+        return torch.cat([self.views.inputs(part) for part in shown.split(10_000)])
 
     def facts(self, head: int, losses: list[float], accuracies: list[float]) -> dict:
         """The settings used and each sub-head's figures.

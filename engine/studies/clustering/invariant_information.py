@@ -152,7 +152,7 @@ class ScatteredViews:
         for view in range(1 + self.views):
             images = release(view) if view else originals
             for slot, part in zip(self.pool[view].split(CHUNK), images.split(CHUNK)):
-                slot.copy_(self.seen(transformed(part, self.draws) if view else part))
+                slot.copy_(self.inputs(transformed(part, self.draws) if view else part))
                 done += len(part)
                 yield done, total
 
@@ -160,7 +160,7 @@ class ScatteredViews:
         """Scattering features, (n, c, h, w) → (n, c·81·h/4·w/4)."""
         return torch.cat([self.scattering(part).flatten(1) for part in images.split(CHUNK)])
 
-    def seen(self, images: torch.Tensor) -> torch.Tensor:
+    def inputs(self, images: torch.Tensor) -> torch.Tensor:
         """The network's input for any images: (n, c, h, w) → (n, components)."""
         mean, axes = self.whitening
         return (self.features(images) - mean) @ axes
@@ -253,7 +253,7 @@ class ImageViews:
             self.current = [self.release(self.drawn + v) for v in range(1 + self.views)]
             self.drawn += 1 + self.views
 
-    def seen(self, images: torch.Tensor) -> torch.Tensor:
+    def inputs(self, images: torch.Tensor) -> torch.Tensor:
         """The center crop of images: (n, c, h, w) → (n, c, size, size)."""
         top, left = ((side - self.size) // 2 for side in images.shape[2:])
         return images[:, :, top : top + self.size, left : left + self.size]
@@ -267,13 +267,13 @@ class ImageViews:
         """Center crops and `views` transformed copies: (1 + views, rows, c, size, size)."""
         of = self.current if self.fresh else [self.images] * (1 + self.views)
         copies = transformed(torch.cat([images[rows] for images in of[1:]]), draws, self.size)
-        return torch.cat([self.seen(of[0][rows]), copies]).reshape(
+        return torch.cat([self.inputs(of[0][rows]), copies]).reshape(
             1 + self.views, len(rows), *copies.shape[1:]
         )
 
     def originals(self) -> torch.Tensor:
         """The center crop of each image, (n, c, size, size)."""
-        return self.seen(self.images)
+        return self.inputs(self.images)
 
 
 # --- networks -------------------------------------------------------------------------------------
@@ -420,17 +420,17 @@ class Clustering:
         return losses[-1].detach()
 
     @torch.no_grad()
-    def logits(self, seen: torch.Tensor) -> torch.Tensor:
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """Logits (sub_heads, n, clusters) of the main sub-heads, on the device.
 
         seen: what views.seen returns for n images.
         """
         self.trunk.eval()
-        return torch.cat([self.main(self.trunk(part)) for part in seen.split(CHUNK)], 1)
+        return torch.cat([self.main(self.trunk(part)) for part in inputs.split(CHUNK)], 1)
 
-    def assigned(self, seen: torch.Tensor) -> torch.Tensor:
+    def assigned(self, inputs: torch.Tensor) -> torch.Tensor:
         """Cluster numbers (sub_heads, n) for the output of views.seen for n images."""
-        return self.logits(seen).argmax(-1)
+        return self.logits(inputs).argmax(-1)
 
     @torch.no_grad()
     def final_losses(self) -> torch.Tensor:

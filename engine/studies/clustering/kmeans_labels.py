@@ -30,7 +30,7 @@ NO_PROMISE = "Labels found by clustering images that were not noised carry no pr
 class KMeansLabels(LocalNoise):
     """Cluster the training images; evaluate by true labels, before and after matching."""
 
-    NAME, VERSION = "kmeans_labels", 3
+    NAME, VERSION = "kmeans_labels", 4
     TITLE = "Labels by K-means"
     PRESETS = {
         "quick": {},
@@ -149,19 +149,21 @@ class KMeansLabels(LocalNoise):
 
     def _result(self, images, model, curves, test_found: np.ndarray, count: int) -> Result:
         found = model.labels_.astype(np.int64)
-        judged = cluster_matching.judge(images.train_labels, found, len(images.classes), count)
-        matching = judged.matching
+        evaluation = cluster_matching.evaluate(
+            images.train_labels, found, len(images.classes), count
+        )
+        matching = evaluation.matching
         test_right = (
             float((matching[test_found] == images.test_labels).mean()) if len(test_found) else 0.0
         )
         return Result(
             metrics=scores.beside(images.train_labels, matching[found], "matched_accuracy")
             | {
-                "matched_accuracy": judged.accuracy,
-                "unmatched_accuracy": judged.unmatched_accuracy,
+                "matched_accuracy": evaluation.accuracy,
+                "unmatched_accuracy": evaluation.unmatched_accuracy,
                 "test_accuracy": test_right,
-                "nmi": judged.nmi,
-                "ari": judged.ari,
+                "nmi": evaluation.nmi,
+                "ari": evaluation.ari,
                 "inertia": float(model.inertia_ / len(found)),
             },
             guarantee=self.image_guarantee(more=FREE if self.images == "noised" else NO_PROMISE),
@@ -170,7 +172,7 @@ class KMeansLabels(LocalNoise):
             arrays={
                 "labels": found.astype(np.int16),
                 "test_labels": test_found.astype(np.int16),
-                "confusion": judged.confusion,
+                "confusion": evaluation.confusion,
                 "matching": matching,
                 "centres": model.cluster_centers_.astype(np.float32),
             },

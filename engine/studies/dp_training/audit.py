@@ -160,7 +160,7 @@ class Audit(OnTraining):
         from engine.attacks.auditing import ALARM, CONFIDENCE, FALSE_ALARM, lower_bound
 
         auditor, canaries, upper_bound = training.auditor, training.canaries, promise.epsilon
-        found, checks = auditor.lower_bound(self.training.delta), _told(auditor.checks())
+        found, checks = auditor.lower_bound(self.training.delta), _as_values(auditor.checks())
         highest = lower_bound(auditor.loss, canaries.included, self.training.delta, ALARM).epsilon
         bound_violated = highest > upper_bound
         accuracy = training.measure()["test_accuracy"]  # and whether the training diverged
@@ -204,9 +204,9 @@ class Audit(OnTraining):
         )
 
 
-def _told(checks: list) -> list[dict]:
+def _as_values(checks: list) -> list[dict]:
     """The auditor's checks as JSON values; `blind`: too weak to notice the error it looks for."""
-    from engine.attacks.auditing import SEEN
+    from engine.attacks.auditing import RELIABLE
 
     return [
         {
@@ -216,7 +216,7 @@ def _told(checks: list) -> list[dict]:
             "measured": check.measured,
             "error": check.error,
             "power": check.power,
-            "blind": check.power < SEEN,
+            "blind": check.power < RELIABLE,
         }
         for check in checks
     ]

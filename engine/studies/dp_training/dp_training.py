@@ -78,7 +78,7 @@ HANDED_ON = (
 class DPTraining(ImageStudy):
     """Train a model under DP-SGD, DP-Adam or DP-Adagrad; report its accuracy and the ε spent."""
 
-    NAME, VERSION = "dp_training", 8
+    NAME, VERSION = "dp_training", 9
     TITLE = "Training under differential privacy"
     PRESETS = {
         "quick": {},

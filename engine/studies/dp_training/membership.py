@@ -51,7 +51,7 @@ class Pool:
 class Membership(OnTraining):
     """Attack the finished training with the same settings, private or not."""
 
-    NAME, VERSION = "membership", 6
+    NAME, VERSION = "membership", 7
     TITLE = "Who was in the data? An attack on a finished training"
     PRESETS = OnTraining.PRESETS | {"tiny": {"epochs": 2, "shadows": 8}}
 
@@ -137,7 +137,7 @@ class Membership(OnTraining):
         shadows, sure = yield from self._attack(
             lab, images, (members, others, rest), coins, target.arrays["weights"]
         )
-        told(shadows, sure)
+        check_finite(shadows, sure)
         yield Phase("drawing up the bound")
         return self._found(images, members, coins, shadows, sure, target)
 
@@ -332,7 +332,7 @@ class Membership(OnTraining):
         )
 
 
-def told(shadows: np.ndarray, target: np.ndarray) -> None:
+def check_finite(shadows: np.ndarray, target: np.ndarray) -> None:
     """Raise Failed if confidences are NaN.
 
     An attack would then find nothing, whatever was revealed. shadows (n, k), target (n,).

@@ -53,14 +53,14 @@ class GANTrainer(GeneratorTrainer):
         self.plan, self.images = plan, torch.tensor(images).to(device)
         self.sampling = Coins(streams.derive_seed("sampling"), device)
         self.labels = torch.tensor(labels).long().to(device)
-        told = classes if classes > 1 else 0
+        conditions = classes if classes > 1 else 0
         generator, discriminator = networks.dcgan(
             plan.generator_width,
             plan.discriminator_width,
             images.shape[3],
             images.shape[1],
-            plan.latent + told,
-            1 + told,
+            plan.latent + conditions,
+            1 + conditions,
             derive_seed("init", streams.seed),
         )
         self.begin(generator)
@@ -91,8 +91,8 @@ class GANTrainer(GeneratorTrainer):
     def step(self) -> None:
         """Take the discriminator's steps, then one step of the generator."""
         for _ in range(self.plan.discriminator_steps):
-            self.judge(*self.draw(), *self.make(self.plan.batch_size))
-        self.forge()
+            self.discriminate(*self.draw(), *self.make(self.plan.batch_size))
+        self.train_generator()
         self.average()
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,7 +111,7 @@ class GANTrainer(GeneratorTrainer):
         latent, labels = self.latent(count)
         return self.generator(latent), labels
 
-    def judge(
+    def discriminate(
         self,
         real: torch.Tensor,
         real_labels: torch.Tensor,
@@ -151,7 +151,7 @@ class GANTrainer(GeneratorTrainer):
             for p, total in zip(layer.parameters(recurse=False), part.weighted_sum(factors))
         }
 
-    def forge(self) -> None:
+    def train_generator(self) -> None:
         """Take one step of the generator, towards images that the discriminator takes for real."""
         latent, labels = self.latent(self.plan.batch_size)
         loss = logistic(self.discriminator(self.generator(latent)), labels, REAL).mean()

@@ -85,7 +85,7 @@ class MERFSettings(GeneratorStudy):
 class DPMERF(MERFSettings):
     """Release the noised mean embedding once, then train without limits; keep what `gan` keeps."""
 
-    NAME, VERSION = "dp_merf", 4
+    NAME, VERSION = "dp_merf", 5
     TITLE = "A generator that has one noised mean"
     PRESETS = {
         "quick": {},
@@ -130,10 +130,10 @@ class DPMERF(MERFSettings):
         images = registry.load(self.dataset)
         self.check(images)
         real = yield from lab.need(self.real())
-        see = yield from self.eyes(lab)
+        extract = yield from self.feature_extractor(lab)
         yield Phase("taking the mean, once")
         trainer, sums = self._trainer(images, one_core(lab))
-        growing = GeneratorRun(self, trainer, self.merf_steps, real, see)
+        growing = GeneratorRun(self, trainer, self.merf_steps, real, extract)
         yield from growing.all_steps((lambda _: self.target_epsilon) if self.private else None)
         return Result(
             metrics=growing.metrics()

@@ -165,13 +165,13 @@ def one_core(lab):
 class GeneratorRun:
     """A generator in training: its frames, its measurements, and what is kept."""
 
-    def __init__(self, study: GeneratorStudy, artist, steps: int, real: Result, see):
+    def __init__(self, study: GeneratorStudy, trainer, steps: int, real: Result, extract):
         import torch
 
         from engine.evaluation import metrics
         from engine.studies.fidelity import generator as artists
 
-        self.study, self.artist, self.steps, self.see = study, artist, steps, see
+        self.study, self.trainer, self.steps, self.extract = study, trainer, steps, extract
         self.moments = metrics.moments(real.arrays["train"])
         # as many as are generated for a measurement; otherwise there is no comparison
         held = real.arrays["held"][: min(MEASURING, study.samples)]
@@ -182,11 +182,11 @@ class GeneratorRun:
         )
         seeded = torch.Generator().manual_seed(study.seed)
         self.walk = tuple(
-            found.to(artist.device)
-            for found in artists.walk(ROWS, COLUMNS, study.latent, artist.classes, study.seed)
+            found.to(trainer.device)
+            for found in artists.walk(ROWS, COLUMNS, study.latent, trainer.classes, study.seed)
         )
-        self.noise = torch.randn(study.samples, study.latent, generator=seeded).to(artist.device)
-        self.labels = (torch.arange(study.samples) % artist.classes).to(artist.device)
+        self.noise = torch.randn(study.samples, study.latent, generator=seeded).to(trainer.device)
+        self.labels = (torch.arange(study.samples) % trainer.classes).to(trainer.device)
         self.frames = {round(step) for step in np.r_[0, np.geomspace(1, steps, FRAMES - 1)]}
         self.marks = {round(step) for step in np.linspace(0, steps, MEASURED + 1)}
         self.film: dict[int, bytes] = {}
@@ -198,9 +198,9 @@ class GeneratorRun:
         """Run all steps; yield images and points. spent: maps steps to ε so far, or None."""
         yield from self.look(0, spent)
         for step in range(1, self.steps + 1):
-            self.artist.step()
+            self.trainer.step()
             if step in self.frames or step in self.marks:
-                if not self.artist.finite():
+                if not self.trainer.finite():
                     raise Failed(DIVERGED)
                 yield from self.look(step, spent)
             yield Phase("growing", step, self.steps)
@@ -208,7 +208,7 @@ class GeneratorRun:
     def look(self, step: int, spent):
         """Yield the gallery and, at a mark, the distance from the real images and the ε spent."""
         if step in self.frames or step == self.steps:
-            self.film[step] = imaging.png(imaging.gallery(self.artist.show(*self.walk), COLUMNS))
+            self.film[step] = imaging.png(imaging.gallery(self.trainer.show(*self.walk), COLUMNS))
             yield Image("gallery", self.film[step], f"after {step} steps")
         if step in self.marks:
             self.distances.append(self.distance())
@@ -222,14 +222,14 @@ class GeneratorRun:
 
     def made(self, count: int | None = None) -> np.ndarray:
         """`count` images, always from the same noise: (count, side, side, c) uint8."""
-        return self.artist.show(self.noise[:count], self.labels[:count])
+        return self.trainer.show(self.noise[:count], self.labels[:count])
 
     def distance(self) -> float:
         """Fréchet distance from the training images, over at most MEASURING generated images."""
         from engine.evaluation import metrics
 
         return metrics.frechet_distance(
-            self.moments, metrics.moments(self.see(self.made(MEASURING)))
+            self.moments, metrics.moments(self.extract(self.made(MEASURING)))
         )
 
     def metrics(self) -> dict[str, float]:

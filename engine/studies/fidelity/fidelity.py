@@ -121,7 +121,7 @@ class FidelitySettings(GANSettings, MERFSettings):
 class Fidelity(FidelitySettings):
     """Measure one set of images against the real ones."""
 
-    NAME, VERSION = "fidelity", 7
+    NAME, VERSION = "fidelity", 8
     TITLE = "How far images are from real ones, and whether they copy"
     PRESETS = {
         "quick": {},
@@ -178,9 +178,9 @@ class Fidelity(FidelitySettings):
         self.check(images)
         real = yield from lab.need(self.real())
         made, promise, known = yield from self._images(lab, images)
-        see = yield from self.eyes(lab)
+        extract = yield from self.feature_extractor(lab)
         yield Phase("looking at the images", 1, 4)
-        measuring = Measuring(self, images, real, made, see(made), see)
+        measuring = Measuring(self, images, real, made, extract(made), extract)
         metrics, warnings = measuring.distances()
         yield Phase("looking for copies", 2, 4)
         found, sheets, arrays = measuring.copies()
@@ -265,20 +265,24 @@ class Fidelity(FidelitySettings):
         from engine.studies.fidelity.generator import as_bytes
 
         channels = 1 if self.colour == "grey" else images.test_images.shape[3]
-        told = len(images.classes) if self.labelled else 0
+        conditions = len(images.classes) if self.labelled else 0
         generator, _ = networks.dcgan(
             self.usual("generator_width"),
             self.usual("generator_width"),
             channels,
             self.side,
-            self.latent + told,
+            self.latent + conditions,
             1,
             derive_seed("init", self.seed),
         )
         noise = torch.randn(
             self.samples, self.latent, generator=torch.Generator().manual_seed(self.seed)
         )
-        labels = torch.eye(told)[torch.arange(self.samples) % told] if told else noise[:, :0]
+        labels = (
+            torch.eye(conditions)[torch.arange(self.samples) % conditions]
+            if conditions
+            else noise[:, :0]
+        )
         with torch.no_grad():
             return np.concatenate(
                 [
@@ -313,10 +317,10 @@ class Measuring:
     """A set of images with its features, and the real images with theirs."""
 
     def __init__(
-        self, study: Fidelity, images, real: Result, made: np.ndarray, features: np.ndarray, see
+        self, study: Fidelity, images, real: Result, made: np.ndarray, features: np.ndarray, extract
     ):
         learned = study.learned(images)
-        self.study, self.made, self.features, self.see = study, made, features, see
+        self.study, self.made, self.features, self.extract = study, made, features, extract
         self.references = real.arrays["train"][:REFERENCES]
         self.train = {
             "features": real.arrays["train"][: len(learned)],
@@ -446,7 +450,7 @@ class Measuring:
             "copies": copies.share,
             "ratio": copies.median,
             "threshold": copies.threshold,
-            "again": len(np.unique(again)) if copies.told else float("nan"),
+            "again": len(np.unique(again)) if copies.conclusive else float("nan"),
             "distinct": len(np.unique(nearest)),
             "searched": len(train),
             "yardstick": len(copies.yardstick),
@@ -498,7 +502,9 @@ class Measuring:
         n = min(len(self.made), len(self.population))
         found = {"published_images": n}
         for name, change in (("published", wrapped), ("corrected", lambda images: images)):
-            real, made = (self.see(change(images[:n])) for images in (self.population, self.made))
+            real, made = (
+                self.extract(change(images[:n])) for images in (self.population, self.made)
+            )
             frechet = metrics.frechet_distance(metrics.moments(real), metrics.moments(made))
             found[f"{name}_frechet_distance"] = frechet
             try:

@@ -201,7 +201,7 @@ class GAN(GANSettings):
     end.
     """
 
-    NAME, VERSION = "gan", 4
+    NAME, VERSION = "gan", 5
     TITLE = "A generator and its judge"
     PRESETS = {
         "quick": {},
@@ -286,9 +286,9 @@ class GAN(GANSettings):
         self.check(images)
         plan = self.plan(self.count(images))
         real = yield from lab.need(self.real())
-        see = yield from self.eyes(lab)
+        extract = yield from self.feature_extractor(lab)
         growing = GeneratorRun(
-            self, self._adversaries(images, plan, one_core(lab)), plan.steps, real, see
+            self, self._adversaries(images, plan, one_core(lab)), plan.steps, real, extract
         )
 
         def spent(step):

@@ -61,9 +61,9 @@ class GeneratorTrainer:
         noise = torch.randn(count, self.size, generator=self.latents, device=self.device)
         weights = torch.ones(self.classes, device=self.device) if shares is None else shares
         labels = torch.multinomial(weights, count, replacement=True, generator=self.latents)
-        return self.told(noise, labels), labels
+        return self.conditioned(noise, labels), labels
 
-    def told(self, noise: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def conditioned(self, noise: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Noise (n, latent), with the wanted classes one-hot beside it if there are several."""
         return (
             torch.cat([noise, F.one_hot(labels, self.classes).float()], 1)
@@ -90,7 +90,7 @@ class GeneratorTrainer:
         """
         made = [
             functional_call(self.generator, self.published, (part,))
-            for part in self.told(noise, labels).split(CHUNK)
+            for part in self.conditioned(noise, labels).split(CHUNK)
         ]
         return as_bytes(torch.cat(made))
 

@@ -97,14 +97,14 @@ class MERFTrainer(GeneratorTrainer):
             device,
         )
         self.study, self.features = study, features
-        told = classes if classes > 1 else 0
+        conditions = classes if classes > 1 else 0
         self.begin(
             networks.dcgan(
                 study.merf_width,
                 study.merf_width,
                 channels,
                 size,
-                study.latent + told,
+                study.latent + conditions,
                 1,
                 derive_seed("init", study.seed),
             )[0]

@@ -104,7 +104,7 @@ class FeatureSettings(ImageStudy):
             batch_size=max(1, min(100, n)),
         )
 
-    def eyes(self, lab):
+    def feature_extractor(self, lab):
         """The feature extractor: a function (n, side, side, c) uint8 → (n, d) float32.
 
         Trains our own network first if it is the extractor.
@@ -126,7 +126,7 @@ class FeatureSettings(ImageStudy):
 class RealFeatures(FeatureSettings):
     """Features of training and held-out images, and the order in which they were taken."""
 
-    NAME = "real_features"
+    NAME, VERSION = "real_features", 2
     TITLE = "What a network sees in real images"
 
     def needs(self) -> tuple:
@@ -161,7 +161,7 @@ class RealFeatures(FeatureSettings):
         """
         images = registry.load(self.dataset)
         self.check_seen(images)
-        see = yield from self.eyes(lab)
+        extract = yield from self.feature_extractor(lab)
         order, held_order = (
             permutation(len(part))[: self.most()]
             for part in (images.train_images, images.test_images)
@@ -173,7 +173,7 @@ class RealFeatures(FeatureSettings):
         ):
             rows = []
             for start in range(0, len(real), CHUNK):
-                rows.append(see(self.canvas(real[start : start + CHUNK])))
+                rows.append(extract(self.canvas(real[start : start + CHUNK])))
                 done += len(rows[-1])
                 yield Phase("looking at the real images", done, total)
             found[name] = np.concatenate(rows).astype(np.float32)

@@ -1,6 +1,6 @@
 """Federated learning: clients share gradients instead of images, and attacks on the gradients."""
 
-from engine.studies.gradient_sharing.gradient_sharing import ARMS, SHOWN_PHONES, GradientSharing
+from engine.studies.gradient_sharing.gradient_sharing import ARMS, SHOWN_CLIENTS, GradientSharing
 from engine.studies.gradient_sharing.initial_model import InitialModel
 from engine.studies.gradient_sharing.inversion import Inversion
 from engine.studies.gradient_sharing.plan import SharingPlan
@@ -10,6 +10,6 @@ __all__ = [
     "GradientSharing",
     "InitialModel",
     "Inversion",
-    "SHOWN_PHONES",
+    "SHOWN_CLIENTS",
     "SharingPlan",
 ]

@@ -1,11 +1,10 @@
 """Federated learning with torch: clients train locally and upload a part of their gradients.
 
-The protocol is that of Shokri and Shmatikov 2015. Clients are called phones here, and a round is
-called a day.
+The protocol is that of Shokri and Shmatikov 2015.
 
-    phones = Phones(task, owned, batch_size=16, epochs=1, learning_rate=0.1, shuffling=generator)
-    federation = Federation(plan, phones, task.start)
-    day = federation.day()  # all clients train and upload, and the server takes a step
+    clients = Clients(task, owned, batch_size=16, epochs=1, learning_rate=0.1, shuffling=generator)
+    federation = Federation(plan, clients, task.start)
+    uploaded = federation.round()  # all clients train and upload, and the server takes a step
 
 `study` has the fields of GradientSharing (gradient_sharing.py). A client's upload is the sum of the
 gradients along its local training (each step's, as plain SGD takes it), of which the chosen part is
@@ -75,15 +74,15 @@ class Task:
         body, head = self.network[:-1], self.network[-1:]
         fixed, own = weights.split([len(weights) - len(flat(head)), len(flat(head))])
 
-        def see(inputs):
+        def outputs_of(inputs):
             return outputs(body, fixed, inputs, self.prepare)
 
         return (
             replace(
                 self,
                 network=head,
-                train=see(self.train),
-                test=see(self.test),
+                train=outputs_of(self.train),
+                test=outputs_of(self.test),
                 prepare=lambda x: x,
                 start=own,
             ),
@@ -141,7 +140,7 @@ def standardised(known: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda x: (x.to(torch.float32) - mean) / deviation
 
 
-class Phones:
+class Clients:
     """Clients with images of their own, trained together with a leading client dimension.
 
     owned: for each client, the rows of its images; a client may have none. Each client trains
@@ -339,9 +338,9 @@ class Federation:
     Noise is drawn by engine.privacy.noise.
     """
 
-    def __init__(self, plan: SharingPlan, phones: Phones, start: Tensor):
-        self.plan, self.phones = plan, phones
-        self.weights, self.people = start.clone(), len(phones.sizes)
+    def __init__(self, plan: SharingPlan, clients: Clients, start: Tensor):
+        self.plan, self.clients = plan, clients
+        self.weights, self.people = start.clone(), len(clients.sizes)
         # what has not been sent yet
         self.rest = start.new_zeros(self.people, len(start)) if plan.keep_rest else None
         self.group = {
@@ -355,7 +354,7 @@ class Federation:
         self.public = torch.Generator().manual_seed(plan.streams.derive_seed("public"))
         self.noise = GaussianNoise(plan.streams.derive_seed("noise"), device)
 
-    def day(self) -> np.ndarray:
+    def round(self) -> np.ndarray:
         """One round: every client takes part once, in the study's order.
 
         Returns (clients,) int64: the bytes that each client sent, or the code for why it sent none.
@@ -376,7 +375,7 @@ class Federation:
         stays = ~self.coins.joins(self.plan.dropout, len(group))
         who = [i for i, a in zip(group, asked.tolist()) if a]
         said[[i for i, a in zip(group, asked.tolist()) if not a]] = NOT_ASKED
-        gradients = self.phones.accumulated(base, who)
+        gradients = self.clients.accumulated(base, who)
         if self.rest is not None:
             gradients = gradients + self.rest[who]
         there = [stay for stay, a in zip(stays.tolist(), asked.tolist()) if a]
@@ -411,20 +410,20 @@ class Federation:
         if self.rest is not None:
             gone = chosen & torch.tensor(there, dtype=torch.bool, device=chosen.device)[:, None]
             self.rest[who] = gradients.masked_fill(gone, 0.0).nan_to_num(nan=0.0)
-        said[[phone for phone, stays in zip(who, there) if not stays]] = DROPPED
+        said[[client for client, stays in zip(who, there) if not stays]] = DROPPED
         return {
-            phone: wire.pack(
-                self._broken(phone, updates[i]).cpu().numpy(),
+            client: wire.pack(
+                self._broken(client, updates[i]).cpu().numpy(),
                 sent[i].cpu().numpy(),
                 known is not None,
             )
-            for i, phone in enumerate(who)
-            if there[i] and (self.phones.sizes[phone] or plan.noised_by_client)
+            for i, client in enumerate(who)
+            if there[i] and (self.clients.sizes[client] or plan.noised_by_client)
         }
 
-    def _broken(self, phone: int, update: Tensor) -> Tensor:
+    def _broken(self, client: int, update: Tensor) -> Tensor:
         """The upload of the first client, made faulty if the study asks for it."""
-        if phone != 0 or self.plan.faulty == "none":
+        if client != 0 or self.plan.faulty == "none":
             return update
         return (
             torch.full_like(update, float("nan"))
@@ -438,21 +437,21 @@ class Federation:
         """The uploads that the server accepts, (n,) each; implausible ones are refused."""
         places = None if known is None else known.cpu().numpy()
         read = {
-            phone: (
+            client: (
                 torch.from_numpy(wire.unpack(message, len(self.weights), places)).to(self.weights)
             )
-            for phone, message in messages.items()
+            for client, message in messages.items()
         }
         lengths = {
-            phone: float(torch.linalg.vector_norm(update.double()))
-            for phone, update in read.items()
+            client: float(torch.linalg.vector_norm(update.double()))
+            for client, update in read.items()
         }
         bound, accepted = self._bound(list(lengths.values())), []
-        for phone, update in read.items():
-            good = lengths[phone] <= bound  # False for NaN, too
-            said[phone] = len(messages[phone]) if good else REFUSED
+        for client, update in read.items():
+            good = lengths[client] <= bound  # False for NaN, too
+            said[client] = len(messages[client]) if good else REFUSED
             if good:
-                self.lengths.append(lengths[phone])
+                self.lengths.append(lengths[client])
                 accepted.append(update)
         return accepted
 
@@ -490,5 +489,5 @@ class Federation:
             count, noised = group * self.plan.client_sampling_rate, self._noised(total)
             total = noised if known is None else torch.where(known, noised, total)
         if count:
-            rate = self.phones.learning_rate * self.plan.server_learning_rate
+            rate = self.clients.learning_rate * self.plan.server_learning_rate
             self.weights = self.weights - rate * (total / count)

@@ -1,9 +1,9 @@
 """Study `gradient_sharing`: clients train locally and upload a part of their gradients.
 
-Sources: Shokri and Shmatikov 2015; report 5 (Bu, CS230; see docs/gradient_sharing.md). Clients are
-called phones, and rounds days. One study is one arm: the clients share gradients or, for
-comparison, share nothing, train alone, or send all images to one place. Every arm starts from the
-same initial model (engine/studies/gradient_sharing/initial_model.py).
+Sources: Shokri and Shmatikov 2015; report 5 (Bu, CS230; see docs/gradient_sharing.md). One
+study is one arm: the clients share gradients or, for comparison, share nothing, train alone, or
+send all images to one place. Every arm starts from the same initial model
+(engine/studies/gradient_sharing/initial_model.py).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from engine.studies.gradient_sharing.plan import SharingPlan
 from engine.studies.shared import DIMENSIONS
 
 ARMS = {
-    "shared": "phones share gradients",
+    "shared": "clients share gradients",
     "none": "no update",
-    "alone": "each phone alone",
+    "alone": "each client alone",
     "centralised": "all images in one place",
 }
 FRACTIONS = (0.01, 0.1, 0.2, 1.0)  # the arms of the page
@@ -56,12 +56,12 @@ LESS = "A smaller learning rate, a smaller server's rate or less noise helps."
 # Number of clients that are trained alone; the page shows their mean.
 ALONE = 10
 ALONE_POINTS = 8  # number of times that these are measured
-SHOWN_PHONES = 20  # clients in the page's diagram
-MOST_PHONES = 5000
+SHOWN_CLIENTS = 20  # clients in the page's diagram
+MOST_CLIENTS = 5000
 MOST_UPLOADS = 500_000  # limit on uploads over all rounds
 MOST_BYTES = 4e9  # limit on all clients' gradients at once
 BYTES_EACH = 30  # bytes per gradient and client, including temporary copies (measured)
-SHOWN_DAYS = 100  # number of rounds whose uploads are reported live
+SHOWN_ROUNDS = 100  # number of rounds whose uploads are reported live
 LEAST_NOISE = 0.01
 
 # --- words of the guarantees ----------------------------------------------------------------------
@@ -71,13 +71,13 @@ OTHER_IMAGES = "all images of one participant replaced by any others"
 # arm that shares nothing → why it promises nothing, and what that means
 NOT_SHARED = {
     "none": (
-        "the phones send nothing",
-        "Nothing leaves a phone, so nothing is learned from it either. The company's own images"
-        " are not protected: the first model was trained on them without privacy.",
+        "the clients send nothing",
+        "Nothing leaves a client, so nothing is learned from it either. The company's own images"
+        " are not protected: the initial model was trained on them without privacy.",
     ),
     "alone": (
-        "each phone keeps its model to itself",
-        "Nothing leaves a phone. What it learns helps nobody else.",
+        "each client keeps its model to itself",
+        "Nothing leaves a client. What it learns helps nobody else.",
     ),
     "centralised": (
         "the images themselves are sent",
@@ -89,17 +89,17 @@ AGAINST = {  # by who adds the noise
         "anyone who gets all the models that the server hands out, but not the server,"
         " which sees each upload as it is"
     ),
-    "phone": "everyone, the server included, which sees each noised upload",
+    "client": "everyone, the server included, which sees each noised upload",
 }
 _SHOWN = (
     "test accuracies. This simulation also shows what a real server must keep to"
     " itself, and what ε does not cover: "
 )
-_LABELS = "how many images of each class lie on each phone, and the model's loss on them"
+_LABELS = "how many images of each class lie at each client, and the model's loss on them"
 ALSO_RELEASED = {
-    "server": f"{_SHOWN}who was asked, who dropped out and how many bytes each phone has sent; and"
+    "server": f"{_SHOWN}who was asked, who dropped out and how many bytes each client has sent; and"
     f" {_LABELS}",
-    "phone": _SHOWN + _LABELS,
+    "client": _SHOWN + _LABELS,
 }
 
 
@@ -109,7 +109,7 @@ class GradientSharing(InitialModelSettings):
     Reports the model's accuracy, the bytes sent, and the guarantees.
     """
 
-    NAME, VERSION = "gradient_sharing", 4
+    NAME, VERSION = "gradient_sharing", 5
     DONE, PHASE, SHOWS = "trained", "training", False
     TITLE = "Sharing gradients instead of images"
     PRESETS = {
@@ -143,7 +143,7 @@ class GradientSharing(InitialModelSettings):
     }
     SERIES = {
         "arms": (
-            "no update, 1 %, 10 %, 20 %, 100 %, each phone alone, and all images in one place"
+            "no update, 1 %, 10 %, 20 %, 100 %, each client alone, and all images in one place"
         ),
         "noises": "accuracy over ε: the same sharing under more and less noise",
         "policies": "which gradients: the largest, random ones, those above a threshold",
@@ -154,9 +154,9 @@ class GradientSharing(InitialModelSettings):
         "Clients",
         20,
         low=1,
-        high=MOST_PHONES,
+        high=MOST_CLIENTS,
         scale="log",
-        help="Number of phones that take part, each with its own images.",
+        help="Number of clients that take part, each with its own images.",
     )
     images_per_client: int | None = parameter(
         "Images per client",
@@ -336,8 +336,8 @@ class GradientSharing(InitialModelSettings):
     noised_by: str = parameter(
         "Noise is added by",
         "server",
-        choices={"server": "the server, to the sum", "phone": "each phone, to its own"},
-        pattern="^(server|phone)$",
+        choices={"server": "the server, to the sum", "client": "each client, to its own"},
+        pattern="^(server|client)$",
         help=(
             "A trusted server adds noise once, to the sum. A client that trusts nobody adds as much"
             " to its own upload: the guarantee then holds against the server, too."
@@ -411,27 +411,27 @@ class GradientSharing(InitialModelSettings):
             raise Refused(
                 "clients",
                 f"clients: {self.clients} is not allowed; {left} images of"
-                f" {self.dataset} are not the company's, fewer than one a phone",
+                f" {self.dataset} are not the company's, fewer than one a client",
             )
         if needed > left:
             raise Refused(
                 "images_per_client",
-                f"images_per_client: {self.images_per_client} is not allowed; {self.clients} phones"
-                f" would need {needed}, and {left} images of {self.dataset} are not the"
-                " company's",
+                f"images_per_client: {self.images_per_client} is not allowed;"
+                f" {self.clients} clients would need {needed}, and {left} images of"
+                f" {self.dataset} are not the company's",
             )
         if self.clients * self.rounds > MOST_UPLOADS:
             raise Refused(
                 "rounds",
-                f"rounds: {self.rounds} is not allowed with {self.clients} phones; allowed: at"
-                f" most {MOST_UPLOADS:,} uploads, that is {MOST_UPLOADS // self.clients} days",
+                f"rounds: {self.rounds} is not allowed with {self.clients} clients; allowed: at"
+                f" most {MOST_UPLOADS:,} uploads, that is {MOST_UPLOADS // self.clients} rounds",
             )
         if (size := self.clients * self.gradients(shown) * BYTES_EACH) > MOST_BYTES:
             raise Refused(
                 "clients",
                 f"clients: {self.clients} is not allowed; their gradients would take"
                 f" {size / 1e9:.0f} GB of memory, and {MOST_BYTES / 1e9:.0f} GB are allowed; take"
-                " fewer phones",
+                " fewer clients",
             )
         if self.backbone:
             self.backbone.check(shown)
@@ -573,7 +573,7 @@ class GradientSharing(InitialModelSettings):
         """The words of the guarantee of several published arms."""
         return {
             "mechanism": (
-                f"{len(promises)} arms with noise on the same phones, each with draws of its own,"
+                f"{len(promises)} arms with noise on the same clients, each with draws of its own,"
                 " all published"
             ),
             "note": (
@@ -604,11 +604,11 @@ class GradientSharing(InitialModelSettings):
             self.arm
         ](self, plan, task, start, images)
         arm.known = first.warnings
-        for day in range(self.rounds + 1):
-            if day:
-                arm.day()
-            yield from arm.points(day)
-            yield Phase("training", day, self.rounds)
+        for number in range(self.rounds + 1):
+            if number:
+                arm.round()
+            yield from arm.points(number)
+            yield Phase("training", number, self.rounds)
         return arm.result()
 
     @property
@@ -656,20 +656,20 @@ class GradientSharing(InitialModelSettings):
         """
         return (1.0, self.client_sampling_rate) if self.noised_by == "server" else (2.0, 1.0)
 
-    def spent(self, days: int) -> float:
+    def spent(self, rounds: int) -> float:
         """ε after a number of rounds; math.inf without noise.
 
         A fast upper bound (RDP), except where the exact value is as fast.
         """
         mechanism = self.mechanism()
-        if days == 0:
+        if rounds == 0:
             return 0.0
         if not mechanism.private:
             return math.inf
         if mechanism.sample_rate == 1:
             sigma = mechanism.noise_multiplier
-            return privacy.gaussian_epsilon(sigma, self.delta, math.sqrt(days))
-        return mechanism.epsilon_after(days, self.delta)
+            return privacy.gaussian_epsilon(sigma, self.delta, math.sqrt(rounds))
+        return mechanism.epsilon_after(rounds, self.delta)
 
     def guarantee(self) -> Guarantee:
         """The guarantee for a client, covering all images on it together."""
@@ -678,9 +678,9 @@ class GradientSharing(InitialModelSettings):
             return self._no_guarantee(clip)
         server = self.noised_by == "server"
         noised = (
-            "each upload, before it leaves the phone"
+            "each upload, before it leaves the client"
             if not server
-            else "the sum of a day's uploads"
+            else "the sum of a round's uploads"
             if self.order == "together"
             else "each sum of uploads that the server adds"
         )
@@ -693,17 +693,17 @@ class GradientSharing(InitialModelSettings):
                 f" {rounding.described(noise)} times that on {noised}, {self.rounds} times"
             ),
             sampling=(
-                "Poisson, by each phone's own coin"
+                "Poisson, by each client's own coin"
                 if server and self.exposure[1] < 1
-                else "none: every phone on every day"
+                else "none: every client in every round"
             ),
             neighbours=neighbours.ONE_PARTICIPANT if server else OTHER_IMAGES,
             against=AGAINST[self.noised_by],
             also_released=ALSO_RELEASED[self.noised_by],
             note=(
                 "A simulation: the seed is known, so a real system would draw its noise from a"
-                " secret source. The first model's own images are not protected. Settings tried"
-                " before on the same phones are not counted. ε does not shrink because only a"
+                " secret source. The initial model's own images are not protected. Settings tried"
+                " before on the same clients are not counted. ε does not shrink because only a"
                 " fraction is sent."
             ),
         )
@@ -741,9 +741,9 @@ class GradientSharing(InitialModelSettings):
             found.append(f"It diverged: weights or uploads ran away. {SMALLER}")
         if metrics.get("refused"):
             found.append(refusals(metrics, self.faulty))
-        if (empty := metrics["phones_without_images"]) and self.arm in ("shared", "alone"):
+        if (empty := metrics["clients_without_images"]) and self.arm in ("shared", "alone"):
             found.append(
-                f"{empty} of {self.clients} phones have no images: they have nothing to send."
+                f"{empty} of {self.clients} clients have no images: they have nothing to send."
             )
         return found
 
@@ -774,11 +774,11 @@ def refusals(metrics: dict[str, float], faulty: str) -> str:
     if all_ > honest:
         told.append(
             f"{all_ - honest} of {metrics['uploads'] + all_} uploads came from the broken "
-            f"phone and were refused: {what}."
+            f"client and were refused: {what}."
         )
     if honest:
         told.append(
-            f"{honest} uploads of phones that are not broken were refused: what they "
+            f"{honest} uploads of clients that are not broken were refused: what they "
             "learned ran away. A smaller learning rate helps."
         )
     return " ".join([*told, "A refused upload counts as if nothing had been sent."])
@@ -828,11 +828,11 @@ class _Arm:
     def begin(self) -> None:
         """Prepare for the first round."""
 
-    def day(self) -> None:
+    def round(self) -> None:
         """Run one round."""
 
-    def phones(self, owned: list[np.ndarray], batch_size: int):
-        """The engine.studies.gradient_sharing.federation.Phones with these rows."""
+    def clients(self, owned: list[np.ndarray], batch_size: int):
+        """The engine.studies.gradient_sharing.federation.Clients with these rows."""
         import torch
 
         from engine.core.streams import derive_seed
@@ -843,7 +843,7 @@ class _Arm:
             derive_seed(f"shuffling of {study.arm}", study.seed)
         )
         self.rate = RATES[study.learner] if study.learning_rate is None else study.learning_rate
-        return federation.Phones(
+        return federation.Clients(
             self.task,
             owned,
             batch_size=batch_size,
@@ -852,13 +852,13 @@ class _Arm:
             shuffling=shuffling,
         )
 
-    def points(self, day: int):
+    def points(self, number: int):
         """Measure after a round; add the values to the curves and yield them."""
-        for name, value in self.measured(day).items():
-            self.curves.setdefault(name, []).append((float(day), float(value)))
-            yield Point(name, float(day), float(value))
+        for name, value in self.measured(number).items():
+            self.curves.setdefault(name, []).append((float(number), float(value)))
+            yield Point(name, float(number), float(value))
 
-    def measured(self, day: int) -> dict[str, float]:
+    def measured(self, number: int) -> dict[str, float]:
         """The measurements after this round: name → value."""
         return {"test_accuracy": self.task.accuracy(self.weights)}
 
@@ -878,7 +878,7 @@ class _Arm:
         start, loss, learned = self.learned()
         tests, classes = self.images.test_labels, self.images.classes
         sizes = [len(rows) for rows in self.owned]
-        metrics |= {"phones_without_images": sizes.count(0)} | self.beside(tests)
+        metrics |= {"clients_without_images": sizes.count(0)} | self.beside(tests)
         remedy = LESS if self.plan.noise_multiplier and study.arm == "shared" else SMALLER
         uniform = math.log(len(classes))
         runaway = cautions.divergence(loss, uniform, learned, start, remedy) if finite else []
@@ -888,7 +888,7 @@ class _Arm:
                 "test_accuracy": self.curves["test_accuracy"][-1][1],
                 "initial_accuracy": self.curves["test_accuracy"][0][1],
                 "gradients": int(self.weights.shape[-1]),
-                "images_on_phones": sum(sizes),
+                "images_on_clients": sum(sizes),
                 "bytes_of_images": self.bytes_of_images(),
             }
             | ({"train_loss": loss} if math.isfinite(loss) else {})
@@ -939,7 +939,7 @@ class _Arm:
             *scores.warnings(tests, classes),
         ]
         return own + [
-            f"Of the first model: {warning}" for warning in self.known if warning not in own
+            f"Of the initial model: {warning}" for warning in self.known if warning not in own
         ]
 
     def beside(self, tests: np.ndarray) -> dict[str, float]:
@@ -957,7 +957,7 @@ class _Arm:
 class _Nothing(_Arm):
     """The initial model without updates."""
 
-    def measured(self, day: int) -> dict[str, float]:
+    def measured(self, number: int) -> dict[str, float]:
         """The accuracy before the first round."""
         return {
             "test_accuracy": (
@@ -974,9 +974,9 @@ class _Centralised(_Arm):
     def begin(self) -> None:
         """Set up a single client that has all the images."""
         company, _ = self.study.split(len(self.images.train_images))
-        self.everything = self.phones([np.concatenate([company, *self.owned])], CENTRAL_BATCH)
+        self.everything = self.clients([np.concatenate([company, *self.owned])], CENTRAL_BATCH)
 
-    def day(self) -> None:
+    def round(self) -> None:
         """Take as many passes as a client takes over its own images."""
         self.weights = self.weights - self.rate * self.everything.accumulated(self.weights, [0])[0]
 
@@ -991,21 +991,22 @@ class _Alone(_Arm):
     def begin(self) -> None:
         """Give each of them the same initial model."""
         self.count = min(ALONE, self.study.clients)
-        self.each = self.phones(self.owned[: self.count], self.study.batch_size)
+        self.each = self.clients(self.owned[: self.count], self.study.batch_size)
         self.weights = self.weights.expand(self.count, -1).clone()
 
-    def day(self) -> None:
+    def round(self) -> None:
         """Train all of them."""
         self.weights = self.weights - self.rate * self.each.accumulated(
             self.weights, list(range(self.count))
         )
 
-    def measured(self, day: int) -> dict[str, float]:
+    def measured(self, number: int) -> dict[str, float]:
         """The mean, worst and best accuracy, in some of the rounds."""
-        if day not in np.unique(np.linspace(0, self.study.rounds, ALONE_POINTS).round()):
+        if number not in np.unique(np.linspace(0, self.study.rounds, ALONE_POINTS).round()):
             return {}
         found = [
-            self.task.accuracy(weights) for weights in (self.weights if day else self.weights[:1])
+            self.task.accuracy(weights)
+            for weights in (self.weights if number else self.weights[:1])
         ]
         return {"test_accuracy": float(np.mean(found)), "worst": min(found), "best": max(found)}
 
@@ -1013,7 +1014,7 @@ class _Alone(_Arm):
         """The number of clients trained, and how far apart they are."""
         return (
             {
-                "phones_trained": self.count,
+                "clients_trained": self.count,
                 "worst": self.curves["worst"][-1][1],
                 "best": self.curves["best"][-1][1],
             },
@@ -1030,28 +1031,32 @@ class _Shared(_Arm):
         from engine.studies.gradient_sharing import federation
 
         self.federation = federation.Federation(
-            self.plan, self.phones(self.owned, self.study.batch_size), self.weights
+            self.plan, self.clients(self.owned, self.study.batch_size), self.weights
         )
         self.sent, self.bytes = [], 0
 
-    def day(self) -> None:
+    def round(self) -> None:
         """Let all clients train and upload."""
-        self.said = self.federation.day()
+        self.said = self.federation.round()
         self.weights = self.federation.weights
         self.sent.append(self.said)
         self.bytes += int(self.said.clip(min=0).sum())
 
-    def measured(self, day: int) -> dict[str, float]:
+    def measured(self, number: int) -> dict[str, float]:
         """Accuracy, bytes so far, ε so far, and what the first clients have sent."""
         found = {"test_accuracy": self.task.accuracy(self.weights), "bytes": self.bytes}
         if self.plan.noise_multiplier:
-            found["epsilon"] = self.study.spent(day)
+            found["epsilon"] = self.study.spent(number)
         # limits the number of events that a viewer who joins late has to catch up with
         told = (
-            day and day % max(1, self.study.rounds // SHOWN_DAYS) == 0 or day == self.study.rounds
+            number
+            and number % max(1, self.study.rounds // SHOWN_ROUNDS) == 0
+            or number == self.study.rounds
         )
         return found | (
-            {f"phone {i}": said for i, said in enumerate(self.said[:SHOWN_PHONES])} if told else {}
+            {f"client {i}": said for i, said in enumerate(self.said[:SHOWN_CLIENTS])}
+            if told
+            else {}
         )
 
     def more(self) -> tuple[dict, dict, dict]:

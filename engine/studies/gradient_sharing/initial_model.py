@@ -210,7 +210,7 @@ class InitialModelSettings(ImageStudy):
 class InitialModel(InitialModelSettings):
     """Train on the company's images only; return the weights that the clients start from."""
 
-    NAME, VERSION = "initial_model", 4
+    NAME, VERSION = "initial_model", 5
     TITLE = "The model that an app is shipped with"
     PRESETS = {"quick": {}, "tiny": {"initial_epochs": 2}}
     SERIES = {
@@ -262,8 +262,8 @@ class InitialModel(InitialModelSettings):
         weights = federation.flat(task.network)
         if not bool(weights.isfinite().all()):
             raise Failed(
-                "The first model's training diverged: its weights are not numbers any more. Take a"
-                " smaller learning rate for it."
+                "The initial model's training diverged: its weights are not numbers any more. Take"
+                " a smaller learning rate for it."
             )
         return self._result(images, task, rows, weights, curve)
 
@@ -321,7 +321,7 @@ class InitialModel(InitialModelSettings):
                 F.cross_entropy(task.logits(part), task.labels[part]).backward()
                 optimizer.step()
                 yield Phase(
-                    "training the first model",
+                    "training the initial model",
                     (epoch - 1) * steps + step,
                     steps * self.initial_epochs,
                 )
@@ -331,7 +331,7 @@ class InitialModel(InitialModelSettings):
 
 NOTHING_PROMISED = guarantees.nothing(
     "trained without clipping and noise",
-    "Nothing is promised to those in the company's own images: the first model may have memorised"
+    "Nothing is promised to those in the company's own images: the initial model may have memorised"
     " any of them.",
     unit="one image of the company's",
     sampling="none: shuffled batches",

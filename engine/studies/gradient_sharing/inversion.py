@@ -48,13 +48,13 @@ USUAL_CLIP = 1.0
 # facts about the upload that are metrics of the result
 OF_UPLOAD = ("gradients", "sent", "bytes", "gradient_norm", "upload_norm", "noise_to_signal")
 # studies whose warnings are passed on, with the name used in them
-OF_NEEDS = {"classifier": "the network that judges", "initial_model": "the first model"}
+OF_NEEDS = {"classifier": "the network that judges", "initial_model": "the initial model"}
 
 
 class Inversion(InitialModelSettings):
     """Attack one upload; return the reconstruction step by step and its similarity to the image."""
 
-    NAME, VERSION = "inversion", 4
+    NAME, VERSION = "inversion", 5
     TITLE = "An image rebuilt from gradients"
     PRESETS = {"quick": {}, "tiny": {"attack_steps": 60, "restarts": 1, "company_share": 0.0}}
     SERIES = {"defences": "the same image under the usual ways to share less"}
@@ -128,7 +128,7 @@ class Inversion(InitialModelSettings):
         ends=("no noise", "more private"),
         help=(
             "Gaussian noise on each gradient, in units of the clip norm, added before the upload"
-            " leaves the phone."
+            " leaves the client."
         ),
     )
     delta: float = parameters.delta(1e-5)
@@ -226,7 +226,7 @@ class Inversion(InitialModelSettings):
 
     # --- needed studies ---------------------------------------------------------------------------
 
-    def judge(self) -> Study:
+    def classifier(self) -> Study:
         """The network that classifies the reconstruction, trained on all training images.
 
         It is not part of the attack.
@@ -242,7 +242,7 @@ class Inversion(InitialModelSettings):
         images.
         """
         return (
-            (self.judge(),)
+            (self.classifier(),)
             + ((self.initial(),) if self.model == "initial" else ())
             + super().needs()
         )
@@ -311,20 +311,22 @@ class Inversion(InitialModelSettings):
         # The order of sums changes where an attempt ends, so one thread is used: results are then
         # the same on machines of the same kind, whatever their number of cores.
         alone = Lab(lab.store, threads=1)
-        judge = yield from self._judge(alone, images)
-        yield Phase("computing what the phone uploads")
+        classifier = yield from self._classifier(alone, images)
+        yield Phase("computing what the client uploads")
         leak, facts = yield from self._leak(alone, images, image, label)
-        attack = _Attack(self, leak, facts | {"warnings": warnings}, image, images.classes, judge)
+        attack = _Attack(
+            self, leak, facts | {"warnings": warnings}, image, images.classes, classifier
+        )
         yield from attack.all()
         return attack.result()
 
-    def _judge(self, lab, images):
+    def _classifier(self, lab, images):
         """The judge as a function: (n, h, w, c) uint8 → (n, classes) probabilities."""
         import torch
 
         from engine.learning import supervised
 
-        study, (h, _, channels) = self.judge(), images.test_images.shape[1:]
+        study, (h, _, channels) = self.classifier(), images.test_images.shape[1:]
         network, scale = taught(study, (yield from lab.need(study)), channels, h, lab.device)
         return lambda pixels: (
             supervised.outputs(network, torch.tensor(pixels).to(lab.device), scale)
@@ -438,8 +440,8 @@ class Inversion(InitialModelSettings):
         if self.backbone is None:
             shared = list(task.network.parameters())[-2 if self.layers == "last" else 0 :]
             return lambda x: task.network(x * 2 - 1), shared
-        see = feature_extractors.backbone(self.network, lab.device)
-        return lambda x: task.network(task.prepare(see(x.expand(-1, 3, -1, -1) * 255))), list(
+        extract = feature_extractors.backbone(self.network, lab.device)
+        return lambda x: task.network(task.prepare(extract(x.expand(-1, 3, -1, -1) * 255))), list(
             task.network.parameters()
         )
 
@@ -447,7 +449,7 @@ class Inversion(InitialModelSettings):
 
     def guarantee(self) -> Guarantee:
         """The guarantee that this one upload gives the image and its label."""
-        unit = "the one image on the phone, with its label"
+        unit = "the one image at the client, with its label"
         if not self.leak_noise:
             return guarantees.nothing(
                 "the gradients are sent as they are",
@@ -501,17 +503,17 @@ class _Attack:
         facts: dict,
         image: np.ndarray,
         classes: tuple[str, ...],
-        judge,
+        classifier,
     ):
         from engine.attacks import gradient_inversion
 
-        self.study, self.leak, self.facts, self.image, self.classes, self.judge = (
+        self.study, self.leak, self.facts, self.image, self.classes, self.classifier = (
             study,
             leak,
             facts,
             image,
             classes,
-            judge,
+            classifier,
         )
         self.ranked = gradient_inversion.labels_of(
             leak.upload, leak.kept, len(classes), leak.shared[-2].shape[1]
@@ -572,7 +574,7 @@ class _Attack:
 
     def result(self) -> Result:
         """The attempt that fits the upload best, which is all that the attacker can go by."""
-        study, said = self.study, self.judge(np.stack([self.image, self.best]))
+        study, said = self.study, self.classifier(np.stack([self.image, self.best]))
         true, rebuilt = (int(row.argmax()) for row in said)
         return Result(
             metrics={name: self.facts[name] for name in OF_UPLOAD}

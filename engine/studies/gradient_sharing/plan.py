@@ -37,7 +37,7 @@ class SharingPlan:
     @property
     def noised_by_client(self) -> bool:
         """Whether each client adds the noise to its own upload."""
-        return self.noised_by == "phone" and self.noise_multiplier > 0
+        return self.noised_by == "client" and self.noise_multiplier > 0
 
     @property
     def noised_by_server(self) -> bool:

@@ -115,7 +115,7 @@ class Noise(Gaussian):
         coins = np.random.default_rng(
             self._seed(unit, f"label {label} of {len(classes)} at ε {self.label_epsilon!r}")
         )
-        told = int(
+        released_label = int(
             privacy.sample_randomized_response(label, self.label_epsilon, len(classes), coins)
         )
         noised = released[self.epsilon]
@@ -134,7 +134,7 @@ class Noise(Gaussian):
             images=shown,
             facts={
                 "label": classes[label],
-                "told_label": classes[told],
+                "released_label": classes[released_label],
                 "classes": len(classes),
                 "shape": list(image.shape),
                 "warnings": self.formula_warnings(),

@@ -52,7 +52,7 @@ PUBLISHED = {
 class NoisyTraining(LocalNoise):
     """Train a network of the report on released images; test on raw and equally noised images."""
 
-    NAME, VERSION = "noisy_training", 3
+    NAME, VERSION = "noisy_training", 4
     TITLE = "Learning from noised images"
     PRESETS = {
         "quick": {},
@@ -315,7 +315,7 @@ class NoisyTraining(LocalNoise):
             else released * np.float32(math.sqrt(released[0].size) / 3)
         )
 
-    def told(self, labels: np.ndarray, classes: int) -> np.ndarray:
+    def released_labels(self, labels: np.ndarray, classes: int) -> np.ndarray:
         """True labels → the labels that the clients report.
 
         They are the same, or go through randomized response, unless the report's rounding left them
@@ -343,7 +343,10 @@ class NoisyTraining(LocalNoise):
         self.check(images)
         classes = len(images.classes)
         if (clustering := self.clustering()) is None:
-            labels, standing_for = self.told(images.train_labels, classes), np.arange(classes)
+            labels, standing_for = (
+                self.released_labels(images.train_labels, classes),
+                np.arange(classes),
+            )
         else:
             found = yield from _only_phases(lab.need(clustering))
             labels, standing_for = found.arrays["labels"].astype(np.int64), found.arrays["matching"]
@@ -407,7 +410,7 @@ class NoisyTraining(LocalNoise):
             0, len(images.test_images) - 1, min(SHOWN, len(images.test_images))
         ).astype(int)
         name = self.images if self.images in learner.tests else "raw"
-        seen = np.stack([imaging.stretch(learner.seen(name, row)) for row in rows])
+        seen = np.stack([imaging.stretch(learner.input_image(name, row)) for row in rows])
         wrong = called(learner.predict(name)[rows], standing_for) != images.test_labels[rows]
         return imaging.png(imaging.gallery(imaging.framed(seen, wrong), columns=8, gap=3), 480)
 

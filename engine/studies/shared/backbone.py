@@ -27,7 +27,7 @@ CHUNK = 500  # images between two progress reports
 class Backbone(ImageStudy):
     """Features of all images, float16, one row per image in the data set's order."""
 
-    NAME = "backbone"
+    NAME, VERSION = "backbone", 2
     TITLE = "What a network learned on ImageNet sees"
     REMEMBERED = True
 
@@ -68,12 +68,12 @@ class Backbone(ImageStudy):
         images = registry.load(self.dataset)
         self.check(images)
         yield Phase("fetching the network that looks")
-        see = self.eyes(lab)
+        extract = self.feature_extractor(lab)
         found, total, done = {}, len(images.train_images) + len(images.test_images), 0
         for name, pixels in (("train", images.train_images), ("test", images.test_images)):
             rows = np.empty((len(pixels), DIMENSIONS[self.network]), np.float16)
             for start in range(0, len(pixels), CHUNK):
-                part = see(pixels[start : start + CHUNK])
+                part = extract(pixels[start : start + CHUNK])
                 rows[start : start + len(part)] = part
                 done += len(part)
                 yield Phase("looking at the images", done, total)
@@ -84,7 +84,7 @@ class Backbone(ImageStudy):
             arrays=found,
         )
 
-    def eyes(self, lab):
+    def feature_extractor(self, lab):
         """The network without its last layer: (n, h, w, c) uint8 → (n, d) float32.
 
         Raises Failed if its weights are not available.

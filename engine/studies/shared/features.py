@@ -21,7 +21,7 @@ MAPS = 81  # per channel; see engine/learning/scattering.py
 class Features(ImageStudy):
     """Scattering features of all training and test images, float16, one row per image."""
 
-    NAME = "features"
+    NAME, VERSION = "features", 2
     TITLE = "Fixed features of images"
     REMEMBERED = True
 

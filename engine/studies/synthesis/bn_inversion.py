@@ -51,13 +51,13 @@ def norm_layers(network: nn.Module) -> dict[str, nn.Module]:
 class Watch:
     """A context manager that keeps what each norm layer sees in a forward pass.
 
-    `seen` maps a layer's name to a tensor (b, channels, h, w): the input of a batch norm, because
+    `inputs` maps a layer's name to a tensor (b, channels, h, w): the input of a batch norm, because
     that is what its statistics describe; the output of a group norm, because its size is bounded
     for every single image.
     """
 
     def __init__(self, network: nn.Module):
-        self.layers, self.seen = norm_layers(network), {}
+        self.layers, self.inputs = norm_layers(network), {}
 
     def __enter__(self) -> Watch:
         self.hooks = [
@@ -72,7 +72,7 @@ class Watch:
 
     def _keeper(self, name: str, its_input: bool):
         def keep(_, inputs, output):
-            self.seen[name] = inputs[0] if its_input else output
+            self.inputs[name] = inputs[0] if its_input else output
 
         return keep
 
@@ -129,10 +129,10 @@ def by_class(
     network.eval()
     sums: dict[str, torch.Tensor] = {}
     with Watch(network) as watch:
-        for part, told in zip(images.split(CHUNK), labels.split(CHUNK)):
+        for part, its_labels in zip(images.split(CHUNK), labels.split(CHUNK)):
             network(scale.of(part))
-            which = F.one_hot(told, classes).double().T  # (classes, b)
-            for name, x in watch.seen.items():
+            which = F.one_hot(its_labels, classes).double().T  # (classes, b)
+            for name, x in watch.inputs.items():
                 found = which @ moments(x).double()
                 sums[name] = sums.get(name, 0) + found
     count = torch.bincount(labels, minlength=classes)[:, None]
@@ -184,9 +184,9 @@ def private_statistics(
     with Watch(network) as watch:
         for part in images.split(CHUNK):
             network(scale.of(part))
-            sizes = {name: x.shape[1] for name, x in watch.seen.items()}
+            sizes = {name: x.shape[1] for name, x in watch.inputs.items()}
             vectors = torch.cat(
-                [moments(x) * weight(len(sizes), x.shape[1]) for x in watch.seen.values()], 1
+                [moments(x) * weight(len(sizes), x.shape[1]) for x in watch.inputs.values()], 1
             ).double()
             lengths = vectors.norm(dim=1, keepdim=True)
             vectors *= torch.where(
@@ -285,7 +285,7 @@ def objective(
 def _of_teacher(pixels, labels, teacher: Teacher, weights: Weights, watch: Watch) -> Objective:
     logits = teacher.network(teacher.scale(pixels).contiguous(memory_format=torch.channels_last))
     distances = {}
-    for name, x in watch.seen.items():
+    for name, x in watch.inputs.items():
         mean, variance = (
             _by_label(x, labels, logits.shape[1]) if weights.by_class else MeanAndVariance.apply(x)
         )
@@ -452,7 +452,7 @@ class Batch:
         view = self.view()
         pixels = IMAGES[self.settings.kind](self.free)
         found = objective(
-            seen(pixels, view), self.labels, self.teachers, self.settings.weights, watches
+            viewed(pixels, view), self.labels, self.teachers, self.settings.weights, watches
         )
         self.optimizer.zero_grad()
         found.total.backward()
@@ -464,7 +464,7 @@ class Batch:
         return found
 
 
-def seen(pixels: torch.Tensor, view: tuple[int, int, bool]) -> torch.Tensor:
+def viewed(pixels: torch.Tensor, view: tuple[int, int, bool]) -> torch.Tensor:
     """Shift and mirror images; uncovered borders are black, as in the usual random crops."""
     dx, dy, mirrored = view
     most = max(abs(dx), abs(dy))

@@ -41,7 +41,7 @@ SPACES = {"pixels": "pixels", "ssim": "structure (SSIM)", "features": "the teach
 class BNSynthesis(Holder):
     """Optimise images to match a network's recorded statistics; compare them with real images."""
 
-    NAME, VERSION = "bn_synthesis", 4
+    NAME, VERSION = "bn_synthesis", 5
     TITLE = "Images from statistics"
     PRESETS = {
         "quick": {},
@@ -514,11 +514,11 @@ class Synthesizer:
         with torch.no_grad(), contextlib.ExitStack() as stack:
             for watch in watches:
                 stack.enter_context(watch)
-            seen = bn_inversion.objective(
+            found = bn_inversion.objective(
                 pixels, batch.labels, self.teachers, self.settings.weights, watches
             )
         self.released.setdefault(step, []).append(
-            (len(pixels), float(sum(seen.distances.values())), float(seen.right))
+            (len(pixels), float(sum(found.distances.values())), float(found.right))
         )
 
     def of_released(self, step: int) -> dict[str, float]:
@@ -678,7 +678,7 @@ class Neighbours:
             min(COMPARED, making.study.images),
             min(COMPARED, len(self.train), len(self.held)),
         )
-        self.seen = {
+        self.features = {
             name: self.views(found) for name, found in (("train", self.train), ("held", self.held))
         }
 
@@ -712,7 +712,7 @@ class Neighbours:
 
         found = {}
         for space in ("pixels", "features"):
-            train, held = self.seen["train"][space], self.seen["held"][space]
+            train, held = self.features["train"][space], self.features["held"][space]
             copies = memorization.copies(seen[space], train, held)
             members, others = (
                 -memorization.nearest(real[: self.asked], seen[space])[1].cpu().numpy()
@@ -737,7 +737,7 @@ class Neighbours:
         noised = (real + noise).clip(0, 255).round().astype(np.uint8)
         found = {
             "copies of training images": self._measures(
-                {space: rows[: self.asked] for space, rows in self.seen["train"].items()}
+                {space: rows[: self.asked] for space, rows in self.features["train"].items()}
             ),
             f"the same copies under noise ({NOISED:g} of the range)": self._measures(
                 self.views(noised)
@@ -746,7 +746,7 @@ class Neighbours:
         }
         half = len(self.held) // 2
         for space in ("pixels", "features"):
-            train, held = self.seen["train"][space], self.seen["held"][space]
+            train, held = self.features["train"][space], self.features["held"][space]
             copies = memorization.copies(held[:half], train, held[half:])
             members, others = (
                 -memorization.nearest(rows, held[:half])[1].cpu().numpy()
@@ -773,7 +773,7 @@ class Neighbours:
         rows = np.concatenate([np.flatnonzero(labels == c)[:NEIGHBOURS] for c in range(classes)])
         some, seen = shot[rows], self.views(shot[rows])
         found = {
-            space: memorization.nearest(seen[space], self.seen["train"][space])[0].cpu().numpy()
+            space: memorization.nearest(seen[space], self.features["train"][space])[0].cpu().numpy()
             for space in ("pixels", "features")
         }
 

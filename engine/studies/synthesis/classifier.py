@@ -43,7 +43,7 @@ STATISTICS_CLIP = 1.0  # clip norm of an image's vector of statistics
 class Classifier(ImageStudy):
     """Train a residual network or read its weights; measure accuracy and membership leakage."""
 
-    NAME, VERSION = "classifier", 4
+    NAME, VERSION = "classifier", 5
     TITLE = "A network that names images"
     PRESETS = {
         "quick": {},

@@ -41,7 +41,7 @@ class Student(Holder):
     The labels are hard or soft.
     """
 
-    NAME, VERSION = "student", 4
+    NAME, VERSION = "student", 5
     TITLE = "A network that learns from synthetic images"
     PRESETS = {
         "quick": {},

@@ -34,9 +34,9 @@ class DatasetChooser(Url):
             format_func=lambda n: here[n].title + _lack(here[n]) if n in here else n,
         )
         self.complain(name)
-        _tell_unnamed()
+        _say_unnamed()
         if self.lacks_data():
-            _tell_missing(self.value(name), here.get(self.value(name)))
+            _say_missing(self.value(name), here.get(self.value(name)))
             self.missing = True
 
 
@@ -45,7 +45,7 @@ def _lack(found: source.Available) -> str:
     return "" if found.present else " (cannot be used)" if found.damaged else DOWNLOAD
 
 
-def _tell_unnamed() -> None:
+def _say_unnamed() -> None:
     """Say which folders are not offered because of their names."""
     if skipped := folder.unnamed():
         st.caption(
@@ -56,13 +56,13 @@ def _tell_unnamed() -> None:
         )
 
 
-def _tell_missing(name: str, found: source.Available | None) -> None:
+def _say_missing(name: str, found: source.Available | None) -> None:
     """Say how to get a data set, or why it cannot be used. found: None if nobody knows it."""
-    told = found.how if found else f"There is no data set {name} here."
+    sentence = found.how if found else f"There is no data set {name} here."
     if found and found.damaged:
         st.error(
-            sentences.notice(str(source.Unusable(name, told))),
+            sentences.notice(str(source.Unusable(name, sentence))),
             icon=":material/folder_off:",
         )
     else:
-        st.info(sentences.notice(told), icon=":material/download:")
+        st.info(sentences.notice(sentence), icon=":material/download:")

@@ -33,7 +33,7 @@ class State:
         self.specs = {name: spec for name, spec in specs.items() if name not in hidden}
         self.missing = False  # whether the chosen data set is missing on this machine
         # data sets whose notes have been shown, and sentences that have been shown
-        self.told: set[str] = set()
+        self.shown_notes: set[str] = set()
         # the field whose slider triggered this run
         self.moved = st.session_state.pop(f"{study.NAME}?moved", None)
         self._restore()

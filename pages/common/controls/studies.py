@@ -36,7 +36,7 @@ class Studies(Url):
         self.finish()
         if self.missing:
             st.stop()
-        self._tell_notes(study)
+        self._say_notes(study)
         return self._fitted(study)
 
     def checked(self, check: Callable[[], T], what: str = "data") -> T:
@@ -68,19 +68,19 @@ class Studies(Url):
             return f"Nothing can run with these settings: see *{title}* above."
         return sentences.plain(str(refused))
 
-    def _tell_notes(self, study: Study) -> None:
+    def _say_notes(self, study: Study) -> None:
         """Show the notes on a visitor's own folder once per page.
 
         Stops the page if the folder cannot be used after all.
         """
-        if study.dataset in self.told:
+        if study.dataset in self.shown_notes:
             return
         try:
             notes = registry.preview(study.dataset).notes
         except source.Missing as missing:
             st.error(sentences.notice(str(missing)), icon=":material/folder_off:")
             st.stop()
-        self.told.add(study.dataset)
+        self.shown_notes.add(study.dataset)
         for note in notes:
             st.info(sentences.plain(f"{study.dataset}: {note}"), icon=":material/folder:")
 
@@ -94,12 +94,12 @@ class Studies(Url):
         }
         study, said = fitted(study, chosen)
         for sentence in said:
-            if sentence not in self.told:
+            if sentence not in self.shown_notes:
                 st.info(
                     sentences.plain(sentences.named(f"{sentence}.", self.specs)),
                     icon=":material/fit_screen:",
                 )
-            self.told.add(sentence)
+            self.shown_notes.add(sentence)
         return study
 
     def _usual(self, name: str, study: type[Study]) -> list:

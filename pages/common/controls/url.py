@@ -41,7 +41,7 @@ class Url(State):
             self._read_look(name, texts.pop(name))
         texts = {self._known_as(name): text for name, text in texts.items()}
         known = {name: text for name, text in texts.items() if name in self.specs}
-        self._tell_unknown({name: text for name, text in texts.items() if name not in known})
+        self._say_unknown({name: text for name, text in texts.items() if name not in known})
         allowed = {name: text for name, text in known.items() if self._allows(name, text)}
         for each in reversed(self.studies):
             mine = parameters.specs(each)
@@ -70,7 +70,7 @@ class Url(State):
         except Refused as refused:
             st.session_state[self.slot(name, "!")] = f"{refused}. Using the default instead."
 
-    def _tell_unknown(self, texts: dict[str, str]) -> None:
+    def _say_unknown(self, texts: dict[str, str]) -> None:
         """Report unknown parameters of a URL; a preset is reported where the presets are."""
         if PRESET in texts:
             message = (

@@ -20,18 +20,18 @@ def made(
     again: bool = True,
     more: More | None = None,
     series: str = "",
-    told: str = "",
+    refers_to: str = "",
 ) -> None:
     """How the result was made, with the command that reproduces it if there is one.
 
     more: other results of the page, name → study and result, for the download; series: the command
-    for all of them; told: what the seconds and the key refer to, if not to the study alone.
+    for all of them; refers_to: what the seconds and the key refer to, if not to the study alone.
     """
     facts, more = result.made, more or {}
     with st.expander("How this was made", icon=":material/receipt_long:"):
         if facts:
             st.markdown(_computed(facts))
-            if note := told or _of_others(study, more):
+            if note := refers_to or _of_others(study, more):
                 st.markdown(note)
         _command(series or command(study), again)
         _tables(study, facts, again)

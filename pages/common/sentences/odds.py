@@ -58,15 +58,18 @@ def _by_chance(guarantee: Guarantee) -> str:
     if never < 0.01:
         return ""
     whom = "participants" if "participant" in guarantee.unit else "images"
-    told = (
+    sentence = (
         f" Steps sample at random, and {rounding.at_least(never, 0, times=100)} in 100 {whom} were"
         " never drawn at all"
     )
     others = guarantee.odds_undrawn > 1 - never / 2 + 1e-9
     if of_hundred(guarantee.odds_undrawn) == 100:
         if others:
-            return f"{told}. But something else is released about all: this chance protects nobody."
-        return f"{told}: so few that this chance protects hardly anybody."
+            return (
+                f"{sentence}. But something else is released about all: this chance protects"
+                " nobody."
+            )
+        return f"{sentence}: so few that this chance protects hardly anybody."
     besides = ", with the noise on what else is released about all," if others else ""
     most = of_hundred(guarantee.odds_undrawn)
-    return f"{told}: that alone{besides} limits the attacker to at most {most} in 100."
+    return f"{sentence}: that alone{besides} limits the attacker to at most {most} in 100."

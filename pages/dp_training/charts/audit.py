@@ -19,7 +19,7 @@ def bounds(lower: float, upper: float) -> go.Figure:
         (f"{SHOWN}, at least", 0.0, lower, COLOURS["attacker"], f"at least {least}"),
         ("undecided", lower, max(lower, upper), "#D9D9D9", f"{least} to {most}"),
     )
-    for name, start, stop, colour, told in parts:
+    for name, start, stop, colour, hover in parts:
         chart.add_bar(
             y=["ε"],
             x=[stop - start],
@@ -27,7 +27,7 @@ def bounds(lower: float, upper: float) -> go.Figure:
             orientation="h",
             name=name,
             marker=dict(color=colour),
-            hovertemplate=told,
+            hovertemplate=hover,
         )
     chart.add_scatter(
         x=[upper] * 2,
@@ -52,8 +52,8 @@ def bounds_over_epochs(curves: dict[str, Curve]) -> go.Figure:
     """The lower bound from the audit and the accountant's ε over the epochs."""
     chart = figure(EPOCHS, "ε", height=260)
     upper, lower = curves.get("upper_bound", []), curves.get("lower_bound", [])
-    line(chart, f"{GUARANTEED}, at most", upper, "private", told=rounding.epsilon)
-    line(chart, f"{SHOWN}, at least", lower, "attacker", told=rounding.lower_bound)
+    line(chart, f"{GUARANTEED}, at most", upper, "private", hover=rounding.epsilon)
+    line(chart, f"{SHOWN}, at least", lower, "attacker", hover=rounding.lower_bound)
     chart.update_yaxes(rangemode="tozero")
     return chart
 

@@ -60,7 +60,7 @@ def loss(curves: dict[str, dict[str, Curve]], epochs: int) -> go.Figure:
 def spent(points: Curve, epochs: int, limit: float | None, delta: float) -> go.Figure:
     """ε spent so far over epochs, with the budget, if there is one, as a dotted line."""
     chart = figure(EPOCHS, f"ε spent so far (δ = {rounding.chosen(delta)})", height=260)
-    line(chart, "upper bound on the ε spent (RDP)", points, "spent", told=rounding.epsilon)
+    line(chart, "upper bound on the ε spent (RDP)", points, "spent", hover=rounding.epsilon)
     if limit is not None:
         chart.add_hline(
             y=limit,

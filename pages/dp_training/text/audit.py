@@ -15,12 +15,12 @@ def audited(metrics: dict[str, float], facts: dict, bug: str, delta: float) -> s
         if lower
         else "which may be chance: no ε was shown to be spent"
     )
-    told = (
+    sentence = (
         "The auditor guessed which canaries were included, and was right"
         f" {metrics['right']:,.0f} of {metrics['guesses']:,.0f} times: {shown}. Guaranteed is **at"
         f" most {epsilon(upper)}**, both at δ = {rounding.chosen(delta)}."
     )
-    return f"{_planted(bug, bool(metrics['violated']))}{told} {_conclusion(metrics, facts)}"
+    return f"{_planted(bug, bool(metrics['violated']))}{sentence} {_conclusion(metrics, facts)}"
 
 
 def _planted(bug: str, found: bool) -> str:

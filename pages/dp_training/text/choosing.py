@@ -27,29 +27,29 @@ def least_epsilon(means: Means, ends: Ends, wanted: float, baseline: float | Non
     if not reached:
         return _unreached(means, wanted, baseline)
     spent, _, noise = reached[0]
-    told = f"ε = **{epsilon(spent)}** (σ = {noise:g}) reached {_accuracies(ends[noise])}."
+    sentence = f"ε = **{epsilon(spent)}** (σ = {noise:g}) reached {_accuracies(ends[noise])}."
     below = [found for found in means if found[0] < spent]
     if not below:
-        return f"{told} This was the smallest ε that has run; a smaller one may be enough."
+        return f"{sentence} This was the smallest ε that has run; a smaller one may be enough."
     between = math.sqrt(spent * below[-1][0])  # a suggestion, not a bound
     return (
-        f"{told} ε = {epsilon(below[-1][0])} did not ({100 * below[-1][1]:.2f} %). Try next: ε ≈"
-        f" {between:.2g}."
+        f"{sentence} ε = {epsilon(below[-1][0])} did not ({100 * below[-1][1]:.2f} %). Try next:"
+        f" ε ≈ {between:.2g}."
     )
 
 
 def _unreached(means: Means, wanted: float, baseline: float | None) -> str:
     best = max(means, key=lambda found: found[1])
-    told = (
+    sentence = (
         f"No training reached {100 * wanted:.1f} %: the best was {100 * best[1]:.2f} % at ε ="
         f" {epsilon(best[0])}."
     )
     if baseline is not None and baseline < wanted:
         return (
-            f"{told} Without privacy it is {100 * baseline:.2f} %, so less noise will hardly help:"
-            " use more training images or another network."
+            f"{sentence} Without privacy it is {100 * baseline:.2f} %, so less noise will hardly"
+            " help: use more training images or another network."
         )
-    return f"{told} Use less noise, more epochs or more training images."
+    return f"{sentence} Use less noise, more epochs or more training images."
 
 
 def most_accuracy(means: Means, ends: Ends, budget: float) -> str:

@@ -11,9 +11,9 @@ from pages.gradient_sharing.text.sharing import (
     cheap,
     dip,
     per_cent,
+    round_text,
     row,
     shared,
-    told_round,
     user_level,
 )
 
@@ -30,6 +30,6 @@ __all__ = [
     "rebuilt",
     "row",
     "shared",
-    "told_round",
+    "round_text",
     "user_level",
 ]

@@ -69,7 +69,7 @@ def _sent(mine: Metrics, people: int, rounds: int) -> str:
     )
 
 
-def told_round(
+def round_text(
     number: int, rounds: int, codes: list[int], accuracy: float | None, people: int
 ) -> str:
     """The line below the diagram: who sent how much in a round.
@@ -115,15 +115,15 @@ def row(m: Metrics, people: int) -> dict[str, str]:
 
 
 def user_level(
-    promise: Guarantee, plan: SharingPlan, rounds: int, people: int, by_phone: bool
+    promise: Guarantee, plan: SharingPlan, rounds: int, people: int, by_client: bool
 ) -> str:
-    """The line below the noise slider. by_phone: each client adds the noise itself."""
+    """The line below the noise slider. by_client: each client adds the noise itself."""
     if promise.epsilon is None:
         return (
             "Without noise, **nothing is guaranteed to anyone**, however small the share of the"
             " gradients is."
         )
-    asked = "which of two sets of images is on your phone" if by_phone else "whether you took part"
+    asked = "which of two sets of images is on your phone" if by_client else "whether you took part"
     return (
         f"σ = {rounding.described(plan.noise_multiplier)}, clip norm {plan.max_grad_norm:g},"
         f" {rounds} rounds: **ε = {epsilon(promise.epsilon)}** for all images of one participant,"

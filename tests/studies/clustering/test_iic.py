@@ -322,7 +322,7 @@ def test_tiny_learns_far_better_than_chance(tiny):
     """0.39 and more over four seeds; the same clusters dealt to other images match at 0.12."""
     study, _, result = tiny
     found, labels = result.arrays["labels"], registry.load("mnist-5k").train_labels
-    dealt = cluster_matching.judge(
+    dealt = cluster_matching.evaluate(
         labels, np.random.default_rng(0).permutation(found), 10, 10
     ).accuracy
     assert (
@@ -338,9 +338,9 @@ def test_the_head_is_chosen_by_loss_and_labels_only_judge(tiny):
     assert facts["chosen_head"] == int(np.argmin(facts["head_losses"])) and result.metrics[
         "loss"
     ] == min(facts["head_losses"])
-    judged = cluster_matching.judge(labels, result.arrays["labels"], 10, 10)
-    assert judged.accuracy == pytest.approx(result.metrics["matched_accuracy"])
-    assert facts["head_accuracies"][facts["chosen_head"]] == pytest.approx(judged.accuracy)
+    evaluation = cluster_matching.evaluate(labels, result.arrays["labels"], 10, 10)
+    assert evaluation.accuracy == pytest.approx(result.metrics["matched_accuracy"])
+    assert facts["head_accuracies"][facts["chosen_head"]] == pytest.approx(evaluation.accuracy)
     assert result.metrics["best_matched_accuracy"] == pytest.approx(max(facts["head_accuracies"]))
     right = (
         result.arrays["matching"][result.arrays["test_clusters"]]
@@ -364,10 +364,10 @@ def test_other_labels_change_the_judgement_and_not_the_clusters(store):
         and first.metrics["loss"] == second.metrics["loss"]
     )
     assert len(np.unique(found)) > 2  # in a single cluster all labels would look alike
-    judged, others = (
-        cluster_matching.judge(each.train_labels, found, 10, 10) for each in (images, shuffled)
+    evaluation, others = (
+        cluster_matching.evaluate(each.train_labels, found, 10, 10) for each in (images, shuffled)
     )
-    for result, right, wrong in ((first, judged, others), (second, others, judged)):
+    for result, right, wrong in ((first, evaluation, others), (second, others, evaluation)):
         assert result.metrics["matched_accuracy"] == pytest.approx(right.accuracy)
         assert np.array_equal(result.arrays["confusion"], right.confusion)
         assert not np.array_equal(result.arrays["confusion"], wrong.confusion)
@@ -511,6 +511,6 @@ def test_a_matched_share_is_the_judges_accuracy():
     rng = np.random.default_rng(0)
     labels, found = rng.integers(0, 5, 300), rng.integers(0, 8, 300)
     assert matched_share(labels, found, 5, 8) == pytest.approx(
-        cluster_matching.judge(labels, found, 5, 8).accuracy
+        cluster_matching.evaluate(labels, found, 5, 8).accuracy
     )
     assert heat(np.eye(5)).shape == (280, 280, 3) and heat(np.eye(5))[0, 0].tolist() == [8, 48, 107]

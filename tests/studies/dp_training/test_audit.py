@@ -79,9 +79,9 @@ def test_what_a_row_should_add_is_what_it_adds(lab, changes):
         seen, column = training.seen(), columns[row]
         sums = seen.sums[column] + seen.means[column] * seen.bias
         expected = (
-            seen.pulls[column]
+            seen.gradients[column]
             if row < inside
-            else seen.marker_pulls[column - 50, labels[row] + (0 if signs[row] > 0 else 10)]
+            else seen.marker_gradients[column - 50, labels[row] + (0 if signs[row] > 0 else 10)]
         )
         assert 0 < np.linalg.norm(expected) <= 1 + 1e-4
         assert np.allclose(sums, expected, atol=2e-3 * np.linalg.norm(expected)), (

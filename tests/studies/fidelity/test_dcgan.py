@@ -64,7 +64,7 @@ def released(game: GANTrainer, real: torch.Tensor, made: torch.Tensor) -> torch.
     """What a step publishes: the discriminator's gradient, over all parameters, as a sum."""
     before = [p.detach().clone() for p in game.discriminator.parameters()]
     game.learns[game.discriminator] = SimpleNamespace(step=lambda: None)
-    game.judge(real, of(real), made, of(made))
+    game.discriminate(real, of(real), made, of(made))
     assert all(torch.equal(a, b) for a, b in zip(before, game.discriminator.parameters()))
     return (
         torch.cat([p.grad.flatten() for p in game.discriminator.parameters()]).double()
@@ -174,7 +174,7 @@ def test_the_generator_never_meets_a_real_image():
     """
     one, other = adversaries(), adversaries(np.zeros((60, 32, 32, 1), np.uint8))
     for game in (one, other):
-        game.forge()
+        game.train_generator()
     assert all(
         torch.equal(a, b) for a, b in zip(one.generator.parameters(), other.generator.parameters())
     )

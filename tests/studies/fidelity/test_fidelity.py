@@ -148,10 +148,10 @@ def test_every_metric_is_that_of_its_features(store):
     """From the study's own images and features, computed once more here."""
     study = SMALL.of("held-out")
     result, real = finish(Lab(store).need(study))[1], finish(Lab(store).need(study.real()))[1]
-    see = finish(study.eyes(Lab(store)))[1]
+    extract = finish(study.feature_extractor(Lab(store)))[1]
     images = registry.load("mnist-5k")
     rows = np.random.default_rng(0).permutation(1000)[:300]
-    features = see(study.canvas(images.test_images[rows]))
+    features = extract(study.canvas(images.test_images[rows]))
     assert np.allclose(
         features, real.arrays["held"][np.argsort(real.arrays["held_order"])][rows], atol=1e-4
     )

@@ -233,14 +233,14 @@ def test_a_training_that_runs_away_ends_with_a_reason(store):
     """Bounded images and Adam keep weights finite whatever the rates; so the error is planted."""
     real = finish(Lab(store).need(TINY.real()))[1]
     images, plan = registry.load("mnist-5k"), TINY.plan(4000)
-    artist, see = (
+    trainer, extract = (
         TINY._adversaries(images, plan, torch.device("cpu")),
-        finish(TINY.eyes(Lab(store)))[1],
+        finish(TINY.feature_extractor(Lab(store)))[1],
     )
     with torch.no_grad():
-        next(artist.generator.parameters()).fill_(float("nan"))
+        next(trainer.generator.parameters()).fill_(float("nan"))
     with pytest.raises(Failed, match="diverged.*smaller learning rates"):
-        finish(GeneratorRun(TINY, artist, 3, real, see).all_steps(None))
+        finish(GeneratorRun(TINY, trainer, 3, real, extract).all_steps(None))
 
 
 def test_every_width_that_is_allowed_works(store):

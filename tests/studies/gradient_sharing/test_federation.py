@@ -1,4 +1,4 @@
-"""Phones and their server: plain SGD where it must be, the largest gradients, uploads no longer
+"""Clients and their server: plain SGD where it must be, the largest gradients, uploads no longer
 than the clip norm, noise as charged. Each statistical check also sees a planted error.
 """
 
@@ -17,8 +17,8 @@ from engine.studies.gradient_sharing.federation import (
     NOT_ASKED,
     NOTHING,
     REFUSED,
+    Clients,
     Federation,
-    Phones,
     Task,
 )
 from engine.studies.gradient_sharing.plan import SharingPlan
@@ -59,8 +59,8 @@ def image_task(n=24, dtype=torch.float64):
     )
 
 
-def phones(task, owned, batch_size=100, epochs=1, rate=0.1):
-    return Phones(
+def clients(task, owned, batch_size=100, epochs=1, rate=0.1):
+    return Clients(
         task,
         [np.array(rows, int) for rows in owned],
         batch_size=batch_size,
@@ -74,20 +74,20 @@ def thirds(n=60, count=6):
     return np.array_split(np.arange(n), count)
 
 
-def run(task, owned, days=1, plan=QUIET, batch_size=100, **changes):
-    federated = Federation(plan_of(**plan, **changes), phones(task, owned, batch_size), task.start)
-    return federated, [federated.day() for _ in range(days)]
+def run(task, owned, rounds=1, plan=QUIET, batch_size=100, **changes):
+    federated = Federation(plan_of(**plan, **changes), clients(task, owned, batch_size), task.start)
+    return federated, [federated.round() for _ in range(rounds)]
 
 
 # --- plain SGD ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [small_task, image_task], ids=["linear", "report_cnn"])
-def test_one_phone_that_shares_everything_is_plain_sgd(make):
+def test_one_client_that_shares_everything_is_plain_sgd(make):
     """To float64's rounding: a learning rate that is a millionth off would be seen."""
     task = make()
     n = len(task.train)
-    federated, _ = run(task, [np.arange(n)], days=5)
+    federated, _ = run(task, [np.arange(n)], rounds=5)
     network, order = task.network, torch.Generator().manual_seed(1)
     parameters = list(network.parameters())
     for _ in range(5):
@@ -104,7 +104,7 @@ def test_one_phone_that_shares_everything_is_plain_sgd(make):
 
 
 def alone(task, rows, batch_size, epochs, rate, orders):
-    """One phone by torch.optim.SGD; returns minus what its weights have moved, over the rate."""
+    """One client by torch.optim.SGD; returns minus what its weights have moved, over the rate."""
     network = task.network
     torch.nn.utils.vector_to_parameters(task.start.clone(), network.parameters())
     optimizer = torch.optim.SGD(network.parameters(), lr=rate)
@@ -119,14 +119,14 @@ def alone(task, rows, batch_size, epochs, rate, orders):
 
 
 @pytest.mark.parametrize("make", [small_task, image_task], ids=["linear", "report_cnn"])
-def test_uneven_phones_together_train_as_each_would_alone(make, monkeypatch):
+def test_uneven_clients_together_train_as_each_would_alone(make, monkeypatch):
     task = make()
     n = len(task.train)
     owned = [np.arange(0, 7), np.arange(7, 8), np.array([], int), np.arange(8, n)]
-    these = phones(task, owned, batch_size=4, epochs=2, rate=0.05)
+    these = clients(task, owned, batch_size=4, epochs=2, rate=0.05)
     kept = []
     # in their own order
-    monkeypatch.setattr(Phones, "_shuffled", lambda self, rows: kept.append(rows) or rows)
+    monkeypatch.setattr(Clients, "_shuffled", lambda self, rows: kept.append(rows) or rows)
     found = these.accumulated(task.start, [0, 1, 2, 3])
     for i, rows in enumerate(owned):
         wanted = alone(task, rows, 4, 2, 0.05, [torch.arange(len(rows))] * 2)
@@ -136,7 +136,7 @@ def test_uneven_phones_together_train_as_each_would_alone(make, monkeypatch):
 
 def test_shuffling_keeps_everybodys_own_images():
     task = small_task()
-    these = phones(task, [np.arange(5), np.arange(5, 17), np.array([], int)])
+    these = clients(task, [np.arange(5), np.arange(5, 17), np.array([], int)])
     mixed = these._shuffled(these.rows)
     assert [sorted(row[row >= 0].tolist()) for row in mixed] == [
         list(range(5)),
@@ -164,7 +164,7 @@ def test_in_turns_everybody_begins_with_what_the_last_one_left():
     ).tolist()
     weights = task.start
     for i in order:
-        weights = weights - 0.1 * phones(task, thirds()).accumulated(weights, [i])[0]
+        weights = weights - 0.1 * clients(task, thirds()).accumulated(weights, [i])[0]
     assert torch.allclose(federated.weights, weights, atol=1e-9)
     together, _ = run(task, thirds())
     assert not torch.allclose(together.weights, federated.weights, atol=1e-3)
@@ -179,7 +179,7 @@ def test_a_shift_begins_before_the_last_ones_uploads_are_in():
     weights = before = task.start
     for i in order:
         base, before = before, weights
-        weights = weights - 0.1 * phones(task, thirds(count=4)).accumulated(base, [i])[0]
+        weights = weights - 0.1 * clients(task, thirds(count=4)).accumulated(base, [i])[0]
     assert torch.allclose(federated.weights, weights, atol=1e-9)
 
 
@@ -209,7 +209,7 @@ def test_above_a_threshold_are_all_and_only_those():
     ]
 
 
-def test_random_ones_are_the_same_for_all_and_new_each_day():
+def test_random_ones_are_the_same_for_all_and_new_each_round():
     draws = torch.Generator().manual_seed(0)
     first, second = (
         federation.public_positions(1000, 0.1, draws),
@@ -237,7 +237,7 @@ def test_what_is_no_number_is_uploaded_as_nothing():
 def test_the_rest_is_kept_and_nothing_is_lost():
     task = small_task()
     federated, _ = run(task, thirds(), fraction=0.1, keep_rest=True)
-    gradients = phones(task, thirds()).accumulated(task.start, list(range(6)))
+    gradients = clients(task, thirds()).accumulated(task.start, list(range(6)))
     sent = gradients - federated.rest
     assert torch.allclose(federated.weights, task.start - 0.1 * sent.mean(0), atol=1e-12)
     assert (
@@ -247,25 +247,25 @@ def test_the_rest_is_kept_and_nothing_is_lost():
 
 def test_who_drops_out_keeps_everything():
     task = small_task()
-    federated, days = run(task, thirds(), keep_rest=True, dropout=0.99)
-    gone = [i for i, said in enumerate(days[0]) if said == DROPPED]
+    federated, rounds = run(task, thirds(), keep_rest=True, dropout=0.99)
+    gone = [i for i, said in enumerate(rounds[0]) if said == DROPPED]
     assert len(gone) >= 4
-    gradients = phones(task, thirds()).accumulated(task.start, list(range(6)))
+    gradients = clients(task, thirds()).accumulated(task.start, list(range(6)))
     assert torch.allclose(federated.rest[gone], gradients[gone], atol=1e-12)
 
 
 def test_bytes_are_those_of_the_messages():
     task = small_task()
     n = len(task.start)
-    _, days = run(task, [*thirds()[:5], []], fraction=0.25)
+    _, rounds = run(task, [*thirds()[:5], []], fraction=0.25)
     kept = federation.count_of(0.25, n)
     # float64: eight bytes each
-    assert days[0].tolist() == [wire.HEADER.size + -(-n // 8) + 8 * kept] * 5 + [NOTHING]
+    assert rounds[0].tolist() == [wire.HEADER.size + -(-n // 8) + 8 * kept] * 5 + [NOTHING]
     _, random = run(task, thirds(), fraction=0.25, policy="random")
     assert random[0].tolist() == [wire.HEADER.size + 8 * kept] * 6
 
 
-# --- broken phones --------------------------------------------------------------------------------
+# --- broken clients ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("faulty", ["nan", "huge"])
@@ -273,12 +273,12 @@ def test_bytes_are_those_of_the_messages():
     "plan", [QUIET, {"noise_multiplier": 0.0, "max_grad_norm": 0.5}], ids=["unclipped", "clipped"]
 )
 @pytest.mark.parametrize("order", ["together", "turns"])
-def test_a_broken_phone_is_refused_and_does_no_harm(faulty, plan, order):
+def test_a_broken_client_is_refused_and_does_no_harm(faulty, plan, order):
     task = small_task()
-    federated, days = run(task, thirds(), plan=plan, faulty=faulty, days=3, order=order)
-    assert all(day[0] == REFUSED and (day[1:] > 0).all() for day in days)
+    federated, rounds = run(task, thirds(), plan=plan, faulty=faulty, rounds=3, order=order)
+    assert all(said[0] == REFUSED and (said[1:] > 0).all() for said in rounds)
     if order == "together":
-        without, _ = run(task, [[], *thirds()[1:]], plan=plan, days=3)
+        without, _ = run(task, [[], *thirds()[1:]], plan=plan, rounds=3)
         assert torch.allclose(federated.weights, without.weights, atol=1e-9)
     assert bool(federated.weights.isfinite().all())
 
@@ -328,14 +328,14 @@ def test_one_participant_moves_a_days_sum_by_at_most_the_clip_norm(policy, order
     )
 
 
-def noises(plan, days=400, **changes):
-    """What the server added over many days on which nobody has anything to say."""
+def noises(plan, rounds=400, **changes):
+    """What the server added over many rounds in which nobody has anything to say."""
     task = small_task(d=30)
-    federated = Federation(plan_of(**plan, **changes), phones(task, [[]] * 5), task.start)
+    federated = Federation(plan_of(**plan, **changes), clients(task, [[]] * 5), task.start)
     found = []
-    for _ in range(days):
+    for _ in range(rounds):
         before = federated.weights
-        federated.day()
+        federated.round()
         found.append((before - federated.weights) / 0.1 * 5 * federated.plan.client_sampling_rate)
     return torch.stack(found)
 
@@ -354,7 +354,7 @@ def test_the_server_adds_the_noise_that_is_charged_even_to_nothing():
 
 
 def test_who_is_asked_rarely_makes_no_less_noise():
-    # on most days nobody is asked
+    # in most rounds nobody is asked
     found = noises({"noise_multiplier": 2.0, "max_grad_norm": 0.5}, client_sampling_rate=0.01)
     assert spread_is(found, 1.0)
 
@@ -366,21 +366,21 @@ def test_random_positions_get_noise_and_only_those():
     )
 
 
-def test_each_phone_adds_the_noise_that_is_charged_and_sends_all_of_it():
+def test_each_client_adds_the_noise_that_is_charged_and_sends_all_of_it():
     plan = {"noise_multiplier": 2.0, "max_grad_norm": 0.5}
-    found = noises(plan, noised_by="phone", fraction=0.1)  # the mean of five phones, times five
+    found = noises(plan, noised_by="client", fraction=0.1)  # the mean of five clients, times five
     assert spread_is(found, 1.0 * 5**0.5) and not spread_is(found, 0.9 * 5**0.5)
     task = small_task()
-    _, days = run(task, [*thirds()[:5], []], plan=plan, noised_by="phone", fraction=0.1)
+    _, rounds = run(task, [*thirds()[:5], []], plan=plan, noised_by="client", fraction=0.1)
     # all gradients, and one without images sends as much as the others
-    assert set(days[0]) == {wire.HEADER.size + 8 * len(task.start)}
+    assert set(rounds[0]) == {wire.HEADER.size + 8 * len(task.start)}
 
 
 def test_participants_are_asked_by_independent_coins():
     task = small_task()
-    _, days = run(task, [[]] * 6, days=500, client_sampling_rate=0.3)
-    asked = np.array(days) != NOT_ASKED  # (days, people)
+    _, rounds = run(task, [[]] * 6, rounds=500, client_sampling_rate=0.3)
+    asked = np.array(rounds) != NOT_ASKED  # (rounds, people)
     assert stats.binomtest(int(asked.sum()), asked.size, 0.3).pvalue > 1e-4
-    assert len({tuple(day) for day in asked.tolist()}) > 20  # not always so many at a time
+    assert len({tuple(one) for one in asked.tolist()}) > 20  # not always so many at a time
     # a planted error is seen
     assert not stats.binomtest(int(asked.sum()), asked.size, 0.27).pvalue > 1e-4

@@ -39,7 +39,7 @@ def ran(lab, study):
 
 
 @pytest.mark.parametrize("unevenness", [None, 0.05, 1.0, 1000.0])
-def test_every_image_is_on_one_phone_and_none_is_the_companys(unevenness):
+def test_every_image_is_with_one_client_and_none_is_the_companys(unevenness):
     study, labels = (
         GradientSharing(unevenness=unevenness, company_share=0.3),
         registry.load("mnist-5k").train_labels,
@@ -92,7 +92,7 @@ def test_arms_that_share_nothing_do_not_know_what_others_share():
         tiny(fraction=0.3, noise_multiplier=2.0, policy="random", keep_rest=True),
         tiny(delta=1e-6, order="turns"),
     )
-    for name in ("no update", "each phone alone", "all images in one place"):
+    for name in ("no update", "each client alone", "all images in one place"):
         assert key(one.arms()[name]) == key(other.arms()[name])
     assert "30 %" in one.arms() and one.arms()["30 %"] == one
 
@@ -103,13 +103,13 @@ def test_arms_are_what_they_say(lab):
     metrics = {name: result.metrics for name, result in results.items()}
     first = {m["initial_accuracy"] for name, m in metrics.items()}
     assert len(first) == 1 and metrics["no update"]["test_accuracy"] in first
-    assert metrics["no update"].get("bytes") is None and results["each phone alone"].metrics[
-        "phones_trained"
+    assert metrics["no update"].get("bytes") is None and results["each client alone"].metrics[
+        "clients_trained"
     ] == min(ALONE, 4)
     assert (
-        metrics["each phone alone"]["worst"]
-        <= metrics["each phone alone"]["test_accuracy"]
-        <= metrics["each phone alone"]["best"]
+        metrics["each client alone"]["worst"]
+        <= metrics["each client alone"]["test_accuracy"]
+        <= metrics["each client alone"]["best"]
     )
     assert (
         metrics["1 %"]["bytes"]
@@ -139,7 +139,7 @@ def test_together_they_are_the_results_that_each_would_be_alone(lab):
     assert {e.curve for e in events if hasattr(e, "curve")} >= {
         "0:test_accuracy",
         "1:test_accuracy",
-        "0:phone 0",
+        "0:client 0",
         "1:bytes",
     }
     fresh = finish(members[0].run(lab))[1]
@@ -163,7 +163,7 @@ def test_together_they_are_the_results_that_each_would_be_alone(lab):
             marks=pytest.mark.full,
         ),
         {"noise_multiplier": 1.0, "client_sampling_rate": 0.5, "dropout": 0.3},
-        {"noise_multiplier": 1.0, "noised_by": "phone"},
+        {"noise_multiplier": 1.0, "noised_by": "client"},
         {"clients": 1},
     ],
     ids=str,
@@ -177,7 +177,7 @@ def test_every_way_to_share_runs(changes, lab):
     )
     if changes.get("unevenness"):
         assert (
-            result.metrics["phones_without_images"] > 0
+            result.metrics["clients_without_images"] > 0
             and (result.arrays["images"] > 0).sum(1).min() <= 1
         )
     if changes.get("trained"):
@@ -204,7 +204,7 @@ def test_the_chosen_arm_is_among_those_of_every_series():
         GradientSharing(noise_multiplier=0.9999),
         GradientSharing(fraction=0.09999),
         GradientSharing(policy="threshold", keep_rest=True),
-        GradientSharing(target_epsilon=0.1, rounds=300, noised_by="phone"),
+        GradientSharing(target_epsilon=0.1, rounds=300, noised_by="client"),
         GradientSharing(),
     ):
         for series in ("arms", "policies") + (
@@ -220,8 +220,8 @@ def test_the_chosen_arm_is_among_those_of_every_series():
 
 
 @pytest.mark.full
-def test_phones_that_share_a_tenth_learn_nearly_as_much_as_all_images_in_one_place(lab):
-    """The page's own numbers, over fewer days; the full ones are in docs/gradient_sharing.md."""
+def test_clients_that_share_a_tenth_learn_nearly_as_much_as_all_images_in_one_place(lab):
+    """The page's own numbers, over fewer rounds; the full ones are in docs/gradient_sharing.md."""
     study = GradientSharing(rounds=8, local_epochs=2)
     accuracy = {
         name: ran(lab, member).metrics["test_accuracy"]
@@ -237,38 +237,42 @@ def test_phones_that_share_a_tenth_learn_nearly_as_much_as_all_images_in_one_pla
 # --- what a participant is promised ---------------------------------------------------------------
 
 
-def oracle(sigma: float, rate: float, days: int, delta: float) -> float:
+def oracle(sigma: float, rate: float, rounds: int, delta: float) -> float:
     """dp_accounting's own accountant, from events."""
     accountant = pld_privacy_accountant.PLDAccountant()
-    day = dp_event.GaussianDpEvent(sigma)
-    accountant.compose(day if rate == 1 else dp_event.PoissonSampledDpEvent(rate, day), days)
+    one_round = dp_event.GaussianDpEvent(sigma)
+    accountant.compose(
+        one_round if rate == 1 else dp_event.PoissonSampledDpEvent(rate, one_round), rounds
+    )
     return accountant.get_epsilon(delta)
 
 
 @pytest.mark.parametrize(
-    "sigma,rate,days", [(1.0, 1.0, 30), (4.0, 1.0, 30), (0.7, 0.1, 100), (2.0, 0.01, 300)]
+    "sigma,rate,rounds", [(1.0, 1.0, 30), (4.0, 1.0, 30), (0.7, 0.1, 100), (2.0, 0.01, 300)]
 )
-def test_epsilon_is_dp_accountings_for_the_same_days_and_sampling(sigma, rate, days):
+def test_epsilon_is_dp_accountings_for_the_same_rounds_and_sampling(sigma, rate, rounds):
     promise = GradientSharing(
-        noise_multiplier=sigma, client_sampling_rate=rate, rounds=days
+        noise_multiplier=sigma, client_sampling_rate=rate, rounds=rounds
     ).guarantee()
-    wanted = oracle(sigma, rate, days, 1e-5)
+    wanted = oracle(sigma, rate, rounds, 1e-5)
     assert wanted * (1 - 1e-6) <= promise.epsilon <= 1.01 * wanted
-    assert promise.sample_rate == rate and promise.steps == days and "participant" in promise.unit
+    assert promise.sample_rate == rate and promise.steps == rounds and "participant" in promise.unit
 
 
-@pytest.mark.parametrize("sigma,days", [(2.0, 10), (8.0, 30)])
-def test_a_phone_that_noises_by_itself_is_charged_twice_the_clip_norm_and_no_sampling(sigma, days):
+@pytest.mark.parametrize("sigma,rounds", [(2.0, 10), (8.0, 30)])
+def test_a_client_that_noises_by_itself_is_charged_twice_the_clip_norm_and_no_sampling(
+    sigma, rounds
+):
     promise = GradientSharing(
-        noise_multiplier=sigma, client_sampling_rate=0.1, rounds=days, noised_by="phone"
+        noise_multiplier=sigma, client_sampling_rate=0.1, rounds=rounds, noised_by="client"
     ).guarantee()
-    wanted = oracle(sigma / 2, 1.0, days, 1e-5)
+    wanted = oracle(sigma / 2, 1.0, rounds, 1e-5)
     assert wanted * (1 - 1e-6) <= promise.epsilon <= 1.01 * wanted
     # what a wrong neighbour and a wrong sampling would promise
-    assert promise.epsilon > 3 * oracle(sigma, 0.1, days, 1e-5)
+    assert promise.epsilon > 3 * oracle(sigma, 0.1, rounds, 1e-5)
 
 
-@pytest.mark.parametrize("noised_by", ["server", "phone"])
+@pytest.mark.parametrize("noised_by", ["server", "client"])
 def test_a_budget_is_kept_and_nearly_used_up(noised_by):
     promise = GradientSharing(target_epsilon=5.0, rounds=20, noised_by=noised_by).guarantee()
     assert 4.97 <= promise.epsilon <= 5.0
@@ -306,7 +310,7 @@ def test_fractions_clipping_and_dropouts_earn_no_epsilon():
 
 
 def test_the_curve_of_epsilon_ends_at_or_above_what_is_promised(lab):
-    for changes in ({"client_sampling_rate": 0.5}, {}, {"noised_by": "phone"}):
+    for changes in ({"client_sampling_rate": 0.5}, {}, {"noised_by": "client"}):
         study = tiny(noise_multiplier=2.0, **changes)
         result = ran(lab, study)
         spent = [e for _, e in result.curves["epsilon"]]
@@ -362,7 +366,7 @@ def test_a_wrong_value_is_refused_in_words(values, words):
     "changes,words",
     [
         ({"clients": 4000}, "3800 images of mnist-5k are not the company's"),
-        ({"images_per_client": 500}, "20 phones would need 10000"),
+        ({"images_per_client": 500}, "20 clients would need 10000"),
         ({"clients": 3000, "rounds": 1000}, "500,000 uploads"),
         ({"company_share": 1e-5}, "not even one"),
     ],
@@ -376,11 +380,11 @@ def test_what_does_not_fit_the_data_is_refused_in_words(changes, words):
 def test_a_budget_that_cannot_be_met_is_refused_in_words():
     with pytest.raises(Refused, match="cannot be reached"):
         GradientSharing(
-            target_epsilon=0.1, delta=1e-12, rounds=1000, noised_by="phone", clients=4
+            target_epsilon=0.1, delta=1e-12, rounds=1000, noised_by="client", clients=4
         ).plan()
 
 
-# --- the first model ------------------------------------------------------------------------------
+# --- the initial model ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

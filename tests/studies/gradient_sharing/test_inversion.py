@@ -181,7 +181,7 @@ POLICIES = {
 
 
 def uploaded(lab, monkeypatch, **changes):
-    """What leaves the phone, as bytes, read again: (values (n,) float64, which were sent (n,)
+    """What leaves the client, as bytes, read again: (values (n,) float64, which were sent (n,)
     bool).
     """
     study, images, seen, pack = (

@@ -180,12 +180,12 @@ def test_matching_is_the_best_there_is(shape):
 
 def test_judging_counts_what_it_says():
     labels, found = np.array([0, 0, 1, 1, 2, 2]), np.array([1, 1, 2, 2, 0, 1])
-    judged = cluster_matching.judge(labels, found, 3, 3)
-    assert judged.accuracy == pytest.approx(5 / 6) and judged.unmatched_accuracy == 0
-    assert judged.ari == pytest.approx(adjusted_rand_score(labels, found))
+    evaluation = cluster_matching.evaluate(labels, found, 3, 3)
+    assert evaluation.accuracy == pytest.approx(5 / 6) and evaluation.unmatched_accuracy == 0
+    assert evaluation.ari == pytest.approx(adjusted_rand_score(labels, found))
     assert (
-        judged.confusion.sum() == 6
-        and np.trace(judged.confusion[:, cluster_matching.order(judged.matching)]) == 5
+        evaluation.confusion.sum() == 6
+        and np.trace(evaluation.confusion[:, cluster_matching.order(evaluation.matching)]) == 5
     )
 
 
@@ -283,7 +283,7 @@ def test_randomised_labels_stay_as_often_as_they_should():
         NoisyTraining(labels="randomised", label_epsilon=2.0),
         np.repeat(np.arange(10), 5000),
     )
-    kept = float((study.told(labels, 10) == labels).mean())
+    kept = float((study.released_labels(labels, 10) == labels).mean())
     expected, spread = (
         privacy.randomized_response(2.0, 10).keep,
         5 * math.sqrt(0.25 / len(labels)),
@@ -293,7 +293,7 @@ def test_randomised_labels_stay_as_often_as_they_should():
         and abs(kept - privacy.randomized_response(2.3, 10).keep) > spread
     )
     assert np.array_equal(
-        study.model_copy(update={"label_noise": "as_published"}).told(labels, 10), labels
+        study.model_copy(update={"label_noise": "as_published"}).released_labels(labels, 10), labels
     )
 
 

@@ -77,7 +77,7 @@ def test_the_noise_is_gaussian_of_the_stated_size_and_a_tenth_less_is_noticed():
 
 
 def test_the_label_lies_as_often_as_it_says():
-    told = [release(label_epsilon=2.0, seed=s)[1].facts["told_label"] for s in range(400)]
+    told = [release(label_epsilon=2.0, seed=s)[1].facts["released_label"] for s in range(400)]
     keep = math.exp(2) / (math.exp(2) + 9)
     assert stats.binomtest(told.count("3"), 400, keep).pvalue > 1e-3
     assert stats.binomtest(told.count("3"), 400, keep * 0.75).pvalue < 1e-3

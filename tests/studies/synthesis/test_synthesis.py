@@ -217,7 +217,7 @@ def test_the_best_images_have_the_least_objective_seen(network, changes):
     assert batch.least == min(seen)
     with bn_inversion.Watch(network) as watch:
         again = bn_inversion.objective(
-            bn_inversion.seen(batch.best, batch.best_view),
+            bn_inversion.viewed(batch.best, batch.best_view),
             batch.labels,
             [teacher],
             batch.settings.weights,
@@ -240,10 +240,10 @@ def test_the_objective_falls_and_the_teacher_comes_to_agree(network):
 
 def test_a_view_moves_and_mirrors():
     pixels = torch.arange(16.0).reshape(1, 1, 4, 4)
-    moved = bn_inversion.seen(pixels, (1, 0, False))  # one column to the left
+    moved = bn_inversion.viewed(pixels, (1, 0, False))  # one column to the left
     assert torch.equal(moved[..., :3], pixels[..., 1:]) and not moved[..., 3].any()
-    assert torch.equal(bn_inversion.seen(pixels, (0, 0, True)), pixels.flip(3))
-    assert torch.equal(bn_inversion.seen(pixels, (0, 0, False)), pixels)
+    assert torch.equal(bn_inversion.viewed(pixels, (0, 0, True)), pixels.flip(3))
+    assert torch.equal(bn_inversion.viewed(pixels, (0, 0, False)), pixels)
 
 
 def test_smooth_images_have_smaller_steps_between_neighbours_than_free_ones():
