@@ -28,7 +28,7 @@ SHOWN = 280  # side of a displayed image in screen pixels
 class Noise(Gaussian):
     """Release one image under the Gaussian mechanism and its label by randomized response."""
 
-    NAME, VERSION, INSTANT = "noise", 3, True
+    NAME, VERSION, INSTANT = "noise", 4, True
     TITLE = "Noise on one image"
     PRESETS = {
         "quick": {},
