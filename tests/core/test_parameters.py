@@ -50,6 +50,16 @@ def test_an_earlier_name_that_another_study_uses_now_is_that_studys():
         build(STUDIES["noise"], {"width": "0.5"})
 
 
+def test_an_earlier_choice_stands_for_the_present_one():
+    study = STUDIES["gradient_sharing"]
+    assert build(study, {"noised_by": "phone"}).noised_by == "client" != study().noised_by
+    with pytest.raises(Refused, match="one of server, client"):
+        build(study, {"noised_by": "tablet"})
+    page = drawn("gradient_sharing", noised_by="phone", noise_multiplier="1")
+    assert not page.exception and not page.error
+    assert page.session_state["gradient_sharing.noised_by"] == "client"
+
+
 def test_an_earlier_name_in_an_address_is_taken():
     page = drawn("gradient_sharing", participants="7", images_per_client="30")
     assert not page.exception and not page.error
