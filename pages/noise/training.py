@@ -127,12 +127,13 @@ def draw_guarantee(views: dict[str, live.View]) -> None:
     done = {who: view.result for who, view in views.items() if view.result is not None}
     if not done:
         return
-    first = next((i for i, who in enumerate(done) if not who.startswith("raw")), 0)
+    noised = next((who for who in done if not who.startswith("raw")), next(iter(done)))
     who = st.selectbox(
         "Show guarantee for",
         list(done),
-        index=first,
-        key="noise.promise",
+        index=list(done).index(noised),
+        # another widget once the first noised arm has finished: a widget keeps its first value
+        key=f"noise.promise {noised}",
         help="Each kind of images and labels has its own guarantee.",
     )
     panels.warnings(done)

@@ -20,7 +20,7 @@ def warnings(found: dict[str, Result], said: Collection[str] = ()) -> None:
     for warning, names in sentences.warned(found).items():
         if warning in said:
             continue
-        whose = f"**{sentences.plain(', '.join(names))}**: " if len(names) < len(found) else ""
+        whose = f"**{sentences.plain('; '.join(names))}**: " if len(names) < len(found) else ""
         st.warning(f"{whose}{sentences.plain(warning)}", icon=":material/warning:")
 
 
