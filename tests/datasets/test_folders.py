@@ -105,7 +105,7 @@ def test_of_what_moves_the_first_frame_is_taken():
     for form in ("GIF", "WEBP", "TIFF", "PNG"):
         out = io.BytesIO()
         first.save(out, form, save_all=True, append_images=[second])
-        assert uploads.image(out.getvalue(), 64, 3, uploads.OWN_FORMATS).min() > 240, form
+        assert uploads.square(out.getvalue(), 64, 3, uploads.OWN_FORMATS).min() > 240, form
 
 
 def png_of_sixteen(values: np.ndarray, kind: int) -> bytes:
@@ -138,20 +138,20 @@ def test_sixteen_and_twelve_bits_are_scaled_by_their_range(bits, kind):
     values = wanted.astype(np.uint16) * 2 ** (bits - 8) + 2 ** (bits - 8) - 1
     values = np.dstack([values, np.full((64, 64), 65535)]) if kind == 6 else values
     assert np.array_equal(
-        uploads.image(png_of_sixteen(values, kind), 64, 3), np.broadcast_to(wanted, (64, 64, 3))
+        uploads.square(png_of_sixteen(values, kind), 64, 3), np.broadcast_to(wanted, (64, 64, 3))
     )
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
 def test_what_is_transparent_is_white_paper(form):
     hidden = np.dstack([tones(1), np.zeros((64, 64), np.uint8)])
-    assert uploads.image(saved(hidden, form), 64, 3, uploads.OWN_FORMATS).min() == 255
+    assert uploads.square(saved(hidden, form), 64, 3, uploads.OWN_FORMATS).min() == 255
 
 
 def test_a_transparent_colour_of_a_gif_is_white_paper():
     out = io.BytesIO()
     Image.fromarray(np.zeros((64, 64), np.uint8)).save(out, "GIF", transparency=0)
-    assert uploads.image(out.getvalue(), 64, 3, uploads.OWN_FORMATS).min() == 255
+    assert uploads.square(out.getvalue(), 64, 3, uploads.OWN_FORMATS).min() == 255
 
 
 BOMBS = {
@@ -176,7 +176,7 @@ BOMBS = {
 def test_bombs_are_refused_by_their_header(name, monkeypatch):
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(uploads.Refused, match="at most 40 million"):
-        uploads.image(BOMBS[name], 64, 3, uploads.OWN_FORMATS)
+        uploads.square(BOMBS[name], 64, 3, uploads.OWN_FORMATS)
 
 
 def test_anybodys_bytes_are_refused_in_words():
@@ -187,7 +187,7 @@ def test_anybodys_bytes_are_refused_in_words():
             raw = whole[: DRAWS.integers(8, len(whole) + 1)].copy()
             raw[DRAWS.integers(0, min(len(raw), 200), 3)] = DRAWS.integers(0, 256, 3)
             try:
-                assert uploads.image(raw.tobytes(), 64, 3, uploads.OWN_FORMATS).shape == (
+                assert uploads.square(raw.tobytes(), 64, 3, uploads.OWN_FORMATS).shape == (
                     64,
                     64,
                     3,
@@ -529,7 +529,7 @@ def test_saved_anew_is_found_and_two_digits_one_are_not_twins():
     for form, more in (("JPEG", {"quality": 75}), ("WEBP", {"quality": 75})):
         anew = np.stack(
             [
-                uploads.image(saved(photo, form, **more), 64, 3, uploads.OWN_FORMATS)
+                uploads.square(saved(photo, form, **more), 64, 3, uploads.OWN_FORMATS)
                 for photo in photos
             ]
         )
@@ -537,13 +537,13 @@ def test_saved_anew_is_found_and_two_digits_one_are_not_twins():
         assert np.array_equal(group[:60], group[60:]) and len(np.unique(group)) == 60, form
     digits = registry.load("mnist-5k")
     ones = digits.train_images[digits.train_labels == 1]
-    large = np.stack([uploads.image(saved(one[..., 0]), 64, 3) for one in ones])
+    large = np.stack([uploads.square(saved(one[..., 0]), 64, 3) for one in ones])
     assert duplicates.find(large).copies == 0
     planted = np.concatenate(
         [
             large,
             np.stack(
-                [uploads.image(saved(one[..., 0], "JPEG", quality=90), 64, 3) for one in ones[:50]]
+                [uploads.square(saved(one[..., 0], "JPEG", quality=90), 64, 3) for one in ones[:50]]
             ),
         ]
     )

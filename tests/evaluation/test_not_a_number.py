@@ -16,7 +16,7 @@ from engine.evaluation import metrics
 from engine.learning import networks
 from engine.privacy import renyi
 from engine.studies.clustering.iic import least_of
-from engine.studies.dp_training.membership import told
+from engine.studies.dp_training.membership import check_finite
 from engine.studies.fidelity import CONTROLS, fidelity
 from engine.studies.gradient_sharing import federation
 from engine.studies.noise.noisy_training import called
@@ -139,11 +139,11 @@ def test_an_attack_on_answers_that_are_no_numbers_is_refused():
     logits[2, 1] = math.nan
     assert np.flatnonzero(np.isnan(lira.confidence(logits, labels))).tolist() == [2]
     sure = np.zeros((5, 8))
-    told(sure, sure[:, 0])
+    check_finite(sure, sure[:, 0])
     one_lost = np.where(np.arange(8) == 2, math.nan, sure)
     for shadows, target in [(one_lost, sure[:, 0]), (sure, np.full(5, math.nan))]:
         with pytest.raises(Failed, match="no numbers"):
-            told(shadows, target)
+            check_finite(shadows, target)
 
 
 def test_a_margin_of_what_is_no_number_is_none():

@@ -180,13 +180,13 @@ def linear_shadows(wrong):
 
 
 def discriminator(wrong):
-    """Labels that are the rows' own numbers, as the judge is shown them."""
+    """Labels that are the rows' own numbers, as the discriminator is shown them."""
     study, seen = GAN(), []
     plan = study.plan(N)
     small = replace(faster(plan, wrong), generator_width=8, discriminator_width=8)
     game = GANTrainer(small, np.zeros((N, 32, 32, 1), np.uint8), np.arange(N), 1, CPU)
-    game.make, game.forge = (lambda count: (None, None)), lambda: None
-    game.judge = lambda real, labels, *made: seen.append(labels)
+    game.make, game.train_generator = (lambda count: (None, None)), lambda: None
+    game.discriminate = lambda real, labels, *made: seen.append(labels)
     rounds = 0
     while sum(map(len, seen)) < 50_000:
         game.step()

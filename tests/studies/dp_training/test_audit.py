@@ -76,12 +76,12 @@ def test_what_a_row_should_add_is_what_it_adds(lab, changes):
     inside = int(training.canaries.included.sum())
     for row in (0, 5, inside - 1, inside, inside + 13, len(columns) - 1):
         training.learn(torch.tensor([4000 + row]))
-        seen, column = training.seen(), columns[row]
-        sums = seen.sums[column] + seen.means[column] * seen.bias
+        observed, column = training.observed(), columns[row]
+        sums = observed.sums[column] + observed.means[column] * observed.bias
         expected = (
-            seen.gradients[column]
+            observed.gradients[column]
             if row < inside
-            else seen.marker_gradients[column - 50, labels[row] + (0 if signs[row] > 0 else 10)]
+            else observed.marker_gradients[column - 50, labels[row] + (0 if signs[row] > 0 else 10)]
         )
         assert 0 < np.linalg.norm(expected) <= 1 + 1e-4
         assert np.allclose(sums, expected, atol=2e-3 * np.linalg.norm(expected)), (
@@ -89,7 +89,7 @@ def test_what_a_row_should_add_is_what_it_adds(lab, changes):
             sums,
             expected,
         )
-        nothing = np.delete(seen.sums + seen.means[:, None] * seen.bias, column, 0)
+        nothing = np.delete(observed.sums + observed.means[:, None] * observed.bias, column, 0)
         assert np.abs(nothing).max() < 2e-3 * np.linalg.norm(expected)
 
 
