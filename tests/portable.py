@@ -147,8 +147,11 @@ def state() -> str:
     ).hexdigest()[:16]
 
 
-def run(name: str, folder: Path, arguments: list[str]) -> dict:
-    """Run the tests under an emulation; returns the row of the table and keeps it in `folder`."""
+def run(name: str, folder: Path, arguments: list[str], marks: str) -> dict:
+    """Run the tests under an emulation; returns the row of the table and keeps it in `folder`.
+
+    marks: those that pytest's -m selects.
+    """
     report = folder / f"{name}.xml"
     command = [
         sys.executable,
@@ -156,7 +159,7 @@ def run(name: str, folder: Path, arguments: list[str]) -> dict:
         "pytest",
         "--ignore=tests/browser",
         "-m",
-        "not hours",
+        marks,
         "--timeout=1800",
         "-q",
         "-p",
@@ -171,6 +174,7 @@ def run(name: str, folder: Path, arguments: list[str]) -> dict:
     row = {
         "state": state(),
         "tests": arguments,
+        "marks": marks,
         "seconds": round(time.monotonic() - begun),
         "date": str(date.today()),
         "differs": changed(name),
@@ -195,11 +199,12 @@ def counted(report: Path) -> dict:
     return {"passed": len(cases) - len(failed) - skipped, "skipped": skipped, "failed": failed}
 
 
-def done(name: str, folder: Path, arguments: list[str]) -> dict | None:
+def done(name: str, folder: Path, arguments: list[str], marks: str) -> dict | None:
     """What an earlier run of the same files and tests has left, or None."""
     path = folder / f"{name}.json"
-    row = json.loads(path.read_text()) if path.exists() else None
-    return row if row and row["state"] == state() and row["tests"] == arguments else None
+    row = json.loads(path.read_text()) if path.exists() else {}
+    wanted = {"state": state(), "tests": arguments, "marks": marks}
+    return row if row.items() >= wanted.items() else None
 
 
 def processor() -> str:
@@ -247,6 +252,9 @@ def main() -> int:
         "--tests", nargs="+", default=["tests"], help="files or tests, as pytest takes them"
     )
     parser.add_argument(
+        "--quick", action="store_true", help="the tests of make test, without those of test-full"
+    )
+    parser.add_argument(
         "--probe", action="store_true", help="only hash what is computed here, as it is"
     )
     options = parser.parse_args()
@@ -256,6 +264,7 @@ def main() -> int:
     if unknown := [name for name in options.names if name not in EMULATIONS]:
         parser.error(f"{unknown[0]} is not an emulation; there are {', '.join(EMULATIONS)}")
     folder, rows = settings.home() / "portable", {}
+    which = options.tests, "not full and not hours" if options.quick else "not hours"
     folder.mkdir(parents=True, exist_ok=True)
     for name in options.names or EMULATIONS:
         print(
@@ -263,7 +272,7 @@ def main() -> int:
             f" {' '.join(f'{n}={v}' for n, v in EMULATIONS[name].items()) or 'this machine'}",
             flush=True,
         )
-        rows[name] = done(name, folder, options.tests) or run(name, folder, options.tests)
+        rows[name] = done(name, folder, *which) or run(name, folder, *which)
         (folder / "table.md").write_text(table(rows) + "\n")
     print(f"\n{table(rows)}")
     return int(any(row["failed"] for row in rows.values()))
