@@ -125,7 +125,7 @@ def draw_numbers(study: GradientSharing, series: Sharing, name: str) -> None:
             hide_index=True,
         )
         st.caption(
-            f"{mine['gradients']:,} gradients; {mine['images_on_phones']:,} images on"
+            f"{mine['gradients']:,} gradients; {mine['images_on_clients']:,} images on"
             f" {study.clients:,} phones. Bytes are those of accepted messages, with"
             f" positions.{mean} Accuracy on {tested:,} test images: ± {margin} points; another seed"
             " changes it as well."
