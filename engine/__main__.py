@@ -33,7 +33,7 @@ from engine.runtime import dask_cluster
 from engine.studies import STUDIES
 from engine.studies.ensemble import Ensemble
 from engine.studies.fidelity import Fidelity
-from engine.studies.image_study import fitted
+from engine.studies.image_study import ImageStudy, fitted
 
 WRONG = (Refused, source.Missing, settings.Wrong, Unusable, dask_cluster.Unreachable)
 
@@ -145,12 +145,12 @@ def run_series(options: argparse.Namespace) -> None:
             print_warnings(run.result)
 
 
-def chosen_and_fitted(options: argparse.Namespace) -> Study:
+def chosen_and_fitted(options: argparse.Namespace) -> ImageStudy:
     """Build the study that the options describe, with defaults that fit its images."""
     return fit(chosen_study(options.study, options.preset, options.changes), options.changes)
 
 
-def chosen_study(name: str, preset: str, changes: list[str]) -> Study:
+def chosen_study(name: str, preset: str, changes: list[str]) -> ImageStudy:
     """Build the study that the arguments name; raises Refused if they do not name one."""
     if name not in STUDIES:
         raise Refused("study", f"study: {name[:40]!r} is not known; there are {', '.join(STUDIES)}")
@@ -163,7 +163,7 @@ def chosen_study(name: str, preset: str, changes: list[str]) -> Study:
     return STUDIES[name].preset(preset, **pairs)
 
 
-def fit(study: Study, changes: list[str]) -> Study:
+def fit(study: ImageStudy, changes: list[str]) -> ImageStudy:
     """Adjust a study's defaults to its images.
 
     Prints on stderr which defaults changed, and the notes about a folder of the user's own.
@@ -176,7 +176,7 @@ def fit(study: Study, changes: list[str]) -> Study:
     return study
 
 
-def members(base: Study, series: str, seeds: int) -> dict[str, Study]:
+def members(base: ImageStudy, series: str, seeds: int) -> dict[str, ImageStudy]:
     """Return the studies of a series, by label; raises Refused if the study has no such series."""
     if series not in base.SERIES:
         raise Refused(
@@ -192,7 +192,7 @@ def members(base: Study, series: str, seeds: int) -> dict[str, Study]:
     return make(seeds=seeds)
 
 
-def at_once(base: Study, studies: dict[str, Study]) -> Study | None:
+def at_once(base: ImageStudy, studies: dict[str, ImageStudy]) -> Ensemble | None:
     """Combine a series into one study that computes its members together.
 
     Returns None where that is no faster than running them one after the other.
@@ -207,13 +207,13 @@ def at_once(base: Study, studies: dict[str, Study]) -> Study | None:
 class Run:
     """A study that has run here or was taken from the store (cached), and the seconds it took."""
 
-    study: Study
+    study: ImageStudy
     result: Result
     seconds: float
     cached: bool
 
 
-def run_timed(study: Study, store) -> Run:
+def run_timed(study: ImageStudy, store) -> Run:
     """Run a study; says on stderr why its result could not be stored, if it could not."""
     begun, cached = time.perf_counter(), load(store, key(study)) is not None
     result = compute(study, store)
@@ -235,7 +235,7 @@ def compute(study: Study, store) -> Result:
         run = runner.submit(study)
         for event in runner.following(run.key, seconds=math.inf):
             show(event)
-        if run.state != "done":
+        if run.state != "done" or run.result is None:
             raise runner.unreachable or Failed(run.message)
         return run.result
     finally:
@@ -289,7 +289,7 @@ def described(run: Run) -> dict[str, Any]:
     return strict(found)
 
 
-def notes(study: Study) -> list[str]:
+def notes(study: ImageStudy) -> list[str]:
     """List what to know about a folder of the user's own: skipped files, duplicates.
 
     The pages show the same notes.
@@ -320,7 +320,7 @@ def print_words(run: Run) -> None:
 def in_a_line(result: Result) -> str:
     """Format one line of a series: the guarantee (ε rounded up), then the metrics."""
     promise = result.guarantee
-    slack = "" if promise.epsilon is None else f" at delta {rounding.chosen(promise.delta)}"
+    slack = "" if promise.delta is None else f" at delta {rounding.chosen(promise.delta)}"
     found = (f"{name} {rounding.formatted(name, value)}" for name, value in result.metrics.items())
     return "  ".join([f"epsilon {rounding.epsilon(promise.epsilon)}{slack}", *found])
 
@@ -390,7 +390,8 @@ def app() -> Path:
     beside = Path(__file__).resolve().parents[1] / "app.py"
     if beside.is_file():
         return beside
-    return next(Path(file.locate()) for file in files("veil") if file.name == "app.py").resolve()
+    installed = files("veil") or []  # None where pip has kept no list of them
+    return next(Path(file.locate()) for file in installed if file.name == "app.py").resolve()
 
 
 # --- the table of commands ------------------------------------------------------------------------

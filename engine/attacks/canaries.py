@@ -20,7 +20,7 @@ from engine.learning import networks
 from engine.learning.features import longest
 from engine.learning.linear import LinearTraining
 from engine.learning.plan import TrainingPlan
-from engine.learning.trainer import Training
+from engine.learning.trainer import Learner, Training
 from engine.privacy.noise import GaussianNoise
 
 # a mark's entry: large enough to dominate its gradient, small enough that noise does not determine
@@ -42,8 +42,10 @@ class Float32Noise(GaussianNoise):
         return torch.randn(shape, generator=self.generator).double().to(self.where)
 
 
-class Auditing:
+class Auditing(Learner):
     """The common part of both trainings with marks."""
+
+    shuffling: torch.Generator | None = None  # of the planted error "shuffled batches"
 
     def prepare(self, canaries: Canaries, bug: str) -> None:
         """Create the witness and plant the error; call this right before the first step.
@@ -69,7 +71,29 @@ class Auditing:
                 streams.derive_seed("shuffling")
             )
             self.waiting: list[torch.Tensor] = []
-            self.draw = self._next_of_shuffled
+
+    def use(self, noise: GaussianNoise) -> None:
+        """Draw noise from this source from now on."""
+        raise NotImplementedError
+
+    def canary_means(self) -> torch.Tensor:
+        """The released mean of each mark's column, (columns,)."""
+        raise NotImplementedError
+
+    def canary_logits(self, sign: float) -> torch.Tensor:
+        """The model's logits of each mark with an entry of this sign, (columns, classes)."""
+        raise NotImplementedError
+
+    def canary_norms(self, sign: float, residual: torch.Tensor) -> torch.Tensor:
+        """Norms (columns, labels) of each row's whole gradient before clipping.
+
+        residual: (columns, labels, classes).
+        """
+        raise NotImplementedError
+
+    def canary_gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The released gradients of the marks (columns, classes) and of the bias (classes,)."""
+        raise NotImplementedError
 
     def observe_noise(self, total: torch.Tensor, released: torch.Tensor) -> None:
         """Observe the noise of one release: the released values minus the exact sum, both (n,).
@@ -86,8 +110,10 @@ class Auditing:
         error = FLOAT32 / np.sqrt(3) * (np.abs(sums) + 2 * np.abs(noise))  # √3: uniform error
         self.auditor.tails.observe(noise, error)
 
-    def _next_of_shuffled(self) -> torch.Tensor:
-        """The next batch of a shuffled epoch, as in ordinary training."""
+    def draw(self) -> torch.Tensor:
+        """Draw the rows of the next batch, or take those of a shuffled epoch as in most code."""
+        if self.shuffling is None:
+            return super().draw()
         if not self.waiting:
             order = torch.randperm(len(self.labels), generator=self.shuffling, device=self.device)
             self.waiting = list(order.tensor_split(self.plan.steps_per_epoch))
@@ -135,9 +161,16 @@ class Auditing:
         return factors[:, :, None] * whole, whole.norm(dim=2)
 
 
+def grad_of(parameter: torch.Tensor) -> torch.Tensor:
+    """The gradient that a step has set."""
+    assert parameter.grad is not None
+    return parameter.grad
+
+
 def _released_with_half_the_noise(plan: TrainingPlan) -> TrainingPlan:
     """The same plan, with half of the noise on the mean."""
-    half = replace(plan.mechanism, release_noise=plan.mechanism.release_noise / 2)
+    noise = plan.mechanism.release_noise
+    half = replace(plan.mechanism, release_noise=None if noise is None else noise / 2)
     return replace(plan, mechanism=half)
 
 
@@ -190,7 +223,7 @@ class AuditedLinear(Auditing, LinearTraining):
         """Release the sums and observe their noise."""
         super().release(totals)
         for parameter, total in zip(self.parameters, totals):
-            self.observe_noise(total, parameter.grad)
+            self.observe_noise(total, grad_of(parameter))
 
     def canary_means(self) -> torch.Tensor:
         """The released mean of each mark's column, (columns,)."""
@@ -219,11 +252,13 @@ class AuditedLinear(Auditing, LinearTraining):
 
     def canary_gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The released gradients of the marks (columns, classes) and of the bias (classes,)."""
-        return self.weight.grad[:, self.first :].T, self.bias.grad
+        return grad_of(self.weight)[:, self.first :].T, grad_of(self.bias)
 
 
 class AuditedCNN(Auditing, Training):
     """The CNN of report 3 (Boulif and Durand 2021) with an additional input for every mark."""
+
+    network: WithCanaries
 
     def __init__(
         self, plan: TrainingPlan, images, device: torch.device, canaries: Canaries, bug: str
@@ -249,10 +284,9 @@ class AuditedCNN(Auditing, Training):
         )
         self.black = torch.full((1, self.shape[2], *self.shape[:2]), -1.0, device=device)
         self.prepare(canaries, bug)
-        self.release, self.private_gradient.release = (
-            self.private_gradient.release,
-            self._watched_release,
-        )
+        self.release = self.private_gradient.release
+        # This one gradient is observed; those of other trainings stay as they are.
+        self.private_gradient.release = self._watched_release  # type: ignore[method-assign]
 
     def use(self, noise: GaussianNoise) -> None:
         """Draw noise from this source from now on."""
@@ -262,10 +296,10 @@ class AuditedCNN(Auditing, Training):
         """Release the sum and observe its noise."""
         self.release(total)
         layers = self.private_gradient.layers
-        gradients = [p.grad.flatten() for layer in layers for p in layer.parameters(recurse=False)]
-        self.observe_noise(total, torch.cat(gradients))
+        parameters = [p for layer in layers for p in layer.parameters(recurse=False)]
+        self.observe_noise(total, torch.cat([grad_of(p).flatten() for p in parameters]))
 
-    def build(self, images) -> nn.Module:
+    def build(self, images) -> WithCanaries:
         """The CNN for the unmarked images, with a linear layer for the marks beside it."""
         h, _, channels = self.shape
         network = networks.report_cnn(
@@ -316,7 +350,7 @@ class AuditedCNN(Auditing, Training):
 
     def canary_gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The marks' released gradients (columns, classes), and zeros (classes,): no bias."""
-        return self.network.canaries.weight.grad.T, torch.zeros(
+        return grad_of(self.network.canaries.weight).T, torch.zeros(
             self.canaries.classes, device=self.device
         )
 

@@ -72,7 +72,7 @@ def each_against_the_others(
     if len(np.unique(groups)) < 2:
         raise ValueError("shadows of a single group: there is nobody to help against any of them")
 
-    def rest(k):
+    def rest(k: int) -> np.ndarray:
         return np.flatnonzero(groups != groups[k])
 
     return np.stack(

@@ -349,7 +349,7 @@ def learning_rate(default: float | None = None) -> Any:
     )
 
 
-def max_grad_norm(default: float) -> Any:
+def max_grad_norm(default: float | None) -> Any:
     """Declare the clip norm C of the per-example gradients."""
     return parameter(
         "Clip norm",

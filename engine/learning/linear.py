@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from engine.learning import dp_sgd
 from engine.learning.features import longest
 from engine.learning.plan import TrainingPlan
 from engine.learning.trainer import Learner
+from engine.privacy.mechanism import Mechanism
 from engine.privacy.noise import GaussianNoise
 
 # training images that accuracy is measured on: more would take as long as training
@@ -59,7 +61,7 @@ class LinearTraining(Learner):
         self.lengths = self._lengths()
         self.begin([self.weight, self.bias])
 
-    def share(self, other: LinearTraining) -> None:
+    def share(self, other: Self) -> None:
         """Use the rows that another learner of the same data holds in memory."""
         self.rows, self.test_rows, self.labels, self.test_labels = (
             other.rows,
@@ -103,7 +105,7 @@ class LinearTraining(Learner):
         if self.plan.mechanism.private:
             seed = self.plan.streams.derive_seed("noise on the mean")
             noise = GaussianNoise(seed, self.device)
-            total = noise.added_to(total, self.plan.mechanism.release_noise * most)
+            total = noise.added_to(total, _release_noise(self.plan.mechanism) * most)
         return (total / self.plan.examples).float()
 
     def _lengths(self) -> torch.Tensor:
@@ -166,6 +168,13 @@ class LinearTraining(Learner):
         return torch.cat([*(p.flatten() for p in self.released()), self.mean]).cpu().numpy()
 
 
+def _release_noise(mechanism: Mechanism) -> float:
+    """Noise multiplier of the mean. Raises ValueError if the mechanism has none."""
+    if mechanism.release_noise is None:
+        raise ValueError("a private linear model needs noise on its mean")
+    return mechanism.release_noise
+
+
 def logits(weights: np.ndarray, rows: np.ndarray, device: torch.device) -> torch.Tensor:
     """Logits of features (n, d) under `LinearTraining.weights`, (n, classes)."""
     d, found = rows.shape[1], torch.from_numpy(weights).to(device)
@@ -221,10 +230,12 @@ class LinearShadows(Learner):
 
         The noise comes from engine.privacy.noise.
         """
-        total = sum(self.members[place].T @ x for place, x in self._parts())
+        total = torch.zeros(self.models, self.rows.shape[1], device=self.device)
+        for place, x in self._parts():
+            total += self.members[place].T @ x
         if self.plan.mechanism.private:
             most = longest(total.shape[1])
-            total = self.noise.added_to(total, self.plan.mechanism.release_noise * most)
+            total = self.noise.added_to(total, _release_noise(self.plan.mechanism) * most)
         self.means = (total / self.plan.examples).float()
         squares = [x.square().sum(1, keepdim=True) - 2 * x @ self.means.T for _, x in self._parts()]
         self.lengths = (torch.cat(squares) + self.means.square().sum(1) + 1).clamp_min(1).sqrt() * (

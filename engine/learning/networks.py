@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+N = TypeVar("N", bound=nn.Module)
 
 
 def named(logits: torch.Tensor) -> torch.Tensor:
@@ -135,7 +138,7 @@ def resnet(kind: str, norm: str, channels: int, size: int, classes: int, seed: i
     """
     if size < 16:
         raise ValueError(f"resnet needs images of at least 16 x 16 pixels, not {size} x {size}")
-    norms = {
+    norms: dict[str, Callable[[int], nn.Module]] = {
         "batch": nn.BatchNorm2d,
         "group": lambda c: nn.GroupNorm(GROUPS, c),
         "plain group": lambda c: nn.GroupNorm(GROUPS, c, affine=False),
@@ -235,7 +238,8 @@ def dcgan(
             _discriminator(channels, discriminator_stages, logits),
         )
     draws = torch.Generator().manual_seed(seed)
-    return tuple(_normal(network.to_empty(device="cpu"), draws) for network in pair)
+    generator, discriminator = (network.to_empty(device="cpu") for network in pair)
+    return _normal(generator, draws), _normal(discriminator, draws)
 
 
 def _generator(latent: int, stages: list[int], channels: int) -> nn.Sequential:
@@ -280,15 +284,17 @@ def _discriminator(channels: int, stages: list[int], logits: int) -> nn.Sequenti
     )
 
 
-def _normal(network: nn.Module, generator: torch.Generator) -> nn.Module:
+def _normal(network: N, generator: torch.Generator) -> N:
     """Initialize weights from N(0, 0.02²), biases to 0, and norms to scale 1 and shift 0."""
     for layer in network.modules():
         if isinstance(layer, nn.GroupNorm):
             layer.reset_parameters()
-        elif list(layer.parameters(recurse=False)):
-            nn.init.normal_(layer.weight, 0.0, 0.02, generator=generator)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+            continue
+        for name, parameter in layer.named_parameters(recurse=False):
+            if name == "bias":
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.normal_(parameter, 0.0, 0.02, generator=generator)
     return network
 
 
@@ -312,7 +318,7 @@ class Dropout(nn.Module):
         return x * kept.to(x.device).div_(1 - self.p)
 
 
-def initialised(network: nn.Module, seed: int) -> nn.Module:
+def initialised(network: N, seed: int) -> N:
     """Fill every parameter in place as PyTorch does by default.
 
     Convolutions and linear layers are uniform in ±1/√fan_in, norms have scale 1 and shift 0. The
@@ -326,9 +332,17 @@ def initialised(network: nn.Module, seed: int) -> nn.Module:
             layer.reset_parameters()
             continue
         parameters = list(layer.parameters(recurse=False))
-        if parameters and not isinstance(layer, (nn.Conv2d, nn.Linear)):
+        if not parameters:
+            continue
+        if not isinstance(layer, (nn.Conv2d, nn.Linear)):
             raise TypeError(f"no initialisation for {type(layer).__name__}")
+        bound = 1 / math.sqrt(layer.weight[0].numel())  # fan-in: the inputs of one output
         for parameter in parameters:
-            bound = 1 / math.sqrt(layer.weight[0].numel())  # fan-in: the inputs of one output
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
     return network
+
+
+def channels_last(network: N) -> N:
+    """Lay out a network's kernels with channels last in memory; returns the network."""
+    # PyTorch's own types lack this form of `to`.
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -36,6 +36,9 @@ class Scattering(nn.Module):
     pixels.
     """
 
+    fine: torch.Tensor
+    coarse: torch.Tensor
+
     def __init__(self):
         super().__init__()
         self.register_buffer("fine", wavelets(0))  # (2·L, 1, 7, 7)
@@ -123,4 +126,5 @@ def _morlet(angle: float, scale: int, size: int) -> torch.Tensor:
 
 def _offsets(size: int) -> tuple[torch.Tensor, torch.Tensor]:
     steps = torch.arange(size, dtype=torch.float64) - size // 2
-    return torch.meshgrid(steps, steps, indexing="ij")
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    return y, x

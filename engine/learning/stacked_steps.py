@@ -47,7 +47,8 @@ class Group:
     """
 
     def __init__(self, size: int = 1):
-        self.size, self.asked, self.broken = size, 0, None
+        self.size, self.asked = size, 0
+        self.broken: Exception | None = None  # the error of the step that failed
         self.learners: list[Learner] = []
         self.stacked: Stacked | None = None
 
@@ -132,8 +133,10 @@ class Stacked:
         self.gradients: PerExampleGradients = OF[type(one)](learners)
         self._stack_weights()
         self._make_room(room)
-        self.at, self.parts = 0, []
-        self.optimizer, self.graphs = one.plan.optimizer, None
+        self.at = 0
+        self.parts: list[int] = []  # of each batch that was drawn ahead
+        self.optimizer = one.plan.optimizer
+        self.graphs: list[torch.cuda.CUDAGraph] | None = None
         if self.device.type == "cuda":
             self._record()
 
@@ -245,13 +248,11 @@ class Stacked:
             dtype=torch.int8,
             device=self.device,
         )
-        for member, (step, place, row, _) in enumerate(found):
+        for member, (learner, (step, place, row, _)) in enumerate(zip(self.learners, found)):
             self.drawn_rows[step, member, place], self.drawn_counted[step, member, place] = row, 1.0
-            if self.copies > 1:
+            if self.copies > 1 and isinstance(learner, Training):
                 self.drawn_moves[step, member, place] = (
-                    shifts(len(row), self.copies, self.learners[member].shifts)
-                    .permute(1, 2, 0)
-                    .to(torch.int8)
+                    shifts(len(row), self.copies, learner.shifts).permute(1, 2, 0).to(torch.int8)
                 )
         drawn = [learner.noise.tensor(ahead, self.weights.shape[1]) for learner in self.learners]
         # float64, by engine.privacy.noise
@@ -377,15 +378,15 @@ class OfImages:
 
     def __init__(self, learners: list[Training]):
         one = learners[0]
+        assert isinstance(one.network, nn.Sequential)  # as Training itself builds it
         self.images, self.labels, self.network, self.copies = (
             one.images,
             one.labels,
             one.network,
             one.plan.augmentations,
         )
-        self.sizes, self.shapes = (
-            [of(p) for p in one.parameters] for of in (torch.numel, torch.Tensor.size)
-        )
+        self.sizes = [p.numel() for p in one.parameters]
+        self.shapes = [p.shape for p in one.parameters]
 
     def __call__(
         self, weights: Tensor, rows: Tensor, moves: Tensor

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from engine.core.streams import Streams, derive_seed
 from engine.evaluation import cautions
 from engine.learning import dp_sgd
-from engine.learning.networks import named
+from engine.learning.networks import ResNet, channels_last, named
 from engine.learning.trainer import EVALUATE, LATEST, OPTIMIZERS, median_loss
 from engine.privacy.mechanism import Mechanism
 from engine.privacy.noise import Coins, GaussianNoise
@@ -88,11 +88,7 @@ class Fit:
         logits: torch.Tensor | None = None,
         scale: Scale = Scale(),
     ):
-        self.network, self.recipe, self.scale = (
-            network.to(memory_format=torch.channels_last),
-            recipe,
-            scale,
-        )
+        self.network, self.recipe, self.scale = channels_last(network), recipe, scale
         self.images, self.labels, self.logits = images, labels, logits
         self.size = min(recipe.batch_size, len(images))
         # per epoch; the rows left over wait for a later epoch
@@ -162,16 +158,18 @@ class Fit:
         The targets are hard labels, soft labels (Hinton et al. 2015), or a mixture.
         """
         share, t = self.recipe.soft_share, self.recipe.temperature
-        loss = (1 - share) * F.cross_entropy(outputs, self.labels[rows]) if share < 1 else 0.0
-        if share > 0:
-            soft = F.kl_div(
-                F.log_softmax(outputs / t, 1),
-                F.log_softmax(self.logits[rows] / t, 1),
-                reduction="batchmean",
-                log_target=True,
-            )
-            loss = loss + share * t * t * soft
-        return loss
+        if share == 0:
+            return F.cross_entropy(outputs, self.labels[rows])
+        assert self.logits is not None  # soft labels are made from them
+        soft = F.kl_div(
+            F.log_softmax(outputs / t, 1),
+            F.log_softmax(self.logits[rows] / t, 1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        if share == 1:
+            return t * t * soft
+        return (1 - share) * F.cross_entropy(outputs, self.labels[rows]) + share * t * t * soft
 
     def changed(self, x: torch.Tensor) -> tuple[torch.Tensor, float, torch.Tensor | None]:
         """Augment x (b, c, h, w) with noise, shifts, flips and mixup.
@@ -255,5 +253,8 @@ def outputs(
     Features are the input of the last layer.
     """
     network.eval()
-    of = network.features if features else network
+    of: Callable[[torch.Tensor], torch.Tensor] = network
+    if features:
+        assert isinstance(network, ResNet)  # other networks have no such layer
+        of = network.features
     return torch.cat([of(scale.of(part)) for part in images.split(EVALUATE)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from engine.evaluation import cautions
 from engine.learning import dp_sgd, networks
 from engine.learning.plan import TrainingPlan
 from engine.privacy.noise import Coins, GaussianNoise
+
+if TYPE_CHECKING:
+    from engine.learning.stacked_steps import Group
 
 EVALUATE = 2000  # images per forward pass during evaluation
 SHOWN_ROWS = 10_000  # training accuracy is measured on at most this many training images
@@ -86,7 +90,9 @@ class Learner:
         self.sampling = Coins(plan.streams.derive_seed("sampling"), device)
         self.noise = GaussianNoise(plan.streams.derive_seed("noise"), device)
         self.fingerprint = images.fingerprint
-        self.lost, self.steps, self.averaged, self.group, self.asked = False, 0, None, None, 0
+        self.lost, self.steps, self.asked = False, 0, 0
+        self.averaged: list[torch.Tensor] | None = None  # None before the first averaged step
+        self.group: Group | None = None
         self.divergence: list[str] = []  # warnings of the latest measurement
         self.among: torch.Tensor | None = None  # rows that it trains on, ascending; None: all
 
@@ -106,8 +112,12 @@ class Learner:
         self.learn(self.draw())
         self.advance()
 
-    def share(self, other: Learner) -> None:
+    def share(self, other: Self) -> None:
         """Use the images that another learner of the same data holds in memory."""
+        raise NotImplementedError
+
+    def bind(self, max_grad_norm: float, noise_multiplier: float) -> None:
+        """Set another clip norm and noise multiplier from now on."""
         raise NotImplementedError
 
     def draw(self) -> torch.Tensor:
@@ -237,7 +247,7 @@ class Training(Learner):
             self.plan.norm,
         )
 
-    def share(self, other: Training) -> None:
+    def share(self, other: Self) -> None:
         """Use the images that another learner of the same data holds in memory."""
         self.images, self.test_images, self.labels, self.test_labels = (
             other.images,
@@ -339,7 +349,7 @@ class Supervised:
         network = networks.keras_cnn(
             study.network, study.width, channels, h, outputs, derive_seed("init", study.seed)
         )
-        self.network = network.to(device).to(memory_format=torch.channels_last)
+        self.network = networks.channels_last(network.to(device))
         self.parameters = sum(p.numel() for p in network.parameters())
         # the settings of Keras 2
         self.optimizer = torch.optim.Adadelta(

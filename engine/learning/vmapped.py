@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -125,12 +126,13 @@ def pointwise(layer: nn.Module, _: Weights, x: Tensor) -> Tensor:
     return layer(x)
 
 
-def flatten(_: nn.Flatten, __: Weights, x: Tensor) -> Tensor:
+def flatten(_: nn.Module, __: Weights, x: Tensor) -> Tensor:
     """(participants, batch, h, w, c) → (participants, batch, c·h·w), in nn.Flatten's order."""
     return x.permute(0, 1, 4, 2, 3).flatten(2)
 
 
-RULES: dict[type[nn.Module], Callable[[nn.Module, Weights, Tensor], Tensor]] = {
+# Any: a rule takes layers of its key's kind
+RULES: dict[type[nn.Module], Callable[[Any, Weights, Tensor], Tensor]] = {
     nn.Linear: linear,
     nn.Conv2d: convolution,
     nn.MaxPool2d: images,
@@ -149,7 +151,9 @@ class Convolution(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
+    def forward(
+        ctx, x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int
+    ) -> tuple[Tensor, Tensor]:
         """The convolution's output and its patches; see the class for the shapes."""
         (people, out, channels, high, wide), batch = weight.shape, x.shape[1]
         x = F.pad(x, (0, 0, padding, padding, padding, padding)) if padding else x

@@ -10,7 +10,7 @@ parameters other than its members.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 
 from pydantic import SerializeAsAny, field_validator
 
@@ -29,6 +29,9 @@ class Member(Protocol):
 
     def charged(self, result: Result) -> Mechanism | None:
         """What publishing the result is charged for; None for a mere comparison."""
+
+    def kind(self) -> str:
+        """Its kind, as of any study."""
 
     def seconds_alone(self) -> float:
         """Typical seconds on two cores, without what it needs."""
@@ -56,13 +59,17 @@ class Ensemble(Study):
             raise Refused("members", "members: none is not allowed; at least one must be computed")
         return members
 
+    def _declared(self) -> tuple[Member, ...]:
+        """The members, which declare what a member has to."""
+        return cast("tuple[Member, ...]", self.members)
+
     def work(self) -> float:
         """The members' typical seconds together."""
-        return sum(member.seconds_alone() for member in self.members)
+        return sum(member.seconds_alone() for member in self._declared())
 
     def kind(self) -> str:
         """The kind of the longest member."""
-        return f"{self.NAME}:{max(self.members, key=lambda one: one.seconds_alone()).kind()}"
+        return f"{self.NAME}:{max(self._declared(), key=lambda one: one.seconds_alone()).kind()}"
 
     def typical(self) -> float:
         """Typical seconds, two members at a time and what they need computed once."""
@@ -81,7 +88,8 @@ class Ensemble(Study):
             self.members, lab, one.DONE, one.PHASE, shows=one.SHOWS, before=before
         ).all()
         yield Phase("adding up what all of them spend together")
-        return Result(metrics={"members": len(results)}, guarantee=composed(self.members, results))
+        guarantee = composed(self._declared(), results)
+        return Result(metrics={"members": len(results)}, guarantee=guarantee)
 
 
 def composed(members: tuple[Member, ...], results: list[Result]) -> Guarantee:
@@ -104,7 +112,7 @@ def composed(members: tuple[Member, ...], results: list[Result]) -> Guarantee:
     if len(promises) == 1:
         return promises[0]
     runs = tuple(mechanism.run for *_, mechanism in charged)
-    delta = min(promise.delta for promise in promises)
+    delta = min(promise.delta for promise in promises if promise.delta is not None)
     spent = privacy.dp_sgd_epsilon_of_all(runs, delta)
     return replace(
         promises[0],

@@ -101,6 +101,12 @@ def gaussian(  # noqa: PLR0913  each argument is one thing that the guarantee sa
     )
 
 
+def sampled(promise: Guarantee) -> tuple[float, int]:
+    """The sample rate and the number of steps that the guarantee of a sampled mechanism states."""
+    assert promise.sample_rate is not None and promise.steps is not None
+    return promise.sample_rate, promise.steps
+
+
 def noise_for(
     target_epsilon: float,
     sample_rate: float,

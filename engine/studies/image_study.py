@@ -6,15 +6,21 @@ The data set's content is part of a study's key, and the study's defaults are fi
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from engine.core import parameters
-from engine.core.study import Refused, Study
+from engine.core.study import Refused, Seeded, Study
 from engine.datasets import registry
 
 
 class ImageStudy(Study):
     """A study with a field `dataset`."""
+
+    if TYPE_CHECKING:  # pydantic would make a field of an annotation
+
+        @property
+        def dataset(self) -> str:
+            """The name of the data set: a field of each subclass."""
 
     def content(self) -> dict[str, str]:
         """The data set's fingerprint. Raises Missing."""
@@ -50,7 +56,7 @@ class Holder(ImageStudy):
     @property
     def seed(self) -> int:
         """The seed that fixes every random draw."""
-        return self.inner.seed
+        return cast("Seeded", self.inner).seed  # only studies with a seed are held
 
     def content(self) -> dict[str, str]:
         """Nothing further: the key of the held study covers the data set."""
@@ -77,7 +83,19 @@ class Holder(ImageStudy):
         self.inner.check(shown)
 
 
-def check_batch(study: ImageStudy, n: int) -> None:
+class Batched(Protocol):
+    """A study that learns from a data set in batches."""
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data set."""
+
+    @property
+    def batch_size(self) -> int:
+        """The number of images in a step."""
+
+
+def check_batch(study: Batched, n: int) -> None:
     """Raise Refused if a batch is larger than the n training images."""
     if study.batch_size > n:
         raise Refused(
@@ -87,7 +105,10 @@ def check_batch(study: ImageStudy, n: int) -> None:
         )
 
 
-def fitted(study: ImageStudy, given: Collection[str] = ()) -> tuple[ImageStudy, list[str]]:
+S = TypeVar("S", bound=ImageStudy)
+
+
+def fitted(study: S, given: Collection[str] = ()) -> tuple[S, list[str]]:
     """The study with defaults that fit its data set, and a sentence for each replaced value.
 
     given: fields that the user has chosen, which stay unchanged (the study's check refuses a wrong

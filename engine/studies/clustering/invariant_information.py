@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -133,10 +134,11 @@ class ScatteredViews:
     They are computed once and kept in a pool on the device.
     """
 
+    whitening: tuple[torch.Tensor, torch.Tensor]  # mean and axes, set by `prepare`
+
     def __init__(self, views: int, seed: int, device: torch.device):
         self.views, self.scattering = views, Scattering().to(device)
         self.draws = torch.Generator().manual_seed(derive_seed("iic views", seed))
-        self.whitening: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def prepare(self, release) -> Iterator[tuple[int, int]]:
         """Fill the pool (1 + views, n, components); yields (done, total).
@@ -279,6 +281,9 @@ class ImageViews:
 # --- networks -------------------------------------------------------------------------------------
 
 
+L = TypeVar("L", nn.Linear, nn.Conv2d)
+
+
 class Trunk(nn.Sequential):
     """The layers shared by all heads; they return `outputs` features per image."""
 
@@ -301,7 +306,8 @@ def convolutions(channels: int, size: int, width: int, draws: torch.Generator) -
     """
     if size < 8:
         raise ValueError(f"this network needs crops of at least 8 x 8 pixels, not {size} x {size}")
-    layers, inputs = [], channels
+    layers: list[nn.Module] = []
+    inputs = channels
     for level in range(4):
         outputs = width * 2**level
         layers += [nn.MaxPool2d(2)] if level else []
@@ -318,7 +324,7 @@ def convolutions(channels: int, size: int, width: int, draws: torch.Generator) -
     return Trunk([*layers, nn.Flatten()], outputs * (size // 8) ** 2)
 
 
-def _drawn(layer: nn.Module, fan_in: int, draws: torch.Generator) -> nn.Module:
+def _drawn(layer: L, fan_in: int, draws: torch.Generator) -> L:
     """Initialize a layer from the meta device with weights N(0, 2/fan_in) and biases 0.
 
     The meta device keeps the global generator unused.
@@ -414,7 +420,7 @@ class Clustering:
             logits = head(features).unflatten(1, images.shape[:2])
             losses.append(information_loss(logits[:, 0], logits[:, 1:], self.study.entropy_weight))
         self.optimizer.zero_grad()
-        sum(loss.mean() for loss in losses).backward()
+        torch.stack([loss.mean() for loss in losses]).sum().backward()
         self.optimizer.step()
         self.schedule.step()
         return losses[-1].detach()

@@ -99,7 +99,8 @@ class KMeansLabels(LocalNoise):
 
         Returns (fitted KMeans, curves).
         """
-        best, curves = None, {}
+        best = None
+        curves: dict[str, list[tuple[float, float]]] = {}
         for start in range(self.starts):
             model = yield from self._settle(train, count, start, curves)
             if best is None or model.inertia_ < best.inertia_:

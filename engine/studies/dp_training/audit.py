@@ -160,6 +160,7 @@ class Audit(OnTraining):
         from engine.attacks.auditing import ALARM, CONFIDENCE, FALSE_ALARM, lower_bound
 
         auditor, canaries, upper_bound = training.auditor, training.canaries, promise.epsilon
+        assert upper_bound is not None  # `check` refuses a training without ε
         found, checks = auditor.lower_bound(self.training.delta), _as_values(auditor.checks())
         highest = lower_bound(auditor.loss, canaries.included, self.training.delta, ALARM).epsilon
         bound_violated = highest > upper_bound

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import model_validator
@@ -256,7 +256,7 @@ class DPTraining(ImageStudy):
         return self
 
     @classmethod
-    def preset(cls, name: str, **changes) -> DPTraining:
+    def preset(cls, name: str, **changes) -> Self:
         """A preset; `best` is the strongest recipe for the data set named in the changes."""
         if name != "best":
             return super().preset(name, **changes)
@@ -380,7 +380,7 @@ class DPTraining(ImageStudy):
 
         Those not chosen use their default learning rate.
         """
-        members = {}
+        members: dict[str, DPTraining] = {}
         for name in ("sgd", "adam", "adagrad"):
             member = self._like(
                 optimizer=name, learning_rate=self.learning_rate if name == self.optimizer else None
@@ -526,8 +526,9 @@ class DPTraining(ImageStudy):
         if lab.group or lab.device.type != "cpu":
             from engine.learning.stacked_steps import Group
 
-            own = None if lab.group else Group()
-            (lab.group or own).join(training)
+            group = lab.group or Group()
+            group.join(training)
+            own = None if lab.group else group
         curves = yield from self._train(training, plan)
         if own:
             own.end()
@@ -560,8 +561,14 @@ class DPTraining(ImageStudy):
             release = self.mean_noise or self._mean_noise(rate, steps)
         noise = self.noise_multiplier
         if noise is None:
-            noise = guarantees.noise_for(self.target_epsilon, rate, steps, self.delta, release)
+            noise = guarantees.noise_for(self.budget, rate, steps, self.delta, release)
         return Mechanism(noise, self.clip, rate, steps, release)
+
+    @property
+    def budget(self) -> float:
+        """The target ε of a private training that is given no noise multiplier."""
+        assert self.target_epsilon is not None  # validated: it has the one or the other
+        return self.target_epsilon
 
     def _mean_noise(self, rate: float, steps: int) -> float:
         """Noise multiplier with which the mean takes about MEAN_SHARE of the privacy.
@@ -569,7 +576,7 @@ class DPTraining(ImageStudy):
         Privacy is measured as μ² in Gaussian differential privacy (Dong, Roth and Su 2019).
         """
         if self.noise_multiplier is None:
-            mu = 1 / privacy.gaussian_sigma(self.target_epsilon, self.delta)
+            mu = 1 / privacy.gaussian_sigma(self.budget, self.delta)
         else:
             mu = privacy.dp_sgd_mu(self.noise_multiplier, rate, steps)
         return max(LEAST_MEAN_NOISE, 1 / (math.sqrt(MEAN_SHARE) * mu))
@@ -651,7 +658,7 @@ class DPTraining(ImageStudy):
 
     def _examples(self, images, predictions, right) -> dict[str, bytes]:
         """PNGs of the first ten correctly and the first ten wrongly classified test images."""
-        shown = {}
+        shown: dict[str, bytes] = {}
         for name, rows in (("right", np.flatnonzero(right)), ("wrong", np.flatnonzero(~right))):
             shown |= {
                 f"{name}_{i}": imaging.png(images.test_images[row], 84)
@@ -713,14 +720,8 @@ class DPTraining(ImageStudy):
         """What publishing this training's result is charged for; None without privacy."""
         if not self.private:
             return None
-        found, promise = result.metrics, result.guarantee
-        return Mechanism(
-            found["noise_multiplier"],
-            self.clip,
-            promise.sample_rate,
-            promise.steps,
-            found.get("mean_noise"),
-        )
+        found, (rate, steps) = result.metrics, guarantees.sampled(result.guarantee)
+        return Mechanism(found["noise_multiplier"], self.clip, rate, steps, found.get("mean_noise"))
 
     def jointly(self, promises: list[Guarantee]) -> dict[str, str]:
         """The words of the guarantee of several published trainings."""

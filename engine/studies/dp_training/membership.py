@@ -315,7 +315,7 @@ class Membership(OnTraining):
         One bound follows from (ε, δ) alone, the other from this mechanism. Empty without a
         guarantee.
         """
-        if promise.epsilon is None:
+        if promise.epsilon is None or promise.delta is None:
             return {}
         mechanism = self.training.mechanism(registry.preview(self.dataset).train_size)
         return {

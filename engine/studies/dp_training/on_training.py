@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ class OnTraining(Holder):
     training: DPTraining = Field(default_factory=DPTraining)
 
     @classmethod
-    def preset(cls, name: str, **changes) -> OnTraining:
+    def preset(cls, name: str, **changes) -> Self:
         """A preset; `best` is the strongest training for the data set named in the changes."""
         if name != "best":
             return super().preset(name, **changes)

@@ -64,7 +64,7 @@ class GANTrainer(GeneratorTrainer):
             derive_seed("init", streams.seed),
         )
         self.begin(generator)
-        self.discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
+        self.discriminator = networks.channels_last(discriminator.to(device))
         if plan.mechanism.clips:
             self.noised = self._private_gradient()
         self.layers = dp_sgd.trainable_layers(self.discriminator)
@@ -122,6 +122,7 @@ class GANTrainer(GeneratorTrainer):
         if self.plan.mechanism.clips:
             self.noised(real, real_labels)
             for p, more in self._of_made(made, made_labels).items():
+                assert p.grad is not None  # self.noised has just set it
                 p.grad = p.grad + more / self.plan.batch_size
         else:
             self.discriminator.zero_grad()

@@ -90,6 +90,10 @@ class GeneratorStudy(FeatureSettings):
             ),
         }
 
+    def seconds_alone(self) -> float:
+        """Seconds on two cores, without the features of the real images."""
+        raise NotImplementedError
+
     def typical(self) -> float:
         """Seconds on two cores, including the features of the real images."""
         return self.seconds_alone() + sum(need.typical() for need in self.needs())

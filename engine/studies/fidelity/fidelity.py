@@ -413,7 +413,9 @@ class Measuring:
 
         Also sheets of the images that look most like copies, and the ratio of every image.
         """
-        found, sheets, arrays = {}, {}, {}
+        found: dict[str, float] = {}
+        sheets: dict[str, bytes] = {}
+        arrays: dict[str, np.ndarray] = {}
         for space in ("pixels", "features"):
             measures, sheet, copies = self._copies_by(space)
             found |= {f"{name}_{space}": value for name, value in measures.items()}
@@ -500,7 +502,7 @@ class Measuring:
         from engine.evaluation import metrics
 
         n = min(len(self.made), len(self.population))
-        found = {"published_images": n}
+        found: dict[str, float] = {"published_images": n}
         for name, change in (("published", wrapped), ("corrected", lambda images: images)):
             real, made = (
                 self.extract(change(images[:n])) for images in (self.population, self.made)

@@ -244,8 +244,8 @@ class GAN(GANSettings):
         """What publishing the generator is charged for; None without privacy."""
         if not self.private:
             return None
-        noise, promise = result.metrics["noise_multiplier"], result.guarantee
-        return Mechanism(noise, self.max_grad_norm, promise.sample_rate, promise.steps)
+        rate, steps = guarantees.sampled(result.guarantee)
+        return Mechanism(result.metrics["noise_multiplier"], self.max_grad_norm, rate, steps)
 
     def plan(self, n: int) -> AdversarialPlan:
         """How both networks are trained, with the usual values filled in. n: training images.

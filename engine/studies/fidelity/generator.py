@@ -11,6 +11,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from engine.core.streams import derive_seed
+from engine.learning.networks import channels_last
 
 CHUNK = 500  # images processed at a time
 SETTLING = 10  # steps over which the moving average starts with a short memory
@@ -44,7 +45,7 @@ class GeneratorTrainer:
 
     def begin(self, generator: torch.nn.Module) -> None:
         """Set the generator as it is before its first step."""
-        self.generator = generator.to(self.device).to(memory_format=torch.channels_last)
+        self.generator = channels_last(generator.to(self.device))
         self.published = {name: p.detach().clone() for name, p in self.generator.named_parameters()}
 
     def step(self) -> None:

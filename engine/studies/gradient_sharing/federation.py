@@ -72,6 +72,8 @@ class Task:
         weights.
         """
         body, head = self.network[:-1], self.network[-1:]
+        # as any slice of one
+        assert isinstance(body, nn.Sequential) and isinstance(head, nn.Sequential)
         fixed, own = weights.split([len(weights) - len(flat(head)), len(flat(head))])
 
         def outputs_of(inputs):
@@ -297,6 +299,7 @@ def selected(
     magnitude. Raises ValueError for any other policy.
     """
     if policy == "random":
+        assert known is not None  # this policy uploads what is known
         return known.expand_as(gradients)
     sizes = gradients.abs().nan_to_num(nan=0.0)
     if policy == "threshold":

@@ -620,6 +620,7 @@ class GradientSharing(InitialModelSettings):
         noise, (moved, rate) = self.noise_multiplier, self.exposure
         if self.target_epsilon is not None:
             noise = moved * guarantees.noise_for(self.target_epsilon, rate, self.rounds, self.delta)
+        assert noise is not None  # the budget is, if no noise is given
         clip = USUAL_CLIP if self.max_grad_norm is None and noise else self.max_grad_norm
         return noise, clip
 
@@ -821,8 +822,9 @@ class _Arm:
             start,
             images,
         )
-        self.owned, self.curves = study.owned(images.train_labels), {}
-        self.start, self.known = start, []  # warnings about the initial model
+        self.owned, self.start = study.owned(images.train_labels), start
+        self.curves: dict[str, list[tuple[float, float]]] = {}
+        self.known: list[str] = []  # warnings about the initial model
         self.begin()
 
     def begin(self) -> None:
@@ -1033,7 +1035,8 @@ class _Shared(_Arm):
         self.federation = federation.Federation(
             self.plan, self.clients(self.owned, self.study.batch_size), self.weights
         )
-        self.sent, self.bytes = [], 0
+        self.sent: list[np.ndarray] = []  # of each round, (clients,)
+        self.bytes = 0
 
     def round(self) -> None:
         """Let all clients train and upload."""

@@ -7,6 +7,7 @@ Bu, CS230; see docs/gradient_sharing.md).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -187,10 +188,10 @@ class InitialModelSettings(ImageStudy):
             network = networks.report_cnn(
                 channels, h, len(images.classes), derive_seed("init", self.seed), self.activation
             ).to(lab.device)
-            train, test, prepare = (
-                torch.tensor(images.train_images).to(lab.device),
-                torch.tensor(images.test_images).to(lab.device),
-                federation.pixels,
+            prepare: Callable[[torch.Tensor], torch.Tensor] = federation.pixels
+            train, test = (
+                torch.tensor(found).to(lab.device)
+                for found in (images.train_images, images.test_images)
             )
         else:
             found = yield from lab.need(self.backbone)

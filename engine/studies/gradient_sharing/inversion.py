@@ -24,7 +24,7 @@ from engine.evaluation import cautions
 from engine.studies import guarantees
 from engine.studies.fidelity import RealFeatures
 from engine.studies.gradient_sharing.initial_model import InitialModelSettings
-from engine.studies.synthesis import taught
+from engine.studies.synthesis import Classifier, taught
 
 STEPS = {"cnn": 2000, "features": 400}  # steps of one attempt
 TRIES = {"cnn": 2, "features": 1}
@@ -34,7 +34,7 @@ ABOVE_NOISE = 3.0
 WITHOUT_HINT = 10
 FRAMES = 24  # frames of the film
 SHOWN = 252  # side length in pixels of the images shown
-DEFENCES = {
+DEFENCES: dict[str, dict[str, object]] = {
     "everything": {},
     "10 %": {"leak_fraction": 0.1},
     "1 %": {"leak_fraction": 0.01},
@@ -226,7 +226,7 @@ class Inversion(InitialModelSettings):
 
     # --- needed studies ---------------------------------------------------------------------------
 
-    def classifier(self) -> Study:
+    def classifier(self) -> Classifier:
         """The network that classifies the reconstruction, trained on all training images.
 
         It is not part of the attack.
@@ -285,7 +285,7 @@ class Inversion(InitialModelSettings):
 
     def defences(self) -> dict[str, Inversion]:
         """The same image under the usual ways to share less."""
-        plain = {
+        plain: dict[str, object] = {
             "leak_policy": "largest",
             "leak_fraction": 1.0,
             "leak_clip": None,
@@ -407,6 +407,7 @@ class Inversion(InitialModelSettings):
         from engine.privacy.noise import GaussianNoise
 
         sent = sent if known is not None else torch.ones_like(sent)
+        assert self.clip is not None  # the noise is in units of it
         noise = GaussianNoise(self.derive_seed("noise"), upload.device)
         noised = noise.added_to(upload, self.leak_noise * self.clip).to(upload.dtype)
         return torch.where(sent, noised, upload), sent
@@ -418,6 +419,7 @@ class Inversion(InitialModelSettings):
         """
         from engine.studies.gradient_sharing import federation
 
+        assert self.clip is not None  # as in _noised
         threshold = max(self.leak_threshold, ABOVE_NOISE * self.leak_noise * self.clip)
         kept = federation.selected(read[None], self.leak_policy, self.leak_fraction, threshold)[0]
         return kept if bool(kept.any()) else read != 0
@@ -521,7 +523,8 @@ class _Attack:
         self.guessed = self.ranked[0] if self.ranked else None
         self.curves: dict[str, list[tuple[float, float]]] = {}
         self.films: list[list[tuple[int, bytes]]] = []
-        self.best, self.loss, self.which = None, float("inf"), 0
+        self.best: np.ndarray | None = None  # None before the first attempt has ended
+        self.loss, self.which = float("inf"), 0
 
     def all(self):
         """Run every attempt."""
@@ -533,7 +536,7 @@ class _Attack:
         steps, restarts = study.usual("attack_steps"), study.usual("restarts")
         # without a hint of the label, try one class after the other
         labels = (
-            [self.guessed] * restarts
+            [self.ranked[0]] * restarts
             if self.ranked
             else list(range(min(WITHOUT_HINT, len(self.classes))))
         )
@@ -572,9 +575,15 @@ class _Attack:
             yield Point(name, float(at), float(value))
         yield Image("rebuilt", png, f"attempt {len(self.films)}")
 
+    @property
+    def rebuilt(self) -> np.ndarray:
+        """The reconstruction that fits the upload best, after at least one attempt."""
+        assert self.best is not None
+        return self.best
+
     def result(self) -> Result:
         """The attempt that fits the upload best, which is all that the attacker can go by."""
-        study, said = self.study, self.classifier(np.stack([self.image, self.best]))
+        study, said = self.study, self.classifier(np.stack([self.image, self.rebuilt]))
         true, rebuilt = (int(row.argmax()) for row in said)
         return Result(
             metrics={name: self.facts[name] for name in OF_UPLOAD}
@@ -589,7 +598,7 @@ class _Attack:
             },
             guarantee=study.guarantee(),
             curves=self.curves,
-            arrays={"rebuilt": self.best},
+            arrays={"rebuilt": self.rebuilt},
             images=self._images(),
             facts={
                 "classes": list(self.classes),
@@ -608,15 +617,15 @@ class _Attack:
             for colour in (self.image.mean((0, 1)).round().astype(np.uint8), np.uint8(0))
         ]
         return {
-            "psnr_db": imaging.psnr(self.image, self.best),
-            "ssim": imaging.ssim(self.image, self.best),
+            "psnr_db": imaging.psnr(self.image, self.rebuilt),
+            "ssim": imaging.ssim(self.image, self.rebuilt),
             "psnr_flat": max(imaging.psnr(self.image, each) for each in flat),
             "ssim_flat": max(imaging.ssim(self.image, each) for each in flat),
         }
 
     def _images(self) -> dict[str, bytes]:
         """PNGs of the true image, of the best reconstruction, and of the way to it."""
-        best = imaging.png(self.best, SHOWN)
+        best = imaging.png(self.rebuilt, SHOWN)
         film = {f"film_{step:06d}": png for step, png in self.films[self.which]}
         # end with the image that is measured: that of the best-fitting step
         film[max(film)] = best

@@ -32,7 +32,10 @@ class SharingPlan:
     @property
     def noise_std(self) -> float:
         """Standard deviation of the noise; 0 without noise."""
-        return self.noise_multiplier * self.max_grad_norm if self.noise_multiplier else 0.0
+        if not self.noise_multiplier:
+            return 0.0
+        assert self.max_grad_norm is not None  # without clipping there is no noise
+        return self.noise_multiplier * self.max_grad_norm
 
     @property
     def noised_by_client(self) -> bool:

@@ -76,7 +76,10 @@ def _positions(kind: int, part: bytes, n: int, known: np.ndarray | None) -> np.n
         return found
     if kind == BITS:
         return np.flatnonzero(np.unpackbits(np.frombuffer(part, np.uint8), count=n))
-    return np.flatnonzero(known) if kind == KNOWN else np.arange(n)
+    if kind == DENSE:
+        return np.arange(n)
+    assert known is not None  # unpack has refused a message that needs them
+    return np.flatnonzero(known)
 
 
 def _type(dtype: np.dtype) -> int:

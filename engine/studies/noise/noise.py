@@ -116,7 +116,9 @@ class Noise(Gaussian):
             self._seed(unit, f"label {label} of {len(classes)} at ε {self.label_epsilon!r}")
         )
         released_label = int(
-            privacy.sample_randomized_response(label, self.label_epsilon, len(classes), coins)
+            privacy.sample_randomized_response(
+                np.array(label), self.label_epsilon, len(classes), coins
+            )
         )
         noised = released[self.epsilon]
         shown = {

@@ -477,7 +477,7 @@ class NoisyTraining(LocalNoise):
             f"randomised response with ε = {rounding.chosen(self.label_epsilon)} on the label",
         )
         promise = self.image_guarantee(unit=unit)
-        if self.images == "raw":
+        if promise.epsilon is None:
             return replace(
                 promise,
                 note=(

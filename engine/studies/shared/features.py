@@ -71,16 +71,16 @@ class Features(ImageStudy):
 
         images = registry.load(self.dataset)
         self.check(images)
-        found, total, done = {}, len(images.train_images) + len(images.test_images), 0
+        found: dict[str, np.ndarray] = {}
+        total, done = len(images.train_images) + len(images.test_images), 0
         for name, pixels in (("train", images.train_images), ("test", images.test_images)):
-            rows = None
             begun = 0
             for part in features.features(torch.tensor(pixels), self.straighten, lab.device):
-                rows = np.empty((len(pixels), part.shape[1]), np.float16) if rows is None else rows
-                rows[begun : begun + len(part)] = part.numpy()
+                if name not in found:
+                    found[name] = np.empty((len(pixels), part.shape[1]), np.float16)
+                found[name][begun : begun + len(part)] = part.numpy()
                 begun, done = begun + len(part), done + len(part)
                 yield Phase("looking through fixed wavelets", done, total)
-            found[name] = rows
         return Result(
             metrics={"features": found["train"].shape[1], "images": total},
             guarantee=NOT_RELEASED,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -31,7 +31,7 @@ Statistics = dict[str, tuple[torch.Tensor, torch.Tensor]]
 # --- statistics of a network's layers -------------------------------------------------------------
 
 
-def norm_layers(network: nn.Module) -> dict[str, nn.Module]:
+def norm_layers(network: nn.Module) -> dict[str, nn.BatchNorm2d | nn.GroupNorm]:
     """The batch-norm or group-norm layers of a network by name, in module order.
 
     Raises ValueError if there are none.
@@ -57,7 +57,8 @@ class Watch:
     """
 
     def __init__(self, network: nn.Module):
-        self.layers, self.inputs = norm_layers(network), {}
+        self.layers = norm_layers(network)
+        self.inputs: dict[str, torch.Tensor] = {}
 
     def __enter__(self) -> Watch:
         self.hooks = [
@@ -82,15 +83,16 @@ def recorded(network: nn.Module) -> Statistics:
 
     Raises ValueError if a layer is a group norm.
     """
-    layers = norm_layers(network)
-    if any(not isinstance(layer, nn.BatchNorm2d) for layer in layers.values()):
-        raise ValueError(
-            "group norm remembers nothing of its training data, so there are no statistics to match"
-        )
-    return {
-        name: (layer.running_mean.clone(), layer.running_var.clone())
-        for name, layer in layers.items()
-    }
+    found: Statistics = {}
+    for name, layer in norm_layers(network).items():
+        if not isinstance(layer, nn.BatchNorm2d):
+            raise ValueError(
+                "group norm remembers nothing of its training data, so there are no statistics to"
+                " match"
+            )
+        assert layer.running_mean is not None and layer.running_var is not None  # it has learned
+        found[name] = layer.running_mean.clone(), layer.running_var.clone()
+    return found
 
 
 @torch.no_grad()
@@ -179,7 +181,8 @@ def private_statistics(
     engine.privacy.noise and rounded once. Everything after it is post-processing. The proof is in
     docs/synthesis.md.
     """
-    total, sizes = None, {}
+    total: torch.Tensor | None = None
+    sizes: dict[str, int] = {}
     network.eval()
     with Watch(network) as watch:
         for part in images.split(CHUNK):
@@ -194,6 +197,7 @@ def private_statistics(
             )
             vectors = torch.cat([vectors.nan_to_num(), torch.ones_like(lengths)], 1)
             total = vectors.sum(0) + (0 if total is None else total)
+    assert total is not None  # there are images
     total = sampler.added_to(total, noise_multiplier * (clip**2 + 1) ** 0.5).float()
     means = (total[:-1] / total[-1].clamp_min(1)).float()
     parts = means.split([2 * channels for channels in sizes.values()])
@@ -240,10 +244,10 @@ class Objective:
 
     total: torch.Tensor
     # layer → ‖μ − μ̂‖² + ‖σ² − σ̂²‖²
-    distances: dict[str, torch.Tensor] = field(default_factory=dict)
-    labels: torch.Tensor | None = None
+    distances: dict[str, torch.Tensor]
+    labels: torch.Tensor
     # share of the images that the teacher assigns the wanted class
-    right: torch.Tensor | None = None
+    right: torch.Tensor
 
 
 def objective(
@@ -265,21 +269,29 @@ def objective(
         _of_teacher(pixels, labels, teacher, weights, watch)
         for teacher, watch in zip(teachers, watches)
     ]
-    total = sum(each.total for each in found) / len(found)
+    total = _mean([each.total for each in found])
     if weights.variation:
         total = total + weights.variation * variation(pixels)
     if weights.norm:
         total = total + weights.norm * pixels.flatten(1).norm(dim=1).mean()
     distances = {
-        name: sum(each.distances[name] for each in found).detach() / len(found)
+        name: _mean([each.distances[name] for each in found]).detach()
         for name in found[0].distances
     }
     return Objective(
         total,
         distances,
-        sum(each.labels for each in found).detach() / len(found),
-        sum(each.right for each in found) / len(found),
+        _mean([each.labels for each in found]).detach(),
+        _mean([each.right for each in found]),
     )
+
+
+def _mean(values: list[torch.Tensor]) -> torch.Tensor:
+    """The mean of at least one tensor, summed in their order."""
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total / len(values)
 
 
 def _of_teacher(pixels, labels, teacher: Teacher, weights: Weights, watch: Watch) -> Objective:
@@ -425,7 +437,8 @@ class Batch:
         )
         self._bound()
         self.optimizer = torch.optim.Adam([self.free], lr=settings.rate, betas=(0.5, 0.9))
-        self.best, self.least, self.best_view = None, float("inf"), (0, 0, False)
+        self.best: torch.Tensor | None = None  # None before the first step
+        self.least, self.best_view = float("inf"), (0, 0, False)
 
     @torch.no_grad()
     def _bound(self) -> None:

@@ -429,6 +429,7 @@ class Synthesizer:
     def _teacher(self, study, result: Result):
         import torch
 
+        from engine.learning import networks
         from engine.studies.synthesis import bn_inversion
 
         network, scale = taught(study, result, self.channels, self.h, self.device)
@@ -438,13 +439,11 @@ class Synthesizer:
             for name in result.arrays
             if name.startswith(f"{kind}:mean:")
         ]
-        wanted = {
-            name: tuple(
-                torch.tensor(result.arrays[f"{kind}:{what}:{name}"]).to(self.device)
-                for what in ("mean", "variance")
-            )
-            for name in names
-        }
+        means, variances = (
+            [torch.tensor(result.arrays[f"{kind}:{what}:{name}"]).to(self.device) for name in names]
+            for what in ("mean", "variance")
+        )
+        wanted = dict(zip(names, zip(means, variances)))
         if not all(bool(torch.isfinite(value).all()) for pair in wanted.values() for value in pair):
             raise Failed(
                 "A class of these images has no training image, so it has no statistics. Choose"
@@ -454,8 +453,9 @@ class Synthesizer:
             for layer in bn_inversion.norm_layers(network).values():
                 layer.train()
                 # normalise by the batch, but do not update the recorded statistics
-                layer.momentum = 0.0
-        return bn_inversion.Teacher(network.to(memory_format=torch.channels_last), wanted, scale)
+                if isinstance(layer, torch.nn.BatchNorm2d):
+                    layer.momentum = 0.0
+        return bn_inversion.Teacher(networks.channels_last(network), wanted, scale)
 
     def all_batches(self):
         """Optimise the batches one after the other.
@@ -610,7 +610,7 @@ class Synthesizer:
         Empty if there is no guarantee.
         """
         promise = teacher.guarantee
-        if promise.epsilon is None:
+        if promise.epsilon is None or promise.delta is None:
             return {}
         any_ = privacy.area_any(promise.epsilon, promise.delta)
         noise, release = teacher.metrics["noise_multiplier"], self.study.teacher.statistics_noise
@@ -710,7 +710,7 @@ class Neighbours:
     def _measures(self, seen: dict) -> dict[str, float]:
         from engine.attacks import memorization
 
-        found = {}
+        found: dict[str, float] = {}
         for space in ("pixels", "features"):
             train, held = self.features["train"][space], self.features["held"][space]
             copies = memorization.copies(seen[space], train, held)

@@ -365,10 +365,8 @@ class ClassifierTrainer:
             torch.tensor(images.train_images).to(device),
             torch.tensor(images.train_labels).long().to(device),
         )
-        self.scale, self.curves = (
-            (Scale(*IMAGENET) if study.weights == "given" and channels == 3 else Scale()),
-            {},
-        )
+        self.scale = Scale(*IMAGENET) if study.weights == "given" and channels == 3 else Scale()
+        self.curves: dict[str, list[tuple[float, float]]] = {}
 
     def load(self, path) -> None:
         """Load weights from a file of plain arrays.
@@ -382,6 +380,7 @@ class ClassifierTrainer:
         from engine.learning import supervised
 
         study, recipe = self.study, self.study.recipe()
+        fit: supervised.Fit | supervised.PrivateFit
         if study.private:
             fit = supervised.PrivateFit(
                 self.network,
