@@ -6,9 +6,9 @@ publishes, the auditor guesses which were included. Correct guesses give a lower
 whatever the training does (Steinke, Nasr and Jagielski 2023, "Privacy Auditing with One (1)
 Training Run").
 
-In addition, `Witness` checks each promise of the mechanism separately: the noise, clipping, the
-sample rate, and the independence of the draws. Such a test gives no bound on ε, but it detects much
-smaller violations.
+In addition, `MechanismAuditor` checks each promise of the mechanism separately: the noise,
+clipping, the sample rate, and the independence of the draws. Such a test gives no bound on ε, but
+it detects much smaller violations.
 """
 
 from __future__ import annotations
@@ -290,7 +290,7 @@ class Tails:
 
 
 class MechanismAuditor:
-    """Accumulates what the steps of a training reveal about the marks, in float64.
+    """Accumulates what the steps of a training reveal about the canaries, in float64.
 
     noise_multiplier σ, sample_rate q and steps_per_epoch are those that the accountant assumes; the
     trainer calls `observe` at every step and `release` for a Gaussian release.

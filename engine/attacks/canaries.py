@@ -1,9 +1,9 @@
 """Audited trainings: the unchanged training code, with canaries among the images. torch.
 
-The rows are those that auditing.Marks describes. A mark has a column of its own, in which only its
-rows are nonzero. The linear model receives it as an additional feature, the CNN as an additional
-input beside the image, connected to the output by a separate layer. `Auditing.witness` observes
-what each step publishes about these columns.
+The rows are those that auditing.Canaries describes. A canary has a column of its own, in which only
+its rows are nonzero. The linear model receives it as an additional feature, the CNN as an
+additional input beside the image, connected to the output by a separate layer. `Auditing.auditor`
+observes what each step publishes about these columns.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from engine.learning.plan import TrainingPlan
 from engine.learning.trainer import Learner, Training
 from engine.privacy.noise import GaussianNoise
 
-# a mark's entry: large enough to dominate its gradient, small enough that noise does not determine
-# its predicted label
+# a canary's entry: large enough to dominate its gradient, small enough that noise does not
+# determine its predicted label
 LIGHT = 50.0
-CODES = (200, 100)  # byte values of a mark in an image: a positive entry, a negative one; 0 is none
+# byte values of a canary in an image: a positive entry, a negative one; 0 is none
+CODES = (200, 100)
 FAR = 1e6  # multiple of the clip norm that amounts to no clipping
 
 
@@ -43,12 +44,12 @@ class Float32Noise(GaussianNoise):
 
 
 class Auditing(Learner):
-    """The common part of both trainings with marks."""
+    """The common part of both trainings with canaries."""
 
     shuffling: torch.Generator | None = None  # of the planted error "shuffled batches"
 
     def prepare(self, canaries: Canaries, bug: str) -> None:
-        """Create the witness and plant the error; call this right before the first step.
+        """Create the auditor and plant the error; call this right before the first step.
 
         bug: the error, as named by the study, that the accountant does not know of.
         """
@@ -77,11 +78,11 @@ class Auditing(Learner):
         raise NotImplementedError
 
     def canary_means(self) -> torch.Tensor:
-        """The released mean of each mark's column, (columns,)."""
+        """The released mean of each canary's column, (columns,)."""
         raise NotImplementedError
 
     def canary_logits(self, sign: float) -> torch.Tensor:
-        """The model's logits of each mark with an entry of this sign, (columns, classes)."""
+        """The model's logits of each canary with an entry of this sign, (columns, classes)."""
         raise NotImplementedError
 
     def canary_norms(self, sign: float, residual: torch.Tensor) -> torch.Tensor:
@@ -92,7 +93,7 @@ class Auditing(Learner):
         raise NotImplementedError
 
     def canary_gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The released gradients of the marks (columns, classes) and of the bias (classes,)."""
+        """The released gradients of the canaries (columns, classes) and of the bias (classes,)."""
         raise NotImplementedError
 
     def observe_noise(self, total: torch.Tensor, released: torch.Tensor) -> None:
@@ -126,7 +127,7 @@ class Auditing(Learner):
         self.advance()
 
     def observed(self) -> Observation:
-        """What the gradients reveal about the marks' columns, in units of the clip norm."""
+        """What the gradients reveal about the canaries' columns, in units of the clip norm."""
         m, each = len(self.canaries.included), torch.arange(len(self.canaries.included))
         unit = self.plan.batch_size / self.plan.mechanism.max_grad_norm
         weight, bias = (one * unit for one in self.canary_gradients())
@@ -175,9 +176,9 @@ def _released_with_half_the_noise(plan: TrainingPlan) -> TrainingPlan:
 
 
 class AuditedLinear(Auditing, LinearTraining):
-    """The linear model with an additional column for every mark.
+    """The linear model with an additional column for every canary.
 
-    A mark's row is the mean of the test images' rows, of which little remains once the released
+    A canary's row is the mean of the test images' rows, of which little remains once the released
     mean is subtracted, with LIGHT in its own column.
     """
 
@@ -226,11 +227,11 @@ class AuditedLinear(Auditing, LinearTraining):
             self.observe_noise(total, grad_of(parameter))
 
     def canary_means(self) -> torch.Tensor:
-        """The released mean of each mark's column, (columns,)."""
+        """The released mean of each canary's column, (columns,)."""
         return self.mean[self.first :]
 
     def canary_logits(self, sign: float) -> torch.Tensor:
-        """The model's logits of each mark, (columns, classes)."""
+        """The model's logits of each canary, (columns, classes)."""
         return (
             sign * LIGHT * self.weight[:, self.first :].T
             + self.weight @ (self.base - self.mean)
@@ -251,12 +252,12 @@ class AuditedLinear(Auditing, LinearTraining):
         return residual.norm(dim=2) * far[:, None]
 
     def canary_gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The released gradients of the marks (columns, classes) and of the bias (classes,)."""
+        """The released gradients of the canaries (columns, classes) and of the bias (classes,)."""
         return grad_of(self.weight)[:, self.first :].T, grad_of(self.bias)
 
 
 class AuditedCNN(Auditing, Training):
-    """The CNN of report 3 (Boulif and Durand 2021) with an additional input for every mark."""
+    """The CNN of report 3 (Boulif and Durand 2021) with an additional input for every canary."""
 
     network: WithCanaries
 
@@ -300,7 +301,7 @@ class AuditedCNN(Auditing, Training):
         self.observe_noise(total, torch.cat([grad_of(p).flatten() for p in parameters]))
 
     def build(self, images) -> WithCanaries:
-        """The CNN for the unmarked images, with a linear layer for the marks beside it."""
+        """The CNN for the images, with a linear layer for the canaries beside it."""
         h, _, channels = self.shape
         network = networks.report_cnn(
             channels,
@@ -313,7 +314,7 @@ class AuditedCNN(Auditing, Training):
         return WithCanaries(network, self.shape, self.canary_columns, len(images.classes))
 
     def _copies(self, images: torch.Tensor) -> torch.Tensor:
-        """Shift only the image, not the marks."""
+        """Shift only the image, not the canaries."""
         size = int(np.prod(self.shape))
         pixels, codes = images[..., :size], images[..., size:]
         moved = super()._copies(pixels.reshape(-1, *self.shape))
@@ -331,13 +332,13 @@ class AuditedCNN(Auditing, Training):
 
     @torch.no_grad()
     def canary_logits(self, sign: float) -> torch.Tensor:
-        """The network's logits of a black image with each mark, (columns, classes)."""
+        """The network's logits of a black image with each canary, (columns, classes)."""
         return self.network.images(self.black) + sign * LIGHT * self.network.canaries.weight.T
 
     def canary_norms(self, sign: float, residual: torch.Tensor) -> torch.Tensor:
         """Norms (columns, labels) of each row's whole gradient before clipping.
 
-        The gradient combines that of the black image and that of its mark.
+        The gradient combines that of the black image and that of its canary.
         """
         ways = jacrev(
             lambda weights: functional_call(self.network.images, weights, (self.black,))[0]
@@ -349,14 +350,14 @@ class AuditedCNN(Auditing, Training):
         ).sqrt()
 
     def canary_gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The marks' released gradients (columns, classes), and zeros (classes,): no bias."""
+        """The canaries' released gradients (columns, classes), and zeros (classes,): no bias."""
         return grad_of(self.network.canaries.weight).T, torch.zeros(
             self.canaries.classes, device=self.device
         )
 
 
 class WithCanaries(nn.Module):
-    """The sum of a network for images and a linear layer for marks.
+    """The sum of a network for images and a linear layer for canaries.
 
     (batch, h·w·c + columns, 1, 1) scaled to [−1, 1] → (batch, classes).
     """
@@ -368,7 +369,7 @@ class WithCanaries(nn.Module):
         nn.init.zeros_(self.canaries.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, classes) of images with their marks; see the class for the input."""
+        """Logits (batch, classes) of images with their canaries; see the class for the input."""
         x, size = x.flatten(1), int(np.prod(self.shape))
         images = x[:, :size].reshape(-1, *self.shape).permute(0, 3, 1, 2)
         codes = (x[:, size:] + 1) * 127.5  # back to the byte values of CODES

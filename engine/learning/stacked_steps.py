@@ -391,7 +391,7 @@ class OfImages:
     def __call__(
         self, weights: Tensor, rows: Tensor, moves: Tensor
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Norms and weighted sums of per-example gradients, from one backward pass; see Pulls."""
+        """Norms and weighted sums of PerExampleGradients, from one backward pass."""
         k, b = rows.shape
         images = self.images[rows.flatten()]
         images = shifted(images, moves) if self.copies > 1 else images
@@ -442,7 +442,7 @@ class OfRows:
     def __call__(
         self, weights: Tensor, rows: Tensor, moves: Tensor
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Norms and weighted sums of per-example gradients, from the residuals; see Pulls."""
+        """Norms and weighted sums of PerExampleGradients, from the residuals."""
         k, b = rows.shape
         weight, bias = weights.split([self.shape.numel(), self.shape[0]], 1)
         weight = weight.view(k, *self.shape)

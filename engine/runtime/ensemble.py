@@ -27,7 +27,7 @@ LOOK = 0.1  # seconds between two checks of what the threads have reported
 def needed(members: tuple[Study, ...], lab: Lab) -> Generator[Event, None, float]:
     """Compute what the members need, once for all of them and with all cores.
 
-    Yields the events and returns the estimated seconds that it takes, for Crew's `before`.
+    Yields the events and returns the estimated seconds that it takes, for ParallelRun's `before`.
     """
     before = 0.0
     for need in dict.fromkeys(need for member in members for need in member.needs()):

@@ -455,8 +455,8 @@ class DPTraining(ImageStudy):
         """The learning rate: the chosen one, or the default for optimizer and network.
 
         For the linear model under DP-SGD, the noise of all steps together, √T steps of rate·σC/B
-        each, must move a weight no further than WANDER, so more noise means a smaller rate. It
-        depends on the noise and the number of steps alone, which are not secret.
+        each, must move a weight no further than RANDOM_WALK_SCALE, so more noise means a smaller
+        rate. It depends on the noise and the number of steps alone, which are not secret.
         """
         if self.learning_rate is not None:
             return self.learning_rate

@@ -173,7 +173,7 @@ class GeneratorRun:
         import torch
 
         from engine.evaluation import metrics
-        from engine.studies.fidelity import generator as artists
+        from engine.studies.fidelity import generator as generators
 
         self.study, self.trainer, self.steps, self.extract = study, trainer, steps, extract
         self.moments = metrics.moments(real.arrays["train"])
@@ -187,7 +187,7 @@ class GeneratorRun:
         seeded = torch.Generator().manual_seed(study.seed)
         self.walk = tuple(
             found.to(trainer.device)
-            for found in artists.walk(ROWS, COLUMNS, study.latent, trainer.classes, study.seed)
+            for found in generators.walk(ROWS, COLUMNS, study.latent, trainer.classes, study.seed)
         )
         self.noise = torch.randn(study.samples, study.latent, generator=seeded).to(trainer.device)
         self.labels = (torch.arange(study.samples) % trainer.classes).to(trainer.device)
@@ -195,7 +195,7 @@ class GeneratorRun:
         self.marks = {round(step) for step in np.linspace(0, steps, MEASURED + 1)}
         self.film: dict[int, bytes] = {}
         self.curves: dict[str, list[tuple[float, float]]] = {}
-        # One value per mark; NaN has no point in the curve but is kept here.
+        # One value for each of these steps; NaN has no point in the curve but is kept here.
         self.distances: list[float] = []
 
     def all_steps(self, spent):
@@ -210,7 +210,7 @@ class GeneratorRun:
             yield Phase("growing", step, self.steps)
 
     def look(self, step: int, spent):
-        """Yield the gallery and, at a mark, the distance from the real images and the ε spent."""
+        """Yield the gallery and, at some steps, the distance from real images and the ε spent."""
         if step in self.frames or step == self.steps:
             self.film[step] = imaging.png(imaging.gallery(self.trainer.show(*self.walk), COLUMNS))
             yield Image("gallery", self.film[step], f"after {step} steps")

@@ -202,7 +202,7 @@ class GAN(GANSettings):
     """
 
     NAME, VERSION = "gan", 5
-    TITLE = "A generator and its judge"
+    TITLE = "A generator and its discriminator"
     PRESETS = {
         "quick": {},
         "tiny": {

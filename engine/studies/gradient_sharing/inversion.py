@@ -48,7 +48,7 @@ USUAL_CLIP = 1.0
 # facts about the upload that are metrics of the result
 OF_UPLOAD = ("gradients", "sent", "bytes", "gradient_norm", "upload_norm", "noise_to_signal")
 # studies whose warnings are passed on, with the name used in them
-OF_NEEDS = {"classifier": "the network that judges", "initial_model": "the initial model"}
+OF_NEEDS = {"classifier": "the network that classifies", "initial_model": "the initial model"}
 
 
 class Inversion(InitialModelSettings):
@@ -236,7 +236,7 @@ class Inversion(InitialModelSettings):
         )
 
     def needs(self) -> tuple:
-        """The judge, and the initial model if that is attacked.
+        """The classifier, and the initial model if that is attacked.
 
         With a backbone, only the scale of its features is used, which comes from the company's
         images.
@@ -301,7 +301,7 @@ class Inversion(InitialModelSettings):
         images = registry.load(self.dataset)
         self.check(images)
         image, label = self.pick(images)
-        # the judge was trained on all of them
+        # the classifier was trained on all of them
         warnings = cautions.of(images)
         for need in self.needs():
             found = yield from _retold(need, lab)
@@ -321,7 +321,7 @@ class Inversion(InitialModelSettings):
         return attack.result()
 
     def _classifier(self, lab, images):
-        """The judge as a function: (n, h, w, c) uint8 → (n, classes) probabilities."""
+        """The classifier as a function: (n, h, w, c) uint8 → (n, classes) probabilities."""
         import torch
 
         from engine.learning import supervised
