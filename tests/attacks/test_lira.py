@@ -94,7 +94,7 @@ def test_shadows_with_the_same_batches_do_not_help_against_each_other():
     assert area(np.arange(16)) > area(np.arange(16) // 8) + 0.1
 
 
-def test_a_image_that_all_shadows_knew_tells_nothing():
+def test_an_image_that_all_shadows_knew_tells_nothing():
     target, shadows, coins, _ = simulated(100, 4, 2.0)
     coins[:10] = True
     coins[10:20] = False

@@ -30,7 +30,7 @@ def rebuild(page, seconds: float = 120) -> None:
 def test_clients_learn_together_and_their_rounds_are_dragged(visit):
     visitor = visit(seeded(SMALL))
     page = visitor.page
-    expect(page.get_by_text("4 clients (clients), each with its own images")).to_be_visible()
+    expect(page.get_by_text("4 phones (clients), each with its own images")).to_be_visible()
     visitor.shot("gradient_sharing_empty")
     look.press_run(page)
     expect(page.get_by_role("heading", name="What is guaranteed").first).to_be_visible(
@@ -63,7 +63,7 @@ def test_clients_learn_together_and_their_rounds_are_dragged(visit):
     visitor.shot("gradient_sharing")
 
 
-def test_a_image_is_rebuilt_and_its_film_is_dragged(visit):
+def test_an_image_is_rebuilt_and_its_film_is_dragged(visit):
     visitor = visit(seeded(SMALL + ATTACK))
     page = visitor.page
     rebuild(page)

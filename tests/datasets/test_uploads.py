@@ -112,7 +112,7 @@ def test_scaling_is_antialiased():
     assert np.abs(pixels.astype(int) - 127).max() < 20
 
 
-def test_a_image_of_the_right_size_comes_through_unchanged():
+def test_an_image_of_the_right_size_comes_through_unchanged():
     image = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
     assert np.array_equal(decode(encoded(image), 28, 3), image)
 

@@ -117,14 +117,14 @@ def test_total_variation_is_numpys():
     assert gradient_inversion.total_variation(x).item() == pytest.approx(wanted, rel=1e-5)
 
 
-def test_a_image_comes_back_from_all_gradients_and_not_through_noise(lab):
+def test_an_image_comes_back_from_all_gradients_and_not_through_noise(lab):
     plain, noised = (ran(lab, leak_noise=noise, attack_steps=200) for noise in (0.0, 0.1))
     assert plain.metrics["psnr_db"] > 15 and noised.metrics["psnr_db"] < 12
     assert plain.metrics["label_found"] == 1 and plain.guarantee.epsilon is None
 
 
 @pytest.mark.full
-def test_a_image_is_rebuilt_from_all_gradients_and_not_through_noise(lab):
+def test_an_image_is_rebuilt_from_all_gradients_and_not_through_noise(lab):
     """The number that the page promises: 20 dB from the full gradients of an untrained network."""
     plain, noised = ran(lab), ran(lab, leak_noise=0.1, attack_steps=300)
     assert (
@@ -303,7 +303,7 @@ def test_a_visitors_own_image_is_never_stored(lab):
     ) != key(study)
 
 
-def test_a_image_of_another_format_is_refused():
+def test_an_image_of_another_format_is_refused():
     with pytest.raises(Refused, match="another format"):
         Inversion().with_image(np.zeros((5, 5, 1), np.uint8)).pick(registry.preview("mnist-5k"))
 

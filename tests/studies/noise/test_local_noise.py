@@ -385,7 +385,7 @@ def test_fields_that_do_not_matter_share_one_result():
     assert key(base.arm("noised labels")) != key(NoisyTraining(epsilon=500.0, labels="randomised"))
 
 
-def test_a_image_survives_from_the_smallest_budget_after_which_it_is_always_right():
+def test_an_image_survives_from_the_smallest_budget_after_which_it_is_always_right():
     labels = np.ones(6, int)
     answers = {
         10.0: np.array([1, 0, 1, 0, 1, 0]),

@@ -318,7 +318,7 @@ def test_the_noise_has_the_size_that_is_charged_and_a_planted_smaller_one_is_rej
     assert deviation(4.5) != pytest.approx(wanted, rel=0.04)
 
 
-def test_a_image_that_gives_no_number_gives_nothing_but_its_count(digits):
+def test_an_image_that_gives_no_number_gives_nothing_but_its_count(digits):
     network = networks.resnet("narrow", "plain group", 1, 28, 10, 3).eval()
     network.conv1.weight.data[0] = float("inf")
     for mean, variance in released(network, digits[0][:5]).values():
