@@ -66,7 +66,7 @@ def test_the_sigma_that_would_be_needed():
         (privacy.gaussian_sigma, REPLACED, "| corrected: exact formula"),
     ],
 )
-def test_what_noise_on_a_image_really_gives(formula, sensitivity, begins):
+def test_what_noise_on_an_image_really_gives(formula, sensitivity, begins):
     sigma = formula(1925.0, PIXEL_DELTA, sensitivity)
     told, epsilon = row("noise", begins)
     half = 0.5 * 10 ** -len(told.partition(".")[2])

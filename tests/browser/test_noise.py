@@ -225,7 +225,7 @@ def test_a_bad_upload_is_refused_with_the_reason_and_the_page_goes_on(visit):
     expect(look.image(page, NOISED)).to_be_visible()
 
 
-def test_the_webcam_takes_a_image(visit):
+def test_the_webcam_takes_an_image(visit):
     visitor = visit("noise?epsilon=20000")
     page = visitor.page
     before = look.source(page, NOISED)

@@ -528,7 +528,7 @@ def test_celeba_is_decoded_once_and_mapped(celeba, monkeypatch):
     assert np.array_equal(registry.load("celeba").train_images, images.train_images)
 
 
-def test_celeba_without_a_image_is_not_a_smaller_celeba(celeba):
+def test_celeba_without_an_image_is_not_a_smaller_celeba(celeba):
     (celeba / "img_align_celeba" / "000007.jpg").unlink()
     with pytest.raises(Unusable, match="1 of its 30 images"):
         registry.load("celeba")

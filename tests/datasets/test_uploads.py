@@ -117,7 +117,7 @@ def test_an_image_of_the_right_size_comes_through_unchanged():
     assert np.array_equal(decode(encoded(image), 28, 3), image)
 
 
-def test_a_single_pixel_is_a_image():
+def test_a_single_pixel_is_an_image():
     assert (decode(encoded(np.full((1, 1, 3), 7, np.uint8)), 28, 3) == 7).all()
 
 

@@ -78,7 +78,7 @@ def test_no_image_makes_a_longer_row():
         )
 
 
-def test_groups_of_maps_are_normalised_a_image_by_itself():
+def test_groups_of_maps_are_normalised_an_image_by_itself():
     maps = torch.rand(5, 6, 4, 4, dtype=torch.float64)
     found = features.normalised(maps).view(5, 2, 48)
     expected = (maps.view(5, 2, 48) - maps.view(5, 2, 48).mean(2, keepdim=True)) / (
