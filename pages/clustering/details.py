@@ -14,7 +14,9 @@ from pages.common import live, panels
 
 def draw(iic: IIC, views: dict[str, live.View]) -> None:
     """Draw the guarantee and the details of the finished methods. views: by method."""
-    done = {name: views[name].result for name in ("IIC", "K-means") if views[name].result}
+    done = {
+        name: result for name in ("IIC", "K-means") if (result := views[name].result) is not None
+    }
     if not done:
         return
     method = next(iter(done))

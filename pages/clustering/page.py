@@ -15,7 +15,7 @@ from pages.clustering import budgets, details, methods, text
 from pages.common import live
 from pages.common.controls import Controls, Look
 
-METHODS = {"K-means": KMeansLabels, "IIC": IIC}
+METHODS = ("K-means", "IIC")
 PRESETS = {"quick": "Start", "raw": "Without noise", "report": "As in report 1"}
 
 
@@ -69,11 +69,16 @@ def main() -> None:
         st.info(text.NOT_NOISED, icon=":material/visibility:")
     controls.presets(PRESETS)
     settings(controls)
-    studies = {name: controls.ready(study) for name, study in METHODS.items()}
+    kmeans, iic = controls.ready_as(KMeansLabels), controls.ready()
+    studies: dict[str, IIC | KMeansLabels] = {"K-means": kmeans, "IIC": iic}
     shown = registry.preview(controls.value("dataset"))
-    controls.checked(lambda: [study.check(shown) for study in studies.values()])
+
+    def check() -> None:
+        for study in studies.values():
+            study.check(shown)
+
+    controls.checked(check)
     live.run_button(studies)
-    iic = studies["IIC"]
     closer = controls.look("closer", "More experiments", {"budgets": budgets.TITLE})
     beside = budgets.studies(iic) if closer else {}
     if beside:

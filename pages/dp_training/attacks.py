@@ -5,6 +5,10 @@ Drawn below the training, never inside its live part.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from typing import TypeVar
+
 import streamlit as st
 
 from engine.core import parameters
@@ -15,6 +19,7 @@ from pages.common import live, sentences
 from pages.common.controls import Controls
 from pages.dp_training import audit, exact, membership, text
 
+Test = TypeVar("Test", Audit, Membership, Audit | Membership)
 AUDIT, ATTACK, BASELINE = "the audit", "the attack", "the attack without privacy"
 FIELDS = ("canaries", "bug", "shadows")  # parameters of the audit and the attack only
 INTRO = (
@@ -31,7 +36,7 @@ def panel(
     promise: Guarantee,
     baseline: bool,
     title: str = "Test the guarantee",
-) -> dict[str, Study]:
+) -> Mapping[str, Study]:
     """Audit and attack one finished training.
 
     baseline: also attack the non-private baseline. Returns the studies that can be run.
@@ -41,7 +46,7 @@ def panel(
     st.markdown(INTRO)
     audited = member.private and member.noise_multiplier != 0
     settings(controls, member, audited, attacked=True)
-    studies: dict[str, Study] = {AUDIT: audit_of(controls, member)} if audited else {}
+    studies: dict[str, Audit | Membership] = {AUDIT: audit_of(controls, member)} if audited else {}
     studies[ATTACK] = attack_on(controls, member)
     if baseline and member.private:
         studies[BASELINE] = attack_on(controls, member.baseline())
@@ -71,7 +76,10 @@ def draw(views: dict[str, live.View], promise: Guarantee) -> None:
     with right if AUDIT in views else left:
         membership.draw(attacked, promise)
     membership.draw_most_certain(attacked)
-    exact.draw({who: view for who, view in views.items() if view.result is not None})
+    done = {
+        who: (view.study, view.result) for who, view in views.items() if view.result is not None
+    }
+    exact.draw(done)
 
 
 # --- settings and studies -------------------------------------------------------------------------
@@ -103,7 +111,7 @@ def attack_on(controls: Controls, member: DPTraining) -> Membership:
     return Membership(training=member, shadows=controls.value("shadows"))
 
 
-def possible(studies: dict[str, Study]) -> dict[str, Study]:
+def possible(studies: Mapping[str, Test]) -> dict[str, Test]:
     """The studies that the data set is large enough for; says why others are not offered.
 
     The training is shown without them.
@@ -124,9 +132,7 @@ def possible(studies: dict[str, Study]) -> dict[str, Study]:
     return found
 
 
-def check(controls: Controls, studies: dict[str, Study]) -> None:
+def check(controls: Controls, studies: Mapping[str, Test]) -> None:
     """Stop the page if a study does not fit the data set, with the message at its field."""
     for study in studies.values():
-        controls.checked(
-            lambda study=study: study.check(registry.preview(study.dataset)), study.NAME
-        )
+        controls.checked(partial(study.check, registry.preview(study.dataset)), study.NAME)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from engine.core import rounding
 from engine.core.study import Result, Study
-from engine.studies.dp_training import DPTraining
+from engine.studies.dp_training import Audit, DPTraining
 from pages.common import live, panels
 from pages.common.controls import Controls
 from pages.dp_training import attacks, charts, text
@@ -16,7 +18,7 @@ ALL = "all"
 
 def panel(
     controls: Controls, members: dict[str, DPTraining], finished: dict[str, Result]
-) -> dict[str, Study]:
+) -> Mapping[str, Study]:
     """Choose what to test, and test it. Returns the studies that can be run."""
     st.subheader("Test the guarantee", anchor=False)
     audited = {
@@ -47,7 +49,7 @@ def options(
     return found
 
 
-def audit_all(controls: Controls, audited: dict[str, DPTraining]) -> dict[str, Study]:
+def audit_all(controls: Controls, audited: dict[str, DPTraining]) -> dict[str, Audit]:
     """Audit each private training of the series."""
     st.markdown(
         "An **auditor** repeats each training with artificial examples (*canaries*) and guesses"
@@ -55,9 +57,7 @@ def audit_all(controls: Controls, audited: dict[str, DPTraining]) -> dict[str, S
         " bound."
     )
     attacks.settings(controls, next(iter(audited.values())), audited=True, attacked=False)
-    studies: dict[str, Study] = {
-        name: attacks.audit_of(controls, member) for name, member in audited.items()
-    }
+    studies = {name: attacks.audit_of(controls, member) for name, member in audited.items()}
     attacks.check(controls, studies)
     live.run_button(studies, "Audit all")
     live.follow(studies, lambda views: draw(views, controls.value("bug")))

@@ -15,6 +15,7 @@ from engine.datasets import registry
 from engine.studies.dp_training import DPTraining
 from pages.common import sentences
 from pages.common.controls import Controls
+from pages.common.controls.dial import span
 from pages.dp_training import text
 from pages.dp_training.text.choosing import Ends
 
@@ -44,8 +45,8 @@ def draw(controls: Controls, study: DPTraining, ends: Ends, baselines: list[floa
 
 def draw_buttons(controls: Controls, study: DPTraining, budget: float) -> None:
     """Train at this ε, or calculate the noise that it takes."""
-    dial = controls.specs["target_epsilon"]
-    if dial.low <= budget <= dial.high:
+    low, high = span(controls.specs["target_epsilon"])
+    if low <= budget <= high:
         st.button(
             "Train at this ε",
             key="dp_training.train",

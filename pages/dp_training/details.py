@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from engine.core import rounding
@@ -12,7 +14,7 @@ from pages.dp_training import charts, text
 
 
 def draw(
-    study: DPTraining, who: str, finished: dict[str, Result], others: dict[str, Study]
+    study: DPTraining, who: str, finished: dict[str, Result], others: Mapping[str, Study]
 ) -> None:
     """Draw the tabs. finished: a key of WHO → Result; others: what the download holds besides."""
     result = finished[who]

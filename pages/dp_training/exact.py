@@ -7,8 +7,7 @@ import streamlit as st
 from engine.core import rounding
 from engine.core.lab import command
 from engine.core.study import Result
-from engine.studies.dp_training import Audit
-from pages.common import live
+from engine.studies.dp_training import Audit, Membership
 from pages.dp_training import text
 
 LIKE_IT = (
@@ -19,26 +18,20 @@ LIKE_IT = (
 )
 
 
-def draw(views: dict[str, live.View]) -> None:
-    """Draw a table and a command for each study. views: of finished studies."""
-    if not views:
+def draw(done: dict[str, tuple[Audit | Membership, Result]]) -> None:
+    """Draw a table and a command for each study. done: name → study and its Result."""
+    if not done:
         return
     with st.expander("Exact numbers and commands", icon=":material/table:"):
-        for view in views.values():
-            audited = isinstance(view.study, Audit)
-            name = (
-                view.study.TITLE
-                if audited
-                else f"Membership, {text.WHO[text.who_of(view.study.training)]}"
-            )
-            rows = (
-                rows_of_audit(view.study, view.result)
-                if audited
-                else rows_of_attack(view.result.metrics)
-            )
+        for study, result in done.values():
+            if isinstance(study, Audit):
+                name, rows = study.TITLE, rows_of_audit(study, result)
+            else:
+                name = f"Membership, {text.WHO[text.who_of(study.training)]}"
+                rows = rows_of_attack(result.metrics)
             st.markdown(f"**{name}**")
             st.dataframe([dict(zip(("", "value", "how"), row)) for row in rows], hide_index=True)
-            st.code(command(view.study), language="bash", wrap_lines=True)
+            st.code(command(study), language="bash", wrap_lines=True)
 
 
 def rows_of_audit(study: Audit, result: Result) -> list[tuple[str, str, str]]:

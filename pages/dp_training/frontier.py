@@ -73,11 +73,11 @@ def ends_of(series: Trainings) -> Ends:
     """Noise multiplier → (ε, accuracy) of its finished seeds."""
     ends: Ends = {}
     for name, member in series.members.items():
-        found = series.finished.get(name)
-        if member.private and found is not None and found.guarantee.epsilon is not None:
-            ends.setdefault(member.noise_multiplier, []).append(
-                (found.guarantee.epsilon, found.metrics["test_accuracy"])
-            )
+        found, noise = series.finished.get(name), member.noise_multiplier
+        if not member.private or noise is None or found is None:
+            continue
+        if (epsilon := found.guarantee.epsilon) is not None:
+            ends.setdefault(noise, []).append((epsilon, found.metrics["test_accuracy"]))
     return ends
 
 

@@ -69,8 +69,8 @@ def draw_level(name: str, private: bool, found: Result, images: bytes) -> None:
     st.image(
         images, width="stretch", alt=f"Forty test images, the misclassified ones framed, {name}"
     )
-    known = promise.odds_mechanism is not None
-    n = rounding.of_hundred(promise.odds_mechanism) if known else None
+    odds = promise.odds_mechanism
+    n = None if odds is None else rounding.of_hundred(odds)
     st.image(
         figures.crowd(n),
         width="stretch",
@@ -78,9 +78,7 @@ def draw_level(name: str, private: bool, found: Result, images: bytes) -> None:
         + (f"{n} of them marked" if n else "all of them outlines: nobody knows"),
     )
     risk = (
-        sentences.how_often(promise.odds_mechanism)
-        if known
-        else "may be certain: **nothing is guaranteed**"
+        "may be certain: **nothing is guaranteed**" if odds is None else sentences.how_often(odds)
     )
     st.markdown(
         f"Accuracy **{100 * found.metrics['test_accuracy']:.1f} %**. Attackers who guess whether"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from engine.core import rounding
 from engine.core.lab import settings_of
-from engine.core.study import Result
+from engine.core.study import Result, Study
 from engine.studies.dp_training import DPTraining
 from engine.studies.ensemble import Ensemble
 from pages.common import live, panels, sentences
@@ -38,7 +40,7 @@ def show(controls: Controls, study: DPTraining, shown: str) -> None:
     live.run_button(sweep)
     live.follow(sweep, draw)
     whole, finished = live.look(sweep[ALL]), live.finished(members)
-    if whole.state == "done" and len(finished) == len(members):
+    if whole.result is not None and len(finished) == len(members):
         offered = audit_series.panel(controls, members, finished)
         seeds = f" --seeds {count}" if count > 1 else ""
         without = DPTraining.EXCLUSIVE if shown == "frontier" else ()
@@ -101,7 +103,11 @@ def row(name: str, member: DPTraining, found: Result) -> dict[str, str]:
 
 
 def draw_made(
-    study: DPTraining, result: Result, trained: dict, offered: dict, command: str
+    study: DPTraining,
+    result: Result,
+    trained: dict[str, tuple[DPTraining, Result]],
+    offered: Mapping[str, Study],
+    command: str,
 ) -> None:
     """How the series was made. trained: name → study and Result; offered: audits and attacks."""
     found = live.finished(offered)
@@ -114,7 +120,7 @@ def draw_made(
     panels.made(
         study,
         result,
-        more=trained | {name: (offered[name], each) for name, each in found.items()},
+        more={**trained, **{name: (offered[name], each) for name, each in found.items()}},
         series=f"python -m engine series dp_training {command}",
         refers_to=(
             f"This is the time of those of the {len(trained)} trainings that had not run before."

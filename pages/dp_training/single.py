@@ -37,7 +37,7 @@ def show(controls: Controls, study: DPTraining) -> None:
     if len(finished) == len(studies):
         offered = attacks.panel(controls, study, finished[who].guarantee, baseline=compare)
         others = {BASELINE: studies[BASELINE]} if compare else {}
-        details.draw(study, who, finished, others | offered)
+        details.draw(study, who, finished, {**others, **offered})
 
 
 def draw(study: DPTraining, who: str, views: Views) -> None:

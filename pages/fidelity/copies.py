@@ -20,7 +20,7 @@ def draw(controls: Controls, runs: Runs) -> None:
     st.subheader("The memorisation finder", anchor=False)
     (name,) = controls.look("set", "Set of images", {n: n for n in runs.sets}, required=True)
     (space,) = controls.look("space", "Nearest by", SPACES, required=True)
-    result = live.look(runs.sets[name], remembered=True).result
+    result = live.finished({name: runs.sets[name]})[name]
     left, right = st.columns([1, 1.2])
     with left:
         st.image(

@@ -7,7 +7,7 @@ from functools import partial
 import streamlit as st
 
 from engine.core.lab import settings_of
-from engine.core.study import Result
+from engine.core.study import Result, Study
 from pages.common import live, panels
 from pages.common.controls import Controls
 from pages.fidelity import background, measures
@@ -23,11 +23,11 @@ RELEASED = {
 
 def draw(controls: Controls, runs: Runs, trained: dict[str, Result]) -> None:
     """Draw the guarantee, the details, and how the results were made."""
-    both = live.look(runs.together, remembered=True).result
+    published = trained | live.finished({"both": runs.together})
     (released,) = controls.look(
         "released", "Show guarantee for publishing the images of", RELEASED, required=True
     )
-    promise = (both if released == "both" else trained[released]).guarantee
+    promise = published[released].guarantee
     panels.odds(
         promise,
         "An attacker wants to know whether your image was among those that the generator learned"
@@ -49,7 +49,9 @@ def draw(controls: Controls, runs: Runs, trained: dict[str, Result]) -> None:
 def draw_made(runs: Runs, trained: dict[str, Result]) -> None:
     """Draw how the results were made, and offer all of them as a download."""
     measured = live.finished(runs.sets)
-    more = {name: (runs.sets[name], result) for name, result in measured.items()}
+    more: dict[str, tuple[Study, Result]] = {
+        name: (runs.sets[name], result) for name, result in measured.items()
+    }
     first = more.pop("private GAN")
     more |= {
         f"training: {name}": (runs.generators[name], result) for name, result in trained.items()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engine.core.study import Study
 from engine.studies.ensemble import Ensemble
-from engine.studies.fidelity import Fidelity
+from engine.studies.fidelity import DPMERF, GAN, Fidelity
 
 
 @dataclass(frozen=True)
@@ -14,8 +15,8 @@ class Runs:
     """What one press of Run computes, by name."""
 
     study: Fidelity  # all settings of the page
-    generators: dict[str, Study]
-    sets: dict[str, Study]  # measurements of the generators' images and of the controls
+    generators: Mapping[str, Study]
+    sets: dict[str, Fidelity]  # measurements of the generators' images and of the controls
     together: Ensemble  # trains all generators
 
     @classmethod
@@ -28,9 +29,12 @@ class Runs:
     def all(self) -> dict[str, Study]:
         """Every study under its name."""
         measuring = {f"measuring: {name}": each for name, each in self.sets.items()}
-        return {"the generators": self.together} | measuring
+        return {"the generators": self.together, **measuring}
 
     def steps(self, name: str) -> int:
         """The total number of steps of a generator."""
         generator = self.generators[name]
-        return generator.merf_steps if generator.NAME == "dp_merf" else generator.usual("steps")
+        if isinstance(generator, DPMERF):
+            return generator.merf_steps
+        assert isinstance(generator, GAN)  # there is no third kind
+        return generator.usual("steps")

@@ -24,13 +24,13 @@ def draw(controls: Controls, study: GradientSharing, previewed) -> Inversion:
         default="theirs",
         required=True,
         key="gradient_sharing.own",
-        format_func=WHOSE.get,
+        format_func=WHOSE.__getitem__,
     )
     raw = _image(controls, previewed, own == "mine")
     controls.dial("leak_fraction")
     controls.dial("leak_noise")
     _more(controls, study)
-    attack = controls.ready(Inversion)
+    attack = controls.ready_as(Inversion)
     if own == "mine" and raw is None:
         st.info(
             "Choose an image. It is scaled to the size of the others, and never stored.",

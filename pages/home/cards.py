@@ -59,10 +59,10 @@ def clustering(view: live.View) -> None:
     """The card of page Clustering: clusters found by K-means."""
     st.subheader("Clustering", anchor=False)
     alt = "Ten rows of digits, each a cluster; those in the wrong one are framed"
-    if image_or_progress(view, "clusters", alt):
+    if (found := image_or_progress(view, "clusters", alt)) is not None:
         st.caption(
             f"4,000 digits, noised with ε = {rounding.chosen(view.study.epsilon)}, clustered in"
-            f" {view.seconds:.1f} s: {100 * view.result.metrics['matched_accuracy']:.0f} of 100 in"
+            f" {view.seconds:.1f} s: {100 * found.metrics['matched_accuracy']:.0f} of 100 in"
             " the right cluster. Framed: in the wrong one."
         )
     st.markdown(
@@ -81,7 +81,7 @@ def synthesis() -> None:
         st.caption(f"Synthetic digits, made in {made.seconds:.0f} s from a network's statistics.")
     else:
         alt = "Real digits, from which a network learns"
-        st.image(BNSynthesis().sample(), width="stretch", alt=alt)
+        st.image(BNSynthesis().teacher.sample(), width="stretch", alt=alt)
         st.caption("Real digits. What does a network store about them, and can that be shown?")
     st.markdown(
         "Can images made from a network's memory replace the real ones? What do they reveal, and"
@@ -96,11 +96,11 @@ def dp_training(view: live.View) -> None:
     """The card of page DP training: a network's answers."""
     st.subheader("DP training", anchor=False)
     alt = "Forty new digits; those that the network classifies wrongly are framed"
-    if image_or_progress(view, "answers", alt):
+    if (found := image_or_progress(view, "answers", alt)) is not None:
         st.caption(
             f"Trained in {view.seconds:.1f} s at ε ="
-            f" {rounding.epsilon(view.result.guarantee.epsilon)}:"
-            f" {100 * view.result.metrics['test_accuracy']:.0f} of 100 new digits classified"
+            f" {rounding.epsilon(found.guarantee.epsilon)}:"
+            f" {100 * found.metrics['test_accuracy']:.0f} of 100 new digits classified"
             " correctly after two epochs. Framed: classified wrongly."
         )
     st.markdown(
@@ -161,12 +161,12 @@ def gradient_sharing(images: source.Images) -> None:
     st.page_link("gradient_sharing/page.py", label="Train across phones", icon=":material/share:")
 
 
-def image_or_progress(view: live.View, name: str, alt: str) -> bool:
-    """Draw a study's current image or its progress; return whether it is done."""
+def image_or_progress(view: live.View, name: str, alt: str) -> Result | None:
+    """Draw a study's current image or its progress; return its result when it is done."""
     if name in view.images:
         st.image(view.images[name], width="stretch", alt=alt)
     elif view.state in ("failed", "cancelled"):
         st.caption(view.message)
     else:
         st.progress(0.0, text="Being computed for this card …")
-    return view.result is not None
+    return view.result

@@ -8,7 +8,6 @@ import numpy as np
 import streamlit as st
 
 from engine.core import rounding
-from engine.core.study import Study
 from engine.datasets import imaging, source
 from engine.studies.noise import BUDGETS, DEPTHS, WIDTHS, NoisyTraining, least_budgets
 from pages.common import live, panels
@@ -31,7 +30,7 @@ class Series:
 
     name: str  # one of TITLES
     arm: str
-    studies: dict[str, Study]  # "NAME: words" → training
+    studies: dict[str, NoisyTraining]  # "NAME: words" → training
 
     def draw(self, base: NoisyTraining, images: source.Images, views: dict[str, live.View]) -> None:
         """Draw the series from the current state of its trainings."""
@@ -60,10 +59,7 @@ def choose(controls: Controls, base: NoisyTraining, arms: dict[str, str]) -> Ser
 
 def draw_walk(arm: NoisyTraining, views: dict[str, live.View]) -> None:
     """Draw how much accuracy privacy cost and how much the errors cost."""
-    found = {
-        name: (kind, views[name].result.metrics["test_accuracy"] if views[name].result else None)
-        for name, kind in arm.kinds().items()
-    }
+    found = {name: (kind, accuracy(views[name])) for name, kind in arm.kinds().items()}
     published = AS_PUBLISHED.get(arm.labels)
     panels.chart(
         series_charts.walk(found, published, arm.chance()),
@@ -80,12 +76,15 @@ def draw_walk(arm: NoisyTraining, views: dict[str, live.View]) -> None:
             st.markdown(text.WALK_DETAILS_IIC)
 
 
+def accuracy(view: live.View) -> float | None:
+    """The accuracy on test images; None before the end."""
+    return view.result.metrics["test_accuracy"] if view.result else None
+
+
 def draw_sweep(views: dict[str, live.View]) -> None:
     """Draw accuracy over ε, depth and width; the chart fills while it runs."""
     cells = {
-        (view.study.epsilon, view.study.network, view.study.width): (
-            view.result.metrics["test_accuracy"] if view.result else None
-        )
+        (view.study.epsilon, view.study.network, view.study.width): accuracy(view)
         for view in views.values()
     }
     panels.chart(

@@ -35,8 +35,13 @@ def draw(controls: Controls, images: source.Images) -> None:
     st.markdown(text.TRAINING)
     chosen = controls.look("arms", "Images and labels to learn from", ARM_WORDS)
     settings(controls)
-    base = controls.ready(NoisyTraining)
-    controls.checked(lambda: [base.arm(arm).check(images) for arm in chosen])
+    base = controls.ready_as(NoisyTraining)
+
+    def check() -> None:
+        for arm in chosen:
+            base.arm(arm).check(images)
+
+    controls.checked(check)
     if not chosen:
         st.info("Choose at least one kind of images and labels above.", icon=":material/touch_app:")
     arms = {

@@ -23,7 +23,7 @@ def draw_gallery(student: Student, view: live.View) -> None:
         st.caption(f"{sentences.after(round(step)).capitalize()}.")
         return
     alt = f"Some training images of {student.dataset}"
-    st.image(student.sample(), width="stretch", alt=alt)
+    st.image(student.synthesis.teacher.sample(), width="stretch", alt=alt)
     st.caption(
         "Real images, from which the teacher learns. Synthetic images will appear here, starting"
         " from noise."

@@ -9,6 +9,7 @@ from functools import partial
 
 import streamlit as st
 
+from engine.core.study import Result
 from engine.datasets import registry, source
 from engine.studies.synthesis import SPACES, Student
 from pages.common import live, sentences
@@ -99,21 +100,21 @@ def draw_running(runs: Runs, views: dict[str, live.View]) -> None:
         making.draw_layers(views["images"].curves)
 
 
-def draw_made(controls: Controls, runs: Runs, made: live.View) -> None:
+def draw_made(controls: Controls, runs: Runs, made: Result) -> None:
     """Draw the film, the students as far as they have come, and what the images reveal."""
 
     def draw_students(views: dict[str, live.View]) -> None:
         live.progress(views)
-        students.draw(runs, made.result, views)
+        students.draw(runs, made, views)
 
     left, right = st.columns([1, 1.4])
     with left:
-        making.draw_film(runs.student, made.result)
+        making.draw_film(runs.student, made)
     with right:
         live.follow(runs.all(), draw_students)
         making.draw_layers(made.curves)
-    leakage.draw(controls, runs, made.result)
-    details.draw(runs, made.result)
+    leakage.draw(controls, runs, made)
+    details.draw(runs, made)
 
 
 def main() -> None:
@@ -144,7 +145,7 @@ def main() -> None:
     if made.result is None:
         live.follow(runs.all(), partial(draw_running, runs))
     else:
-        draw_made(controls, runs, made)
+        draw_made(controls, runs, made.result)
 
 
 main()

@@ -15,7 +15,7 @@ class Runs:
     student: Student  # all settings of the page
     teachers: dict[str, Study]
     images: Study
-    students: dict[str, Study]  # student accuracy over the snapshots, and on real images
+    students: dict[str, Student]  # student accuracy over the snapshots, and on real images
 
     @classmethod
     def of(cls, student: Student, available: int) -> Runs:

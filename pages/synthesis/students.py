@@ -15,7 +15,7 @@ def draw(runs: Runs, made: Result | None, views: dict[str, live.View]) -> None:
 
     made: the result of the synthesis.
     """
-    student, synthesis = runs.student, runs.student.synthesis
+    synthesis = runs.student.synthesis
     last = f"{synthesis.kept[-1]} steps"
     now = {
         name: views[name].curves["test_accuracy"][-1][1]
@@ -26,14 +26,15 @@ def draw(runs: Runs, made: Result | None, views: dict[str, live.View]) -> None:
     learning = {name: value for name, value in now.items() if name not in done}
     if len(done) == len(runs.students):
         st.markdown(text.answer(done, last))
-        if sentence := sentences.balanced(views[f"hard labels, {last}"].result.metrics):
+        hard = views[f"hard labels, {last}"].result
+        if hard is not None and (sentence := sentences.balanced(hard.metrics)):
             st.caption(f"The one with hard labels{sentence}.")
     panels.chart(
         charts.students(
             by_labels(done, synthesis.kept),
             by_labels(learning, synthesis.kept),
             levels(runs, done, views["teacher"].result or made),
-            student.chance(),
+            synthesis.teacher.chance(),
             synthesis.kept[-1],
         ),
         key="students",
@@ -68,9 +69,10 @@ def levels(runs: Runs, done: dict[str, float], teacher: Result | None) -> dict[s
     """
     found = {}
     if teacher:
-        found["the teacher"] = teacher.metrics.get(
-            "teacher_accuracy", teacher.metrics.get("test_accuracy")
-        )
+        of_synthesis = "teacher_accuracy" in teacher.metrics
+        found["the teacher"] = teacher.metrics[
+            "teacher_accuracy" if of_synthesis else "test_accuracy"
+        ]
     if "real images" in done:
         found[f"a student of {runs.student.synthesis.images:,} real images"] = done["real images"]
     return found

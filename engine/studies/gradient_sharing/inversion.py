@@ -156,7 +156,7 @@ class Inversion(InitialModelSettings):
         help="How strongly the attacker prefers smooth images: the weight of total variation.",
     )
     # a visitor's own image as base64-encoded pixels; not for URLs or the command line
-    image: str = Field("", max_length=100_000)
+    image: str = Field(default="", max_length=100_000)
 
     # --- the image attacked -----------------------------------------------------------------------
 

@@ -20,16 +20,17 @@ from pages.common.controls.display import Display
 from pages.common.controls.fields import Fields
 from pages.common.controls.options import Asked, Look
 from pages.common.controls.presets import Presets
+from pages.common.controls.state import S
 from pages.common.controls.studies import Studies
 from pages.common.controls.url import unread
 
 __all__ = ["Asked", "Controls", "Look", "unread"]
 
 
-class Controls(Presets, Dial, Fields, Display, DatasetChooser, Studies):
+class Controls(Presets[S], Dial[S], Fields[S], Display[S], DatasetChooser[S], Studies[S]):
     """The widgets of a page's studies.
 
-    The first study names the page. A field that several studies share has one widget, with the
-    title and default of the first. Values in the session are always valid, because invalid text
-    never gets in.
+    The first study, of kind S, names the page. A field that several studies share has one widget,
+    with the title and default of the first. Values in the session are always valid, because invalid
+    text never gets in.
     """

@@ -6,12 +6,13 @@ import streamlit as st
 
 from engine.datasets import folder, registry, source
 from pages.common import sentences
+from pages.common.controls.state import S
 from pages.common.controls.url import Url
 
 DOWNLOAD = " (download needed)"
 
 
-class DatasetChooser(Url):
+class DatasetChooser(Url[S]):
     """The list of data sets."""
 
     def lacks_data(self) -> bool:

@@ -9,12 +9,13 @@ import streamlit as st
 
 from engine.core.parameters import Spec
 from pages.common.controls.fields import Fields
+from pages.common.controls.state import S
 
 STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # marks per decade on a log slider
 SETS = {"budget": "the privacy budget ε", "noise": "the noise multiplier σ"}
 
 
-class Dial(Fields):
+class Dial(Fields[S]):
     """The large sliders of a page."""
 
     def dial(self, name: str) -> None:
@@ -69,7 +70,7 @@ class Dial(Fields):
             on_change=self._switch,
             args=(slot, epsilon, noise),
             required=True,
-            format_func=SETS.get,
+            format_func=SETS.__getitem__,
         )
 
     def _switch(self, slot: str, epsilon: float, noise: float) -> None:
@@ -81,12 +82,20 @@ class Dial(Fields):
 
 def grid(spec: Spec) -> list[float]:
     """Marks of a log slider: ten per decade, plus the ends and the default."""
+    least, most = span(spec)
     # 0 cannot be on a log scale, so it comes before the first mark.
-    low = spec.low or 0.01
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(spec.high)) + 1)
+    low = least or 0.01
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(most)) + 1)
     marks = {round(m * 10.0**d, 12) for d in decades for m in STEPS if m * 10.0**d >= low}
-    marks |= {spec.low, spec.high, spec.default if spec.default is not None else spec.low}
-    return sorted(float(m) for m in marks if spec.low <= m <= spec.high)
+    marks |= {least, most, spec.default if spec.default is not None else least}
+    return sorted(float(m) for m in marks if least <= m <= most)
+
+
+def span(spec: Spec) -> tuple[float, float]:
+    """The range of a number; only a parameter with both ends can have a dial."""
+    if spec.low is None or spec.high is None:
+        raise TypeError(f"{spec.name} has no range")
+    return spec.low, spec.high
 
 
 def nearest(marks: list[float], value: float | None) -> float:

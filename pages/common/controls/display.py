@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from engine.core import parameters
 from engine.core.study import Refused
+from pages.common.controls.options import Asked, Look
+from pages.common.controls.state import S
 from pages.common.controls.url import Url
 
 
-class Display(Url):
+class Display(Url[S]):
     """One widget for each Look or Asked of the page."""
 
     def look(
@@ -19,16 +23,19 @@ class Display(Url):
 
         Returns the chosen options in the order of the pills.
         """
-        look, slot = self.looks[name], self.slot(name, "#")
+        look, slot = self._look(name), self.slot(name, "#")
         chosen = self.value(name)
         st.session_state[slot] = list(chosen) if look.several else next(iter(chosen), None)
-        st.pills(
+        pills = (
+            partial(st.pills, selection_mode="multi")
+            if look.several
+            else partial(st.pills, selection_mode="single", required=required)
+        )
+        pills(
             title,
             look.options,
             key=slot,
-            selection_mode="multi" if look.several else "single",
-            format_func=words_.get,
-            required=required,
+            format_func=words_.__getitem__,
             on_change=self._looked,
             args=(name,),
         )
@@ -50,18 +57,30 @@ class Display(Url):
             title,
             list(words_),
             key=slot,
-            format_func=words_.get,
+            format_func=words_.__getitem__,
             on_change=self._looked,
             args=(name,),
         )
         self.complain(name)
         return chosen
 
+    def _look(self, name: str) -> Look:
+        look = self.looks[name]
+        if not isinstance(look, Look):
+            raise TypeError(f"{name} is a number")
+        return look
+
+    def _asked(self, name: str) -> Asked:
+        asked = self.looks[name]
+        if not isinstance(asked, Asked):
+            raise TypeError(f"{name} is a choice")
+        return asked
+
     def _looked(self, name: str) -> None:
         chosen = st.session_state[self.slot(name, "#")]
         chosen = chosen if isinstance(chosen, list) else [chosen]
         self.change(
-            **{name: tuple(option for option in self.looks[name].options if option in chosen)}
+            **{name: tuple(option for option in self._look(name).options if option in chosen)}
         )
 
     def flag(self, name: str, title: str, help: str) -> bool:
@@ -77,7 +96,7 @@ class Display(Url):
 
     def asked(self, name: str, title: str, suggested: float) -> float:
         """A field for a number that the page asks for; if empty, the page's suggestion."""
-        asked, slot = self.looks[name], self.slot(name, "#")
+        asked, slot = self._asked(name), self.slot(name, "#")
         st.session_state[slot] = shown = next(
             iter(self.value(name)), parameters.number(min(max(suggested, asked.low), asked.high))
         )

@@ -5,16 +5,19 @@ Text fields accept 1e-5 as written and show our own messages, unlike Streamlit's
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from engine.core.parameters import Spec
 from engine.core.study import parse
+from pages.common.controls.state import S
 from pages.common.controls.url import Url
 
 MOST_LETTERS = 38  # total length of choices that fit side by side in a third of the page
 
 
-class Fields(Url):
+class Fields(Url[S]):
     """One widget for each parameter, at the current value, with its help and its message."""
 
     def number(self, name: str, placeholder: str = "") -> None:
@@ -56,8 +59,7 @@ class Fields(Url):
         """
         spec = self.specs[name]
         short = beside or (len(spec.choices) <= 3 and sum(map(len, spec.labels)) <= MOST_LETTERS)
-        widget = st.segmented_control if short else st.selectbox
-        more = {"required": True} if widget is st.segmented_control else {}
+        widget = partial(st.segmented_control, required=True) if short else st.selectbox
         st.session_state[self.slot(name, "#")] = self.value(name)
         widget(
             spec.title,
@@ -67,7 +69,6 @@ class Fields(Url):
             help=spec.help,
             on_change=self._picked,
             args=(name,),
-            **more,
         )
         self.complain(name)
 

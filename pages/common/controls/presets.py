@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from engine.datasets import registry
 from pages.common.controls.datasets import DOWNLOAD
-from pages.common.controls.state import PRESET
+from pages.common.controls.state import PRESET, S
 from pages.common.controls.url import Url
 
 
-class Presets(Url):
+class Presets(Url[S]):
     """The presets of the page's studies."""
 
     def presets(self, names: dict[str, str]) -> None:
@@ -45,9 +47,9 @@ class Presets(Url):
         if chosen and not self._echo():
             self.change(**self._at(chosen))
 
-    def _at(self, preset: str) -> dict:
+    def _at(self, preset: str) -> dict[str, Any]:
         """All values of a preset; a field that studies share has the value of the first."""
-        values = {}
+        values: dict[str, Any] = {}
         for each in reversed(self.studies):
             found = each.preset(preset if preset in each.PRESETS else "quick").values()
             values |= {n: found[n] for n in self.specs if n in found and n not in self.aside}

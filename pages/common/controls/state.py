@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
 import streamlit as st
 
 from engine.core import parameters
-from engine.core.study import Refused, Study, build
+from engine.core.study import Refused, build
+from engine.studies.image_study import ImageStudy
 from pages.common import sentences
 from pages.common.controls.options import Asked, Look
 
 PRESET = "preset"  # a URL parameter that is only answered with a message where the presets are
 
+S = TypeVar("S", bound=ImageStudy)  # the page's first study
 
-class State:
+
+class State(Generic[S]):
     """The value of each field, kept in the session under "STUDY.field"."""
 
     def __init__(
         self,
-        study: type[Study],
-        *more: type[Study],
+        study: type[S],
+        *more: type[ImageStudy],
         hidden: tuple[str, ...] = (),
-        looks: dict[str, Look | Asked] | None = None,
+        looks: Mapping[str, Look | Asked] | None = None,
         aside: tuple[str, ...] = (),
     ):
-        self.looks, self.aside = looks or {}, aside  # aside: fields that no preset changes
-        self.study, self.studies = study, (study, *more)
+        self.looks, self.aside = dict(looks or {}), aside  # aside: fields that no preset changes
+        self.study = study
+        self.studies: tuple[type[ImageStudy], ...] = (study, *more)
         specs = {
             name: spec
             for each in reversed(self.studies)
@@ -50,16 +57,16 @@ class State:
         """
         return f"{self.study.NAME}.{name}{mark}"
 
-    def value(self, name: str):
+    def value(self, name: str) -> Any:
         """The current value of a field in the session."""
         return st.session_state.get(self.slot(name), (self.specs | self.looks)[name].default)
 
-    def set(self, **values) -> None:
+    def set(self, **values: Any) -> None:
         """Change fields from code or from a callback."""
         for name, value in values.items():
             st.session_state[self.slot(name)] = value
 
-    def change(self, **values) -> None:
+    def change(self, **values: Any) -> None:
         """Change fields on behalf of the visitor; clears messages about them and about the URL."""
         self._mark_url_as_read()
         self.set(**values)

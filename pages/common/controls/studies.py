@@ -8,30 +8,32 @@ from typing import TypeVar
 import streamlit as st
 
 from engine.core import parameters
-from engine.core.study import Refused, Study, build
+from engine.core.study import Refused, build
 from engine.datasets import registry, source
-from engine.studies.image_study import fitted
+from engine.studies.image_study import ImageStudy, fitted
 from pages.common import sentences
+from pages.common.controls.state import S
 from pages.common.controls.url import Url
 
 T = TypeVar("T")
+A = TypeVar("A", bound=ImageStudy)  # any study of the page
 
 
-class Studies(Url):
+class Studies(Url[S]):
     """Builds and checks the page's studies; a refusal is shown at the widget that can mend it."""
 
-    def ready(self, study: type[Study] | None = None, **fixed) -> Study:
-        """A study (the page's first by default) with the current values.
+    def ready(self) -> S:
+        """The page's first study with the current values.
 
         If the values contradict each other, show a message and stop the page.
         """
-        which = study or self.study
+        return self.ready_as(self.study)
+
+    def ready_as(self, kind: type[A]) -> A:
+        """The same for any of the page's studies."""
+        known = parameters.specs(kind)
         study = self.checked(
-            lambda: build(
-                which,
-                {n: self.value(n) for n in self.specs if n in parameters.specs(which)} | fixed,
-            ),
-            which.NAME,
+            lambda: build(kind, {n: self.value(n) for n in self.specs if n in known}), kind.NAME
         )
         self.finish()
         if self.missing:
@@ -68,7 +70,7 @@ class Studies(Url):
             return f"Nothing can run with these settings: see *{title}* above."
         return sentences.plain(str(refused))
 
-    def _say_notes(self, study: Study) -> None:
+    def _say_notes(self, study: ImageStudy) -> None:
         """Show the notes on a visitor's own folder once per page.
 
         Stops the page if the folder cannot be used after all.
@@ -84,7 +86,7 @@ class Studies(Url):
         for note in notes:
             st.info(sentences.plain(f"{study.dataset}: {note}"), icon=":material/folder:")
 
-    def _fitted(self, study: Study) -> Study:
+    def _fitted(self, study: A) -> A:
         """The study with defaults adapted to its data set, as on the command line.
 
         Replaced values are reported once per page.
@@ -102,7 +104,7 @@ class Studies(Url):
             self.shown_notes.add(sentence)
         return study
 
-    def _usual(self, name: str, study: type[Study]) -> list:
+    def _usual(self, name: str, study: type[ImageStudy]) -> list:
         """Values of a field that nobody has typed: its default, and those of the presets."""
         return [
             self.specs[name].default,

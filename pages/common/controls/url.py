@@ -10,12 +10,12 @@ import streamlit as st
 from engine.core import parameters
 from engine.core.study import Refused, Study, build
 from pages.common import sentences
-from pages.common.controls.state import PRESET, State
+from pages.common.controls.state import PRESET, S, State
 
 MOST_NAMES = 5  # maximum number of unknown URL parameters that are listed by name
 
 
-class Url(State):
+class Url(State[S]):
     """State that is also in the URL."""
 
     def _restore(self) -> None:

@@ -5,21 +5,20 @@ One top-level fragment ticks; when all have ended, one rerun of the page ends th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import streamlit as st
 
-from engine.core.study import Study
 from engine.datasets import source
 from pages.common import sentences
 from pages.common.live.progress import FEW
-from pages.common.live.view import View, look
+from pages.common.live.view import S, View, look
 
 TICK = 0.7  # seconds between two polls of a running study
-Draw = Callable[[dict[str, View]], None]
+Draw = Callable[[dict[str, View[S]]], None]
 
 
-def follow(studies: dict[str, Study], draw: Draw) -> None:
+def follow(studies: Mapping[str, S], draw: Draw[S]) -> None:
     """Draw the studies now and, while one of them runs, again at every tick."""
     views = _look_all(studies)
     if any(view.active for view in views.values()):
@@ -28,7 +27,7 @@ def follow(studies: dict[str, Study], draw: Draw) -> None:
         draw(views)
 
 
-def _tick(studies: dict[str, Study], draw: Draw) -> None:
+def _tick(studies: Mapping[str, S], draw: Draw[S]) -> None:
     try:
         views = _look_all(studies)
     # The image files were deleted or changed during the run.
@@ -40,5 +39,5 @@ def _tick(studies: dict[str, Study], draw: Draw) -> None:
         st.rerun()
 
 
-def _look_all(studies: dict[str, Study]) -> dict[str, View]:
+def _look_all(studies: Mapping[str, S]) -> dict[str, View[S]]:
     return {who: look(study, remembered=len(studies) > FEW) for who, study in studies.items()}

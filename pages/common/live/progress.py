@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from engine.core import parameters
@@ -15,7 +17,7 @@ FEW = 3  # studies that get a progress bar each; more share one
 STOPPED = "Run stopped for all viewers. Finished parts are kept: Run continues from there."
 
 
-def progress(views: dict[str, View], key: str = "stop") -> None:
+def progress(views: Mapping[str, View], key: str = "stop") -> None:
     """Show each running study's phase, progress bar, time left and Stop button.
 
     Also why a study ended without a result. key: of the button, if a page has several panels.
@@ -62,7 +64,7 @@ def _bar(who: str, view: View) -> None:
 # --- many studies in one bar ----------------------------------------------------------------------
 
 
-def _one_bar(views: dict[str, View]) -> None:
+def _one_bar(views: Mapping[str, View]) -> None:
     """One progress bar for many studies: how many are done, which is running, the time left."""
     done = sum(view.state == "done" for view in views.values())
     weights = {who: _weight(view.study) for who, view in views.items()}
@@ -82,7 +84,7 @@ def _share(view: View) -> float:
     return float(view.state == "done")
 
 
-def _now(views: dict[str, View]) -> str:
+def _now(views: Mapping[str, View]) -> str:
     """Which study runs now."""
     for who, view in views.items():
         if view.state == "running":
@@ -90,7 +92,7 @@ def _now(views: dict[str, View]) -> str:
     return "; waiting for their turn"
 
 
-def _left(views: dict[str, View]) -> str:
+def _left(views: Mapping[str, View]) -> str:
     """The time left, estimated from how long the others took here; empty if it is not known."""
     queued = [
         expected_seconds(services().store, view.study) or view.study.typical()
@@ -105,7 +107,7 @@ def _left(views: dict[str, View]) -> str:
 # --- why a run ended ------------------------------------------------------------------------------
 
 
-def _ends(views: dict[str, View]) -> None:
+def _ends(views: Mapping[str, View]) -> None:
     """Show why studies ended without a result, in one box per message."""
     said: dict[tuple[str, str], list[str]] = {}
     for who, view in views.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import streamlit as st
 
 from engine.core.lab import expected_seconds
@@ -14,7 +16,7 @@ TOO_LONG = 1800.0  # seconds that nobody would wait for in front of a page
 QUICK = "The first preset takes less than a minute on two processor cores."
 
 
-def run_button(studies: dict[str, Study], label: str = "Run", unknown: str = QUICK) -> None:
+def run_button(studies: Mapping[str, Study], label: str = "Run", unknown: str = QUICK) -> None:
     """A button that runs what has no result yet, with the expected time beside it.
 
     unknown: shown instead if this machine has not run anything of the kind.
@@ -38,7 +40,7 @@ def run_button(studies: dict[str, Study], label: str = "Run", unknown: str = QUI
     right.markdown(estimate(list(open_.values()), unknown))
 
 
-def _submit(studies: dict[str, Study]) -> None:
+def _submit(studies: Mapping[str, Study]) -> None:
     for study in studies.values():
         services().runner.submit(study)
 
@@ -46,19 +48,26 @@ def _submit(studies: dict[str, Study]) -> None:
 def estimate(studies: list[Study], unknown: str = QUICK) -> str:
     """How long the studies will take on this machine, or that this is not known yet."""
     known = [expected_seconds(services().store, s) for s in studies]
-    if all(k is not None for k in known):
-        return f"Takes {sentences.seconds(sum(known))}, judging by the last run on this machine."
-    guessed = [
+    measured = _total(known)
+    if measured is not None:
+        return f"Takes {sentences.seconds(measured)}, judging by the last run on this machine."
+    guessed = _total(
         study.typical() if seconds is None else seconds for study, seconds in zip(studies, known)
-    ]
-    if any(seconds is None for seconds in guessed):
+    )
+    if guessed is None:
         return f"The first run shows how long it takes on this machine. {unknown}"
     far = (
         " **This needs a graphics card**; a smaller preset shows the same."
-        if sum(guessed) > TOO_LONG
+        if guessed > TOO_LONG
         else ""
     )
     return (
         "Not run on this machine yet. It takes"
-        f" {sentences.seconds(sum(guessed))} on two processor cores.{far}"
+        f" {sentences.seconds(guessed)} on two processor cores.{far}"
     )
+
+
+def _total(seconds: Iterable[float | None]) -> float | None:
+    """The sum; None if one of them is not known."""
+    known = list(seconds)
+    return None if None in known else sum(filter(None, known))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic
 
 from engine.core.study import Result, Study
-from pages.common.live.view import View, look, of_member
-
-S = TypeVar("S", bound=Study)
+from pages.common.live.view import S, View, look, of_member
 
 
 @dataclass(frozen=True)
@@ -18,12 +17,12 @@ class Series(Generic[S]):
     members: name → study, in the order in which the study that runs all of them holds them.
     """
 
-    members: dict[str, S]
+    members: Mapping[str, S]
     finished: dict[str, Result]  # name → Result, of those that are done
     curves: dict[str, dict[str, list[tuple[float, float]]]]  # name → curves, as far as they go
 
     @classmethod
-    def of(cls, members: dict[str, S], view: View) -> Series[S]:
+    def of(cls, members: Mapping[str, S], view: View) -> Series[S]:
         """The series as it is now. view: of the study that runs all of them."""
         done = finished(members)
         curves = {
@@ -42,7 +41,7 @@ class Series(Generic[S]):
         return {who: result.metrics[name] for who, result in self.finished.items()}
 
 
-def finished(studies: dict[str, Study]) -> dict[str, Result]:
+def finished(studies: Mapping[str, Study]) -> dict[str, Result]:
     """Name → Result of the studies that have run."""
     return {
         name: result

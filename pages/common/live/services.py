@@ -21,7 +21,7 @@ REMEMBERED = 64  # results kept in memory
 class Services:
     """The store and the runner, and the results that were read last."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.store: Store = open_store()
         self.runner = Runner(self.store)
         self.results: OrderedDict[str, Result] = OrderedDict()

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from engine.core.lab import load
 from engine.core.study import Image, Phase, Point, Result, Study, key
 from engine.runtime.runner import ENDED, Run
 from pages.common.live.services import services
 
+S = TypeVar("S", bound=Study)
+
 
 @dataclass
-class View:
+class View(Generic[S]):
     """A study as it can be drawn now, running or done."""
 
-    study: Study
+    study: S
     state: str  # empty, queued, running, done, failed or cancelled
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     images: dict[str, bytes] = field(default_factory=dict)
@@ -33,7 +36,7 @@ class View:
         return self.state in ("queued", "running")
 
 
-def look(study: Study, remembered: bool = False) -> View:
+def look(study: S, remembered: bool = False) -> View[S]:
     """The study's stored Result, or its running attempt, or an empty View.
 
     remembered: read the Result from memory if it is there.
@@ -49,7 +52,7 @@ def look(study: Study, remembered: bool = False) -> View:
     return _of_run(study, run) if run is not None else View(study, "empty")
 
 
-def _done(study: Study, result: Result) -> View:
+def _done(study: S, result: Result) -> View[S]:
     return View(
         study,
         "done",
@@ -60,7 +63,7 @@ def _done(study: Study, result: Result) -> View:
     )
 
 
-def _of_run(study: Study, run: Run) -> View:
+def _of_run(study: S, run: Run) -> View[S]:
     view = View(study, run.state, message=run.message, place=run.place, cancelling=run.cancelling)
     for event in list(run.events):
         if isinstance(event, Point):

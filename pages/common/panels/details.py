@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -11,7 +11,7 @@ from engine.core.study import Result
 from pages.common import sentences
 
 
-def warnings(found: dict[str, Result], said: Collection[str] = ()) -> None:
+def warnings(found: Mapping[str, Result], said: Collection[str] = ()) -> None:
     """Show all warnings about the results, each sentence once.
 
     A warning that does not apply to all results names those it applies to. found: name → Result.
@@ -29,7 +29,7 @@ def chart(figure: go.Figure, key: str, alt: str) -> None:
     st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt)
 
 
-def deeper(tabs: dict[str, Callable[[], None]]) -> None:
+def deeper(tabs: Mapping[str, Callable[[], object]]) -> None:
     """Details in tabs: title → function that draws the tab.
 
     Only the open tab is drawn, which keeps the page fast.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import streamlit as st
@@ -11,7 +12,7 @@ from engine.core.lab import command
 from engine.core.study import Result, Study
 from pages.common import sentences
 
-More = dict[str, tuple[Study, Result]]
+More = Mapping[str, tuple[Study, Result]]
 
 
 def made(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from engine.core.parameters import Spec
 from engine.core.study import Result
@@ -32,7 +33,7 @@ def named(message: str, specs: dict[str, Spec]) -> str:
     return f"{specs[name].title}{colon}{rest}" if colon and name in specs else message
 
 
-def warned(found: dict[str, Result]) -> dict[str, list[str]]:
+def warned(found: Mapping[str, Result]) -> dict[str, list[str]]:
     """Warning → the names of the results that have it, in order."""
     said: dict[str, list[str]] = {}
     for name, result in found.items():

@@ -28,10 +28,11 @@ def after(steps: int) -> str:
 
 def size(count: float) -> str:
     """A number of bytes with its unit."""
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
+    for unit in ("bytes", "KB", "MB"):
+        if count < 1000:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1000
+    return f"{count:.1f} GB"
 
 
 def times(value: float) -> str:

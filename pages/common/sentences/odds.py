@@ -32,17 +32,20 @@ def how_often(odds: float) -> str:
 
 def odds_detail(guarantee: Guarantee) -> str:
     """Both odds, exact: for any method with this (ε, δ), and for this one."""
-    if guarantee.odds_mechanism > 1 - 5e-5:
+    delta, any_, mechanism = guarantee.delta, guarantee.odds_any, guarantee.odds_mechanism
+    if delta is None or any_ is None or mechanism is None:
+        raise ValueError("a guarantee without odds")
+    if mechanism > 1 - 5e-5:
         return (
             f"At ε = {epsilon(guarantee.epsilon)} the noise protects nobody against such an"
             " attacker, who may be wrong less than once in 20,000 times."
         )
     return (
         "Both bounds are for an attacker who starts from even odds. A method of which only ε ="
-        f" {epsilon(guarantee.epsilon)} and δ = {rounding.chosen(guarantee.delta)} are known may"
-        f" let the attacker be right {at_most(guarantee.odds_any, 2, times=100)} times in 100. The"
+        f" {epsilon(guarantee.epsilon)} and δ = {rounding.chosen(delta)} are known may"
+        f" let the attacker be right {at_most(any_, 2, times=100)} times in 100. The"
         " noise of this method is known exactly, which allows at most"
-        f" {at_most(guarantee.odds_mechanism, 2, times=100)}.{_by_chance(guarantee)}"
+        f" {at_most(mechanism, 2, times=100)}.{_by_chance(guarantee)}"
     )
 
 
@@ -51,10 +54,10 @@ def _by_chance(guarantee: Guarantee) -> str:
 
     That chance protects nobody who was sampled, and nobody from what is released about all.
     """
-    known = (guarantee.sample_rate, guarantee.steps, guarantee.odds_undrawn)
-    if None in known or guarantee.sample_rate >= 1:
+    rate, steps, undrawn = guarantee.sample_rate, guarantee.steps, guarantee.odds_undrawn
+    if rate is None or steps is None or undrawn is None or rate >= 1:
         return ""
-    never = (1 - guarantee.sample_rate) ** guarantee.steps
+    never = (1 - rate) ** steps
     if never < 0.01:
         return ""
     whom = "participants" if "participant" in guarantee.unit else "images"
@@ -62,8 +65,8 @@ def _by_chance(guarantee: Guarantee) -> str:
         f" Steps sample at random, and {rounding.at_least(never, 0, times=100)} in 100 {whom} were"
         " never drawn at all"
     )
-    others = guarantee.odds_undrawn > 1 - never / 2 + 1e-9
-    if of_hundred(guarantee.odds_undrawn) == 100:
+    others = undrawn > 1 - never / 2 + 1e-9
+    if of_hundred(undrawn) == 100:
         if others:
             return (
                 f"{sentence}. But something else is released about all: this chance protects"
@@ -71,5 +74,5 @@ def _by_chance(guarantee: Guarantee) -> str:
             )
         return f"{sentence}: so few that this chance protects hardly anybody."
     besides = ", with the noise on what else is released about all," if others else ""
-    most = of_hundred(guarantee.odds_undrawn)
+    most = of_hundred(undrawn)
     return f"{sentence}: that alone{besides} limits the attacker to at most {most} in 100."

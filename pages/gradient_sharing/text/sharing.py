@@ -118,7 +118,7 @@ def user_level(
     promise: Guarantee, plan: SharingPlan, rounds: int, people: int, by_client: bool
 ) -> str:
     """The line below the noise slider. by_client: each client adds the noise itself."""
-    if promise.epsilon is None:
+    if promise.epsilon is None or promise.odds_mechanism is None:
         return (
             "Without noise, **nothing is guaranteed to anyone**, however small the share of the"
             " gradients is."
