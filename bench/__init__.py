@@ -1,1 +1,1 @@
-"""Benchmarks: each compares with its peer in the same run."""
+"""Benchmarks and statistical checks; what is timed is compared with its peer in the same run."""

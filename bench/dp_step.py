@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from engine.datasets.vision import torchvision
 from engine.learning.dp_sgd import PrivateGradient, poisson_batch
 from engine.learning.networks import report_cnn
-from engine.privacy.noise import Coins, GaussianNoise
+from engine.privacy.noise import BernoulliSampler, GaussianNoise
 
 ROWS, BATCH, STEPS = 12_000, 256, -(-12_000 // 256)
 CLIP, NOISE, RATE = 1.0, 1.1, 0.1
@@ -107,7 +107,7 @@ def plain(network: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
 
 def opacus_tensors(network: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
     """Opacus without its data loader: Poisson batches of tensors into its module and optimizer."""
-    wrapped, coins = GradSampleModule(network), Coins(0)
+    wrapped, coins = GradSampleModule(network), BernoulliSampler(0)
     optimizer = DPOptimizer(
         torch.optim.SGD(wrapped.parameters(), lr=RATE),
         noise_multiplier=NOISE,
@@ -165,7 +165,7 @@ class Float32(GaussianNoise):
 
 def ours(network: nn.Module, x: Tensor, y: Tensor, noise: GaussianNoise) -> Callable[[], None]:
     """Veil: Poisson batches, PrivateGradient, the same optimizer."""
-    coins = Coins(0)
+    coins = BernoulliSampler(0)
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
     private = PrivateGradient(
         network, expected_batch=BATCH, max_grad_norm=CLIP, noise_multiplier=NOISE, noise=noise

@@ -2,11 +2,11 @@
 
     python -m bench.gradient_sharing [--clients 100] [--rounds 3] [--repeats 5]
 
-Each client has 38 real digits and goes through them once per round (called a round), sixteen at a
+Each client has 38 real digits and goes through them once per round, sixteen at a
 time, on the page's CNN; a round of all clients is timed and scaled to thirty. The comparisons are
 centralised training on the same number of examples (batches of 16, as a client's; of 32, as the
 page's; of 256), the same clients one after the other by torch's own layers, and torch.func.vmap.
-The minimum over interleaved repetitions (--rounds) counts.
+The minimum over interleaved repetitions (--repeats) counts.
 """
 
 from __future__ import annotations

@@ -60,8 +60,9 @@ def test_two_seeds_share_no_draw_and_a_wrong_class_is_refused(study, store):
 
 def test_its_page_is_drawn(study, tmp_path):
     page = tmp_path / "page.py"
-    source = "from mean_image_example import MeanImage\n" + block("page")
-    page.write_text(source)
+    home = "from engine.studies.TOPIC.mean_image import"
+    assert home in block("page")
+    page.write_text(block("page").replace(home, "from mean_image_example import"))
     test = AppTest.from_file(str(page), default_timeout=60).run()
     assert not test.exception, test.exception
     assert test.title[0].value == "What does a class look like, on average?"

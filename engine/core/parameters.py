@@ -301,7 +301,7 @@ def dataset(default: str = "mnist-5k") -> Any:
     return parameter(
         "Data set",
         default,
-        pattern=r"^(mnist-5k|mnist|fashion-mnist|cifar10|celeba|folder:[A-Za-z0-9_-]{1,64})$",
+        pattern=rf"^({'|'.join(DATASETS)}|folder:[A-Za-z0-9_-]{{1,64}})$",
         help="one of "
         + ", ".join(DATASETS)
         + ", or folder:NAME for a folder of your own (letters, digits, - and _)",

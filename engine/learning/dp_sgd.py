@@ -28,14 +28,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.linalg import vector_norm
 
-from engine.privacy.noise import Coins, GaussianNoise
+from engine.privacy.noise import BernoulliSampler, GaussianNoise
 
 # Norms are computed in float32 and may come out slightly too small. Each is enlarged by this
 # relative amount, which keeps rounding from letting an example contribute more than max_grad_norm.
 ROUNDING = 2e-6
 
 
-def poisson_batch(n: int, sample_rate: float, coins: Coins) -> Tensor:
+def poisson_batch(n: int, sample_rate: float, coins: BernoulliSampler) -> Tensor:
     """Draw the rows of one Poisson batch: each of n rows joins independently at sample_rate.
 
     Returns ascending rows of shape (size,), int64, on the coins' device. The size is Binomial(n,

@@ -189,7 +189,7 @@ def logits(weights: np.ndarray, rows: np.ndarray, device: torch.device) -> torch
     ) + (bias - weight @ mean)
 
 
-class LinearShadows(Learner):
+class LinearShadowModels(Learner):
     """Many linear models, each trained on its own subset of the same rows, in one pass.
 
     A batch is read once for all models. rows (n, d) float16, labels (n,), members (n, k) bool.

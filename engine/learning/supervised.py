@@ -21,7 +21,7 @@ from engine.learning import dp_sgd
 from engine.learning.networks import ResNet, channels_last, named
 from engine.learning.trainer import EVALUATE, LATEST, OPTIMIZERS, median_loss
 from engine.privacy.mechanism import Mechanism
-from engine.privacy.noise import Coins, GaussianNoise
+from engine.privacy.noise import BernoulliSampler, GaussianNoise
 
 BLACK = -1.0  # as Scale() maps it
 WARM_UP = 0.2  # fraction of the steps in which the learning rate rises
@@ -215,7 +215,7 @@ class PrivateFit:
         self.network, self.images, self.labels = network, images, labels
         self.rate = mechanism.sample_rate
         self.steps, self.loss = round(1 / self.rate), float("nan")
-        self.sampling = Coins(streams.derive_seed("sampling"), images.device)
+        self.sampling = BernoulliSampler(streams.derive_seed("sampling"), images.device)
         self.optimizer = torch.optim.SGD(network.parameters(), lr=learning_rate)
         self.gradient = dp_sgd.PrivateGradient(
             network,

@@ -21,7 +21,7 @@ from engine.datasets import imaging
 from engine.evaluation import cautions
 from engine.learning import dp_sgd, networks
 from engine.learning.plan import TrainingPlan
-from engine.privacy.noise import Coins, GaussianNoise
+from engine.privacy.noise import BernoulliSampler, GaussianNoise
 
 if TYPE_CHECKING:
     from engine.learning.stacked_steps import Group
@@ -87,7 +87,7 @@ class Learner:
             torch.tensor(images.test_labels).to(device),
         )
         self.shown = min(SHOWN_ROWS, len(self.labels))
-        self.sampling = Coins(plan.streams.derive_seed("sampling"), device)
+        self.sampling = BernoulliSampler(plan.streams.derive_seed("sampling"), device)
         self.noise = GaussianNoise(plan.streams.derive_seed("noise"), device)
         self.fingerprint = images.fingerprint
         self.lost, self.steps, self.asked = False, 0, 0

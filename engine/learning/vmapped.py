@@ -18,13 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-Weights = list[Tensor]  # of each parameter in the network's order, (participants, *shape)
+Weights = list[Tensor]  # of each parameter in the network's order, (clients, *shape)
 
 
 def forward(network: nn.Sequential, weights: Weights, x: Tensor) -> Tensor:
     """Forward pass of all clients.
 
-    x (participants, batch, h, w, c) or (participants, batch, features) → logits (participants,
+    x (clients, batch, h, w, c) or (clients, batch, features) → logits (clients,
     batch, classes). A single client uses the network's own layers, as in ordinary training. Raises
     NotImplementedError for a layer without a rule.
     """
@@ -39,7 +39,7 @@ def forward(network: nn.Sequential, weights: Weights, x: Tensor) -> Tensor:
     for layer in network:
         if type(layer) not in RULES:
             raise NotImplementedError(
-                f"{type(layer).__name__} has no rule for many participants: add one to RULES"
+                f"{type(layer).__name__} has no rule for many clients: add one to RULES"
             )
         own, left = left[: len(list(layer.parameters()))], left[len(list(layer.parameters())) :]
         x = RULES[type(layer)](layer, own, x)
@@ -54,9 +54,9 @@ class LayerCall:
     """
 
     layer: nn.Module
-    # (participants · batch, positions, fan_in), the patches in (height, width, channel) order
+    # (clients · batch, positions, fan_in), the patches in (height, width, channel) order
     inputs: Tensor
-    output: Tensor  # (participants, batch, ..., fan_out), to take the gradient with respect to
+    output: Tensor  # (clients, batch, ..., fan_out), to take the gradient with respect to
 
 
 def recorded(network: nn.Sequential, weights: Weights, x: Tensor) -> tuple[Tensor, list[LayerCall]]:
@@ -86,17 +86,17 @@ def recorded(network: nn.Sequential, weights: Weights, x: Tensor) -> tuple[Tenso
 
 
 def linear(layer: nn.Linear, own: Weights, x: Tensor) -> Tensor:
-    """Rule for nn.Linear: x (participants, batch, in) → (participants, batch, out)."""
+    """Rule for nn.Linear: x (clients, batch, in) → (clients, batch, out)."""
     return torch.baddbmm(own[1][:, None], x, own[0].mT) if layer.bias is not None else x @ own[0].mT
 
 
 def convolution(layer: nn.Conv2d, own: Weights, x: Tensor) -> Tensor:
-    """Rule for nn.Conv2d: (participants, batch, h, w, in) → (participants, batch, h', w', out)."""
+    """Rule for nn.Conv2d: (clients, batch, h, w, in) → (clients, batch, h', w', out)."""
     return _convolved(layer, own, x)[0]
 
 
 def _convolved(layer: nn.Conv2d, own: Weights, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The convolution's output and its patches (participants, batch · h' · w', kernel).
+    """The convolution's output and its patches (clients, batch · h' · w', kernel).
 
     Raises NotImplementedError unless groups, dilation and padding are plain and there is a bias.
     """
@@ -127,7 +127,7 @@ def pointwise(layer: nn.Module, _: Weights, x: Tensor) -> Tensor:
 
 
 def flatten(_: nn.Module, __: Weights, x: Tensor) -> Tensor:
-    """(participants, batch, h, w, c) → (participants, batch, c·h·w), in nn.Flatten's order."""
+    """(clients, batch, h, w, c) → (clients, batch, c·h·w), in nn.Flatten's order."""
     return x.permute(0, 1, 4, 2, 3).flatten(2)
 
 

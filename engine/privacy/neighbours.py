@@ -13,6 +13,6 @@ ONE_IMAGE = (
     "or sum; the number of images is fixed and public (zero-out)"
 )
 ONE_PARTICIPANT = (
-    "one participant blanked, with all its images and in all rounds: it adds "
-    "nothing to any sum; the number of participants is fixed and public (zero-out)"
+    "one client blanked, with all its images and in all rounds: it adds "
+    "nothing to any sum; the number of clients is fixed and public (zero-out)"
 )

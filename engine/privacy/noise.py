@@ -72,7 +72,7 @@ class GaussianNoise:
         return self.tensor(*total.shape).mul_(deviation).add_(total)
 
 
-class Coins:
+class BernoulliSampler:
     """Independent coin flips from one seed, on one device: who joins a Poisson batch, or a round.
 
     seed: from `engine.core.streams`; all its bits count.

@@ -88,7 +88,7 @@ def work(study: Study, attempt: str) -> Parts:
     worker = get_worker()
     # low priority: pages and browsers on this machine need little time, but at once
     os.setpriority(os.PRIO_PROCESS, 0, 10)
-    say = Voice(worker, attempt)
+    say = EventSender(worker, attempt)
     say("started", worker=worker.address)
     try:
         return drive(
@@ -99,7 +99,9 @@ def work(study: Study, attempt: str) -> Parts:
         say("ended")
 
 
-def drive(run: Generator[Event, None, Result], say: Voice, stopped: Callable[[], bool]) -> Result:
+def drive(
+    run: Generator[Event, None, Result], say: EventSender, stopped: Callable[[], bool]
+) -> Result:
     """Run a study's generator to its Result, reporting events and checking for cancellation."""
     while True:
         if stopped():
@@ -122,7 +124,7 @@ def _cancelled(worker: Worker, attempt: str) -> bool:
     return task is None or task.state in ("cancelled", "released", "forgotten")
 
 
-class Voice:
+class EventSender:
     """Sends numbered messages under the attempt's topic; coalesces rapidly repeated phases."""
 
     def __init__(self, worker: Worker, topic: str):

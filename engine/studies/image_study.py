@@ -112,7 +112,7 @@ def fitted(study: S, given: Collection[str] = ()) -> tuple[S, list[str]]:
     """The study with defaults that fit its data set, and a sentence for each replaced value.
 
     given: fields that the user has chosen, which stay unchanged (the study's check refuses a wrong
-    one). Raises data.Missing.
+    one). Raises source.Missing.
     """
     changes = {
         name: value

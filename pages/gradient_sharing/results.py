@@ -81,11 +81,11 @@ def draw_noises(study: GradientSharing, series: Sharing) -> None:
     panels.chart(
         charts.by_epsilon(paths, ends, levels),
         key="epsilon",
-        alt="Accuracy over the ε of a participant, a line for each noise level",
+        alt="Accuracy over the ε of a client, a line for each noise level",
     )
     st.caption(
         "A thin line is an arm, round by round; its thick point is the end, with its exact ε. What"
-        f" is hidden is a whole participant, one of {study.clients:,}: with more of them, the"
+        f" is hidden is a whole client, one of {study.clients:,}: with more of them, the"
         " same noise costs less accuracy."
     )
 

@@ -12,7 +12,7 @@ from bench import null_coverage as bench
 from engine.attacks import lira
 from engine.core.lab import Lab
 from engine.datasets import registry
-from engine.learning.linear import LinearShadows, LinearTraining, logits
+from engine.learning.linear import LinearShadowModels, LinearTraining, logits
 from engine.studies.dp_training.dp_training import DPTraining
 from engine.studies.dp_training.membership import Membership
 from engine.studies.shared.features import Features
@@ -271,7 +271,7 @@ def test_shadows_learn_as_single_trainings_do(lab, private):
     study = DPTraining(noise_multiplier=0, max_grad_norm=0.07, batch_size=400, private=private)
     images, plan = registry.load("mnist-5k"), study.plan(4000)
     members = np.random.default_rng(0).random((4000, 3)) < 0.5
-    together = LinearShadows(plan, images, CPU, rows["train"], images.train_labels, members)
+    together = LinearShadowModels(plan, images, CPU, rows["train"], images.train_labels, members)
     weight = 0.02 * torch.randn(30, 3969, generator=torch.Generator().manual_seed(0))
     together.weight.copy_(weight), together.bias.normal_(generator=torch.Generator().manual_seed(1))
     batch = torch.arange(500, 900)
@@ -309,7 +309,7 @@ def test_shadows_hold_the_noise_that_is_charged(lab):
     study = DPTraining(noise_multiplier=3.0, max_grad_norm=0.1, batch_size=400)
     images, plan = registry.load("mnist-5k"), study.plan(4000)
     # nobody is in: noise alone
-    together = LinearShadows(
+    together = LinearShadowModels(
         plan, images, CPU, rows["train"], images.train_labels, np.zeros((4000, 4), bool)
     )
     together.learn(together.draw())

@@ -83,12 +83,12 @@ def test_an_image_is_rebuilt_and_its_film_is_dragged(visit):
 def test_noise_shows_its_epsilon_at_once_and_is_promised(visit):
     page = visit(seeded(SMALL + "&noise_multiplier=4&client_sampling_rate=0.5")).page
     main = page.get_by_test_id("stMain")
-    expect(main).to_contain_text("for all images of one participant, one of 4")
-    before = main.get_by_text("for all images of one participant").inner_text()
+    expect(main).to_contain_text("for all images of one client, one of 4")
+    before = main.get_by_text("for all images of one client").inner_text()
     look.move(page, "Noise multiplier σ", "ArrowRight", 2)
     look.until(
         page,
-        lambda: main.get_by_text("for all images of one participant").first.inner_text() != before,
+        lambda: main.get_by_text("for all images of one client").first.inner_text() != before,
         20,
         "another ε",
     )

@@ -10,7 +10,7 @@ from scipy import integrate, stats
 from engine import privacy
 from engine.datasets import registry
 from engine.learning.features import longest
-from engine.learning.linear import LinearShadows
+from engine.learning.linear import LinearShadowModels
 from engine.privacy import neighbours
 from engine.studies import STUDIES
 from engine.studies.dp_training.dp_training import DPTraining
@@ -67,7 +67,7 @@ def world(kept=slice(None), blank=()):
     members = np.ones((len(rows), 1), bool)
     members[list(blank)] = False
     plan = STUDY.plan(len(rows))
-    return LinearShadows(plan, images, torch.device("cpu"), rows, labels, members)
+    return LinearShadowModels(plan, images, torch.device("cpu"), rows, labels, members)
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ WRONG = (
     "addition or removal",
     "adding or removing",
     "image more or less",
-    "participant more or less",
+    "client more or less",
     "image more or fewer",
 )
 EXPLAINS = (

@@ -17,7 +17,7 @@ from engine.core.streams import Streams, derive_seed
 from engine.core.study import key
 from engine.datasets import registry, source
 from engine.learning import dp_sgd
-from engine.privacy.noise import Coins, GaussianNoise
+from engine.privacy.noise import BernoulliSampler, GaussianNoise
 from engine.studies import STUDIES
 from engine.studies.clustering.iic import IIC
 from engine.studies.clustering.kmeans_labels import KMeansLabels
@@ -122,7 +122,7 @@ def seed_of(coins) -> int:
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """(seeds of the noise, the participants and the batches that a run draws, seeds that private
+    """(seeds of the noise, the clients and the batches that a run draws, seeds that private
     studies have given out).
     """
     used, named, server = [], set(), Federation.__init__
@@ -434,12 +434,12 @@ def test_coins_count_all_bits_of_their_seed():
     """Else two of 200,000 releases would draw the same batches, as they did."""
     seeds = [derive_seed(name, 0) for name in ALIKE]
     assert seeds[0] != seeds[1] and seeds[0] & 0xFFFFFFFF == seeds[1] & 0xFFFFFFFF
-    first, second = (Coins(seed).joins(0.5, 200) for seed in seeds)
+    first, second = (BernoulliSampler(seed).joins(0.5, 200) for seed in seeds)
     assert not torch.equal(first, second)
     first, second = (torch.rand(200, generator=torch.Generator().manual_seed(s)) for s in seeds)
     assert torch.equal(first, second)  # the planted error
 
 
 def test_coins_do_not_depend_on_how_they_are_asked_for():
-    whole, parts = Coins(5).joins(0.3, 3, 40), Coins(5)
+    whole, parts = BernoulliSampler(5).joins(0.3, 3, 40), BernoulliSampler(5)
     assert torch.equal(whole, torch.stack([parts.joins(0.3, 40) for _ in range(3)]))

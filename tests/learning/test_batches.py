@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 
 from engine.datasets import registry
-from engine.learning.linear import LinearShadows, LinearTraining
+from engine.learning.linear import LinearShadowModels, LinearTraining
 from engine.learning.stacked_steps import Group, Stacked
 from engine.learning.supervised import PrivateFit
 from engine.learning.trainer import Training
@@ -173,7 +173,7 @@ def linear(wrong):
 def linear_shadows(wrong):
     study, rows, images = DPTraining(**DPT), np.zeros((N, 6), np.float16), registry.load("mnist-5k")
     plan = study.plan(N)
-    found = LinearShadows(
+    found = LinearShadowModels(
         faster(plan, wrong), images, CPU, rows, images.train_labels, np.ones((N, 1), bool)
     )
     return table(watched(found), N), study.guarantee(plan).sample_rate
@@ -289,7 +289,7 @@ DRAWS = {
 
 
 def named_streams(source, name):
-    """Functions, named with their classes, that name a stream of batches or participants."""
+    """Functions, named with their classes, that name a stream of batches or clients."""
     found, stack = set(), []
 
     def visit(node):

@@ -18,7 +18,7 @@ from torch import nn
 from engine.learning import dp_sgd
 from engine.learning.dp_sgd import PrivateGradient, poisson_batch
 from engine.learning.networks import initialised, report_cnn
-from engine.privacy.noise import Coins, GaussianNoise
+from engine.privacy.noise import BernoulliSampler, GaussianNoise
 
 SHARP, WIDE = 0.5, 1e4  # a clip norm that shortens every example, and one that shortens none
 
@@ -470,12 +470,12 @@ def sampling_p_values(draw, n, rate, rounds=3000):
 
 
 def test_poisson_batches_draw_each_row_by_its_own_coin():
-    coins = Coins(3)
+    coins = BernoulliSampler(3)
     assert min(sampling_p_values(lambda: poisson_batch(400, 0.05, coins), 400, 0.05)) > 0.001
 
 
 def test_the_check_rejects_shuffled_batches_and_a_wrong_rate():
-    coins = Coins(3)
+    coins = BernoulliSampler(3)
     assert (
         min(
             sampling_p_values(lambda: torch.from_numpy(coins.host.permutation(400)[:20]), 400, 0.05)
@@ -486,11 +486,13 @@ def test_the_check_rejects_shuffled_batches_and_a_wrong_rate():
 
 
 def test_poisson_rows_are_distinct_and_its_ends_are_all_and_nothing():
-    assert poisson_batch(50, 1.0, Coins(0)).tolist() == list(range(50))
-    assert poisson_batch(50, 0.0, Coins(0)).tolist() == []
-    assert torch.equal(poisson_batch(50, 0.5, Coins(1)), poisson_batch(50, 0.5, Coins(1)))
+    assert poisson_batch(50, 1.0, BernoulliSampler(0)).tolist() == list(range(50))
+    assert poisson_batch(50, 0.0, BernoulliSampler(0)).tolist() == []
+    assert torch.equal(
+        poisson_batch(50, 0.5, BernoulliSampler(1)), poisson_batch(50, 0.5, BernoulliSampler(1))
+    )
     with pytest.raises(ValueError, match="probability"):
-        poisson_batch(50, 1.5, Coins(0))
+        poisson_batch(50, 1.5, BernoulliSampler(0))
 
 
 # --- what is refused, and what stays as it was ----------------------------------------------------

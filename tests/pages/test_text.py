@@ -217,9 +217,9 @@ def test_luck_that_hardly_anybody_has_blames_no_other_release():
         sample_rate=rate,
         steps=steps,
         odds_undrawn=drawn,
-        unit="all images of one participant",
+        unit="all images of one client",
     )
-    assert "1 in 100 participants were never drawn" in sentences.odds_detail(whom)
+    assert "1 in 100 clients were never drawn" in sentences.odds_detail(whom)
 
 
 def test_luck_that_a_release_of_all_takes_away_is_not_promised():

@@ -38,7 +38,7 @@ LINEAR_RATE = {
     True: {"adam": 0.01, "adagrad": 0.1},
     False: {"sgd": 0.4, "adam": 0.003, "adagrad": 0.02},
 }
-USUAL_CLIP = {"cnn": 1.0, "scattering": 0.1}
+DEFAULT_MAX_GRAD_NORM = {"cnn": 1.0, "scattering": 0.1}
 # how far the noise of all steps together may move each weight of the linear model; this sets its
 # learning rate
 RANDOM_WALK_SCALE = 0.07
@@ -367,7 +367,11 @@ class DPTraining(ImageStudy):
 
         # None for the default clip norm: the same training as elsewhere on the page.
         def usual(clip):
-            return None if clip == USUAL_CLIP[self.network] and self.max_grad_norm is None else clip
+            return (
+                None
+                if clip == DEFAULT_MAX_GRAD_NORM[self.network] and self.max_grad_norm is None
+                else clip
+            )
 
         return self._seeded(
             {f"C = {clip:g}": self._like(max_grad_norm=usual(clip)) for clip in CLIPS[self.network]}
@@ -445,7 +449,11 @@ class DPTraining(ImageStudy):
     @property
     def clip(self) -> float:
         """The clip norm: max_grad_norm, or the model's default."""
-        return USUAL_CLIP[self.network] if self.max_grad_norm is None else self.max_grad_norm
+        return (
+            DEFAULT_MAX_GRAD_NORM[self.network]
+            if self.max_grad_norm is None
+            else self.max_grad_norm
+        )
 
     def derived(self) -> dict:
         """The clip norm, which no metric tells."""

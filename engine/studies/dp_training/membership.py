@@ -183,7 +183,7 @@ class Membership(OnTraining):
         for begun in range(0, self.count, self.at_once):
             seed = derive_seed(f"shadows from {begun}", self.seed) % 2**31
             group = pool.inside[:, begun : begun + self.at_once]
-            training = linear.LinearShadows(
+            training = linear.LinearShadowModels(
                 plan.of_seed(seed), images, lab.device, pool.inputs, pool.labels, group
             )
             for step in range(plan.steps):

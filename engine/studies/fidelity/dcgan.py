@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from engine.core.streams import derive_seed
 from engine.learning import dp_sgd, networks
 from engine.learning.trainer import scaled
-from engine.privacy.noise import Coins, GaussianNoise
+from engine.privacy.noise import BernoulliSampler, GaussianNoise
 from engine.studies.fidelity.gan import AdversarialPlan
 from engine.studies.fidelity.generator import GeneratorTrainer
 
@@ -51,7 +51,7 @@ class GANTrainer(GeneratorTrainer):
         latents = torch.Generator(device).manual_seed(streams.derive_seed("latents"))
         super().__init__(plan.latent, classes, plan.averaging, latents, device)
         self.plan, self.images = plan, torch.tensor(images).to(device)
-        self.sampling = Coins(streams.derive_seed("sampling"), device)
+        self.sampling = BernoulliSampler(streams.derive_seed("sampling"), device)
         self.labels = torch.tensor(labels).long().to(device)
         conditions = classes if classes > 1 else 0
         generator, discriminator = networks.dcgan(

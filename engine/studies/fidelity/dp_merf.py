@@ -161,7 +161,9 @@ class DPMERF(MERFSettings):
         rows = self.learned(images)
         seen = torch.tensor(self.canvas(images.train_images[rows])).to(device)
         labels = torch.tensor(images.train_labels[rows]).long().to(device)
-        features = merf.Features(seen[0].numel(), self.frequencies, self.length, self.seed, device)
+        features = merf.RandomFourierFeatures(
+            seen[0].numel(), self.frequencies, self.length, self.seed, device
+        )
         exact = merf.embedding(features, seen, labels, len(images.classes))
         noise = GaussianNoise(self.derive_seed("noise"), device)
         sums = merf.released(exact, self.noise_multiplier(), noise)

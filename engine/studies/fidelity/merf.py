@@ -1,7 +1,7 @@
 """DP-MERF: train a generator to match one noised mean of random features, with torch.
 
 The data are not used again after the noised mean. Source: Harder, Adamczewski and Park 2021,
-"DP-MERF: Differentially Private Mean Embeddings with Random Features for Practical
+"DP-MERF: Differentially Private Mean Embeddings with Random RandomFourierFeatures for Practical
 Privacy-Preserving Data Generation".
 
 With frequencies ω_k ~ N(0, 1/length²) (Rahimi and Recht 2007), φ(x) = (cos ω_1·x, sin ω_1·x, …)/√K
@@ -32,7 +32,7 @@ LEAST_SHARE = 1e-3  # share of a class whose noised size is negative
 SENSITIVITY = math.hypot(1.0, COUNTED)
 
 
-class Features:
+class RandomFourierFeatures:
     """φ: images (n, c, h, w) in [0, 1] → (n, 2·count), each of length at most 1."""
 
     def __init__(self, pixels: int, count: int, length: float, seed: int, device: torch.device):
@@ -48,7 +48,7 @@ class Features:
 
 
 def embedding(
-    features: Features, images: torch.Tensor, labels: torch.Tensor, classes: int
+    features: RandomFourierFeatures, images: torch.Tensor, labels: torch.Tensor, classes: int
 ) -> torch.Tensor:
     """Exact sums over images (n, h, w, c) uint8: (classes, 2·count + 1).
 
@@ -83,7 +83,7 @@ class MERFTrainer(GeneratorTrainer):
         study,
         sums: torch.Tensor,
         n: int,
-        features: Features,
+        features: RandomFourierFeatures,
         size: int,
         channels: int,
         device: torch.device,

@@ -26,7 +26,7 @@ from engine.evaluation import cautions
 from engine.learning import vmapped
 from engine.learning.networks import named
 from engine.learning.trainer import EVALUATE
-from engine.privacy.noise import Coins, GaussianNoise
+from engine.privacy.noise import BernoulliSampler, GaussianNoise
 from engine.studies.gradient_sharing import wire
 from engine.studies.gradient_sharing.plan import SharingPlan
 
@@ -353,7 +353,7 @@ class Federation:
         }[plan.order]
         device = start.device
         self.lengths: list[float] = []  # norms of accepted uploads
-        self.coins = Coins(plan.streams.derive_seed("participation"))
+        self.coins = BernoulliSampler(plan.streams.derive_seed("participation"))
         self.public = torch.Generator().manual_seed(plan.streams.derive_seed("public"))
         self.noise = GaussianNoise(plan.streams.derive_seed("noise"), device)
 

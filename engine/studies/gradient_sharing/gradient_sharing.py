@@ -37,7 +37,7 @@ NOISES = (0.5, 1.0, 2.0, 4.0, 8.0)
 # learning rates of the clients, chosen on held-out training images (docs/gradient_sharing.md)
 RATES = {"tanh": 0.2, "relu": 0.05, "features": 0.01}
 CENTRAL_BATCH = 32
-USUAL_CLIP = 1.0
+DEFAULT_MAX_GRAD_NORM = 1.0
 # fields that clients and server take as they are
 HANDED_ON = (
     "noised_by",
@@ -66,8 +66,8 @@ LEAST_NOISE = 0.01
 
 # --- words of the guarantees ----------------------------------------------------------------------
 
-ONE_CLIENT = "all images of one participant"
-OTHER_IMAGES = "all images of one participant replaced by any others"
+ONE_CLIENT = "all images of one client"
+OTHER_IMAGES = "all images of one client replaced by any others"
 # arm that shares nothing → why it promises nothing, and what that means
 NOT_SHARED = {
     "none": (
@@ -318,7 +318,7 @@ class GradientSharing(InitialModelSettings):
         scale="log",
         ends=("more private", "more accurate"),
         help=(
-            "How much all rounds together may reveal about all images of one participant. Instead"
+            "How much all rounds together may reveal about all images of one client. Instead"
             " of a noise multiplier."
         ),
     )
@@ -501,7 +501,7 @@ class GradientSharing(InitialModelSettings):
     def noises(self) -> dict[str, GradientSharing]:
         """The chosen sharing at several noise multipliers and without noise, clipped alike."""
         told, clip = self.noise_and_clip
-        clip = clip or USUAL_CLIP
+        clip = clip or DEFAULT_MAX_GRAD_NORM
 
         def like(noise):
             return self._like(target_epsilon=None, noise_multiplier=noise, max_grad_norm=clip)
@@ -621,7 +621,7 @@ class GradientSharing(InitialModelSettings):
         if self.target_epsilon is not None:
             noise = moved * guarantees.noise_for(self.target_epsilon, rate, self.rounds, self.delta)
         assert noise is not None  # the budget is, if no noise is given
-        clip = USUAL_CLIP if self.max_grad_norm is None and noise else self.max_grad_norm
+        clip = DEFAULT_MAX_GRAD_NORM if self.max_grad_norm is None and noise else self.max_grad_norm
         return noise, clip
 
     def plan(self) -> SharingPlan:

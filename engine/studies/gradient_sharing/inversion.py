@@ -44,7 +44,7 @@ DEFENCES: dict[str, dict[str, object]] = {
     "noise 0.01": {"leak_clip": 1.0, "leak_noise": 0.01},
     "noise 0.1": {"leak_clip": 1.0, "leak_noise": 0.1},
 }
-USUAL_CLIP = 1.0
+DEFAULT_MAX_GRAD_NORM = 1.0
 # facts about the upload that are metrics of the result
 OF_UPLOAD = ("gradients", "sent", "bytes", "gradient_norm", "upload_norm", "noise_to_signal")
 # studies whose warnings are passed on, with the name used in them
@@ -275,7 +275,9 @@ class Inversion(InitialModelSettings):
     @property
     def clip(self) -> float | None:
         """The clip norm (max_grad_norm) of the upload; None without clipping."""
-        return USUAL_CLIP if self.leak_clip is None and self.leak_noise else self.leak_clip
+        return (
+            DEFAULT_MAX_GRAD_NORM if self.leak_clip is None and self.leak_noise else self.leak_clip
+        )
 
     def derived(self) -> dict:
         """The clip norm, the attacker's effort, and the rate of the attacked model if trained."""

@@ -25,8 +25,8 @@ threshold. The server updates $w \leftarrow w - \eta\,\eta_s \tfrac1m \sum_i u_i
 
 **With a guarantee.** Each $u_i$ is clipped to $\lVert u_i \rVert_2 \le C$. The server adds
 $\mathcal N(0, \sigma^2 C^2 I)$ to the sum and divides by the *expected* number of uploads. A
-participant, blanked with all its images (their number stays the same and is public), changes the
-sum by at most $C$: $T$ rounds are $T$ Gaussian mechanisms on a Poisson sample of the participants,
+client, blanked with all its images (their number stays the same and is public), changes the
+sum by at most $C$: $T$ rounds are $T$ Gaussian mechanisms on a Poisson sample of the clients,
 composed exactly (PLD). That holds whatever $S$ is: choosing fewer gradients does not improve
 privacy, and noise is added to all gradients that somebody could have sent. Where *each phone* adds
 the noise, replacing its images by others changes its upload by at most $2C$: noise multiplier

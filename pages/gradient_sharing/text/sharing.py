@@ -126,7 +126,7 @@ def user_level(
     asked = "which of two sets of images is on your phone" if by_client else "whether you took part"
     return (
         f"σ = {rounding.described(plan.noise_multiplier)}, clip norm {plan.max_grad_norm:g},"
-        f" {rounds} rounds: **ε = {epsilon(promise.epsilon)}** for all images of one participant,"
+        f" {rounds} rounds: **ε = {epsilon(promise.epsilon)}** for all images of one client,"
         f" one of {people:,} ({promise.accountant.split(' (')[0]}). Attackers who guess {asked}"
         f" {how_often(promise.odds_mechanism)}."
     )

@@ -23,8 +23,8 @@ SETTINGS = {
 }
 
 
-def features(count: int = 50, length: float = 5.0) -> merf.Features:
-    return merf.Features(1024, count, length, 0, CPU)
+def features(count: int = 50, length: float = 5.0) -> merf.RandomFourierFeatures:
+    return merf.RandomFourierFeatures(1024, count, length, 0, CPU)
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:
@@ -90,7 +90,7 @@ def test_noise_is_as_large_as_charged():
     assert torch.equal(merf.released(sums + 1, 0.0, draws), sums + 1)
 
 
-def imitator(sums: torch.Tensor, phi: merf.Features, n: int = 60) -> merf.MERFTrainer:
+def imitator(sums: torch.Tensor, phi: merf.RandomFourierFeatures, n: int = 60) -> merf.MERFTrainer:
     return merf.MERFTrainer(SimpleNamespace(**SETTINGS), sums, n, phi, 32, 1, CPU)
 
 

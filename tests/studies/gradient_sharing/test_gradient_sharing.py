@@ -1,5 +1,5 @@
 """Studies `initial_model`, `gradient_sharing` and `arms`: who has which images, what each arm is,
-what a participant is promised, what is refused.
+what a client is promised, what is refused.
 """
 
 import math
@@ -234,7 +234,7 @@ def test_clients_that_share_a_tenth_learn_nearly_as_much_as_all_images_in_one_pl
     )
 
 
-# --- what a participant is promised ---------------------------------------------------------------
+# --- what a client is promised ---------------------------------------------------------------
 
 
 def oracle(sigma: float, rate: float, rounds: int, delta: float) -> float:
@@ -256,7 +256,7 @@ def test_epsilon_is_dp_accountings_for_the_same_rounds_and_sampling(sigma, rate,
     ).guarantee()
     wanted = oracle(sigma, rate, rounds, 1e-5)
     assert wanted * (1 - 1e-6) <= promise.epsilon <= 1.01 * wanted
-    assert promise.sample_rate == rate and promise.steps == rounds and "participant" in promise.unit
+    assert promise.sample_rate == rate and promise.steps == rounds and "client" in promise.unit
 
 
 @pytest.mark.parametrize("sigma,rounds", [(2.0, 10), (8.0, 30)])
