@@ -4,7 +4,7 @@ When a hundred clients train at once, a loop over them would spend its time in P
 of ten. Here every tensor has a leading client dimension, and each layer is one batched matrix
 product over all clients; convolutions work on their patches (grouped convolutions and
 torch.func.vmap reached half this speed when measured, docs/gradient_sharing.md). To support a new
-kind of layer, write a rule and add it to RULES. In shapes, "participants" are the clients.
+kind of layer, write a rule and add it to RULES.
 """
 
 from __future__ import annotations

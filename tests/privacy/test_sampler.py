@@ -135,7 +135,7 @@ HARMLESS = {
     ("engine/privacy/noise.py", "summed.draw"): 1,  # the sampler, on a GPU
     ("engine/attacks/canaries.py", "Float32Noise.tensor"): 1,  # a planted error of the audit
     # the random features' frequencies, which are public
-    ("engine/studies/fidelity/merf.py", "Features.__init__"): 1,
+    ("engine/studies/fidelity/merf.py", "RandomFourierFeatures.__init__"): 1,
     (
         "engine/learning/supervised.py",
         "Fit.changed",
