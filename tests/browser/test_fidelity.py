@@ -14,7 +14,8 @@ SMALL = (
     "&latent=8&frequencies=50&merf_width=4&merf_steps=3&merf_batch_size=20"
 )
 BY_HEART = (
-    "fidelity?examples=20&steps=700&batch_size=20&discriminator_steps=1&width=16&discriminator_width=16"
+    "fidelity?examples=20&steps=700&batch_size=20&discriminator_steps=1&width=16"
+    "&discriminator_width=16"
     "&generator_learning_rate=0.0005&discriminator_learning_rate=0.0005&samples=200&merf_steps=20"
 )
 

@@ -173,7 +173,7 @@ class GeneratorRun:
         import torch
 
         from engine.evaluation import metrics
-        from engine.studies.fidelity import generator as generators
+        from engine.studies.fidelity.generator import walk
 
         self.study, self.trainer, self.steps, self.extract = study, trainer, steps, extract
         self.moments = metrics.moments(real.arrays["train"])
@@ -187,7 +187,7 @@ class GeneratorRun:
         seeded = torch.Generator().manual_seed(study.seed)
         self.walk = tuple(
             found.to(trainer.device)
-            for found in generators.walk(ROWS, COLUMNS, study.latent, trainer.classes, study.seed)
+            for found in walk(ROWS, COLUMNS, study.latent, trainer.classes, study.seed)
         )
         self.noise = torch.randn(study.samples, study.latent, generator=seeded).to(trainer.device)
         self.labels = (torch.arange(study.samples) % trainer.classes).to(trainer.device)

@@ -1,7 +1,7 @@
 """DP-MERF: train a generator to match one noised mean of random features, with torch.
 
 The data are not used again after the noised mean. Source: Harder, Adamczewski and Park 2021,
-"DP-MERF: Differentially Private Mean Embeddings with Random RandomFourierFeatures for Practical
+"DP-MERF: Differentially Private Mean Embeddings with Random Features for Practical
 Privacy-Preserving Data Generation".
 
 With frequencies ω_k ~ N(0, 1/length²) (Rahimi and Recht 2007), φ(x) = (cos ω_1·x, sin ω_1·x, …)/√K

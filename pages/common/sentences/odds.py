@@ -60,7 +60,7 @@ def _by_chance(guarantee: Guarantee) -> str:
     never = (1 - rate) ** steps
     if never < 0.01:
         return ""
-    whom = "clients" if "client" in guarantee.unit else "images"
+    whom = "clients" if "of one client" in guarantee.unit else "images"
     sentence = (
         f" Steps sample at random, and {rounding.at_least(never, 0, times=100)} in 100 {whom} were"
         " never drawn at all"
